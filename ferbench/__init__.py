@@ -1,0 +1,3 @@
+"""ferbench: benchmarks for facial expression recognition whose numbers can be trusted."""
+
+__version__ = "0.1.0"

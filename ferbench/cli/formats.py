@@ -1,0 +1,61 @@
+"""Options that several verbs share, and printing of plain facts."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+DataHome = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where prepared sets live.", envvar="FERBENCH_DATA", show_default="the platform's data folder"
+    ),
+]
+Runs = Annotated[
+    Path | None, typer.Option(help="Where runs live.", envvar="FERBENCH_RUNS", show_default="./runs")
+]
+Preset = Annotated[str | None, typer.Option(help="paper, light or tiny; the protocol's own when left out.")]
+Format = Annotated[str, typer.Option(help="console or json.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="Change any field of the recipe, e.g. finetune.epochs=20."
+    ),
+]
+
+
+def emit(sections: list[tuple[str, dict[str, Any]]], format: str) -> None:
+    """Print titled tables of facts on the console, or one JSON document with a key for each title."""
+    from ferbench.errors import UsageError
+
+    if format == "json":
+        print(json.dumps(dict(sections), indent=2, default=str))
+        return
+    if format != "console":
+        raise UsageError(f"unknown format {format!r}: it is console or json")
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for title, facts in sections:
+        table = Table(
+            title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False
+        )
+        table.add_column(style="cyan", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in _flat(facts):
+            table.add_row(name, value)
+        console.print(table, end="\n\n")
+
+
+def _flat(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            rows.append((prefix + name, ", ".join(str(item) for item in value)))
+        else:
+            rows.append((prefix + name, str(value)))
+    return rows

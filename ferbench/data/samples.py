@@ -1,0 +1,117 @@
+"""What a dataset reader gives: samples that say what they are and can be asked for their picture."""
+
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ferbench.data import align
+from ferbench.errors import DataError
+from ferbench.labels import emotion
+
+MAX_PIXELS = 64_000_000  # of one image; the largest honest ones (KDEF, ExpW originals) have under 20 million
+
+Aligned = tuple[np.ndarray, str]  # uint8 [48,48], and the aligner's name
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a dataset.
+
+    face : returns the aligned face and the aligner's name; raises DataError for a corrupt image.
+    attributes : 0/1 by name, for sets of attributes.
+    """
+
+    id: str
+    source: str
+    face: Callable[[], Aligned]
+    label: str = ""
+    subject: str = ""
+    sequence: str = ""
+    frame: int = -1
+    split: str = ""
+    attributes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A dataset recognised on disk: its layout, its samples in their lasting order, and what to expect.
+
+    expected : counts from the literature as {"class": {...}, "split": {...}}; empty where unknown.
+    deviations : sentences about what differs from the dataset's description.
+    """
+
+    layout: str
+    samples: Iterable[Sample]
+    options: dict[str, Any] = field(default_factory=dict)
+    expected: dict[str, dict[str, int]] = field(default_factory=dict)
+    deviations: tuple[str, ...] = ()
+
+
+def folder_emotion(path: str) -> str:
+    """Return the emotion that the innermost telling folder of a path names, or an empty text."""
+    for part in reversed(path.split("/")[:-1]):
+        try:
+            return emotion(part)
+        except DataError:
+            continue
+    return ""
+
+
+def decode(content: bytes, path: str) -> Image.Image:
+    """Return the picture in image bytes, whatever the file is called. Raises DataError if it is corrupt."""
+    try:
+        picture = Image.open(io.BytesIO(content))
+        if picture.width * picture.height > MAX_PIXELS:
+            raise DataError(
+                f"{path} has {picture.width}×{picture.height} pixels: too large for an image of a face"
+            )
+        picture.load()
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path} is a decompression bomb: {error}") from None
+    except Exception as error:
+        raise DataError(f"{path} is not a readable image ({type(error).__name__}: {error})") from None
+    return picture
+
+
+def as_is(read: Callable[[], bytes], path: str) -> Callable[[], Aligned]:
+    """A face that comes cropped: resized as it is."""
+    return lambda: (align.resized(decode(read(), path)), "as-is")
+
+
+def raw(
+    read: Callable[[], bytes], path: str, landmarks: Callable[[], np.ndarray | None] = lambda: None
+) -> Callable[[], Aligned]:
+    """A raw frame: aligned by the dataset's landmarks (eyes and mouth centre, [3,2]), else by a detector
+    where one is installed, else the centre crop."""
+
+    def face() -> Aligned:
+        picture = decode(read(), path)
+        points = landmarks()
+        if points is not None:
+            return align.aligned(picture, points), "landmarks"
+        points = align.detected(picture)
+        if points is not None:
+            return align.aligned(picture, points), "mtcnn"
+        return align.centre_crop(picture), "centre-crop"
+
+    return face
+
+
+def of_pixels(text: str, path: str, size: int = 48) -> Callable[[], Aligned]:
+    """A face given as ``size``² grey values in a CSV cell."""
+
+    def face() -> Aligned:
+        values = np.array(text.split(), dtype=np.int64)
+        if len(values) != size * size or values.min() < 0 or values.max() > 255:
+            raise DataError(
+                f"{path} has {len(values)} pixel values; {size * size} between 0 and 255 are wanted"
+            )
+        return align.resized(Image.fromarray(values.astype(np.uint8).reshape(size, size))), "as-is"
+
+    return face

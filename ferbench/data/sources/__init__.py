@@ -1,0 +1,55 @@
+"""One reader for each dataset: paths in, a listing of samples out. All layouts are those of the wild."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+from ferbench.data.archive import Tree
+from ferbench.data.samples import Listing
+from ferbench.errors import UsageError
+
+NAMES = ("ckplus", "oulu", "rafdb", "celeba", "fer2013", "jaffe", "kdef", "manifest")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the readers; each reader takes those that concern it."""
+
+    camera: Literal["VL", "NI"] = "VL"  # Oulu: visible light or near infrared
+    lighting: Literal["Strong", "Weak", "Dark"] = "Strong"  # Oulu
+    ferplus: Path | None = None  # FER2013: fer2013new.csv with the FERPlus votes
+
+
+class Reader(Protocol):
+    """A module of this room."""
+
+    def looks_like(self, paths: list[str]) -> bool:
+        """Say whether these paths could be the dataset, in any of its layouts."""
+        ...
+
+    def read(self, tree: Tree, options: Options) -> Listing:
+        """List the dataset's samples. Raises DataError for what is missing or contradicts itself."""
+        ...
+
+
+def named(dataset: str) -> Reader:
+    """Return the reader of a dataset; UsageError with the nearest name for an unknown one."""
+    if dataset not in NAMES:
+        near = get_close_matches(dataset, NAMES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"unknown dataset {dataset!r}{hint} There are: {', '.join(NAMES)}; "
+                         "anything else comes in by `ferbench data prepare manifest FILE.csv`")  # fmt: skip
+    return cast(Reader, import_module(f"{__name__}.{dataset}"))
+
+
+def mistaken(dataset: str, tree: Tree) -> str:
+    """Say in one line why ``tree`` is not ``dataset``, and which dataset it looks like instead."""
+    others = [
+        name for name in NAMES if name not in (dataset, "manifest") and named(name).looks_like(tree.paths)
+    ]
+    if others:
+        return f"{tree.name} looks like {others[0]}, not {dataset}: `ferbench data prepare {others[0]} {tree.name}`"
+    some = ", ".join(tree.paths[:2]) or "nothing"
+    return f"{tree.name} does not look like {dataset} in any known layout (it holds {some} …)"

@@ -1,0 +1,141 @@
+"""CK+ (Lucey et al. 2010): the official tree, the CK+48 crops, and ckextended.csv."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable
+
+import numpy as np
+
+from ferbench.data.archive import Tree, filename, reader, stem
+from ferbench.data.samples import Listing, Sample, as_is, folder_emotion, of_pixels, raw
+from ferbench.data.sources import Options, tables
+from ferbench.errors import DataError
+from ferbench.labels import CKEXTENDED, CKPLUS
+
+_FRAME = re.compile(r"^(S\d{3})_(\d{3})_(\d{8})\.(png|jpe?g)$")
+_EMOTION = re.compile(r"^(S\d{3})_(\d{3})_(\d{8})_emotion\.txt$")
+_LANDMARKS = re.compile(r"^(S\d{3}_\d{3}_\d{8})_landmarks\.txt$")
+LAST = 3  # frames of each sequence that every published protocol uses (Zhang et al. 2020, IV-A-2)
+
+# The official release, three frames of each of the 327 labelled sequences.
+_EXPECTED = {"class": {"anger": 135, "contempt": 54, "disgust": 177, "fear": 75, "happiness": 207,
+                       "sadness": 84, "surprise": 249}}  # fmt: skip
+# 68 points in the order of Multi-PIE, counted from 0: eyes 36-41 and 42-47, mouth corners 48 and 54.
+_EYES, _MOUTH = (slice(36, 42), slice(42, 48)), (48, 54)
+
+
+def looks_like(paths: list[str]) -> bool:
+    return any(_FRAME.match(filename(path)) or filename(path).lower() == "ckextended.csv" for path in paths)
+
+
+def read(tree: Tree, options: Options) -> Listing:
+    frames = [path for path in tree.paths if _FRAME.match(filename(path))]
+    if not frames:
+        return _extended(
+            tree, next(path for path in tree.paths if filename(path).lower() == "ckextended.csv")
+        )
+    if any(_EMOTION.match(filename(path)) for path in tree.paths):
+        return _official(tree, frames)
+    classes = {path: folder_emotion(path) for path in frames}
+    if all(classes.values()):
+        return _crops(tree, classes)
+    raise DataError(f"{tree.name} has the images of CK+ but no emotion files: put the folder Emotion "
+                    "(Emotion_labels.zip) beside cohn-kanade-images")  # fmt: skip
+
+
+def _official(tree: Tree, frames: list[str]) -> Listing:
+    """cohn-kanade-images/S005/001/S005_001_00000011.png, Emotion/…_emotion.txt, Landmarks/…_landmarks.txt."""
+    sequences: dict[str, dict[int, str]] = defaultdict(dict)
+    for path in frames:
+        subject, sequence, frame, _ = _parts(path)
+        sequences[f"{subject}_{sequence}"][int(frame)] = path
+    landmarks = {m[1]: path for path in tree.paths if (m := _LANDMARKS.match(filename(path)))}
+    samples, notes = [], []
+    for path in tree.paths:
+        match = _EMOTION.match(filename(path))
+        if match is None:
+            continue
+        sequence = f"{match[1]}_{match[2]}"
+        label = _emotion(tree, path)
+        if not sequences.get(sequence):
+            notes.append(f"sequence {sequence} is labelled but has no images")
+            continue
+        numbers = sorted(sequences[sequence])[-LAST:]
+        if np.diff(numbers).max(initial=1) > 1 or len(numbers) < LAST:
+            notes.append(f"sequence {sequence}: the last frames {numbers} are not {LAST} in a row")
+        if int(match[3]) != numbers[-1]:
+            notes.append(
+                f"sequence {sequence}: labelled at frame {int(match[3])}, but the last is {numbers[-1]}"
+            )
+        for number in numbers:
+            image = sequences[sequence][number]
+            name = stem(image)
+            samples.append(Sample(
+                name, image, raw(reader(tree, image), image, _points(tree, landmarks.get(name))),
+                label, match[1], sequence, number,
+            ))  # fmt: skip
+    without = sum(sample.id not in landmarks for sample in samples)
+    if without:
+        notes.append(f"{without} images have no landmark file")
+    samples.sort(key=lambda sample: sample.id)
+    return Listing("official tree with Emotion files", samples, {"frames": LAST}, _EXPECTED, tuple(notes))
+
+
+def _crops(tree: Tree, classes: dict[str, str]) -> Listing:
+    """CK+48/anger/S010_004_00000017.png: cropped to 48×48; names still tell subject, sequence and frame."""
+    samples = []
+    for path, label in classes.items():
+        subject, sequence, frame, _ = _parts(path)
+        samples.append(Sample(
+            stem(path), path, as_is(reader(tree, path), path),
+            label, subject, f"{subject}_{sequence}", int(frame),
+        ))  # fmt: skip
+    samples.sort(key=lambda sample: sample.id)
+    return Listing("CK+48: class folders of 48×48 crops", samples, {}, _EXPECTED)
+
+
+def _extended(tree: Tree, path: str) -> Listing:
+    """ckextended.csv: emotion,pixels,Usage; one frame a sequence and no subjects."""
+    samples = []
+    for number, row in enumerate(tables.rows(tree, path, ("emotion", "pixels"))):
+        source = f"{path}, row {number + 1}"
+        if row["emotion"] not in {str(key) for key in CKEXTENDED}:
+            raise DataError(f"{source}: unknown emotion {row['emotion']!r}, 0 to 7 are known")
+        split = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}.get(
+            row.get("Usage", ""), ""
+        )
+        samples.append(Sample(f"row{number + 1:05d}", source, of_pixels(row["pixels"], source),
+                              CKEXTENDED[int(row["emotion"])], split=split))  # fmt: skip
+    notes = (
+        "ckextended.csv names no subjects, so folds by subject are impossible; its own split shares people",
+    )
+    return Listing("ckextended.csv", samples, {}, {}, notes)
+
+
+def _emotion(tree: Tree, path: str) -> str:
+    content = tables.text(tree, path).split()
+    try:
+        return CKPLUS[int(float(content[0]))]
+    except (IndexError, ValueError, KeyError):
+        raise DataError(f"{path} should hold one number from 1 to 7 such as 3.0000000e+00, not "
+                        f"{' '.join(content)[:40]!r}") from None  # fmt: skip
+
+
+def _points(tree: Tree, path: str | None) -> Callable[[], np.ndarray | None]:
+    def points() -> np.ndarray | None:
+        if path is None:
+            return None
+        try:
+            all68 = np.array(tables.text(tree, path).split(), dtype=np.float64).reshape(68, 2)
+        except ValueError:
+            raise DataError(f"{path} should hold 68 rows of two numbers") from None
+        eyes = [all68[part].mean(axis=0) for part in _EYES]
+        return np.stack([*eyes, all68[list(_MOUTH)].mean(axis=0)])
+
+    return points
+
+
+def _parts(path: str) -> tuple[str, str, str, str]:
+    match = _FRAME.match(filename(path))
+    assert match is not None
+    return match[1], match[2], match[3], match[4]

@@ -1,0 +1,119 @@
+"""RAF-DB, basic expressions (Li, Deng, Du 2017): the official tree, and the Kaggle folders."""
+
+import re
+
+import numpy as np
+
+from ferbench.data.archive import Tree, filename, reader, stem
+from ferbench.data.samples import Listing, Sample, as_is, raw
+from ferbench.data.sources import Options, tables
+from ferbench.errors import DataError
+from ferbench.labels import RAFDB
+
+# The release ships "patition"; its ReadMe also says "partition".
+_LIST = re.compile(r"^list_part?ition_label\.txt$|^list_patition_label\.txt$")
+_STEM = re.compile(r"^(train|test)_\d+")
+_IMAGE = re.compile(r"^(train|test)_\d+(_aligned)?\.(jpe?g|png)$")
+
+# Per class in the order 1..7, from the release's own list.
+_COUNTS = {"train": (1290, 281, 717, 4772, 1982, 705, 2524), "test": (329, 74, 160, 1185, 478, 162, 680)}
+_EXPECTED = {
+    "class": {RAFDB[i + 1]: _COUNTS["train"][i] + _COUNTS["test"][i] for i in range(7)},
+    "split": {side: sum(numbers) for side, numbers in _COUNTS.items()},
+}
+
+
+def looks_like(paths: list[str]) -> bool:
+    return any(
+        _LIST.match(filename(path)) or re.match(r"^(train|test)_\d+_aligned\.", filename(path))
+        for path in paths
+    )
+
+
+def read(tree: Tree, options: Options) -> Listing:
+    images = {path for path in tree.paths if _IMAGE.match(filename(path))}
+    lists = [path for path in tree.paths if _LIST.match(filename(path))]
+    if lists:
+        # A release with both sets has two lists of one name; the compound one is never read.
+        return _official(tree, min(lists, key=lambda path: ("compound" in path.lower(), path)), images)
+    if not images:
+        raise DataError(f"{tree.name} has no images named train_00001_aligned.jpg")
+    return _folders(tree, images)
+
+
+def _official(tree: Tree, path: str, images: set[str]) -> Listing:
+    """EmoLabel/list_patition_label.txt ("train_00001.jpg 5") and Image/aligned or Image/original."""
+    labels: dict[str, str] = {}
+    for number, line in enumerate(tables.text(tree, path).splitlines()):
+        cells = line.split()
+        if not cells:
+            continue
+        if len(cells) < 2 or not _STEM.match(cells[0]) or not cells[1].isdigit():
+            raise DataError(f"{path}, line {number + 1}: {line[:40]!r} should be like 'train_00001.jpg 5'")
+        labels[stem(cells[0])] = cells[1]
+    if any(int(value) > 7 for value in labels.values()):
+        raise DataError(f"{path} has labels up to {max(map(int, labels.values()))}: that is the compound set of RAF-DB; "
+                        "give the folder of the basic one (7 labels)")  # fmt: skip
+    aligned = {
+        stem(p).removesuffix("_aligned"): p
+        for p in images
+        if stem(p).endswith("_aligned") and "compound" not in p
+    }
+    original = {stem(p): p for p in images if not stem(p).endswith("_aligned") and "compound" not in p}
+    found = aligned or original
+    if not found:
+        raise DataError(f"{tree.name} has {path} but no images: unpack Image/aligned.zip beside it")
+    manual = {stem(p).removesuffix("_manu_attri"): p for p in tree.paths if p.endswith("_manu_attri.txt")}
+    samples = [
+        Sample(name, found[name], as_is(reader(tree, found[name]), found[name]) if aligned
+               else raw(reader(tree, found[name]), found[name], _points(tree, manual.get(name))),
+               RAFDB[int(value)], split=name.partition("_")[0])
+        for name, value in sorted(labels.items()) if name in found
+    ]  # fmt: skip
+    missing = [name for name in labels if name not in found]
+    notes = [f"{len(missing):,} labelled images are missing, such as {missing[0]}"] if missing else []
+    if unlabelled := len(set(found) - set(labels)):
+        notes.append(f"{unlabelled:,} images have no label and are left out")
+    return Listing(
+        f"official tree, {'aligned' if aligned else 'original'} images", samples, {}, _EXPECTED, tuple(notes)
+    )
+
+
+def _folders(tree: Tree, images: set[str]) -> Listing:
+    """Kaggle: DATASET/{train,test}/{1..7}/train_00001_aligned.jpg, with train_labels.csv and test_labels.csv."""
+    tabled: dict[str, str] = {}
+    for path in tree.paths:
+        if filename(path) in ("train_labels.csv", "test_labels.csv"):
+            tabled |= {
+                stem(row["image"]): row["label"] for row in tables.rows(tree, path, ("image", "label"))
+            }
+    samples = []
+    for path in sorted(images, key=stem):
+        parent = path.split("/")[-2] if "/" in path else ""
+        number = tabled.get(stem(path), parent)
+        if not number.isdigit() or int(number) not in RAFDB:
+            raise DataError(f"{path}: neither train_labels.csv nor its folder gives a label from 1 to 7")
+        if parent.isdigit() and parent != number:
+            raise DataError(
+                f"{path} lies in folder {parent}, but the table of labels says {number}: one of both is wrong"
+            )
+        name = stem(path).removesuffix("_aligned")
+        samples.append(Sample(name, path, as_is(reader(tree, path), path), RAFDB[int(number)],
+                              split=name.partition("_")[0]))  # fmt: skip
+    return Listing("Kaggle folders by number", samples, {}, _EXPECTED)
+
+
+def _points(tree: Tree, path: str | None):
+    """Annotation/manual/train_00001_manu_attri.txt: five lines of x and y (eyes, nose, mouth corners)."""
+
+    def points() -> np.ndarray | None:
+        if path is None:
+            return None
+        lines = tables.text(tree, path).splitlines()[:5]
+        try:
+            five = np.array([line.split()[:2] for line in lines], dtype=np.float64).reshape(5, 2)
+        except ValueError:
+            raise DataError(f"{path} should begin with five lines of two numbers") from None
+        return np.stack([five[0], five[1], five[3:].mean(axis=0)])
+
+    return points

@@ -1,0 +1,84 @@
+"""Sets of drawn faces: what ``--dataset synth`` trains and tests on, without any dataset on disk."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ferbench.data.drawing import Identity, View, attributes, expression, render, scaled
+from ferbench.data.prepare import write_set
+from ferbench.data.samples import Aligned, Listing, Sample
+from ferbench.errors import UsageError
+from ferbench.labels import EMOTIONS, FER2013
+from ferbench.schema import Card
+from ferbench.seeds import generator
+
+SEED = 2020  # of the drawn sets: they are the same everywhere
+SUBJECTS, SHOWN = 40, 5  # people of ``synth``, and how many of its seven expressions each of them shows
+FRAMES = (0.55, 0.8, 1.0)  # share of the peak in the last three frames of a sequence
+FACES = 1600  # of each of the other two sets
+WILD_SPLIT = {"train": 1280, "val": 320}
+
+
+def prepare_drawn(name: str, home: Path, tick: Callable[[int, int], None] = lambda done, total: None) -> Card:
+    """Draw the set ``name`` (synth, synth-attributes, synth-wild) into ``home``. Same pixels on every call."""
+    listings = {"synth": _laboratory, "synth-attributes": _attributes, "synth-wild": _wild}
+    if name not in listings:
+        raise UsageError(f"{name!r} is no drawn set: there are {', '.join(listings)}")
+    listing = Listing("drawn", list(listings[name]()), {"seed": SEED})
+    return write_set(home, name, "synth", "drawn by ferbench", listing, tick=tick)
+
+
+def _laboratory() -> Iterator[Sample]:
+    """Like CK+: posed sequences under plain light, of which the last three frames are kept; seven classes."""
+    emotions = [name for name in EMOTIONS if name != "neutral"]
+    for number in range(SUBJECTS):
+        rng = generator(SEED, "synth", number)
+        who, subject = Identity.draw(rng), f"P{number + 1:03d}"
+        for place, emotion in enumerate(rng.permutation(emotions)[:SHOWN]):
+            peak, length = rng.uniform(0.75, 1.1), int(rng.integers(6, 20))
+            units, view = expression(str(emotion), rng), View.draw(rng, 0.0)
+            sequence = f"{subject}_{place + 1:03d}"
+            for share, frame in zip(FRAMES, range(length - 2, length + 1), strict=True):
+                name = f"{sequence}_{frame:08d}"
+                yield Sample(name, "drawn", _face(who, scaled(units, peak * share), view, "synth", name),
+                             str(emotion), subject, sequence, frame)  # fmt: skip
+
+
+def _attributes() -> Iterator[Sample]:
+    """Like CelebA: everyday faces, some smiling, some with their lips apart, and forty attributes."""
+    for number in range(FACES):
+        rng = generator(SEED, "synth-attributes", number)
+        who = Identity.draw(rng)
+        units = everyday(rng)
+        name = f"{number + 1:06d}"
+        yield Sample(name, "drawn", _face(who, units, View.draw(rng, 0.6), "synth-attributes", name),
+                     attributes=attributes(who, units))  # fmt: skip
+
+
+def _wild() -> Iterator[Sample]:
+    """Like FER2013: anybody, anyhow lit and turned, seven classes with neutral."""
+    for number in range(FACES):
+        rng = generator(SEED, "synth-wild", number)
+        emotion = FER2013[int(rng.integers(len(FER2013)))]
+        units = scaled(expression(emotion, rng), rng.uniform(0.6, 1.1))
+        split = "train" if number < WILD_SPLIT["train"] else "val"
+        name = f"{split}_{number + 1:05d}"
+        yield Sample(name, "drawn", _face(Identity.draw(rng), units, View.draw(rng, 1.0), "synth-wild", name),
+                     emotion, split=split)  # fmt: skip
+
+
+def everyday(rng: np.random.Generator) -> dict[str, float]:
+    """Draw how a face looks in an ordinary photograph: half smile, a third have their lips apart."""
+    units = {name: max(0.0, rng.normal(0, 0.25)) for name in ("1", "2", "4", "5", "15", "17")}
+    if rng.random() < 0.4:
+        units |= {"12": rng.uniform(0.6, 1.1), "6": rng.uniform(0.2, 0.8)}
+    if rng.random() < 0.4:
+        units["25"] = rng.uniform(0.5, 1.2)
+    return units
+
+
+def _face(
+    who: Identity, units: dict[str, float], view: View, set_name: str, name: str
+) -> Callable[[], Aligned]:
+    return lambda: (render(who, units, view, generator(SEED, set_name, "pixels", name))[0], "drawn")

@@ -1,0 +1,49 @@
+"""What ``ferbench data prepare`` and ``verify`` do."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from ferbench.data.drawn import DRAWN
+from ferbench.data.prepare import prepare, verify
+from ferbench.data.sources import Options
+from ferbench.errors import DataError, UsageError
+from ferbench.files import data_home
+
+_CAMERAS, _LIGHTINGS = ("VL", "NI"), ("Strong", "Weak", "Dark")
+
+
+def prepare_set(
+    dataset: str, source: Path | None, home: Path | None, name: str, camera: str, lighting: str,
+    ferplus: Path | None, skip_corrupt: bool, tick: Callable[[int, int], None],
+) -> str:  # fmt: skip
+    """Prepare a set from a source, or draw it. Returns the line that tells what was made."""
+    home = data_home(home)
+    if dataset in DRAWN:
+        from ferbench.data.synth import prepare_drawn
+
+        if source is not None or name:
+            raise UsageError(f"{dataset} is drawn: it takes neither a source nor another name")
+        card = prepare_drawn(dataset, home, tick)
+    else:
+        if source is None:
+            raise UsageError(f"say where {dataset} is: `ferbench data prepare {dataset} FOLDER_OR_ZIP`")
+        if camera not in _CAMERAS or lighting not in _LIGHTINGS:
+            raise UsageError(f"--camera is {' or '.join(_CAMERAS)}, --lighting {', '.join(_LIGHTINGS)}")
+        options = Options(cast(Any, camera), cast(Any, lighting), ferplus)
+        card = prepare(dataset, source, home, name, options, skip_corrupt, tick)
+    lines = [f"{card.name}: {card.count:,} images, {card.subjects} subjects, {card.sequences} sequences "
+             f"({card.layout}); fingerprint {card.fingerprint[:12]}"]  # fmt: skip
+    for counts in card.counts.values():
+        if counts:
+            lines.append(", ".join(f"{key} {number:,}" for key, number in counts.items()))
+    return "\n".join([*lines, *(f"note: {text}" for text in card.deviations)])
+
+
+def verify_set(name: str, home: Path | None) -> list[tuple[str, dict[str, Any]]]:
+    """Verify a set; DataError with all that differs."""
+    home = data_home(home)
+    problems = verify(name, home)
+    if problems:
+        raise DataError(f"{home / name} is damaged: {'; '.join(problems)}; prepare it again")
+    return [(name, {"pixels": "as noted", "table": "as on the card"})]

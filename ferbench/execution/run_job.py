@@ -1,0 +1,274 @@
+"""One job from prepared set to stored run. The file to read first.
+
+    attention   CelebA attributes        → AMG weights                        (stage 1)
+    pretrain    FER2013, AMG             → WS-LGAN weights                    (stage 2)
+    fold        target set, AMG, weights → fine-tuned weights, predictions    (stage 2)
+
+The training functions get arrays of the training side and nothing else; the test side is looked at
+here, once, after training has ended.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ferbench.data.faces import Faces
+from ferbench.environment import describe_device
+from ferbench.execution.jobs import Job
+from ferbench.files import canonical_json, sha256_of, write_bytes, write_text
+from ferbench.models.attention import PARTS, AttentionMapGenerator
+from ferbench.models.wslgan import WSLGAN
+from ferbench.protocol import protocol as protocols
+from ferbench.protocol import splits
+from ferbench.runs.record import Record
+from ferbench.runs.store import Store
+from ferbench.seeds import derive_seed
+from ferbench.training import maps, stages
+from ferbench.training.augment import DERIVED
+from ferbench.training.checkpoint import pack, unpack
+from ferbench.training.device import Device
+from ferbench.training.loop import Report
+from ferbench.training.stages import Labelled
+
+
+@dataclass
+class Run:
+    """A job under way: where its files go, where it computes, and what has been noted so far."""
+
+    job: Job
+    store: Store
+    device: Device
+    report: Report
+    facts: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return self.store.folder(self.job.key)
+
+    def seed(self, use: str) -> int:
+        """The seed of one use of randomness. Folds differ by name, stages by kind."""
+        identity = self.job.identity
+        return derive_seed(identity.seed, identity.kind, identity.fold, use)
+
+    def timed(self, phase: str, work: Callable[[], Any]) -> Any:
+        """Do some work and note its seconds."""
+        start = time.perf_counter()
+        result = work()
+        self.timings[phase] = round(time.perf_counter() - start, 3)
+        return result
+
+
+def run_job(job: Job, store: Store, device: Device, report: Report) -> Record:
+    """Make one run, or go on with it where it was interrupted, and store it. Returns its record."""
+    store.begin(job.identity)
+    run = Run(job, store, device, report)
+    work = {"attention": _attention, "pretrain": _pretrain, "fold": _fold}[job.kind]
+    classes, result = work(run)
+    record = Record(
+        key=job.key, experiment=job.identity.experiment, identity=job.identity, dataset=job.faces.name,
+        classes=classes, environment=describe_device(device.name, device.precision),
+        facts=run.facts, timings=run.timings, result=result,
+    )  # fmt: skip
+    store.finish(record)
+    return record
+
+
+def _attention(run: Run) -> tuple[list[str], dict[str, Any]]:
+    """Stage 1: both branches of the AMG, one after the other."""
+    request, faces = run.job.request, run.job.faces
+    protocol = protocols.load_attributes(request.protocol.attributes)
+    recipe = request.method.recipe
+    result: dict[str, Any] = {}
+    tensors: dict[str, Tensor] = {}
+    history = []
+    for number, part in enumerate(PARTS):
+        split = splits.attribute_split(protocol, faces, part, request.seed)
+        run.facts.setdefault("notes", []).extend(split.notes)
+        train = _labelled(faces, split.train, split.train_target)
+        validation = _labelled(faces, split.validation, split.validation_target)
+        torch.manual_seed(run.seed(f"{part} weights"))
+        branch = getattr(AttentionMapGenerator(recipe.architecture), part)
+        rows = run.timed(part, lambda: stages.train_part(
+            branch, train, validation, recipe, run.seed(part), run.device,  # noqa: B023
+            run.folder / "checkpoint" / f"{part}.safetensors",  # noqa: B023
+            _share(run.report, number, len(PARTS), f"{part}: "),  # noqa: B023
+        ))  # fmt: skip
+        history += [{"part": part, **row} for row in rows]
+        result[part] = {
+            "validation_accuracy": rows[-1]["validation_accuracy"],
+            "validation_images": len(split.validation), "train_images": len(split.train),
+        }  # fmt: skip
+        tensors |= {f"{part}.{name}": tensor for name, tensor in branch.state_dict().items()}
+    _save(run, tensors, history)
+    return ["absent", "present"], result
+
+
+def _pretrain(run: Run) -> tuple[list[str], dict[str, Any]]:
+    """Stage 2 on the pre-training set: its training side alone; its validation side is only watched."""
+    request, faces = run.job.request, run.job.faces
+    protocol = protocols.load(request.protocol.pretrain)
+    classes = list(protocol.classes)
+    train, validation = splits.training_sides(protocol, faces)
+    run.facts |= {"train_images": len(train), "notes": []}
+    network, history, amg = _train(run, classes, train, validation, keep_best=False)
+    _save(run, network.state_dict(), history)
+    if not len(validation):
+        return classes, {}
+    predictions = _predictions(run, network, amg, classes, validation)
+    return classes, {"validation_accuracy": _hits(predictions), "validation_images": len(validation)}
+
+
+def _fold(run: Run) -> tuple[list[str], dict[str, Any]]:
+    """Fine-tuning on one fold's training side, then its test side, once."""
+    request, faces, made = run.job.request, run.job.faces, run.job.splits
+    assert made is not None
+    classes = list(made.classes)
+    split = next(split for split in made.folds if split.fold == run.job.identity.fold)
+    keep_best = request.selection == "best-val"
+    train, validation = split.train, np.empty(0, dtype=np.int64)
+    if keep_best:
+        train, validation = splits.inner(split, faces, made.classes, request.seed)
+    network, history, amg = _train(run, classes, train, validation, keep_best)
+    _save(run, network.state_dict(), history)
+    predictions = _predictions(run, network, amg, classes, split.test)
+    subjects = faces.samples["subject"].to_numpy()
+    run.facts |= {
+        "display": request.method.title, "published": request.method.published, "command": request.command,
+        "folds": [other.fold for other in made.folds], "rule": made.rule, "split_hash": made.hash,
+        "train_images": len(train), "validation_images": len(validation), "test_images": len(split.test),
+        "train_subjects": len(set(subjects[train]) - {""}), "test_subjects": len(set(subjects[split.test]) - {""}),
+        "notes": [*made.notes],
+    }  # fmt: skip
+    return classes, {"accuracy": _hits(predictions), "images": len(split.test)}
+
+
+def _train(
+    run: Run, classes: list[str], train: np.ndarray, validation: np.ndarray, keep_best: bool
+) -> tuple[WSLGAN, list[dict[str, float]], AttentionMapGenerator | None]:
+    """Build the network, start it from its parents, and train it: the same for pre-training and folds."""
+    job, recipe = run.job, run.job.request.method.recipe
+    torch.manual_seed(run.seed("weights"))
+    network = WSLGAN(recipe.architecture, len(classes))
+    if "pretrain" in job.identity.parents:
+        _start_from(network, run.store.folder(job.identity.parents["pretrain"]))
+    run.facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+    amg = _amg(run)
+    data = _labelled(job.faces, train, _targets(job.faces, train, classes))
+    watched = None
+    if len(validation):
+        held = _labelled(job.faces, validation, _targets(job.faces, validation, classes))
+        watched = (held, _attention_of(amg, held.images, run.device))
+    history = run.timed("training", lambda: stages.train_network(
+        network, data, _training_maps(run, amg, train), job.stage, recipe, run.seed("plan"), run.device,
+        run.folder / "checkpoint" / "network.safetensors", run.report, watched, keep_best,
+    ))  # fmt: skip
+    return network, history, amg
+
+
+def _start_from(network: WSLGAN, folder: Path) -> None:
+    """Take all weights of the pre-trained network but the classifier's: its classes are others."""
+    tensors, _ = unpack(folder / "weights.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier.")}
+    missing, unexpected = network.load_state_dict(kept, strict=False)
+    assert not unexpected, unexpected
+    assert all(name.startswith("classifier.") for name in missing), missing
+
+
+def _amg(run: Run) -> AttentionMapGenerator | None:
+    key = run.job.identity.parents.get("attention")
+    if key is None:
+        return None
+    amg = AttentionMapGenerator(run.job.request.method.recipe.architecture)
+    amg.load_state_dict(unpack(run.store.folder(key) / "weights.safetensors")[0])
+    run.device.place(amg)
+    return amg.freeze()
+
+
+def _training_maps(run: Run, amg: AttentionMapGenerator | None, train: np.ndarray) -> maps.Maps:
+    """Maps by table where the training looks at no fewer samples than a table of the whole set has.
+
+    The table is of the whole set, so that all folds share it: the frozen AMG sees pixels only.
+    """
+    if amg is None:
+        return maps.without
+    job, recipe = run.job, run.job.request.method.recipe
+    seen = job.stage.epochs * len(train) * (DERIVED if job.stage.augment == "expand" else 1)
+    if seen < DERIVED * len(job.faces):
+        return maps.Generated(amg, run.device)
+    identity = [job.identity.parents["attention"], recipe.architecture.cam_class, job.faces.fingerprint,
+                recipe.readings.border, run.device.precision, run.device.name, torch.__version__]  # fmt: skip
+    path = run.store.home / ".maps" / f"{sha256_of(canonical_json(identity).encode())[:16]}.safetensors"
+    if not path.is_file():
+        images = torch.from_numpy(np.asarray(job.faces.images)).to(run.device.name)
+        made = run.timed("maps", lambda: maps.table(amg, images, recipe.readings.border, run.device))
+        write_bytes(path, pack({"maps": made}, {}))
+    table = unpack(path)[0]["maps"]
+    return maps.Table(table[torch.from_numpy(train)].to(run.device.name))
+
+
+def _attention_of(amg: AttentionMapGenerator | None, images: Tensor, device: Device) -> Tensor | None:
+    return None if amg is None else maps.of_images(amg, images, device)
+
+
+def _labelled(faces: Faces, rows: np.ndarray, labels: np.ndarray) -> Labelled:
+    return Labelled(
+        torch.from_numpy(faces.images[rows]), torch.from_numpy(np.asarray(labels, dtype=np.int64))
+    )
+
+
+def _targets(faces: Faces, rows: np.ndarray, classes: list[str]) -> np.ndarray:
+    return faces.samples["label"].iloc[rows].map(classes.index).to_numpy()
+
+
+def _predictions(
+    run: Run, network: WSLGAN, amg: AttentionMapGenerator | None, classes: list[str], rows: np.ndarray
+) -> pd.DataFrame:
+    """Predict images that took no part in training and store what was predicted."""
+    faces = run.job.faces
+    images = torch.from_numpy(faces.images[rows])
+    probabilities = run.timed("prediction", lambda: stages.predict(
+        network, images, run.device, _attention_of(amg, images, run.device)
+    )).numpy()  # fmt: skip
+    frame = faces.samples.iloc[rows][["id", "subject", "sequence"]].reset_index(drop=True)
+    frame["truth"] = faces.samples["label"].iloc[rows].to_numpy()
+    frame["prediction"] = [classes[index] for index in probabilities.argmax(axis=1)]
+    for index, name in enumerate(classes):
+        frame[f"p_{name}"] = probabilities[:, index]
+    run.store.write_predictions(run.job.key, frame)
+    return frame
+
+
+def _hits(predictions: pd.DataFrame) -> float:
+    return float((predictions["truth"] == predictions["prediction"]).mean())
+
+
+def _save(run: Run, tensors: dict[str, Tensor], history: list[dict[str, Any]]) -> None:
+    write_bytes(run.folder / "weights.safetensors", pack(tensors, {"run": run.job.key}))
+    write_text(run.folder / "history.csv", pd.DataFrame(history).to_csv(index=False, float_format="%.9g"))
+
+
+def training_images(job: Job) -> int:
+    """Return how many different images a job trains on (stage 1: of both parts together)."""
+    request = job.request
+    if job.kind == "attention":
+        protocol = protocols.load_attributes(request.protocol.attributes)
+        return sum(
+            len(splits.attribute_split(protocol, job.faces, part, request.seed).train) for part in PARTS
+        )
+    if job.kind == "pretrain":
+        return len(splits.training_sides(protocols.load(request.protocol.pretrain), job.faces)[0])
+    assert job.splits is not None
+    return next(len(split.train) for split in job.splits.folds if split.fold == job.identity.fold)
+
+
+def _share(report: Report, number: int, count: int, prefix: str) -> Report:
+    """A report for one of several trainings of equal weight within a job."""
+    return lambda done, total, text: report(number * total + done, count * total, prefix + text)

@@ -1,0 +1,137 @@
+"""What ``ferbench train`` does: options become a request, a plan with an estimate, and runs."""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ferbench import methods
+from ferbench.data import drawn
+from ferbench.errors import UsageError
+from ferbench.execution import estimate
+from ferbench.execution.executors import Outcome, execute
+from ferbench.execution.jobs import Job, Request, plan
+from ferbench.execution.run_job import run_job
+from ferbench.files import data_home, runs_home
+from ferbench.protocol import protocol as protocols
+from ferbench.protocol.protocol import Protocol
+from ferbench.runs.store import Store
+from ferbench.training.device import Device
+from ferbench.training.loop import Report
+
+SELECTIONS = ("last", "best-val")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The options of ``ferbench train``, as given."""
+
+    method: str
+    dataset: str
+    preset: str | None = None
+    folds: str = ""
+    rule: str | None = None
+    folds_file: Path | None = None
+    seed: int = 0
+    epochs: int | None = None
+    selection: str = "last"
+    device: str = "auto"
+    precision: str = "fp32"
+    threads: int | None = None
+    pretrain: bool = True
+    amg: str = ""
+    overrides: tuple[str, ...] = ()
+
+    def command(self) -> str:
+        """The command line that makes these runs, folds left out."""
+        words = ["ferbench", "train", self.method, "--dataset", self.dataset]
+        default = TrainOptions(self.method, self.dataset)
+        for name in ("preset", "rule", "folds_file", "seed", "epochs", "selection", "precision", "amg"):
+            value = getattr(self, name)
+            if value != getattr(default, name):
+                words += [f"--{name.replace('_', '-')}", str(value)]
+        words += [] if self.pretrain else ["--no-pretrain"]
+        for override in self.overrides:
+            words += ["--set", override]
+        return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A request planned: its jobs in order, what is done already, and how long the rest will take."""
+
+    request: Request
+    jobs: list[Job]
+    store: Store
+    device: Device
+    states: dict[str, str]  # key → absent, partial, failed, done
+    seconds: dict[str, float]  # key → estimate; 0 for a job that is done
+
+    @property
+    def protocol(self) -> Protocol:
+        return self.request.protocol
+
+
+def prepare_training(
+    options: TrainOptions, runs: Path | None, home: Path | None, drawing: Callable[[str], Report]
+) -> Session:
+    """Resolve options to a planned session; drawn sets are drawn on the way.
+
+    drawing : gives a progress report for the set of that name.
+    Raises UsageError for options that do not fit, DataError for a set that is not prepared.
+    """
+    if options.selection not in SELECTIONS:
+        raise UsageError(f"unknown selection {options.selection!r}: it is {' or '.join(SELECTIONS)}")
+    protocol = protocols.load(options.dataset)
+    overrides = options.overrides
+    if options.epochs is not None:
+        last = "finetune" if protocol.pretrain else "pretrain"
+        overrides = (*overrides, f"{last}.epochs={options.epochs}")
+    method = methods.resolve(options.method, options.preset or protocol.preset, protocol.name, overrides)
+    device = Device.chosen(options.device, options.precision)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    home = data_home(home)
+    for name in _datasets(protocol):
+        drawn.ensure(name, home, drawing(name))
+    request = Request(
+        method=method, protocol=protocol, seed=options.seed, selection=options.selection,
+        precision=options.precision, folds=_folds(options.folds), rule=options.rule,
+        folds_file=options.folds_file, pretrain=options.pretrain, amg=options.amg, command=options.command(),
+    )  # fmt: skip
+    store = Store(runs_home(runs))
+    jobs = plan(request, home, store)
+    states = {job.key: store.state(job.key) for job in jobs}
+    return Session(request, jobs, store, device, states, estimate.seconds(jobs, states, device))
+
+
+def train_all(session: Session, report: Callable[[Job], Report], done: Callable[[Outcome], None]) -> None:
+    """Run a session's jobs. Raises JobFailed at the end if any failed."""
+
+    def make(job: Job):
+        return run_job(job, session.store, session.device, report(job))
+
+    for outcome in execute(session.jobs, session.store, make):
+        done(outcome)
+
+
+def _datasets(protocol: Protocol) -> list[str]:
+    """The prepared sets that a protocol needs: its own, and those of both stages before it."""
+    sets = [protocol.dataset, protocols.load_attributes(protocol.attributes).dataset]
+    return sets + ([protocols.load(protocol.pretrain).dataset] if protocol.pretrain else [])
+
+
+def _folds(text: str) -> tuple[str, ...]:
+    """``03``, ``1,4``, ``01-05`` or ``official`` → names of folds, two digits each."""
+    names: list[str] = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        first, dash, last = part.partition("-")
+        if first.isdigit() and (last.isdigit() or not dash):
+            names += [f"{number:02d}" for number in range(int(first), int(last or first) + 1)]
+        elif dash:
+            raise UsageError(f"--folds takes numbers such as 03, 01,04 or 01-05, not {text!r}")
+        else:
+            names.append(part)
+    return tuple(dict.fromkeys(names))

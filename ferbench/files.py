@@ -1,0 +1,117 @@
+"""Files that are either whole or absent: written beside their place, flushed, then renamed.
+
+Also the two folders a user can move: the data home and the runs home.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ferbench.errors import DataError
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def data_home(chosen: Path | None = None) -> Path:
+    """Return where prepared sets live: the option, else ``FERBENCH_DATA``, else the platform's folder."""
+    if chosen is not None:
+        return chosen
+    if variable := os.environ.get("FERBENCH_DATA"):
+        return Path(variable)
+    from platformdirs import user_data_path
+
+    return user_data_path("ferbench")
+
+
+def runs_home(chosen: Path | None = None) -> Path:
+    """Return where runs live: the option, else ``FERBENCH_RUNS``, else ``./runs``."""
+    return chosen or Path(os.environ.get("FERBENCH_RUNS", "runs"))
+
+
+def shipped(room: str) -> Path:
+    """Return the folder of a data room (``protocols``, ``baselines``), in a wheel or in a checkout."""
+    inside = _PACKAGE / "_data" / room
+    return inside if inside.is_dir() else _PACKAGE.parent / room
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically, making its folder. Raises DataError when the disk says no."""
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write UTF-8 text atomically (see :func:`write_bytes`)."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write indented JSON atomically; NaN and infinities are refused, so any reader can read it."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes ``path`` when the block ends well, replacing an old one.
+
+    Whatever ends the block early (an error, Ctrl-C, a full disk) removes the temporary folder and
+    leaves ``path`` as it was.
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            yield temporary
+            if path.exists():
+                old = temporary.with_name(temporary.name + ".old")
+                os.replace(path, old)
+                os.replace(temporary, path)
+                shutil.rmtree(old)
+            else:
+                os.replace(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what an operating system refuses (full disk, no permission) into one line about ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(f"the disk is full while writing {path}; free some space or choose another "
+                            "folder (--data-home, --runs); nothing was left behind") from error  # fmt: skip
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            place = error.filename or path
+            raise DataError(f"no permission for {place}; choose another folder or change its "
+                            "permissions") from error  # fmt: skip
+        raise
+
+
+def sha256_of(content: bytes) -> str:
+    """Return the hexadecimal SHA-256 of bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def canonical_json(content: Any) -> str:
+    """Return the one text of a JSON value (sorted keys, no blanks), fit for hashing."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,122 @@
+"""Methods: ``baselines/*.toml`` resolved into one recipe. A method has named presets; an ablation
+extends another method and changes arguments of it."""
+
+from copy import deepcopy
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from ferbench.errors import UsageError
+from ferbench.files import shipped
+from ferbench.models.settings import Architecture, LossWeights
+from ferbench.schema import Schema, read_toml, validated
+
+PRESETS = ("paper", "light", "tiny")
+
+
+class Readings(Schema):
+    """How the paper's silent or ambiguous places are read; each is explained in ``baselines/wslgan.toml``."""
+
+    batch_of: Literal["pairs", "images"]
+    pairing: Literal["permutation", "balanced", "all"]
+    streams: Literal["split", "joint"]
+    normalise: Literal["train", "half", "image"]
+    border: Literal["edge", "zero"]
+
+
+class Stage(Schema):
+    """One training: SGD with a step schedule. ``drops`` are fractions of the epochs where lr is × 0.1."""
+
+    epochs: PositiveInt
+    lr: PositiveFloat
+    drops: tuple[float, ...]
+    batch: PositiveInt
+    momentum: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    augment: Literal["expand", "sample", "none"]
+
+
+class Recipe(Schema):
+    """Everything that decides a training, resolved: method × preset × dataset × overrides."""
+
+    architecture: Architecture
+    losses: LossWeights
+    readings: Readings
+    attention: Stage
+    pretrain: Stage
+    finetune: Stage
+
+
+class Method(Schema):
+    """A method with a preset, ready to train."""
+
+    name: str
+    title: str  # as printed in tables
+    published: str  # the row of the paper's tables that it reproduces; empty where none was printed
+    preset: str
+    recipe: Recipe
+
+
+def names() -> list[str]:
+    """Return the names of all methods, the full one first."""
+    found = sorted(path.stem for path in shipped("baselines").glob("*.toml"))
+    return sorted(found, key=lambda name: (name != "wslgan", name))
+
+
+def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = ()) -> Method:
+    """Return method ``name`` at ``preset`` for ``dataset``, which decides λ3.
+
+    overrides : ``section.field=value`` texts such as ``finetune.epochs=20``, the last word on any field.
+    Raises UsageError for an unknown method, preset or override.
+    """
+    content = _read(name)
+    presets = content.pop("preset", {})
+    if preset not in presets:
+        raise UsageError(f"{name} has no preset {preset!r}; it has {', '.join(presets)}")
+    _merge(content, presets[preset])
+    by_dataset = content["losses"].pop("whole_by_dataset", {})
+    content["losses"]["whole"] = by_dataset.get(dataset, content["losses"]["whole"])
+    for override in overrides:
+        _override(content, override)
+    head = {key: content.pop(key) for key in ("name", "title", "published")}
+    recipe = validated(Recipe, content, f"method {name}, preset {preset}")
+    return Method(**head, preset=preset, recipe=recipe)
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = shipped("baselines") / f"{name}.toml"
+    if not path.is_file():
+        near = get_close_matches(name, names(), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"unknown method {name!r}{hint} There are: {', '.join(names())}")
+    content = read_toml(path)
+    base = content.pop("extends", None)
+    return content if base is None else _merge(_read(base), content)
+
+
+def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Change ``base`` in place, table by table, and return it."""
+    for key, value in change.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = deepcopy(value)
+    return base
+
+
+def _override(content: dict[str, Any], text: str) -> None:
+    import tomllib
+
+    path, sign, value = text.partition("=")
+    section, _, field = path.strip().partition(".")
+    table = content.get(section)
+    if not sign or not isinstance(table, dict) or field not in table:
+        known = [f"{s}.{f}" for s, fields in content.items() if isinstance(fields, dict) for f in fields]
+        near = get_close_matches(path.strip(), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "`ferbench show METHOD` lists them all"
+        raise UsageError(f"--set takes section.field=value with a field of the recipe, not {text!r}; {hint}")
+    try:
+        table[field] = tomllib.loads(f"value = {value.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[field] = value.strip()  # a bare word is a text: readings.pairing=balanced

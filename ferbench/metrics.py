@@ -1,0 +1,120 @@
+"""Metrics, from stored predictions and nothing else.
+
+A frame of predictions has the columns id, subject, sequence, truth, prediction and p_<class>. The headline
+is the pooled accuracy: correct images over all images of all folds. It is what the paper printed: its
+matrices give 962/981, 1271/1440 and 2610/3068, which are 98.06, 88.26 and 85.07 %.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+RESAMPLES = (
+    2000  # of the bootstrap: the ends of a 95 % interval then move by some 0.05 points from seed to seed
+)
+
+
+def confusion(truth: pd.Series, prediction: pd.Series, classes: list[str]) -> np.ndarray:
+    """Return counts int64 [K,K]: rows are the truth, columns what was predicted."""
+    place = {name: index for index, name in enumerate(classes)}
+    pairs = truth.map(place).to_numpy() * len(classes) + prediction.map(place).to_numpy()
+    return np.bincount(pairs, minlength=len(classes) ** 2).reshape(len(classes), len(classes))
+
+
+def accuracy(matrix: np.ndarray) -> float:
+    """Pooled accuracy: trace / total."""
+    return float(np.trace(matrix) / matrix.sum())
+
+
+def recalls(matrix: np.ndarray) -> np.ndarray:
+    """Recall of each class [K], the diagonal of the paper's matrices; NaN for a class without images."""
+    sizes = matrix.sum(axis=1)
+    return np.divide(np.diag(matrix), sizes, out=np.full(len(matrix), np.nan), where=sizes > 0)
+
+
+def balanced_accuracy(matrix: np.ndarray) -> float:
+    """Mean recall over the classes that have images."""
+    return float(np.nanmean(recalls(matrix)))
+
+
+def macro_f1(matrix: np.ndarray) -> float:
+    """Mean over the classes that have images of F1 = 2·TP / (2·TP + FP + FN)."""
+    present = matrix.sum(axis=1) > 0
+    hits = np.diag(matrix)
+    return float((2 * hits / np.maximum(matrix.sum(axis=0) + matrix.sum(axis=1), 1))[present].mean())
+
+
+def row_percent(matrix: np.ndarray) -> np.ndarray:
+    """Each row in percent of its truth, as the paper prints; NaN in the row of an absent class."""
+    sizes = matrix.sum(axis=1, keepdims=True)
+    return np.divide(100 * matrix, sizes, out=np.full(matrix.shape, np.nan), where=sizes > 0)
+
+
+def counts_from_percent(percent: np.ndarray, sizes: list[int]) -> np.ndarray:
+    """Undo the printing of a matrix in percent: counts int64 [K,K] whose rows sum to ``sizes``.
+
+    Counts are the nearest whole numbers; where rounding left a row too long or short, the cells beside
+    the diagonal that were rounded furthest give or take one each.
+    """
+    exact = np.asarray(percent, dtype=np.float64) * np.asarray(sizes)[:, None] / 100
+    counts = np.rint(exact).astype(np.int64)
+    for row, size in enumerate(sizes):
+        gap = size - int(counts[row].sum())
+        # Most in need first. A cell printed as 0 stays 0; the diagonal, which is the accuracy, stays nearest.
+        free = (exact[row] > 0) & (np.arange(len(exact)) != row)
+        need = np.where(free, np.sign(gap) * (exact[row] - counts[row]), -np.inf)
+        counts[row, np.argsort(-need, kind="stable")[: abs(gap)]] += np.sign(gap)
+    return counts
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A percentile interval and the units that were drawn: "subjects", or "images" where subjects are unknown."""
+
+    low: float
+    high: float
+    over: str
+    units: int
+
+
+def subject_interval(
+    frame: pd.DataFrame, level: float = 0.95, seed: int = 0, resamples: int = RESAMPLES
+) -> Interval:
+    """Percentile bootstrap of the pooled accuracy over whole subjects.
+
+    Images of one person err together, so drawing images would make the interval too narrow: subjects are
+    drawn with replacement, each with all its images (cluster bootstrap; Davison & Hinkley 1997, 3.8).
+    """
+    hits = (frame["truth"] == frame["prediction"]).to_numpy()
+    known = bool((frame["subject"] != "").all())
+    unit = frame["subject"] if known else pd.Series(np.arange(len(frame)))
+    codes, names = pd.factorize(unit)
+    sizes = np.bincount(codes)
+    right = np.bincount(codes, weights=hits)
+    rng = np.random.default_rng(seed)
+    shares = np.empty(resamples)
+    for start in range(0, resamples, 100):  # in parts: units × resamples would be large for RAF-DB
+        draws = rng.integers(0, len(names), (min(100, resamples - start), len(names)))
+        shares[start : start + len(draws)] = right[draws].sum(axis=1) / sizes[draws].sum(axis=1)
+    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), "subjects" if known else "images", len(names))
+
+
+def sequence_accuracy(frame: pd.DataFrame, classes: list[str]) -> tuple[float, int]:
+    """Accuracy over sequences and their number: the class of the highest mean probability over a
+    sequence's frames against its label. (NaN, 0) where sequences are unknown."""
+    known = frame[frame["sequence"] != ""]
+    if known.empty:
+        return float("nan"), 0
+    columns = [f"p_{name}" for name in classes]
+    means = known.groupby("sequence")[columns].mean()
+    truth = known.groupby("sequence")["truth"].first()
+    predicted = means.to_numpy().argmax(axis=1)
+    return float((np.array(classes)[predicted] == truth.to_numpy()).mean()), len(means)
+
+
+def spread(values: list[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (ddof 1; 0 for a single value)."""
+    array = np.asarray(values, dtype=np.float64)
+    return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else 0.0

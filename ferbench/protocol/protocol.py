@@ -1,0 +1,111 @@
+"""Protocols: versioned TOML files that say what is trained on and tested, and how."""
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from ferbench.errors import UsageError
+from ferbench.files import shipped
+from ferbench.schema import Schema, read_toml, validated
+
+Rule = Literal["step", "block", "random", "file"]
+
+
+class Folds(Schema):
+    """Cross-validation over subjects. ``rule``: see ``splits``; ``count`` folds."""
+
+    rule: Rule = "step"
+    count: PositiveInt
+
+
+class Official(Schema):
+    """A split that the dataset's authors made; values of the column ``split``. Empty: there is no such side."""
+
+    train: str
+    validation: str = ""
+    test: str = ""
+
+
+class Protocol(Schema):
+    """How a set of expressions is trained on and tested. Exactly one of ``folds`` and ``official`` is given."""
+
+    kind: Literal["expressions"] = "expressions"
+    name: str
+    version: PositiveInt
+    description: str
+    source: str  # the paper or readme that the rules come from
+    dataset: str  # name of the prepared set
+    classes: tuple[str, ...]
+    frames: Literal["last3", "all"] = "all"
+    folds: Folds | None = None
+    official: Official | None = None
+    preset: Literal["paper", "light", "tiny"]
+    attributes: str  # the attribute protocol that stage 1 is trained on
+    pretrain: str = ""  # the protocol whose training side pre-trains stage 2; empty: none
+    expected_images: int | None = None
+
+    @property
+    def identifier(self) -> str:
+        """Name and version, as printed in every table: ``ckplus@1``."""
+        return f"{self.name}@{self.version}"
+
+
+class AttributeProtocol(Schema):
+    """How the attention maps are learned: parts, their attributes, and how many images are drawn."""
+
+    kind: Literal["attributes"]
+    name: str
+    version: PositiveInt
+    description: str
+    source: str
+    dataset: str
+    parts: dict[Literal["eyes", "mouth"], tuple[str, ...]]  # positive = any of these
+    train_per_part: PositiveInt
+    validation_per_part: PositiveInt = Field()
+
+    @property
+    def identifier(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+def names() -> list[str]:
+    """Return the names of all protocols that are shipped."""
+    return sorted(path.stem for path in shipped("protocols").glob("*.toml"))
+
+
+def load(name: str) -> Protocol:
+    """Return an expression protocol by name, or from a path ending in ``.toml``.
+
+    Raises UsageError for an unknown name, DataError for a file that is not valid.
+    """
+    found = load_any(name)
+    if isinstance(found, AttributeProtocol):
+        raise UsageError(f"{name} holds attributes, not expressions: it trains attention maps only; "
+                         f"choose one of {', '.join(n for n in names() if n != name)}")  # fmt: skip
+    return found
+
+
+def load_attributes(name: str) -> AttributeProtocol:
+    """Return an attribute protocol by name or path (see :func:`load`)."""
+    found = load_any(name)
+    if isinstance(found, Protocol):
+        raise UsageError(f"{name} holds expressions; attention maps are learned from an attribute protocol")
+    return found
+
+
+def load_any(name: str) -> Protocol | AttributeProtocol:
+    """Return a protocol of either kind."""
+    path = Path(name) if name.endswith(".toml") else shipped("protocols") / f"{name}.toml"
+    if not name.endswith(".toml") and name not in names():
+        near = get_close_matches(name, names(), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"unknown protocol {name!r}{hint} There are: {', '.join(names())}")
+    content = read_toml(path)
+    if content.get("kind") == "attributes":
+        return validated(AttributeProtocol, content, path)
+    protocol = validated(Protocol, content, path)
+    if (protocol.folds is None) == (protocol.official is None):
+        raise UsageError(f"{path} must have exactly one of [folds] and [official]")
+    return protocol

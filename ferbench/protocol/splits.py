@@ -1,0 +1,328 @@
+"""Splits: a protocol and a prepared set become index arrays, disjoint by construction and checked."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ferbench.data.faces import Faces
+from ferbench.errors import DataError, UsageError
+from ferbench.files import sha256_of
+from ferbench.protocol.protocol import AttributeProtocol, Protocol
+from ferbench.seeds import derive_seed, generator
+
+LAST = 3  # "the last three frames of each sequence are used for training and testing" (IV-A-2, IV-A-3)
+COLUMNS = ("id", "subject", "label", "fold", "role")  # of a fold file
+
+
+@dataclass(frozen=True)
+class Split:
+    """One fold: int64 indices into the prepared set, ascending."""
+
+    fold: str
+    train: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True)
+class Splits:
+    """All folds of a protocol on one prepared set.
+
+    rule : in words. hash : SHA-256 of the fold file (:func:`to_csv`). notes : what a reader should know.
+    """
+
+    protocol: str
+    rule: str
+    folds: tuple[Split, ...]
+    classes: tuple[str, ...]
+    dataset: str
+    data_fingerprint: str
+    hash: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PartSplit:
+    """Stage 1 for one part: indices into the prepared set with 0/1 targets ("any attribute present")."""
+
+    part: str
+    train: np.ndarray
+    train_target: np.ndarray
+    validation: np.ndarray
+    validation_target: np.ndarray
+    notes: tuple[str, ...]
+
+
+def select(protocol: Protocol, faces: Faces) -> np.ndarray:
+    """Return the indices that take part: a class of the protocol, the last frames of each sequence.
+
+    Raises DataError when nothing is left.
+    """
+    samples = faces.samples
+    chosen = samples["label"].isin(protocol.classes)
+    if protocol.frames == "last3":
+        ranks = samples[chosen].groupby("sequence")["frame"].rank(ascending=False, method="first")
+        known = samples["sequence"] != ""  # images of no sequence stand for themselves
+        chosen &= ~known | (ranks.reindex(samples.index) <= LAST)
+    rows = np.flatnonzero(chosen.to_numpy())
+    if not len(rows):
+        raise DataError(f"the prepared set {faces.name} has no image of the classes of {protocol.identifier}")
+    return rows
+
+
+def make(
+    protocol: Protocol, faces: Faces, rule: str | None = None, seed: int = 0, folds_file: Path | None = None
+) -> Splits:
+    """Return the folds of ``protocol`` on ``faces``.
+
+    rule : another fold rule than the protocol's. "step": subjects in ascending order, fold = place mod count;
+        "block": runs of subjects of about equal number; "random": grouped and stratified, drawn by ``seed``;
+        "file": as a fold file says.
+    Raises DataError where a side shares subjects with the other or the split is not there, UsageError
+    for a rule that does not fit.
+    """
+    rows = select(protocol, faces)
+    notes = _absent(protocol, faces, rows)
+    if protocol.official is not None:
+        if rule is not None:
+            raise UsageError(f"{protocol.identifier} has an official split: --rule does not apply")
+        folds = (_official(protocol, faces, rows),)
+        words = "official split"
+    else:
+        assert protocol.folds is not None
+        rule = rule or protocol.folds.rule
+        if (rule == "file") != (folds_file is not None):
+            raise UsageError("--rule file and --folds-file go together")
+        if rule == "file":
+            assert folds_file is not None
+            folds = _from_file(folds_file, faces, rows)
+            words = f"file {folds_file.name}, {len(folds)} folds"
+        else:
+            of = _fold_of_subject(rule, protocol.folds.count, faces, rows, seed)
+            folds = _by_subject(of, faces, rows)
+            words = f"{rule}, {len(folds)} folds by subject" + (f", seed {seed}" if rule == "random" else "")
+        check_folds(folds, faces, rows)
+    text = to_csv(folds, faces)
+    return Splits(
+        protocol.identifier, words, folds, protocol.classes, faces.name, faces.fingerprint,
+        sha256_of(text.encode()), tuple(notes),
+    )  # fmt: skip
+
+
+def check_folds(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) -> None:
+    """Assert what every result claims: no subject on both sides, every sample tested exactly once.
+
+    Raises DataError naming the subjects or samples.
+    """
+    subjects = faces.samples["subject"].to_numpy()
+    for split in folds:
+        shared = sorted(set(subjects[split.train]) & set(subjects[split.test]))
+        if shared:
+            raise DataError(
+                f"fold {split.fold} has {len(shared)} subjects on both sides: {', '.join(shared[:5])}"
+            )
+        if np.intersect1d(split.train, split.test).size:
+            raise DataError(f"fold {split.fold} trains on images that it tests")
+    tested = np.concatenate([split.test for split in folds])
+    counts = np.bincount(tested, minlength=len(faces))
+    wrong = rows[counts[rows] != 1]
+    if wrong.size or len(tested) != len(rows):
+        ids = faces.samples["id"].iloc[wrong[:3]].tolist()
+        raise DataError(f"{len(wrong)} samples are not tested exactly once, such as {', '.join(ids)}")
+
+
+def training_sides(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
+    """Return the training and validation indices of an official split; its test side stays closed.
+
+    Raises DataError when the set has no training side.
+    """
+    assert protocol.official is not None, protocol.name
+    rows = select(protocol, faces)
+    split = faces.samples["split"].to_numpy()[rows]
+    train = rows[split == protocol.official.train]
+    if not len(train):
+        raise DataError(
+            f"the prepared set {faces.name} has no images of the split {protocol.official.train!r}"
+        )
+    return train, rows[split == protocol.official.validation] if protocol.official.validation else rows[:0]
+
+
+def inner(
+    split: Split, faces: Faces, classes: tuple[str, ...], seed: int, fraction: float = 0.1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split a training side again, for ``best-val``: (train, validation), no subject on both sides.
+
+    About ``fraction`` of the subjects are held out; of the images, stratified, where subjects are unknown.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    subjects = faces.samples["subject"].to_numpy()[split.train]
+    labels = faces.samples["label"].to_numpy()[split.train]
+    parts = round(1 / fraction)
+    chance = derive_seed(seed, "inner", split.fold) % 2**32
+    if (subjects == "").any():
+        folder = StratifiedKFold(parts, shuffle=True, random_state=chance).split(split.train, labels)
+    else:
+        parts = min(parts, len(set(subjects)))
+        folder = StratifiedGroupKFold(parts, shuffle=True, random_state=chance).split(
+            split.train, labels, subjects
+        )
+    train, validation = next(iter(folder))
+    return split.train[train], split.train[validation]
+
+
+def attribute_split(protocol: AttributeProtocol, faces: Faces, part: str, seed: int) -> PartSplit:
+    """Draw stage 1's images of one part: half with any attribute of the part, half with none (Table 1).
+
+    "We randomly select 30,000 (The ratio of positive and negative samples is 1:1) images to train the
+    eyes-related branch and select 3,000 images for validation" (IV-A-1). From the official partitions
+    where the set has them, else drawn apart from all images. A set too small for that gives what it has,
+    in the same proportion, and a note.
+    """
+    attributes = protocol.parts[part]  # type: ignore[index]
+    if missing := [name for name in attributes if name not in faces.samples]:
+        raise DataError(f"the prepared set {faces.name} has no attribute {', '.join(missing)}")
+    target = faces.samples[list(attributes)].to_numpy().astype(bool).any(axis=1)
+    split = faces.samples["split"].to_numpy()
+    rng = generator(seed, "attributes", part)
+    wanted = (protocol.train_per_part // 2, protocol.validation_per_part // 2)
+    sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    partitioned = bool((split == "train").any() and (split == "val").any())
+    pools = [
+        [rng.permutation(np.flatnonzero((target == present) & (split == side))) for side in ("train", "val")]
+        if partitioned
+        else [rng.permutation(np.flatnonzero(target == present))] * 2
+        for present in (True, False)
+    ]
+    if partitioned:
+        counts = tuple(min(want, *(len(pool[side]) for pool in pools)) for side, want in enumerate(wanted))
+    else:
+        have = min(len(pool[0]) for pool in pools)
+        counts = (
+            wanted
+            if have >= sum(wanted)
+            else (have * wanted[0] // sum(wanted), have * wanted[1] // sum(wanted))
+        )
+    for pool in pools:
+        sides[0].append(pool[0][: counts[0]])
+        sides[1].append(pool[1][: counts[1]] if partitioned else pool[1][counts[0] : counts[0] + counts[1]])
+    if not counts[0] or not counts[1]:
+        raise DataError(
+            f"the prepared set {faces.name} has too few images with and without {part} attributes"
+        )
+    train, validation = (np.sort(np.concatenate(side)) for side in sides)
+    notes = []
+    if counts != wanted:
+        notes.append(f"{part}: {len(train):,} training and {len(validation):,} validation images, half of each "
+                     f"positive: the set is too small for {protocol.train_per_part:,} and "
+                     f"{protocol.validation_per_part:,}")  # fmt: skip
+    return PartSplit(part, train, target[train].astype(np.int64), validation,
+                     target[validation].astype(np.int64), tuple(notes))  # fmt: skip
+
+
+def to_csv(folds: tuple[Split, ...], faces: Faces) -> str:
+    """Return the fold file: one row for each sample, fold and role."""
+    parts = []
+    for split in folds:
+        for role, rows in (("train", split.train), ("test", split.test)):
+            part = faces.samples.iloc[rows][["id", "subject", "label"]].sort_values("id", kind="stable")
+            parts.append(part.assign(fold=split.fold, role=role))
+    return pd.concat(parts)[list(COLUMNS)].to_csv(index=False, lineterminator="\n")
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a fold file as text columns; ``role`` is "test" where the file has no such column."""
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise DataError(f"the fold file {path} does not exist") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"the fold file {path} is not a CSV file: {error}") from None
+    frame.columns = [name.strip().lower() for name in frame.columns]
+    if missing := {"id", "fold"} - set(frame.columns):
+        raise DataError(f"the fold file {path} lacks the column {', '.join(sorted(missing))}; "
+                        f"it needs id and fold, and may have {', '.join(COLUMNS)}")  # fmt: skip
+    if "role" not in frame:
+        frame["role"] = "test"
+    frame["role"] = frame["role"].str.strip().str.lower()
+    if odd := sorted(set(frame["role"]) - {"train", "test"}):
+        raise DataError(f"the fold file {path} has the role {odd[0]!r}: a role is train or test")
+    return frame
+
+
+def _absent(protocol: Protocol, faces: Faces, rows: np.ndarray) -> list[str]:
+    found = set(faces.samples["label"].iloc[rows])
+    notes = [f"the set has no image of {name}" for name in protocol.classes if name not in found]
+    if protocol.expected_images is not None and len(rows) != protocol.expected_images:
+        notes.append(f"{len(rows):,} images take part; the protocol expects {protocol.expected_images:,}")
+    return notes
+
+
+def _official(protocol: Protocol, faces: Faces, rows: np.ndarray) -> Split:
+    assert protocol.official is not None
+    split = faces.samples["split"].to_numpy()[rows]
+    sides = {}
+    for side in ("train", "test"):
+        sides[side] = rows[split == getattr(protocol.official, side)]
+        if not len(sides[side]):
+            there = ", ".join(sorted(set(split) - {""})) or "no splits at all"
+            hint = " (protocol fer2013-public tests on PublicTest)" if protocol.name == "fer2013" else ""
+            raise DataError(f"{protocol.identifier} needs the split {getattr(protocol.official, side)!r}, which the "
+                            f"prepared set {faces.name} lacks; it has {there}{hint}")  # fmt: skip
+    subjects = faces.samples["subject"].to_numpy()
+    shared = sorted((set(subjects[sides["train"]]) & set(subjects[sides["test"]])) - {""})
+    if shared:
+        raise DataError(f"the official split shares {len(shared)} subjects, such as {', '.join(shared[:5])}")
+    return Split("official", sides["train"], sides["test"])
+
+
+def _fold_of_subject(rule: str, count: int, faces: Faces, rows: np.ndarray, seed: int) -> dict[str, int]:
+    samples = faces.samples.iloc[rows]
+    unknown = int((samples["subject"] == "").sum())
+    if unknown:
+        raise DataError(f"{unknown} of {len(rows)} images of {faces.name} name no subject, so folds by subject are "
+                        "impossible; prepare a copy of the dataset that names them (see `ferbench data show`)")  # fmt: skip
+    subjects = sorted(samples["subject"].unique())
+    if len(subjects) < count:
+        raise UsageError(f"{len(subjects)} subjects cannot fill {count} folds")
+    if rule == "step":
+        return {subject: place % count for place, subject in enumerate(subjects)}
+    if rule == "block":
+        return {subject: place * count // len(subjects) for place, subject in enumerate(subjects)}
+    if rule == "random":
+        from sklearn.model_selection import StratifiedGroupKFold
+
+        ordered = samples.sort_values("id")  # by id: the rows' order on disk must not matter
+        chance = derive_seed(seed, "folds") % 2**32
+        folder = StratifiedGroupKFold(count, shuffle=True, random_state=chance)
+        return {
+            subject: fold
+            for fold, (_, test) in enumerate(folder.split(ordered, ordered["label"], ordered["subject"]))
+            for subject in ordered["subject"].iloc[test].unique()
+        }
+    raise UsageError(f"unknown fold rule {rule!r}: it is step, block, random or file")
+
+
+def _by_subject(of: dict[str, int], faces: Faces, rows: np.ndarray) -> tuple[Split, ...]:
+    fold = faces.samples["subject"].iloc[rows].map(of).to_numpy()
+    return tuple(
+        Split(f"{number + 1:02d}", rows[fold != number], rows[fold == number])
+        for number in range(max(of.values()) + 1)
+    )
+
+
+def _from_file(path: Path, faces: Faces, rows: np.ndarray) -> tuple[Split, ...]:
+    frame = read_csv(path)
+    place = {faces.samples["id"].iloc[row]: row for row in rows}
+    if unknown := [name for name in frame["id"] if name not in place]:
+        raise DataError(f"{path} names {len(unknown)} samples that {faces.name} lacks or the protocol leaves out, "
+                        f"such as {unknown[0]}")  # fmt: skip
+    folds = []
+    for name in sorted(frame["fold"].unique()):
+        part = frame[frame["fold"] == name]
+        test = np.sort(part.loc[part["role"] == "test", "id"].map(place).to_numpy())
+        named = np.sort(part.loc[part["role"] == "train", "id"].map(place).to_numpy())
+        train = named if len(named) else np.setdiff1d(rows, test)
+        folds.append(Split(name, train.astype(np.int64), test.astype(np.int64)))
+    return tuple(folds)

@@ -1,0 +1,67 @@
+"""The schemas of what crosses the project's edges: TOML and JSON files, one model for each.
+
+An unknown key is an error, and all errors of a file are reported at once.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ferbench.errors import DataError
+
+
+class Schema(BaseModel):
+    """Frozen base of every schema; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Card(Schema):
+    """``card.json`` of a prepared set: what was found on disk and what was made of it."""
+
+    schema_version: Literal[1] = 1
+    name: str  # the prepared set's name, also its folder
+    dataset: (
+        str  # the source that read it: ckplus, oulu, rafdb, celeba, fer2013, jaffe, kdef, manifest, synth
+    )
+    layout: str  # which of the dataset's layouts was recognised
+    source: str  # the folder or archive, as the user gave it
+    options: dict[str, Any]  # the reader's options, resolved (camera, lighting, …)
+    classes: list[str]  # emotions present, in the one order; empty for a set of attributes
+    count: int
+    counts: dict[str, dict[str, int]]  # found: {"class": {...}, "split": {...}}
+    expected: dict[str, dict[str, int]]  # the same from the literature; empty where it is unknown
+    subjects: int  # 0 where subjects are unknown
+    sequences: int  # 0 where sequences are unknown
+    deviations: list[str]  # one sentence each: what differs from what was expected
+    skipped: list[str]  # images left out by --skip-corrupt: "path: reason"
+    aligners: dict[str, int]  # how many images each aligner handled
+    fingerprint: str  # SHA-256 over ids, labels, subjects, sequences, splits and pixels, in order
+    versions: dict[str, str]  # ferbench, numpy, pillow (and the detector's, where one was used)
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def validated(schema: type[S], content: Any, origin: str | Path) -> S:
+    """Return ``content`` as ``schema``; DataError lists every problem in one line."""
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'file'}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise DataError(f"{origin} is not valid: {problems}") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file; DataError when it is missing or does not parse."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not valid TOML: {error}") from None

@@ -1,0 +1,41 @@
+"""The 14 derived samples of an image (section IV-B): seven angles, then each flipped.
+
+"Firstly, each preprocessed training image is rotated at angles of {−15°, −10°, −5°, 5°, 10°, 15°}.
+Secondly, they are flipped horizontally. Finally, there are 14 derived samples in one image."
+Derived sample 0 is the image itself, 7 its mirror image.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+ANGLES = (0, -15, -10, -5, 5, 10, 15)  # degrees, counter-clockwise positive
+DERIVED = 2 * len(ANGLES)
+
+_PADDING = {"edge": "border", "zero": "zeros"}
+
+
+def derive(images: Tensor, which: Tensor, border: str = "edge") -> Tensor:
+    """Return derived samples: uint8 [B,48,48] and their numbers int64 [B] in 0..13 → float [B,1,48,48] in [0,1].
+
+    Rotation is about the image's centre, bilinear; what it uncovers takes the nearest pixel ("edge") or
+    black ("zero"). Values are rounded to whole grey levels, so a derived sample is an 8-bit image too.
+    """
+    pixels = images.unsqueeze(1).float()
+    turns = which % len(ANGLES)
+    if bool((turns != 0).any()):
+        angles = torch.tensor(ANGLES, dtype=torch.float64).mul(math.pi / 180)[turns.cpu()]
+        cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
+        # affine_grid takes output to input coordinates, y down: this turns the picture counter-clockwise.
+        matrix = torch.stack([cosine, -sine, zero, sine, cosine, zero], dim=1).view(-1, 2, 3)
+        grid = torch.nn.functional.affine_grid(
+            matrix.float().to(pixels.device), list(pixels.shape), align_corners=False
+        )
+        turned = torch.nn.functional.grid_sample(
+            pixels, grid, mode="bilinear", padding_mode=_PADDING[border], align_corners=False
+        )
+        pixels = torch.where((turns == 0)[:, None, None, None], pixels, turned)
+    flipped = (which >= len(ANGLES))[:, None, None, None]
+    pixels = torch.where(flipped, pixels.flip(3), pixels)
+    return pixels.round() / 255

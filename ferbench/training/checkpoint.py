@@ -1,0 +1,71 @@
+"""Checkpoints: everything that the rest of a training depends on, in one safetensors file, no pickle."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ferbench.errors import DataError
+from ferbench.files import write_bytes
+
+
+@dataclass
+class Progress:
+    """How far a training is: epochs done, a row of history for each, and the best epoch's weights if kept."""
+
+    epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_score: float = -1.0
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+def save(path: Path, module: nn.Module, optimizer: torch.optim.SGD, progress: Progress) -> None:
+    """Write the checkpoint atomically: weights, momentum, best weights, and the history as metadata."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    tensors = {f"model/{name}": tensor for name, tensor in module.state_dict().items()}
+    for parameter, state in optimizer.state.items():
+        if state.get("momentum_buffer") is not None:
+            tensors[f"momentum/{names[id(parameter)]}"] = state["momentum_buffer"]
+    tensors |= {f"best/{name}": tensor for name, tensor in progress.best.items()}
+    facts = {"epoch": progress.epoch, "history": progress.history, "best_score": progress.best_score}
+    write_bytes(path, pack(tensors, {"progress": json.dumps(facts)}))
+
+
+def restore(path: Path, module: nn.Module, optimizer: torch.optim.SGD) -> Progress:
+    """Bring module and optimizer to where the checkpoint was written; a fresh Progress without one."""
+    if not path.is_file():
+        return Progress()
+    tensors, metadata = unpack(path)
+    facts = json.loads(metadata["progress"])
+    part = {
+        kind: {name[len(kind) + 1 :]: t for name, t in tensors.items() if name.startswith(kind + "/")}
+        for kind in ("model", "momentum", "best")
+    }
+    module.load_state_dict(part["model"])
+    for name, parameter in module.named_parameters():
+        if name in part["momentum"]:
+            # The memory order of the parameter, or the optimizer would copy in every step.
+            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(
+                part["momentum"][name]
+            )
+    return Progress(facts["epoch"], facts["history"], facts["best_score"], part["best"])
+
+
+def pack(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """Return safetensors bytes; equal content gives equal bytes."""
+    plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    return safetensors.torch.save(plain, metadata)
+
+
+def unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read tensors and metadata; DataError when the file is missing or damaged."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise DataError(f"{path} cannot be read ({error}): delete its run folder and train again") from None

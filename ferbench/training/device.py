@@ -1,0 +1,58 @@
+"""Where and in what precision arithmetic happens."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ferbench.errors import UsageError
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device with a precision: "fp32" is IEEE single precision throughout, "tf32" lets NVIDIA's tensor
+    cores round the factors of products, "bf16" runs convolutions and products in bfloat16 while weights,
+    batch statistics, distances and losses stay in fp32."""
+
+    name: str = "cpu"
+    precision: str = "fp32"
+
+    @classmethod
+    def chosen(cls, name: str, precision: str) -> "Device":
+        """Resolve "auto" (CUDA where there is one) and set the process up for repeatable arithmetic.
+
+        Raises UsageError for a device that is not there or a precision that it does not have.
+        """
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name not in ("cpu", "cuda"):
+            raise UsageError(f"unknown device {name!r}: it is auto, cpu or cuda")
+        if name == "cuda" and not torch.cuda.is_available():
+            raise UsageError("no CUDA device is usable here: leave --device out, or take --device cpu")
+        if precision not in PRECISIONS:
+            raise UsageError(f"unknown precision {precision!r}: it is one of {', '.join(PRECISIONS)}")
+        if precision == "tf32" and name == "cpu":
+            raise UsageError("tf32 is a mode of NVIDIA GPUs: on a CPU take --precision fp32 or bf16")
+        kind = "tf32" if precision == "tf32" else "ieee"
+        torch.backends.cudnn.conv.fp32_precision = kind
+        torch.backends.cuda.matmul.fp32_precision = kind
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+        return cls(name, precision)
+
+    def autocast(self) -> AbstractContextManager:
+        """The context in which networks are called."""
+        if self.precision == "bf16":
+            return torch.autocast(self.name, torch.bfloat16)
+        return nullcontext()
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """Move a network here, in the memory order that its convolutions like (channels last)."""
+        return module.to(self.name, memory_format=torch.channels_last)
+
+    def images(self, images: Tensor) -> Tensor:
+        """Give a batch of images the memory order of :meth:`place`."""
+        return images.contiguous(memory_format=torch.channels_last)

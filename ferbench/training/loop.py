@@ -1,0 +1,100 @@
+"""The one training loop: SGD over planned steps, resumable after every epoch."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ferbench.training import checkpoint
+from ferbench.training.checkpoint import Progress
+from ferbench.training.plan import Step
+
+Terms = dict[str, Tensor]  # scalar losses by name, "total" among them
+Report = Callable[[int, int, str], None]  # steps done, steps in all, what the last epoch gave
+
+
+class Schedule(Protocol):
+    """The part of ``methods.Stage`` that the loop reads."""
+
+    epochs: int
+    lr: float
+    drops: tuple[float, ...]
+    momentum: float
+    weight_decay: float
+
+
+def learning_rate(schedule: Schedule, epoch: int) -> float:
+    """Return the rate in ``epoch`` (from 0): lr × 0.1 for each drop, a fraction of the epochs, passed."""
+    return schedule.lr * 0.1 ** sum(epoch >= round(drop * schedule.epochs) for drop in schedule.drops)
+
+
+def sgd(module: nn.Module, schedule: Schedule) -> torch.optim.SGD:
+    """Return the optimizer of section IV-C: SGD with momentum and weight decay on all parameters."""
+    return torch.optim.SGD(
+        module.parameters(), schedule.lr, schedule.momentum, weight_decay=schedule.weight_decay, fused=True
+    )
+
+
+def fit(
+    module: nn.Module,
+    loss: Callable[[Step], Terms],
+    plan: Callable[[int], list[Step]],
+    schedule: Schedule,
+    saved: Path,
+    report: Report,
+    validate: Callable[[], float] | None = None,
+    keep_best: bool = False,
+) -> list[dict[str, float]]:
+    """Train ``module`` and return one row of history an epoch.
+
+    loss : a step's loss terms, called with the module in train mode.
+    plan : an epoch's steps from its number; the same for the same number, whatever ran before.
+    saved : the checkpoint file; where it exists, training goes on from it.
+    validate : a score called in eval mode after each epoch, higher is better (never on test data).
+    keep_best : end with the weights of the first epoch with the best score instead of the last epoch's.
+    """
+    optimizer = sgd(module, schedule)
+    progress = checkpoint.restore(saved, module, optimizer)
+    per_epoch = len(plan(0))
+    for epoch in range(progress.epoch, schedule.epochs):
+        rate = learning_rate(schedule, epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        module.train()
+        sums: Terms = {}
+        for number, step in enumerate(plan(epoch)):
+            terms = loss(step)
+            optimizer.zero_grad(set_to_none=True)
+            terms["total"].backward()
+            optimizer.step()
+            for name, term in terms.items():
+                sums[name] = sums.get(name, torch.zeros_like(term)) + term.detach()
+            report(epoch * per_epoch + number + 1, schedule.epochs * per_epoch, _line(progress))
+        row = {"epoch": epoch + 1, "lr": rate, **{f"loss_{k}": float(v) / per_epoch for k, v in sums.items()}}
+        if validate is not None:
+            module.eval()
+            row["validation_accuracy"] = validate()
+        _advance(progress, row, module, keep_best)
+        checkpoint.save(saved, module, optimizer, progress)
+    if keep_best:
+        module.load_state_dict(progress.best)
+    module.eval()
+    return progress.history
+
+
+def _advance(progress: Progress, row: dict[str, float], module: nn.Module, keep_best: bool) -> None:
+    progress.epoch += 1
+    progress.history.append(row)
+    if keep_best and row["validation_accuracy"] > progress.best_score:
+        progress.best_score = row["validation_accuracy"]
+        progress.best = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def _line(progress: Progress) -> str:
+    if not progress.history:
+        return ""
+    last = progress.history[-1]
+    validation = f", validation {last['validation_accuracy']:.1%}" if "validation_accuracy" in last else ""
+    return f"epoch {last['epoch']:.0f}: loss {last['loss_total']:.3f}{validation}"

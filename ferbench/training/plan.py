@@ -1,0 +1,107 @@
+"""The index plan of an epoch: which derived samples, in which steps, in which pairs.
+
+Made with numpy from the seed alone, so it is the same on every device and after every interruption.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ferbench.seeds import generator
+from ferbench.training.augment import DERIVED
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of an epoch.
+
+    images, derived : [R] the rows of the batch: image index and number of its derived sample.
+    streams : how many equal runs of rows go through the network apart (2: siamese streams, 1: one batch).
+    first, second : [P] positions in the batch of both members of each pair; empty without pairs.
+    """
+
+    images: np.ndarray
+    derived: np.ndarray
+    streams: int
+    first: np.ndarray
+    second: np.ndarray
+
+
+def rows(count: int, augment: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return image indices and derived numbers of one epoch, shuffled.
+
+    "expand": all 14 derived samples of each of ``count`` images (the paper's way); "sample": one of the
+    14, drawn anew, of each; "none": each image as it is.
+    """
+    if augment == "expand":
+        order = rng.permutation(count * DERIVED)
+        return order // DERIVED, order % DERIVED
+    images = rng.permutation(count)
+    derived = rng.integers(0, DERIVED, count) if augment == "sample" else np.zeros(count, dtype=np.int64)
+    return images, derived
+
+
+def steps(count: int, augment: str, batch: int) -> int:
+    """Return the number of steps in an epoch. Rows that do not fill a last batch wait for the next epoch's
+    shuffle; a set smaller than one batch is one step."""
+    total = count * (DERIVED if augment == "expand" else 1)
+    return max(1, total // batch)
+
+
+def single_epoch(count: int, augment: str, batch: int, seed: int, epoch: int) -> list[Step]:
+    """Plan an epoch without pairs (stage 1)."""
+    images, derived = rows(count, augment, generator(seed, "epoch", epoch))
+    none = np.empty(0, dtype=np.int64)
+    return [
+        Step(images[part], derived[part], 1, none, none)
+        for part in _parts(len(images), batch, steps(count, augment, batch))
+    ]
+
+
+def paired_epoch(
+    labels: np.ndarray, augment: str, batch: int, seed: int, epoch: int,
+    batch_of: str = "pairs", pairing: str = "permutation", streams: str = "split",
+) -> list[Step]:  # fmt: skip
+    """Plan an epoch of pairs (stage 2).
+
+    labels : [N], used by "balanced" pairing only.
+    batch_of : "pairs": a step has ``batch`` pairs, its first ``batch`` rows are stream 1 and the next are
+        stream 2; "images": a step has ``batch`` rows, and stream 2 is the same rows in another order.
+    pairing : "permutation": partners are random; "balanced": half of the pairs share the class, as far as
+        the batch allows; "all": every two rows of the step are a pair.
+    streams : "split": with "pairs", each stream is a batch of its own to batch normalisation.
+    """
+    rng = generator(seed, "epoch", epoch)
+    images, derived = rows(len(labels), augment, rng)
+    size = 2 * batch if batch_of == "pairs" else batch
+    plan = []
+    for part in _parts(len(images), size, steps(len(labels), augment, size)):
+        count = (part.stop - part.start) // 2 * 2 if batch_of == "pairs" else part.stop - part.start
+        part = slice(part.start, part.start + count)
+        first, second = _pairs(labels[images[part]], count, batch_of, pairing, rng)
+        apart = 2 if batch_of == "pairs" and streams == "split" else 1
+        plan.append(Step(images[part], derived[part], apart, first, second))
+    return plan
+
+
+def _parts(total: int, size: int, count: int) -> list[slice]:
+    return [slice(i * size, min((i + 1) * size, total)) for i in range(count)]
+
+
+def _pairs(
+    labels: np.ndarray, count: int, batch_of: str, pairing: str, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of both members of each pair among ``count`` rows."""
+    if pairing == "all":
+        return np.triu_indices(count, k=1)
+    half = count // 2 if batch_of == "pairs" else count
+    first = np.arange(half)
+    pool = np.arange(half, count) if batch_of == "pairs" else first
+    if pairing == "permutation":
+        return first, pool if batch_of == "pairs" else rng.permutation(pool)
+    second = np.empty(half, dtype=np.int64)
+    for position, alike in enumerate(rng.random(half) < 0.5):
+        wanted = (labels[pool] == labels[position]) == alike
+        wanted &= pool != position
+        second[position] = rng.choice(pool[wanted] if wanted.any() else pool)
+    return first, second
