@@ -62,9 +62,7 @@ def _commit() -> str:
         return ""
     try:
         git = ["git", "-C", str(root)]
-        commit = subprocess.run(
-            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=5
-        )
+        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=5)
         status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-RESAMPLES = (
-    2000  # of the bootstrap: the ends of a 95 % interval then move by some 0.05 points from seed to seed
-)
+RESAMPLES = 2000  # of the bootstrap: the ends of a 95 % interval then move by some 0.05 points from seed to seed
 
 
 def confusion(truth: pd.Series, prediction: pd.Series, classes: list[str]) -> np.ndarray:
@@ -78,9 +76,7 @@ class Interval:
     units: int
 
 
-def subject_interval(
-    frame: pd.DataFrame, level: float = 0.95, seed: int = 0, resamples: int = RESAMPLES
-) -> Interval:
+def subject_interval(frame: pd.DataFrame, level: float = 0.95, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
     """Percentile bootstrap of the pooled accuracy over whole subjects.
 
     Images of one person err together, so drawing images would make the interval too narrow: subjects are

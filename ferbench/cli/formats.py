@@ -8,20 +8,14 @@ import typer
 
 DataHome = Annotated[
     Path | None,
-    typer.Option(
-        help="Where prepared sets live.", envvar="FERBENCH_DATA", show_default="the platform's data folder"
-    ),
+    typer.Option(help="Where prepared sets live.", envvar="FERBENCH_DATA", show_default="the platform's data folder"),
 ]
-Runs = Annotated[
-    Path | None, typer.Option(help="Where runs live.", envvar="FERBENCH_RUNS", show_default="./runs")
-]
+Runs = Annotated[Path | None, typer.Option(help="Where runs live.", envvar="FERBENCH_RUNS", show_default="./runs")]
 Preset = Annotated[str | None, typer.Option(help="paper, light or tiny; the protocol's own when left out.")]
 Format = Annotated[str, typer.Option(help="console or json.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="FIELD=VALUE", help="Change any field of the recipe, e.g. finetune.epochs=20."
-    ),
+    typer.Option("--set", metavar="FIELD=VALUE", help="Change any field of the recipe, e.g. finetune.epochs=20."),
 ]
 
 

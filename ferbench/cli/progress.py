@@ -102,9 +102,7 @@ def print_plan(session: "Session") -> None:
     if total:
         console.print(f"about {duration(total)} in all, from a measured step", highlight=False)
     if total > 12 * 3600 and session.device.name == "cpu" and request.method.preset != "tiny":
-        console.print(
-            "[yellow]that is long for a CPU: --preset tiny would do; nothing was changed by itself[/yellow]"
-        )
+        console.print("[yellow]that is long for a CPU: --preset tiny would do; nothing was changed by itself[/yellow]")
 
 
 def print_end(session: "Session") -> None:
@@ -118,9 +116,7 @@ def result_line(result: dict) -> str:
         return f"{result['accuracy']:.2%} of {result['images']} test images"
     if "validation_accuracy" in result:
         return f"{result['validation_accuracy']:.2%} of {result['validation_images']:,} validation images"
-    return (
-        ", ".join(f"{part} {facts['validation_accuracy']:.1%}" for part, facts in result.items()) or "trained"
-    )
+    return ", ".join(f"{part} {facts['validation_accuracy']:.1%}" for part, facts in result.items()) or "trained"
 
 
 def duration(seconds: float) -> str:

@@ -23,9 +23,7 @@ def list_protocols(format: Format = "console") -> None:
 
 
 @app.command()
-def show(
-    name: Name, rule: Rule = None, seed: Seed = 0, format: Format = "console", data_home: DataHome = None
-) -> None:
+def show(name: Name, rule: Rule = None, seed: Seed = 0, format: Format = "console", data_home: DataHome = None) -> None:
     """Show a protocol's rules and, where its set is prepared, its folds."""
     from ferbench.protocol.verbs import describe
 
@@ -47,9 +45,7 @@ def export(
 
 
 def audit(
-    folds: Annotated[
-        Path, typer.Argument(help="A fold file: id,fold and, if it has them, role,subject,label.")
-    ],
+    folds: Annotated[Path, typer.Argument(help="A fold file: id,fold and, if it has them, role,subject,label.")],
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="The prepared set that it splits.")],
     format: Format = "console",
     data_home: DataHome = None,

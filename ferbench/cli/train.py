@@ -10,9 +10,7 @@ from ferbench.cli.formats import DataHome, Format, Overrides, Preset, Runs, emit
 
 Dataset = Annotated[
     str,
-    typer.Option(
-        "--dataset", "-d", help="Protocol's name, or a protocol file (see `ferbench protocol list`)."
-    ),
+    typer.Option("--dataset", "-d", help="Protocol's name, or a protocol file (see `ferbench protocol list`)."),
 ]
 
 
@@ -33,9 +31,7 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, tf32 (GPU) or bf16.")] = "fp32",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores when left out.")] = None,
-    no_pretrain: Annotated[
-        bool, typer.Option("--no-pretrain", help="Fine-tune from random weights.")
-    ] = False,
+    no_pretrain: Annotated[bool, typer.Option("--no-pretrain", help="Fine-tune from random weights.")] = False,
     amg: Annotated[str, typer.Option(help="Run of a trained AMG to use (key or its beginning).")] = "",
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
@@ -63,9 +59,7 @@ def train(
 def show(
     method: Annotated[str, typer.Argument(help="Method to show; all of them are listed when left out.")] = "",
     preset: Preset = "paper",
-    dataset: Annotated[
-        str, typer.Option("--dataset", "-d", help="Protocol it would be trained under.")
-    ] = "ckplus",
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Protocol it would be trained under.")] = "ckplus",
     overrides: Overrides = None,
     format: Format = "console",
 ) -> None:

@@ -94,9 +94,7 @@ def _resampled(image: Image.Image, matrix: np.ndarray) -> np.ndarray:
     linear = matrix[:, :2] / factor
     shift = matrix[:, 2] + 0.5 + margin - matrix[:, :2] @ np.array([0.5, 0.5])
     data = (*linear[0], shift[0], *linear[1], shift[1])
-    large = image.transform(
-        (SIZE * factor, SIZE * factor), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR
-    )
+    large = image.transform((SIZE * factor, SIZE * factor), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
     return np.asarray(large.reduce(factor) if factor > 1 else large)
 
 

@@ -57,9 +57,7 @@ class Folder:
     def read(self, path: str) -> bytes:
         with explained(self.root / path):
             if (self.root / path).stat().st_size > MAX_FILE:
-                raise DataError(
-                    f"{path} in {self.name} is larger than {MAX_FILE >> 30} GB: not a file of a dataset"
-                )
+                raise DataError(f"{path} in {self.name} is larger than {MAX_FILE >> 30} GB: not a file of a dataset")
             return (self.root / path).read_bytes()
 
 
@@ -73,9 +71,7 @@ class Zip:
             path = entry.filename.replace("\\", "/")
             pure = PurePosixPath(path)
             if pure.is_absolute() or ".." in pure.parts or (len(path) > 1 and path[1] == ":"):
-                raise DataError(
-                    f"{name} has the entry {path!r}, which leads out of the archive: get a clean copy"
-                )
+                raise DataError(f"{name} has the entry {path!r}, which leads out of the archive: get a clean copy")
             if stat.S_ISLNK(entry.external_attr >> 16) or entry.is_dir() or _junk(path):
                 continue
             _bounded(entry, name)
@@ -96,9 +92,7 @@ class Zip:
             NotImplementedError,
             ValueError,
         ) as error:
-            raise DataError(
-                f"{path} in {self.name} cannot be unpacked ({error}): get the archive again"
-            ) from None
+            raise DataError(f"{path} in {self.name} cannot be unpacked ({error}): get the archive again") from None
         except Exception as error:
             if type(error).__module__ != "zlib":
                 raise
@@ -169,4 +163,4 @@ def _bounded(entry: zipfile.ZipInfo, name: str) -> None:
     ratio = entry.file_size / max(entry.compress_size, 1)
     if entry.file_size > MAX_FILE or (entry.file_size > _RATIO_FLOOR and ratio > MAX_RATIO):
         raise DataError(f"{entry.filename} in {name} would unpack to {entry.file_size / 1e6:,.0f} MB from "
-                        f"{entry.compress_size / 1e6:,.1f} MB: that is a decompression bomb, not a dataset")  # fmt: skip
+                        f"{entry.compress_size / 1e6:,.1f} MB: a decompression bomb, not a dataset")  # fmt: skip

@@ -145,17 +145,13 @@ def shape(who: Identity, units: Units) -> Shape:
         rise = np.array([2.6 * unit("1", side), 1.2 * unit("1", side), 0, 0, 0])  # AU1: inner brow up
         rise += np.array([0, 0.5, 1.6, 2.2, 2.0]) * unit("2", side)  # AU2: outer brow up
         rise -= np.array([2.6, 2.2, 1.6, 1.0, 0.6]) * unit("4", side)  # AU4: brow down …
-        across = np.linspace(inner, outer, 5) - mirror * np.array([1.1, 0.6, 0.2, 0, 0]) * unit(
-            "4", side
-        )  # … and in
+        across = np.linspace(inner, outer, 5) - mirror * np.array([1.1, 0.6, 0.2, 0, 0]) * unit("4", side)  # … and in
         curve = who.arch * np.array([0, 0.75, 1.0, 0.7, -0.15])
         brow = np.stack([across, 12.9 - curve - rise], axis=1)
         brows.append(brow if mirror > 0 else brow[::-1])
         upper = who.lid + 0.9 * unit("5", side) - 0.45 * who.lid * unit("7", side)  # AU5 opens, AU7 tightens
         upper -= 0.25 * unit("4", side)
-        lower = 0.75 * who.lid - 0.55 * who.lid * (
-            0.9 * unit("6", side) + 0.6 * unit("7", side)
-        )  # AU6: cheek up
+        lower = 0.75 * who.lid - 0.55 * who.lid * (0.9 * unit("6", side) + 0.6 * unit("7", side))  # AU6: cheek up
         upper, lower = max(upper, 0.15), max(lower, 0.1)
         ring = np.array([[-1, 0.1], [-0.45, -upper], [0.4, -upper], [1, -0.05], [0.4, lower], [-0.45, lower]])
         ring[:, 0] *= who.eye * mirror
@@ -182,9 +178,7 @@ def _mouth(who: Identity, unit) -> tuple[np.ndarray, np.ndarray, float]:
     lip = who.lips * (1 - 0.6 * press) * (1 - 0.25 * min(1.0, unit("12")))
     corners = []
     for side, mirror in (("L", -1), ("R", 1)):
-        out = (
-            2.2 * unit("12", side) + 2.2 * unit("20") + 0.5 * unit("14", side) - 1.0 * press
-        )  # AU12, AU20 widen
+        out = 2.2 * unit("12", side) + 2.2 * unit("20") + 0.5 * unit("14", side) - 1.0 * press  # AU12, AU20 widen
         out -= 2.0 * unit("26") * 0.5
         down = 2.1 * unit("15", side) - 2.6 * unit("12", side) - 0.6 * unit("14", side) + 0.7 * unit("20")
         corners.append([24 + mirror * (who.mouth + out), 37.0 + down])
@@ -219,9 +213,7 @@ def _outline(who: Identity, drop: float) -> np.ndarray:
 
 def landmarks68(points: Shape) -> np.ndarray:
     """All points in the order of Multi-PIE's 68: jaw, brows, nose, eyes, outer and inner mouth: [68,2]."""
-    return np.concatenate(
-        [points.outline, *points.brows, points.nose, *points.eyes, points.mouth, points.inner]
-    )
+    return np.concatenate([points.outline, *points.brows, points.nose, *points.eyes, points.mouth, points.inner])
 
 
 def render(
@@ -284,9 +276,7 @@ def _paint(
         pen.ellipse([x - r, y - r, x + r, y + r], fill=grey(value))
 
     skin, shade = who.skin, who.skin * 0.78
-    top = 24 + np.array(
-        [[np.cos(a) * who.width * 1.02, np.sin(a) * 21 - 4] for a in np.linspace(np.pi, 2 * np.pi, 24)]
-    )
+    top = 24 + np.array([[np.cos(a) * who.width * 1.02, np.sin(a) * 21 - 4] for a in np.linspace(np.pi, 2 * np.pi, 24)])
     back = 24 + np.array(
         [[np.cos(a) * who.width * 1.22, np.sin(a) * 26 - 4] for a in np.linspace(np.pi, 2 * np.pi, 24)]
     )
@@ -324,9 +314,7 @@ def _paint_eyes(who: Identity, units: Units, points: Shape, skin: float, area, s
         stroke(eye[[3, 4, 5, 0]], skin * 0.62, 0.3)
         half = who.brow / 2 * np.array([0.9, 1.0, 1.0, 0.8, 0.45])
         half = half if brow[0, 0] > 24 else half[::-1]
-        band = np.concatenate(
-            [brow - np.stack([0 * half, half], 1), (brow + np.stack([0 * half, half], 1))[::-1]]
-        )
+        band = np.concatenate([brow - np.stack([0 * half, half], 1), (brow + np.stack([0 * half, half], 1))[::-1]])
         area(band, min(who.hair, skin * 0.6))
     knit = units.get("4", 0.0) + 0.7 * units.get("9", 0.0)
     if knit > 0.15:

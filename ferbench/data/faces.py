@@ -91,6 +91,4 @@ def load_card(name: str, home: Path) -> Card:
 
 def prepared(home: Path) -> list[str]:
     """Return the names of all prepared sets under ``home``, sorted."""
-    return sorted(
-        card.parent.name for card in home.glob("*/card.json") if not card.parent.name.startswith(".")
-    )
+    return sorted(card.parent.name for card in home.glob("*/card.json") if not card.parent.name.startswith("."))

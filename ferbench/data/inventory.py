@@ -20,9 +20,7 @@ def prepared(home: Path) -> Sections:
     sets = {}
     for name in faces.prepared(home):
         card = faces.load_card(name, home)
-        sets[name] = (
-            f"{card.count:,} images, {card.subjects} subjects, {card.layout}, {card.fingerprint[:12]}"
-        )
+        sets[name] = f"{card.count:,} images, {card.subjects} subjects, {card.layout}, {card.fingerprint[:12]}"
     missing = [name for name in DRAWN if name not in sets]
     if missing:
         sets["drawn when needed"] = ", ".join(missing)
@@ -45,9 +43,7 @@ def card(name: str, home: Path) -> Sections:
             key: f"{numbers.get(key, 0):,}" + (f" of {expected[key]:,} expected" if key in expected else "")
             for key in keys
         }))  # fmt: skip
-    sections.append(
-        ("deviations", {str(i + 1): text for i, text in enumerate(found.deviations)} or {"none": ""})
-    )
+    sections.append(("deviations", {str(i + 1): text for i, text in enumerate(found.deviations)} or {"none": ""}))
     if found.skipped:
         sections.append(("left out as corrupt", {str(i + 1): text for i, text in enumerate(found.skipped)}))
     return sections

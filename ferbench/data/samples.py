@@ -66,9 +66,7 @@ def decode(content: bytes, path: str) -> Image.Image:
     try:
         picture = Image.open(io.BytesIO(content))
         if picture.width * picture.height > MAX_PIXELS:
-            raise DataError(
-                f"{path} has {picture.width}×{picture.height} pixels: too large for an image of a face"
-            )
+            raise DataError(f"{path} has {picture.width}×{picture.height} pixels: too large for an image of a face")
         picture.load()
     except DataError:
         raise
@@ -109,9 +107,7 @@ def of_pixels(text: str, path: str, size: int = 48) -> Callable[[], Aligned]:
     def face() -> Aligned:
         values = np.array(text.split(), dtype=np.int64)
         if len(values) != size * size or values.min() < 0 or values.max() > 255:
-            raise DataError(
-                f"{path} has {len(values)} pixel values; {size * size} between 0 and 255 are wanted"
-            )
+            raise DataError(f"{path} has {len(values)} pixel values; {size * size} between 0 and 255 are wanted")
         return align.resized(Image.fromarray(values.astype(np.uint8).reshape(size, size))), "as-is"
 
     return face

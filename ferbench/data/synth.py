@@ -78,7 +78,5 @@ def everyday(rng: np.random.Generator) -> dict[str, float]:
     return units
 
 
-def _face(
-    who: Identity, units: dict[str, float], view: View, set_name: str, name: str
-) -> Callable[[], Aligned]:
+def _face(who: Identity, units: dict[str, float], view: View, set_name: str, name: str) -> Callable[[], Aligned]:
     return lambda: (render(who, units, view, generator(SEED, set_name, "pixels", name))[0], "drawn")

@@ -1,7 +1,7 @@
 """How long the jobs of a plan will take, from one measured step of each kind."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -15,7 +15,7 @@ from ferbench.training.device import Device
 ROWS = 20  # images in the measured step: enough to be a batch, few enough for the largest preset on a CPU
 
 
-def seconds(jobs: list[Job], states: dict[str, str], device: Device) -> dict[str, float]:
+def seconds(jobs: list[Job], states: Mapping[str, str], device: Device) -> dict[str, float]:
     """Return estimated seconds of each job by key; 0 for jobs that are done."""
     rates: dict[str, float] = {}  # seconds for one image, measured when first needed
     found = {}

@@ -49,7 +49,7 @@ def describe(name: str, preset: str, dataset: str, overrides: tuple[str, ...]) -
     with torch.no_grad():
         branches = network.branches(x, maps)
         fused = network.fusion(list(branches.values()))
-    shapes = {f"F_{branch}": _shape(features) for branch, features in branches.items()}
+    shapes: dict[str, Any] = {f"F_{branch}": _shape(features) for branch, features in branches.items()}
     shapes |= {"A_eyes, A_mouth": f"1×{size}×{size}", "V": _shape(fused), "classes": len(protocol.classes)}
     recipe = method.recipe.model_dump(exclude={"architecture", "losses"})
     recipe = {"architecture": asdict(architecture), "losses": asdict(method.recipe.losses), **recipe}

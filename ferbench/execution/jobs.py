@@ -114,9 +114,7 @@ def _attention(request: Request, home: Path) -> Job:
 def _pretrain(request: Request, home: Path, parents: dict[str, str]) -> Job:
     protocol = protocols.load(request.protocol.pretrain)
     faces = prepared_sets.load(protocol.dataset, home)
-    return Job(
-        _identity(request, "pretrain", protocol.identifier, faces, {"parents": parents}), request, faces
-    )
+    return Job(_identity(request, "pretrain", protocol.identifier, faces, {"parents": parents}), request, faces)
 
 
 def _identity(request: Request, kind: Kind, protocol: str, faces: Faces, more: dict[str, Any]) -> Identity:
@@ -152,9 +150,7 @@ def _given(request: Request, store: Store) -> str:
     record = store.find(request.amg)
     wanted = request.method.recipe.architecture.generator()
     if record.identity.kind != "attention" or record.error:
-        raise UsageError(
-            f"--amg takes a finished attention run; {record.key} is a {record.identity.kind} run"
-        )
+        raise UsageError(f"--amg takes a finished attention run; {record.key} is a {record.identity.kind} run")
     found = record.identity.recipe["generator"]
     if plain(wanted) != found:
         raise UsageError(

@@ -167,7 +167,8 @@ def _train(
         held = _labelled(job.faces, validation, _targets(job.faces, validation, classes))
         watched = (held, _attention_of(amg, held.images, run.device))
     history = run.timed("training", lambda: stages.train_network(
-        network, data, _training_maps(run, amg, train), job.stage, recipe, run.seed("plan"), run.device,
+        network, data, _training_maps(run, amg, train), job.stage, recipe.losses, recipe.readings, run.seed("plan"),
+        run.device,
         run.folder / "checkpoint" / "network.safetensors", run.report, watched, keep_best,
     ))  # fmt: skip
     return network, history, amg
@@ -219,9 +220,7 @@ def _attention_of(amg: AttentionMapGenerator | None, images: Tensor, device: Dev
 
 
 def _labelled(faces: Faces, rows: np.ndarray, labels: np.ndarray) -> Labelled:
-    return Labelled(
-        torch.from_numpy(faces.images[rows]), torch.from_numpy(np.asarray(labels, dtype=np.int64))
-    )
+    return Labelled(torch.from_numpy(faces.images[rows]), torch.from_numpy(np.array(labels, dtype=np.int64)))
 
 
 def _targets(faces: Faces, rows: np.ndarray, classes: list[str]) -> np.ndarray:
@@ -260,9 +259,7 @@ def training_images(job: Job) -> int:
     request = job.request
     if job.kind == "attention":
         protocol = protocols.load_attributes(request.protocol.attributes)
-        return sum(
-            len(splits.attribute_split(protocol, job.faces, part, request.seed).train) for part in PARTS
-        )
+        return sum(len(splits.attribute_split(protocol, job.faces, part, request.seed).train) for part in PARTS)
     if job.kind == "pretrain":
         return len(splits.training_sides(protocols.load(request.protocol.pretrain), job.faces)[0])
     assert job.splits is not None

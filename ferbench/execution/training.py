@@ -1,7 +1,7 @@
 """What ``ferbench train`` does: options become a request, a plan with an estimate, and runs."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +66,7 @@ class Session:
     jobs: list[Job]
     store: Store
     device: Device
-    states: dict[str, str]  # key → absent, partial, failed, done
+    states: Mapping[str, str]  # key → absent, partial, failed, done
     seconds: dict[str, float]  # key → estimate; 0 for a job that is done
 
     @property

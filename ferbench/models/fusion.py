@@ -34,13 +34,12 @@ class SelectiveFeatureUnit(nn.Module):
         statistics = torch.stack(branches).sum(dim=0).mean(dim=(2, 3))
         compact = self.squeeze(statistics)
         scores = torch.einsum("ncd,bd->bnc", self.select, compact)
-        return torch.softmax(scores.float(), dim=1).to(scores.dtype)
+        wide = torch.promote_types(scores.dtype, torch.float32)  # bfloat16 is too coarse for an exponential
+        return torch.softmax(scores, dim=1, dtype=wide).to(scores.dtype)
 
     def forward(self, branches: list[Tensor]) -> Tensor:
         weights = self.weights(branches)
-        return torch.stack(
-            [features * weights[:, i, :, None, None] for i, features in enumerate(branches)]
-        ).sum(dim=0)
+        return torch.stack([features * weights[:, i, :, None, None] for i, features in enumerate(branches)]).sum(dim=0)
 
 
 class SumFusion(nn.Module):

@@ -40,7 +40,9 @@ def total_loss(
     }
     factors = {
         "stream1": weights.classification, "stream2": weights.classification,
-        "eyes": weights.eyes, "mouth": weights.mouth, "global": weights.whole,
+        "eyes": weights.contrastive * weights.eyes,
+        "mouth": weights.contrastive * weights.mouth,
+        "global": weights.contrastive * weights.whole,
     }  # fmt: skip
     for name, first in embeddings[0].items():
         terms[name] = contrastive_loss(first, embeddings[1][name], same, weights.margin)

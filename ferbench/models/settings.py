@@ -66,12 +66,16 @@ class Architecture:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """λ of Eq. 10: eyes λ1, mouth λ2, whole (global) λ3, classification λ4 = λ5; δ of Eq. 3 and 4 is the margin."""
+    """λ of Eq. 10: eyes λ1, mouth λ2, whole (global) λ3, classification λ4 = λ5; δ of Eq. 3 and 4 is the margin.
+
+    ``contrastive`` is a common factor of λ1, λ2 and λ3, 1 in the paper.
+    """
 
     eyes: float = 1.0
     mouth: float = 1.0
     whole: float = 2.0
     classification: float = 1.0
+    contrastive: float = 1.0
     margin: float = 10.0
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012

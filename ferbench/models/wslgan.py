@@ -20,17 +20,13 @@ class WSLGAN(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.normalise = Normalise()
-        self.extractor = DenseNet(
-            architecture.extractor_layers, architecture.growth, architecture.stem_stride
-        )
+        self.extractor = DenseNet(architecture.extractor_layers, architecture.growth, architecture.stem_stride)
         channels, count = self.extractor.channels, len(architecture.branches)
         self.fusion: SelectiveFeatureUnit | SumFusion | ConcatFusion
         if count == 1 or architecture.fusion == "sum":
             self.fusion = SumFusion(channels, count)  # the sum of a single branch is that branch
         elif architecture.fusion == "sfu":
-            self.fusion = SelectiveFeatureUnit(
-                channels, count, architecture.reduction, architecture.sfu_order
-            )
+            self.fusion = SelectiveFeatureUnit(channels, count, architecture.reduction, architecture.sfu_order)
         else:
             self.fusion = ConcatFusion(channels, count)
         area = architecture.map_size**2 if architecture.classifier_input == "flatten" else 1

@@ -51,13 +51,9 @@ def audit(path: Path, faces: Faces) -> list[Finding]:
         findings.append(_finding("fault", "", "samples never tested", never))
     findings.append(_finding("fault", "", "samples tested more than once", pd.Series(times[times > 1].index)))
     left_out = samples.index[~samples.index.isin(everyone)]
-    findings.append(
-        _finding("note", "", "samples of the prepared set that the file leaves out", pd.Series(left_out))
-    )
+    findings.append(_finding("note", "", "samples of the prepared set that the file leaves out", pd.Series(left_out)))
     order = {"leak": 0, "fault": 1, "note": 2}
-    return sorted(
-        (finding for finding in findings if finding.count), key=lambda f: (order[f.severity], f.fold)
-    )
+    return sorted((finding for finding in findings if finding.count), key=lambda f: (order[f.severity], f.fold))
 
 
 def _sides(fold: str, train: pd.Series, test: pd.Series, samples: pd.DataFrame) -> list[Finding]:
@@ -74,9 +70,7 @@ def _sides(fold: str, train: pd.Series, test: pd.Series, samples: pd.DataFrame) 
         findings.append(Finding("note", fold, "subjects are unknown: people may be on both sides", 1, ()))
     for side, part in (("training", a), ("test", b)):
         absent = sorted(set(samples["label"]) - set(part["label"]) - {""})
-        findings.append(
-            _finding("note", fold, f"classes absent from the {side} side", pd.Series(absent, dtype=str))
-        )
+        findings.append(_finding("note", fold, f"classes absent from the {side} side", pd.Series(absent, dtype=str)))
     return findings
 
 

@@ -87,7 +87,7 @@ def make(
     if protocol.official is not None:
         if rule is not None:
             raise UsageError(f"{protocol.identifier} has an official split: --rule does not apply")
-        folds = (_official(protocol, faces, rows),)
+        folds: tuple[Split, ...] = (_official(protocol, faces, rows),)
         words = "official split"
     else:
         assert protocol.folds is not None
@@ -119,9 +119,7 @@ def check_folds(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) -> Non
     for split in folds:
         shared = sorted(set(subjects[split.train]) & set(subjects[split.test]))
         if shared:
-            raise DataError(
-                f"fold {split.fold} has {len(shared)} subjects on both sides: {', '.join(shared[:5])}"
-            )
+            raise DataError(f"fold {split.fold} has {len(shared)} subjects on both sides: {', '.join(shared[:5])}")
         if np.intersect1d(split.train, split.test).size:
             raise DataError(f"fold {split.fold} trains on images that it tests")
     tested = np.concatenate([split.test for split in folds])
@@ -142,9 +140,7 @@ def training_sides(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, np.nda
     split = faces.samples["split"].to_numpy()[rows]
     train = rows[split == protocol.official.train]
     if not len(train):
-        raise DataError(
-            f"the prepared set {faces.name} has no images of the split {protocol.official.train!r}"
-        )
+        raise DataError(f"the prepared set {faces.name} has no images of the split {protocol.official.train!r}")
     return train, rows[split == protocol.official.validation] if protocol.official.validation else rows[:0]
 
 
@@ -165,9 +161,7 @@ def inner(
         folder = StratifiedKFold(parts, shuffle=True, random_state=chance).split(split.train, labels)
     else:
         parts = min(parts, len(set(subjects)))
-        folder = StratifiedGroupKFold(parts, shuffle=True, random_state=chance).split(
-            split.train, labels, subjects
-        )
+        folder = StratifiedGroupKFold(parts, shuffle=True, random_state=chance).split(split.train, labels, subjects)
     train, validation = next(iter(folder))
     return split.train[train], split.train[validation]
 
@@ -199,18 +193,12 @@ def attribute_split(protocol: AttributeProtocol, faces: Faces, part: str, seed: 
         counts = tuple(min(want, *(len(pool[side]) for pool in pools)) for side, want in enumerate(wanted))
     else:
         have = min(len(pool[0]) for pool in pools)
-        counts = (
-            wanted
-            if have >= sum(wanted)
-            else (have * wanted[0] // sum(wanted), have * wanted[1] // sum(wanted))
-        )
+        counts = wanted if have >= sum(wanted) else (have * wanted[0] // sum(wanted), have * wanted[1] // sum(wanted))
     for pool in pools:
         sides[0].append(pool[0][: counts[0]])
         sides[1].append(pool[1][: counts[1]] if partitioned else pool[1][counts[0] : counts[0] + counts[1]])
     if not counts[0] or not counts[1]:
-        raise DataError(
-            f"the prepared set {faces.name} has too few images with and without {part} attributes"
-        )
+        raise DataError(f"the prepared set {faces.name} has too few images with and without {part} attributes")
     train, validation = (np.sort(np.concatenate(side)) for side in sides)
     notes = []
     if counts != wanted:
@@ -282,7 +270,7 @@ def _fold_of_subject(rule: str, count: int, faces: Faces, rows: np.ndarray, seed
     unknown = int((samples["subject"] == "").sum())
     if unknown:
         raise DataError(f"{unknown} of {len(rows)} images of {faces.name} name no subject, so folds by subject are "
-                        "impossible; prepare a copy of the dataset that names them (see `ferbench data show`)")  # fmt: skip
+                        "impossible; prepare a copy of the dataset that names them")  # fmt: skip
     subjects = sorted(samples["subject"].unique())
     if len(subjects) < count:
         raise UsageError(f"{len(subjects)} subjects cannot fill {count} folds")
@@ -307,8 +295,7 @@ def _fold_of_subject(rule: str, count: int, faces: Faces, rows: np.ndarray, seed
 def _by_subject(of: dict[str, int], faces: Faces, rows: np.ndarray) -> tuple[Split, ...]:
     fold = faces.samples["subject"].iloc[rows].map(of).to_numpy()
     return tuple(
-        Split(f"{number + 1:02d}", rows[fold != number], rows[fold == number])
-        for number in range(max(of.values()) + 1)
+        Split(f"{number + 1:02d}", rows[fold != number], rows[fold == number]) for number in range(max(of.values()) + 1)
     )
 
 

@@ -61,9 +61,7 @@ def matrix(dataset: str) -> PublishedMatrix | None:
 
 def errata(dataset: str) -> list[str]:
     """Return what is wrong in the printed tables of a dataset, a sentence each."""
-    return [
-        f"{_printed(table['id'])}: {table['erratum']}" for table in _tables(dataset) if "erratum" in table
-    ]
+    return [f"{_printed(table['id'])}: {table['erratum']}" for table in _tables(dataset) if "erratum" in table]
 
 
 def _tables(dataset: str) -> list[dict]:

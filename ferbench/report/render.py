@@ -23,7 +23,7 @@ def grids(report: Report) -> list[Grid]:
         found.append(_details(report))
     if seeds := across_seeds(report.trainings):
         found.append((
-            "Over seeds: mean ± standard deviation (ddof 1) of the pooled accuracy; what varies is the seed of everything",
+            "Over seeds: mean ± standard deviation (ddof 1) of the pooled accuracy; what varies is the one seed",
             ["Method", "Preset", "Seeds", "Accuracy"],
             [[t.method, t.preset, str(n), f"{_percent(mean)} ± {_percent(std)}"] for t, n, mean, std in seeds],
         ))  # fmt: skip
@@ -37,7 +37,7 @@ def grids(report: Report) -> list[Grid]:
         found.append((
             "Holes: folds that the tables above lack, and the commands that fill them",
             ["Method", "Fold", "Why", "Command"],
-            [[hole.method, hole.fold, hole.reason, f"`{hole.command}`" if hole.command else ""] for hole in report.holes],
+            [[h.method, h.fold, h.reason, f"`{h.command}`" if h.command else ""] for h in report.holes],
         ))  # fmt: skip
     return found
 
@@ -48,7 +48,7 @@ def heading(report: Report) -> list[str]:
     for rule in dict.fromkeys((t.rule, t.split_hash, t.data) for t in report.trainings):
         lines.append(f"Protocol {report.protocol}: {rule[0]}; no subject in both sides of a fold, every sample tested "
                      f"once; fold file {rule[1][:12]}, data {rule[2][:12]}.")  # fmt: skip
-    lines.append("Accuracy is pooled over all test images of all folds, the paper's own measure; it is computed from stored "
+    lines.append("Accuracy is pooled over all test images of all folds, the paper's own measure, computed from stored "
                  "predictions. Intervals are 95 %, by bootstrap over subjects where they are known.")  # fmt: skip
     lines += [f"Published: {erratum}." for erratum in report.errata]
     lines += list(dict.fromkeys(f"Note: {note}." for t in report.trainings for note in t.notes))
@@ -80,17 +80,11 @@ def console(reports: list[Report]) -> None:
         for line in heading(report):
             screen.print(line, style="dim", highlight=False)
         for caption, header, rows in grids(report):
-            table = Table(
-                title=f"\n{caption}", title_justify="left", title_style="italic", box=None, pad_edge=False
-            )
+            table = Table(title=f"\n{caption}", title_justify="left", title_style="italic", box=None, pad_edge=False)
             for i, name in enumerate(header):
-                table.add_column(
-                    name, justify="right" if i and _numeric(rows, i) else "left", overflow="fold"
-                )
+                table.add_column(name, justify="right" if i and _numeric(rows, i) else "left", overflow="fold")
             for row in rows:
-                table.add_row(
-                    *(cell.strip("`") for cell in row), style="bold" if row[0].startswith(OURS) else ""
-                )
+                table.add_row(*(cell.strip("`") for cell in row), style="bold" if row[0].startswith(OURS) else "")
             screen.print(table)
 
 
@@ -99,9 +93,7 @@ def document(reports: list[Report]) -> str:
 
     Arrays are lists; a figure that does not exist (a recall of an absent class) is null.
     """
-    return json.dumps(
-        [_plain(asdict(report)) for report in reports], indent=2, ensure_ascii=False, allow_nan=False
-    )
+    return json.dumps([_plain(asdict(report)) for report in reports], indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def _accuracy(report: Report) -> Grid:
@@ -127,7 +119,7 @@ def _details(report: Report) -> Grid:
         _percent(t.balanced_accuracy), _percent(t.macro_f1),
         f"{_percent(t.sequence_accuracy)} of {t.sequences}" if t.sequences else "unknown", t.precision, t.device,
     ] for t in report.trainings]  # fmt: skip
-    return ("Ours in detail, percent: std over folds (ddof 1); balanced accuracy and macro F1 over the classes present; "
+    return ("Ours in detail, percent: std over folds (ddof 1); balanced accuracy and macro F1 over classes present; "
             "sequences by the mean of their frames' probabilities"), header, rows  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from ferbench import metrics
 from ferbench.files import canonical_json, sha256_of
 from ferbench.labels import ABBREVIATIONS
 from ferbench.report import published
+from ferbench.report.published import PublishedMatrix, PublishedRow
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 
@@ -100,8 +101,8 @@ class Report:
 
     dataset: str
     protocol: str
-    published: list[published.PublishedRow]
-    published_matrix: published.PublishedMatrix | None
+    published: list[PublishedRow]
+    published_matrix: PublishedMatrix | None
     errata: list[str]
     trainings: list[Training]
     stages: list[Stage]
@@ -126,9 +127,7 @@ def _report(store: Store, protocol: str, records: list[Record], by_key: dict[str
         groups[record.experiment].append(record)
     trainings, holes = [], []
     for group in groups.values():
-        done = sorted(
-            (record for record in group if not record.error), key=lambda record: record.identity.fold
-        )
+        done = sorted((record for record in group if not record.error), key=lambda record: record.identity.fold)
         if done:
             trainings.append(_training(store, done))
             holes += _holes(done, [record for record in group if record.error])
@@ -177,10 +176,11 @@ def _fold(record: Record, frame: pd.DataFrame) -> Fold:
 
 
 def _holes(done: list[Record], failed: list[Record]) -> list[Hole]:
-    facts, errors = done[0].facts, {record.identity.fold: record.error for record in failed}
+    first, facts = done[0], done[0].facts
+    errors = {record.identity.fold: record.error for record in failed}
     there = {record.identity.fold for record in done}
     return [
-        Hole(done[0].experiment, facts["display"], fold, errors.get(fold, "no run"), f"{facts['command']} --folds {fold}")
+        Hole(first.experiment, facts["display"], fold, errors.get(fold, "no run"), f"{facts['command']} --folds {fold}")
         for fold in facts["folds"] if fold not in there
     ]  # fmt: skip
 

@@ -24,9 +24,7 @@ def write_report(dataset: str | None, format: str, out: Path | None, runs: Path 
     home = runs_home(runs)
     reports = tables.build(Store(home), dataset)
     if not reports and dataset is not None:
-        raise DataError(
-            f"no fold of {dataset} has been trained in {home}: `ferbench train wslgan --dataset {dataset}`"
-        )
+        raise DataError(f"no fold of {dataset} has been trained in {home}: `ferbench train wslgan --dataset {dataset}`")
     if format == "json":
         text = render.document(reports) + "\n"
     elif format == "markdown":

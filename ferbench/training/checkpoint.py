@@ -50,9 +50,7 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.SGD) -> Progre
     for name, parameter in module.named_parameters():
         if name in part["momentum"]:
             # The memory order of the parameter, or the optimizer would copy in every step.
-            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(
-                part["momentum"][name]
-            )
+            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(part["momentum"][name])
     return Progress(facts["epoch"], facts["history"], facts["best_score"], part["best"])
 
 

@@ -37,7 +37,7 @@ class Device:
         if precision == "tf32" and name == "cpu":
             raise UsageError("tf32 is a mode of NVIDIA GPUs: on a CPU take --precision fp32 or bf16")
         kind = "tf32" if precision == "tf32" else "ieee"
-        torch.backends.cudnn.conv.fp32_precision = kind
+        torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]
         torch.backends.cuda.matmul.fp32_precision = kind
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
@@ -51,7 +51,7 @@ class Device:
 
     def place(self, module: nn.Module) -> nn.Module:
         """Move a network here, in the memory order that its convolutions like (channels last)."""
-        return module.to(self.name, memory_format=torch.channels_last)
+        return module.to(self.name).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def images(self, images: Tensor) -> Tensor:
         """Give a batch of images the memory order of :meth:`place`."""

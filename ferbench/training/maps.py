@@ -47,9 +47,7 @@ class Table:
         return self.table[images, derived]
 
 
-def table(
-    amg: AttentionMapGenerator, images: Tensor, border: str, device: Device, tick=lambda n: None
-) -> Tensor:
+def table(amg: AttentionMapGenerator, images: Tensor, border: str, device: Device, tick=lambda n: None) -> Tensor:
     """Compute the maps of all derived samples: uint8 [N,48,48] → float32 [N,14,2,H,W].
 
     tick : called with the number of maps made since the last call.

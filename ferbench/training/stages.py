@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ferbench.methods import Recipe, Stage
+from ferbench.methods import Readings, Recipe, Stage
 from ferbench.models.attention import PartClassifier
 from ferbench.models.losses import total_loss
 from ferbench.models.settings import LossWeights
@@ -57,7 +57,7 @@ def train_part(
 
 
 def train_network(
-    network: WSLGAN, train: Labelled, maps: Maps, stage: Stage, recipe: Recipe, seed: int,
+    network: WSLGAN, train: Labelled, maps: Maps, stage: Stage, losses: LossWeights, readings: Readings, seed: int,
     device: Device, saved: Path, report: Report,
     validation: tuple[Labelled, Tensor | None] | None = None, keep_best: bool = False,
 ) -> list[dict[str, float]]:  # fmt: skip
@@ -65,14 +65,13 @@ def train_network(
 
     maps : the attention maps of ``train``. validation : images with labels and their maps, never test data.
     """
-    readings = recipe.readings
     network.normalise.fit(train.images, readings.normalise)
     device.place(network)
     labels = train.labels.numpy()
     train = train.on(device)
 
     def loss(step: Step) -> Terms:
-        return pair_loss(network, train, maps, step, recipe.losses, readings.border, device)
+        return pair_loss(network, train, maps, step, losses, readings.border, device)
 
     def plan(epoch: int) -> list[Step]:
         return paired_epoch(labels, stage.augment, stage.batch, seed, epoch,
@@ -129,11 +128,7 @@ def predict(network: nn.Module, images: Tensor, device: Device, attention: Tenso
         for start in range(0, len(images), BATCH):
             rows = slice(start, start + BATCH)
             x = device.images(images[rows].to(device.name).unsqueeze(1).float() / 255)
-            more = (
-                ()
-                if isinstance(network, PartClassifier)
-                else (None if attention is None else attention[rows],)
-            )
+            more = () if isinstance(network, PartClassifier) else (None if attention is None else attention[rows],)
             parts.append(torch.softmax(network(x, *more).float(), dim=1).cpu())
     return torch.cat(parts)
 

@@ -46,9 +46,7 @@ def named(dataset: str) -> Reader:
 
 def mistaken(dataset: str, tree: Tree) -> str:
     """Say in one line why ``tree`` is not ``dataset``, and which dataset it looks like instead."""
-    others = [
-        name for name in NAMES if name not in (dataset, "manifest") and named(name).looks_like(tree.paths)
-    ]
+    others = [name for name in NAMES if name not in (dataset, "manifest") and named(name).looks_like(tree.paths)]
     if others:
         return f"{tree.name} looks like {others[0]}, not {dataset}: `ferbench data prepare {others[0]} {tree.name}`"
     some = ", ".join(tree.paths[:2]) or "nothing"

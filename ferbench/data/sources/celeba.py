@@ -15,9 +15,7 @@ _SPLITS = {"0": "train", "1": "val", "2": "test"}
 
 
 def looks_like(paths: list[str]) -> bool:
-    return any(
-        filename(path).startswith("list_attr_celeba.") or "/img_align_celeba/" in f"/{path}" for path in paths
-    )
+    return any(filename(path).startswith("list_attr_celeba.") or "/img_align_celeba/" in f"/{path}" for path in paths)
 
 
 def read(tree: Tree, options: Options) -> Listing:
@@ -31,10 +29,8 @@ def read(tree: Tree, options: Options) -> Listing:
             f"{tree.name} has the images of CelebA but not list_attr_celeba.txt (or .csv): put it beside them"
         )
     if not images:
-        raise DataError(
-            f"{tree.name} has {path} but no folder img_align_celeba of images: unpack img_align_celeba.zip"
-        )
-    attributes = {name: values for name, values in _table(tree, path, CELEBA_ATTRIBUTES)}
+        raise DataError(f"{tree.name} has {path} but no folder img_align_celeba of images: unpack img_align_celeba.zip")
+    attributes = dict(_table(tree, path, CELEBA_ATTRIBUTES))
     points = _landmarks(tree)
     splits = _optional(tree, "list_eval_partition")
     people = _optional(tree, "identity_CelebA")
@@ -52,9 +48,7 @@ def read(tree: Tree, options: Options) -> Listing:
         notes.append(f"{absent:,} rows of attributes have no image")
     if not splits:
         notes.append("no list_eval_partition: training and validation images are drawn from all")
-    return Listing(
-        "Kaggle CSV" if path.endswith(".csv") else "official text files", samples, {}, {}, tuple(notes)
-    )
+    return Listing("Kaggle CSV" if path.endswith(".csv") else "official text files", samples, {}, {}, tuple(notes))
 
 
 def _table(tree: Tree, path: str, columns: tuple[str, ...]):
@@ -90,9 +84,7 @@ def _optional(tree: Tree, name: str) -> dict[str, str]:
     path = _find(tree, name)
     if path is None:
         return {}
-    lines = (
-        line.replace(",", " ").replace(";", " ").split() for line in tables.text(tree, path).splitlines()
-    )
+    lines = (line.replace(",", " ").replace(";", " ").split() for line in tables.text(tree, path).splitlines())
     return {cells[0]: cells[1] for cells in lines if len(cells) == 2 and cells[1].isdigit()}
 
 

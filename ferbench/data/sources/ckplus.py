@@ -31,9 +31,7 @@ def looks_like(paths: list[str]) -> bool:
 def read(tree: Tree, options: Options) -> Listing:
     frames = [path for path in tree.paths if _FRAME.match(filename(path))]
     if not frames:
-        return _extended(
-            tree, next(path for path in tree.paths if filename(path).lower() == "ckextended.csv")
-        )
+        return _extended(tree, next(path for path in tree.paths if filename(path).lower() == "ckextended.csv"))
     if any(_EMOTION.match(filename(path)) for path in tree.paths):
         return _official(tree, frames)
     classes = {path: folder_emotion(path) for path in frames}
@@ -64,9 +62,7 @@ def _official(tree: Tree, frames: list[str]) -> Listing:
         if np.diff(numbers).max(initial=1) > 1 or len(numbers) < LAST:
             notes.append(f"sequence {sequence}: the last frames {numbers} are not {LAST} in a row")
         if int(match[3]) != numbers[-1]:
-            notes.append(
-                f"sequence {sequence}: labelled at frame {int(match[3])}, but the last is {numbers[-1]}"
-            )
+            notes.append(f"sequence {sequence}: labelled at frame {int(match[3])}, but the last is {numbers[-1]}")
         for number in numbers:
             image = sequences[sequence][number]
             name = stem(image)
@@ -101,14 +97,10 @@ def _extended(tree: Tree, path: str) -> Listing:
         source = f"{path}, row {number + 1}"
         if row["emotion"] not in {str(key) for key in CKEXTENDED}:
             raise DataError(f"{source}: unknown emotion {row['emotion']!r}, 0 to 7 are known")
-        split = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}.get(
-            row.get("Usage", ""), ""
-        )
+        split = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}.get(row.get("Usage", ""), "")
         samples.append(Sample(f"row{number + 1:05d}", source, of_pixels(row["pixels"], source),
                               CKEXTENDED[int(row["emotion"])], split=split))  # fmt: skip
-    notes = (
-        "ckextended.csv names no subjects, so folds by subject are impossible; its own split shares people",
-    )
+    notes = ("ckextended.csv names no subjects, so folds by subject are impossible; its own split shares people",)
     return Listing("ckextended.csv", samples, {}, {}, notes)
 
 

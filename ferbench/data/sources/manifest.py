@@ -24,18 +24,14 @@ def read(tree: Tree, options: Options) -> Listing:
     tabled = [path for path in tree.paths if path.lower().endswith(".csv")]
     path = next((path for path in tabled if filename(path).lower() == "manifest.csv"), tabled[0])
     if len(tabled) > 1 and filename(path).lower() != "manifest.csv":
-        raise DataError(
-            f"{tree.name} holds {len(tabled)} CSV files: give the manifest itself, or call it manifest.csv"
-        )
+        raise DataError(f"{tree.name} holds {len(tabled)} CSV files: give the manifest itself, or call it manifest.csv")
     base = path.rpartition("/")[0]
     samples = []
     for number, row in enumerate(tables.rows(tree, path, ("path", "label"))):
         where = f"{filename(path)}, row {number + 1}"
         image = f"{base}/{row['path']}".lstrip("/")
         if ".." in image.split("/") or row["path"].startswith("/"):
-            raise DataError(
-                f"{where}: {row['path']!r} leads out of the folder; paths are relative to the manifest"
-            )
+            raise DataError(f"{where}: {row['path']!r} leads out of the folder; paths are relative to the manifest")
         split = row.get("split", "").lower()
         if split and split not in _SPLITS:
             raise DataError(f"{where}: the split {split!r} is not one of train, val, test")

@@ -35,9 +35,7 @@ def read(tree: Tree, options: Options) -> Listing:
                         f"it has {'; '.join(there)}")  # fmt: skip
     crops = {path: match for path, match in chosen.items() if match["crop"]}
     if crops and len(crops) < len(chosen):
-        raise DataError(
-            f"{tree.name} holds both original and preprocessed images: give one of the two folders"
-        )
+        raise DataError(f"{tree.name} holds both original and preprocessed images: give one of the two folders")
     sequences: dict[tuple[str, str], dict[int, str]] = defaultdict(dict)
     for path, match in chosen.items():
         if match["label"] not in OULU:
@@ -58,9 +56,7 @@ def read(tree: Tree, options: Options) -> Listing:
     if len(sequences) != cells:
         missing = [f"P{s:03d} {label}" for s in range(1, SUBJECTS + 1) for label in OULU
                    if (f"P{s:03d}", label) not in sequences]  # fmt: skip
-        notes.append(
-            f"{len(sequences)} sequences found, {cells} expected; missing such as {', '.join(missing[:3])}"
-        )
+        notes.append(f"{len(sequences)} sequences found, {cells} expected; missing such as {', '.join(missing[:3])}")
     return Listing(
         "preprocessed (Acropped)" if crops else "original images", samples,
         {"camera": options.camera, "lighting": options.lighting, "frames": LAST},

@@ -25,8 +25,7 @@ _EXPECTED = {
 
 def looks_like(paths: list[str]) -> bool:
     return any(
-        _LIST.match(filename(path)) or re.match(r"^(train|test)_\d+_aligned\.", filename(path))
-        for path in paths
+        _LIST.match(filename(path)) or re.match(r"^(train|test)_\d+_aligned\.", filename(path)) for path in paths
     )
 
 
@@ -52,12 +51,10 @@ def _official(tree: Tree, path: str, images: set[str]) -> Listing:
             raise DataError(f"{path}, line {number + 1}: {line[:40]!r} should be like 'train_00001.jpg 5'")
         labels[stem(cells[0])] = cells[1]
     if any(int(value) > 7 for value in labels.values()):
-        raise DataError(f"{path} has labels up to {max(map(int, labels.values()))}: that is the compound set of RAF-DB; "
+        raise DataError(f"{path} has labels up to {max(map(int, labels.values()))}: the compound set of RAF-DB; "
                         "give the folder of the basic one (7 labels)")  # fmt: skip
     aligned = {
-        stem(p).removesuffix("_aligned"): p
-        for p in images
-        if stem(p).endswith("_aligned") and "compound" not in p
+        stem(p).removesuffix("_aligned"): p for p in images if stem(p).endswith("_aligned") and "compound" not in p
     }
     original = {stem(p): p for p in images if not stem(p).endswith("_aligned") and "compound" not in p}
     found = aligned or original
@@ -84,9 +81,7 @@ def _folders(tree: Tree, images: set[str]) -> Listing:
     tabled: dict[str, str] = {}
     for path in tree.paths:
         if filename(path) in ("train_labels.csv", "test_labels.csv"):
-            tabled |= {
-                stem(row["image"]): row["label"] for row in tables.rows(tree, path, ("image", "label"))
-            }
+            tabled |= {stem(row["image"]): row["label"] for row in tables.rows(tree, path, ("image", "label"))}
     samples = []
     for path in sorted(images, key=stem):
         parent = path.split("/")[-2] if "/" in path else ""

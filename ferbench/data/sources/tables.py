@@ -26,7 +26,5 @@ def rows(tree: Tree, path: str, needed: tuple[str, ...]) -> list[dict[str, str]]
     lines = csv.reader(io.StringIO(content), delimiter=delimiter)
     header = [name.strip() for name in next(lines, [])]
     if missing := [name for name in needed if name not in header]:
-        raise DataError(
-            f"{path} in {tree.name} has no column {', '.join(missing)}; it has {', '.join(header[:8])}"
-        )
+        raise DataError(f"{path} in {tree.name} has no column {', '.join(missing)}; it has {', '.join(header[:8])}")
     return [dict(zip(header, (cell.strip() for cell in line), strict=False)) for line in lines if any(line)]
