@@ -6,7 +6,7 @@ import typer
 
 from ferbench import __version__
 from ferbench.cli import data, protocol, report, train
-from ferbench.errors import INTERRUPTED, FerbenchError
+from ferbench.errors import INTERRUPTED, FerbenchError, UsageError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,22 +34,27 @@ def version(version: bool = typer.Option(False, "--version", help="Print the ver
 
 def run() -> None:
     """Entry point of the ``ferbench`` command. Exit codes: see ``ferbench.errors``."""
+    sys.exit(_code())
+
+
+def _code() -> int:
     try:
-        # Not standalone: click would turn Ctrl-C into its own exit code 1 and hide ours.
-        code = app(standalone_mode=False)
+        # Not standalone, so that errors come out here; Ctrl-C comes out as typer's own 130, or as itself.
+        code = app(standalone_mode=False) or 0
     except FerbenchError as error:
         print(f"ferbench: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        print("ferbench: interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        sys.stderr.close()  # the reader of a pipe has gone: nobody is left to tell
+        return 0
     except Exception as error:
-        shown = getattr(error, "show", None)  # usage errors of click, which know how to print themselves
-        if shown is None:
+        show = getattr(error, "show", None)  # wrong usage, which knows how to print itself
+        if show is None:
             raise
-        shown()
-        sys.exit(getattr(error, "exit_code", 2))
-    sys.exit(code if isinstance(code, int) else 0)
+        show()
+        return UsageError.exit_code
+    if code == INTERRUPTED:
+        print("ferbench: interrupted; the same command goes on from here", file=sys.stderr)
+    return code

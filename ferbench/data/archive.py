@@ -55,6 +55,8 @@ class Folder:
             return sorted(found)
 
     def read(self, path: str) -> bytes:
+        if not (self.root / path).is_file():
+            raise DataError(f"{self.name} has no file {path}")
         with explained(self.root / path):
             if (self.root / path).stat().st_size > MAX_FILE:
                 raise DataError(f"{path} in {self.name} is larger than {MAX_FILE >> 30} GB: not a file of a dataset")
@@ -82,6 +84,8 @@ class Zip:
         return sorted(self._entries)
 
     def read(self, path: str) -> bytes:
+        if path not in self._entries:
+            raise DataError(f"{self.name} has no file {path}")
         try:
             return self.file.read(self._entries[path])
         except (

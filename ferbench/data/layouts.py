@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ferbench.data.drawing import Identity, View, attributes, expression, render, scaled
+from ferbench.data.anatomy import Identity, attributes, expression, scaled
+from ferbench.data.drawing import View, render
 from ferbench.data.synth import everyday
 from ferbench.errors import UsageError
 from ferbench.files import new_folder
@@ -155,5 +156,5 @@ def _five(points: np.ndarray) -> np.ndarray:
 
 def _encoded(picture: np.ndarray, kind: str) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, kind, **({"quality": 92} if kind == "JPEG" else {}))
+    Image.fromarray(picture).save(buffer, kind, **({"quality": 92} if kind == "JPEG" else {"compress_level": 1}))
     return buffer.getvalue()

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ferbench.data.drawing import Identity, View, attributes, expression, render, scaled
+from ferbench.data.anatomy import Identity, attributes, expression, scaled
+from ferbench.data.drawing import View, render
 from ferbench.data.prepare import write_set
 from ferbench.data.samples import Aligned, Listing, Sample
 from ferbench.errors import UsageError
@@ -16,8 +17,8 @@ from ferbench.seeds import generator
 SEED = 2020  # of the drawn sets: they are the same everywhere
 SUBJECTS, SHOWN = 40, 5  # people of ``synth``, and how many of its seven expressions each of them shows
 FRAMES = (0.55, 0.8, 1.0)  # share of the peak in the last three frames of a sequence
-FACES = 1600  # of each of the other two sets
-WILD_SPLIT = {"train": 1280, "val": 320}
+FACES = 1200  # of each of the other two sets
+WILD_SPLIT = {"train": 960, "val": 240}
 
 
 def prepare_drawn(name: str, home: Path, tick: Callable[[int, int], None] = lambda done, total: None) -> Card:

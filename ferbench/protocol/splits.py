@@ -281,6 +281,8 @@ def _fold_of_subject(rule: str, count: int, faces: Faces, rows: np.ndarray, seed
     if rule == "random":
         from sklearn.model_selection import StratifiedGroupKFold
 
+        if samples["label"].value_counts().max() < count:
+            raise UsageError(f"no class has {count} images: too few to stratify {count} folds")
         ordered = samples.sort_values("id")  # by id: the rows' order on disk must not matter
         chance = derive_seed(seed, "folds") % 2**32
         folder = StratifiedGroupKFold(count, shuffle=True, random_state=chance)

@@ -1,6 +1,9 @@
-"""Tables as text: console (rich), markdown, JSON. Percent with two decimals, as the paper prints accuracy."""
+"""Tables as text: console (rich), markdown, JSON. Accuracy in percent with two decimals, as the paper prints it."""
 
 import json
+import re
+import sys
+from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -9,49 +12,59 @@ import numpy as np
 from ferbench import metrics
 from ferbench.labels import ABBREVIATIONS
 from ferbench.report.published import PublishedMatrix
-from ferbench.report.tables import Report, Stage, Training, across_seeds
+from ferbench.report.tables import Hole, Report, Seeds, Stage, Training
 
 OURS = "▸"  # marks our own rows among the published ones
+SELECTIONS = {"last": "last epoch", "best-val": "best epoch on held-out training subjects"}
+KEY = re.compile("[0-9a-f]{8,16}")  # an experiment or a run
+WIDE = 160  # columns of a console that is a file or a pipe: nothing is cut off
 
 Grid = tuple[str, list[str], list[list[str]]]  # caption, header, rows
 
 
 def grids(report: Report) -> list[Grid]:
     """Return the tables of a report in reading order, as text cells."""
-    found = [_accuracy(report)]
+    names = _names(report.trainings)
+    found = [_accuracy(report, names)]
     if report.trainings:
-        found.append(_details(report))
-    if seeds := across_seeds(report.trainings):
-        found.append((
-            "Over seeds: mean ± standard deviation (ddof 1) of the pooled accuracy; what varies is the one seed",
-            ["Method", "Preset", "Seeds", "Accuracy"],
-            [[t.method, t.preset, str(n), f"{_percent(mean)} ± {_percent(std)}"] for t, n, mean, std in seeds],
-        ))  # fmt: skip
+        found.append(_details(report, names))
+    if report.seeds:
+        found.append(_seeds(report.seeds))
     for training in report.trainings:
-        found += [_matrix(training), _folds(training)]
+        found += _matrices(names[training.experiment], training.classes, training.matrix)
     if report.published_matrix is not None:
-        found.append(_published_matrix(report.published_matrix))
+        found += _published_matrices(report.published_matrix)
+    found += [_folds(training, names[training.experiment]) for training in report.trainings]
     if report.stages:
         found.append(_stages(report.stages))
     if report.holes:
-        found.append((
-            "Holes: folds that the tables above lack, and the commands that fill them",
-            ["Method", "Fold", "Why", "Command"],
-            [[h.method, h.fold, h.reason, f"`{h.command}`" if h.command else ""] for h in report.holes],
-        ))  # fmt: skip
+        found.append(_holes(report.holes))
     return found
 
 
 def heading(report: Report) -> list[str]:
-    """Return what must be known to read the tables, a sentence each."""
+    """Return what must be known to read the tables, a sentence or two each."""
     lines = []
-    for rule in dict.fromkeys((t.rule, t.split_hash, t.data) for t in report.trainings):
-        lines.append(f"Protocol {report.protocol}: {rule[0]}; no subject in both sides of a fold, every sample tested "
-                     f"once; fold file {rule[1][:12]}, data {rule[2][:12]}.")  # fmt: skip
+    groups = dict.fromkeys((t.rule, t.split_hash, t.data, t.subjects > 0) for t in report.trainings)
+    for rule, split_hash, data, people in groups:
+        disjoint = ("no subject is on both sides, every image of the test side is tested once" if people
+                    else "subjects are unknown, so nobody can tell whether people are on both sides")  # fmt: skip
+        lines.append(f"Protocol {report.protocol}: {rule}; {disjoint}. "
+                     f"Fold file {split_hash[:12]}, data {data[:12]}.")  # fmt: skip
+    for selection in dict.fromkeys(t.selection for t in report.trainings):
+        lines.append(f"Weights tested: {SELECTIONS[selection]}. The test images choose nothing.")
+    if report.varying:
+        facts = "; ".join(f"{name} ({_listed(values)})" for name, values in report.varying.items())
+        lines.append(f"What varies between ours: {facts}.")
+    elif report.trainings:
+        lines.append("What varies between ours: nothing, it is one training.")
     lines.append("Accuracy is pooled over all test images of all folds, the paper's own measure, computed from stored "
                  "predictions. Intervals are 95 %, by bootstrap over subjects where they are known.")  # fmt: skip
+    if any(not t.whole for t in report.trainings):
+        lines.append("A training that lacks folds is marked with their number: its figures are of other images, "
+                     "so they are not compared.")  # fmt: skip
     lines += [f"Published: {erratum}." for erratum in report.errata]
-    lines += list(dict.fromkeys(f"Note: {note}." for t in report.trainings for note in t.notes))
+    lines += list(dict.fromkeys(f"Note: {note.rstrip('.')}." for t in report.trainings for note in t.notes))
     return lines
 
 
@@ -64,7 +77,8 @@ def markdown(reports: list[Report]) -> str:
         parts.append(f"# {report.dataset}\n\n" + "\n".join(f"- {line}" for line in heading(report)))
         for caption, header, rows in grids(report):
             align = ["left"] + ["right" if _numeric(rows, i) else "left" for i in range(1, len(header))]
-            table = tabulate(rows, header, "github", colalign=align, disable_numparse=True)
+            cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+            table = tabulate(cells, header, "github", colalign=align, disable_numparse=True)
             parts.append(f"**{caption}**\n\n{table}")
     return "\n\n".join(parts) + "\n"
 
@@ -73,87 +87,122 @@ def console(reports: list[Report]) -> None:
     """Print the tables on the terminal."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    screen = Console()
+    screen = Console(width=None if sys.stdout.isatty() else WIDE)
     for report in reports:
-        screen.print(f"[bold]{report.dataset}[/bold]")
+        screen.print(Text(report.dataset, style="bold"))
         for line in heading(report):
-            screen.print(line, style="dim", highlight=False)
+            screen.print(Text(line, style="dim"))
         for caption, header, rows in grids(report):
-            table = Table(title=f"\n{caption}", title_justify="left", title_style="italic", box=None, pad_edge=False)
+            screen.print(Text(f"\n{caption}", style="italic"))
+            table = Table(box=None, pad_edge=False)
             for i, name in enumerate(header):
                 table.add_column(name, justify="right" if i and _numeric(rows, i) else "left", overflow="fold")
             for row in rows:
-                table.add_row(*(cell.strip("`") for cell in row), style="bold" if row[0].startswith(OURS) else "")
+                style = "bold" if row[0].startswith(OURS) else ""
+                table.add_row(*(Text(cell.strip("`"), style=style) for cell in row))
             screen.print(table)
 
 
 def document(reports: list[Report]) -> str:
-    """Return one JSON document: a list of reports with the fields of ``tables.Report``, fractions not percent.
+    """Return one JSON document: a list with the fields of ``tables.Report`` for each protocol.
 
-    Arrays are lists; a figure that does not exist (a recall of an absent class) is null.
+    Arrays are lists; a figure that does not exist (of sequences that are unknown) is null.
     """
     return json.dumps([_plain(asdict(report)) for report in reports], indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def _accuracy(report: Report) -> Grid:
+def _names(trainings: list[Training]) -> dict[str, str]:
+    """What the tables call each training, by experiment: the experiment is named where the rest leaves a doubt."""
+    plain = {t.experiment: f"{t.method} ({t.preset}, seed {t.seed})" for t in trainings}
+    shared = Counter(plain.values())
+    return {key: name if shared[name] == 1 else f"{name[:-1]}, {key})" for key, name in plain.items()}
+
+
+def _accuracy(report: Report, names: dict[str, str]) -> Grid:
     rows = [[row.method, row.feature, f"{row.accuracy:.2f}", "", row.table] for row in report.published]
     for t in report.trainings:
-        folds = "" if t.whole else f"; {len(t.folds)}/{len(t.expected)} folds"
-        low, high = _percent(t.interval.low), _percent(t.interval.high)
+        mark = "" if t.whole else f" ({_done(t)} folds)"
         rows.append([
-            f"{OURS} {t.method} ({t.preset}, seed {t.seed})", "static", _percent(t.accuracy), f"{low}–{high}",
-            f"ours, n = {t.images:,}{folds}; {t.selection} epoch; {t.protocol}; {t.experiment}"
-            if t.selection == "last" else f"ours, n = {t.images:,}{folds}; {t.selection}; {t.protocol}; {t.experiment}",
+            f"{OURS} {names[t.experiment]}", "static", f"{_percent(t.accuracy)}{mark}", _interval(t.interval),
+            f"ours, n = {t.images:,}; {SELECTIONS[t.selection]}; {t.protocol}; {t.experiment}",
         ])  # fmt: skip
-    caption = f"Accuracy on {report.dataset}, percent: published rows as printed, then ours ({OURS})"
-    return caption, ["Method", "Feature", "Accuracy", "95 % interval", "From"], rows
+    published = "published rows as printed, then ours" if report.published else "ours; nothing is published for it"
+    return (f"Accuracy on {report.dataset}, percent: {published} ({OURS})",
+            ["Method", "Feature", "Accuracy", "95 % interval", "From"], rows)  # fmt: skip
 
 
-def _details(report: Report) -> Grid:
+def _details(report: Report, names: dict[str, str]) -> Grid:
+    printed = {row.method: row.accuracy for row in report.published}
     header = ["Training", "Images", "Subjects", "Folds", "Mean ± std of folds", "Balanced", "Macro F1", "Sequences",
-              "Precision", "Device"]  # fmt: skip
+              "Against published", "Parameters", "Precision", "Device"]  # fmt: skip
     rows = [[
-        f"{OURS} {t.method} ({t.preset}, seed {t.seed})", f"{t.images:,}", str(t.subjects),
-        f"{len(t.folds)}/{len(t.expected)}", f"{_percent(t.fold_mean)} ± {_percent(t.fold_std)}",
+        f"{OURS} {names[t.experiment]}", f"{t.images:,}", str(t.subjects or "unknown"), _done(t),
+        f"{_percent(t.fold_mean)} ± {_percent(t.fold_std)}" if len(t.folds) > 1 else "one fold",
         _percent(t.balanced_accuracy), _percent(t.macro_f1),
-        f"{_percent(t.sequence_accuracy)} of {t.sequences}" if t.sequences else "unknown", t.precision, t.device,
+        f"{_percent(t.sequence_accuracy)} of {t.sequences:,}" if t.sequences else "unknown",
+        _against(t, printed.get(t.published)), f"{t.parameters:,}", t.precision, "; ".join(t.devices),
     ] for t in report.trainings]  # fmt: skip
     return ("Ours in detail, percent: std over folds (ddof 1); balanced accuracy and macro F1 over classes present; "
-            "sequences by the mean of their frames' probabilities"), header, rows  # fmt: skip
+            "sequences by the mean of their frames' probabilities; difference to the published figure in points",
+            header, rows)  # fmt: skip
 
 
-def _matrix(t: Training) -> Grid:
-    names = [ABBREVIATIONS[name] for name in t.classes]
-    sizes = t.matrix.sum(axis=1)
+def _against(t: Training, printed: float | None) -> str:
+    if printed is None:
+        return "never published"
+    return f"{printed:.2f}: {100 * t.accuracy - printed:+.2f}" if t.whole else f"{printed:.2f}: folds missing"
+
+
+def _seeds(found: list[Seeds]) -> Grid:
     rows = [
-        [name, *(_cell(value) for value in row), str(size)]
-        for name, row, size in zip(names, metrics.row_percent(t.matrix), sizes, strict=True)
-    ]
-    caption = f"{t.method} ({t.preset}, seed {t.seed}): confusion in percent of the row, truth down, predicted across"
-    return caption, ["", *names, "images"], rows
+        [f"{OURS} {s.method} ({s.preset})", f"{_percent(s.mean)} ± {_percent(s.std)}", str(len(s.seeds)),
+         _listed([str(seed) for seed in s.seeds]), " ".join(s.experiments)]
+        for s in found
+    ]  # fmt: skip
+    return ("Over seeds: mean ± standard deviation (ddof 1) of the pooled accuracy of whole trainings, percent; "
+            "what varies is the seed alone", ["Training", "Accuracy", "n", "Seeds", "Experiments"], rows)  # fmt: skip
 
 
-def _published_matrix(matrix: PublishedMatrix) -> Grid:
-    names = [ABBREVIATIONS[name] for name in matrix.classes]
+def _matrices(name: str, classes: list[str], matrix: np.ndarray) -> list[Grid]:
+    short = [ABBREVIATIONS[name] for name in classes]
+    return [
+        (f"{name}: confusion in percent of the row; truth down, prediction across; n = {matrix.sum():,}",
+         ["", *short, "images"], _rows(short, metrics.row_percent(matrix), matrix.sum(axis=1).tolist())),
+        (f"{name}: confusion in images", ["", *short], _count_rows(short, matrix)),
+    ]  # fmt: skip
+
+
+def _published_matrices(matrix: PublishedMatrix) -> list[Grid]:
+    short = [ABBREVIATIONS[name] for name in matrix.classes]
     counts = matrix.counts()
-    rows = [
-        [name, *(_cell(value) for value in row), str(size)]
-        for name, row, size in zip(names, matrix.percent, matrix.images, strict=True)
+    return [
+        (f"Published ({matrix.table}): confusion in percent, as printed; it comes to {np.trace(counts):,} of "
+         f"{counts.sum():,} images, {_percent(metrics.accuracy(counts))} %",
+         ["", *short, "images"], _rows(short, matrix.percent, list(matrix.images))),
+        (f"Published ({matrix.table}): the images behind the percentages", ["", *short], _count_rows(short, counts)),
+    ]  # fmt: skip
+
+
+def _rows(short: list[str], percent: np.ndarray, sizes: list[int]) -> list[list[str]]:
+    return [
+        [name, *(_cell(value) for value in row), f"{size:,}"]
+        for name, row, size in zip(short, percent, sizes, strict=True)
     ]
-    right = int(np.trace(counts))
-    caption = (f"Published ({matrix.table}): confusion in percent; it comes to {right:,} of {counts.sum():,} images, "
-               f"{100 * metrics.accuracy(counts):.2f} %")  # fmt: skip
-    return caption, ["", *names, "images"], rows
 
 
-def _folds(t: Training) -> Grid:
+def _count_rows(short: list[str], counts: np.ndarray) -> list[list[str]]:
+    return [[name, *(f"{count:,}" for count in row)] for name, row in zip(short, counts, strict=True)]
+
+
+def _folds(t: Training, name: str) -> Grid:
     rows = [
-        [fold.fold, str(fold.images), str(fold.subjects), _percent(fold.accuracy), " ".join(fold.absent),
-         f"{fold.seconds:.0f}", fold.run]
+        [fold.fold, f"{fold.images:,}", str(fold.subjects or "unknown"), _percent(fold.accuracy),
+         " ".join(fold.absent), f"{fold.seconds:.0f}", fold.run]
         for fold in t.folds
     ]  # fmt: skip
-    return (f"{t.method} ({t.preset}, seed {t.seed}): by fold; what varies is who is tested",
+    return (f"{name}: {_done(t)} folds, accuracy in percent; what varies is who is tested",
             ["Fold", "Images", "Subjects", "Accuracy", "No images of", "Seconds", "Run"], rows)  # fmt: skip
 
 
@@ -165,10 +214,36 @@ def _stages(stages: list[Stage]) -> Grid:
             f"{name} {_percent(facts['validation_accuracy'])} of {facts['validation_images']:,}".strip()
             for name, facts in parts if facts
         )  # fmt: skip
-        rows.append([stage.kind, stage.protocol, f"{stage.images:,}", str(stage.epochs), said, f"{stage.seconds:.0f}",
-                     stage.device, stage.run])  # fmt: skip
+        rows.append([stage.kind, stage.protocol, str(stage.seed), f"{stage.images:,}", str(stage.epochs), said,
+                     f"{stage.seconds:.0f}", stage.device, stage.run])  # fmt: skip
     return ("What the folds start from: validation accuracy in percent, never used to choose anything",
-            ["Stage", "Protocol", "Images", "Epochs", "Validation", "Seconds", "Device", "Run"], rows)  # fmt: skip
+            ["Stage", "Protocol", "Seed", "Images", "Epochs", "Validation", "Seconds", "Device", "Run"],
+            rows)  # fmt: skip
+
+
+def _holes(holes: list[Hole]) -> Grid:
+    rows = [
+        [f"{hole.method} ({hole.preset}, seed {hole.seed})", hole.fold, hole.reason,
+         f"`{hole.command}`" if hole.command else "the same command again"]
+        for hole in holes
+    ]  # fmt: skip
+    return ("Holes: folds that the tables above lack, and the commands that fill them",
+            ["Training", "Fold", "Why", "Command"], rows)  # fmt: skip
+
+
+def _interval(interval: metrics.Interval) -> str:
+    if interval.degenerate:
+        return f"none: one {interval.over[:-1]}"
+    over = "" if interval.over == "subjects" else " over images"
+    return f"{_percent(interval.low)}–{_percent(interval.high)}{over}"
+
+
+def _done(t: Training) -> str:
+    return f"{len(t.folds)}/{len(t.expected)}"
+
+
+def _listed(values: list[str], most: int = 6) -> str:
+    return ", ".join(values[:most]) + (f" and {len(values) - most} more" if len(values) > most else "")
 
 
 def _percent(share: float) -> str:
@@ -180,7 +255,9 @@ def _cell(value: float) -> str:
 
 
 def _numeric(rows: list[list[str]], column: int) -> bool:
-    return all(row[column] == "" or row[column][0].isdigit() or row[column] == "–" for row in rows)
+    """Whether a column is to be aligned as numbers: all begin with a digit and none is a run's key."""
+    cells = [row[column] for row in rows if row[column] not in ("", "–")]
+    return all(cell[0].isdigit() and not KEY.fullmatch(cell) for cell in cells)
 
 
 def _plain(value: Any) -> Any:

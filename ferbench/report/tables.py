@@ -1,17 +1,23 @@
-"""Stored runs become tables: plain data, the same behind every format."""
+"""Stored runs become tables: plain data, the same behind every format.
+
+The fields of these classes are the keys of ``ferbench report --format json``. Figures of ours are fractions,
+computed from the stored predictions; published ones are in percent, as printed. Times are in seconds.
+"""
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from ferbench import metrics
-from ferbench.files import canonical_json, sha256_of
+from ferbench.errors import DataError
 from ferbench.labels import ABBREVIATIONS
 from ferbench.report import published
+from ferbench.report.lineage import lineage, variant, varying
 from ferbench.report.published import PublishedMatrix, PublishedRow
-from ferbench.runs.record import Record
+from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
 
 
@@ -21,37 +27,38 @@ class Fold:
 
     fold: str
     images: int
-    subjects: int
+    subjects: int  # 0 where they are unknown
     accuracy: float
-    absent: list[str]  # classes of the protocol without a test image in this fold
+    absent: list[str]  # classes of the protocol without a test image in this fold, abbreviated
     seconds: float
-    run: str
+    run: str  # key
 
 
 @dataclass(frozen=True)
 class Training:
     """One method trained under one protocol with one seed: all of its folds that are done.
 
-    ``matrix`` is pooled over the folds [K,K]; ``expected`` names all folds of the protocol.
+    All figures but ``fold_mean`` and ``fold_std`` are of the folds' predictions put together.
     """
 
-    experiment: str
-    method: str
-    published: str
+    experiment: str  # 8 digits that its folds share
+    variant: str  # 8 digits that trainings share which differ in nothing but their seeds
+    method: str  # as printed in tables
+    published: str  # the paper's row that it reproduces, or empty
     preset: str
-    recipe: str  # 8 digits of the recipe's hash: tells overrides apart
     protocol: str
     selection: str
     seed: int
-    device: str
+    devices: list[str]
     precision: str
-    rule: str
+    rule: str  # how the folds were made, in words
     split_hash: str
-    data: str
+    data: str  # fingerprint of the prepared set
+    parameters: int
     classes: list[str]
     folds: list[Fold]
-    expected: list[str]
-    matrix: np.ndarray
+    expected: list[str]  # names of all folds of the protocol
+    matrix: np.ndarray  # counts [K,K], rows are the truth
     accuracy: float
     interval: metrics.Interval
     fold_mean: float
@@ -59,15 +66,29 @@ class Training:
     balanced_accuracy: float
     macro_f1: float
     sequence_accuracy: float
-    sequences: int
+    sequences: int  # 0 where they are unknown
     images: int
-    subjects: int
-    parents: dict[str, str]
+    subjects: int  # 0 where they are unknown
+    parents: dict[str, str]  # kind of the stage → key of its run
     notes: list[str]
 
     @property
     def whole(self) -> bool:
+        """Whether every fold of the protocol is there: only then may it be compared."""
         return len(self.folds) == len(self.expected)
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Whole trainings of one variant: what chance alone does to the pooled accuracy."""
+
+    variant: str
+    method: str
+    preset: str
+    seeds: list[int]
+    experiments: list[str]
+    mean: float
+    std: float  # ddof 1
 
 
 @dataclass(frozen=True)
@@ -77,7 +98,8 @@ class Stage:
     run: str
     kind: str
     protocol: str
-    result: dict
+    seed: int
+    result: dict  # validation figures, by part for attention
     epochs: int
     images: int
     device: str
@@ -86,127 +108,179 @@ class Stage:
 
 @dataclass(frozen=True)
 class Hole:
-    """A fold without a finished run, and the command that fills it."""
+    """A fold without a finished run, and the command that fills it (empty where no run tells it)."""
 
     experiment: str
     method: str
+    preset: str
+    seed: int
     fold: str
-    reason: str
+    reason: str  # the error of a failed run, "begun, not finished" or "not begun"
     command: str
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that is said about one dataset."""
+    """Everything that is said about one protocol."""
 
-    dataset: str
+    dataset: str  # the protocol's name, without its version
     protocol: str
     published: list[PublishedRow]
     published_matrix: PublishedMatrix | None
     errata: list[str]
+    varying: dict[str, list[str]]  # what differs between the trainings: field → values
     trainings: list[Training]
+    seeds: list[Seeds]
     stages: list[Stage]
-    holes: list[Hole] = field(default_factory=list)
+    holes: list[Hole]
 
 
 def build(store: Store, dataset: str | None = None) -> list[Report]:
-    """Return one report for each protocol that has runs (of ``dataset`` only, when given)."""
-    records = store.records()
-    folds = [record for record in records if record.identity.kind == "fold"]
-    by_key = {record.key: record for record in records}
+    """Return one report for each protocol that folds were trained under (of ``dataset`` only, when given).
+
+    Raises DataError where a record or predictions are damaged.
+    """
+    records = {record.key: record for record in store.records()}
     groups: dict[str, list[Record]] = defaultdict(list)
-    for record in folds:
-        if dataset is None or _name(record) == dataset:
+    begun: dict[str, list[Identity]] = defaultdict(list)
+    for record in records.values():
+        if _asked_for(record.identity, dataset):
             groups[record.identity.protocol].append(record)
-    return [_report(store, protocol, group, by_key) for protocol, group in sorted(groups.items())]
+    for identity in store.unfinished():
+        if _asked_for(identity, dataset):
+            begun[identity.protocol].append(identity)
+    return [
+        _report(store, protocol, groups[protocol], begun[protocol], records)
+        for protocol in sorted({*groups, *begun})
+    ]  # fmt: skip
 
 
-def _report(store: Store, protocol: str, records: list[Record], by_key: dict[str, Record]) -> Report:
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        groups[record.experiment].append(record)
-    trainings, holes = [], []
-    for group in groups.values():
-        done = sorted((record for record in group if not record.error), key=lambda record: record.identity.fold)
-        if done:
-            trainings.append(_training(store, done))
-            holes += _holes(done, [record for record in group if record.error])
+def _asked_for(identity: Identity, dataset: str | None) -> bool:
+    return identity.kind == "fold" and dataset in (None, identity.protocol.partition("@")[0])
+
+
+def _report(
+    store: Store, protocol: str, records: list[Record], begun: list[Identity], by_key: Mapping[str, Record]
+) -> Report:
+    done: dict[str, list[Record]] = defaultdict(list)
+    missed: dict[str, dict[str, tuple[Identity, str]]] = defaultdict(dict)  # by experiment and fold, with the reason
+    for record in sorted(records, key=lambda record: record.identity.fold):
+        if record.error:
+            missed[record.experiment][record.identity.fold] = record.identity, record.error
         else:
-            holes += [Hole(r.experiment, r.identity.method, r.identity.fold, r.error, "") for r in group]
-    trainings.sort(key=lambda t: (t.method, t.preset, t.recipe, t.selection, t.seed))
-    used = dict.fromkeys(key for t in trainings for key in t.parents.values() if key in by_key)
+            done[record.experiment].append(record)
+    for identity in begun:
+        missed[identity.experiment][identity.fold] = identity, "begun, not finished"
+    trainings = sorted(
+        (_training(store, group, by_key) for group in done.values()),
+        key=lambda t: (t.method, t.preset, t.variant, t.seed, t.experiment),
+    )
+    commands = {record.experiment: record.facts["command"] for record in records if "command" in record.facts}
+    holes = [hole for t in trainings for hole in _holes(t, missed.pop(t.experiment, {}), commands[t.experiment])]
+    for experiment, folds in missed.items():
+        command = commands.get(experiment, "")
+        holes += [_hole(*folds[fold], command) for fold in sorted(folds)]
+    used = dict.fromkeys(key for t in trainings for key in t.parents.values())
+    compared = [(group[0].identity, lineage(group[0].identity, by_key)) for group in done.values()]
     name = protocol.partition("@")[0]
     return Report(
         name, protocol, published.rows(name), published.matrix(name), published.errata(name),
-        trainings, [_stage(by_key[key]) for key in used], holes,
+        varying(compared), trainings, across_seeds(trainings),
+        [_stage(by_key[key]) for key in used if key in by_key and not by_key[key].error], holes,
     )  # fmt: skip
 
 
-def _training(store: Store, records: list[Record]) -> Training:
+def _training(store: Store, records: list[Record], by_key: Mapping[str, Record]) -> Training:
     first = records[0]
     identity, facts, classes = first.identity, first.facts, first.classes
-    frames = {record.identity.fold: store.predictions(record.key) for record in records}
-    pooled = pd.concat(frames.values(), ignore_index=True)
+    frames = [_predictions(store, record) for record in records]
+    pooled = pd.concat(frames, ignore_index=True)
+    if pooled["id"].duplicated().any():
+        twice = pooled.loc[pooled["id"].duplicated(), "id"].iloc[0]
+        raise DataError(f"experiment {first.experiment} tests {twice} more than once: its runs in {store.home} were "
+                        "mixed up; delete their folders and train again")  # fmt: skip
     matrix = metrics.confusion(pooled["truth"], pooled["prediction"], classes)
-    folds = [_fold(record, frames[record.identity.fold]) for record in records]
+    folds = [_fold(record, frame) for record, frame in zip(records, frames, strict=True)]
     mean, std = metrics.spread([fold.accuracy for fold in folds])
     sequence, sequences = metrics.sequence_accuracy(pooled, classes)
     return Training(
-        experiment=first.experiment, method=facts["display"], published=facts["published"], preset=identity.preset,
-        recipe=sha256_of(canonical_json(identity.recipe).encode())[:8], protocol=identity.protocol,
-        selection=identity.selection, seed=identity.seed, device=first.environment["device"],
+        experiment=first.experiment, variant=variant(lineage(identity, by_key)), method=facts["display"],
+        published=facts["published"], preset=identity.preset, protocol=identity.protocol,
+        selection=identity.selection, seed=identity.seed,
+        devices=list(dict.fromkeys(record.environment["device"] for record in records)),
         precision=identity.precision, rule=facts["rule"], split_hash=facts["split_hash"], data=identity.data,
-        classes=classes, folds=folds, expected=facts["folds"], matrix=matrix, accuracy=metrics.accuracy(matrix),
-        interval=metrics.subject_interval(pooled), fold_mean=mean, fold_std=std,
+        parameters=facts["parameters"], classes=classes, folds=folds, expected=facts["folds"], matrix=matrix,
+        accuracy=metrics.accuracy(matrix), interval=metrics.subject_interval(pooled), fold_mean=mean, fold_std=std,
         balanced_accuracy=metrics.balanced_accuracy(matrix), macro_f1=metrics.macro_f1(matrix),
         sequence_accuracy=sequence, sequences=sequences, images=len(pooled),
-        subjects=pooled["subject"][pooled["subject"] != ""].nunique(), parents=identity.parents,
+        subjects=_subjects(pooled), parents=identity.parents,
         notes=list(dict.fromkeys(note for record in records for note in record.facts["notes"])),
     )  # fmt: skip
+
+
+def _predictions(store: Store, record: Record) -> pd.DataFrame:
+    """A fold's predictions, with every column that the metrics read and names that the record knows."""
+    frame = store.predictions(record.key)
+    columns = ["id", "subject", "sequence", "truth", "prediction", *(f"p_{name}" for name in record.classes)]
+    missing = [name for name in columns if name not in frame]
+    strange = [] if missing else sorted({*frame["truth"], *frame["prediction"]} - {*record.classes})
+    problem = (
+        f"lack the column {missing[0]}" if missing else "are empty" if frame.empty
+        else f"name the class {strange[0]!r}" if strange else ""
+    )  # fmt: skip
+    if problem:
+        raise DataError(f"the predictions of run {record.key} {problem}: delete {store.folder(record.key)} and "
+                        "train again")  # fmt: skip
+    return frame
 
 
 def _fold(record: Record, frame: pd.DataFrame) -> Fold:
     present = set(frame["truth"])
     return Fold(
-        record.identity.fold, len(frame), record.facts["test_subjects"],
-        float((frame["truth"] == frame["prediction"]).mean()),
+        record.identity.fold, len(frame), _subjects(frame), float((frame["truth"] == frame["prediction"]).mean()),
         [ABBREVIATIONS[name] for name in record.classes if name not in present],
         sum(record.timings.values()), record.key,
     )  # fmt: skip
 
 
-def _holes(done: list[Record], failed: list[Record]) -> list[Hole]:
-    first, facts = done[0], done[0].facts
-    errors = {record.identity.fold: record.error for record in failed}
-    there = {record.identity.fold for record in done}
+def _subjects(frame: pd.DataFrame) -> int:
+    return frame.loc[frame["subject"] != "", "subject"].nunique()
+
+
+def _holes(t: Training, missed: dict[str, tuple[Identity, str]], command: str) -> list[Hole]:
+    there = {fold.fold for fold in t.folds}
     return [
-        Hole(first.experiment, facts["display"], fold, errors.get(fold, "no run"), f"{facts['command']} --folds {fold}")
-        for fold in facts["folds"] if fold not in there
+        Hole(t.experiment, t.method, t.preset, t.seed, fold, missed[fold][1] if fold in missed else "not begun",
+             f"{command} --folds {fold}")
+        for fold in t.expected if fold not in there
     ]  # fmt: skip
+
+
+def _hole(identity: Identity, reason: str, command: str) -> Hole:
+    """A hole of a training without any fold that is done."""
+    command = f"{command} --folds {identity.fold}" if command else ""
+    return Hole(
+        identity.experiment, identity.method, identity.preset, identity.seed, identity.fold, reason, command
+    )  # fmt: skip
 
 
 def _stage(record: Record) -> Stage:
     identity = record.identity
     images = record.facts.get("train_images") or sum(part["train_images"] for part in record.result.values())
     return Stage(
-        record.key, identity.kind, identity.protocol, record.result, identity.recipe["stage"]["epochs"], images,
-        record.environment["device"], sum(record.timings.values()),
+        record.key, identity.kind, identity.protocol, identity.seed, record.result,
+        identity.recipe["stage"]["epochs"], images, record.environment["device"], sum(record.timings.values()),
     )  # fmt: skip
 
 
-def _name(record: Record) -> str:
-    return record.identity.protocol.partition("@")[0]
-
-
-def across_seeds(trainings: list[Training]) -> list[tuple[Training, int, float, float]]:
-    """Whole trainings that differ in their seed alone: (the first, seeds, mean and std of the accuracy)."""
-    groups: dict[tuple, list[Training]] = defaultdict(list)
+def across_seeds(trainings: list[Training]) -> list[Seeds]:
+    """Return what whole trainings of equal variant say together, where there are two or more."""
+    groups: dict[str, list[Training]] = defaultdict(list)
     for training in trainings:
         if training.whole:
-            key = (training.method, training.preset, training.recipe, training.selection, training.precision,
-                   training.data, training.split_hash)  # fmt: skip
-            groups[key].append(training)
+            groups[training.variant].append(training)
     return [
-        (group[0], len(group), *metrics.spread([training.accuracy for training in group]))
-        for group in groups.values() if len(group) > 1
+        Seeds(name, group[0].method, group[0].preset, [t.seed for t in group], [t.experiment for t in group],
+              *metrics.spread([t.accuracy for t in group]))
+        for name, group in groups.items() if len(group) > 1
     ]  # fmt: skip

@@ -1,15 +1,17 @@
 """What ``ferbench report`` and ``ferbench runs`` do."""
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home, write_text
 from ferbench.report import render, tables
+from ferbench.runs.record import Identity
 from ferbench.runs.store import Store
 
 FORMATS = ("console", "markdown", "json")
-_FIRST = "ferbench train wslgan --dataset synth"
 
 
 def write_report(dataset: str | None, format: str, out: Path | None, runs: Path | None) -> None:
@@ -25,57 +27,69 @@ def write_report(dataset: str | None, format: str, out: Path | None, runs: Path 
     reports = tables.build(Store(home), dataset)
     if not reports and dataset is not None:
         raise DataError(f"no fold of {dataset} has been trained in {home}: `ferbench train wslgan --dataset {dataset}`")
-    if format == "json":
-        text = render.document(reports) + "\n"
-    elif format == "markdown":
-        text = render.markdown(reports)
-    elif not reports:
-        print(f"no folds have been trained in {home} yet: `{_FIRST}` needs no dataset")
-        return
-    else:
+    if format == "console" and reports:
         render.console(reports)
         return
+    if format == "json":
+        text = render.document(reports) + "\n"
+    else:
+        text = render.markdown(reports) if reports else _nothing("folds have been trained", home)
     if out is None:
-        print(text, end="")
+        sys.stdout.write(text)
     else:
         write_text(out, text)
 
 
 def list_runs(runs: Path | None, format: str) -> None:
-    """Print one row for each run: what it is, its state, and its figure."""
-    store = Store(runs_home(runs))
-    rows = []
-    for record in store.records():
-        identity = record.identity
-        figure = record.result.get("accuracy", record.result.get("validation_accuracy"))
-        rows.append({
-            "key": record.key, "experiment": record.experiment, "kind": identity.kind, "method": identity.method,
-            "preset": identity.preset, "protocol": identity.protocol, "fold": identity.fold, "seed": identity.seed,
-            "state": "failed" if record.error else "done", "accuracy": figure,
-            "seconds": round(sum(record.timings.values()), 1), "error": record.error,
-        })  # fmt: skip
-    for identity in store.unfinished():
-        rows.append({
-            "key": identity.key, "experiment": identity.experiment, "kind": identity.kind, "method": identity.method,
-            "preset": identity.preset, "protocol": identity.protocol, "fold": identity.fold, "seed": identity.seed,
-            "state": "partial", "accuracy": None, "seconds": None, "error": "",
-        })  # fmt: skip
-    rows.sort(key=lambda row: (row["protocol"], row["method"], row["kind"], row["seed"], row["fold"]))
-    if format == "json":
-        print(json.dumps(rows, indent=2))
-        return
-    if format != "console":
+    """Print one row for each run: what it is, its state, and its figure (as a fraction in JSON)."""
+    if format not in ("console", "json"):
         raise UsageError(f"unknown format {format!r}: it is console or json")
-    if not rows:
-        print(f"no runs in {store.home} yet: `{_FIRST}` needs no dataset")
-        return
+    store = Store(runs_home(runs))
+    rows = [
+        _row(record.identity, "failed" if record.error else "done",
+             record.result.get("accuracy", record.result.get("validation_accuracy")),
+             round(sum(record.timings.values()), 1), record.error)
+        for record in store.records()
+    ] + [_row(identity, "partial") for identity in store.unfinished()]  # fmt: skip
+    rows.sort(
+        key=lambda row: (row["protocol"], row["method"], row["kind"], row["seed"], row["experiment"], row["fold"])
+    )
+    if format == "json":
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif rows:
+        _print_table(rows)
+    else:
+        sys.stdout.write(_nothing("runs", store.home))
+
+
+def _nothing(what: str, home: Path) -> str:
+    return f"no {what} in {home} yet: `ferbench train wslgan --dataset synth` needs no dataset\n"
+
+
+def _row(
+    identity: Identity, state: str, accuracy: float | None = None, seconds: float | None = None, error: str = ""
+) -> dict[str, Any]:
+    return {
+        "key": identity.key, "experiment": identity.experiment, "kind": identity.kind, "method": identity.method,
+        "preset": identity.preset, "protocol": identity.protocol, "fold": identity.fold, "seed": identity.seed,
+        "state": state, "accuracy": accuracy, "seconds": seconds, "error": error,
+    }  # fmt: skip
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    shown = [name for name in rows[0] if name != "error" or any(row["error"] for row in rows)]
     table = Table(box=None, pad_edge=False)
-    for name in rows[0]:
-        table.add_column(name, justify="right" if name in ("accuracy", "seconds", "seed") else "left")
+    for name in shown:
+        table.add_column(
+            name, justify="right" if name in ("accuracy", "seconds", "seed") else "left",
+            overflow="fold", no_wrap=name in ("key", "experiment"),
+        )  # fmt: skip
     for row in rows:
-        shown = {**row, "accuracy": "" if row["accuracy"] is None else f"{row['accuracy']:.2%}"}
-        table.add_row(*("" if value is None else str(value) for value in shown.values()))
-    Console().print(table)
+        percent = "" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
+        cells = {**row, "accuracy": percent}
+        table.add_row(*(Text("" if cells[name] is None else str(cells[name])) for name in shown))
+    Console(width=None if sys.stdout.isatty() else render.WIDE).print(table)

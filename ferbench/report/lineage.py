@@ -1,0 +1,63 @@
+"""What one training has in common with another: the identities of all its stages, chance left out."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ferbench.files import canonical_json, sha256_of
+from ferbench.runs.record import Identity, Record
+
+Lineage = dict[str, Any]
+
+
+def lineage(identity: Identity, records: Mapping[str, Record]) -> Lineage:
+    """Return an identity without fold and seed, its parents' lineages in the place of their keys.
+
+    Trainings of equal lineage differ in nothing but chance. A parent that is no longer stored stays a key.
+    """
+    content = identity.model_dump(exclude={"fold", "seed", "parents"})
+    for kind, key in identity.parents.items():
+        content[kind] = lineage(records[key].identity, records) if key in records else {"run": key}
+    return content
+
+
+def variant(made: Lineage) -> str:
+    """Return 8 hexadecimal digits that trainings of equal lineage share."""
+    return sha256_of(canonical_json(made).encode())[:8]
+
+
+def varying(trainings: list[tuple[Identity, Lineage]]) -> dict[str, list[str]]:
+    """Return what differs between trainings: the field's name and its values.
+
+    Method, preset and seed are compared over all; any other field within one method and preset, which
+    imply it otherwise. Of a stage that only some have, no more is said than that.
+    """
+    found: dict[str, set[str]] = {}
+    for name in ("method", "preset", "seed"):
+        found[name] = {str(getattr(identity, name)) for identity, _ in trainings}
+    peers: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
+    for identity, made in trainings:
+        peers[identity.method, identity.preset].append(dict(_flat(made)))
+    for group in peers.values():
+        for path in sorted(set().union(*group)):
+            values = {flat.get(path, "none") for flat in group}
+            above = path.rpartition(".")[0]
+            if len(values) > 1 and all(above in flat or not above for flat in group):
+                found[path] = found.get(path, set()) | values
+    return {name: sorted(values, key=_numbers_first) for name, values in found.items() if len(values) > 1}
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Give every field's path and value. Fine-tuning starts from the AMG that pre-training had: told once."""
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield prefix + name, "used"
+            if not (prefix and name == "attention"):
+                yield from _flat(value, f"{prefix}{name}.")
+        else:
+            text = str(value)
+            yield prefix + name, text[:12] if name in ("data", "split") else text
+
+
+def _numbers_first(text: str) -> tuple[float, str]:
+    return (float(text) if text.replace(".", "", 1).isdigit() else float("inf"), text)

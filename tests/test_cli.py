@@ -1,0 +1,181 @@
+"""The command line through its real entry point."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_sources import lay, png
+
+SMALL = ["--set", "attention.epochs=1", "--set", "pretrain.epochs=1", "--epochs", "1", "--threads", "1",
+         "--set", "architecture.growth=4", "--set", "architecture.generator_layers=[1,1,1]",
+         "--set", "architecture.extractor_layers=[1,1,1]", "--set", "architecture.reduction=4"]  # fmt: skip
+TRAIN = ["train", "wslgan", "--dataset", "synth", *SMALL]
+
+
+def ferbench(*words: str, cwd: Path, code: int = 0, **environment: str) -> subprocess.CompletedProcess:
+    """Run ``python -m ferbench`` in a folder with its own data and runs, and check the exit code."""
+    env = {**os.environ, "FERBENCH_DATA": str(cwd / "data"), "FERBENCH_RUNS": str(cwd / "runs"), "COLUMNS": "200",
+           "OMP_NUM_THREADS": "1", **environment}  # fmt: skip
+    done = subprocess.run([sys.executable, "-m", "ferbench", *words], capture_output=True, text=True, cwd=cwd, env=env)
+    assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """One small training through both stages and all five folds, shared by the tests that look at it."""
+    folder = tmp_path_factory.mktemp("trained")
+    ferbench(*TRAIN, cwd=folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_training_goes_through_both_stages_and_every_fold(trained):
+    rows = json.loads(ferbench("runs", "--format", "json", cwd=trained).stdout)
+    assert [row["kind"] for row in rows].count("fold") == 5
+    assert {row["kind"] for row in rows} == {"attention", "pretrain", "fold"}
+    assert all(row["state"] == "done" for row in rows)
+    for row in rows:
+        folder = trained / "runs" / row["key"]
+        names = {path.name for path in folder.iterdir()}
+        assert {"record.json", "identity.json", "weights.safetensors", "history.csv"} <= names
+        assert "checkpoint" not in names
+
+
+@pytest.mark.slow
+def test_the_report_counts_every_image_once(trained):
+    (report,) = json.loads(ferbench("report", "--format", "json", cwd=trained).stdout)
+    (training,) = report["trainings"]
+    assert training["images"] == 600
+    assert sum(map(sum, training["matrix"])) == 600
+    assert training["subjects"] == 40
+    assert report["holes"] == []
+    assert {stage["kind"] for stage in report["stages"]} == {"attention", "pretrain"}
+    markdown = ferbench("report", "--dataset", "synth", "--format", "markdown", cwd=trained).stdout
+    assert f"{100 * training['accuracy']:.2f}" in markdown
+    assert "WS-LGAN" in ferbench("report", cwd=trained).stdout
+
+
+@pytest.mark.slow
+def test_the_same_command_again_reuses_everything(trained):
+    before = {path: path.stat().st_mtime_ns for path in (trained / "runs").rglob("record.json")}
+    out = ferbench(*TRAIN, cwd=trained).stdout
+    assert out.count("reused") >= 7
+    assert {path: path.stat().st_mtime_ns for path in (trained / "runs").rglob("record.json")} == before
+
+
+@pytest.mark.slow
+def test_interrupted_training_goes_on_to_the_same_bytes(trained, tmp_path):
+    env = {
+        **os.environ,
+        "FERBENCH_DATA": str(trained / "data"),
+        "FERBENCH_RUNS": str(tmp_path / "runs"),
+        "OMP_NUM_THREADS": "1",
+    }
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ferbench", *TRAIN], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        deadline = time.monotonic() + 60
+        known = len(list((tmp_path / "runs").glob("*/checkpoint/*")) + list((tmp_path / "runs").glob("*/record.json")))
+        while time.monotonic() < deadline and process.poll() is None:
+            files = list((tmp_path / "runs").glob("*/checkpoint/*")) + list((tmp_path / "runs").glob("*/record.json"))
+            if len(files) > known:
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 130, stderr
+        assert b"the same command goes on" in stderr
+    done = subprocess.run([sys.executable, "-m", "ferbench", *TRAIN], env=env, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    keys = sorted(path.parent.name for path in (trained / "runs").glob("*/record.json"))
+    assert keys == sorted(path.parent.name for path in (tmp_path / "runs").glob("*/record.json"))
+    for key in keys:
+        for name in ("weights.safetensors", "history.csv", "predictions.csv"):
+            a, b = trained / "runs" / key / name, tmp_path / "runs" / key / name
+            assert a.exists() == b.exists()
+            assert not a.exists() or a.read_bytes() == b.read_bytes(), f"{key}/{name}"
+
+
+@pytest.mark.slow
+def test_a_given_amg_is_used_and_gfnet_needs_none(trained):
+    amg = next(
+        row["key"]
+        for row in json.loads(ferbench("runs", "--format", "json", cwd=trained).stdout)
+        if row["kind"] == "attention"
+    )
+    out = ferbench(
+        *TRAIN, "--amg", amg[:6], "--no-pretrain", "--folds", "2", "--selection", "best-val", cwd=trained
+    ).stdout
+    assert "stage 1" not in out
+    assert "fold 02" in out
+    out = ferbench("train", "gfnet", *TRAIN[2:], "--dry-run", cwd=trained).stdout
+    assert "stage 1" not in out
+    other = ferbench(*TRAIN, "--set", "architecture.growth=8", "--amg", amg, cwd=trained, code=2).stderr
+    assert "has another shape" in other
+    (report,) = json.loads(ferbench("report", "--format", "json", cwd=trained).stdout)
+    partial = next(t for t in report["trainings"] if t["selection"] == "best-val")
+    assert len(partial["folds"]) == 1
+    assert len([hole for hole in report["holes"] if hole["experiment"] == partial["experiment"]]) == 4
+
+
+def test_data_verbs_from_disk_to_verified(tmp_path):
+    files = {f"CK+48/{c}/S01{i}_00{j}_0000000{f}.png": png(i * 100 + j * 10 + f)
+             for j, c in enumerate(["anger", "fear"]) for i in range(10) for f in range(3)}  # fmt: skip
+    lay(tmp_path / "raw", files)
+    assert "60 images, 10 subjects, 20 sequences" in ferbench("data", "prepare", "ckplus", "raw", cwd=tmp_path).stdout
+    assert "ckplus" in ferbench("data", "list", cwd=tmp_path).stdout
+    shown = json.loads(
+        ferbench("data", "show", "ckplus", "--format", "json", "--sheet", "sheet.png", cwd=tmp_path).stdout
+    )
+    assert shown["images by class"]["anger"] == "30 of 135 expected"
+    assert (tmp_path / "sheet.png").stat().st_size > 1000
+    ferbench("data", "verify", "ckplus", cwd=tmp_path)
+    assert "test 6" in ferbench("protocol", "show", "ckplus", cwd=tmp_path).stdout
+    ferbench("protocol", "export", "ckplus", "--out", "folds.csv", cwd=tmp_path)
+    ferbench("audit", "folds.csv", "--dataset", "ckplus", cwd=tmp_path)
+    leaky = ["id,fold"] + [f"{Path(path).stem},{n % 3}" for n, path in enumerate(files)]
+    (tmp_path / "leaky.csv").write_text("\n".join(leaky))
+    assert "must not be used" in ferbench("audit", "leaky.csv", "--dataset", "ckplus", cwd=tmp_path, code=1).stderr
+    images = tmp_path / "data/ckplus/images.npy"
+    images.write_bytes(images.read_bytes()[:-1] + b"\0")
+    assert "is damaged" in ferbench("data", "verify", "ckplus", cwd=tmp_path, code=3).stderr
+
+
+@pytest.mark.parametrize(("words", "code", "says"), [
+    (["train", "wslgan", "--dataset", "ckplus"], 3, "ferbench data prepare ckplus SOURCE"),
+    (["train", "wslgan", "--dataset", "ckpluss"], 2, "did you mean ckplus"),
+    (["train", "wslgen", "--dataset", "synth"], 2, "did you mean wslgan"),
+    (["train", "wslgan"], 2, "--dataset"),
+    (["data", "prepare", "ckplus", "nowhere.zip"], 3, "does not exist"),
+    (["data", "prepare", "ckplus"], 2, "say where ckplus is"),
+    (["data", "show", "ckplus"], 3, "data prepare ckplus"),
+    (["report", "--dataset", "oulu"], 3, "ferbench train wslgan --dataset oulu"),
+    (["audit", "none.csv", "--dataset", "synth"], 3, "does not exist"),
+    (["show", "wslgan", "--preset", "vast"], 2, "no preset"),
+    (["frobnicate"], 2, "No such command"),
+])  # fmt: skip
+def test_what_goes_wrong_is_one_line_and_an_exit_code(tmp_path, words, code, says):
+    error = ferbench(*words, cwd=tmp_path, code=code).stderr
+    assert says in error
+    assert "Traceback" not in error
+    if code != 2:
+        assert error.count("\n") == 1
+
+
+def test_show_prints_sizes_and_the_recipe(tmp_path):
+    shown = json.loads(ferbench("show", "wslgan", "--dataset", "oulu", "--format", "json", cwd=tmp_path).stdout)
+    (sizes, shapes), recipe = list(shown.values())[:2], shown["recipe: losses"]
+    assert int(sizes["network parameters"].replace(",", "")) > 1_000_000
+    assert (sizes["network FLOPs per image"], sizes["amg FLOPs per image"]) == ("2.297 G", "7.376 G")
+    assert shapes["F_global"] == "352×12×12"
+    assert recipe["whole"] == 5.0
+    assert "wslgan-sum" in ferbench("show", cwd=tmp_path).stdout
+    assert json.loads(ferbench("env", "--format", "json", cwd=tmp_path).stdout)["environment"]["ferbench"]
+    assert ferbench("--version", cwd=tmp_path).stdout.startswith("ferbench 0.")

@@ -1,0 +1,109 @@
+"""``ferbench report`` and ``ferbench runs`` as a user meets them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from stored import store_fold, store_stage
+from typer.testing import CliRunner
+
+from ferbench.cli.main import app
+from ferbench.errors import DataError, UsageError
+from ferbench.runs.store import Store
+
+FIRST = [("S1", "anger", "anger"), ("S2", "fear", "anger")]
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "runs")  # FERBENCH_RUNS of the tests
+
+
+def output(*words: str) -> str:
+    done = CliRunner().invoke(app, words, catch_exceptions=False, standalone_mode=False)
+    if done.exception:
+        raise done.exception
+    return done.output
+
+
+def test_json_has_its_documented_keys(store):
+    store_fold(store, "01", FIRST)
+    (report,) = json.loads(output("report", "--format", "json"))
+    assert list(report) == ["dataset", "protocol", "published", "published_matrix", "errata", "varying", "trainings",
+                            "seeds", "stages", "holes"]  # fmt: skip
+    assert list(report["trainings"][0]) == [
+        "experiment", "variant", "method", "published", "preset", "protocol", "selection", "seed", "devices",
+        "precision", "rule", "split_hash", "data", "parameters", "classes", "folds", "expected", "matrix", "accuracy",
+        "interval", "fold_mean", "fold_std", "balanced_accuracy", "macro_f1", "sequence_accuracy", "sequences",
+        "images", "subjects", "parents", "notes",
+    ]  # fmt: skip
+    assert report["trainings"][0]["interval"] == {"low": 0.0, "high": 1.0, "over": "subjects", "units": 2}
+    assert report["holes"][0]["fold"] == "02"
+    assert report["published_matrix"]["images"] == [135, 54, 177, 75, 207, 84, 249]
+
+
+def test_runs_lists_every_state_and_cuts_no_key(store):
+    amg = store_stage(store, "attention")
+    done = store_fold(store, "01", FIRST, parents={"attention": amg})
+    failed = store_fold(store, "02", [], error="RuntimeError: [red]no memory")
+    begun = store.record(done).identity.model_copy(update={"fold": "02"})
+    store.begin(begun)
+    text = output("runs")
+    assert all(key in text for key in (amg, done, failed, begun.key))
+    assert "RuntimeError: [red]no memory" in text
+    assert "50.00%" in text
+    rows = {row["key"]: row for row in json.loads(output("runs", "--format", "json"))}
+    assert {key: row["state"] for key, row in rows.items()} == {
+        amg: "done", done: "done", failed: "failed", begun.key: "partial",
+    }  # fmt: skip
+    assert rows[done]["accuracy"] == 0.5
+    assert rows[begun.key]["accuracy"] is None
+    assert list(rows[done]) == ["key", "experiment", "kind", "method", "preset", "protocol", "fold", "seed", "state",
+                                "accuracy", "seconds", "error"]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [["runs"], ["report"], ["report", "--format", "markdown"]])
+def test_nothing_there_says_how_to_begin(words):
+    assert "`ferbench train wslgan --dataset synth`" in output(*words)
+    assert output(*words).count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["runs", "--format", "json"], ["report", "--format", "json"]])
+def test_nothing_there_is_an_empty_list_in_json(words):
+    assert json.loads(output(*words)) == []
+
+
+def test_wrong_use_is_explained(store, tmp_path):
+    store_fold(store, "01", FIRST)
+    with pytest.raises(DataError, match="no fold of oulu .* `ferbench train wslgan --dataset oulu`"):
+        output("report", "--dataset", "oulu")
+    with pytest.raises(UsageError, match="unknown format 'csv': it is console, markdown, json"):
+        output("report", "--format", "csv")
+    with pytest.raises(UsageError, match="it is console or json"):
+        output("runs", "--format", "markdown")
+    with pytest.raises(UsageError, match="--out takes"):
+        output("report", "--out", str(tmp_path / "x.md"))
+
+
+def test_out_takes_the_very_text_that_is_printed(store, tmp_path):
+    store_fold(store, "01", FIRST)
+    for form in ("markdown", "json"):
+        path = tmp_path / f"report.{form}"
+        assert output("report", "--format", form, "--out", str(path)) == ""
+        assert path.read_text() == output("report", "--format", form)
+
+
+def test_the_console_shows_brackets_as_they_are(store):
+    store_fold(store, "01", FIRST, facts={"notes": ["a [dim]note"]})
+    assert "Note: a [dim]note." in output("report")
+
+
+def test_a_report_loads_no_torch(store):
+    store_fold(store, "01", FIRST)
+    code = ("import sys; from ferbench.cli.main import app\n"
+            "app(sys.argv[1:], standalone_mode=False)\n"
+            "sys.exit(9 if {'torch', 'sklearn', 'matplotlib'} & set(sys.modules) else 0)")  # fmt: skip
+    for words in (["report"], ["report", "--format", "markdown"], ["runs"]):
+        done = subprocess.run([sys.executable, "-c", code, *words, "--runs", str(store.home)], capture_output=True)
+        assert done.returncode == 0, done.stderr

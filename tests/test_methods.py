@@ -1,0 +1,52 @@
+"""Recipes: presets, ablations, overrides."""
+
+import pytest
+
+from ferbench.errors import DataError, UsageError
+from ferbench.methods import PRESETS, names, resolve
+
+
+def test_the_paper_s_numbers_are_the_paper_preset_s():
+    recipe = resolve("wslgan", "paper", "ckplus").recipe
+    assert (recipe.architecture.extractor_layers, recipe.architecture.generator_layers) == ((6, 6, 6), (6, 12, 24))
+    assert (recipe.attention.lr, recipe.pretrain.lr, recipe.finetune.lr) == (0.1, 0.1, 0.01)
+    for stage in (recipe.attention, recipe.pretrain, recipe.finetune):
+        assert (stage.batch, stage.momentum, stage.weight_decay, stage.augment) == (100, 0.9, 0.0005, "expand")
+    assert recipe.finetune.drops == (0.5, 0.75)
+    assert (recipe.losses.margin, recipe.losses.eyes, recipe.losses.contrastive) == (10.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(("dataset", "weight"), [("ckplus", 2), ("oulu", 5), ("rafdb", 2)])
+def test_lambda_3_follows_the_dataset(dataset, weight):
+    assert resolve("wslgan", "paper", dataset).recipe.losses.whole == weight
+
+
+def test_every_method_has_every_preset():
+    assert names()[0] == "wslgan"
+    assert set(names()) == {"wslgan", "gfnet", "lfnet", "wslgan-sum", "wslgan-concat", "wslgan-wcl"}
+    for name in names():
+        for preset in PRESETS:
+            assert resolve(name, preset, "ckplus").preset == preset
+
+
+def test_an_ablation_changes_its_argument_alone():
+    full = resolve("wslgan", "light", "ckplus").recipe.model_dump()
+    less = resolve("wslgan-sum", "light", "ckplus").recipe.model_dump()
+    assert full["architecture"]["fusion"] == "sfu"
+    assert less["architecture"]["fusion"] == "sum"
+    assert {k: v for k, v in full.items() if k != "architecture"} == {
+        k: v for k, v in less.items() if k != "architecture"
+    }
+
+
+def test_overrides_reach_any_field_and_wrong_ones_are_explained():
+    recipe = resolve("wslgan", "tiny", "ckplus", ("finetune.epochs=3", "readings.pairing=balanced")).recipe
+    assert (recipe.finetune.epochs, recipe.readings.pairing) == (3, "balanced")
+    with pytest.raises(UsageError, match=r"did you mean finetune\.epochs"):
+        resolve("wslgan", "tiny", "ckplus", ("finetune.epoch=3",))
+    with pytest.raises(DataError, match="pairing"):
+        resolve("wslgan", "tiny", "ckplus", ("readings.pairing=sometimes",))
+    with pytest.raises(UsageError, match="did you mean wslgan"):
+        resolve("wslgam", "tiny", "ckplus")
+    with pytest.raises(UsageError, match="no preset"):
+        resolve("wslgan", "huge", "ckplus")

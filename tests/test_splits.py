@@ -1,0 +1,200 @@
+"""Folds: disjoint, exhaustive, stable; the rules; stage 1's draw."""
+
+import numpy as np
+import pytest
+from builders import make_faces, people
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ferbench.data.faces import Faces
+from ferbench.errors import DataError, UsageError
+from ferbench.labels import CELEBA_ATTRIBUTES
+from ferbench.protocol import protocol as room
+from ferbench.protocol import splits
+from ferbench.protocol.protocol import Folds, Protocol
+
+CLASSES = ("anger", "happiness", "sadness")
+
+
+def toy(rule: str = "step", count: int = 4, **more) -> Protocol:
+    content = {
+        "name": "toy", "version": 1, "description": "", "source": "", "dataset": "toy", "classes": CLASSES,
+        "preset": "tiny", "attributes": "celeba", "folds": Folds(rule=rule, count=count), **more,
+    }  # fmt: skip
+    return Protocol(**content)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    subjects=st.lists(st.integers(0, 30), min_size=16, max_size=60),
+    rule=st.sampled_from(["step", "block", "random"]),
+    seed=st.integers(0, 5),
+)
+def test_folds_share_no_subject_and_test_every_sample_once(subjects, rule, seed):
+    if len(set(subjects)) < 4:
+        return
+    rows = [{"subject": f"S{s:03d}", "label": CLASSES[i % 3]} for i, s in enumerate(subjects)]
+    faces = make_faces(rows, np.zeros((len(rows), 48, 48), np.uint8))
+    made = splits.make(toy(), faces, rule, seed)
+    people_of = faces.samples["subject"].to_numpy()
+    tested = np.concatenate([split.test for split in made.folds])
+    assert sorted(tested) == list(range(len(rows)))
+    for split in made.folds:
+        assert not set(people_of[split.train]) & set(people_of[split.test])
+        assert sorted([*split.train, *split.test]) == list(range(len(rows)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(order=st.permutations(range(24)), rule=st.sampled_from(["step", "block", "random"]))
+def test_the_order_of_rows_on_disk_does_not_matter(order, rule):
+    rows = people(8, list(CLASSES), frames=1)
+    images = np.zeros((24, 48, 48), np.uint8)
+
+    def folds(rows: list[dict]) -> str:
+        faces = make_faces(rows, images)
+        return splits.to_csv(splits.make(toy(), faces, rule, seed=3).folds, faces)
+
+    assert folds([rows[i] for i in order]) == folds(rows)
+
+
+def test_step_takes_every_tenth_subject_and_block_takes_neighbours():
+    faces = make_faces(people(8, ["anger"], frames=1))
+
+    def tested(rule: str) -> list[list[str]]:
+        return [faces.samples["subject"].iloc[split.test].tolist() for split in splits.make(toy(), faces, rule).folds]
+
+    assert tested("step") == [["S000", "S004"], ["S001", "S005"], ["S002", "S006"], ["S003", "S007"]]
+    assert tested("block") == [["S000", "S001"], ["S002", "S003"], ["S004", "S005"], ["S006", "S007"]]
+
+
+def test_the_last_three_frames_of_each_sequence_take_part():
+    faces = make_faces(people(4, ["anger"], frames=7))
+    chosen = splits.select(toy(frames="last3"), faces)
+    assert set(faces.samples["frame"].iloc[chosen]) == {5, 6, 7}
+    assert len(chosen) == 12
+    assert len(splits.select(toy(), faces)) == 28
+
+
+def test_classes_outside_the_protocol_stay_outside():
+    faces = make_faces(people(4, ["anger", "neutral"]))
+    chosen = splits.select(toy(), faces)
+    assert set(faces.samples["label"].iloc[chosen]) == {"anger"}
+    assert "the set has no image of sadness" in splits.make(toy(), faces).notes
+
+
+def test_a_fold_file_goes_out_and_comes_back(tmp_path):
+    faces = make_faces(people(9, list(CLASSES)))
+    made = splits.make(toy(), faces, "random", seed=7)
+    path = tmp_path / "folds.csv"
+    path.write_text(splits.to_csv(made.folds, faces))
+    again = splits.make(toy(), faces, "file", folds_file=path)
+    assert again.hash == made.hash
+    for a, b in zip(made.folds, again.folds, strict=True):
+        assert (a.train == b.train).all()
+        assert (a.test == b.test).all()
+
+
+def test_a_fold_file_with_one_person_on_both_sides_is_refused(tmp_path):
+    faces = make_faces(people(4, ["anger"], frames=2))
+    ids = faces.samples["id"].tolist()
+    path = tmp_path / "folds.csv"
+    path.write_text("id,fold\n" + "\n".join(f"{name},{i % 2}" for i, name in enumerate(ids)))
+    with pytest.raises(DataError, match="subjects on both sides"):
+        splits.make(toy(), faces, "file", folds_file=path)
+
+
+@pytest.mark.parametrize(("rows", "error", "words"), [
+    ([{"label": "anger"}] * 9, DataError, "name no subject"),
+    (people(3, ["anger"]), UsageError, "cannot fill 4 folds"),
+    ([{"subject": ""}, {"label": "anger", "subject": ""}], DataError, "name no subject"),
+    ([{"label": "fear", "subject": "A"}] * 5, DataError, "no image of the classes"),
+])  # fmt: skip
+def test_what_cannot_be_split_is_explained(rows, error, words):
+    with pytest.raises(error, match=words):
+        splits.make(toy(), make_faces(rows))
+
+
+def test_leaks_that_slip_through_are_caught_at_run_time():
+    faces = make_faces(people(4, ["anger"]))
+    rows = np.arange(12)
+    shared = (splits.Split("01", rows[1:], rows[:1]),)
+    with pytest.raises(DataError, match="fold 01 has 1 subjects on both sides: S000"):
+        splits.check_folds(shared, faces, rows)
+    never = (splits.Split("01", rows[3:], rows[:3]),)
+    with pytest.raises(DataError, match="9 samples are not tested exactly once"):
+        splits.check_folds(never, faces, rows)
+
+
+def test_official_splits_and_what_they_need():
+    rows = [{"label": "anger", "split": s} for s in ("train", "train", "val", "test")]
+    faces = make_faces(rows, name="fer2013")
+    made = splits.make(room.load("fer2013"), faces)
+    assert [(len(s.train), len(s.test)) for s in made.folds] == [(2, 1)]
+    train, validation = splits.training_sides(room.load("fer2013"), faces)
+    assert (train.tolist(), validation.tolist()) == ([0, 1], [2])
+    with pytest.raises(DataError, match="fer2013-public"):
+        splits.make(room.load("fer2013"), make_faces(rows[:3], name="fer2013"))
+
+
+def test_inner_split_holds_out_whole_people():
+    faces = make_faces(people(20, list(CLASSES)))
+    outer = splits.make(toy(), faces).folds[0]
+    train, validation = splits.inner(outer, faces, CLASSES, seed=0)
+    subjects = faces.samples["subject"].to_numpy()
+    assert not set(subjects[train]) & set(subjects[validation])
+    assert sorted([*train, *validation]) == sorted(outer.train)
+    assert not set(validation) & set(outer.test)
+
+
+def attributes_set(count: int, positive: float, splits_of: list[str] | None = None) -> Faces:
+    rows = []
+    for i in range(count):
+        flags = dict.fromkeys(CELEBA_ATTRIBUTES, 0)
+        flags["Eyeglasses"] = flags["Smiling"] = int(i < positive * count)
+        rows.append({"split": splits_of[i % len(splits_of)] if splits_of else "", **flags})
+    return make_faces(rows, np.zeros((count, 48, 48), np.uint8))
+
+
+@pytest.mark.parametrize("partitions", [None, ["train", "train", "val"]])
+def test_stage_1_draws_half_positive_images_and_says_when_they_are_few(partitions):
+    faces = attributes_set(300, 0.3, partitions)
+    drawn = splits.attribute_split(room.load_attributes("celeba"), faces, "eyes", seed=1)
+    assert drawn.train_target.mean() == 0.5
+    assert drawn.validation_target.mean() == 0.5
+    assert not set(drawn.train) & set(drawn.validation)
+    assert (faces.samples["Eyeglasses"].to_numpy()[drawn.train] == drawn.train_target).all()
+    assert "too small for 30,000" in drawn.notes[0]
+    if partitions:
+        assert set(faces.samples["split"].iloc[drawn.train]) == {"train"}
+        assert set(faces.samples["split"].iloc[drawn.validation]) == {"val"}
+    other = splits.attribute_split(room.load_attributes("celeba"), faces, "eyes", seed=2)
+    assert set(other.train) != set(drawn.train)
+
+
+def test_a_large_set_gives_the_paper_s_numbers():
+    faces = attributes_set(36_000, 0.5)
+    drawn = splits.attribute_split(room.load_attributes("celeba"), faces, "mouth", seed=0)
+    assert (len(drawn.train), len(drawn.validation), drawn.notes) == (30_000, 3_000, ())
+
+
+def test_every_shipped_protocol_loads_and_names_are_helped_along():
+    for name in room.names():
+        assert room.load_any(name).identifier.startswith(f"{name}@")
+    with pytest.raises(UsageError, match="did you mean ckplus"):
+        room.load("ckpluss")
+    with pytest.raises(UsageError, match="holds attributes"):
+        room.load("celeba")
+
+
+@pytest.mark.real
+def test_ck48_gives_the_published_folds(real_data, tmp_path):
+    """The list "10-fold, ID ascending, step 10" tests 33, 39, 40, 35, 30, 37, 29, 29, 33 and 22 sequences."""
+    from ferbench.data import faces
+    from ferbench.data.prepare import prepare
+
+    prepare("ckplus", real_data / "CK+48.zip", tmp_path)
+    made = splits.make(room.load("ckplus"), faces.load("ckplus", tmp_path))
+    assert [len(s.test) // 3 for s in made.folds] == [33, 39, 40, 35, 30, 37, 29, 29, 33, 22]
+    assert made.notes == ()
+    labels = faces.load("ckplus", tmp_path).samples["label"]
+    assert "fear" not in set(labels.iloc[made.folds[9].test])

@@ -1,0 +1,235 @@
+"""Derived samples, index plans, the loop and its checkpoints."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ferbench.errors import UsageError
+from ferbench.methods import Readings, resolve
+from ferbench.models.attention import AttentionMapGenerator
+from ferbench.models.settings import Architecture, LossWeights
+from ferbench.models.wslgan import WSLGAN
+from ferbench.training import maps, stages
+from ferbench.training.augment import ANGLES, DERIVED, derive
+from ferbench.training.device import Device
+from ferbench.training.loop import learning_rate
+from ferbench.training.plan import paired_epoch, single_epoch, steps
+
+SMALL = Architecture(growth=4, stem_stride=2, extractor_layers=(1, 1, 1), generator_layers=(1, 1, 1), reduction=4)
+CPU = Device()
+
+
+def picture() -> torch.Tensor:
+    """A dark dot right of the centre and one below it on grey: turns and flips can be told apart."""
+    image = torch.full((48, 48), 200, dtype=torch.uint8)
+    image[22:26, 38:42] = 0
+    return image
+
+
+def darkest(x: torch.Tensor) -> tuple[float, float]:
+    """Centre of the dark pixels about the picture's centre: (right, up)."""
+    weight = (200 / 255 - x[0]).clamp_min(0)
+    across = torch.arange(48) - 23.5
+    return float((weight.sum(0) * across).sum() / weight.sum()), float(-(weight.sum(1) * across).sum() / weight.sum())
+
+
+def test_fourteen_derived_samples_are_seven_angles_and_their_mirror_images():
+    assert sorted(ANGLES) == [-15, -10, -5, 0, 5, 10, 15]
+    assert DERIVED == 14
+    images = picture().expand(14, -1, -1)
+    found = derive(images, torch.arange(14))
+    assert torch.equal(found[0, 0], picture().float() / 255)
+    start = np.degrees(np.arctan2(*darkest(found[0])[::-1]))
+    for number, angle in enumerate(ANGLES):
+        right, up = darkest(found[number])
+        assert np.degrees(np.arctan2(up, right)) - start == pytest.approx(angle, abs=0.7)
+        torch.testing.assert_close(found[number + 7], found[number].flip(2))
+
+
+def test_rotation_keeps_whole_grey_levels_and_extends_the_edge():
+    bright = torch.full((1, 48, 48), 255, dtype=torch.uint8)
+    turned = torch.tensor([6])
+    assert (derive(bright, turned, "edge") == 1).all()
+    assert (derive(bright, turned, "zero") == 0).any()
+    levels = derive(torch.randint(0, 256, (1, 48, 48), dtype=torch.uint8), turned) * 255
+    torch.testing.assert_close(levels, levels.round())
+
+
+def test_expand_visits_every_derived_sample_once_and_sample_every_image_once():
+    plan = single_epoch(20, "expand", 28, seed=1, epoch=0)
+    seen = {pair for step in plan for pair in zip(step.images.tolist(), step.derived.tolist(), strict=True)}
+    assert seen == {(i, d) for i in range(20) for d in range(14)}
+    plan = single_epoch(20, "sample", 5, seed=1, epoch=0)
+    assert sorted(i for step in plan for i in step.images) == list(range(20))
+    assert len({d for step in plan for d in step.derived}) > 3
+    assert all((step.derived == 0).all() for step in single_epoch(20, "none", 5, seed=1, epoch=0))
+
+
+def test_plans_repeat_for_a_seed_and_change_with_it():
+    labels = np.arange(40) % 4
+
+    def rows(**kw):
+        return np.concatenate([s.images for s in paired_epoch(labels, "sample", 10, **kw)])
+
+    assert (rows(seed=1, epoch=3) == rows(seed=1, epoch=3)).all()
+    assert (rows(seed=1, epoch=3) != rows(seed=1, epoch=4)).any()
+    assert (rows(seed=1, epoch=3) != rows(seed=2, epoch=3)).any()
+
+
+def test_pairs_of_two_streams_never_share_a_row_and_images_pair_with_a_permutation():
+    labels = np.arange(60) % 6
+    for step in paired_epoch(labels, "sample", 10, 0, 0, batch_of="pairs"):
+        assert (len(step.images), step.streams) == (20, 2)
+        assert (step.first == np.arange(10)).all()
+        assert (step.second == np.arange(10, 20)).all()
+    for step in paired_epoch(labels, "sample", 10, 0, 0, batch_of="images"):
+        assert (len(step.images), step.streams) == (10, 1)
+        assert sorted(step.second) == list(range(10))
+
+
+def test_balanced_pairs_share_the_class_half_of_the_time():
+    labels = np.arange(700) % 7
+    same = [
+        (labels[s.images[s.first]] == labels[s.images[s.second]]).mean()
+        for e in range(10) for s in paired_epoch(labels, "sample", 100, 0, e, pairing="balanced")
+    ]  # fmt: skip
+    assert 0.42 < np.mean(same) < 0.58
+    every = paired_epoch(labels, "sample", 10, 0, 0, batch_of="images", pairing="all")[0]
+    assert len(every.first) == 45
+    assert (every.first < every.second).all()
+
+
+def test_a_last_batch_that_is_not_full_waits():
+    assert steps(25, "sample", 10) == 2
+    assert steps(5, "sample", 10) == 1
+    assert len(single_epoch(5, "sample", 10, 0, 0)[0].images) == 5
+
+
+def test_learning_rate_falls_tenfold_at_each_drop():
+    stage = resolve("wslgan", "paper", "ckplus").recipe.attention
+    rates = [round(learning_rate(stage, epoch), 6) for epoch in (0, 19, 20, 39, 40, 59)]
+    assert rates == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]  # "after every 20 epochs"
+    fine = resolve("wslgan", "paper", "ckplus").recipe.finetune
+    assert [round(learning_rate(fine, epoch), 6) for epoch in (0, 19, 20, 29, 30)] == [0.01, 0.01, 0.001, 0.001, 0.0001]
+
+
+def labelled(count: int = 24) -> stages.Labelled:
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.arange(count) % 3
+    images = torch.randint(0, 80, (count, 48, 48), generator=rng, dtype=torch.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[torch.arange(48) // (1, 3, 9)[int(label)] % 2 == 0] += 120  # the class is how wide the stripes are
+    return stages.Labelled(images, labels)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def train(saved: Path, epochs: int = 4, stop_after: int | None = None) -> tuple[WSLGAN, list]:
+    recipe = resolve(
+        "wslgan", "tiny", "synth", (f"finetune.epochs={epochs}", "finetune.batch=8", "finetune.lr=0.1")
+    ).recipe
+    torch.manual_seed(1)
+    net, data = WSLGAN(SMALL, 3), labelled()
+    torch.manual_seed(2)
+    amg = AttentionMapGenerator(SMALL).freeze()
+    table = maps.Table(maps.table(amg, data.images, "edge", CPU))
+
+    def report(done: int, total: int, text: str) -> None:
+        if stop_after is not None and done > stop_after:
+            raise Interrupted
+
+    history = stages.train_network(
+        net, data, table, recipe.finetune, recipe.losses, recipe.readings, 5, CPU, saved, report
+    )
+    return net, history
+
+
+def test_interrupted_and_resumed_gives_the_same_bytes(tmp_path):
+    whole, history = train(tmp_path / "a")
+    for stop in (4, 8):  # in the middle of the second, then of the third epoch
+        with pytest.raises(Interrupted):
+            train(tmp_path / "b", stop_after=stop)
+    resumed, again = train(tmp_path / "b")
+    assert again == history
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_training_learns_what_can_be_learned(tmp_path):
+    net, history = train(tmp_path / "c", epochs=12)
+    data = labelled()
+    torch.manual_seed(2)
+    attention = maps.of_images(AttentionMapGenerator(SMALL).freeze(), data.images, CPU)
+    assert stages.accuracy(stages.predict(net, data.images, CPU, attention), data.labels) > 0.9
+    assert history[-1]["loss_total"] < history[0]["loss_total"]
+
+
+def test_keep_best_ends_with_the_first_best_epoch(tmp_path):
+    scores, kept = iter([0.2, 0.9, 0.9, 0.1]), []
+    from ferbench.training.loop import fit
+
+    stage = resolve("gfnet", "tiny", "synth", ("finetune.epochs=4",)).recipe.finetune
+    layer = torch.nn.Linear(2, 1)
+
+    def validate() -> float:
+        kept.append(layer.weight.detach().clone())
+        return next(scores)
+
+    fit(layer, lambda step: {"total": layer(torch.ones(1, 2)).square().sum()}, lambda e: single_epoch(4, "none", 2, 0, e),
+        stage, tmp_path / "d", lambda *a: None, validate, keep_best=True)  # fmt: skip
+    assert torch.equal(layer.weight, kept[1])
+    assert not torch.equal(kept[1], kept[3])
+
+
+def test_a_table_of_maps_is_what_the_generator_gives(tmp_path):
+    amg, data = AttentionMapGenerator(SMALL).freeze(), labelled(30)
+    table = maps.table(amg, data.images, "edge", CPU)
+    assert table.shape == (30, 14, 2, 6, 6)
+    assert torch.equal(table, maps.table(amg, data.images, "edge", CPU))
+    images, derived = torch.tensor([3, 7, 29]), torch.tensor([0, 9, 13])
+    x = derive(data.images[images], derived)
+    torch.testing.assert_close(
+        maps.Table(table)(x, images, derived), maps.Generated(amg, CPU)(x, images, derived), atol=1e-5, rtol=1e-4
+    )
+    torch.testing.assert_close(maps.of_images(amg, data.images, CPU), table[:, 0], atol=1e-5, rtol=1e-4)
+
+
+def test_streams_apart_are_two_calls_and_joint_is_one():
+    """Split streams see batch statistics of their own half; joint streams those of both."""
+    data = labelled(8)
+    step = paired_epoch(data.labels.numpy(), "none", 4, 0, 0, streams="split")[0]
+    torch.manual_seed(0)
+    net = WSLGAN(SMALL, 3).train()
+    sizes = []
+    net.extractor.register_forward_hook(lambda module, args, out: sizes.append(len(out)))
+    amg = AttentionMapGenerator(SMALL).freeze()
+    provider = maps.Generated(amg, CPU)
+    stages.pair_loss(net, data, provider, step, LossWeights(), "edge", CPU)
+    joint = paired_epoch(data.labels.numpy(), "none", 4, 0, 0, streams="joint")[0]
+    stages.pair_loss(net, data, provider, joint, LossWeights(), "edge", CPU)
+    assert sizes == [4, 4, 8]
+
+
+def test_device_and_precision_are_checked():
+    with pytest.raises(UsageError, match="tf32"):
+        Device.chosen("cpu", "tf32")
+    with pytest.raises(UsageError, match="unknown device"):
+        Device.chosen("tpu", "fp32")
+    with pytest.raises(UsageError, match="unknown precision"):
+        Device.chosen("cpu", "fp8")
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="no CUDA"):
+            Device.chosen("cuda", "fp32")
+    assert Device.chosen("auto", "fp32").name in ("cpu", "cuda")
+
+
+def test_every_reading_is_an_option_with_a_default():
+    defaults = resolve("wslgan", "paper", "ckplus").recipe.readings
+    assert set(Readings.model_fields) == set(defaults.model_dump())
+    assert (defaults.batch_of, defaults.pairing, defaults.normalise, defaults.border) == (
+        "pairs", "permutation", "train", "edge")  # fmt: skip
