@@ -151,6 +151,11 @@ def test_undone_printing_keeps_the_sizes_and_the_empty_cells(classes, seed):
     assert (undone[(printed == 0) & ~np.eye(classes, dtype=bool)] == 0).all()
 
 
+def test_a_printed_row_that_contradicts_its_size_gives_no_negative_count():
+    undone = metrics.counts_from_percent(np.array([[150.0, 40.0], [0.0, 100.0]]), [1, 1])
+    assert undone.tolist() == [[1, 0], [0, 1]]
+
+
 def test_a_class_that_the_run_does_not_know_is_named():
     with pytest.raises(DataError, match="'joy' is none of the classes anger, fear, happiness"):
         metrics.confusion(pd.Series(["anger", "joy"]), pd.Series(["anger", "anger"]), NAMES)

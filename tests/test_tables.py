@@ -167,6 +167,13 @@ def test_seeds_are_one_variant_although_their_parents_differ(store):
     assert len(stages) == 4
 
 
+def test_a_training_without_all_folds_is_left_out_of_the_seeds(store):
+    for seed in (0, 1):
+        store_fold(store, "01", FIRST, seed)
+    store_fold(store, "02", SECOND, 0)
+    assert tables.build(store)[0].seeds == []
+
+
 @pytest.mark.parametrize(("more", "varying"), [
     ({"recipe": {"stage": {"epochs": 20}}}, {"recipe.stage.epochs": ["3", "20"]}),
     ({"selection": "best-val"}, {"selection": ["best-val", "last"]}),

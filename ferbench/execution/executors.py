@@ -71,7 +71,7 @@ def _make(job: Job, store: Store, make: Make) -> Record:
     except Exception as error:
         record = Record(
             key=job.key, experiment=job.identity.experiment, identity=job.identity, dataset=job.faces.name,
-            classes=[], environment=describe(), facts={}, timings={},
+            classes=[], environment=describe(), facts={"command": job.request.command}, timings={},
             error=f"{type(error).__name__}: {error}".splitlines()[0],
         )  # fmt: skip
         store.finish(record)
