@@ -1,9 +1,9 @@
 """Running jobs here, one after the other. Several processes with the same command share the work."""
 
 import fcntl
-import os
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pathlib import Path
 from ferbench.environment import describe
 from ferbench.errors import FerbenchError, JobFailed
 from ferbench.execution.jobs import Job
-from ferbench.files import explained
+from ferbench.files import explained, write_text
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 
@@ -74,9 +74,8 @@ def _make(job: Job, store: Store, make: Make) -> Record:
             classes=[], environment=describe(), facts={"command": job.request.command}, timings={},
             error=f"{type(error).__name__}: {error}".splitlines()[0],
         )  # fmt: skip
+        write_text(store.folder(job.key) / "traceback.txt", traceback.format_exc())
         store.finish(record)
-        if os.environ.get("FERBENCH_DEBUG"):
-            raise
         return record
     shutil.rmtree(store.folder(job.key) / "checkpoint", ignore_errors=True)
     return record

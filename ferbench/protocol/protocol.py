@@ -2,30 +2,47 @@
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from ferbench.errors import UsageError
 from ferbench.files import shipped
+from ferbench.labels import EMOTIONS, in_order
 from ferbench.schema import Schema, read_toml, validated
 
 Rule = Literal["step", "block", "random", "file"]
 
 
+def _in_the_one_order(classes: tuple[str, ...]) -> tuple[str, ...]:
+    if unknown := [name for name in classes if name not in EMOTIONS]:
+        raise ValueError(f"unknown emotion {unknown[0]!r}; there are {', '.join(EMOTIONS)}")
+    return tuple(in_order(list(classes)))
+
+
 class Folds(Schema):
-    """Cross-validation over subjects. ``rule``: see ``splits``; ``count`` folds."""
+    """Cross-validation over subjects. ``rule``: see :func:`ferbench.protocol.splits.make`; ``count`` folds."""
 
     rule: Rule = "step"
-    count: PositiveInt
+    count: int = Field(ge=2)
 
 
 class Official(Schema):
-    """A split that the dataset's authors made; values of the column ``split``. Empty: there is no such side."""
+    """A split that the dataset's authors made; values of the column ``split``. Empty: there is no such side.
 
-    train: str
-    validation: str = ""
-    test: str = ""
+    A protocol without a test side only pre-trains.
+    """
+
+    train: Literal["train", "val", "test"]
+    validation: Literal["train", "val", "test", ""] = ""
+    test: Literal["train", "val", "test", ""] = ""
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        sides = [side for side in (self.train, self.validation, self.test) if side]
+        if len(set(sides)) != len(sides):
+            raise ValueError("train, validation and test must be different splits")
+        return self
 
 
 class Protocol(Schema):
@@ -37,19 +54,32 @@ class Protocol(Schema):
     description: str
     source: str  # the paper or readme that the rules come from
     dataset: str  # name of the prepared set
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_in_the_one_order)]
     frames: Literal["last3", "all"] = "all"
     folds: Folds | None = None
     official: Official | None = None
     preset: Literal["paper", "light", "tiny"]
     attributes: str  # the attribute protocol that stage 1 is trained on
     pretrain: str = ""  # the protocol whose training side pre-trains stage 2; empty: none
-    expected_images: int | None = None
+    expected_images: PositiveInt | None = None  # that take part, all sides together
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if (self.folds is None) == (self.official is None):
+            raise ValueError("there must be exactly one of [folds] and [official]")
+        return self
 
     @property
     def identifier(self) -> str:
         """Name and version, as printed in every table: ``ckplus@1``."""
         return f"{self.name}@{self.version}"
+
+
+class Parts(Schema):
+    """The attributes of each part of the face; an image is positive when it has any of them."""
+
+    eyes: Annotated[tuple[str, ...], Field(min_length=1)]
+    mouth: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class AttributeProtocol(Schema):
@@ -61,12 +91,13 @@ class AttributeProtocol(Schema):
     description: str
     source: str
     dataset: str
-    parts: dict[Literal["eyes", "mouth"], tuple[str, ...]]  # positive = any of these
-    train_per_part: PositiveInt
-    validation_per_part: PositiveInt = Field()
+    parts: Parts
+    train_per_part: int = Field(ge=2)  # half of them positive
+    validation_per_part: int = Field(ge=2)
 
     @property
     def identifier(self) -> str:
+        """Name and version: ``celeba@1``."""
         return f"{self.name}@{self.version}"
 
 
@@ -105,7 +136,4 @@ def load_any(name: str) -> Protocol | AttributeProtocol:
     content = read_toml(path)
     if content.get("kind") == "attributes":
         return validated(AttributeProtocol, content, path)
-    protocol = validated(Protocol, content, path)
-    if (protocol.folds is None) == (protocol.official is None):
-        raise UsageError(f"{path} must have exactly one of [folds] and [official]")
-    return protocol
+    return validated(Protocol, content, path)

@@ -1,0 +1,124 @@
+"""Jobs in their order: reuse, failure, several processes; options and their command line."""
+
+import fcntl
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from builders import make_faces
+
+from ferbench.errors import JobFailed, UsageError
+from ferbench.execution.executors import execute
+from ferbench.execution.jobs import Job, Request
+from ferbench.execution.training import TrainOptions, _folds
+from ferbench.methods import resolve
+from ferbench.protocol import protocol as protocols
+from ferbench.runs.record import Identity, Record
+from ferbench.runs.store import Store
+
+REQUEST = Request(resolve("wslgan", "tiny", "synth"), protocols.load("synth"), command="ferbench train wslgan")
+FACES = make_faces([{"label": "anger"}])
+
+
+def job(kind: str, fold: str = "", parents: dict[str, str] | None = None) -> Job:
+    identity = Identity(kind=kind, method="wslgan", preset="tiny", recipe={}, protocol="synth@1", data="d", fold=fold,
+                        seed=0, precision="fp32", code=1, parents=parents or {})  # fmt: skip
+    return Job(identity, REQUEST, FACES)
+
+
+def chain() -> list[Job]:
+    amg = job("attention")
+    pre = job("pretrain", parents={"attention": amg.key})
+    folds = [job("fold", name, {"attention": amg.key, "pretrain": pre.key}) for name in ("01", "02")]
+    return [amg, pre, *folds]
+
+
+def maker(store: Store, broken: str = "", made: list[str] | None = None):
+    def make(one: Job) -> Record:
+        store.begin(one.identity)
+        if one.kind == broken or one.identity.fold == broken != "":
+            raise RuntimeError("the reason\nand more")
+        if made is not None:
+            made.append(one.key)
+        record = Record(key=one.key, experiment=one.identity.experiment, identity=one.identity, dataset="toy", classes=[],
+                        environment={}, facts={}, timings={})  # fmt: skip
+        store.finish(record)
+        return record
+
+    return make
+
+
+def test_parents_come_first_and_done_runs_are_reused(tmp_path):
+    store, made = Store(tmp_path), []
+    jobs = chain()
+    outcomes = list(execute(jobs[::-1], store, maker(store, made=made)))
+    assert made[:2] == [jobs[0].key, jobs[1].key]
+    assert [outcome.reused for outcome in outcomes] == [False] * 4
+    assert all(outcome.reused for outcome in execute(jobs, store, maker(store, made=made)))
+    assert len(made) == 4
+
+
+def test_a_failed_fold_is_kept_as_a_record_and_the_others_go_on(tmp_path):
+    store, jobs, seen = Store(tmp_path), chain(), []
+    with pytest.raises(JobFailed, match="1 of 4 jobs failed"):
+        for outcome in execute(jobs, store, maker(store, broken="01")):
+            seen.append((outcome.job.identity.fold, outcome.record.error))
+    assert ("02", "") in seen
+    assert ("01", "RuntimeError: the reason") in seen
+    assert "and more" in (store.folder(jobs[2].key) / "traceback.txt").read_text()
+    assert store.record(jobs[2].key).facts["command"] == "ferbench train wslgan"
+    list(execute(jobs, store, maker(store)))  # the same command again
+    assert store.state(jobs[2].key) == "done"
+
+
+def test_what_starts_from_a_failed_run_is_not_started(tmp_path):
+    store, made = Store(tmp_path), []
+    with pytest.raises(JobFailed, match="3 of 4"):
+        list(execute(chain(), store, maker(store, broken="pretrain", made=made)))
+    assert len(made) == 1
+
+
+def test_a_run_that_another_process_makes_is_waited_for(tmp_path):
+    store, jobs = Store(tmp_path), chain()
+    folder = store.folder(jobs[0].key)
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made: list[str] = []
+        thread = threading.Thread(target=lambda: list(execute(jobs, store, maker(store, made=made))))
+        thread.start()
+        time.sleep(0.3)
+        assert made == []
+        maker(store)(jobs[0])  # the other process ends its run …
+    thread.join(timeout=20)  # … and lets go
+    assert made == [one.key for one in jobs[1:]]
+
+
+def test_identity_decides_the_key_and_nothing_else_does():
+    a, b = job("fold", "01"), job("fold", "02")
+    assert a.key != b.key
+    assert a.identity.experiment == b.identity.experiment
+    again = Identity.model_validate_json(a.identity.model_dump_json())
+    assert again.key == a.key
+
+
+@pytest.mark.parametrize(("text", "names"), [
+    ("", ()), ("3", ("03",)), ("01,4", ("01", "04")), ("1-3", ("01", "02", "03")), ("official", ("official",)), ("2,2", ("02",)),
+])  # fmt: skip
+def test_folds_as_people_write_them(text, names):
+    assert _folds(text) == names
+
+
+def test_folds_that_make_no_sense_are_refused():
+    with pytest.raises(UsageError, match="--folds takes numbers"):
+        _folds("a-b")
+
+
+def test_the_command_line_that_makes_a_run_is_kept():
+    options = TrainOptions("wslgan", "ckplus", preset="tiny", seed=3, folds="01", folds_file=Path("f.csv"), rule="file",
+                           pretrain=False, overrides=("readings.pairing=balanced",), device="cpu", threads=1)  # fmt: skip
+    assert options.command() == (
+        "ferbench train wslgan --dataset ckplus --preset tiny --rule file --folds-file f.csv --seed 3 --no-pretrain "
+        "--set readings.pairing=balanced"
+    )
