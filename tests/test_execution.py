@@ -61,7 +61,7 @@ def test_parents_come_first_and_done_runs_are_reused(tmp_path):
 
 def test_a_failed_fold_is_kept_as_a_record_and_the_others_go_on(tmp_path):
     store, jobs, seen = Store(tmp_path), chain(), []
-    with pytest.raises(JobFailed, match="1 of 4 jobs failed"):
+    with pytest.raises(JobFailed, match="1 of 4 jobs failed"):  # noqa: PT012
         for outcome in execute(jobs, store, maker(store, broken="01")):
             seen.append((outcome.job.identity.fold, outcome.record.error))
     assert ("02", "") in seen

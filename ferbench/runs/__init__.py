@@ -1,0 +1,1 @@
+"""Runs on disk: the record's schema and the store. No torch in here."""

@@ -1,0 +1,58 @@
+"""The schema of ``record.json``: what a run was, on what, and what came of it."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ferbench.files import canonical_json, sha256_of
+from ferbench.schema import Schema
+
+Kind = Literal["attention", "pretrain", "fold"]
+
+
+class Identity(Schema):
+    """All that decides a run's bytes. The run's key is the hash of this.
+
+    A change in any field is another run; what is not in here (device name, paths, clock) must not
+    change a result beyond the last bits of arithmetic.
+    """
+
+    kind: Kind  # attention = stage 1; pretrain = stage 2 on the pre-training set; fold = fine-tuning + test
+    method: str  # a name of baselines/*.toml; for attention always "wslgan", whose AMG all methods share
+    preset: str
+    recipe: dict[str, Any]  # what decides this training: shapes, losses, readings, schedule ("stage")
+    protocol: str  # "ckplus@1"; of the set trained on
+    data: str  # fingerprint of the prepared set
+    split: str = ""  # hash of the fold file; attention and pretrain follow from protocol, data and seed
+    fold: str = ""  # "01".."10" or "official"; "" where there are no folds
+    selection: str = "last"  # or "best-val"
+    seed: int
+    precision: str  # "fp32", "tf32", "bf16"
+    code: int  # revision of the code that decides a result (execution.jobs.REVISION)
+    parents: dict[str, str] = Field(default_factory=dict)  # keys of the runs this one starts from, by kind
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits, the run's folder."""
+        return sha256_of(canonical_json(self.model_dump()).encode())[:16]
+
+    @property
+    def experiment(self) -> str:
+        """8 hexadecimal digits shared by all folds of one training: the identity without its fold."""
+        return sha256_of(canonical_json(self.model_dump(exclude={"fold"})).encode())[:8]
+
+
+class Record(Schema):
+    """``record.json``, written last: its presence means the run is done (or failed, if it has an error)."""
+
+    schema_version: Literal[1] = 1
+    key: str
+    experiment: str
+    identity: Identity
+    dataset: str  # name of the prepared set trained on
+    classes: list[str]  # order of the columns p_<class>; ["absent", "present"] for attention
+    environment: dict[str, Any]  # versions, machine, commit: see environment.describe
+    facts: dict[str, Any]  # what was asserted and counted: images, subjects, parameters, notes
+    timings: dict[str, float]  # seconds by phase
+    result: dict[str, Any] = Field(default_factory=dict)  # small summary; metrics proper are recomputed
+    error: str = ""  # one line; empty when the run is done

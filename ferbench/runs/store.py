@@ -1,0 +1,98 @@
+"""The store of runs: one folder for each, its state read off the files in it.
+
+    runs/<key>/identity.json      begun: the identity, written first
+    runs/<key>/checkpoint/        where an interrupted training goes on
+    runs/<key>/history.csv        one row an epoch
+    runs/<key>/weights.safetensors
+    runs/<key>/predictions.csv    id,subject,sequence,truth,prediction,p_<class>…
+    runs/<key>/traceback.txt      of a failed run
+    runs/<key>/record.json        written last: done, or failed where it carries an error
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from ferbench.errors import DataError, UsageError
+from ferbench.files import write_json, write_text
+from ferbench.runs.record import Identity, Record
+from ferbench.schema import validated
+
+State = Literal["absent", "partial", "failed", "done"]
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folder that holds all runs."""
+
+    home: Path
+
+    def folder(self, key: str) -> Path:
+        return self.home / key
+
+    def state(self, key: str) -> State:
+        """Say what the files of a run mean; nothing else knows."""
+        if (self.folder(key) / "record.json").is_file():
+            return "failed" if self.record(key).error else "done"
+        return "partial" if (self.folder(key) / "identity.json").is_file() else "absent"
+
+    def begin(self, identity: Identity) -> Path:
+        """Make (or go on in) the run's folder and return it. An old failure is forgotten."""
+        folder = self.folder(identity.key)
+        write_json(folder / "identity.json", identity.model_dump())
+        (folder / "record.json").unlink(missing_ok=True)
+        return folder
+
+    def finish(self, record: Record) -> None:
+        """Store the record: from here on the run is done, or failed."""
+        write_json(self.folder(record.key) / "record.json", record.model_dump())
+
+    def record(self, key: str) -> Record:
+        """Read a run's record; DataError when it is missing or not a record."""
+        path = self.folder(key) / "record.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError(f"there is no run {key} in {self.home}: see `ferbench runs`") from None
+        except ValueError as error:
+            raise DataError(f"{path} is damaged ({error}): delete the folder and train again") from None
+        return validated(Record, content, path)
+
+    def records(self) -> list[Record]:
+        """Read all finished runs (done and failed), sorted by key."""
+        return [self.record(path.parent.name) for path in sorted(self.home.glob("*/record.json"))]
+
+    def unfinished(self) -> list[Identity]:
+        """Read the identities of runs that were begun and have no record yet."""
+        return [
+            validated(Identity, json.loads(path.read_text(encoding="utf-8")), path)
+            for path in sorted(self.home.glob("*/identity.json"))
+            if not (path.parent / "record.json").exists()
+        ]
+
+    def find(self, prefix: str) -> Record:
+        """Return the one finished run whose key begins with ``prefix``; UsageError otherwise."""
+        keys = [path.parent.name for path in self.home.glob(f"{prefix}*/record.json")]
+        if len(keys) != 1:
+            problem = f"{len(keys)} runs begin with" if keys else "no finished run begins with"
+            raise UsageError(f"{problem} {prefix!r} in {self.home}: see `ferbench runs`")
+        return self.record(keys[0])
+
+    def write_predictions(self, key: str, frame: pd.DataFrame) -> None:
+        """Store predictions; probabilities keep nine significant digits (all of a float32)."""
+        write_text(
+            self.folder(key) / "predictions.csv",
+            frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"),
+        )
+
+    def predictions(self, key: str) -> pd.DataFrame:
+        """Read a run's predictions: id, subject, sequence, truth, prediction as text, p_<class> as floats."""
+        path = self.folder(key) / "predictions.csv"
+        text = ["id", "subject", "sequence", "truth", "prediction"]
+        try:
+            return pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read ({error}): delete the run's folder and train again") from None
