@@ -4,6 +4,7 @@ The order is the paper's (Tables 3, 5 and 7 of Zhang et al. 2020): An Co Di Fe H
 Datasets disagree about both names and numbers; each map below is the dataset's own documentation.
 """
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 from ferbench.errors import DataError
@@ -72,6 +73,6 @@ def emotion(name: str) -> str:
     raise DataError(f"unknown emotion {name!r}{hint} Known: {', '.join(EMOTIONS)}")
 
 
-def in_order(names: set[str] | list[str]) -> list[str]:
+def in_order(names: Iterable[str]) -> list[str]:
     """Return emotion names sorted in the one order of :data:`EMOTIONS`."""
     return sorted(set(names), key=EMOTIONS.index)

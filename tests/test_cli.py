@@ -129,7 +129,10 @@ def test_data_verbs_from_disk_to_verified(tmp_path):
     files = {f"CK+48/{c}/S01{i}_00{j}_0000000{f}.png": png(i * 100 + j * 10 + f)
              for j, c in enumerate(["anger", "fear"]) for i in range(10) for f in range(3)}  # fmt: skip
     lay(tmp_path / "raw", files)
-    assert "60 images, 10 subjects, 20 sequences" in ferbench("data", "prepare", "ckplus", "raw", cwd=tmp_path).stdout
+    refused = ferbench("data", "prepare", "ckplus", "raw", cwd=tmp_path, code=3).stderr
+    assert "has no image of contempt, disgust" in refused
+    done = ferbench("data", "prepare", "ckplus", "raw", "--incomplete", cwd=tmp_path)
+    assert "60 images, 10 subjects, 20 sequences" in done.stdout
     assert "ckplus" in ferbench("data", "list", cwd=tmp_path).stdout
     shown = json.loads(
         ferbench("data", "show", "ckplus", "--format", "json", "--sheet", "sheet.png", cwd=tmp_path).stdout

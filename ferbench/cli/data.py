@@ -28,6 +28,7 @@ def prepare(
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Leave corrupt images out, and list them.")
     ] = False,
+    incomplete: Annotated[bool, typer.Option("--incomplete", help="Accept a copy that lacks whole classes.")] = False,
     data_home: DataHome = None,
 ) -> None:
     """Turn what is on disk into a prepared set: 48×48 grey arrays, a table of samples, a card. All or nothing."""
@@ -35,7 +36,7 @@ def prepare(
     from ferbench.data.verbs import prepare_set
 
     with counter(f"preparing {name or dataset}") as tick:
-        line = prepare_set(dataset, source, data_home, name, camera, lighting, ferplus, skip_corrupt, tick)
+        line = prepare_set(dataset, source, data_home, name, camera, lighting, ferplus, skip_corrupt, incomplete, tick)
     print(line)
 
 

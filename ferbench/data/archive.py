@@ -2,6 +2,7 @@
 
 import stat
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -88,19 +89,8 @@ class Zip:
             raise DataError(f"{self.name} has no file {path}")
         try:
             return self.file.read(self._entries[path])
-        except (
-            zipfile.BadZipFile,
-            EOFError,
-            OSError,
-            RuntimeError,
-            NotImplementedError,
-            ValueError,
-        ) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
             raise DataError(f"{path} in {self.name} cannot be unpacked ({error}): get the archive again") from None
-        except Exception as error:
-            if type(error).__module__ != "zlib":
-                raise
-            raise DataError(f"{path} in {self.name} is damaged ({error}): get the archive again") from None
 
 
 @contextmanager

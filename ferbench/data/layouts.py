@@ -68,11 +68,12 @@ def _heads(path: str, count: int) -> list[str]:
 def _ckplus(number: int, rng: np.random.Generator, tables: dict[str, list[str]]) -> Files:
     """Sequences from neutral to peak as raw 640×490 frames; one emotion file at the peak of the labelled ones."""
     who, subject = Identity.draw(rng), f"S{number + 5:03d}"
-    codes = rng.permutation(sorted(CKPLUS))[:4]
+    # Seven classes go round, three a person: three people show them all.
+    codes = [(number * 3 + place) % len(CKPLUS) + 1 for place in range(4)]
     for place, code in enumerate(codes):
         sequence = f"{subject}/{place + 1:03d}"
         length, view = int(rng.integers(6, 9)), _frame_view(rng)
-        units = expression(CKPLUS[int(code)], rng)
+        units = expression(CKPLUS[code], rng)
         labelled = place < 3  # the last one stays unlabelled, with an empty folder, as 266 of the 593 are
         for frame in range(1, length + 1):
             stem = f"{subject}_{place + 1:03d}_{frame:08d}"

@@ -24,10 +24,12 @@ Tick = Callable[[int, int], None]  # images done, images in all
 
 def prepare(
     dataset: str, source: Path, home: Path, name: str = "", options: Options | None = None,
-    skip_corrupt: bool = False, tick: Tick = lambda done, total: None,
+    skip_corrupt: bool = False, every_class: bool = False, tick: Tick = lambda done, total: None,
 ) -> Card:  # fmt: skip
     """Read ``source`` (folder, zip or CSV) as ``dataset`` and write the prepared set ``home/name``.
 
+    skip_corrupt : leave corrupt images out and list them on the card.
+    every_class : refuse a copy in which a class of the dataset has no image at all.
     Raises DataError, with what to do, for anything that is not as it should be; then nothing is left behind.
     """
     reader = sources.named(dataset)
@@ -36,12 +38,12 @@ def prepare(
         if not reader.looks_like(tree.paths):
             raise DataError(sources.mistaken(dataset, tree))
         listing = reader.read(tree, options)
-        return write_set(home, name or dataset, dataset, str(source), listing, skip_corrupt, tick)
+        return write_set(home, name or dataset, dataset, str(source), listing, skip_corrupt, every_class, tick)
 
 
 def write_set(
     home: Path, name: str, dataset: str, source: str, listing: Listing,
-    skip_corrupt: bool = False, tick: Tick = lambda done, total: None,
+    skip_corrupt: bool = False, every_class: bool = False, tick: Tick = lambda done, total: None,
 ) -> Card:  # fmt: skip
     """Write a prepared set from a listing. Pixels go to disk as they come; never more than one image is held."""
     samples = list(listing.samples)
@@ -50,6 +52,10 @@ def write_set(
     if name in ("", ".", "..") or "/" in name or name.startswith("."):
         raise UsageError(f"{name!r} cannot be the name of a prepared set: letters, digits, - and _ will do")
     _unique(samples, source)
+    empty = set(listing.expected.get("class", {})) - {sample.label for sample in samples}
+    if every_class and empty:
+        raise DataError(f"{source} has no image of {', '.join(in_order(empty))}: the copy is not whole; "
+                        "--incomplete accepts it")  # fmt: skip
     rows: list[tuple[Any, ...]] = []
     attributes: list[dict[str, int]] = []
     skipped: list[str] = []

@@ -15,7 +15,7 @@ _CAMERAS, _LIGHTINGS = ("VL", "NI"), ("Strong", "Weak", "Dark")
 
 def prepare_set(
     dataset: str, source: Path | None, home: Path | None, name: str, camera: str, lighting: str,
-    ferplus: Path | None, skip_corrupt: bool, tick: Callable[[int, int], None],
+    ferplus: Path | None, skip_corrupt: bool, incomplete: bool, tick: Callable[[int, int], None],
 ) -> str:  # fmt: skip
     """Prepare a set from a source, or draw it. Returns the line that tells what was made."""
     home = data_home(home)
@@ -31,7 +31,7 @@ def prepare_set(
         if camera not in _CAMERAS or lighting not in _LIGHTINGS:
             raise UsageError(f"--camera is {' or '.join(_CAMERAS)}, --lighting {', '.join(_LIGHTINGS)}")
         options = Options(cast(Any, camera), cast(Any, lighting), ferplus)
-        card = prepare(dataset, source, home, name, options, skip_corrupt, tick)
+        card = prepare(dataset, source, home, name, options, skip_corrupt, not incomplete, tick)
     lines = [f"{card.name}: {card.count:,} images, {card.subjects} subjects, {card.sequences} sequences "
              f"({card.layout}); fingerprint {card.fingerprint[:12]}"]  # fmt: skip
     for counts in card.counts.values():

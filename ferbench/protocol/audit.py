@@ -1,5 +1,6 @@
 """Auditing anybody's split: who is on both sides, what is never tested, which pixels repeat."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -7,17 +8,22 @@ from typing import Literal
 import pandas as pd
 
 from ferbench.data.faces import Faces
-from ferbench.labels import emotion
+from ferbench.labels import emotion, in_order
 from ferbench.protocol.splits import read_csv
+
+Severity = Literal["leak", "fault", "note"]
 
 SHOWN = 5  # offenders named in a finding
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that an audit found. "leak" and "fault" fail it; a "note" does not."""
+    """One thing that an audit found. "leak" and "fault" fail it; a "note" does not.
 
-    severity: Literal["leak", "fault", "note"]
+    fold : empty where it concerns the whole file. count : how many offenders; examples : the first of them.
+    """
+
+    severity: Severity
     fold: str
     what: str
     count: int
@@ -28,65 +34,66 @@ def audit(path: Path, faces: Faces) -> list[Finding]:
     """Return what is wrong with the fold file ``path`` (columns id, fold and, if it has them, role, subject,
     label) on a prepared set, leaks first.
 
-    A file without training rows is read as naming each fold's test side: everything else is trained on.
+    A fold without training rows names its test side only: everything else in the file is trained on.
     """
     frame = read_csv(path)
     samples = faces.samples.set_index("id")
-    unknown = frame.loc[~frame["id"].isin(samples.index), "id"].drop_duplicates()
-    findings = [_finding("fault", "", "ids that the prepared set does not have", unknown)]
-    frame = frame[frame["id"].isin(samples.index)]
-    for column in ("subject", "label"):
-        if column in frame:
-            findings.append(_contradictions(frame, samples, column))
-    complete = not (frame["role"] == "train").any()
-    everyone = frame["id"].drop_duplicates()
+    there = frame["id"].isin(samples.index)
+    unknown = frame.loc[~there, "id"].drop_duplicates()
+    frame = frame[there]
+    everyone = pd.Index(frame["id"].unique())
+    used = samples.loc[everyone]
+    findings = [
+        _finding("fault", "", "ids that the prepared set does not have", unknown),
+        *(_contradictions(frame, samples, column) for column in ("subject", "label") if column in frame),
+    ]
     for fold, part in frame.groupby("fold", sort=True):
-        test = part.loc[part["role"] == "test", "id"]
-        train = everyone[~everyone.isin(test)] if complete else part.loc[part["role"] == "train", "id"]
-        findings += _sides(str(fold), train, test, samples)
-    times = frame.loc[frame["role"] == "test", "id"].value_counts()
-    official = frame["fold"].nunique() == 1 and not complete
-    never = everyone[~everyone.isin(times.index)]
-    if not official:  # one split tests one side; cross-validation tests everything
-        findings.append(_finding("fault", "", "samples never tested", never))
-    findings.append(_finding("fault", "", "samples tested more than once", pd.Series(times[times > 1].index)))
-    left_out = samples.index[~samples.index.isin(everyone)]
-    findings.append(_finding("note", "", "samples of the prepared set that the file leaves out", pd.Series(left_out)))
+        test = pd.Index(part.loc[part["role"] == "test", "id"].unique())
+        train = pd.Index(part.loc[part["role"] == "train", "id"].unique())
+        findings += _sides(str(fold), used.loc[train if len(train) else everyone.difference(test)], used.loc[test])
+    tested = frame.loc[frame["role"] == "test", "id"]
+    if frame["fold"].nunique() > 1:  # cross-validation tests everything, one split tests one side
+        findings.append(_finding("fault", "", "samples never tested", everyone.difference(tested)))
+    times = tested.value_counts()
+    findings += [
+        _finding("fault", "", "samples tested more than once", times.index[times > 1].sort_values()),
+        _finding("note", "", "samples of unknown subject: people may be on both sides",
+                 used.index[used["subject"] == ""]),
+        _finding("note", "", "samples of the prepared set that the file leaves out",
+                 samples.index.difference(everyone, sort=False)),
+    ]  # fmt: skip
     order = {"leak": 0, "fault": 1, "note": 2}
     return sorted((finding for finding in findings if finding.count), key=lambda f: (order[f.severity], f.fold))
 
 
-def _sides(fold: str, train: pd.Series, test: pd.Series, samples: pd.DataFrame) -> list[Finding]:
-    a, b = samples.loc[train.unique()], samples.loc[test.unique()]
-    people = sorted((set(a["subject"]) & set(b["subject"])) - {""})
-    same = sorted(set(a.index) & set(b.index))
-    twins = sorted(set(b.index[b["sha256"].isin(set(a["sha256"]))]) - set(same))
+def _sides(fold: str, train: pd.DataFrame, test: pd.DataFrame) -> list[Finding]:
+    same = train.index.intersection(test.index).sort_values()
+    twins = test.index[test["sha256"].isin(train["sha256"])].difference(same)
     findings = [
-        _finding("leak", fold, "subjects on both sides", pd.Series(people, dtype=str)),
-        _finding("leak", fold, "samples on both sides", pd.Series(same, dtype=str)),
-        _finding("leak", fold, "test samples whose very pixels are trained on", pd.Series(twins, dtype=str)),
+        _finding("leak", fold, "subjects on both sides", sorted((set(train["subject"]) & set(test["subject"])) - {""})),
+        _finding("leak", fold, "samples on both sides", same),
+        _finding("leak", fold, "test samples whose very pixels are trained on", twins),
     ]
-    if (samples["subject"] == "").all():
-        findings.append(Finding("note", fold, "subjects are unknown: people may be on both sides", 1, ()))
-    for side, part in (("training", a), ("test", b)):
-        absent = sorted(set(samples["label"]) - set(part["label"]) - {""})
-        findings.append(_finding("note", fold, f"classes absent from the {side} side", pd.Series(absent, dtype=str)))
+    labels = {*train["label"], *test["label"]} - {""}
+    for name, side in (("training", train), ("test", test)):
+        if side.empty:
+            findings.append(Finding("fault", fold, f"the {name} side is empty", 1, ()))
+        else:
+            absent = in_order(labels - set(side["label"]))
+            findings.append(_finding("note", fold, f"classes absent from the {name} side", absent))
     return findings
 
 
 def _contradictions(frame: pd.DataFrame, samples: pd.DataFrame, column: str) -> Finding:
-    given = frame.drop_duplicates("id").set_index("id")[column].str.strip()
+    """Compare words with words: a file that numbers its subjects or classes has its own numbering."""
+    given = frame.drop_duplicates("id").set_index("id")[column]
+    known = samples.loc[given.index, column]
+    wrong = (given != "") & (known != "") & (given.str.isdigit() == known.str.isdigit())
     if column == "label":
-        given = given.map(_emotion)
-    known = samples[column].reindex(given.index)
-    wrong = given.index[(given != "") & (known != "") & (given != known)]
-    return _finding("fault", "", f"{column}s that contradict the prepared set", pd.Series(wrong))
+        given = given.where(~wrong, given[wrong].map(emotion))
+    wrong &= given != known
+    return _finding("fault", "", f"{column}s that contradict the prepared set", given.index[wrong])
 
 
-def _emotion(name: str) -> str:
-    """Numbers are another file's own business; words are compared."""
-    return "" if not name or name.lstrip("-").isdigit() else emotion(name)
-
-
-def _finding(severity: Literal["leak", "fault", "note"], fold: str, what: str, found: pd.Series) -> Finding:
+def _finding(severity: Severity, fold: str, what: str, found: Sequence[str] | pd.Index | pd.Series) -> Finding:
     return Finding(severity, fold, what, len(found), tuple(str(name) for name in found[:SHOWN]))

@@ -17,7 +17,7 @@ Rule = Literal["step", "block", "random", "file"]
 def _in_the_one_order(classes: tuple[str, ...]) -> tuple[str, ...]:
     if unknown := [name for name in classes if name not in EMOTIONS]:
         raise ValueError(f"unknown emotion {unknown[0]!r}; there are {', '.join(EMOTIONS)}")
-    return tuple(in_order(list(classes)))
+    return tuple(in_order(classes))
 
 
 class Folds(Schema):
@@ -113,8 +113,9 @@ def load(name: str) -> Protocol:
     """
     found = load_any(name)
     if isinstance(found, AttributeProtocol):
+        others = ", ".join(other for other in names() if isinstance(load_any(other), Protocol))
         raise UsageError(f"{name} holds attributes, not expressions: it trains attention maps only; "
-                         f"choose one of {', '.join(n for n in names() if n != name)}")  # fmt: skip
+                         f"choose one of {others}")  # fmt: skip
     return found
 
 
@@ -131,7 +132,7 @@ def load_any(name: str) -> Protocol | AttributeProtocol:
     path = Path(name) if name.endswith(".toml") else shipped("protocols") / f"{name}.toml"
     if not name.endswith(".toml") and name not in names():
         near = get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f"; did you mean {near[0]}?" if near else "."
         raise UsageError(f"unknown protocol {name!r}{hint} There are: {', '.join(names())}")
     content = read_toml(path)
     if content.get("kind") == "attributes":

@@ -1,5 +1,10 @@
 """Splits: a protocol and a prepared set become index arrays, disjoint by construction and checked."""
 
+import warnings
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +34,8 @@ class Split:
 class Splits:
     """All folds of a protocol on one prepared set.
 
-    rule : in words. hash : SHA-256 of the fold file (:func:`to_csv`). notes : what a reader should know.
+    rule : in words. hash : SHA-256 of the fold file (:func:`to_csv`). notes : what a reader should know,
+        such as classes of the protocol that the set has no image of.
     """
 
     protocol: str
@@ -76,21 +82,25 @@ def make(
 ) -> Splits:
     """Return the folds of ``protocol`` on ``faces``.
 
-    rule : another fold rule than the protocol's. "step": subjects in ascending order, fold = place mod count;
-        "block": runs of subjects of about equal number; "random": grouped and stratified, drawn by ``seed``;
-        "file": as a fold file says.
+    rule : another fold rule than the protocol's. "step": subjects in ascending order, fold = place mod count,
+        as in the CK+ list that Emotion-FAN published (Meng et al. 2019); "block": runs of neighbouring
+        subjects with rounded bounds, as in FMPN (Chen et al. 2019); "random": grouped and stratified, drawn
+        by ``seed``; "file": as a fold file says.
     Raises DataError where a side shares subjects with the other or the split is not there, UsageError
     for a rule that does not fit.
     """
     rows = select(protocol, faces)
-    notes = _absent(protocol, faces, rows)
     if protocol.official is not None:
-        if rule is not None:
-            raise UsageError(f"{protocol.identifier} has an official split: --rule does not apply")
+        if rule is not None or folds_file is not None:
+            raise UsageError(f"{protocol.identifier} has an official split: --rule and --folds-file do not apply")
         folds: tuple[Split, ...] = (_official(protocol, faces, rows),)
         words = "official split"
+        check_sides(folds, faces)
+        sides = [side for side in protocol.official.model_dump().values() if side]
+        rows = rows[faces.samples["split"].iloc[rows].isin(sides)]
     else:
         assert protocol.folds is not None
+        _all_named(faces, rows)
         rule = rule or protocol.folds.rule
         if (rule == "file") != (folds_file is not None):
             raise UsageError("--rule file and --folds-file go together")
@@ -106,7 +116,7 @@ def make(
     text = to_csv(folds, faces)
     return Splits(
         protocol.identifier, words, folds, protocol.classes, faces.name, faces.fingerprint,
-        sha256_of(text.encode()), tuple(notes),
+        sha256_of(text.encode()), tuple(_notes(protocol, faces, rows)),
     )  # fmt: skip
 
 
@@ -115,13 +125,7 @@ def check_folds(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) -> Non
 
     Raises DataError naming the subjects or samples.
     """
-    subjects = faces.samples["subject"].to_numpy()
-    for split in folds:
-        shared = sorted(set(subjects[split.train]) & set(subjects[split.test]))
-        if shared:
-            raise DataError(f"fold {split.fold} has {len(shared)} subjects on both sides: {', '.join(shared[:5])}")
-        if np.intersect1d(split.train, split.test).size:
-            raise DataError(f"fold {split.fold} trains on images that it tests")
+    check_sides(folds, faces)
     tested = np.concatenate([split.test for split in folds])
     counts = np.bincount(tested, minlength=len(faces))
     wrong = rows[counts[rows] != 1]
@@ -130,12 +134,31 @@ def check_folds(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) -> Non
         raise DataError(f"{len(wrong)} samples are not tested exactly once, such as {', '.join(ids)}")
 
 
+def check_sides(folds: tuple[Split, ...], faces: Faces) -> None:
+    """Assert for each fold that both sides have images, no image twice, and no subject in common.
+
+    Raises DataError naming the fold and the first subjects.
+    """
+    subjects = faces.samples["subject"].to_numpy()
+    for split in folds:
+        for side, rows in (("trains on", split.train), ("tests", split.test)):
+            if not len(rows):
+                raise DataError(f"fold {split.fold} {side} nothing")
+            if len(np.unique(rows)) < len(rows):
+                raise DataError(f"fold {split.fold} {side} some images twice")
+        if shared := sorted((set(subjects[split.train]) & set(subjects[split.test])) - {""}):
+            raise DataError(f"fold {split.fold} has {len(shared)} subjects on both sides: {', '.join(shared[:5])}")
+        if np.intersect1d(split.train, split.test).size:
+            raise DataError(f"fold {split.fold} trains on images that it tests")
+
+
 def training_sides(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
     """Return the training and validation indices of an official split; its test side stays closed.
 
-    Raises DataError when the set has no training side.
+    Raises DataError when the set has no training side, UsageError for a protocol of folds.
     """
-    assert protocol.official is not None, protocol.name
+    if protocol.official is None:
+        raise UsageError(f"{protocol.identifier} has folds; pre-training needs a protocol with an official split")
     rows = select(protocol, faces)
     split = faces.samples["split"].to_numpy()[rows]
     train = rows[split == protocol.official.train]
@@ -150,19 +173,21 @@ def inner(
     """Split a training side again, for ``best-val``: (train, validation), no subject on both sides.
 
     About ``fraction`` of the subjects are held out; of the images, stratified, where subjects are unknown.
+    Raises UsageError for a training side that is too small.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     subjects = faces.samples["subject"].to_numpy()[split.train]
     labels = faces.samples["label"].to_numpy()[split.train]
-    parts = round(1 / fraction)
+    known = not (subjects == "").any()
+    parts = min(round(1 / fraction), len(set(subjects)) if known else len(labels), Counter(labels).most_common(1)[0][1])
+    if parts < 2:
+        raise UsageError(f"fold {split.fold} trains on too little to hold some of it out: choose --selection last")
     chance = derive_seed(seed, "inner", split.fold) % 2**32
-    if (subjects == "").any():
-        folder = StratifiedKFold(parts, shuffle=True, random_state=chance).split(split.train, labels)
-    else:
-        parts = min(parts, len(set(subjects)))
-        folder = StratifiedGroupKFold(parts, shuffle=True, random_state=chance).split(split.train, labels, subjects)
-    train, validation = next(iter(folder))
+    kind = StratifiedGroupKFold if known else StratifiedKFold
+    folder = kind(parts, shuffle=True, random_state=chance)
+    with _rare_classes():
+        train, validation = next(iter(folder.split(split.train, labels, subjects if known else None)))
     return split.train[train], split.train[validation]
 
 
@@ -172,36 +197,33 @@ def attribute_split(protocol: AttributeProtocol, faces: Faces, part: str, seed: 
     "We randomly select 30,000 (The ratio of positive and negative samples is 1:1) images to train the
     eyes-related branch and select 3,000 images for validation" (IV-A-1). From the official partitions
     where the set has them, else drawn apart from all images. A set too small for that gives what it has,
-    in the same proportion, and a note.
+    with validation images in the same proportion at most, and a note.
+    Raises DataError where the set lacks an attribute or has too few images.
     """
-    attributes = protocol.parts[part]  # type: ignore[index]
+    attributes = getattr(protocol.parts, part)
     if missing := [name for name in attributes if name not in faces.samples]:
         raise DataError(f"the prepared set {faces.name} has no attribute {', '.join(missing)}")
     target = faces.samples[list(attributes)].to_numpy().astype(bool).any(axis=1)
     split = faces.samples["split"].to_numpy()
     rng = generator(seed, "attributes", part)
-    wanted = (protocol.train_per_part // 2, protocol.validation_per_part // 2)
-    sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    train_wanted, validation_wanted = protocol.train_per_part // 2, protocol.validation_per_part // 2  # of each class
     partitioned = bool((split == "train").any() and (split == "val").any())
-    pools = [
-        [rng.permutation(np.flatnonzero((target == present) & (split == side))) for side in ("train", "val")]
-        if partitioned
-        else [rng.permutation(np.flatnonzero(target == present))] * 2
-        for present in (True, False)
-    ]
+    sides = [split == "train", split == "val"] if partitioned else [np.ones(len(faces), dtype=bool)]
+    pools = [[rng.permutation(np.flatnonzero(side & (target == present))) for side in sides] for present in (1, 0)]
+    have = [min(len(pool) for pool in of_side) for of_side in zip(*pools, strict=True)]
     if partitioned:
-        counts = tuple(min(want, *(len(pool[side]) for pool in pools)) for side, want in enumerate(wanted))
+        train_count = min(train_wanted, have[0])
+        validation_count = min(have[1], -(-train_count * validation_wanted // train_wanted))
     else:
-        have = min(len(pool[0]) for pool in pools)
-        counts = wanted if have >= sum(wanted) else (have * wanted[0] // sum(wanted), have * wanted[1] // sum(wanted))
-    for pool in pools:
-        sides[0].append(pool[0][: counts[0]])
-        sides[1].append(pool[1][: counts[1]] if partitioned else pool[1][counts[0] : counts[0] + counts[1]])
-    if not counts[0] or not counts[1]:
+        whole = max(train_wanted + validation_wanted, have[0])
+        train_count, validation_count = (have[0] * wanted // whole for wanted in (train_wanted, validation_wanted))
+    if not train_count or not validation_count:
         raise DataError(f"the prepared set {faces.name} has too few images with and without {part} attributes")
-    train, validation = (np.sort(np.concatenate(side)) for side in sides)
+    train = np.sort(np.concatenate([pool[0][:train_count] for pool in pools]))
+    rest = [pool[1] if partitioned else pool[0][train_count:] for pool in pools]
+    validation = np.sort(np.concatenate([pool[:validation_count] for pool in rest]))
     notes = []
-    if counts != wanted:
+    if (train_count, validation_count) != (train_wanted, validation_wanted):
         notes.append(f"{part}: {len(train):,} training and {len(validation):,} validation images, half of each "
                      f"positive: the set is too small for {protocol.train_per_part:,} and "
                      f"{protocol.validation_per_part:,}")  # fmt: skip
@@ -220,26 +242,32 @@ def to_csv(folds: tuple[Split, ...], faces: Faces) -> str:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Read a fold file as text columns; ``role`` is "test" where the file has no such column."""
+    """Read a fold file as text columns; ``role`` is "test" where the file has no such column.
+
+    Raises DataError for what is no fold file.
+    """
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise DataError(f"the fold file {path} does not exist") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, OSError) as error:
         raise DataError(f"the fold file {path} is not a CSV file: {error}") from None
     frame.columns = [name.strip().lower() for name in frame.columns]
     if missing := {"id", "fold"} - set(frame.columns):
         raise DataError(f"the fold file {path} lacks the column {', '.join(sorted(missing))}; "
                         f"it needs id and fold, and may have {', '.join(COLUMNS)}")  # fmt: skip
+    if frame.empty or (frame["fold"].str.strip() == "").any():
+        raise DataError(f"the fold file {path} has {'no rows' if frame.empty else 'rows that name no fold'}")
     if "role" not in frame:
         frame["role"] = "test"
-    frame["role"] = frame["role"].str.strip().str.lower()
+    frame = frame.apply(lambda column: column.str.strip())
+    frame["role"] = frame["role"].str.lower()
     if odd := sorted(set(frame["role"]) - {"train", "test"}):
         raise DataError(f"the fold file {path} has the role {odd[0]!r}: a role is train or test")
     return frame
 
 
-def _absent(protocol: Protocol, faces: Faces, rows: np.ndarray) -> list[str]:
+def _notes(protocol: Protocol, faces: Faces, rows: np.ndarray) -> list[str]:
     found = set(faces.samples["label"].iloc[rows])
     notes = [f"the set has no image of {name}" for name in protocol.classes if name not in found]
     if protocol.expected_images is not None and len(rows) != protocol.expected_images:
@@ -249,6 +277,8 @@ def _absent(protocol: Protocol, faces: Faces, rows: np.ndarray) -> list[str]:
 
 def _official(protocol: Protocol, faces: Faces, rows: np.ndarray) -> Split:
     assert protocol.official is not None
+    if not protocol.official.test:
+        raise UsageError(f"{protocol.identifier} has no test side: it serves pre-training only")
     split = faces.samples["split"].to_numpy()[rows]
     sides = {}
     for side in ("train", "test"):
@@ -258,26 +288,19 @@ def _official(protocol: Protocol, faces: Faces, rows: np.ndarray) -> Split:
             hint = " (protocol fer2013-public tests on PublicTest)" if protocol.name == "fer2013" else ""
             raise DataError(f"{protocol.identifier} needs the split {getattr(protocol.official, side)!r}, which the "
                             f"prepared set {faces.name} lacks; it has {there}{hint}")  # fmt: skip
-    subjects = faces.samples["subject"].to_numpy()
-    shared = sorted((set(subjects[sides["train"]]) & set(subjects[sides["test"]])) - {""})
-    if shared:
-        raise DataError(f"the official split shares {len(shared)} subjects, such as {', '.join(shared[:5])}")
     return Split("official", sides["train"], sides["test"])
 
 
 def _fold_of_subject(rule: str, count: int, faces: Faces, rows: np.ndarray, seed: int) -> dict[str, int]:
     samples = faces.samples.iloc[rows]
-    unknown = int((samples["subject"] == "").sum())
-    if unknown:
-        raise DataError(f"{unknown} of {len(rows)} images of {faces.name} name no subject, so folds by subject are "
-                        "impossible; prepare a copy of the dataset that names them")  # fmt: skip
     subjects = sorted(samples["subject"].unique())
     if len(subjects) < count:
-        raise UsageError(f"{len(subjects)} subjects cannot fill {count} folds")
+        raise UsageError(f"{len(subjects)} subjects cannot fill {count} folds; write a protocol file with fewer")
     if rule == "step":
         return {subject: place % count for place, subject in enumerate(subjects)}
     if rule == "block":
-        return {subject: place * count // len(subjects) for place, subject in enumerate(subjects)}
+        ends = [round(len(subjects) / count * number) for number in range(1, count + 1)]
+        return {subject: bisect_right(ends, place) for place, subject in enumerate(subjects)}
     if rule == "random":
         from sklearn.model_selection import StratifiedGroupKFold
 
@@ -286,12 +309,29 @@ def _fold_of_subject(rule: str, count: int, faces: Faces, rows: np.ndarray, seed
         ordered = samples.sort_values("id")  # by id: the rows' order on disk must not matter
         chance = derive_seed(seed, "folds") % 2**32
         folder = StratifiedGroupKFold(count, shuffle=True, random_state=chance)
-        return {
-            subject: fold
-            for fold, (_, test) in enumerate(folder.split(ordered, ordered["label"], ordered["subject"]))
-            for subject in ordered["subject"].iloc[test].unique()
-        }
+        with _rare_classes():
+            return {
+                subject: fold
+                for fold, (_, test) in enumerate(folder.split(ordered, ordered["label"], ordered["subject"]))
+                for subject in ordered["subject"].iloc[test].unique()
+            }
     raise UsageError(f"unknown fold rule {rule!r}: it is step, block, random or file")
+
+
+def _all_named(faces: Faces, rows: np.ndarray) -> None:
+    """Folds by subject need subjects, and so does the proof that a fold file keeps them apart."""
+    unknown = int((faces.samples["subject"].iloc[rows] == "").sum())
+    if unknown:
+        raise DataError(f"{unknown} of {len(rows)} images of {faces.name} name no subject, so folds by subject are "
+                        "impossible; prepare a copy of the dataset that names them")  # fmt: skip
+
+
+@contextmanager
+def _rare_classes() -> Iterator[None]:
+    """A class with fewer images than folds cannot be in all of them; the fold table shows where it is not."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        yield
 
 
 def _by_subject(of: dict[str, int], faces: Faces, rows: np.ndarray) -> tuple[Split, ...]:

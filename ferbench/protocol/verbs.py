@@ -33,7 +33,7 @@ def describe(name: str, rule: str | None, seed: int, home: Path | None) -> Secti
         return [*sections, ("folds", {protocol.dataset: "not prepared, so its folds cannot be shown"})]
     prepared = faces.load(protocol.dataset, home)
     if isinstance(protocol, AttributeProtocol):
-        for part in protocol.parts:
+        for part in type(protocol.parts).model_fields:
             drawn = splits.attribute_split(protocol, prepared, part, seed)
             sections.append((part, {"training images": len(drawn.train), "validation images": len(drawn.validation),
                                     "notes": drawn.notes}))  # fmt: skip
