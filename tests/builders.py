@@ -1,5 +1,7 @@
 """Small things that several tests build by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -26,6 +28,15 @@ def make_faces(rows: list[dict], images: np.ndarray | None = None, name: str = "
         subjects=0, sequences=0, deviations=[], skipped=[], aligners={}, fingerprint=fingerprint(table), versions={},
     )  # fmt: skip
     return Faces(images, table, card)
+
+
+def lay_down(faces: Faces, home: Path) -> None:
+    """Write a set into a data home, as preparing it would."""
+    folder = home / faces.name
+    folder.mkdir(parents=True)
+    np.save(folder / "images.npy", faces.images)
+    faces.samples.to_csv(folder / "samples.csv", index=False)
+    (folder / "card.json").write_text(faces.card.model_dump_json())
 
 
 def people(count: int, labels: list[str], frames: int = 3) -> list[dict]:

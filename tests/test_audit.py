@@ -19,8 +19,8 @@ def found(tmp_path, lines: list[str], faces=FACES) -> dict[tuple[str, str], int]
 
 
 def test_a_clean_split_passes(tmp_path):
-    lines = ["id,fold"] + [f"{i},{s[-1]}" for i, s in zip(IDS, SUBJECTS, strict=True)]
-    assert {severity for severity, _ in found(tmp_path, lines)} <= {"note"}
+    lines = ["\ufeffid, Fold"] + [f"{i} , {s[-1]}" for i, s in zip(IDS, SUBJECTS, strict=True)]  # as Excel might
+    assert found(tmp_path, lines) == {}
     verdict(audit(tmp_path / "folds.csv", FACES))
 
 
@@ -41,7 +41,9 @@ def test_never_and_twice_tested_samples_are_faults(tmp_path):
 
 def test_the_same_sample_on_both_sides_leaks(tmp_path):
     lines = ["id,fold,role", f"{IDS[0]},1,test", f"{IDS[0]},1,train"]
-    assert found(tmp_path, lines)["leak", "samples on both sides"] == 1
+    result = found(tmp_path, lines)
+    assert result["leak", "samples on both sides"] == 1
+    assert ("leak", "test samples whose very pixels are trained on") not in result  # said once
 
 
 def test_identical_pixels_across_sides_leak(tmp_path):
@@ -59,6 +61,37 @@ def test_unknown_ids_and_contradictions_are_faults(tmp_path):
     assert result["fault", "ids that the prepared set does not have"] == 1
     assert result["fault", "subjects that contradict the prepared set"] == 1
     assert result["fault", "labels that contradict the prepared set"] == 1
+
+
+def test_own_numbers_for_people_and_classes_contradict_nothing(tmp_path):
+    lines = ["id,fold,subject,label"] + [f"{i},{s[-1]},{int(s[1:]) + 1},3" for i, s in zip(IDS, SUBJECTS, strict=True)]
+    assert {severity for severity, _ in found(tmp_path, lines)} <= {"note"}
+
+
+def test_a_split_with_an_empty_side_is_a_fault(tmp_path):
+    assert found(tmp_path, ["id,fold", *(f"{name},1" for name in IDS)])["fault", "the training side is empty"] == 1
+
+
+def test_one_official_split_need_not_test_everything(tmp_path):
+    lines = ["id,fold,role"] + [f"{name},1,{'test' if n < 6 else 'train'}" for n, name in enumerate(IDS)]
+    assert found(tmp_path, lines) == {}
+
+
+def test_unknown_people_are_noted(tmp_path):
+    faces = make_faces([{"label": "anger"}] * 4)
+    lines = ["id,fold"] + [f"{name},{n % 2}" for n, name in enumerate(faces.samples["id"])]
+    assert found(tmp_path, lines, faces) == {("note", "samples of unknown subject: people may be on both sides"): 4}
+
+
+def test_leaks_come_first_and_name_a_few_offenders(tmp_path):
+    faces = make_faces(people(9, ["anger", "happiness"]))
+    lines = ["id,fold", "nobody,1"] + [f"{name},{n % 3}" for n, name in enumerate(faces.samples["id"])]
+    path = tmp_path / "folds.csv"
+    path.write_text("\n".join(lines))
+    findings = audit(path, faces)
+    assert [f.severity for f in findings] == ["leak", "leak", "leak", "fault"]
+    assert findings[0].examples == ("S000", "S001", "S002", "S003", "S004")
+    assert findings[0].count == 9
 
 
 def test_absent_classes_are_noted(tmp_path):

@@ -140,7 +140,7 @@ def test_data_verbs_from_disk_to_verified(tmp_path):
     assert shown["images by class"]["anger"] == "30 of 135 expected"
     assert (tmp_path / "sheet.png").stat().st_size > 1000
     ferbench("data", "verify", "ckplus", cwd=tmp_path)
-    assert "test 6" in ferbench("protocol", "show", "ckplus", cwd=tmp_path).stdout
+    assert "0 subjects shared" in ferbench("protocol", "show", "ckplus", cwd=tmp_path).stdout
     ferbench("protocol", "export", "ckplus", "--out", "folds.csv", cwd=tmp_path)
     ferbench("audit", "folds.csv", "--dataset", "ckplus", cwd=tmp_path)
     leaky = ["id,fold"] + [f"{Path(path).stem},{n % 3}" for n, path in enumerate(files)]

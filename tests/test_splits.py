@@ -1,5 +1,7 @@
 """Folds: disjoint, exhaustive, stable; the rules; stage 1's draw."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from builders import make_faces, people
@@ -67,6 +69,12 @@ def test_step_takes_every_tenth_subject_and_block_takes_neighbours():
     assert tested("block") == [["S000", "S001"], ["S002", "S003"], ["S004", "S005"], ["S006", "S007"]]
 
 
+def test_blocks_end_where_python_rounds():
+    """FMPN's ``subjects[round(division * i) : round(division * (i + 1))]`` for 7 subjects: 1.75, 3.5, 5.25."""
+    faces = make_faces(people(7, ["anger"], frames=1))
+    assert [len(split.test) for split in splits.make(toy(), faces, "block").folds] == [2, 2, 1, 2]
+
+
 def test_the_last_three_frames_of_each_sequence_take_part():
     faces = make_faces(people(4, ["anger"], frames=7))
     chosen = splits.select(toy(frames="last3"), faces)
@@ -132,8 +140,62 @@ def test_official_splits_and_what_they_need():
     assert [(len(s.train), len(s.test)) for s in made.folds] == [(2, 1)]
     train, validation = splits.training_sides(room.load("fer2013"), faces)
     assert (train.tolist(), validation.tolist()) == ([0, 1], [2])
+    assert made.notes[-1] == "4 images take part; the protocol expects 35,887"
+    public = splits.make(room.load("fer2013-public"), faces)
+    assert (public.folds[0].test.tolist(), public.notes[-1][:8]) == ([2], "3 images")
     with pytest.raises(DataError, match="fer2013-public"):
         splits.make(room.load("fer2013"), make_faces(rows[:3], name="fer2013"))
+    with pytest.raises(DataError, match="no images of the split 'train'"):
+        splits.training_sides(room.load("fer2013"), make_faces(rows[2:], name="fer2013"))
+
+
+def test_an_official_split_that_shares_people_is_refused():
+    rows = [{"label": "anger", "split": s, "subject": "A"} for s in ("train", "test")]
+    with pytest.raises(DataError, match="fold official has 1 subjects on both sides: A"):
+        splits.make(room.load("rafdb"), make_faces(rows))
+
+
+@pytest.mark.parametrize(("call", "words"), [
+    (lambda f: splits.make(room.load("rafdb"), f, "step"), "do not apply"),
+    (lambda f: splits.make(room.load("rafdb"), f, folds_file=Path("folds.csv")), "do not apply"),
+    (lambda f: splits.make(toy(), f, "file"), "go together"),
+    (lambda f: splits.make(toy(), f, "alphabetical"), "it is step, block, random or file"),
+    (lambda f: splits.make(room.load("synth-wild"), f), "pre-training only"),
+    (lambda f: splits.training_sides(toy(), f), "needs a protocol with an official split"),
+])  # fmt: skip
+def test_rules_that_do_not_fit_are_wrong_usage(call, words):
+    with pytest.raises(UsageError, match=words):
+        call(make_faces(people(4, ["anger"])))
+
+
+@pytest.mark.parametrize(("lines", "words"), [
+    (["id,fold"], "has no rows"),
+    (["id,fold", "S000_000_01,"], "name no fold"),
+    (["id,fold", "nobody,1"], "such as nobody"),
+    (["id,fold", *(f"S00{s}_000_01,1" for s in range(4))], "fold 1 trains on nothing"),
+    (["id,fold,role", "S000_000_01,1,train", "S001_000_01,2,test"], "fold 1 tests nothing"),
+    (["id,fold,role", "S000_000_01,1,train", "S000_000_01,1,train", "S001_000_01,1,test"], "some images twice"),
+])  # fmt: skip
+def test_fold_files_that_cannot_be_used_are_explained(tmp_path, lines, words):
+    (tmp_path / "folds.csv").write_text("\n".join(lines) + "\n")
+    faces = make_faces(people(4, ["anger"], frames=1))
+    with pytest.raises(DataError, match=words):
+        splits.make(toy(), faces, "file", folds_file=tmp_path / "folds.csv")
+
+
+def test_a_fold_file_cannot_vouch_for_people_that_nobody_knows(tmp_path):
+    faces = make_faces([{"label": "anger"}] * 4)
+    (tmp_path / "folds.csv").write_text(
+        "id,fold\n" + "".join(f"{name},{n % 2}\n" for n, name in enumerate(faces.samples["id"]))
+    )
+    with pytest.raises(DataError, match="name no subject"):
+        splits.make(toy(), faces, "file", folds_file=tmp_path / "folds.csv")
+
+
+def test_a_class_rarer_than_the_folds_is_no_obstacle():
+    rows = people(6, ["anger", "happiness"]) + [{"id": "rare", "label": "sadness", "subject": "S000"}]
+    made = splits.make(toy(), make_faces(rows), "random")
+    assert sum(len(split.test) for split in made.folds) == len(rows)
 
 
 def test_inner_split_holds_out_whole_people():
@@ -144,6 +206,22 @@ def test_inner_split_holds_out_whole_people():
     assert not set(subjects[train]) & set(subjects[validation])
     assert sorted([*train, *validation]) == sorted(outer.train)
     assert not set(validation) & set(outer.test)
+    assert 0.05 < len(validation) / len(outer.train) < 0.15
+
+
+def test_inner_split_is_stratified_where_people_are_unknown():
+    rows = [{"label": CLASSES[i % 3], "split": "train"} for i in range(90)] + [{"label": "anger", "split": "test"}]
+    faces = make_faces(rows)
+    outer = splits.make(room.load("rafdb"), faces).folds[0]
+    train, validation = splits.inner(outer, faces, CLASSES, seed=0)
+    assert faces.samples["label"].iloc[validation].value_counts().to_dict() == dict.fromkeys(CLASSES, 3)
+    assert sorted([*train, *validation]) == list(range(90))
+
+
+def test_a_training_side_of_one_person_cannot_be_split_again():
+    faces = make_faces(people(2, ["anger"]))
+    with pytest.raises(UsageError, match="--selection last"):
+        splits.inner(splits.Split("01", np.arange(3), np.arange(3, 6)), faces, CLASSES, seed=0)
 
 
 def attributes_set(count: int, positive: float, splits_of: list[str] | None = None) -> Faces:
@@ -171,19 +249,23 @@ def test_stage_1_draws_half_positive_images_and_says_when_they_are_few(partition
     assert set(other.train) != set(drawn.train)
 
 
+def test_few_partitioned_images_keep_ten_to_one():
+    faces = attributes_set(300, 0.5, ["train", "val"])
+    drawn = splits.attribute_split(room.load_attributes("celeba"), faces, "eyes", seed=0)
+    assert (len(drawn.train), len(drawn.validation)) == (150, 16)
+
+
+def test_a_set_without_the_attributes_is_explained():
+    with pytest.raises(DataError, match="has no attribute Bushy_Eyebrows"):
+        splits.attribute_split(room.load_attributes("celeba"), make_faces(people(2, ["anger"])), "eyes", 0)
+    with pytest.raises(DataError, match="too few images"):
+        splits.attribute_split(room.load_attributes("celeba"), attributes_set(40, 0.1), "eyes", 0)
+
+
 def test_a_large_set_gives_the_paper_s_numbers():
     faces = attributes_set(36_000, 0.5)
     drawn = splits.attribute_split(room.load_attributes("celeba"), faces, "mouth", seed=0)
     assert (len(drawn.train), len(drawn.validation), drawn.notes) == (30_000, 3_000, ())
-
-
-def test_every_shipped_protocol_loads_and_names_are_helped_along():
-    for name in room.names():
-        assert room.load_any(name).identifier.startswith(f"{name}@")
-    with pytest.raises(UsageError, match="did you mean ckplus"):
-        room.load("ckpluss")
-    with pytest.raises(UsageError, match="holds attributes"):
-        room.load("celeba")
 
 
 @pytest.mark.real

@@ -1,6 +1,7 @@
 """Options that several verbs share, and printing of plain facts."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +20,11 @@ Overrides = Annotated[
 ]
 
 
-def emit(sections: list[tuple[str, dict[str, Any]]], format: str) -> None:
-    """Print titled tables of facts on the console, or one JSON document with a key for each title."""
+def emit(sections: Sequence[tuple[str, dict[str, Any] | list[dict[str, Any]]]], format: str) -> None:
+    """Print titled tables on the console, or one JSON document with a key for each title.
+
+    A dictionary becomes two columns, names and values; a list of dictionaries with the same keys becomes rows.
+    """
     from ferbench.errors import UsageError
 
     if format == "json":
@@ -33,14 +37,20 @@ def emit(sections: list[tuple[str, dict[str, Any]]], format: str) -> None:
 
     console = Console()
     for title, facts in sections:
-        table = Table(
-            title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False
-        )
-        table.add_column(style="cyan", no_wrap=True)
-        table.add_column(overflow="fold")
-        for name, value in _flat(facts):
-            table.add_row(name, value)
-        console.print(table, end="\n\n")
+        rows = isinstance(facts, list)
+        table = Table(title=title, title_justify="left", title_style="bold", show_header=rows, box=None, pad_edge=False)
+        if isinstance(facts, list):
+            for name, value in _flat(facts[0] if facts else {}):
+                table.add_column(name, justify="right" if value.isdigit() else "left", overflow="fold")
+            for row in facts:
+                table.add_row(*(value for _, value in _flat(row)))
+        else:
+            table.add_column(style="cyan", no_wrap=True)
+            table.add_column(overflow="fold")
+            for name, value in _flat(facts):
+                table.add_row(name, value)
+        console.print(table)
+        console.print()
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

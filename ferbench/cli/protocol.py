@@ -11,7 +11,7 @@ app = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="A protocol's name, or a path to a TOML file.")]
 Rule = Annotated[str | None, typer.Option(help="Another fold rule: step, block or random.")]
-Seed = Annotated[int, typer.Option(help="Seed of --rule random.")]
+Seed = Annotated[int, typer.Option(help="Seed of --rule random and of stage 1's draw.")]
 
 
 @app.command("list")

@@ -1,21 +1,24 @@
 """What ``ferbench protocol`` and ``ferbench audit`` do."""
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+import numpy as np
 
 from ferbench.data import faces
 from ferbench.data.drawn import ensure
 from ferbench.data.faces import Faces
-from ferbench.errors import CheckFailed
+from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import data_home, write_text
 from ferbench.labels import ABBREVIATIONS
 from ferbench.protocol import protocol as room
 from ferbench.protocol import splits
-from ferbench.protocol.audit import Finding, audit
+from ferbench.protocol.audit import Finding, Severity, audit
 from ferbench.protocol.protocol import AttributeProtocol
 
-Sections = list[tuple[str, dict[str, Any]]]
+Sections = list[tuple[str, dict[str, Any] | list[dict[str, Any]]]]
 
 
 def protocols() -> Sections:
@@ -25,25 +28,27 @@ def protocols() -> Sections:
 
 
 def describe(name: str, rule: str | None, seed: int, home: Path | None) -> Sections:
-    """Show a protocol's rules; with its set prepared, its folds (or stage 1's draw) too."""
+    """Show a protocol's rules; with its set prepared, its folds (or stage 1's draw) too.
+
+    Raises UsageError for a fold rule where there are no folds.
+    """
     protocol = room.load_any(name)
-    sections: Sections = [(protocol.identifier, protocol.model_dump(exclude_none=True, exclude={"kind"}))]
+    if rule and (isinstance(protocol, AttributeProtocol) or not protocol.folds):
+        raise UsageError(f"{protocol.identifier} has no folds: --rule does not apply")
+    sections: Sections = [("protocol", protocol.model_dump(mode="json", exclude_none=True))]
     home = data_home(home)
     if not _there(protocol.dataset, home):
-        return [*sections, ("folds", {protocol.dataset: "not prepared, so its folds cannot be shown"})]
+        return [*sections, ("missing", {"split": f"{protocol.dataset} is not prepared in {home}"})]
     prepared = faces.load(protocol.dataset, home)
-    if isinstance(protocol, AttributeProtocol):
-        for part in type(protocol.parts).model_fields:
-            drawn = splits.attribute_split(protocol, prepared, part, seed)
-            sections.append((part, {"training images": len(drawn.train), "validation images": len(drawn.validation),
-                                    "notes": drawn.notes}))  # fmt: skip
-        return sections
-    made = splits.make(protocol, prepared, rule, seed)
-    table = {split.fold: _fold(split, prepared, made.classes) for split in made.folds}
-    return [*sections, (f"folds: {made.rule}", table), ("checked", {
-        "subjects on both sides": 0, "samples tested once": sum(len(split.test) for split in made.folds),
-        "fold file": made.hash, "notes": made.notes,
-    })]  # fmt: skip
+    try:
+        if isinstance(protocol, AttributeProtocol):
+            return [*sections, *_drawn(protocol, prepared, seed)]
+        if protocol.official and not protocol.official.test:
+            train, validation = splits.training_sides(protocol, prepared)
+            return [*sections, ("sides", {"train": len(train), "validation": len(validation)})]
+        return [*sections, *_folds(splits.make(protocol, prepared, rule, seed), prepared)]
+    except DataError as error:  # the rules are worth showing even where this copy of the set does not fit them
+        return [*sections, ("missing", {"split": str(error)})]
 
 
 def export_folds(name: str, out: Path, rule: str | None, seed: int, home: Path | None) -> str:
@@ -65,15 +70,12 @@ def audit_split(folds: Path, dataset: str, home: Path | None) -> list[Finding]:
 
 
 def findings_table(findings: list[Finding]) -> Sections:
-    """A section for each severity."""
+    """The findings, one a row, then how many of each severity there are."""
+    counts = Counter(finding.severity for finding in findings)
     return [
-        (f"{severity}s", {
-            f"{finding.what}{f', fold {finding.fold}' if finding.fold else ''}":
-                f"{finding.count:,}" + (f": {', '.join(finding.examples)}" if finding.examples else "")
-            for finding in findings if finding.severity == severity
-        } or {"none": ""})
-        for severity in ("leak", "fault", "note")
-    ]  # fmt: skip
+        ("findings", [asdict(finding) for finding in findings]),
+        ("audit", {f"{severity}s": counts[severity] for severity in get_args(Severity)}),
+    ]
 
 
 def verdict(findings: list[Finding]) -> None:
@@ -84,12 +86,35 @@ def verdict(findings: list[Finding]) -> None:
         raise CheckFailed(f"this split must not be used: {found}")
 
 
-def _fold(split: splits.Split, prepared: Faces, classes: tuple[str, ...]) -> str:
-    test = prepared.samples.iloc[split.test]
-    counts = Counter(test["label"])
-    people = f", {test['subject'].nunique()} subjects" if (test["subject"] != "").all() else ""
-    return (f"train {len(split.train):,}, test {len(test):,}{people}: "
-            + ", ".join(f"{ABBREVIATIONS[name]} {counts[name]}" for name in classes))  # fmt: skip
+def _folds(made: splits.Splits, prepared: Faces) -> Sections:
+    """A row for each fold: images of both sides; of the test side, subjects (where known) and each class."""
+    first = made.folds[0]
+    subjects = prepared.samples["subject"].iloc[np.concatenate([first.train, first.test])]
+    named = bool((subjects != "").all())
+    rows: list[dict[str, Any]] = []
+    for split in made.folds:
+        test = prepared.samples.iloc[split.test]
+        counts = Counter(test["label"])
+        people = {"subjects": test["subject"].nunique()} if named else {}
+        classes = {ABBREVIATIONS[name]: counts[name] for name in made.classes}
+        rows.append({"fold": split.fold, "train": len(split.train), "test": len(test), **people, **classes})
+    return [("folds", rows), ("split", {
+        "rule": made.rule,
+        "images": len(subjects),
+        "subjects": subjects.nunique() if named else "unknown",
+        "checked": ", ".join([
+            "0 subjects shared" if named else "no sample on both sides",
+            *(["every sample tested once"] if len(rows) > 1 else []),
+        ]),
+        "sha256": made.hash,
+        "notes": made.notes,
+    })]  # fmt: skip
+
+
+def _drawn(protocol: AttributeProtocol, prepared: Faces, seed: int) -> Sections:
+    drawn = [splits.attribute_split(protocol, prepared, part, seed) for part in type(protocol.parts).model_fields]
+    rows = [{"part": d.part, "train": len(d.train), "validation": len(d.validation)} for d in drawn]
+    return [("drawn", rows), ("split", {"notes": [note for d in drawn for note in d.notes]})]
 
 
 def _there(name: str, home: Path) -> bool:
