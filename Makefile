@@ -18,7 +18,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	$(BIN)/ferbench train wslgan --dataset synth --epochs 10 --data-home demo/data --runs demo/runs
+	$(BIN)/ferbench train wslgan --dataset synth --data-home demo/data --runs demo/runs
 	$(BIN)/ferbench report --dataset synth --runs demo/runs
 
 test: install

@@ -65,7 +65,8 @@ def names() -> list[str]:
 
 
 def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = ()) -> Method:
-    """Return method ``name`` at ``preset`` for ``dataset``, which decides λ3.
+    """Return method ``name`` at ``preset`` for ``dataset``: the method, changed by the preset, by the dataset
+    (λ3 is one such change), then by ``overrides``.
 
     overrides : ``section.field=value`` texts such as ``finetune.epochs=20``, the last word on any field.
     Raises UsageError for an unknown method, preset or override.
@@ -75,8 +76,7 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     if preset not in presets:
         raise UsageError(f"{name} has no preset {preset!r}; it has {', '.join(presets)}")
     _merge(content, presets[preset])
-    by_dataset = content["losses"].pop("whole_by_dataset", {})
-    content["losses"]["whole"] = by_dataset.get(dataset, content["losses"]["whole"])
+    _merge(content, content.pop("dataset", {}).get(dataset, {}))
     for override in overrides:
         _override(content, override)
     head = {key: content.pop(key) for key in ("name", "title", "published")}

@@ -16,9 +16,9 @@ from ferbench.seeds import generator
 
 SEED = 2020  # of the drawn sets: they are the same everywhere
 SUBJECTS, SHOWN = 40, 5  # people of ``synth``, and how many of its seven expressions each of them shows
-FRAMES = (0.55, 0.8, 1.0)  # share of the peak in the last three frames of a sequence
-FACES = 1200  # of each of the other two sets
-WILD_SPLIT = {"train": 960, "val": 240}
+FRAMES = (0.7, 0.85, 1.0)  # share of the peak in the last three frames of a sequence
+FACES = 1000  # of ``synth-attributes``
+WILD_SPLIT = {"train": 2000, "val": 400}
 
 
 def prepare_drawn(name: str, home: Path, tick: Callable[[int, int], None] = lambda done, total: None) -> Card:
@@ -37,7 +37,7 @@ def _laboratory() -> Iterator[Sample]:
         rng = generator(SEED, "synth", number)
         who, subject = Identity.draw(rng), f"P{number + 1:03d}"
         for place, emotion in enumerate(rng.permutation(emotions)[:SHOWN]):
-            peak, length = rng.uniform(0.75, 1.1), int(rng.integers(6, 20))
+            peak, length = rng.uniform(0.9, 1.4), int(rng.integers(6, 20))
             units, view = expression(str(emotion), rng), View.draw(rng, 0.0)
             sequence = f"{subject}_{place + 1:03d}"
             for share, frame in zip(FRAMES, range(length - 2, length + 1), strict=True):
@@ -58,14 +58,14 @@ def _attributes() -> Iterator[Sample]:
 
 
 def _wild() -> Iterator[Sample]:
-    """Like FER2013: anybody, anyhow lit and turned, seven classes with neutral."""
-    for number in range(FACES):
+    """Like FER2013: anybody, less posed than in the laboratory, seven classes with neutral."""
+    for number in range(sum(WILD_SPLIT.values())):
         rng = generator(SEED, "synth-wild", number)
         emotion = FER2013[int(rng.integers(len(FER2013)))]
-        units = scaled(expression(emotion, rng), rng.uniform(0.6, 1.1))
+        units = scaled(expression(emotion, rng), rng.uniform(0.8, 1.4))
         split = "train" if number < WILD_SPLIT["train"] else "val"
         name = f"{split}_{number + 1:05d}"
-        yield Sample(name, "drawn", _face(Identity.draw(rng), units, View.draw(rng, 1.0), "synth-wild", name),
+        yield Sample(name, "drawn", _face(Identity.draw(rng), units, View.draw(rng, 0.3), "synth-wild", name),
                      emotion, split=split)  # fmt: skip
 
 
