@@ -208,7 +208,7 @@ def _training_maps(run: Run, amg: AttentionMapGenerator | None, train: np.ndarra
                 recipe.readings.border, run.device.precision, run.device.name, torch.__version__]  # fmt: skip
     path = run.store.home / ".maps" / f"{sha256_of(canonical_json(identity).encode())[:16]}.safetensors"
     if not path.is_file():
-        images = torch.from_numpy(np.asarray(job.faces.images)).to(run.device.name)
+        images = torch.from_numpy(np.array(job.faces.images)).to(run.device.name)
         made = run.timed("maps", lambda: maps.table(amg, images, recipe.readings.border, run.device))
         write_bytes(path, pack({"maps": made}, {}))
     table = unpack(path)[0]["maps"]

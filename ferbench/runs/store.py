@@ -1,12 +1,12 @@
 """The store of runs: one folder for each, its state read off the files in it.
 
-    runs/<key>/identity.json      begun: the identity, written first
-    runs/<key>/checkpoint/        where an interrupted training goes on
-    runs/<key>/history.csv        one row an epoch
-    runs/<key>/weights.safetensors
-    runs/<key>/predictions.csv    id,subject,sequence,truth,prediction,p_<class>…
-    runs/<key>/traceback.txt      of a failed run
-    runs/<key>/record.json        written last: done, or failed where it carries an error
+runs/<key>/identity.json      begun: the identity, written first
+runs/<key>/checkpoint/        where an interrupted training goes on
+runs/<key>/history.csv        one row an epoch
+runs/<key>/weights.safetensors
+runs/<key>/predictions.csv    id,subject,sequence,truth,prediction,p_<class>…
+runs/<key>/traceback.txt      of a failed run
+runs/<key>/record.json        written last: done, or failed where it carries an error
 """
 
 import json
