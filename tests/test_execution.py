@@ -6,9 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from builders import make_faces
 
 from ferbench.errors import JobFailed, UsageError
+from ferbench.execution import estimate
 from ferbench.execution.executors import execute
 from ferbench.execution.jobs import Job, Request
 from ferbench.execution.training import TrainOptions, _folds
@@ -16,6 +18,9 @@ from ferbench.methods import resolve
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
+from ferbench.training import checkpoint
+from ferbench.training.checkpoint import Progress
+from ferbench.training.device import Device
 
 REQUEST = Request(resolve("wslgan", "tiny", "synth"), protocols.load("synth"), command="ferbench train wslgan")
 FACES = make_faces([{"label": "anger"}])
@@ -47,6 +52,25 @@ def maker(store: Store, broken: str = "", made: list[str] | None = None):
         return record
 
     return make
+
+
+def test_the_estimate_leaves_out_epochs_that_are_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "_measured", lambda *_: 0.001)
+    monkeypatch.setattr(estimate, "training_images", lambda _: 100)
+    store, jobs = Store(tmp_path), chain()[:2]
+    states = {one.key: "partial" for one in jobs}
+    whole = estimate.seconds(jobs, store, states, Device())
+    part, network = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(part.parameters(), 0.1)
+    half = Progress(REQUEST.method.recipe.attention.epochs // 2)
+    checkpoint.save(store.folder(jobs[0].key) / "checkpoint" / "eyes.safetensors", part, optimizer, half)
+    left = estimate.seconds(jobs, store, states, Device())
+    share = half.epoch / (2 * REQUEST.method.recipe.attention.epochs)  # one of two parts is so far
+    assert left[jobs[0].key] == pytest.approx((1 - share) * whole[jobs[0].key])
+    assert left[jobs[1].key] == whole[jobs[1].key] > 0
+    checkpoint.save(store.folder(jobs[1].key) / "checkpoint" / "network.safetensors", network, optimizer,
+                    Progress(REQUEST.method.recipe.pretrain.epochs))  # fmt: skip
+    assert estimate.seconds(jobs, store, states, Device())[jobs[1].key] == 0
 
 
 def test_parents_come_first_and_done_runs_are_reused(tmp_path):

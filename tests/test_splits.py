@@ -1,8 +1,10 @@
 """Folds: disjoint, exhaustive, stable; the rules; stage 1's draw."""
 
+import io
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from builders import make_faces, people
 from hypothesis import given, settings
@@ -100,6 +102,15 @@ def test_a_fold_file_goes_out_and_comes_back(tmp_path):
     for a, b in zip(made.folds, again.folds, strict=True):
         assert (a.train == b.train).all()
         assert (a.test == b.test).all()
+
+
+def test_folds_of_a_file_keep_its_order(tmp_path):
+    faces = make_faces(people(9, list(CLASSES)))
+    frame = pd.read_csv(io.StringIO(splits.to_csv(splits.make(toy(), faces).folds, faces)), dtype=str)
+    names = {name: str(9 + place) for place, name in enumerate(sorted(frame["fold"].unique()))}
+    frame.assign(fold=frame["fold"].map(names)).to_csv(tmp_path / "folds.csv", index=False)
+    made = splits.make(toy(), faces, "file", folds_file=tmp_path / "folds.csv")
+    assert [fold.fold for fold in made.folds] == list(names.values())  # 9, 10, 11: not as text
 
 
 def test_a_fold_file_with_one_person_on_both_sides_is_refused(tmp_path):
@@ -201,7 +212,7 @@ def test_a_class_rarer_than_the_folds_is_no_obstacle():
 def test_inner_split_holds_out_whole_people():
     faces = make_faces(people(20, list(CLASSES)))
     outer = splits.make(toy(), faces).folds[0]
-    train, validation = splits.inner(outer, faces, CLASSES, seed=0)
+    train, validation = splits.inner(outer, faces, seed=0)
     subjects = faces.samples["subject"].to_numpy()
     assert not set(subjects[train]) & set(subjects[validation])
     assert sorted([*train, *validation]) == sorted(outer.train)
@@ -213,7 +224,7 @@ def test_inner_split_is_stratified_where_people_are_unknown():
     rows = [{"label": CLASSES[i % 3], "split": "train"} for i in range(90)] + [{"label": "anger", "split": "test"}]
     faces = make_faces(rows)
     outer = splits.make(room.load("rafdb"), faces).folds[0]
-    train, validation = splits.inner(outer, faces, CLASSES, seed=0)
+    train, validation = splits.inner(outer, faces, seed=0)
     assert faces.samples["label"].iloc[validation].value_counts().to_dict() == dict.fromkeys(CLASSES, 3)
     assert sorted([*train, *validation]) == list(range(90))
 
@@ -221,7 +232,7 @@ def test_inner_split_is_stratified_where_people_are_unknown():
 def test_a_training_side_of_one_person_cannot_be_split_again():
     faces = make_faces(people(2, ["anger"]))
     with pytest.raises(UsageError, match="--selection last"):
-        splits.inner(splits.Split("01", np.arange(3), np.arange(3, 6)), faces, CLASSES, seed=0)
+        splits.inner(splits.Split("01", np.arange(3), np.arange(3, 6)), faces, seed=0)
 
 
 def attributes_set(count: int, positive: float, splits_of: list[str] | None = None) -> Faces:

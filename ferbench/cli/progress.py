@@ -31,10 +31,10 @@ class Bars:
         self.progress = progress
 
     def drawing(self, name: str):
-        return self._bar(f"drawing {name}")
+        return self.bar(f"drawing {name}")
 
     def job(self, job: "Job"):
-        return self._bar(job.title)
+        return self.bar(job.title)
 
     def outcome(self, outcome: "Outcome") -> None:
         record = outcome.record
@@ -46,7 +46,8 @@ class Bars:
             line = f"[green]done[/green]    {outcome.job.title}: {result_line(record.result)}  [dim]{record.key}[/dim]"
         self.progress.console.print(line, highlight=False)
 
-    def _bar(self, title: str):
+    def bar(self, title: str):
+        """Return a report that shows one bar until its work is done."""
         task: TaskID | None = None
 
         def report(done: int, total: int, text: str) -> None:
@@ -132,5 +133,5 @@ def duration(seconds: float) -> str:
 def counter(title: str):
     """Show one bar that counts images; gives ``tick(done, total)``."""
     with bars() as shown:
-        report = shown._bar(title)
+        report = shown.bar(title)
         yield lambda done, total: report(done, total, "")

@@ -6,17 +6,18 @@ from collections.abc import Callable, Mapping
 import torch
 
 from ferbench.execution.jobs import Job
-from ferbench.execution.run_job import training_images
+from ferbench.execution.run_job import share_done, training_images
 from ferbench.models.attention import AttentionMapGenerator
 from ferbench.models.wslgan import WSLGAN
+from ferbench.runs.store import Store
 from ferbench.training.augment import DERIVED
 from ferbench.training.device import Device
 
 ROWS = 20  # images in the measured step: enough to be a batch, few enough for the largest preset on a CPU
 
 
-def seconds(jobs: list[Job], states: Mapping[str, str], device: Device) -> dict[str, float]:
-    """Return estimated seconds of each job by key; 0 for jobs that are done."""
+def seconds(jobs: list[Job], store: Store, states: Mapping[str, str], device: Device) -> dict[str, float]:
+    """Return estimated seconds of each job by key: of what is left of one that was begun, 0 for one that is done."""
     rates: dict[str, float] = {}  # seconds for one image, measured when first needed
     found = {}
     for job in jobs:
@@ -27,7 +28,8 @@ def seconds(jobs: list[Job], states: Mapping[str, str], device: Device) -> dict[
         for name in {kind, "maps"}:
             if name not in rates:
                 rates[name] = _measured(name, job, device)
-        found[job.key] = _images(job) * rates[kind] + _maps(job) * rates["maps"]
+        left = 1 - share_done(job, store)
+        found[job.key] = left * (_images(job) * rates[kind] + _maps(job) * rates["maps"])
     return found
 
 

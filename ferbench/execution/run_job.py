@@ -32,7 +32,7 @@ from ferbench.runs.store import Store
 from ferbench.seeds import derive_seed
 from ferbench.training import maps, stages
 from ferbench.training.augment import DERIVED
-from ferbench.training.checkpoint import pack, unpack
+from ferbench.training.checkpoint import epochs_done, pack, unpack
 from ferbench.training.device import Device
 from ferbench.training.loop import Report
 from ferbench.training.stages import Labelled
@@ -98,7 +98,7 @@ def _attention(run: Run) -> tuple[list[str], dict[str, Any]]:
         branch = getattr(AttentionMapGenerator(recipe.architecture), part)
         rows = run.timed(part, lambda: stages.train_part(
             branch, train, validation, recipe, run.seed(part), run.device,  # noqa: B023
-            run.folder / "checkpoint" / f"{part}.safetensors",  # noqa: B023
+            _checkpoint(run.folder, part),  # noqa: B023
             _share(run.report, number, len(PARTS), f"{part}: "),  # noqa: B023
         ))  # fmt: skip
         history += [{"part": part, **row} for row in rows]
@@ -135,7 +135,7 @@ def _fold(run: Run) -> tuple[list[str], dict[str, Any]]:
     keep_best = request.selection == "best-val"
     train, validation = split.train, np.empty(0, dtype=np.int64)
     if keep_best:
-        train, validation = splits.inner(split, faces, made.classes, request.seed)
+        train, validation = splits.inner(split, faces, request.seed)
     network, history, amg = _train(run, classes, train, validation, keep_best)
     _save(run, network.state_dict(), history)
     predictions = _predictions(run, network, amg, classes, split.test)
@@ -169,7 +169,7 @@ def _train(
     history = run.timed("training", lambda: stages.train_network(
         network, data, _training_maps(run, amg, train), job.stage, recipe.losses, recipe.readings, run.seed("plan"),
         run.device,
-        run.folder / "checkpoint" / "network.safetensors", run.report, watched, keep_best,
+        _checkpoint(run.folder, "network"), run.report, watched, keep_best,
     ))  # fmt: skip
     return network, history, amg
 
@@ -252,6 +252,17 @@ def _hits(predictions: pd.DataFrame) -> float:
 def _save(run: Run, tensors: dict[str, Tensor], history: list[dict[str, Any]]) -> None:
     write_bytes(run.folder / "weights.safetensors", pack(tensors, {"run": run.job.key}))
     write_text(run.folder / "history.csv", pd.DataFrame(history).to_csv(index=False, float_format="%.9g"))
+
+
+def share_done(job: Job, store: Store) -> float:
+    """Return the share of a job's epochs that its checkpoints have behind them, 0 to 1."""
+    names = PARTS if job.kind == "attention" else ("network",)
+    done = sum(epochs_done(_checkpoint(store.folder(job.key), name)) for name in names)
+    return done / (job.stage.epochs * len(names))
+
+
+def _checkpoint(folder: Path, name: str) -> Path:
+    return folder / "checkpoint" / f"{name}.safetensors"
 
 
 def training_images(job: Job) -> int:

@@ -104,7 +104,7 @@ def prepare_training(
     store = Store(runs_home(runs))
     jobs = plan(request, home, store)
     states = {job.key: store.state(job.key) for job in jobs}
-    return Session(request, jobs, store, device, states, estimate.seconds(jobs, states, device))
+    return Session(request, jobs, store, device, states, estimate.seconds(jobs, store, states, device))
 
 
 def train_all(session: Session, report: Callable[[Job], Report], done: Callable[[Outcome], None]) -> None:

@@ -167,9 +167,7 @@ def training_sides(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, np.nda
     return train, rows[split == protocol.official.validation] if protocol.official.validation else rows[:0]
 
 
-def inner(
-    split: Split, faces: Faces, classes: tuple[str, ...], seed: int, fraction: float = 0.1
-) -> tuple[np.ndarray, np.ndarray]:
+def inner(split: Split, faces: Faces, seed: int, fraction: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
     """Split a training side again, for ``best-val``: (train, validation), no subject on both sides.
 
     About ``fraction`` of the subjects are held out; of the images, stratified, where subjects are unknown.
@@ -348,7 +346,7 @@ def _from_file(path: Path, faces: Faces, rows: np.ndarray) -> tuple[Split, ...]:
         raise DataError(f"{path} names {len(unknown)} samples that {faces.name} lacks or the protocol leaves out, "
                         f"such as {unknown[0]}")  # fmt: skip
     folds = []
-    for name in sorted(frame["fold"].unique()):
+    for name in frame["fold"].unique():
         part = frame[frame["fold"] == name]
         test = np.sort(part.loc[part["role"] == "test", "id"].map(place).to_numpy())
         named = np.sort(part.loc[part["role"] == "train", "id"].map(place).to_numpy())

@@ -191,6 +191,7 @@ def _report(
 
 
 def _training(store: Store, records: list[Record], by_key: Mapping[str, Record]) -> Training:
+    records = sorted(records, key=lambda record: record.facts["folds"].index(record.identity.fold))
     first = records[0]
     identity, facts, classes = first.identity, first.facts, first.classes
     frames = [_predictions(store, record) for record in records]

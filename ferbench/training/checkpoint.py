@@ -1,6 +1,8 @@
 """Checkpoints: everything that the rest of a training depends on, in one safetensors file, no pickle."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,14 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.SGD) -> Progre
     return Progress(facts["epoch"], facts["history"], facts["best_score"], part["best"])
 
 
+def epochs_done(path: Path) -> int:
+    """Return how many epochs a checkpoint has behind it, without reading its tensors; 0 where there is none."""
+    if not path.is_file():
+        return 0
+    with _opened(path) as file:
+        return json.loads(file.metadata()["progress"])["epoch"]
+
+
 def pack(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     """Return safetensors bytes; equal content gives equal bytes."""
     plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
@@ -62,8 +72,14 @@ def pack(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
 
 def unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read tensors and metadata; DataError when the file is missing or damaged."""
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            yield file
     except (OSError, safetensors.SafetensorError) as error:
         raise DataError(f"{path} cannot be read ({error}): delete its run folder and train again") from None
