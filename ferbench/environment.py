@@ -36,7 +36,7 @@ def describe() -> dict[str, Any]:
     }
 
 
-def describe_device(device: str, precision: str) -> dict[str, Any]:
+def describe_device(device: str, precision: str, engine: str) -> dict[str, Any]:
     """Return :func:`describe` with the device that torch computes on, as one line and in parts."""
     import torch
 
@@ -45,7 +45,7 @@ def describe_device(device: str, precision: str) -> dict[str, Any]:
     else:
         threads = torch.get_num_threads()
         line = f"cpu: {_cpu()}, {threads} thread{'s' if threads > 1 else ''}"
-    return {**describe(), "device": line, "precision": precision, "threads": torch.get_num_threads()}
+    return {**describe(), "device": line, "precision": precision, "engine": engine, "threads": torch.get_num_threads()}
 
 
 def _version(package: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,26 @@ def test_interrupted_training_goes_on_to_the_same_bytes(trained, tmp_path):
             a, b = trained / "runs" / key / name, tmp_path / "runs" / key / name
             assert a.exists() == b.exists()
             assert not a.exists() or a.read_bytes() == b.read_bytes(), f"{key}/{name}"
+
+
+@pytest.mark.slow
+def test_folds_side_by_side_give_the_bytes_of_folds_in_a_row(trained, tmp_path):
+    shutil.copytree(trained / "data", tmp_path / "data")
+    folds = []
+    for row in json.loads(ferbench("runs", "--format", "json", cwd=trained).stdout):
+        if row["kind"] == "fold":
+            folds.append(row["key"])
+        else:
+            shutil.copytree(trained / "runs" / row["key"], tmp_path / "runs" / row["key"])
+    words = [word if word != "1" or TRAIN[place - 1] != "--threads" else "2" for place, word in enumerate(TRAIN)]
+    out = ferbench(*words, "--parallel-folds", "2", cwd=tmp_path).stdout
+    assert "2 folds at a time" in out
+    assert out.count("done") == 5
+    for key in folds:
+        record = json.loads((tmp_path / "runs" / key / "record.json").read_text())
+        assert record["environment"]["threads"] == 1
+        for name in ("weights.safetensors", "history.csv", "predictions.csv"):
+            assert (tmp_path / "runs" / key / name).read_bytes() == (trained / "runs" / key / name).read_bytes()
 
 
 @pytest.mark.slow

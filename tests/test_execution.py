@@ -1,6 +1,8 @@
 """Jobs in their order: reuse, failure, several processes; options and their command line."""
 
 import fcntl
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,8 +13,10 @@ from builders import make_faces
 
 from ferbench.errors import JobFailed, UsageError
 from ferbench.execution import estimate
+from ferbench.execution import partners as room
 from ferbench.execution.executors import execute
 from ferbench.execution.jobs import Job, Request
+from ferbench.execution.partners import partners, side_by_side
 from ferbench.execution.training import TrainOptions, _folds
 from ferbench.methods import resolve
 from ferbench.protocol import protocol as protocols
@@ -71,6 +75,35 @@ def test_the_estimate_leaves_out_epochs_that_are_done(tmp_path, monkeypatch):
     checkpoint.save(store.folder(jobs[1].key) / "checkpoint" / "network.safetensors", network, optimizer,
                     Progress(REQUEST.method.recipe.pretrain.epochs))  # fmt: skip
     assert estimate.seconds(jobs, store, states, Device())[jobs[1].key] == 0
+
+
+@pytest.mark.parametrize(("wanted", "device", "at_once"), [
+    ("auto", "cpu", 4), ("auto", "cuda", 1), ("3", "cpu", 3), ("99", "cpu", 4), ("99", "cuda", 10),
+])  # fmt: skip
+def test_folds_side_by_side_share_the_threads(wanted, device, at_once):
+    assert side_by_side(wanted, 10, 4, device) == at_once
+    assert side_by_side(wanted, 0, 4, device) == 1
+
+
+def test_folds_side_by_side_are_a_number_or_auto():
+    for wrong in ("0", "-1", "all"):
+        with pytest.raises(UsageError, match="parallel-folds"):
+            side_by_side(wrong, 10, 2, "cpu")
+
+
+def test_partners_do_not_outlive_the_block(monkeypatch):
+    made, start = [], subprocess.Popen
+
+    def sleeper(command, **more):
+        assert command[1:] == ["-m", "ferbench", "train", "wslgan"]
+        made.append(start([sys.executable, "-c", "import time; time.sleep(60)"], **more))
+        return made[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", sleeper)
+    with partners(2, ["train", "wslgan"]):
+        assert [process.poll() for process in made] == [None, None]
+        monkeypatch.setattr(room, "_PATIENCE", 0.01)
+    assert all(process.poll() is not None for process in made)
 
 
 def test_parents_come_first_and_done_runs_are_reused(tmp_path):

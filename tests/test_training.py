@@ -1,5 +1,6 @@
 """Derived samples, index plans, the loop and its checkpoints."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from ferbench.methods import Readings, resolve
 from ferbench.models.attention import AttentionMapGenerator
 from ferbench.models.settings import Architecture, LossWeights
 from ferbench.models.wslgan import WSLGAN
-from ferbench.training import maps, stages
+from ferbench.training import samples, stages
 from ferbench.training.augment import ANGLES, DERIVED, derive
 from ferbench.training.device import Device
+from ferbench.training.engine import Captured, Eager
 from ferbench.training.loop import learning_rate
 from ferbench.training.plan import paired_epoch, single_epoch, steps
 
@@ -136,14 +138,15 @@ def train(saved: Path, epochs: int = 4, stop_after: int | None = None) -> tuple[
     net, data = WSLGAN(SMALL, 3), labelled()
     torch.manual_seed(2)
     amg = AttentionMapGenerator(SMALL).freeze()
-    table = maps.Table(maps.table(amg, data.images, "edge", CPU))
+    pixels = samples.pixel_table(data.images, "edge")
+    tables = samples.Tables(pixels, samples.map_table(amg, pixels, CPU), CPU)
 
     def report(done: int, total: int, text: str) -> None:
         if stop_after is not None and done > stop_after:
             raise Interrupted
 
     history = stages.train_network(
-        net, data, table, recipe.finetune, recipe.losses, recipe.readings, 5, CPU, saved, report
+        net, data, tables, recipe.finetune, recipe.losses, recipe.readings, 5, CPU, saved, report
     )
     return net, history
 
@@ -164,7 +167,7 @@ def test_training_learns_what_can_be_learned(tmp_path):
     net, history = train(tmp_path / "c", epochs=12)
     data = labelled()
     torch.manual_seed(2)
-    attention = maps.of_images(AttentionMapGenerator(SMALL).freeze(), data.images, CPU)
+    attention = samples.maps_of(AttentionMapGenerator(SMALL).freeze(), data.images, CPU)
     assert stages.accuracy(stages.predict(net, data.images, CPU, attention), data.labels) > 0.9
     assert history[-1]["loss_total"] < history[0]["loss_total"]
 
@@ -181,22 +184,62 @@ def test_keep_best_ends_with_the_first_best_epoch(tmp_path):
         return next(scores)
 
     fit(layer, lambda step: {"total": layer(torch.ones(1, 2)).square().sum()}, lambda e: single_epoch(4, "none", 2, 0, e),
-        stage, tmp_path / "d", lambda *a: None, validate, keep_best=True)  # fmt: skip
+        stage, CPU, tmp_path / "d", lambda *a: None, validate, keep_best=True)  # fmt: skip
     assert torch.equal(layer.weight, kept[1])
     assert not torch.equal(kept[1], kept[3])
 
 
-def test_a_table_of_maps_is_what_the_generator_gives(tmp_path):
+def test_tables_hold_what_is_computed_at_every_step():
     amg, data = AttentionMapGenerator(SMALL).freeze(), labelled(30)
-    table = maps.table(amg, data.images, "edge", CPU)
-    assert table.shape == (30, 14, 2, 6, 6)
-    assert torch.equal(table, maps.table(amg, data.images, "edge", CPU))
+    pixels = samples.pixel_table(data.images, "edge")
+    maps = samples.map_table(amg, pixels, CPU)
+    assert (pixels.dtype, pixels.shape, maps.shape) == (torch.uint8, (30, 14, 48, 48), (30, 14, 2, 6, 6))
+    assert torch.equal(maps, samples.map_table(amg, pixels, CPU))  # equal caches are byte-equal
     images, derived = torch.tensor([3, 7, 29]), torch.tensor([0, 9, 13])
-    x = derive(data.images[images], derived)
-    torch.testing.assert_close(
-        maps.Table(table)(x, images, derived), maps.Generated(amg, CPU)(x, images, derived), atol=1e-5, rtol=1e-4
-    )
-    torch.testing.assert_close(maps.of_images(amg, data.images, CPU), table[:, 0], atol=1e-5, rtol=1e-4)
+    x, attention = samples.Computed(data.images, amg, "edge", CPU)(images, derived)
+    same, looked_up = samples.Tables(pixels, maps, CPU)(images, derived)
+    assert torch.equal(x, same)
+    torch.testing.assert_close(attention, looked_up, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(samples.maps_of(amg, data.images, CPU), maps[:, 0], atol=1e-5, rtol=1e-4)
+
+
+def test_tables_give_the_same_training(tmp_path):
+    """Tier P2: twenty steps with looked-up and with computed samples stay within 1e-3 of each other's loss."""
+    data, losses = labelled(40), {}
+    torch.manual_seed(2)
+    amg = AttentionMapGenerator(SMALL).freeze()
+    pixels = samples.pixel_table(data.images, "edge")
+    ways = {
+        "computed": samples.Computed(data.images, amg, "edge", CPU),
+        "tables": samples.Tables(pixels, samples.map_table(amg, pixels, CPU), CPU),
+    }
+    for name, way in ways.items():
+        torch.manual_seed(1)
+        net, stage = WSLGAN(SMALL, 3).train(), resolve("wslgan", "tiny", "synth").recipe.finetune
+        steps = Eager(net, lambda b, n=net, w=way: stages.pair_loss(n, data.labels, w, b, LossWeights(), CPU), stage)
+        plan = [step for epoch in range(10) for step in paired_epoch(data.labels.numpy(), "sample", 10, 0, epoch)]
+        losses[name] = torch.stack([steps.step(step.on("cpu"))["total"] for step in plan[:20]])
+    assert len(losses["tables"]) == 20
+    torch.testing.assert_close(losses["tables"], losses["computed"], rtol=1e-3, atol=0)
+    assert losses["tables"][-1] < losses["tables"][0]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="captured steps need CUDA")
+def test_captured_steps_are_the_eager_ones():
+    data, found = labelled(40).on("cuda"), {}
+    device = Device.chosen("cuda", "fp32", "fast")
+    tables = samples.Tables(samples.pixel_table(data.images.cpu(), "edge").cuda(), None, device)
+    stage = resolve("gfnet", "tiny", "synth").recipe.finetune
+    shape = replace(SMALL, features="global")
+    for kind in (Eager, Captured):
+        torch.manual_seed(1)
+        net = device.place(WSLGAN(shape, 3)).train()
+        steps = kind(net, lambda b, n=net: stages.pair_loss(n, data.labels, tables, b, LossWeights(), device), stage)
+        plan = [step for e in range(10) for step in paired_epoch(data.labels.cpu().numpy(), "sample", 10, 0, e)]
+        found[kind] = [steps.step(step.on("cuda"))["total"].item() for step in plan], net.state_dict()
+    assert found[Eager][0] == found[Captured][0]
+    for name, tensor in found[Eager][1].items():
+        assert torch.equal(tensor, found[Captured][1][name]), name
 
 
 def test_streams_apart_are_two_calls_and_joint_is_one():
@@ -208,10 +251,10 @@ def test_streams_apart_are_two_calls_and_joint_is_one():
     sizes = []
     net.extractor.register_forward_hook(lambda module, args, out: sizes.append(len(out)))
     amg = AttentionMapGenerator(SMALL).freeze()
-    provider = maps.Generated(amg, CPU)
-    stages.pair_loss(net, data, provider, step, LossWeights(), "edge", CPU)
+    provider = samples.Computed(data.images, amg, "edge", CPU)
+    stages.pair_loss(net, data.labels, provider, step.on("cpu"), LossWeights(), CPU)
     joint = paired_epoch(data.labels.numpy(), "none", 4, 0, 0, streams="joint")[0]
-    stages.pair_loss(net, data, provider, joint, LossWeights(), "edge", CPU)
+    stages.pair_loss(net, data.labels, provider, joint.on("cpu"), LossWeights(), CPU)
     assert sizes == [4, 4, 8]
 
 
@@ -220,6 +263,8 @@ def test_device_and_precision_are_checked():
         Device.chosen("cpu", "tf32")
     with pytest.raises(UsageError, match="unknown device"):
         Device.chosen("tpu", "fp32")
+    with pytest.raises(UsageError, match="unknown engine"):
+        Device.chosen("cpu", "fp32", "faster")
     with pytest.raises(UsageError, match="unknown precision"):
         Device.chosen("cpu", "fp8")
     if not torch.cuda.is_available():

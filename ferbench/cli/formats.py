@@ -38,9 +38,13 @@ def emit(sections: Sequence[tuple[str, dict[str, Any] | list[dict[str, Any]]]], 
     console = Console()
     for title, facts in sections:
         rows = isinstance(facts, list)
-        table = Table(title=title, title_justify="left", title_style="bold", show_header=rows, box=None, pad_edge=False)
+        console.print(title, style="bold", highlight=False)
+        if not facts:
+            console.print("none\n", highlight=False)
+            continue
+        table = Table(show_header=rows, box=None, pad_edge=False)
         if isinstance(facts, list):
-            for name, value in _flat(facts[0] if facts else {}):
+            for name, value in _flat(facts[0]):
                 table.add_column(name, justify="right" if value.isdigit() else "left", overflow="fold")
             for row in facts:
                 table.add_row(*(value for _, value in _flat(row)))
@@ -59,7 +63,7 @@ def _flat(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, dict):
             rows += _flat(value, f"{prefix}{name}.")
         elif isinstance(value, list | tuple):
-            rows.append((prefix + name, ", ".join(str(item) for item in value)))
+            rows.append((prefix + name, ", ".join(str(item) for item in value) or "none"))
         else:
             rows.append((prefix + name, str(value)))
     return rows

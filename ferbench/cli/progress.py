@@ -25,25 +25,47 @@ console = Console()
 
 
 class Bars:
-    """One bar for each job under way; a line stays for each that has ended."""
+    """One bar for each job under way and one for all of them; a line stays for each that has ended."""
 
     def __init__(self, progress: Progress):
         self.progress = progress
+        self.expected: dict[str, float] = {}  # seconds of the whole that each job not ended yet stands for
+        self.ended = 0.0
+        self.whole: TaskID | None = None
+
+    def expect(self, session: "Session") -> None:
+        """Show a bar for all jobs, each as long as its estimate."""
+        self.expected = {job.key: session.share(job) for job in session.jobs}
+        if total := sum(self.expected.values()):
+            self.whole = self.progress.add_task("all", total=total, text="")
 
     def drawing(self, name: str):
         return self.bar(f"drawing {name}")
 
     def job(self, job: "Job"):
-        return self.bar(job.title)
+        shown, seconds = self.bar(job.title), self.expected.get(job.key, 0.0)
+
+        def report(done: int, total: int, text: str) -> None:
+            shown(done, total, text)
+            self._advance(self.ended + seconds * done / total)
+
+        return report
+
+    def _advance(self, completed: float) -> None:
+        if self.whole is not None:
+            self.progress.update(self.whole, completed=completed)
 
     def outcome(self, outcome: "Outcome") -> None:
         record = outcome.record
-        if outcome.reused:
+        expected = self.expected.pop(outcome.job.key, 0.0)
+        if outcome.reused and not expected:  # what a partner has made meanwhile was expected
             line = f"[dim]reused[/dim]  {outcome.job.title}  [dim]{record.key}[/dim]"
         elif record.error:
             line = f"[red]failed[/red]  {outcome.job.title}: {record.error}"
         else:
             line = f"[green]done[/green]    {outcome.job.title}: {result_line(record.result)}  [dim]{record.key}[/dim]"
+        self.ended += expected
+        self._advance(self.ended)
         self.progress.console.print(line, highlight=False)
 
     def bar(self, title: str):
@@ -83,7 +105,8 @@ def print_plan(session: "Session") -> None:
         f"{protocol.description}",
         f"folds: {first.splits.rule}; 0 subjects shared, every sample tested once; file hash {first.splits.hash[:12]}"
         if protocol.folds else f"split: {first.splits.rule}; file hash {first.splits.hash[:12]}",
-        f"selection: {request.selection}; seed {request.seed}; {session.device.name}, {session.device.precision}",
+        f"selection: {request.selection}; seed {request.seed}; "
+        f"{session.device.name}, {session.device.precision}, {session.device.engine} engine",
         *(f"note: {note}" for note in first.splits.notes),
         sep="\n", highlight=False,
     )  # fmt: skip
@@ -99,9 +122,10 @@ def print_plan(session: "Session") -> None:
             duration(session.seconds[job.key]) if session.seconds[job.key] else "", f"[dim]{job.key}[/dim]",
         )  # fmt: skip
     console.print(table)
-    total = sum(session.seconds.values())
+    total = sum(session.share(job) for job in session.jobs)
     if total:
-        console.print(f"about {duration(total)} in all, from a measured step", highlight=False)
+        beside = f", {session.side_by_side} folds at a time" if session.side_by_side > 1 else ""
+        console.print(f"about {duration(total)} in all{beside}, from a measured step", highlight=False)
     if total > 12 * 3600 and session.device.name == "cpu" and request.method.preset != "tiny":
         console.print("[yellow]that is long for a CPU: --preset tiny would do; nothing was changed by itself[/yellow]")
 

@@ -30,7 +30,11 @@ def train(
     ] = "last",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, tf32 (GPU) or bf16.")] = "fp32",
+    engine: Annotated[str, typer.Option(help="auto, plain or fast: how steps are carried out.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores when left out.")] = None,
+    parallel_folds: Annotated[
+        str, typer.Option(help="Folds trained at a time, in a process each; auto: on a CPU one for each thread.")
+    ] = "auto",
     no_pretrain: Annotated[bool, typer.Option("--no-pretrain", help="Fine-tune from random weights.")] = False,
     amg: Annotated[str, typer.Option(help="Run of a trained AMG to use (key or its beginning).")] = "",
     overrides: Overrides = None,
@@ -44,12 +48,13 @@ def train(
 
     options = TrainOptions(
         method=method, dataset=dataset, preset=preset, folds=folds, rule=rule, folds_file=folds_file, seed=seed,
-        epochs=epochs, selection=selection, device=device, precision=precision, threads=threads,
-        pretrain=not no_pretrain, amg=amg, overrides=tuple(overrides or ()),
+        epochs=epochs, selection=selection, device=device, precision=precision, engine=engine, threads=threads,
+        pretrain=not no_pretrain, amg=amg, overrides=tuple(overrides or ()), parallel_folds=parallel_folds,
     )  # fmt: skip
     with progress.bars() as bars:
         session = prepare_training(options, runs, data_home, bars.drawing)
         progress.print_plan(session)
+        bars.expect(session)
         if not dry_run:
             train_all(session, bars.job, bars.outcome)
     if not dry_run:

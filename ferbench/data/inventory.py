@@ -43,7 +43,7 @@ def card(name: str, home: Path) -> Sections:
             key: f"{numbers.get(key, 0):,}" + (f" of {expected[key]:,} expected" if key in expected else "")
             for key in keys
         }))  # fmt: skip
-    sections.append(("deviations", {str(i + 1): text for i, text in enumerate(found.deviations)} or {"none": ""}))
+    sections.append(("deviations", {str(i + 1): text for i, text in enumerate(found.deviations)}))
     if found.skipped:
         sections.append(("left out as corrupt", {str(i + 1): text for i, text in enumerate(found.skipped)}))
     return sections

@@ -7,6 +7,7 @@ import torch
 
 from ferbench.execution.jobs import Job
 from ferbench.execution.run_job import share_done, training_images
+from ferbench.execution.sampling import tables_pay
 from ferbench.models.attention import AttentionMapGenerator
 from ferbench.models.wslgan import WSLGAN
 from ferbench.runs.store import Store
@@ -16,20 +17,32 @@ from ferbench.training.device import Device
 ROWS = 20  # images in the measured step: enough to be a batch, few enough for the largest preset on a CPU
 
 
-def seconds(jobs: list[Job], store: Store, states: Mapping[str, str], device: Device) -> dict[str, float]:
-    """Return estimated seconds of each job by key: of what is left of one that was begun, 0 for one that is done."""
-    rates: dict[str, float] = {}  # seconds for one image, measured when first needed
+def seconds(
+    jobs: list[Job], store: Store, states: Mapping[str, str], device: Device, side_by_side: int = 1
+) -> dict[str, float]:
+    """Return estimated seconds of each job by key: of what is left of one that was begun, 0 for one that is done.
+
+    side_by_side : folds trained at a time, which share the threads.
+    """
+    rates: dict[tuple[str, int], float] = {}  # seconds for one image, measured when first needed
+    threads = torch.get_num_threads()
     found = {}
     for job in jobs:
         if states[job.key] == "done":
             found[job.key] = 0.0
             continue
+        own = threads // side_by_side if job.kind == "fold" else threads
+
+        def rate(name: str, job: Job = job, own: int = own) -> float:
+            if (name, own) not in rates:
+                torch.set_num_threads(own)
+                rates[name, own] = _measured(name, job, device)
+                torch.set_num_threads(threads)
+            return rates[name, own]
+
         kind = "attention" if job.kind == "attention" else "network"
-        for name in {kind, "maps"}:
-            if name not in rates:
-                rates[name] = _measured(name, job, device)
         left = 1 - share_done(job, store)
-        found[job.key] = left * (_images(job) * rates[kind] + _maps(job) * rates["maps"])
+        found[job.key] = left * (_images(job) * rate(kind) + _maps(job, device) * rate("maps"))
     return found
 
 
@@ -38,12 +51,12 @@ def _images(job: Job) -> int:
     return job.stage.epochs * training_images(job) * (DERIVED if job.stage.augment == "expand" else 1)
 
 
-def _maps(job: Job) -> int:
+def _maps(job: Job, device: Device) -> int:
     """Attention maps that a job makes: one for each pass, or a table of them once for all folds."""
     if "attention" not in job.identity.parents:
         return 0
-    if job.kind == "fold" and _images(job) >= DERIVED * len(job.faces):
-        return len(job.faces) * DERIVED // len(job.splits.folds if job.splits else [0])
+    if tables_pay(job, training_images(job), device):
+        return len(job.faces) * DERIVED // (len(job.splits.folds) if job.splits else 1)
     return _images(job)
 
 

@@ -30,6 +30,7 @@ class Request:
     seed: int = 0
     selection: str = "last"
     precision: str = "fp32"
+    engine: str = "plain"
     folds: tuple[str, ...] = ()  # all of them when empty
     rule: str | None = None
     folds_file: Path | None = None
@@ -135,7 +136,7 @@ def _identity(request: Request, kind: Kind, protocol: str, faces: Faces, more: d
     blank = Identity(
         kind=kind, method="wslgan" if kind == "attention" else method.name, preset=method.preset,
         recipe={}, protocol=protocol, data=faces.fingerprint, seed=request.seed,
-        precision=request.precision, code=REVISION[kind], **more,
+        precision=request.precision, engine=request.engine, code=REVISION[kind], **more,
     )  # fmt: skip
     stage = Job(blank, request, faces).stage
     return blank.model_copy(update={"recipe": plain({**content, "stage": stage.model_dump()})})

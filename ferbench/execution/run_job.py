@@ -22,7 +22,8 @@ from torch import Tensor
 from ferbench.data.faces import Faces
 from ferbench.environment import describe_device
 from ferbench.execution.jobs import Job
-from ferbench.files import canonical_json, sha256_of, write_bytes, write_text
+from ferbench.execution.sampling import samples_of
+from ferbench.files import write_bytes, write_text
 from ferbench.models.attention import PARTS, AttentionMapGenerator
 from ferbench.models.wslgan import WSLGAN
 from ferbench.protocol import protocol as protocols
@@ -30,11 +31,11 @@ from ferbench.protocol import splits
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 from ferbench.seeds import derive_seed
-from ferbench.training import maps, stages
-from ferbench.training.augment import DERIVED
+from ferbench.training import stages
 from ferbench.training.checkpoint import epochs_done, pack, unpack
 from ferbench.training.device import Device
 from ferbench.training.loop import Report
+from ferbench.training.samples import maps_of
 from ferbench.training.stages import Labelled
 
 
@@ -74,7 +75,7 @@ def run_job(job: Job, store: Store, device: Device, report: Report) -> Record:
     classes, result = work(run)
     record = Record(
         key=job.key, experiment=job.identity.experiment, identity=job.identity, dataset=job.faces.name,
-        classes=classes, environment=describe_device(device.name, device.precision),
+        classes=classes, environment=describe_device(device.name, device.precision, device.engine),
         facts=run.facts, timings=run.timings, result=result,
     )  # fmt: skip
     store.finish(record)
@@ -158,7 +159,7 @@ def _train(
     torch.manual_seed(run.seed("weights"))
     network = WSLGAN(recipe.architecture, len(classes))
     if "pretrain" in job.identity.parents:
-        _start_from(network, run.store.folder(job.identity.parents["pretrain"]))
+        _start_from(network, _weights(run, "pretrain"))
     run.facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
     amg = _amg(run)
     data = _labelled(job.faces, train, _targets(job.faces, train, classes))
@@ -166,17 +167,22 @@ def _train(
     if len(validation):
         held = _labelled(job.faces, validation, _targets(job.faces, validation, classes))
         watched = (held, _attention_of(amg, held.images, run.device))
+    weights = None if amg is None else _weights(run, "attention")
+    samples = samples_of(job, train, amg, weights, run.store.home / ".maps", run.device, run.timed)
     history = run.timed("training", lambda: stages.train_network(
-        network, data, _training_maps(run, amg, train), job.stage, recipe.losses, recipe.readings, run.seed("plan"),
-        run.device,
+        network, data, samples, job.stage, recipe.losses, recipe.readings, run.seed("plan"), run.device,
         _checkpoint(run.folder, "network"), run.report, watched, keep_best,
     ))  # fmt: skip
     return network, history, amg
 
 
-def _start_from(network: WSLGAN, folder: Path) -> None:
+def _weights(run: Run, parent: str) -> Path:
+    return run.store.folder(run.job.identity.parents[parent]) / "weights.safetensors"
+
+
+def _start_from(network: WSLGAN, weights: Path) -> None:
     """Take all weights of the pre-trained network but the classifier's: its classes are others."""
-    tensors, _ = unpack(folder / "weights.safetensors")
+    tensors, _ = unpack(weights)
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier.")}
     missing, unexpected = network.load_state_dict(kept, strict=False)
     assert not unexpected, unexpected
@@ -184,39 +190,16 @@ def _start_from(network: WSLGAN, folder: Path) -> None:
 
 
 def _amg(run: Run) -> AttentionMapGenerator | None:
-    key = run.job.identity.parents.get("attention")
-    if key is None:
+    if "attention" not in run.job.identity.parents:
         return None
     amg = AttentionMapGenerator(run.job.request.method.recipe.architecture)
-    amg.load_state_dict(unpack(run.store.folder(key) / "weights.safetensors")[0])
+    amg.load_state_dict(unpack(_weights(run, "attention"))[0])
     run.device.place(amg)
     return amg.freeze()
 
 
-def _training_maps(run: Run, amg: AttentionMapGenerator | None, train: np.ndarray) -> maps.Maps:
-    """Maps by table where the training looks at no fewer samples than a table of the whole set has.
-
-    The table is of the whole set, so that all folds share it: the frozen AMG sees pixels only.
-    """
-    if amg is None:
-        return maps.without
-    job, recipe = run.job, run.job.request.method.recipe
-    seen = job.stage.epochs * len(train) * (DERIVED if job.stage.augment == "expand" else 1)
-    if seen < DERIVED * len(job.faces):
-        return maps.Generated(amg, run.device)
-    identity = [job.identity.parents["attention"], recipe.architecture.cam_class, job.faces.fingerprint,
-                recipe.readings.border, run.device.precision, run.device.name, torch.__version__]  # fmt: skip
-    path = run.store.home / ".maps" / f"{sha256_of(canonical_json(identity).encode())[:16]}.safetensors"
-    if not path.is_file():
-        images = torch.from_numpy(np.array(job.faces.images)).to(run.device.name)
-        made = run.timed("maps", lambda: maps.table(amg, images, recipe.readings.border, run.device))
-        write_bytes(path, pack({"maps": made}, {}))
-    table = unpack(path)[0]["maps"]
-    return maps.Table(table[torch.from_numpy(train)].to(run.device.name))
-
-
 def _attention_of(amg: AttentionMapGenerator | None, images: Tensor, device: Device) -> Tensor | None:
-    return None if amg is None else maps.of_images(amg, images, device)
+    return None if amg is None else maps_of(amg, images, device)
 
 
 def _labelled(faces: Faces, rows: np.ndarray, labels: np.ndarray) -> Labelled:

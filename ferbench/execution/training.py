@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ferbench.errors import UsageError
 from ferbench.execution import estimate
 from ferbench.execution.executors import Outcome, execute
 from ferbench.execution.jobs import Job, Request, plan
+from ferbench.execution.partners import partners, side_by_side
 from ferbench.execution.run_job import run_job
 from ferbench.files import data_home, runs_home
 from ferbench.protocol import protocol as protocols
@@ -39,16 +41,18 @@ class TrainOptions:
     selection: str = "last"
     device: str = "auto"
     precision: str = "fp32"
+    engine: str = "auto"
     threads: int | None = None
     pretrain: bool = True
     amg: str = ""
     overrides: tuple[str, ...] = ()
+    parallel_folds: str = "auto"
 
     def command(self) -> str:
         """The command line that makes these runs, folds left out."""
         words = ["ferbench", "train", self.method, "--dataset", self.dataset]
         default = TrainOptions(self.method, self.dataset)
-        for name in ("preset", "rule", "folds_file", "seed", "epochs", "selection", "precision", "amg"):
+        for name in ("preset", "rule", "folds_file", "seed", "epochs", "selection", "precision", "engine", "amg"):
             value = getattr(self, name)
             if value != getattr(default, name):
                 words += [f"--{name.replace('_', '-')}", str(value)]
@@ -68,10 +72,16 @@ class Session:
     device: Device
     states: Mapping[str, str]  # key → absent, partial, failed, done
     seconds: dict[str, float]  # key → estimate; 0 for a job that is done
+    side_by_side: int  # folds trained at a time
+    partner: list[str]  # the command line of another process that shares the folds
 
     @property
     def protocol(self) -> Protocol:
         return self.request.protocol
+
+    def share(self, job: Job) -> float:
+        """The seconds that a job adds to the whole."""
+        return self.seconds[job.key] / (self.side_by_side if job.kind == "fold" else 1)
 
 
 def prepare_training(
@@ -90,7 +100,7 @@ def prepare_training(
         last = "finetune" if protocol.pretrain else "pretrain"
         overrides = (*overrides, f"{last}.epochs={options.epochs}")
     method = methods.resolve(options.method, options.preset or protocol.preset, protocol.name, overrides)
-    device = Device.chosen(options.device, options.precision)
+    device = Device.chosen(options.device, options.precision, options.engine)
     if options.threads:
         torch.set_num_threads(options.threads)
     home = data_home(home)
@@ -98,23 +108,39 @@ def prepare_training(
         drawn.ensure(name, home, drawing(name))
     request = Request(
         method=method, protocol=protocol, seed=options.seed, selection=options.selection,
-        precision=options.precision, folds=_folds(options.folds), rule=options.rule,
+        precision=options.precision, engine=device.engine, folds=_folds(options.folds), rule=options.rule,
         folds_file=options.folds_file, pretrain=options.pretrain, amg=options.amg, command=options.command(),
     )  # fmt: skip
     store = Store(runs_home(runs))
     jobs = plan(request, home, store)
     states = {job.key: store.state(job.key) for job in jobs}
-    return Session(request, jobs, store, device, states, estimate.seconds(jobs, store, states, device))
+    left = sum(job.kind == "fold" and states[job.key] != "done" for job in jobs)
+    threads = torch.get_num_threads()
+    at_once = side_by_side(options.parallel_folds, left, threads, device.name)
+    partner = [
+        *shlex.split(options.command())[1:], "--folds", options.folds, "--device", device.name,
+        "--threads", str(threads // at_once), "--parallel-folds", "1",
+        "--runs", str(store.home), "--data-home", str(home),
+    ]  # fmt: skip
+    seconds = estimate.seconds(jobs, store, states, device, at_once)
+    return Session(request, jobs, store, device, states, seconds, at_once, partner)
 
 
 def train_all(session: Session, report: Callable[[Job], Report], done: Callable[[Outcome], None]) -> None:
-    """Run a session's jobs. Raises JobFailed at the end if any failed."""
+    """Run a session's jobs, the folds side by side. Raises JobFailed at the end if any failed."""
+    with ExitStack() as stack:
+        alone = True
 
-    def make(job: Job):
-        return run_job(job, session.store, session.device, report(job))
+        def make(job: Job):
+            nonlocal alone
+            if job.kind == "fold" and alone and session.side_by_side > 1:
+                alone = False
+                torch.set_num_threads(torch.get_num_threads() // session.side_by_side)
+                stack.enter_context(partners(session.side_by_side - 1, session.partner))
+            return run_job(job, session.store, session.device, report(job))
 
-    for outcome in execute(session.jobs, session.store, make):
-        done(outcome)
+        for outcome in execute(session.jobs, session.store, make):
+            done(outcome)
 
 
 def _datasets(protocol: Protocol) -> list[str]:

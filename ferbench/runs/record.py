@@ -28,6 +28,7 @@ class Identity(Schema):
     selection: str = "last"  # or "best-val"
     seed: int
     precision: str  # "fp32", "tf32", "bf16"
+    engine: str = "plain"  # or "fast"
     code: int  # revision of the code that decides a result (execution.jobs.REVISION)
     parents: dict[str, str] = Field(default_factory=dict)  # keys of the runs this one starts from, by kind
 

@@ -9,20 +9,28 @@ from torch import Tensor, nn
 from ferbench.errors import UsageError
 
 PRECISIONS = ("fp32", "tf32", "bf16")
+ENGINES = ("plain", "fast")
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device with a precision: "fp32" is IEEE single precision throughout, "tf32" lets NVIDIA's tensor
+    """A device with a precision and an engine.
+
+    Precision: "fp32" is IEEE single precision throughout, "tf32" lets NVIDIA's tensor
     cores round the factors of products, "bf16" runs convolutions and products in bfloat16 while weights,
-    batch statistics, distances and losses stay in fp32."""
+    batch statistics, distances and losses stay in fp32.
+    Engine: "plain" computes derived samples and attention maps at every step, operation by operation; "fast"
+    looks them up in tables where that pays, and on CUDA replays each step as one captured graph.
+    """
 
     name: str = "cpu"
     precision: str = "fp32"
+    engine: str = "plain"
 
     @classmethod
-    def chosen(cls, name: str, precision: str) -> "Device":
-        """Resolve "auto" (CUDA where there is one) and set the process up for repeatable arithmetic.
+    def chosen(cls, name: str, precision: str, engine: str = "auto") -> "Device":
+        """Resolve "auto" (CUDA where there is one; the fast engine where it is proven, which is on CPUs) and set
+        the process up for repeatable arithmetic.
 
         Raises UsageError for a device that is not there or a precision that it does not have.
         """
@@ -36,12 +44,16 @@ class Device:
             raise UsageError(f"unknown precision {precision!r}: it is one of {', '.join(PRECISIONS)}")
         if precision == "tf32" and name == "cpu":
             raise UsageError("tf32 is a mode of NVIDIA GPUs: on a CPU take --precision fp32 or bf16")
+        if engine == "auto":
+            engine = "fast" if name == "cpu" else "plain"
+        if engine not in ENGINES:
+            raise UsageError(f"unknown engine {engine!r}: it is auto or one of {', '.join(ENGINES)}")
         kind = "tf32" if precision == "tf32" else "ieee"
         torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]
         torch.backends.cuda.matmul.fp32_precision = kind
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
-        return cls(name, precision)
+        return cls(name, precision, engine)
 
     def autocast(self) -> AbstractContextManager:
         """The context in which networks are called."""

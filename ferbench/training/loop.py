@@ -1,28 +1,18 @@
-"""The one training loop: SGD over planned steps, resumable after every epoch."""
+"""The one training loop: planned steps, epoch by epoch, resumable after every epoch."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ferbench.training import checkpoint
 from ferbench.training.checkpoint import Progress
+from ferbench.training.device import Device
+from ferbench.training.engine import Loss, Schedule, Terms, engine
 from ferbench.training.plan import Step
 
-Terms = dict[str, Tensor]  # scalar losses by name, "total" among them
 Report = Callable[[int, int, str], None]  # steps done, steps in all, what the last epoch gave
-
-
-class Schedule(Protocol):
-    """The part of ``methods.Stage`` that the loop reads."""
-
-    epochs: int
-    lr: float
-    drops: tuple[float, ...]
-    momentum: float
-    weight_decay: float
 
 
 def learning_rate(schedule: Schedule, epoch: int) -> float:
@@ -30,18 +20,12 @@ def learning_rate(schedule: Schedule, epoch: int) -> float:
     return schedule.lr * 0.1 ** sum(epoch >= round(drop * schedule.epochs) for drop in schedule.drops)
 
 
-def sgd(module: nn.Module, schedule: Schedule) -> torch.optim.SGD:
-    """Return the optimizer of section IV-C: SGD with momentum and weight decay on all parameters."""
-    return torch.optim.SGD(
-        module.parameters(), schedule.lr, schedule.momentum, weight_decay=schedule.weight_decay, fused=True
-    )
-
-
 def fit(
     module: nn.Module,
-    loss: Callable[[Step], Terms],
+    loss: Loss,
     plan: Callable[[int], list[Step]],
     schedule: Schedule,
+    device: Device,
     saved: Path,
     report: Report,
     validate: Callable[[], float] | None = None,
@@ -55,29 +39,24 @@ def fit(
     validate : a score called in eval mode after each epoch, higher is better (never on test data).
     keep_best : end with the weights of the first epoch with the best score instead of the last epoch's.
     """
-    optimizer = sgd(module, schedule)
-    progress = checkpoint.restore(saved, module, optimizer)
+    steps = engine(module, loss, schedule, device)
+    progress = checkpoint.restore(saved, module, steps.optimizer)
     per_epoch = len(plan(0))
     for epoch in range(progress.epoch, schedule.epochs):
         rate = learning_rate(schedule, epoch)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        steps.rate(rate)
         module.train()
         sums: Terms = {}
         for number, step in enumerate(plan(epoch)):
-            terms = loss(step)
-            optimizer.zero_grad(set_to_none=True)
-            terms["total"].backward()
-            optimizer.step()
-            for name, term in terms.items():
-                sums[name] = sums.get(name, torch.zeros_like(term)) + term.detach()
+            for name, term in steps.step(step.on(device.name)).items():
+                sums[name] = sums.get(name, torch.zeros_like(term)) + term
             report(epoch * per_epoch + number + 1, schedule.epochs * per_epoch, _line(progress))
         row = {"epoch": epoch + 1, "lr": rate, **{f"loss_{k}": float(v) / per_epoch for k, v in sums.items()}}
         if validate is not None:
             module.eval()
             row["validation_accuracy"] = validate()
         _advance(progress, row, module, keep_best)
-        checkpoint.save(saved, module, optimizer, progress)
+        checkpoint.save(saved, module, steps.optimizer, progress)
     if keep_best:
         module.load_state_dict(progress.best)
     module.eval()

@@ -6,6 +6,8 @@ Made with numpy from the seed alone, so it is the same on every device and after
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ferbench.seeds import generator
 from ferbench.training.augment import DERIVED
@@ -25,6 +27,23 @@ class Step:
     streams: int
     first: np.ndarray
     second: np.ndarray
+
+    def on(self, device: str) -> "Batch":
+        """The step as index tensors on a device."""
+        parts = (self.images, self.derived, self.first, self.second)
+        images, derived, first, second = (torch.from_numpy(np.ascontiguousarray(p)).to(device) for p in parts)
+        return Batch(images, derived, self.streams, first, second)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A :class:`Step` on a device: int64 tensors."""
+
+    images: Tensor
+    derived: Tensor
+    streams: int
+    first: Tensor
+    second: Tensor
 
 
 def rows(count: int, augment: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

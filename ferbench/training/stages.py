@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,11 +11,10 @@ from ferbench.models.attention import PartClassifier
 from ferbench.models.losses import total_loss
 from ferbench.models.settings import LossWeights
 from ferbench.models.wslgan import WSLGAN
-from ferbench.training.augment import derive
 from ferbench.training.device import Device
 from ferbench.training.loop import Report, Terms, fit
-from ferbench.training.maps import BATCH, Maps
-from ferbench.training.plan import Step, paired_epoch, single_epoch
+from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
+from ferbench.training.samples import BATCH, Computed, Samples
 
 
 @dataclass(frozen=True)
@@ -35,17 +33,17 @@ def train_part(
     device: Device, saved: Path, report: Report,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Stage 1 for one part: "present" (1) or "absent" (0), cross-entropy. Returns the history."""
-    stage, border = recipe.attention, recipe.readings.border
+    stage = recipe.attention
     part.normalise.fit(train.images, recipe.readings.normalise)
     device.place(part)
     train, validation = train.on(device), validation.on(device)
+    samples = Computed(train.images, None, recipe.readings.border, device)
 
-    def loss(step: Step) -> Terms:
-        rows = torch.from_numpy(step.images).to(device.name)
-        x = _batch(train, step, border, device)
+    def loss(batch: Batch) -> Terms:
+        x, _ = samples(batch.images, batch.derived)
         with device.autocast():
             logits = part(x)
-        return {"total": nn.functional.cross_entropy(logits.float(), train.labels[rows])}
+        return {"total": nn.functional.cross_entropy(logits.float(), train.labels[batch.images])}
 
     def plan(epoch: int) -> list[Step]:
         return single_epoch(len(train.labels), stage.augment, stage.batch, seed, epoch)
@@ -53,25 +51,25 @@ def train_part(
     def validate() -> float:
         return accuracy(predict(part, validation.images, device), validation.labels)
 
-    return fit(part, loss, plan, stage, saved, report, validate)
+    return fit(part, loss, plan, stage, device, saved, report, validate)
 
 
 def train_network(
-    network: WSLGAN, train: Labelled, maps: Maps, stage: Stage, losses: LossWeights, readings: Readings, seed: int,
-    device: Device, saved: Path, report: Report,
+    network: WSLGAN, train: Labelled, samples: Samples, stage: Stage, losses: LossWeights, readings: Readings,
+    seed: int, device: Device, saved: Path, report: Report,
     validation: tuple[Labelled, Tensor | None] | None = None, keep_best: bool = False,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Stage 2: both siamese streams under the total loss (Eq. 10). Returns the history.
 
-    maps : the attention maps of ``train``. validation : images with labels and their maps, never test data.
+    samples : the derived samples of ``train`` with their maps. validation : images with labels and their maps,
+        never test data.
     """
     network.normalise.fit(train.images, readings.normalise)
     device.place(network)
-    labels = train.labels.numpy()
-    train = train.on(device)
+    labels, on_device = train.labels.numpy(), train.labels.to(device.name)
 
-    def loss(step: Step) -> Terms:
-        return pair_loss(network, train, maps, step, losses, readings.border, device)
+    def loss(batch: Batch) -> Terms:
+        return pair_loss(network, on_device, samples, batch, losses, device)
 
     def plan(epoch: int) -> list[Step]:
         return paired_epoch(labels, stage.augment, stage.batch, seed, epoch,
@@ -82,39 +80,31 @@ def train_network(
         data, attention = validation
         return accuracy(predict(network, data.images, device, attention), data.labels)
 
-    return fit(network, loss, plan, stage, saved, report, validate if validation else None, keep_best)
+    return fit(network, loss, plan, stage, device, saved, report, validate if validation else None, keep_best)
 
 
 def pair_loss(
-    network: WSLGAN, train: Labelled, maps: Maps, step: Step, weights: LossWeights, border: str, device: Device
-) -> Terms:  # fmt: skip
-    """One step of stage 2: the streams through the shared network, then Eq. 10 over the step's pairs."""
-    images, derived, first, second = (
-        torch.from_numpy(np.ascontiguousarray(part)).to(device.name)
-        for part in (step.images, step.derived, step.first, step.second)
-    )
-    x = _batch(train, step, border, device)
-    attention = maps(x, images, derived)
-    outputs = []
+    network: WSLGAN, labels: Tensor, samples: Samples, batch: Batch, weights: LossWeights, device: Device
+) -> Terms:
+    """One step of stage 2: the streams through the shared network, then Eq. 10 over the step's pairs.
+
+    labels : [N] of the training images, on the device.
+    """
+    x, attention = samples(batch.images, batch.derived)
+    size, outputs = len(x) // batch.streams, []
     with device.autocast():
-        for number in range(step.streams):
-            part = slice(number * len(x) // step.streams, (number + 1) * len(x) // step.streams)
+        for start in range(0, len(x), size):
+            part = slice(start, start + size)
             outputs.append(network.stream(x[part], attention if attention is None else attention[part]))
     logits = torch.cat([logit for logit, _ in outputs]).float()
     vectors = {name: torch.cat([vector[name] for _, vector in outputs]) for name in outputs[0][1]}
-    labels = train.labels[images]
+    own, first, second = labels[batch.images], batch.first, batch.second
     return total_loss(
         (logits[first], logits[second]),
-        (labels[first], labels[second]),
+        (own[first], own[second]),
         ({n: v[first] for n, v in vectors.items()}, {n: v[second] for n, v in vectors.items()}),
         weights,
     )
-
-
-def _batch(train: Labelled, step: Step, border: str, device: Device) -> Tensor:
-    images = torch.from_numpy(step.images).to(device.name)
-    derived = torch.from_numpy(step.derived).to(device.name)
-    return device.images(derive(train.images[images], derived, border))
 
 
 def predict(network: nn.Module, images: Tensor, device: Device, attention: Tensor | None = None) -> Tensor:

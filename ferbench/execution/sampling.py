@@ -1,0 +1,60 @@
+"""Which way a training gets its samples: computed at every step, or from tables that its folds share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ferbench.execution.jobs import Job
+from ferbench.files import canonical_json, sha256_of, write_bytes
+from ferbench.models.attention import AttentionMapGenerator
+from ferbench.training import samples
+from ferbench.training.augment import DERIVED
+from ferbench.training.checkpoint import pack, unpack
+from ferbench.training.device import Device
+from ferbench.training.samples import Computed, Samples, Tables
+
+Timed = Callable[[str, Callable[[], Tensor]], Tensor]  # does some work and notes its seconds under a name
+
+
+def tables_pay(job: Job, images: int, device: Device) -> bool:
+    """Say whether a training on ``images`` images uses tables.
+
+    A table holds all 14 derived samples of the whole set, so that all folds share it. On a CPU it pays where
+    the training looks at no fewer samples than it has; on CUDA a captured step can use nothing else.
+    """
+    if device.engine == "plain":
+        return False
+    seen = job.stage.epochs * images * (DERIVED if job.stage.augment == "expand" else 1)
+    return device.name == "cuda" or seen >= DERIVED * len(job.faces)
+
+
+def samples_of(
+    job: Job, train: np.ndarray, amg: AttentionMapGenerator | None, weights: Path | None, home: Path,
+    device: Device, timed: Timed,
+) -> Samples:  # fmt: skip
+    """Return the samples of the images ``train`` (indices into the prepared set), as :func:`tables_pay` says.
+
+    amg : frozen and on the device, with its file of weights; both None where no maps are needed.
+    home : where tables of maps are kept; one is keyed by everything that decides its bytes.
+    """
+    recipe = job.request.method.recipe
+    border = recipe.readings.border
+    if not tables_pay(job, len(train), device):
+        return Computed(torch.from_numpy(job.faces.images[train]).to(device.name), amg, border, device)
+    rows = torch.from_numpy(train)
+    pixels = timed("derived samples", lambda: samples.pixel_table(torch.from_numpy(np.array(job.faces.images)), border))
+    maps = None
+    if amg is not None and weights is not None:
+        identity = [
+            sha256_of(weights.read_bytes()), sha256_of(pixels.numpy().tobytes()), recipe.architecture.cam_class,
+            samples.BATCH, device.precision, device.name, torch.get_num_threads(), torch.__version__,
+        ]  # fmt: skip
+        path = home / f"{sha256_of(canonical_json(identity).encode())[:16]}.safetensors"
+        if not path.is_file():
+            made = timed("attention maps", lambda: samples.map_table(amg, pixels, device))
+            write_bytes(path, pack({"maps": made}, {}))
+        maps = unpack(path)[0]["maps"][rows].to(device.name)
+    return Tables(pixels[rows].to(device.name), maps, device)

@@ -1,0 +1,93 @@
+"""What a training step looks at: derived samples with their attention maps, computed at every step or
+looked up in tables made once.
+
+A frozen AMG in eval mode gives each derived sample one map whatever batch it is in, and derived samples
+are whole grey levels, so tables of the 14 derived samples of each image are exact. They pay where a
+training sees most of them.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ferbench.models.attention import AttentionMapGenerator
+from ferbench.training.augment import DERIVED, derive
+from ferbench.training.device import Device
+
+BATCH = 128  # one size for every table and every prediction: kernels are chosen by size, so bits could differ
+
+
+class Samples(Protocol):
+    """Gives derived samples of a set: image indices and derived numbers [B] → pixels float [B,1,48,48] in
+    [0,1], and attention maps [B,2,H,W] or None for what needs none."""
+
+    def __call__(self, images: Tensor, derived: Tensor) -> tuple[Tensor, Tensor | None]: ...
+
+
+class Computed:
+    """Derived samples and maps computed at every step: the plain way.
+
+    images : uint8 [N,48,48] on the device. amg : frozen; None for stage 1 and GFNet.
+    """
+
+    def __init__(self, images: Tensor, amg: AttentionMapGenerator | None, border: str, device: Device):
+        self.images, self.amg, self.border, self.device = images, amg, border, device
+
+    def __call__(self, images: Tensor, derived: Tensor) -> tuple[Tensor, Tensor | None]:
+        x = self.device.images(derive(self.images[images], derived, self.border))
+        return x, None if self.amg is None else attention(self.amg, x, self.device)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Derived samples and maps looked up: uint8 [N,14,48,48] and float32 [N,14,2,H,W] (or None) on the device."""
+
+    pixels: Tensor
+    maps: Tensor | None
+    device: Device
+
+    def __call__(self, images: Tensor, derived: Tensor) -> tuple[Tensor, Tensor | None]:
+        x = self.device.images(self.pixels[images, derived].unsqueeze(1).float() / 255)
+        return x, None if self.maps is None else self.maps[images, derived]
+
+
+def attention(amg: AttentionMapGenerator, x: Tensor, device: Device) -> Tensor:
+    """Maps of a batch: float [B,1,48,48] in [0,1] → float32 [B,2,H,W]."""
+    with torch.no_grad(), device.autocast():
+        return amg(x).float()
+
+
+def pixel_table(images: Tensor, border: str) -> Tensor:
+    """All derived samples: uint8 [N,48,48] on the CPU → uint8 [N,14,48,48] on the CPU.
+
+    Always made on the CPU, so that the table has the same bytes whatever trains on it.
+    """
+    count = len(images) * DERIVED
+    parts = []
+    for start in range(0, count, BATCH):
+        rows = torch.arange(start, min(start + BATCH, count))
+        levels = derive(images[rows // DERIVED], rows % DERIVED, border) * 255
+        parts.append(levels.round().to(torch.uint8).squeeze(1))
+    return torch.cat(parts).unflatten(0, (len(images), DERIVED))
+
+
+def map_table(amg: AttentionMapGenerator, pixels: Tensor, device: Device) -> Tensor:
+    """Maps of all derived samples: a :func:`pixel_table` → float32 [N,14,2,H,W] on the CPU."""
+    flat = pixels.flatten(0, 1)
+    parts = []
+    for start in range(0, len(flat), BATCH):
+        rows = torch.arange(start, start + BATCH).clamp_max(len(flat) - 1)  # a last batch of the same size
+        x = device.images(flat[rows].to(device.name).unsqueeze(1).float() / 255)
+        parts.append(attention(amg, x, device)[: len(flat) - start].cpu())
+    return torch.cat(parts).unflatten(0, pixels.shape[:2])
+
+
+def maps_of(amg: AttentionMapGenerator, images: Tensor, device: Device) -> Tensor:
+    """Maps of undistorted images: uint8 [N,48,48] → float32 [N,2,H,W] on the device."""
+    parts = [
+        attention(amg, device.images(part.to(device.name).unsqueeze(1).float() / 255), device)
+        for part in images.split(BATCH)
+    ]
+    return torch.cat(parts)
