@@ -22,7 +22,8 @@ demo: install
 	$(BIN)/ferbench report --dataset synth --runs demo/runs
 
 test: install
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --ignore tests/benchmarks
+	$(BIN)/python -m pytest tests/benchmarks
 
 check: install
 	$(BIN)/ruff format --check .

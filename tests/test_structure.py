@@ -16,7 +16,7 @@ FLOORS = {
     "labels": 2, "files": 2, "schema": 2,
     "data": 3, "methods": 3, "runs": 3,
     "protocol": 4, "training": 4, "report": 4,
-    "execution": 5, "cli": 6, "__main__": 7,
+    "execution": 5, "bench": 5, "export": 5, "cli": 6, "__main__": 7,
 }  # fmt: skip
 
 
@@ -59,7 +59,18 @@ def test_reports_know_runs_and_never_models():
     assert not edges & {"models", "training", "execution", "methods", "data"}
 
 
-@pytest.mark.parametrize("words", [["--help"], ["report", "--help"], ["runs"], ["protocol", "list"], ["env"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["report", "--help"],
+        ["export", "--help"],
+        ["bench", "--help"],
+        ["runs"],
+        ["protocol", "list"],
+        ["env"],
+    ],
+)
 def test_light_verbs_load_no_torch(words, tmp_path):
     code = ("import sys; sys.argv[0] = 'ferbench'\nfrom ferbench.cli.main import run\n"
             "try:\n    run()\nexcept SystemExit as end:\n    code = end.code\n"

@@ -85,13 +85,13 @@ class Bars:
 
 
 @contextmanager
-def bars() -> Iterator[Bars]:
-    """Show bars with the time to go for as long as the block lasts."""
+def bars(to_stderr: bool = False) -> Iterator[Bars]:
+    """Show bars with the time to go for as long as the block lasts; on stderr where stdout is for results."""
     columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("ends in"), TimeRemainingColumn(), TextColumn("[dim]{task.fields[text]}[/dim]"),
     )  # fmt: skip
-    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+    with Progress(*columns, console=Console(stderr=True) if to_stderr else console, refresh_per_second=4) as progress:
         yield Bars(progress)
 
 

@@ -10,14 +10,18 @@ from ferbench.cli.formats import Format, Runs
 
 def report(
     dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Only this protocol's runs.")] = None,
-    format: Annotated[str, typer.Option(help="console, markdown or json.")] = "console",
+    bench: Annotated[bool, typer.Option("--bench", help="Speed instead of accuracy.")] = False,
+    format: Annotated[str, typer.Option(help="console, markdown or json; with --bench also csv.")] = "console",
     out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
     runs: Runs = None,
 ) -> None:
     """Show what the stored runs say, beside the published figures."""
-    from ferbench.report.verbs import write_report
+    from ferbench.report.verbs import write_report, write_speed_report
 
-    write_report(dataset, format, out, runs)
+    if bench:
+        write_speed_report(dataset, format, out, runs)
+    else:
+        write_report(dataset, format, out, runs)
 
 
 def runs(runs: Runs = None, format: Format = "console") -> None:

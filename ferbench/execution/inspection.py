@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ferbench import methods
 from ferbench.methods import PRESETS
 from ferbench.models.attention import AttentionMapGenerator
+from ferbench.models.cost import flops
 from ferbench.models.wslgan import WSLGAN
 from ferbench.protocol import protocol as protocols
 
@@ -59,15 +60,6 @@ def describe(name: str, preset: str, dataset: str, overrides: tuple[str, ...]) -
         ("shapes", shapes),
         *((f"recipe: {part}", fields) for part, fields in recipe.items()),
     ]
-
-
-def flops(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:
-    """Count floating-point operations of one forward pass: 2 for each multiply-add of convolutions and products."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(*inputs)
-    return counter.get_total_flops()
 
 
 def _shape(features: Tensor) -> str:

@@ -47,7 +47,7 @@ class PartClassifier(nn.Module):
             predicted = self.output(features.mean(dim=(2, 3))).argmax(dim=1)
             weights = self.output.weight[predicted]
         else:
-            weights = self.output.weight[1].expand(len(x), -1)
+            weights = self.output.weight[1].expand(x.shape[0], -1)
         return unit_range(torch.einsum("bc,bchw->bhw", weights, features))
 
 

@@ -43,6 +43,7 @@ class Training:
 
     experiment: str  # 8 digits that its folds share
     variant: str  # 8 digits that trainings share which differ in nothing but their seeds
+    name: str  # of baselines/*.toml
     method: str  # as printed in tables
     published: str  # the paper's row that it reproduces, or empty
     preset: str
@@ -205,7 +206,8 @@ def _training(store: Store, records: list[Record], by_key: Mapping[str, Record])
     mean, std = metrics.spread([fold.accuracy for fold in folds])
     sequence, sequences = metrics.sequence_accuracy(pooled, classes)
     return Training(
-        experiment=first.experiment, variant=variant(lineage(identity, by_key)), method=facts["display"],
+        experiment=first.experiment, variant=variant(lineage(identity, by_key)), name=identity.method,
+        method=facts["display"],
         published=facts["published"], preset=identity.preset, protocol=identity.protocol,
         selection=identity.selection, seed=identity.seed,
         devices=list(dict.fromkeys(record.environment["device"] for record in records)),

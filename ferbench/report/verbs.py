@@ -7,8 +7,9 @@ from typing import Any
 
 from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home, write_text
-from ferbench.report import render, tables
+from ferbench.report import figures, render, speed, tables
 from ferbench.runs.record import Identity
+from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
 
 FORMATS = ("console", "markdown", "json")
@@ -38,6 +39,25 @@ def write_report(dataset: str | None, format: str, out: Path | None, runs: Path 
         sys.stdout.write(text)
     else:
         write_text(out, text)
+
+
+def write_speed_report(dataset: str | None, format: str, out: Path | None, runs: Path | None) -> None:
+    """Print all stored speed records, or write them to ``out``; markdown gets a plot of accuracy over latency
+    beside it where there are runs of the same methods and presets (of ``dataset`` only, when given).
+
+    Raises DataError where nothing has been timed.
+    """
+    speed.check_format(format, out)
+    home = runs_home(runs)
+    records = stored(home)
+    if not records:
+        raise DataError(f"nothing has been timed in {home}: `ferbench bench`")
+    speed.write_speed(records, format, out)
+    if out is not None and format == "markdown":
+        points = figures.accuracy_over_latency(records, tables.build(Store(home), dataset))
+        if points:
+            figures.draw_points(points, out.with_suffix(".png"))
+            figures.draw_points(points, out.with_suffix(".svg"))
 
 
 def list_runs(runs: Path | None, format: str) -> None:

@@ -48,9 +48,8 @@ class Device:
             engine = "fast" if name == "cpu" else "plain"
         if engine not in ENGINES:
             raise UsageError(f"unknown engine {engine!r}: it is auto or one of {', '.join(ENGINES)}")
-        kind = "tf32" if precision == "tf32" else "ieee"
-        torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]
-        torch.backends.cuda.matmul.fp32_precision = kind
+        # These names, since torch.export cannot read the state that the newer fp32_precision leaves behind.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         return cls(name, precision, engine)

@@ -1,0 +1,300 @@
+"""What is timed: calls that handle a known number of images, with the means to check what they give."""
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import cycle
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ferbench import methods
+from ferbench.bench import gate
+from ferbench.bench.gate import Verdict
+from ferbench.bench.peers import Loop, Pairs
+from ferbench.data import layouts
+from ferbench.data.prepare import prepare
+from ferbench.errors import UsageError
+from ferbench.export import session, to_onnx
+from ferbench.methods import Recipe
+from ferbench.models.attention import AttentionMapGenerator
+from ferbench.models.cost import bytes_of, flops
+from ferbench.models.deployed import Deployed
+from ferbench.models.wslgan import WSLGAN
+from ferbench.seeds import derive_seed, generator
+from ferbench.training import samples, stages
+from ferbench.training.device import Device
+from ferbench.training.engine import engine
+from ferbench.training.plan import Batch, Step, paired_epoch
+from ferbench.training.stages import Labelled
+
+INFERENCE, TRAINING = ("inference", "fe", "amg"), ("step", "epoch")
+WHATS = (*INFERENCE, *TRAINING, "prepare")
+CLASSES = 7
+IMAGES = 256  # in the set that training is timed on
+BUFFERS = 8  # batches taken in turns, so that no input waits in a cache
+DRAWN = 200  # images that preparation is timed on
+GATE_PAIRS = 16  # in a step of the loss gate
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination to time. ``batch``: images of an inference call; pairs of a training step."""
+
+    what: str
+    method: str
+    preset: str
+    engine: str
+    precision: str
+    backend: str
+    device: str
+    batch: int
+    scenario: str
+    threads: int
+    seed: int
+
+
+@dataclass
+class Workload:
+    """A cell ready to be timed.
+
+    call : handles ``images`` images and may leave work on the device. check : the gate, where there is one.
+    peers : calls of the peers that do the same work, by name. flops, bytes : of one image, where known.
+    """
+
+    cell: Cell
+    images: int
+    call: Callable[[], object]
+    check: Callable[[], Verdict] | None = None
+    peers: dict[str, Callable[[], object]] = field(default_factory=dict)
+    flops: float | None = None
+    bytes: float | None = None
+
+
+def build(cell: Cell, peers: tuple[str, ...], scratch: Path) -> Workload:
+    """Make a cell ready. Raises UsageError for a combination that does not exist."""
+    if cell.what in INFERENCE:
+        return _inference(cell)
+    if cell.backend != "torch":
+        raise UsageError(f"{cell.backend} has no {cell.what}: it is a backend of inference, fe and amg")
+    if cell.what == "prepare":
+        return _preparation(cell, scratch)
+    return _training(cell, peers, scratch)
+
+
+def networks(method: str, preset: str, seed: int) -> tuple[Recipe, WSLGAN, AttentionMapGenerator | None]:
+    """A method's networks with seeded random weights: speed does not depend on what they have learned."""
+    recipe = methods.resolve(method, preset, "ckplus").recipe
+    torch.manual_seed(derive_seed(seed, "bench weights"))
+    network = WSLGAN(recipe.architecture, CLASSES)
+    needed = recipe.architecture.needs_attention
+    return recipe, network, AttentionMapGenerator(recipe.architecture).freeze() if needed else None
+
+
+def images(cell: Cell, count: int, use: str) -> Tensor:
+    """Random grey images uint8 [count,48,48]: kernels take their time whatever the picture."""
+    return torch.from_numpy(generator(cell.seed, "bench", use).integers(0, 256, (count, 48, 48), dtype=np.uint8))
+
+
+def _inference(cell: Cell) -> Workload:
+    """A call takes uint8 images [B,1,48,48] on the device; grey levels are scaled and normalised inside it."""
+    _, network, amg = networks(cell.method, cell.preset, cell.seed)
+    if cell.what == "amg" and amg is None:
+        raise UsageError(f"{cell.method} has no attention maps to time")
+    parts = {
+        "inference": lambda: Deployed(network, amg),
+        "fe": lambda: _Extractor(network),
+        "amg": lambda: _Generator(amg),
+    }
+    reference = parts[cell.what]().eval()
+    width = 2 if cell.precision == "bf16" else 4
+    fresh = images(cell, gate.FRESH, "fresh").unsqueeze(1)
+    costs = flops(reference, (fresh[:2],)) / 2, bytes_of(reference, (fresh[:2],), width, training=False) / 2
+    run = _onnx(cell) if cell.backend == "onnxruntime" else _torch(cell, deepcopy(reference))
+    turns = cycle(
+        batch.to(cell.device).unsqueeze(1) for batch in images(cell, BUFFERS * cell.batch, "inputs").split(cell.batch)
+    )
+
+    def checked() -> Verdict:
+        parts = [run(part).float().cpu() for part in fresh.to(cell.device).split(cell.batch)]
+        return gate.of_logits(torch.cat(parts), reference, fresh, cell.precision)
+
+    return Workload(cell, cell.batch, lambda: run(next(turns)), checked, {}, *costs)
+
+
+def _torch(cell: Cell, module: nn.Module) -> Callable[[Tensor], Tensor]:
+    device = Device.chosen(cell.device, cell.precision, cell.engine)
+    device.place(module)
+
+    def eager(x: Tensor) -> Tensor:
+        with torch.inference_mode(), device.autocast():
+            return first(module(device.images(x)))
+
+    if cell.engine == "plain" or cell.device == "cpu":
+        return eager
+    return _Graph(eager, cell.batch)
+
+
+@lru_cache
+def _exported(method: str, preset: str, seed: int) -> bytes:
+    _, network, amg = networks(method, preset, seed)
+    return to_onnx(Deployed(network, amg), {})
+
+
+def _onnx(cell: Cell) -> Callable[[Tensor], Tensor]:
+    opened = session(_exported(cell.method, cell.preset, cell.seed), cell.threads)
+    return lambda x: torch.from_numpy(opened.run(["logits"], {"images": x.numpy()})[0])
+
+
+def first(result: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The logits of a network that may return its maps beside them."""
+    return result if isinstance(result, Tensor) else result[0]
+
+
+class _Extractor(nn.Module):
+    """The network alone, with maps that are given: FE, pooling, fusion, classifier."""
+
+    maps: Tensor
+
+    def __init__(self, network: WSLGAN):
+        super().__init__()
+        self.network = network
+        size = network.architecture.map_size
+        self.register_buffer("maps", torch.linspace(0, 1, 2 * size * size).view(1, 2, size, size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.maps.expand(len(x), -1, -1, -1)
+        return self.network(x.to(self.maps.dtype) / 255, maps if self.network.architecture.needs_attention else None)
+
+
+class _Generator(nn.Module):
+    """The AMG alone; its maps, flattened, take the place of logits in the gate."""
+
+    def __init__(self, amg: AttentionMapGenerator | None):
+        super().__init__()
+        self.amg = amg
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.amg is not None
+        return self.amg(x.to(self.amg.eyes.output.weight.dtype) / 255).flatten(1)
+
+
+class _Graph:
+    """A forward pass replayed from one CUDA graph for one batch size."""
+
+    def __init__(self, call: Callable[[Tensor], Tensor], batch: int):
+        self.x = torch.zeros(batch, 1, 48, 48, dtype=torch.uint8, device="cuda")
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                call(self.x)
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.out = call(self.x)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.x.copy_(x)
+        self.graph.replay()
+        return self.out.clone()
+
+
+def _training(cell: Cell, peers: tuple[str, ...], scratch: Path) -> Workload:
+    """A step trains on ``batch`` pairs, two streams apart as in the paper; an epoch is one look at each image."""
+    recipe, network, amg = networks(cell.method, cell.preset, cell.seed)
+    device = Device.chosen(cell.device, cell.precision, cell.engine)
+    train = Labelled(images(cell, IMAGES, "training"), torch.arange(IMAGES) % CLASSES)
+    steps = list(_plan(train, cell.batch, cell.seed))
+    run = _stepper(cell, device, deepcopy(network), deepcopy(amg), train, recipe)
+    batches = cycle([step.on(cell.device) for step in steps])
+    rows = len(steps[0].images)
+    example = torch.zeros(2, 1, 48, 48)
+    width = 2 if cell.precision == "bf16" else 4
+    counted = _Extractor(network).eval()
+    work = Workload(
+        cell, rows, lambda: run(next(batches)),
+        lambda: gate.of_losses(_losses(cell, device, train, recipe), _losses(cell, Device(), train, recipe),
+                               cell.precision),
+        {name: _peer(name, cell, network, amg, train, steps, recipe).step for name in peers},
+        3 * flops(counted, (example,)) / 2, bytes_of(counted, (example,), width, training=True) / 2,
+    )  # fmt: skip
+    if cell.what == "epoch":
+        work.images = IMAGES // rows * rows
+        work.call, work.peers = lambda: _epoch(cell, device, network, amg, train, recipe, scratch), {}
+    return work
+
+
+def _plan(train: Labelled, pairs: int, seed: int) -> Iterator[Step]:
+    """Steps of several epochs; the same for ours and for the peers."""
+    for epoch in range(4):
+        yield from paired_epoch(train.labels.numpy(), "sample", pairs, seed, epoch)
+
+
+def _samples(device: Device, amg: AttentionMapGenerator | None, train: Labelled, border: str) -> samples.Samples:
+    if amg is not None:
+        device.place(amg)
+    if device.engine == "plain":
+        return samples.Computed(train.images.to(device.name), amg, border, device)
+    pixels = samples.pixel_table(train.images, border)
+    maps = None if amg is None else samples.map_table(amg, pixels, device).to(device.name)
+    return samples.Tables(pixels.to(device.name), maps, device)
+
+
+def _stepper(
+    cell: Cell, device: Device, network: WSLGAN, amg: AttentionMapGenerator | None, train: Labelled, recipe: Recipe
+) -> Callable[[Batch], dict[str, Tensor]]:
+    device.place(network).train()
+    source, labels = _samples(device, amg, train, recipe.readings.border), train.labels.to(device.name)
+
+    def loss(batch: Batch) -> dict[str, Tensor]:
+        return stages.pair_loss(network, labels, source, batch, recipe.losses, device)
+
+    return engine(network, loss, recipe.finetune, device).step
+
+
+def _losses(cell: Cell, device: Device, train: Labelled, recipe: Recipe) -> list[float]:
+    """The losses of the first steps, on small batches: the same plan and weights for every path."""
+    _, network, amg = networks(cell.method, cell.preset, cell.seed)
+    run = _stepper(cell, device, network, amg, train, recipe)
+    plan = list(_plan(train, GATE_PAIRS, cell.seed))[: gate.STEPS]
+    return [float(run(step.on(device.name))["total"]) for step in plan]
+
+
+def _peer(
+    name: str, cell: Cell, network: WSLGAN, amg: AttentionMapGenerator | None, train: Labelled, steps: list[Step],
+    recipe: Recipe,
+) -> Loop:  # fmt: skip
+    pairs = [
+        (int(s.images[a]), int(s.derived[a]), int(s.images[b]), int(s.derived[b]))
+        for s in steps for a, b in zip(s.first, s.second, strict=True)
+    ]  # fmt: skip
+    stage = recipe.finetune
+    return Loop(
+        name, deepcopy(network), deepcopy(amg), Pairs(train.images.numpy(), train.labels.numpy(), pairs), cell.batch,
+        recipe.losses, stage.lr, stage.momentum, stage.weight_decay, cell.device, min(2, cell.threads - 1),
+    )  # fmt: skip
+
+
+def _epoch(
+    cell: Cell, device: Device, network: WSLGAN, amg: AttentionMapGenerator | None, train: Labelled, recipe: Recipe,
+    scratch: Path,
+) -> None:  # fmt: skip
+    """One epoch as ``ferbench train`` does it: tables, plan, steps, checkpoint."""
+    stage = recipe.finetune.model_copy(update={"epochs": 1, "batch": cell.batch, "augment": "sample"})
+    readings = recipe.readings.model_copy(update={"batch_of": "pairs"})
+    source = _samples(device, amg, train, readings.border)
+    with TemporaryDirectory(dir=scratch) as folder:
+        stages.train_network(network, train, source, stage, recipe.losses, readings, cell.seed, device,
+                             Path(folder) / "checkpoint", lambda *_: None)  # fmt: skip
+
+
+def _preparation(cell: Cell, scratch: Path) -> Workload:
+    """From drawn files in the layout of RAF-DB (100x100 JPEG) to a prepared set."""
+    source, home = scratch / "rafdb", scratch / "prepared"
+    count = layouts.write_layout("rafdb", source, DRAWN, cell.seed)["images"] if not source.exists() else DRAWN
+    return Workload(cell, count, lambda: prepare("rafdb", source, home))

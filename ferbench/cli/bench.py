@@ -1,0 +1,67 @@
+"""``ferbench bench``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ferbench.cli.formats import Runs
+
+_LIST = "; several with commas"
+
+
+def bench(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(help="inference, fe, amg, step, epoch, prepare; inference and step when left out."),
+    ] = None,
+    method: Annotated[str, typer.Option(help="Methods" + _LIST + ".")] = "wslgan",
+    preset: Annotated[str, typer.Option(help="paper, light, tiny" + _LIST + ".")] = "tiny",
+    engine: Annotated[str, typer.Option(help="plain, fast" + _LIST + ".")] = "fast",
+    precision: Annotated[str, typer.Option(help="fp32, tf32, bf16" + _LIST + ".")] = "fp32",
+    backend: Annotated[str, typer.Option(help="torch, onnxruntime" + _LIST + ".")] = "torch,onnxruntime",
+    batch: Annotated[str, typer.Option(help="Images of a call, pairs of a training step" + _LIST + ".")] = "1,32",
+    scenario: Annotated[
+        str, typer.Option(help="single-stream (batch 1), offline, server" + _LIST + ".")
+    ] = "single-stream,offline",
+    peer: Annotated[str, typer.Option(help="naive, strong" + _LIST + ": loops that a training step is held to.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores when left out.")] = None,
+    bound_ms: Annotated[float, typer.Option(min=0.001, help="Server: the latency that p99 must stay below.")] = 100.0,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter blocks: a look, not a result.")] = False,
+    seed: Annotated[int, typer.Option(help="Of weights, inputs, order and resampling.")] = 0,
+    format: Annotated[str, typer.Option(help="console, markdown, json or csv.")] = "console",
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    runs: Runs = None,
+) -> None:
+    """Time inference, training and preparation, each result held against float64, beside peers in the same run."""
+    from ferbench.bench.run import BenchOptions, run
+    from ferbench.cli import progress
+    from ferbench.files import runs_home
+    from ferbench.report.speed import check_format, write_speed
+    from ferbench.runs.speed import store
+
+    check_format(format, out)
+    options = BenchOptions(
+        whats=tuple(what or ("inference", "step")), methods=_words(method), presets=_words(preset),
+        engines=_words(engine), precisions=_words(precision), backends=_words(backend), batches=_numbers(batch),
+        scenarios=_words(scenario), peers=_words(peer), device=device, threads=threads, bound_ms=bound_ms,
+        mode="quick" if quick else "standard", seed=seed,
+    )  # fmt: skip
+    with progress.bars(to_stderr=True) as bars:
+        record = run(options, bars.bar("bench"))
+    store(runs_home(runs), record)
+    write_speed([record], format, out)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    from ferbench.errors import UsageError
+
+    try:
+        return tuple(int(word) for word in _words(text))
+    except ValueError:
+        raise UsageError(f"--batch takes numbers with commas, not {text!r}") from None

@@ -1,0 +1,266 @@
+"""A finished run as one ONNX file, with the proof that it computes what the run's network computes.
+
+The graph takes images uint8 [N,1,48,48], N free, and gives ``logits`` float32 [N,K] and, where the
+method has attention, ``maps`` float32 [N,2,H,W]. Its metadata say how to prepare an image and what
+the logits stand for. A file whose results are not those of the network is never written.
+"""
+
+import copy
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+
+from ferbench import __version__
+from ferbench.data.align import TEMPLATE
+from ferbench.data.faces import SIZE
+from ferbench.errors import CheckFailed, DataError, UsageError
+from ferbench.files import runs_home, write_bytes
+from ferbench.models.attention import PARTS, AttentionMapGenerator
+from ferbench.models.deployed import Deployed
+from ferbench.models.settings import Architecture
+from ferbench.models.wslgan import WSLGAN
+from ferbench.runs.record import Record
+from ferbench.runs.store import Store
+from ferbench.schema import validated
+from ferbench.seeds import generator
+from ferbench.training.checkpoint import unpack
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+FORMATS = ("onnx",)
+OPSET = 20  # what torch's exporter writes without converting; onnxruntime reads it from 1.17 on
+TOLERANCE = 1e-4  # of the largest logit, and of the range of the maps
+IMAGES = 64  # that the parity is measured on
+BATCHES = (1, 2, 64)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far a file is from the network in float64, over :data:`IMAGES` images at each of :data:`BATCHES`.
+
+    logits : max |Δlogit| / max |logit|. maps : max |Δ| of the attention maps, which lie in [0,1]; 0 without maps.
+    flips : images of another class although their margin in float64 is above max |Δlogit|.
+    """
+
+    logits: float
+    maps: float
+    flips: int
+
+    @property
+    def holds(self) -> bool:
+        """False also where a figure is not a number."""
+        return self.logits <= TOLERANCE and self.maps <= TOLERANCE and not self.flips
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written. size : bytes."""
+
+    path: Path
+    size: int
+    opset: int
+    parity: Parity
+
+
+class _Shapes(BaseModel):
+    """The one part of a stored recipe that the network is rebuilt from."""
+
+    architecture: Architecture
+
+
+def export_run(prefix: str, format: str = "onnx", out: Path | None = None, runs: Path | None = None) -> Exported:
+    """Export the fold or pre-training run whose key begins with ``prefix``.
+
+    out : file or existing folder; ``<run key>.onnx`` in the current folder when left out.
+    Raises UsageError for an unknown format, a run that is not there or has no network to deploy; DataError
+    for weights that are missing or damaged; CheckFailed, with nothing written, when the file's graph is
+    invalid or its results are not those of the network.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"unknown format {format!r}: it is {' or '.join(FORMATS)}")
+    store = Store(runs_home(runs))
+    record = store.find(prefix)
+    path = _destination(out, record.key)
+    module = deployed(record, store)
+    content = to_onnx(module, metadata_of(record, module))
+    found = parity(content, module)
+    if not found.holds:
+        raise CheckFailed(
+            f"the ONNX file of run {record.key} is not what the run computes (logits off by {found.logits:.1e}, "
+            f"maps by {found.maps:.1e}, allowed {TOLERANCE:.0e}; {found.flips} classes differ): nothing was written"
+        )
+    write_bytes(path, content)
+    return Exported(path, len(content), OPSET, found)
+
+
+def deployed(record: Record, store: Store) -> Deployed:
+    """Rebuild the network of a fold or pre-training run, with the AMG that it was trained with.
+
+    Raises UsageError for other runs, DataError when weights are missing, damaged or of another shape.
+    """
+    identity = record.identity
+    if identity.kind == "attention":
+        raise UsageError(f"run {record.key} holds attention maps alone: take a fold or pretrain run (`ferbench runs`)")
+    if record.error:
+        raise UsageError(f"run {record.key} failed: the command that trained it tries again")
+    folder = store.folder(record.key)
+    architecture = validated(_Shapes, identity.recipe, folder / "record.json").architecture
+    network = WSLGAN(architecture, len(record.classes))
+    _load(network, folder / "weights.safetensors")
+    amg = None
+    if architecture.needs_attention:
+        if "attention" not in identity.parents:
+            raise DataError(f"run {record.key} names no attention run, but its network takes attention maps")
+        amg = AttentionMapGenerator(architecture)
+        _load(amg, store.folder(identity.parents["attention"]) / "weights.safetensors")
+    return Deployed(network, amg)
+
+
+def metadata_of(record: Record, module: Deployed) -> dict[str, str]:
+    """What a user of the file must know, and where it comes from; lists and tables are JSON texts."""
+    identity = record.identity
+    eyes_and_mouth = dict(zip(("image_left_eye", "image_right_eye", "mouth_centre"), TEMPLATE.tolist(), strict=True))
+    preprocessing: dict[str, Any] = {
+        "input": ["N", 1, SIZE, SIZE], "dtype": "uint8", "colour": "grey", "range": [0, 255],
+        "template": eyes_and_mouth, "coordinates": "pixel centres, x to the right, y down",
+        "normalisation": "inside the graph",
+    }  # fmt: skip
+    told = {
+        "labels": json.dumps(record.classes), "preprocessing": json.dumps(preprocessing),
+        "method": identity.method, "preset": identity.preset, "protocol": identity.protocol,
+        "kind": identity.kind, "fold": identity.fold, "seed": str(identity.seed),
+        "run_key": record.key, "data_fingerprint": identity.data, "ferbench_version": __version__,
+    }  # fmt: skip
+    return told if module.amg is None else {**told, "maps": json.dumps(PARTS)}
+
+
+def to_onnx(module: Deployed, metadata: dict[str, str]) -> bytes:
+    """Return a module as ONNX bytes with these metadata; CheckFailed when ONNX's own checker refuses them."""
+    import onnx
+
+    example = (torch.zeros(2, 1, SIZE, SIZE, dtype=torch.uint8),)  # a batch of one would become a constant
+    with _quiet():
+        written = torch.onnx.export(
+            module, example, dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET,
+            input_names=["images"], output_names=list(module.outputs), verbose=False,
+        )  # fmt: skip
+    assert written is not None
+    model = written.model_proto
+    # The exporter notes for every node which line of whose source tree it came from: of no use elsewhere.
+    graph = model.graph
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer, graph):
+        del part.metadata_props[:]
+    del graph.value_info[:]
+    onnx.helper.set_model_props(model, metadata)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise CheckFailed(f"the exported graph is no valid ONNX ({error}): nothing was written") from None
+    return model.SerializeToString(deterministic=True)
+
+
+def session(model: Path | bytes, threads: int) -> "onnxruntime.InferenceSession":
+    """Open an ONNX file, or its bytes, in onnxruntime on the CPU with so many threads.
+
+    Nodes run one after the other, all of onnxruntime's graph optimisations are on, and waiting threads spin.
+    Raises DataError when it cannot be read.
+    """
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    name = "the ONNX model" if isinstance(model, bytes) else str(model)
+    try:
+        content = model if isinstance(model, bytes) else model.read_bytes()
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except (OSError, failures.Fail, failures.InvalidArgument, failures.InvalidGraph, failures.InvalidProtobuf) as error:
+        reason = str(error).replace("\n", " ")
+        raise DataError(f"{name} cannot be opened ({reason}): export it again with `ferbench export`") from None
+
+
+def parity(content: bytes, module: Deployed) -> Parity:
+    """Compare ONNX bytes in onnxruntime with the module in float64 on the CPU, on seeded images."""
+    images = _images()
+    with torch.inference_mode():
+        exact = [part.numpy() for part in copy.deepcopy(module).cpu().double()(torch.from_numpy(images))]
+    opened = session(content, torch.get_num_threads())
+    batches = [_run(opened, images, size) for size in BATCHES]
+    truth = exact[0]
+    off = max(_apart(parts[0], truth) for parts in batches)
+    largest = float(np.abs(truth).max())
+    ranked = np.sort(truth, axis=1)
+    decided = ranked[:, -1] - ranked[:, -2] > off
+    flipped = [decided & (parts[0].argmax(axis=1) != truth.argmax(axis=1)) for parts in batches]
+    return Parity(
+        logits=off / max(largest, float(np.finfo(np.float32).tiny)),
+        maps=max((_apart(parts[1], exact[1]) for parts in batches), default=0.0) if len(exact) > 1 else 0.0,
+        flips=int(np.any(flipped, axis=0).sum()),
+    )
+
+
+def _images() -> np.ndarray:
+    """uint8 [IMAGES,1,48,48] of every brightness and contrast; large shapes and fine grain, as a face has."""
+    rng = generator(0, "export", "parity")
+    shapes = np.kron(rng.normal(size=(IMAGES, 1, 8, 8)), np.ones((1, 1, SIZE // 8, SIZE // 8)))
+    grain = 0.3 * rng.normal(size=(IMAGES, 1, SIZE, SIZE))
+    brightness, contrast = rng.uniform(60, 195, (IMAGES, 1, 1, 1)), rng.uniform(10, 80, (IMAGES, 1, 1, 1))
+    return np.clip(brightness + contrast * (shapes + grain), 0, 255).round().astype(np.uint8)
+
+
+def _run(opened: "onnxruntime.InferenceSession", images: np.ndarray, size: int) -> list[np.ndarray]:
+    """All outputs of all images, in batches of ``size``."""
+    parts = [opened.run(None, {"images": images[at : at + size]}) for at in range(0, len(images), size)]
+    return [np.concatenate(output) for output in zip(*parts, strict=True)]
+
+
+def _apart(found: np.ndarray, exact: np.ndarray) -> float:
+    """max |Δ|, infinite where something is not a number (max() would lose a NaN)."""
+    apart = float(np.abs(found - exact).max())
+    return apart if np.isfinite(apart) else float("inf")
+
+
+def _load(module: torch.nn.Module, weights: Path) -> None:
+    tensors, _ = unpack(weights)
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError:
+        raise DataError(f"{weights} does not fit the run's recipe: delete its run folder and train again") from None
+
+
+def _destination(out: Path | None, key: str) -> Path:
+    """Where to write: known to be possible before the work begins."""
+    path = Path(f"{key}.onnx") if out is None else out
+    if path.is_dir():
+        path = path / f"{key}.onnx"
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise UsageError(f"--out {path}: {above} is a file, not a folder")
+    return path
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch's exporter says to its own developers: a deprecation, and that torchvision is not there."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*LeafSpec.*", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)

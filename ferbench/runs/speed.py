@@ -1,0 +1,86 @@
+"""The schema of a speed record, ``runs/speed/<key>.json``: what was timed, on what, and what came of it.
+
+The fields of :class:`SpeedRow` are the keys of ``ferbench bench --format json`` and the columns of csv.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ferbench.files import canonical_json, sha256_of, write_json
+from ferbench.schema import Schema, validated
+
+
+class SpeedRow(Schema):
+    """One thing timed. Intervals are 95 %, by bootstrap over blocks; a figure that does not exist is null."""
+
+    what: str  # inference, fe, amg, step, epoch, prepare
+    method: str
+    preset: str
+    engine: str
+    precision: str
+    backend: str  # torch, onnxruntime
+    device: str
+    threads: int
+    batch: int  # images in one call
+    scenario: str  # single-stream, offline, server, training, preparation
+    blocks: int
+    calls: int
+    images_per_s: float
+    images_per_s_low: float
+    images_per_s_high: float
+    p50_ms: float | None = None  # of single calls; of queries, waiting included, in the server scenario
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+    bound_ms: float | None = None  # server: images_per_s is the largest rate whose p99 stays below it
+    cold_start_s: float
+    peak_mb: float
+    joules_per_1000: float | None = None  # gross, by NVML
+    gflop_per_image: float | None = None
+    mb_per_image: float | None = None
+    share_of_flops: float | None = None  # of the ceiling measured in the same run
+    share_of_bytes: float | None = None
+    ratio_naive: float | None = None
+    ratio_naive_low: float | None = None
+    ratio_naive_high: float | None = None
+    ratio_strong: float | None = None
+    ratio_strong_low: float | None = None
+    ratio_strong_high: float | None = None
+    error: float | None = None  # largest difference to float64, relative; of losses over 20 steps for training
+    agree: float | None = None  # share of images with float64's class
+    bound: float | None = None  # the error that this precision may have
+    valid: bool = True  # false: the error passes its bound, the speed counts for nothing
+
+
+class SpeedRecord(Schema):
+    """One run of ``ferbench bench``: all rows were timed in turns in one process."""
+
+    schema_version: Literal[1] = 1
+    mode: str  # quick, standard
+    seed: int
+    environment: dict[str, Any]
+    ceilings: dict[str, dict[str, float]]  # by precision: flops_per_s and bytes_per_s
+    noise: float  # relative half-width of the interval of one thing held against itself
+    rows: list[SpeedRow] = Field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits of the content."""
+        return sha256_of(canonical_json(self.model_dump()).encode())[:16]
+
+
+def store(home: Path, record: SpeedRecord) -> Path:
+    """Write a speed record among the runs and return its path."""
+    path = home / "speed" / f"{record.key}.json"
+    write_json(path, record.model_dump())
+    return path
+
+
+def stored(home: Path) -> list[SpeedRecord]:
+    """Read all speed records, sorted by key. Raises DataError for a damaged one."""
+    return [
+        validated(SpeedRecord, json.loads(path.read_text(encoding="utf-8")), path)
+        for path in sorted((home / "speed").glob("*.json"))
+    ]

@@ -1,0 +1,184 @@
+"""The bench: its clock and statistics, the queue, the peers' losses, the gate, and the command."""
+
+import csv
+import io
+import json
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from test_cli import ferbench
+
+from ferbench.bench import gate, peers, timing
+from ferbench.bench.run import BenchOptions, _cells, run
+from ferbench.bench.server import largest_rate, simulate
+from ferbench.errors import UsageError
+from ferbench.methods import resolve
+from ferbench.models.attention import AttentionMapGenerator
+from ferbench.models.cost import bytes_of, flops
+from ferbench.models.densenet import DenseLayer
+from ferbench.models.settings import Architecture
+from ferbench.models.wslgan import WSLGAN
+from ferbench.report.speed import markdown
+from ferbench.runs.speed import SpeedRecord, store, stored
+from ferbench.training import samples, stages
+from ferbench.training.device import Device
+from ferbench.training.engine import Eager
+from ferbench.training.plan import Step, paired_epoch
+
+SMALL = Architecture(growth=4, stem_stride=2, extractor_layers=(1, 1, 1), generator_layers=(1, 1, 1), reduction=4)
+
+
+def test_percentiles_need_values_beyond_them():
+    assert timing.percentile([1.0, 2.0, 3.0], 50) == 2.0
+    assert timing.percentile([1.0, 2.0], 50) is None
+    values = list(np.linspace(0, 1, 1000))
+    assert timing.percentile(values, 99) == pytest.approx(0.99, abs=1e-3)
+    assert timing.percentile(values[:999], 99) is None
+
+
+def test_a_ratio_has_the_truth_in_its_interval():
+    rng = np.random.default_rng(0)
+    inside = 0
+    for trial in range(40):
+        ours, peer = rng.normal(300, 10, 9), rng.normal(100, 4, 9)
+        found = timing.ratio(ours, peer, trial)
+        assert found.low <= found.median <= found.high
+        inside += found.low <= 3 <= found.high
+    assert inside >= 34
+    same = timing.estimate([5.0] * 7)
+    assert (same.low, same.median, same.high) == (5.0, 5.0, 5.0)
+
+
+def test_rates_and_latencies_count_calls():
+    calls = []
+    found = timing.rate(lambda: calls.append(1), "cpu", 0.02)
+    assert found == pytest.approx(len(calls) / 0.02, rel=0.2)
+    assert all(value >= 0 for value in timing.latencies(lambda: None, "cpu", 0.01))
+
+
+def test_a_queue_is_that_of_the_textbook():
+    """M/D/1: the mean wait is ρ·s / 2(1 − ρ) for service s and load ρ (Pollaczek 1930)."""
+    service, load = 0.01, 0.6
+    found = simulate({1: [service]}, load / service, seed=3)
+    assert found.mean() == pytest.approx(service + load * service / (2 * (1 - load)), rel=0.05)
+
+
+def test_the_largest_rate_meets_its_bound_and_no_larger_one_does():
+    service = {1: [0.010], 8: [0.020]}
+    served = largest_rate(service, bound=0.05, seed=1)
+    assert np.percentile(served.latencies, 99) <= 0.05
+    assert 100 < served.rate < 400  # more than one by one, less than full batches
+    assert np.percentile(simulate(service, served.rate * 1.05, seed=1), 99) > 0.05
+    assert largest_rate(service, bound=0.001).rate == 0
+
+
+def test_costs_are_counted_by_hand():
+    layer = DenseLayer(8, 4)
+    x = torch.zeros(3, 8, 6, 6)
+    products = 8 * 16 + 9 * 16 * 4  # 1x1 to 4k maps, then 3x3 to k
+    assert flops(layer, (x,)) == 2 * products * 36 * 3
+    assert bytes_of(layer, (x,), 4, training=False) == 3 * 36 * (8 + 9 * 4) * 4
+    assert bytes_of(layer, (x,), 2, training=True) == 3 * 36 * (8 * 8 + 39 * 4) * 2
+
+
+def setting() -> tuple:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (40, 48, 48), dtype=np.uint8), np.arange(40) % 7
+    torch.manual_seed(0)
+    return images, labels, WSLGAN(SMALL, 7), AttentionMapGenerator(SMALL).freeze()
+
+
+def unturned(labels: np.ndarray, pairs: int) -> list[Step]:
+    """Steps of images and mirror images only: PIL's rotation is not ours to the last bit."""
+    plan = [step for epoch in range(5) for step in paired_epoch(labels, "sample", pairs, 0, epoch)]
+    return [Step(s.images, s.derived % 2 * 7, s.streams, s.first, s.second) for s in plan]
+
+
+def test_the_naive_peer_and_our_step_give_the_same_losses():
+    images, labels, net, amg = setting()
+    steps, recipe = unturned(labels, 5)[:20], resolve("wslgan", "tiny", "ckplus").recipe
+    pairs = [(int(s.images[a]), int(s.derived[a]), int(s.images[b]), int(s.derived[b]))
+             for s in steps for a, b in zip(s.first, s.second, strict=True)]  # fmt: skip
+    stage = recipe.finetune
+    loop = peers.Loop("naive", deepcopy(net), deepcopy(amg), peers.Pairs(images, labels, pairs), 5, recipe.losses,
+                      stage.lr, stage.momentum, stage.weight_decay, "cpu", workers=0)  # fmt: skip
+    theirs = [loop.step() for _ in steps]
+    device = Device("cpu", "fp32", "fast")
+    pixels = samples.pixel_table(torch.from_numpy(images), "edge")
+    tables = samples.Tables(pixels, samples.map_table(amg, pixels, device), device)
+    net.train()
+    ours = Eager(
+        net, lambda b: stages.pair_loss(net, torch.from_numpy(labels), tables, b, recipe.losses, device), stage
+    )
+    found = [float(ours.step(step.on("cpu"))["total"]) for step in steps]
+    np.testing.assert_allclose(found, theirs, rtol=1e-3)
+    assert gate.of_losses(found, theirs, "fp32").valid
+
+
+def test_the_gate_refuses_what_is_wrong():
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48 * 48, 7))
+    x = torch.rand(64, 1, 48, 48)
+    right = module(x).detach()
+    assert gate.of_logits(right, module, x.double(), "fp32").valid
+    assert not gate.of_logits(right * 1.01, module, x.double(), "fp32").valid
+    assert gate.of_logits(right * 1.01, module, x.double(), "bf16").agree == 1
+    assert not gate.of_losses([1.0, 1.01], [1.0, 1.0], "fp32").valid
+    assert not gate.of_losses([1.0, float("nan")], [1.0, 1.0], "bf16").valid
+
+
+def test_cells_are_what_exists_and_each_once():
+    cells = list(_cells(BenchOptions(whats=("inference", "step", "prepare"), backends=("torch", "onnxruntime"),
+                                     precisions=("fp32", "bf16"), batches=(1, 8)), "cpu"))  # fmt: skip
+    assert len(set(cells)) == len(cells)
+    assert {c.precision for c in cells if c.backend == "onnxruntime"} == {"fp32"}
+    assert {c.batch for c in cells if c.scenario == "single-stream"} == {1}
+    assert all(c.batch > 1 for c in cells if c.what == "step")
+    assert sum(c.what == "prepare" for c in cells) == 1
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("whats", ("sleep",)), ("presets", ("huge",)), ("engines", ("warp",)), ("backends", ("tf",)),
+    ("scenarios", ("rush",)), ("peers", ("weak",)), ("batches", (0,)), ("precisions", ("fp8",)), ("methods", ("x",)),
+])  # fmt: skip
+def test_unknown_words_are_refused(field, value):
+    with pytest.raises(UsageError):
+        run(BenchOptions(**{field: value}, mode="quick"), lambda *_: None)
+
+
+def test_speed_records_come_back_and_make_a_table(tmp_path):
+    options = BenchOptions(whats=("fe",), batches=(1, 4), mode="quick", threads=1)
+    record = run(options, lambda *_: None)
+    store(tmp_path, record)
+    assert stored(tmp_path) == [record]
+    single, offline = record.rows
+    assert (single.scenario, single.batch, offline.scenario, offline.batch) == ("single-stream", 1, "offline", 4)
+    assert single.p50_ms is not None
+    assert single.p50_ms == pytest.approx(1000 / single.images_per_s, rel=0.5)
+    assert offline.error is not None
+    assert offline.error <= offline.bound
+    text = markdown([record])
+    assert f"record {record.key}" in text
+    wrong = record.model_copy(update={"rows": [single.model_copy(update={"error": 1.0, "valid": False})]})
+    assert "1e+00 !" in markdown([wrong])
+
+
+@pytest.mark.slow
+def test_the_command_times_a_step_beside_the_naive_peer(tmp_path):
+    words = ["bench", "step", "--quick", "--batch", "4", "--peer", "naive", "--engine", "plain,fast", "--format"]
+    rows = json.loads(ferbench(*words, "json", cwd=tmp_path).stdout)
+    assert [row["engine"] for row in rows] == ["plain", "fast"]
+    wanted = {"what", "method", "preset", "engine", "precision", "backend", "device", "batch", "scenario", "images_per_s",
+              "p50_ms", "p99_ms", "ratio_naive", "ratio_strong", "error"}  # fmt: skip
+    for row in rows:
+        assert wanted <= set(row)
+        assert row["valid"]
+        assert row["ratio_naive_low"] <= row["ratio_naive"] <= row["ratio_naive_high"]
+        assert row["ratio_strong"] is None
+    assert rows[1]["ratio_naive"] > 1.2  # the AMG's forward pass alone is half of a naive step
+    (path,) = (tmp_path / "runs" / "speed").glob("*.json")
+    assert SpeedRecord.model_validate_json(path.read_text()).rows[0].images_per_s == rows[0]["images_per_s"]
+    told = ferbench("report", "--bench", "--format", "csv", cwd=tmp_path).stdout
+    assert [row["engine"] for row in csv.DictReader(io.StringIO(told))] == ["plain", "fast"]
+    assert "× naive" in ferbench("report", "--bench", "--format", "markdown", cwd=tmp_path).stdout
