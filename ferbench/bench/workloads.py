@@ -1,4 +1,8 @@
-"""What is timed: calls that handle a known number of images, with the means to check what they give."""
+"""What is timed: calls that handle a known number of images, with the means to check what they give.
+
+Training and inference in torch need torch, numpy and pydantic alone, so that a bare GPU machine can be timed;
+what needs more is imported where it is used.
+"""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -16,10 +20,7 @@ from ferbench import methods
 from ferbench.bench import gate
 from ferbench.bench.gate import Verdict
 from ferbench.bench.peers import Loop, Pairs
-from ferbench.data import layouts
-from ferbench.data.prepare import prepare
 from ferbench.errors import UsageError
-from ferbench.export import session, to_onnx
 from ferbench.methods import Recipe
 from ferbench.models.attention import AttentionMapGenerator
 from ferbench.models.cost import bytes_of, flops
@@ -141,11 +142,15 @@ def _torch(cell: Cell, module: nn.Module) -> Callable[[Tensor], Tensor]:
 
 @lru_cache
 def _exported(method: str, preset: str, seed: int) -> bytes:
+    from ferbench.export import to_onnx
+
     _, network, amg = networks(method, preset, seed)
     return to_onnx(Deployed(network, amg), {})
 
 
 def _onnx(cell: Cell) -> Callable[[Tensor], Tensor]:
+    from ferbench.export import session
+
     opened = session(_exported(cell.method, cell.preset, cell.seed), cell.threads)
     return lambda x: torch.from_numpy(opened.run(["logits"], {"images": x.numpy()})[0])
 
@@ -295,6 +300,9 @@ def _epoch(
 
 def _preparation(cell: Cell, scratch: Path) -> Workload:
     """From drawn files in the layout of RAF-DB (100x100 JPEG) to a prepared set."""
+    from ferbench.data import layouts
+    from ferbench.data.prepare import prepare
+
     source, home = scratch / "rafdb", scratch / "prepared"
     count = layouts.write_layout("rafdb", source, DRAWN, cell.seed)["images"] if not source.exists() else DRAWN
     return Workload(cell, count, lambda: prepare("rafdb", source, home))

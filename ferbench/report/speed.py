@@ -1,10 +1,11 @@
 """Speed records as tables: console, markdown, JSON, CSV. No torch."""
 
+import csv
+import io
 import json
 import sys
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from ferbench.errors import UsageError
 from ferbench.files import write_text
@@ -35,11 +36,19 @@ def write_speed(records: list[SpeedRecord], format: str, out: Path | None) -> No
     text = markdown(records)
     if format in ("json", "csv"):
         rows = [{"record": record.key, **row.model_dump()} for record in records for row in record.rows]
-        text = json.dumps(rows, indent=2) + "\n" if format == "json" else pd.DataFrame(rows).to_csv(index=False)
+        text = json.dumps(rows, indent=2) + "\n" if format == "json" else _csv(rows)
     if out is None:
         sys.stdout.write(text)
     else:
         write_text(out, text)
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["record", *SpeedRow.model_fields], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def markdown(records: list[SpeedRecord]) -> str:
