@@ -33,7 +33,7 @@ def test_json_has_its_documented_keys(store):
     assert list(report) == ["dataset", "protocol", "published", "published_matrix", "errata", "varying", "trainings",
                             "seeds", "stages", "holes"]  # fmt: skip
     assert list(report["trainings"][0]) == [
-        "experiment", "variant", "method", "published", "preset", "protocol", "selection", "seed", "devices",
+        "experiment", "variant", "name", "method", "published", "preset", "protocol", "selection", "seed", "devices",
         "precision", "rule", "split_hash", "data", "parameters", "classes", "folds", "expected", "matrix", "accuracy",
         "interval", "fold_mean", "fold_std", "balanced_accuracy", "macro_f1", "sequence_accuracy", "sequences",
         "images", "subjects", "parents", "notes",

@@ -63,7 +63,9 @@ def audit(path: Path, faces: Faces) -> list[Finding]:
                  samples.index.difference(everyone, sort=False)),
     ]  # fmt: skip
     order = {"leak": 0, "fault": 1, "note": 2}
-    return sorted((finding for finding in findings if finding.count), key=lambda f: (order[f.severity], f.fold))
+    return sorted(
+        (finding for finding in findings if finding.count), key=lambda f: (order[f.severity], len(f.fold), f.fold)
+    )
 
 
 def _sides(fold: str, train: pd.DataFrame, test: pd.DataFrame) -> list[Finding]:
