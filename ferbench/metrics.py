@@ -24,10 +24,10 @@ def confusion(truth: pd.Series, prediction: pd.Series, classes: list[str]) -> np
 
     Raises DataError for a name that is not one of ``classes``.
     """
-    place = {name: index for index, name in enumerate(classes)}
-    if strange := sorted((set(truth) | set(prediction)) - set(classes), key=str):
+    rows, columns = (pd.Index(classes).get_indexer(pd.Index(names)) for names in (truth, prediction))
+    if strange := sorted({*truth[rows < 0], *prediction[columns < 0]}, key=str):
         raise DataError(f"{', '.join(map(repr, strange))} is none of the classes {', '.join(classes)}")
-    pairs = (truth.map(place) * len(classes)).to_numpy(np.int64) + prediction.map(place).to_numpy(np.int64)
+    pairs = rows * len(classes) + columns
     return np.bincount(pairs, minlength=len(classes) ** 2).reshape(len(classes), len(classes))
 
 

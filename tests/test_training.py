@@ -17,7 +17,7 @@ from ferbench.training.augment import ANGLES, DERIVED, derive
 from ferbench.training.device import Device
 from ferbench.training.engine import Captured, Eager
 from ferbench.training.loop import learning_rate
-from ferbench.training.plan import paired_epoch, single_epoch, steps
+from ferbench.training.plan import looked_up, paired_epoch, single_epoch, steps
 
 SMALL = Architecture(growth=4, stem_stride=2, extractor_layers=(1, 1, 1), generator_layers=(1, 1, 1), reduction=4)
 CPU = Device()
@@ -196,11 +196,28 @@ def test_tables_hold_what_is_computed_at_every_step():
     assert (pixels.dtype, pixels.shape, maps.shape) == (torch.uint8, (30, 14, 48, 48), (30, 14, 2, 6, 6))
     assert torch.equal(maps, samples.map_table(amg, pixels, CPU))  # equal caches are byte-equal
     images, derived = torch.tensor([3, 7, 29]), torch.tensor([0, 9, 13])
+    wanted = torch.zeros(30, 14, dtype=torch.bool)
+    wanted[images, derived] = True
+    few = samples.map_table(amg, pixels, CPU, wanted)
+    torch.testing.assert_close(few[wanted], maps[wanted], atol=1e-5, rtol=1e-4)
+    assert few[~wanted].isnan().all()  # what no plan names has no map, and cannot pass for one
     x, attention = samples.Computed(data.images, amg, "edge", CPU)(images, derived)
-    same, looked_up = samples.Tables(pixels, maps, CPU)(images, derived)
+    same, found = samples.Tables(pixels, maps, CPU)(images, derived)
     assert torch.equal(x, same)
-    torch.testing.assert_close(attention, looked_up, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(attention, found, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(samples.maps_of(amg, data.images, CPU), maps[:, 0], atol=1e-5, rtol=1e-4)
+
+
+def test_a_table_for_one_training_holds_what_its_plans_name():
+    recipe = resolve("wslgan", "tiny", "synth").recipe
+    stage = recipe.finetune.model_copy(update={"epochs": 3, "batch": 8})
+    plan = stages.network_plan(np.arange(20) % 3, stage, recipe.readings, 5)
+    steps = [step for epoch in range(3) for step in plan(epoch)]
+    named = {pair for step in steps for pair in zip(step.images.tolist(), step.derived.tolist(), strict=True)}
+    found = looked_up(plan, 3, 20)
+    assert set(zip(*(axis.tolist() for axis in found.nonzero()), strict=True)) == named
+    assert found.shape == (20, 14)
+    assert 20 < found.sum() < 60  # some samples are drawn again, most are not
 
 
 def test_tables_give_the_same_training(tmp_path):
@@ -271,6 +288,14 @@ def test_device_and_precision_are_checked():
         with pytest.raises(UsageError, match="no CUDA"):
             Device.chosen("cuda", "fp32")
     assert Device.chosen("auto", "fp32").name in ("cpu", "cuda")
+
+
+@pytest.mark.parametrize(("instructions", "precision"), [
+    ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_bf16": False}, "fp32"), ({}, "fp32"),
+])  # fmt: skip
+def test_auto_takes_bf16_only_where_the_cpu_has_it(monkeypatch, instructions, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    assert Device.chosen("cpu", "auto").precision == precision
 
 
 def test_every_reading_is_an_option_with_a_default():

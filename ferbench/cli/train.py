@@ -29,7 +29,9 @@ def train(
         str, typer.Option(help="last: the last epoch. best-val: best on held-out training subjects.")
     ] = "last",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, tf32 (GPU) or bf16.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="fp32, tf32 (GPU) or bf16; auto: bf16 on CPUs that are made for it, else fp32.")
+    ] = "auto",
     engine: Annotated[str, typer.Option(help="auto, plain or fast: how steps are carried out.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores when left out.")] = None,
     parallel_folds: Annotated[

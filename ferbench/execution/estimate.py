@@ -7,7 +7,7 @@ import torch
 
 from ferbench.execution.jobs import Job
 from ferbench.execution.run_job import share_done, training_images
-from ferbench.execution.sampling import tables_pay
+from ferbench.execution.sampling import shared_by_folds
 from ferbench.models.attention import AttentionMapGenerator
 from ferbench.models.wslgan import WSLGAN
 from ferbench.runs.store import Store
@@ -52,12 +52,12 @@ def _images(job: Job) -> int:
 
 
 def _maps(job: Job, device: Device) -> int:
-    """Attention maps that a job makes: one for each pass, or a table of them once for all folds."""
+    """Attention maps that a job makes, at most: one for each pass, or its share of the folds' table."""
     if "attention" not in job.identity.parents:
         return 0
-    if tables_pay(job, training_images(job), device):
-        return len(job.faces) * DERIVED // (len(job.splits.folds) if job.splits else 1)
-    return _images(job)
+    if device.engine == "fast" and job.splits and shared_by_folds(job, training_images(job)):
+        return len(job.faces) * DERIVED // len(job.splits.folds)
+    return _images(job) if device.engine == "plain" else min(_images(job), len(job.faces) * DERIVED)
 
 
 def _measured(name: str, job: Job, device: Device) -> float:

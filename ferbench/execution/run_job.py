@@ -168,10 +168,19 @@ def _train(
         held = _labelled(job.faces, validation, _targets(job.faces, validation, classes))
         watched = (held, _attention_of(amg, held.images, run.device))
     weights = None if amg is None else _weights(run, "attention")
-    samples = samples_of(job, train, amg, weights, run.store.home / ".maps", run.device, run.timed)
+    plan = stages.network_plan(data.labels.numpy(), job.stage, recipe.readings, run.seed("plan"))
+    epochs, before = job.stage.epochs, 0
+
+    def mapping(done: int, total: int) -> None:  # a map costs about as much as an image trained on
+        nonlocal before
+        before = total // job.stage.batch
+        run.report(done // job.stage.batch, before + epochs * len(plan(0)), "attention maps")
+
+    samples = samples_of(job, train, plan, amg, weights, run.store.home / ".maps", run.device, run.timed, mapping)
     history = run.timed("training", lambda: stages.train_network(
         network, data, samples, job.stage, recipe.losses, recipe.readings, run.seed("plan"), run.device,
-        _checkpoint(run.folder, "network"), run.report, watched, keep_best,
+        _checkpoint(run.folder, "network"),
+        lambda done, total, text: run.report(before + done, before + total, text), watched, keep_best,
     ))  # fmt: skip
     return network, history, amg
 

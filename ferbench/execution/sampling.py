@@ -14,47 +14,49 @@ from ferbench.training import samples
 from ferbench.training.augment import DERIVED
 from ferbench.training.checkpoint import pack, unpack
 from ferbench.training.device import Device
+from ferbench.training.plan import Step, looked_up
 from ferbench.training.samples import Computed, Samples, Tables
 
 Timed = Callable[[str, Callable[[], Tensor]], Tensor]  # does some work and notes its seconds under a name
 
 
-def tables_pay(job: Job, images: int, device: Device) -> bool:
-    """Say whether a training on ``images`` images uses tables.
-
-    A table holds all 14 derived samples of the whole set, so that all folds share it. On a CPU it pays where
-    the training looks at no fewer samples than it has; on CUDA a captured step can use nothing else.
-    """
-    if device.engine == "plain":
-        return False
+def shared_by_folds(job: Job, images: int) -> bool:
+    """Say whether a training on ``images`` images takes its maps from a table of all derived samples of the
+    whole set, which all folds share, and not from one of those alone that its own plan names: where it looks
+    at no fewer samples than there are."""
     seen = job.stage.epochs * images * (DERIVED if job.stage.augment == "expand" else 1)
-    return device.name == "cuda" or seen >= DERIVED * len(job.faces)
+    return job.kind == "fold" and seen >= DERIVED * len(job.faces)
 
 
 def samples_of(
-    job: Job, train: np.ndarray, amg: AttentionMapGenerator | None, weights: Path | None, home: Path,
-    device: Device, timed: Timed,
+    job: Job, train: np.ndarray, plan: Callable[[int], list[Step]], amg: AttentionMapGenerator | None,
+    weights: Path | None, home: Path, device: Device, timed: Timed, report: Callable[[int, int], None],
 ) -> Samples:  # fmt: skip
-    """Return the samples of the images ``train`` (indices into the prepared set), as :func:`tables_pay` says.
+    """Return the samples of the images ``train`` (indices into the prepared set) that ``plan`` names by epoch.
 
     amg : frozen and on the device, with its file of weights; both None where no maps are needed.
     home : where tables of maps are kept; one is keyed by everything that decides its bytes.
+    report : told how many maps of a new table there are, of how many.
     """
     recipe = job.request.method.recipe
     border = recipe.readings.border
-    if not tables_pay(job, len(train), device):
+    if device.engine == "plain":
         return Computed(torch.from_numpy(job.faces.images[train]).to(device.name), amg, border, device)
     rows = torch.from_numpy(train)
     pixels = timed("derived samples", lambda: samples.pixel_table(torch.from_numpy(np.array(job.faces.images)), border))
-    maps = None
+    wanted, maps = None, None
     if amg is not None and weights is not None:
+        if not shared_by_folds(job, len(train)):
+            wanted = torch.zeros(pixels.shape[:2], dtype=torch.bool)
+            wanted[rows] = torch.from_numpy(looked_up(plan, job.stage.epochs, len(train)))
         identity = [
             sha256_of(weights.read_bytes()), sha256_of(pixels.numpy().tobytes()), recipe.architecture.cam_class,
             samples.BATCH, device.precision, device.name, torch.get_num_threads(), torch.__version__,
+            None if wanted is None else sha256_of(wanted.numpy().tobytes()),
         ]  # fmt: skip
         path = home / f"{sha256_of(canonical_json(identity).encode())[:16]}.safetensors"
         if not path.is_file():
-            made = timed("attention maps", lambda: samples.map_table(amg, pixels, device))
+            made = timed("attention maps", lambda: samples.map_table(amg, pixels, device, wanted, report))
             write_bytes(path, pack({"maps": made}, {}))
         maps = unpack(path)[0]["maps"][rows].to(device.name)
     return Tables(pixels[rows].to(device.name), maps, device)

@@ -40,7 +40,7 @@ class TrainOptions:
     epochs: int | None = None
     selection: str = "last"
     device: str = "auto"
-    precision: str = "fp32"
+    precision: str = "auto"
     engine: str = "auto"
     threads: int | None = None
     pretrain: bool = True
@@ -108,7 +108,7 @@ def prepare_training(
         drawn.ensure(name, home, drawing(name))
     request = Request(
         method=method, protocol=protocol, seed=options.seed, selection=options.selection,
-        precision=options.precision, engine=device.engine, folds=_folds(options.folds), rule=options.rule,
+        precision=device.precision, engine=device.engine, folds=_folds(options.folds), rule=options.rule,
         folds_file=options.folds_file, pretrain=options.pretrain, amg=options.amg, command=options.command(),
     )  # fmt: skip
     store = Store(runs_home(runs))

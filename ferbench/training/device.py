@@ -11,6 +11,8 @@ from ferbench.errors import UsageError
 PRECISIONS = ("fp32", "tf32", "bf16")
 ENGINES = ("plain", "fast")
 
+_BF16 = ("avx512_bf16", "amx_bf16")  # instructions without which bfloat16 is emulated, slower than fp32
+
 
 @dataclass(frozen=True)
 class Device:
@@ -29,8 +31,10 @@ class Device:
 
     @classmethod
     def chosen(cls, name: str, precision: str, engine: str = "auto") -> "Device":
-        """Resolve "auto" (CUDA where there is one; the fast engine where it is proven, which is on CPUs) and set
-        the process up for repeatable arithmetic.
+        """Resolve "auto" and set the process up for repeatable arithmetic.
+
+        "auto" is CUDA where there is one; bf16 on CPUs with instructions for it, fp32 elsewhere; the fast engine
+        where it is proven, which is on CPUs.
 
         Raises UsageError for a device that is not there or a precision that it does not have.
         """
@@ -40,8 +44,11 @@ class Device:
             raise UsageError(f"unknown device {name!r}: it is auto, cpu or cuda")
         if name == "cuda" and not torch.cuda.is_available():
             raise UsageError("no CUDA device is usable here: leave --device out, or take --device cpu")
+        if precision == "auto":
+            capable = name == "cpu" and any(torch.cpu.get_capabilities().get(one) for one in _BF16)
+            precision = "bf16" if capable else "fp32"
         if precision not in PRECISIONS:
-            raise UsageError(f"unknown precision {precision!r}: it is one of {', '.join(PRECISIONS)}")
+            raise UsageError(f"unknown precision {precision!r}: it is auto or one of {', '.join(PRECISIONS)}")
         if precision == "tf32" and name == "cpu":
             raise UsageError("tf32 is a mode of NVIDIA GPUs: on a CPU take --precision fp32 or bf16")
         if engine == "auto":

@@ -3,6 +3,7 @@
 Made with numpy from the seed alone, so it is the same on every device and after every interruption.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,6 +102,15 @@ def paired_epoch(
         apart = 2 if batch_of == "pairs" and streams == "split" else 1
         plan.append(Step(images[part], derived[part], apart, first, second))
     return plan
+
+
+def looked_up(plan: Callable[[int], list[Step]], epochs: int, count: int) -> np.ndarray:
+    """Return bool [count,14]: which derived samples of ``count`` images the plans of all epochs name."""
+    found = np.zeros((count, DERIVED), dtype=bool)
+    for epoch in range(epochs):
+        for step in plan(epoch):
+            found[step.images, step.derived] = True
+    return found
 
 
 def _parts(total: int, size: int, count: int) -> list[slice]:

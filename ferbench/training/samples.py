@@ -6,6 +6,7 @@ are whole grey levels, so tables of the 14 derived samples of each image are exa
 training sees most of them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -73,15 +74,27 @@ def pixel_table(images: Tensor, border: str) -> Tensor:
     return torch.cat(parts).unflatten(0, (len(images), DERIVED))
 
 
-def map_table(amg: AttentionMapGenerator, pixels: Tensor, device: Device) -> Tensor:
-    """Maps of all derived samples: a :func:`pixel_table` → float32 [N,14,2,H,W] on the CPU."""
+def map_table(
+    amg: AttentionMapGenerator, pixels: Tensor, device: Device, wanted: Tensor | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Tensor:  # fmt: skip
+    """Maps of derived samples: a :func:`pixel_table` → float32 [N,14,2,H,W] on the CPU.
+
+    wanted : bool [N,14], the samples to make maps of; all when left out. The others' are NaN, so that no
+        training can take them for maps. report : told how many maps there are, of how many.
+    """
     flat = pixels.flatten(0, 1)
-    parts = []
-    for start in range(0, len(flat), BATCH):
-        rows = torch.arange(start, start + BATCH).clamp_max(len(flat) - 1)  # a last batch of the same size
-        x = device.images(flat[rows].to(device.name).unsqueeze(1).float() / 255)
-        parts.append(attention(amg, x, device)[: len(flat) - start].cpu())
-    return torch.cat(parts).unflatten(0, pixels.shape[:2])
+    order = torch.arange(len(flat)) if wanted is None else wanted.flatten().nonzero().squeeze(1)
+    table = torch.empty(0)
+    for start in range(0, len(order), BATCH):
+        positions = torch.arange(start, start + BATCH).clamp_max(len(order) - 1)  # a last batch of the same size
+        rows = order[positions]
+        made = attention(amg, device.images(flat[rows].to(device.name).unsqueeze(1).float() / 255), device).cpu()
+        if not len(table):
+            table = torch.full((len(flat), *made.shape[1:]), torch.nan)
+        table[rows] = made
+        report(min(start + BATCH, len(order)), len(order))
+    return table.unflatten(0, pixels.shape[:2])
 
 
 def maps_of(amg: AttentionMapGenerator, images: Tensor, device: Device) -> Tensor:

@@ -1,8 +1,10 @@
 """The three trainings: stage 1 (a part's attention), pre-training and fine-tuning (stage 2)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -66,21 +68,25 @@ def train_network(
     """
     network.normalise.fit(train.images, readings.normalise)
     device.place(network)
-    labels, on_device = train.labels.numpy(), train.labels.to(device.name)
+    on_device = train.labels.to(device.name)
 
     def loss(batch: Batch) -> Terms:
         return pair_loss(network, on_device, samples, batch, losses, device)
-
-    def plan(epoch: int) -> list[Step]:
-        return paired_epoch(labels, stage.augment, stage.batch, seed, epoch,
-                            readings.batch_of, readings.pairing, readings.streams)  # fmt: skip
 
     def validate() -> float:
         assert validation is not None
         data, attention = validation
         return accuracy(predict(network, data.images, device, attention), data.labels)
 
+    plan = network_plan(train.labels.numpy(), stage, readings, seed)
     return fit(network, loss, plan, stage, device, saved, report, validate if validation else None, keep_best)
+
+
+def network_plan(labels: np.ndarray, stage: Stage, readings: Readings, seed: int) -> Callable[[int], list[Step]]:
+    """The plans of stage 2 by epoch (from 0), for training images with these labels [N]."""
+    return lambda epoch: paired_epoch(
+        labels, stage.augment, stage.batch, seed, epoch, readings.batch_of, readings.pairing, readings.streams
+    )
 
 
 def pair_loss(
