@@ -7,11 +7,9 @@ the logits stand for. A file whose results are not those of the network is never
 
 import copy
 import json
-import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 FORMATS = ("onnx",)
-OPSET = 20  # what torch's exporter writes without converting; onnxruntime reads it from 1.17 on
+OPSET = 20  # the newest that the tracing exporter writes; onnxruntime reads it from 1.17 on
 TOLERANCE = 1e-4  # of the largest logit, and of the range of the maps
 IMAGES = 64  # that the parity is measured on
 BATCHES = (1, 2, 64)
@@ -148,19 +146,19 @@ def to_onnx(module: Deployed, metadata: dict[str, str]) -> bytes:
     """Return a module as ONNX bytes with these metadata; CheckFailed when ONNX's own checker refuses them."""
     import onnx
 
-    example = (torch.zeros(2, 1, SIZE, SIZE, dtype=torch.uint8),)  # a batch of one would become a constant
-    with _quiet():
-        written = torch.onnx.export(
-            module, example, dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET,
-            input_names=["images"], output_names=list(module.outputs), verbose=False,
+    example = (torch.zeros(2, 1, SIZE, SIZE, dtype=torch.uint8),)
+    names = ["images", *module.outputs]
+    written = BytesIO()
+    # The tracing exporter: the network has no branch that depends on data, and the one that torch recommends
+    # takes 24 s instead of 1.5 s for a graph that onnxruntime runs no faster.
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            module, example, written, dynamo=False,  # type: ignore[arg-type]  # it writes to files as well
+            dynamic_axes={name: {0: "batch"} for name in names},
+            opset_version=OPSET, input_names=names[:1], output_names=names[1:], verbose=False,
         )  # fmt: skip
-    assert written is not None
-    model = written.model_proto
-    # The exporter notes for every node which line of whose source tree it came from: of no use elsewhere.
-    graph = model.graph
-    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer, graph):
-        del part.metadata_props[:]
-    del graph.value_info[:]
+    model = onnx.load_from_string(written.getvalue())
     onnx.helper.set_model_props(model, metadata)
     try:
         onnx.checker.check_model(model, full_check=True)
@@ -250,17 +248,3 @@ def _destination(out: Path | None, key: str) -> Path:
     if not above.is_dir():
         raise UsageError(f"--out {path}: {above} is a file, not a folder")
     return path
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what torch's exporter says to its own developers: a deprecation, and that torchvision is not there."""
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r".*LeafSpec.*", category=FutureWarning)
-            yield
-    finally:
-        logger.setLevel(level)

@@ -214,8 +214,8 @@ def test_a_table_for_one_training_holds_what_its_plans_name():
     plan = stages.network_plan(np.arange(20) % 3, stage, recipe.readings, 5)
     steps = [step for epoch in range(3) for step in plan(epoch)]
     named = {pair for step in steps for pair in zip(step.images.tolist(), step.derived.tolist(), strict=True)}
-    found = looked_up(plan, 3, 20)
-    assert set(zip(*(axis.tolist() for axis in found.nonzero()), strict=True)) == named
+    found = looked_up(steps, 20)
+    assert set(zip(*(axis.tolist() for axis in found.nonzero(as_tuple=True)), strict=True)) == named
     assert found.shape == (20, 14)
     assert 20 < found.sum() < 60  # some samples are drawn again, most are not
 

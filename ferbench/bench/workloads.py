@@ -4,7 +4,7 @@ Training and inference in torch need torch, numpy and pydantic alone, so that a 
 what needs more is imported where it is used.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -30,7 +30,7 @@ from ferbench.seeds import derive_seed, generator
 from ferbench.training import samples, stages
 from ferbench.training.device import Device
 from ferbench.training.engine import engine
-from ferbench.training.plan import Batch, Step, paired_epoch
+from ferbench.training.plan import Batch, Step, looked_up, paired_epoch
 from ferbench.training.stages import Labelled
 
 INFERENCE, TRAINING = ("inference", "fe", "amg"), ("step", "epoch")
@@ -215,7 +215,7 @@ def _training(cell: Cell, peers: tuple[str, ...], scratch: Path) -> Workload:
     device = Device.chosen(cell.device, cell.precision, cell.engine)
     train = Labelled(images(cell, IMAGES, "training"), torch.arange(IMAGES) % CLASSES)
     steps = list(_plan(train, cell.batch, cell.seed))
-    run = _stepper(cell, device, deepcopy(network), deepcopy(amg), train, recipe)
+    run = _stepper(device, deepcopy(network), deepcopy(amg), train, steps, recipe)
     batches = cycle([step.on(cell.device) for step in steps])
     rows = len(steps[0].images)
     example = torch.zeros(2, 1, 48, 48)
@@ -240,21 +240,27 @@ def _plan(train: Labelled, pairs: int, seed: int) -> Iterator[Step]:
         yield from paired_epoch(train.labels.numpy(), "sample", pairs, seed, epoch)
 
 
-def _samples(device: Device, amg: AttentionMapGenerator | None, train: Labelled, border: str) -> samples.Samples:
+def _samples(
+    device: Device, amg: AttentionMapGenerator | None, train: Labelled, steps: Iterable[Step], border: str
+) -> samples.Samples:
+    """What ``steps`` look up, in the way of the device's engine."""
     if amg is not None:
         device.place(amg)
     if device.engine == "plain":
         return samples.Computed(train.images.to(device.name), amg, border, device)
     pixels = samples.pixel_table(train.images, border)
-    maps = None if amg is None else samples.map_table(amg, pixels, device).to(device.name)
+    maps = None
+    if amg is not None:
+        maps = samples.map_table(amg, pixels, device, looked_up(steps, len(pixels))).to(device.name)
     return samples.Tables(pixels.to(device.name), maps, device)
 
 
 def _stepper(
-    cell: Cell, device: Device, network: WSLGAN, amg: AttentionMapGenerator | None, train: Labelled, recipe: Recipe
-) -> Callable[[Batch], dict[str, Tensor]]:
+    device: Device, network: WSLGAN, amg: AttentionMapGenerator | None, train: Labelled, steps: list[Step],
+    recipe: Recipe,
+) -> Callable[[Batch], dict[str, Tensor]]:  # fmt: skip
     device.place(network).train()
-    source, labels = _samples(device, amg, train, recipe.readings.border), train.labels.to(device.name)
+    source, labels = _samples(device, amg, train, steps, recipe.readings.border), train.labels.to(device.name)
 
     def loss(batch: Batch) -> dict[str, Tensor]:
         return stages.pair_loss(network, labels, source, batch, recipe.losses, device)
@@ -265,8 +271,8 @@ def _stepper(
 def _losses(cell: Cell, device: Device, train: Labelled, recipe: Recipe) -> list[float]:
     """The losses of the first steps, on small batches: the same plan and weights for every path."""
     _, network, amg = networks(cell.method, cell.preset, cell.seed)
-    run = _stepper(cell, device, network, amg, train, recipe)
     plan = list(_plan(train, GATE_PAIRS, cell.seed))[: gate.STEPS]
+    run = _stepper(device, network, amg, train, plan, recipe)
     return [float(run(step.on(device.name))["total"]) for step in plan]
 
 
@@ -292,7 +298,8 @@ def _epoch(
     """One epoch as ``ferbench train`` does it: tables, plan, steps, checkpoint."""
     stage = recipe.finetune.model_copy(update={"epochs": 1, "batch": cell.batch, "augment": "sample"})
     readings = recipe.readings.model_copy(update={"batch_of": "pairs"})
-    source = _samples(device, amg, train, readings.border)
+    plan = stages.network_plan(train.labels.numpy(), stage, readings, cell.seed)
+    source = _samples(device, amg, train, plan(0), readings.border)
     with TemporaryDirectory(dir=scratch) as folder:
         stages.train_network(network, train, source, stage, recipe.losses, readings, cell.seed, device,
                              Path(folder) / "checkpoint", lambda *_: None)  # fmt: skip

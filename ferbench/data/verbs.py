@@ -32,8 +32,9 @@ def prepare_set(
             raise UsageError(f"--camera is {' or '.join(_CAMERAS)}, --lighting {', '.join(_LIGHTINGS)}")
         options = Options(cast(Any, camera), cast(Any, lighting), ferplus)
         card = prepare(dataset, source, home, name, options, skip_corrupt, not incomplete, tick)
-    lines = [f"{card.name}: {card.count:,} images, {card.subjects} subjects, {card.sequences} sequences "
-             f"({card.layout}); fingerprint {card.fingerprint[:12]}"]  # fmt: skip
+    sizes = {"images": card.count, "subjects": card.subjects, "sequences": card.sequences}
+    found = ", ".join(f"{number:,} {what}" for what, number in sizes.items() if number)
+    lines = [f"{card.name}: {found} ({card.layout}); fingerprint {card.fingerprint[:12]}"]
     for counts in card.counts.values():
         if counts:
             lines.append(", ".join(f"{key} {number:,}" for key, number in counts.items()))

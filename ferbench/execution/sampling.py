@@ -1,6 +1,7 @@
 """Which way a training gets its samples: computed at every step, or from tables that its folds share."""
 
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def samples_of(
     if amg is not None and weights is not None:
         if not shared_by_folds(job, len(train)):
             wanted = torch.zeros(pixels.shape[:2], dtype=torch.bool)
-            wanted[rows] = torch.from_numpy(looked_up(plan, job.stage.epochs, len(train)))
+            wanted[rows] = looked_up(chain.from_iterable(map(plan, range(job.stage.epochs))), len(train))
         identity = [
             sha256_of(weights.read_bytes()), sha256_of(pixels.numpy().tobytes()), recipe.architecture.cam_class,
             samples.BATCH, device.precision, device.name, torch.get_num_threads(), torch.__version__,

@@ -66,11 +66,11 @@ def list_runs(runs: Path | None, format: str) -> None:
         raise UsageError(f"unknown format {format!r}: it is console or json")
     store = Store(runs_home(runs))
     rows = [
-        _row(record.identity, "failed" if record.error else "done",
+        _row(record.key, record.experiment, record.identity, "failed" if record.error else "done",
              record.result.get("accuracy", record.result.get("validation_accuracy")),
              round(sum(record.timings.values()), 1), record.error)
         for record in store.records()
-    ] + [_row(identity, "partial") for identity in store.unfinished()]  # fmt: skip
+    ] + [_row(one.key, one.experiment, one, "partial") for one in store.unfinished()]  # fmt: skip
     rows.sort(
         key=lambda row: (row["protocol"], row["method"], row["kind"], row["seed"], row["experiment"], row["fold"])
     )
@@ -87,10 +87,11 @@ def _nothing(what: str, home: Path) -> str:
 
 
 def _row(
-    identity: Identity, state: str, accuracy: float | None = None, seconds: float | None = None, error: str = ""
-) -> dict[str, Any]:
+    key: str, experiment: str, identity: Identity, state: str, accuracy: float | None = None,
+    seconds: float | None = None, error: str = "",
+) -> dict[str, Any]:  # fmt: skip
     return {
-        "key": identity.key, "experiment": identity.experiment, "kind": identity.kind, "method": identity.method,
+        "key": key, "experiment": experiment, "kind": identity.kind, "method": identity.method,
         "preset": identity.preset, "protocol": identity.protocol, "fold": identity.fold, "seed": identity.seed,
         "state": state, "accuracy": accuracy, "seconds": seconds, "error": error,
     }  # fmt: skip

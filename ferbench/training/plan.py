@@ -3,7 +3,7 @@
 Made with numpy from the seed alone, so it is the same on every device and after every interruption.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,13 +104,12 @@ def paired_epoch(
     return plan
 
 
-def looked_up(plan: Callable[[int], list[Step]], epochs: int, count: int) -> np.ndarray:
-    """Return bool [count,14]: which derived samples of ``count`` images the plans of all epochs name."""
+def looked_up(steps: Iterable[Step], count: int) -> Tensor:
+    """Return bool [count,14]: which derived samples of ``count`` images these steps name."""
     found = np.zeros((count, DERIVED), dtype=bool)
-    for epoch in range(epochs):
-        for step in plan(epoch):
-            found[step.images, step.derived] = True
-    return found
+    for step in steps:
+        found[step.images, step.derived] = True
+    return torch.from_numpy(found)
 
 
 def _parts(total: int, size: int, count: int) -> list[slice]:
