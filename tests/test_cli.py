@@ -80,8 +80,10 @@ def test_interrupted_training_goes_on_to_the_same_bytes(trained, tmp_path):
     }
     for _ in range(3):
         process = subprocess.Popen(
-            [sys.executable, "-m", "ferbench", *TRAIN], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+            [sys.executable, "-m", "ferbench", *TRAIN], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            # A shell starts background jobs deaf to Ctrl-C, and their children inherit it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
         deadline = time.monotonic() + 60
         known = len(list((tmp_path / "runs").glob("*/checkpoint/*")) + list((tmp_path / "runs").glob("*/record.json")))
         while time.monotonic() < deadline and process.poll() is None:
