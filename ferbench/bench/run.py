@@ -3,11 +3,13 @@
 import resource
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from ferbench.bench.energy import Meter
 from ferbench.bench.roofline import ceilings
 from ferbench.bench.server import largest_rate
 from ferbench.bench.timing import Estimate
-from ferbench.bench.workloads import INFERENCE, TRAINING, WHATS, Cell, Workload, build
+from ferbench.bench.workloads import INFERENCE, TRAINING, WHATS, Cell, Workload, build, peers
 from ferbench.environment import describe_device
 from ferbench.errors import UsageError
 from ferbench.methods import PRESETS
@@ -66,19 +68,23 @@ def run(options: BenchOptions, tick: Tick) -> SpeedRecord:
         raise UsageError("these options combine to nothing that can be timed: see `ferbench bench --help`")
     blocks, seconds = MODES[options.mode]
     measured = {precision: ceilings(device, precision) for precision in dict.fromkeys(c.precision for c in cells)}
-    total = len(cells) * (blocks + 1)
-    rows = []
+    rows: list[SpeedRow] = []
     with TemporaryDirectory() as scratch:
-        for number, cell in enumerate(cells):
-            tick(number * (blocks + 1), total, _title(cell))
-            work = build(cell, options.peers if cell.what == "step" else (), Path(scratch))
-            progress = lambda done, n=number, c=cell: tick(n * (blocks + 1) + 1 + done, total, _title(c))  # noqa: E731
-            rows.append(_row(work, options, blocks, seconds, measured[cell.precision], progress))
+        for group in _groups(cells):
+            progress = partial(_tell, tick, len(rows), group, len(cells))
+            rows += _timed(group, options, blocks, seconds, measured, Path(scratch), progress)
+    tick(1, 1, "")
     noise = _noise(options.seed)
     return SpeedRecord(
         mode=options.mode, seed=options.seed, environment=describe_device(device, "", ""), ceilings=measured,
         noise=noise, rows=rows,
     )  # fmt: skip
+
+
+def _tell(tick: Tick, before: int, group: list[Cell], cells: int, part: float) -> None:
+    first = group[0]
+    title = f"{first.what} {first.preset} batch {first.batch} {first.scenario}, {len(group)} ways"
+    tick(round(100 * (before + part * len(group))), 100 * cells, title)
 
 
 def _known(options: BenchOptions) -> None:
@@ -124,76 +130,114 @@ def _cells(options: BenchOptions, device: str) -> Iterator[Cell]:
             yield cell
 
 
-def _title(cell: Cell) -> str:
-    return f"{cell.what} {cell.preset} {cell.precision} {cell.backend} batch {cell.batch} {cell.scenario}"
+def _groups(cells: list[Cell]) -> list[list[Cell]]:
+    """Cells that do the same work in different ways: they are timed in turns, with the same peers."""
+    groups: dict[tuple[object, ...], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        groups[cell.what, cell.method, cell.preset, cell.batch, cell.scenario].append(cell)
+    return list(groups.values())
 
 
-def _row(
-    work: Workload, options: BenchOptions, blocks: int, seconds: float, ceiling: dict[str, float],
-    progress: Callable[[int], None],
-) -> SpeedRow:  # fmt: skip
-    cell = work.cell
-    if cell.device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    contenders = {"ours": work.call, **work.peers}
-    cap = _WARMEST[options.mode]
-    cold = {name: timing.warm_up(call, cell.device, seconds / 2, cap) for name, call in contenders.items()}
+def _timed(
+    group: list[Cell], options: BenchOptions, blocks: int, seconds: float, ceiling: dict[str, dict[str, float]],
+    scratch: Path, progress: Callable[[float], None],
+) -> list[SpeedRow]:  # fmt: skip
+    """Time the cells of a group and their peers, block by block in shuffled order, and check each."""
+    device, scenario, cap = group[0].device, group[0].scenario, _WARMEST[options.mode]
+    calls: dict[str, Callable[[], object]] = {}
+    if group[0].what == "step":
+        calls |= peers(group[0], options.peers)
+    works, peaks, cold = [], [], {}
+    for number, cell in enumerate(group):
+        progress(number / len(group) / 4)
+        before = _memory(device)
+        works.append(build(cell, scratch))
+        calls[str(number)] = works[-1].call
+        cold[str(number)] = timing.warm_up(works[-1].call, device, seconds / 2, cap)
+        peaks.append(_peak(device) - before)
+    for name in options.peers:
+        if name in calls:
+            timing.warm_up(calls[name], device, seconds / 2, cap)
     rates: dict[str, list[float]] = defaultdict(list)
-    single: list[float] = []
-    meter, used, spent = Meter(), 0, 0
+    single: dict[str, list[float]] = defaultdict(list)
+    meter = Meter()
+    used: dict[str, int] = defaultdict(int)  # millijoules
+    spent: dict[str, int] = defaultdict(int)  # calls
     order = np.random.default_rng(options.seed)
     for block in range(blocks):
-        for name in order.permutation(list(contenders)):
-            before = meter.millijoules()
-            if cell.scenario == "offline" or name != "ours":
-                rates[name].append(timing.rate(contenders[name], cell.device, seconds))
+        progress(0.25 + 0.5 * block / blocks)
+        for name in order.permutation(list(calls)):
+            millijoules = meter.millijoules()
+            if scenario == "offline" or name in options.peers:
+                rates[name].append(timing.rate(calls[name], device, seconds))
             else:
-                calls = timing.latencies(work.call, cell.device, seconds)
-                single += calls
-                rates[name].append(len(calls) / sum(calls))
+                found = timing.latencies(calls[name], device, seconds)
+                single[name] += found
+                rates[name].append(len(found) / sum(found))
             after = meter.millijoules()
-            if name == "ours" and before is not None and after is not None:
-                used, spent = used + after - before, spent + round(rates[name][-1] * seconds * work.images)
-        progress(block + 1)
-    speed = _scaled(timing.estimate(rates["ours"], options.seed), work.images)
-    extra: dict[str, float | None] = {}
-    if cell.scenario == "server":
-        speed, extra = _served(cell, options, seconds)
-    elif single:
-        extra = {f"p{p}_ms": _milli(timing.percentile(single, p)) for p in (50, 90, 99)}
-    for name in work.peers:
-        found = timing.ratio(rates["ours"], rates[name], options.seed)
-        extra |= {f"ratio_{name}": found.median, f"ratio_{name}_low": found.low, f"ratio_{name}_high": found.high}
-    if work.flops and work.bytes and cell.scenario != "server":
-        extra |= {
-            "gflop_per_image": work.flops / 1e9, "mb_per_image": work.bytes / 1e6,
-            "share_of_flops": speed.median * work.flops / ceiling["flops_per_s"],
-            "share_of_bytes": speed.median * work.bytes / ceiling["bytes_per_s"],
-        }  # fmt: skip
-    if work.check is not None:
-        verdict = work.check()
-        extra |= {
-            "error": verdict.error if isfinite(verdict.error) else None,
-            "agree": verdict.agree,
-            "bound": verdict.bound,
-        }
-        valid = verdict.valid
-    else:
-        valid = True
+            if millijoules is not None and after is not None:
+                used[name] += after - millijoules
+                spent[name] += round(rates[name][-1] * seconds)
+    rows = []
+    for number, work in enumerate(works):
+        progress(0.75 + number / len(works) / 4)
+        name = str(number)
+        speed = _scaled(timing.estimate(rates[name], options.seed), work.images)
+        extra: dict[str, Any] = {}
+        if scenario == "server":
+            speed, extra = _served(work.cell, options, seconds)
+        elif single[name]:
+            extra = {f"p{p}_ms": _milli(timing.percentile(single[name], p)) for p in (50, 90, 99)}
+        for peer in options.peers:
+            if peer in rates:
+                ratio = timing.ratio(rates[name], rates[peer], options.seed)
+                extra |= {f"ratio_{peer}{end}": getattr(ratio, field)
+                          for end, field in (("", "median"), ("_low", "low"), ("_high", "high"))}  # fmt: skip
+        joules = used[name] / (spent[name] * work.images) if spent[name] else None
+        rows.append(_row(
+            work, speed, {**extra, **_shares(work, speed, ceiling), **_checked(work)}, blocks=blocks,
+            calls=len(single[name]) or round(sum(rates[name]) * seconds), cold_start_s=cold[name],
+            peak_mb=peaks[number], joules_per_1000=joules,
+        ))  # fmt: skip
+    return rows
+
+
+def _row(work: Workload, speed: Estimate, extra: dict[str, Any], **measured: Any) -> SpeedRow:
+    cell = work.cell
     return SpeedRow(
         what=cell.what, method=cell.method, preset=cell.preset, engine=cell.engine, precision=cell.precision,
         backend=cell.backend, device=cell.device, threads=cell.threads, batch=work.images, scenario=cell.scenario,
-        blocks=blocks, calls=len(single) or round(sum(rates["ours"]) * seconds), images_per_s=speed.median,
-        images_per_s_low=speed.low, images_per_s_high=speed.high, cold_start_s=cold["ours"], peak_mb=_peak(cell.device),
-        joules_per_1000=used / spent if spent else None, valid=valid, **extra,
+        images_per_s=speed.median, images_per_s_low=speed.low, images_per_s_high=speed.high, **measured, **extra,
     )  # fmt: skip
+
+
+def _shares(work: Workload, speed: Estimate, ceilings: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Roofline columns: work of an image, and the share of the machine's ceilings at this speed."""
+    if not work.flops or not work.bytes or work.cell.scenario == "server":
+        return {}
+    ceiling = ceilings[work.cell.precision]
+    return {
+        "gflop_per_image": work.flops / 1e9, "mb_per_image": work.bytes / 1e6,
+        "share_of_flops": speed.median * work.flops / ceiling["flops_per_s"],
+        "share_of_bytes": speed.median * work.bytes / ceiling["bytes_per_s"],
+    }  # fmt: skip
+
+
+def _checked(work: Workload) -> dict[str, Any]:
+    if work.check is None:
+        return {"valid": True}
+    verdict = work.check()
+    return {
+        "error": verdict.error if isfinite(verdict.error) else None, "agree": verdict.agree,
+        "bound": verdict.bound, "valid": verdict.valid,
+    }  # fmt: skip
 
 
 def _served(cell: Cell, options: BenchOptions, seconds: float) -> tuple[Estimate, dict[str, float | None]]:
     """Measure calls of every batch that the server may form, then search the largest rate under the bound."""
     service = {}
     for batch in sorted({1, *options.batches}):
-        sized = build(Cell(**{**cell.__dict__, "batch": batch}), (), Path())
+        sized = build(replace(cell, batch=batch), Path())
         timing.warm_up(sized.call, cell.device, seconds / 4, _WARMEST[options.mode] / 2)
         service[batch] = timing.latencies(sized.call, cell.device, seconds)
     found = largest_rate(service, options.bound_ms / 1000, options.seed)
@@ -211,8 +255,16 @@ def _milli(seconds: float | None) -> float | None:
     return None if seconds is None else 1000 * seconds
 
 
+def _memory(device: str) -> float:
+    """MB that lie on a CUDA device already, from here on not counted in its peak; 0 on a CPU."""
+    if device != "cuda":
+        return 0.0
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated() / 1e6
+
+
 def _peak(device: str) -> float:
-    """Peak memory in MB: of the row on CUDA, of the whole process so far on a CPU."""
+    """Peak memory in MB: since the last :func:`_memory` on CUDA, of the whole process so far on a CPU."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3

@@ -6,7 +6,7 @@ what needs more is imported where it is used.
 
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import cycle
 from pathlib import Path
@@ -64,19 +64,18 @@ class Workload:
     """A cell ready to be timed.
 
     call : handles ``images`` images and may leave work on the device. check : the gate, where there is one.
-    peers : calls of the peers that do the same work, by name. flops, bytes : of one image, where known.
+    flops, bytes : of one image, where known.
     """
 
     cell: Cell
     images: int
     call: Callable[[], object]
     check: Callable[[], Verdict] | None = None
-    peers: dict[str, Callable[[], object]] = field(default_factory=dict)
     flops: float | None = None
     bytes: float | None = None
 
 
-def build(cell: Cell, peers: tuple[str, ...], scratch: Path) -> Workload:
+def build(cell: Cell, scratch: Path) -> Workload:
     """Make a cell ready. Raises UsageError for a combination that does not exist."""
     if cell.what in INFERENCE:
         return _inference(cell)
@@ -84,7 +83,26 @@ def build(cell: Cell, peers: tuple[str, ...], scratch: Path) -> Workload:
         raise UsageError(f"{cell.backend} has no {cell.what}: it is a backend of inference, fe and amg")
     if cell.what == "prepare":
         return _preparation(cell, scratch)
-    return _training(cell, peers, scratch)
+    return _training(cell, scratch)
+
+
+def peers(cell: Cell, names: tuple[str, ...]) -> dict[str, Callable[[], object]]:
+    """Calls that do the same work as the cell, a training step, in the peers' ways."""
+    recipe, network, amg = networks(cell.method, cell.preset, cell.seed)
+    train = _set(cell.seed)
+    pairs = [
+        (int(s.images[a]), int(s.derived[a]), int(s.images[b]), int(s.derived[b]))
+        for s in _plan(train, cell.batch, cell.seed) for a, b in zip(s.first, s.second, strict=True)
+    ]  # fmt: skip
+    stage = recipe.finetune
+    return {
+        name: Loop(
+            name, deepcopy(network), deepcopy(amg), Pairs(train.images.numpy(), train.labels.numpy(), pairs),
+            cell.batch, recipe.losses, stage.lr, stage.momentum, stage.weight_decay, cell.device,
+            min(2, cell.threads - 1),
+        ).step
+        for name in names
+    }  # fmt: skip
 
 
 def networks(method: str, preset: str, seed: int) -> tuple[Recipe, WSLGAN, AttentionMapGenerator | None]:
@@ -96,9 +114,9 @@ def networks(method: str, preset: str, seed: int) -> tuple[Recipe, WSLGAN, Atten
     return recipe, network, AttentionMapGenerator(recipe.architecture).freeze() if needed else None
 
 
-def images(cell: Cell, count: int, use: str) -> Tensor:
+def images(seed: int, count: int, use: str) -> Tensor:
     """Random grey images uint8 [count,48,48]: kernels take their time whatever the picture."""
-    return torch.from_numpy(generator(cell.seed, "bench", use).integers(0, 256, (count, 48, 48), dtype=np.uint8))
+    return torch.from_numpy(generator(seed, "bench", use).integers(0, 256, (count, 48, 48), dtype=np.uint8))
 
 
 def _inference(cell: Cell) -> Workload:
@@ -113,18 +131,19 @@ def _inference(cell: Cell) -> Workload:
     }
     reference = parts[cell.what]().eval()
     width = 2 if cell.precision == "bf16" else 4
-    fresh = images(cell, gate.FRESH, "fresh").unsqueeze(1)
+    fresh = images(cell.seed, gate.FRESH, "fresh").unsqueeze(1)
     costs = flops(reference, (fresh[:2],)) / 2, bytes_of(reference, (fresh[:2],), width, training=False) / 2
     run = _onnx(cell) if cell.backend == "onnxruntime" else _torch(cell, deepcopy(reference))
     turns = cycle(
-        batch.to(cell.device).unsqueeze(1) for batch in images(cell, BUFFERS * cell.batch, "inputs").split(cell.batch)
+        batch.to(cell.device).unsqueeze(1)
+        for batch in images(cell.seed, BUFFERS * cell.batch, "inputs").split(cell.batch)
     )
 
     def checked() -> Verdict:
         parts = [run(part).float().cpu() for part in fresh.to(cell.device).split(cell.batch)]
         return gate.of_logits(torch.cat(parts), reference, fresh, cell.precision)
 
-    return Workload(cell, cell.batch, lambda: run(next(turns)), checked, {}, *costs)
+    return Workload(cell, cell.batch, lambda: run(next(turns)), checked, *costs)
 
 
 def _torch(cell: Cell, module: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -209,11 +228,11 @@ class _Graph:
         return self.out.clone()
 
 
-def _training(cell: Cell, peers: tuple[str, ...], scratch: Path) -> Workload:
+def _training(cell: Cell, scratch: Path) -> Workload:
     """A step trains on ``batch`` pairs, two streams apart as in the paper; an epoch is one look at each image."""
     recipe, network, amg = networks(cell.method, cell.preset, cell.seed)
     device = Device.chosen(cell.device, cell.precision, cell.engine)
-    train = Labelled(images(cell, IMAGES, "training"), torch.arange(IMAGES) % CLASSES)
+    train = _set(cell.seed)
     steps = list(_plan(train, cell.batch, cell.seed))
     run = _stepper(device, deepcopy(network), deepcopy(amg), train, steps, recipe)
     batches = cycle([step.on(cell.device) for step in steps])
@@ -223,15 +242,18 @@ def _training(cell: Cell, peers: tuple[str, ...], scratch: Path) -> Workload:
     counted = _Extractor(network).eval()
     work = Workload(
         cell, rows, lambda: run(next(batches)),
-        lambda: gate.of_losses(_losses(cell, device, train, recipe), _losses(cell, Device(), train, recipe),
-                               cell.precision),
-        {name: _peer(name, cell, network, amg, train, steps, recipe).step for name in peers},
+        lambda: gate.of_losses(_losses(cell.method, cell.preset, cell.seed, device),
+                               _losses(cell.method, cell.preset, cell.seed, Device()), cell.precision),
         3 * flops(counted, (example,)) / 2, bytes_of(counted, (example,), width, training=True) / 2,
     )  # fmt: skip
     if cell.what == "epoch":
         work.images = IMAGES // rows * rows
-        work.call, work.peers = lambda: _epoch(cell, device, network, amg, train, recipe, scratch), {}
+        work.call = lambda: _epoch(cell, device, network, amg, train, recipe, scratch)
     return work
+
+
+def _set(seed: int) -> Labelled:
+    return Labelled(images(seed, IMAGES, "training"), torch.arange(IMAGES) % CLASSES)
 
 
 def _plan(train: Labelled, pairs: int, seed: int) -> Iterator[Step]:
@@ -268,27 +290,14 @@ def _stepper(
     return engine(network, loss, recipe.finetune, device).step
 
 
-def _losses(cell: Cell, device: Device, train: Labelled, recipe: Recipe) -> list[float]:
+@lru_cache(maxsize=4)
+def _losses(method: str, preset: str, seed: int, device: Device) -> list[float]:
     """The losses of the first steps, on small batches: the same plan and weights for every path."""
-    _, network, amg = networks(cell.method, cell.preset, cell.seed)
-    plan = list(_plan(train, GATE_PAIRS, cell.seed))[: gate.STEPS]
+    recipe, network, amg = networks(method, preset, seed)
+    train = _set(seed)
+    plan = list(_plan(train, GATE_PAIRS, seed))[: gate.STEPS]
     run = _stepper(device, network, amg, train, plan, recipe)
     return [float(run(step.on(device.name))["total"]) for step in plan]
-
-
-def _peer(
-    name: str, cell: Cell, network: WSLGAN, amg: AttentionMapGenerator | None, train: Labelled, steps: list[Step],
-    recipe: Recipe,
-) -> Loop:  # fmt: skip
-    pairs = [
-        (int(s.images[a]), int(s.derived[a]), int(s.images[b]), int(s.derived[b]))
-        for s in steps for a, b in zip(s.first, s.second, strict=True)
-    ]  # fmt: skip
-    stage = recipe.finetune
-    return Loop(
-        name, deepcopy(network), deepcopy(amg), Pairs(train.images.numpy(), train.labels.numpy(), pairs), cell.batch,
-        recipe.losses, stage.lr, stage.momentum, stage.weight_decay, cell.device, min(2, cell.threads - 1),
-    )  # fmt: skip
 
 
 def _epoch(
