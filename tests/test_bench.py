@@ -128,6 +128,17 @@ def test_the_gate_refuses_what_is_wrong():
     assert not gate.of_losses([1.0, float("nan")], [1.0, 1.0], "bf16").valid
 
 
+def test_losses_of_bf16_may_part_late_but_not_early_nor_on_average():
+    wanted = [2.0] * 20
+    late = [2.0] * 10 + [2.4, 1.6] * 5
+    assert gate.of_losses(late, wanted, "bf16").valid
+    assert not gate.of_losses(late, wanted, "tf32").valid
+    assert not gate.of_losses(late[::-1], wanted, "bf16").valid
+    drifted = [2.0] * 10 + [2.4] * 10
+    assert gate.of_losses(drifted, wanted, "bf16").error == pytest.approx(0.1)
+    assert not gate.of_losses(drifted, wanted, "bf16").valid
+
+
 def test_cells_are_what_exists_and_each_once():
     cells = list(_cells(BenchOptions(whats=("inference", "step", "prepare"), backends=("torch", "onnxruntime"),
                                      precisions=("fp32", "bf16"), batches=(1, 8)), "cpu"))  # fmt: skip
