@@ -122,6 +122,11 @@ def print_plan(session: "Session") -> None:
             duration(session.seconds[job.key]) if session.seconds[job.key] else "", f"[dim]{job.key}[/dim]",
         )  # fmt: skip
     console.print(table)
+    for record in session.given:
+        console.print(
+            f"{record.identity.kind}: weights that come with ferbench, {result_line(record.result)} "
+            f"[dim]{record.key}[/dim]; {record.dataset} is not prepared here", highlight=False,
+        )  # fmt: skip
     total = sum(session.share(job) for job in session.jobs)
     if total:
         beside = f", {session.side_by_side} folds at a time" if session.side_by_side > 1 else ""

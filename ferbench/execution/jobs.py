@@ -14,8 +14,8 @@ from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
 from ferbench.protocol.protocol import Protocol
 from ferbench.protocol.splits import Splits
-from ferbench.runs.record import Identity, Kind
-from ferbench.runs.store import Store
+from ferbench.runs.record import Identity, Kind, Record
+from ferbench.runs.store import Store, shipped_runs
 
 # Raised when a change of code changes what a training of that kind gives: old runs are then not reused.
 REVISION: dict[Kind, int] = {"attention": 1, "pretrain": 1, "fold": 1}
@@ -40,6 +40,14 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What a request comes to: runs to be made or reused, parents first, and runs that come with the package."""
+
+    jobs: list["Job"]
+    given: list[Record]
+
+
+@dataclass(frozen=True)
 class Job:
     """One run to be made: its identity, its data, and the request that it belongs to."""
 
@@ -58,12 +66,8 @@ class Job:
 
     @property
     def stage(self) -> Stage:
-        """The schedule of this training. A set without a pre-training set is trained as one would be."""
-        recipe = self.request.method.recipe
-        if self.kind == "attention":
-            return recipe.attention
-        scratch = self.kind == "fold" and not self.request.protocol.pretrain
-        return recipe.pretrain if self.kind == "pretrain" or scratch else recipe.finetune
+        """The schedule of this training."""
+        return _stage(self.request, self.kind)
 
     @property
     def title(self) -> str:
@@ -75,11 +79,13 @@ class Job:
         }[self.kind]
 
 
-def plan(request: Request, home: Path, store: Store) -> list[Job]:
+def plan(request: Request, home: Path, store: Store) -> Plan:
     """Return all jobs of a request in an order in which each comes after its parents.
 
-    Raises DataError naming the command where a set is not prepared, UsageError for folds that do not
-    exist or an AMG that does not fit.
+    Where the set of stage 1 or of pre-training is not prepared, the run of the same recipe that comes with the
+    package takes the job's place; pre-training brings the attention maps that it was trained with.
+    Raises DataError naming the command where a set is not prepared and nothing takes its place, UsageError for
+    folds that do not exist or an AMG that does not fit.
     """
     method, protocol = request.method, request.protocol
     target = prepared_sets.load(protocol.dataset, home)
@@ -88,22 +94,45 @@ def plan(request: Request, home: Path, store: Store) -> list[Job]:
     if unknown := [fold for fold in request.folds if fold not in names]:
         raise UsageError(f"{protocol.identifier} has no fold {', '.join(unknown)}; it has {', '.join(names)}")
     jobs: list[Job] = []
+    given: list[Record] = []
     parents: dict[str, str] = {}
-    if method.recipe.architecture.needs_attention:
-        if request.amg:
-            parents["attention"] = _given(request, store)
-        else:
-            jobs.append(_attention(request, home))
-            parents["attention"] = jobs[-1].key
-    if request.pretrain and protocol.pretrain:
-        jobs.append(_pretrain(request, home, dict(parents)))
-        parents["pretrain"] = jobs[-1].key
+    pretraining = request.pretrain and bool(protocol.pretrain)
+    if pretraining and (record := _in_place_of("pretrain", request, home)):
+        parents = {**record.identity.parents, "pretrain": record.key}
+        given = [shipped_runs().record(key) for key in parents.values()]
+    else:
+        if method.recipe.architecture.needs_attention:
+            if request.amg:
+                parents["attention"] = _given(request, store)
+            elif record := _in_place_of("attention", request, home):
+                given.append(record)
+                parents["attention"] = record.key
+            else:
+                jobs.append(_attention(request, home))
+                parents["attention"] = jobs[-1].key
+        if pretraining:
+            jobs.append(_pretrain(request, home, dict(parents)))
+            parents["pretrain"] = jobs[-1].key
     for fold in request.folds or names:
         job = Job(_identity(request, "fold", protocol.identifier, target, {
             "split": made.hash, "fold": fold, "selection": request.selection, "parents": parents,
         }), request, target, made)  # fmt: skip
         jobs.append(job)
-    return jobs
+    return Plan(jobs, given)
+
+
+def _in_place_of(kind: Kind, request: Request, home: Path) -> Record | None:
+    """The shipped run that stands in for a job whose set is not prepared: one of the same recipe, or none."""
+    name = request.protocol.attributes if kind == "attention" else request.protocol.pretrain
+    protocol = protocols.load_attributes(name) if kind == "attention" else protocols.load(name)
+    if protocol.dataset in prepared_sets.prepared(home) or (kind == "pretrain" and request.amg):
+        return None
+    wanted = (kind, _owner(request, kind), request.method.preset, protocol.identifier, _recipe(request, kind))
+    for record in shipped_runs().records():
+        one = record.identity
+        if wanted == (one.kind, one.method, one.preset, one.protocol, one.recipe):
+            return record
+    return None
 
 
 def _attention(request: Request, home: Path) -> Job:
@@ -119,8 +148,30 @@ def _pretrain(request: Request, home: Path, parents: dict[str, str]) -> Job:
 
 
 def _identity(request: Request, kind: Kind, protocol: str, faces: Faces, more: dict[str, Any]) -> Identity:
-    method = request.method
-    recipe, readings = method.recipe, method.recipe.readings.model_dump()
+    return Identity(
+        kind=kind, method=_owner(request, kind), preset=request.method.preset, recipe=_recipe(request, kind),
+        protocol=protocol, data=faces.fingerprint, seed=request.seed, precision=request.precision,
+        engine=request.engine, code=REVISION[kind], **more,
+    )  # fmt: skip
+
+
+def _owner(request: Request, kind: Kind) -> str:
+    """The method that a run belongs to: all share one AMG."""
+    return "wslgan" if kind == "attention" else request.method.name
+
+
+def _stage(request: Request, kind: Kind) -> Stage:
+    """A set without a pre-training set is trained as one would be."""
+    recipe = request.method.recipe
+    if kind == "attention":
+        return recipe.attention
+    scratch = kind == "fold" and not request.protocol.pretrain
+    return recipe.pretrain if kind == "pretrain" or scratch else recipe.finetune
+
+
+def _recipe(request: Request, kind: Kind) -> dict[str, Any]:
+    """What of the recipe decides a training of this kind."""
+    recipe, readings = request.method.recipe, request.method.recipe.readings.model_dump()
     content: dict[str, Any]
     if kind == "attention":
         content = {
@@ -133,13 +184,7 @@ def _identity(request: Request, kind: Kind, protocol: str, faces: Faces, more: d
             "losses": asdict(recipe.losses),
             "readings": readings,
         }
-    blank = Identity(
-        kind=kind, method="wslgan" if kind == "attention" else method.name, preset=method.preset,
-        recipe={}, protocol=protocol, data=faces.fingerprint, seed=request.seed,
-        precision=request.precision, engine=request.engine, code=REVISION[kind], **more,
-    )  # fmt: skip
-    stage = Job(blank, request, faces).stage
-    return blank.model_copy(update={"recipe": plain({**content, "stage": stage.model_dump()})})
+    return plain({**content, "stage": _stage(request, kind).model_dump()})
 
 
 def plain(content: Any) -> Any:

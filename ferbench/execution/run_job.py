@@ -24,18 +24,18 @@ from ferbench.environment import describe_device
 from ferbench.execution.jobs import Job
 from ferbench.execution.sampling import samples_of
 from ferbench.files import write_bytes, write_text
-from ferbench.models.attention import PARTS, AttentionMapGenerator
+from ferbench.models.attention import PARTS, AttentionMapGenerator, PartClassifier
 from ferbench.models.wslgan import WSLGAN
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 from ferbench.seeds import derive_seed
-from ferbench.training import stages
+from ferbench.training import pointing, stages
 from ferbench.training.checkpoint import epochs_done, pack, unpack
 from ferbench.training.device import Device
 from ferbench.training.loop import Report
-from ferbench.training.samples import maps_of
+from ferbench.training.samples import BATCH, maps_of
 from ferbench.training.stages import Labelled
 
 
@@ -106,10 +106,22 @@ def _attention(run: Run) -> tuple[list[str], dict[str, Any]]:
         result[part] = {
             "validation_accuracy": rows[-1]["validation_accuracy"],
             "validation_images": len(split.validation), "train_images": len(split.train),
+            "pointing": _pointing(branch, part, validation.images, run.device),
+            "pointing_chance": pointing.chance(part),
         }  # fmt: skip
         tensors |= {f"{part}.{name}": tensor for name, tensor in branch.state_dict().items()}
     _save(run, tensors, history)
     return ["absent", "present"], result
+
+
+def _pointing(branch: PartClassifier, part: str, images: Tensor, device: Device) -> float:
+    """The share of images whose attention map has its maximum on the part."""
+    found = []
+    with torch.inference_mode(), device.autocast():
+        for batch in images.split(BATCH):
+            x = device.images(batch.to(device.name).unsqueeze(1).float() / 255)
+            found.append(pointing.hits(branch.attention(x).float(), part).cpu())
+    return float(torch.cat(found).double().mean())
 
 
 def _pretrain(run: Run) -> tuple[list[str], dict[str, Any]]:
@@ -186,7 +198,8 @@ def _train(
 
 
 def _weights(run: Run, parent: str) -> Path:
-    return run.store.folder(run.job.identity.parents[parent]) / "weights.safetensors"
+    key = run.job.identity.parents[parent]
+    return run.store.holder(key).folder(key) / "weights.safetensors"
 
 
 def _start_from(network: WSLGAN, weights: Path) -> None:

@@ -19,6 +19,7 @@ from ferbench.execution.run_job import run_job
 from ferbench.files import data_home, runs_home
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import Protocol
+from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 from ferbench.training.device import Device
 from ferbench.training.loop import Report
@@ -68,6 +69,7 @@ class Session:
 
     request: Request
     jobs: list[Job]
+    given: list[Record]  # runs of the package that take the place of jobs
     store: Store
     device: Device
     states: Mapping[str, str]  # key → absent, partial, failed, done
@@ -112,7 +114,8 @@ def prepare_training(
         folds_file=options.folds_file, pretrain=options.pretrain, amg=options.amg, command=options.command(),
     )  # fmt: skip
     store = Store(runs_home(runs))
-    jobs = plan(request, home, store)
+    planned = plan(request, home, store)
+    jobs = planned.jobs
     states = {job.key: store.state(job.key) for job in jobs}
     left = sum(job.kind == "fold" and states[job.key] != "done" for job in jobs)
     threads = torch.get_num_threads()
@@ -123,7 +126,7 @@ def prepare_training(
         "--runs", str(store.home), "--data-home", str(home),
     ]  # fmt: skip
     seconds = estimate.seconds(jobs, store, states, device, at_once)
-    return Session(request, jobs, store, device, states, seconds, at_once, partner)
+    return Session(request, jobs, planned.given, store, device, states, seconds, at_once, partner)
 
 
 def train_all(session: Session, report: Callable[[Job], Report], done: Callable[[Outcome], None]) -> None:

@@ -212,13 +212,22 @@ def _stages(stages: list[Stage]) -> Grid:
         parts = stage.result.items() if stage.kind == "attention" else [("", stage.result)]
         said = "; ".join(
             f"{name} {_percent(facts['validation_accuracy'])} of {facts['validation_images']:,}".strip()
+            + _pointed(facts)
             for name, facts in parts if facts
         )  # fmt: skip
+        run = stage.run + (" (comes with ferbench)" if stage.shipped else "")
         rows.append([stage.kind, stage.protocol, str(stage.seed), f"{stage.images:,}", str(stage.epochs), said,
-                     f"{stage.seconds:.0f}", stage.device, stage.run])  # fmt: skip
+                     f"{stage.seconds:.0f}", stage.device, run])  # fmt: skip
     return ("What the folds start from: validation accuracy in percent, never used to choose anything",
             ["Stage", "Protocol", "Seed", "Images", "Epochs", "Validation", "Seconds", "Device", "Run"],
             rows)  # fmt: skip
+
+
+def _pointed(facts: dict) -> str:
+    """How often the maximum of a map lies on its part, against a maximum anywhere."""
+    if "pointing" not in facts:
+        return ""
+    return f", maximum on the part {_percent(facts['pointing'])} (chance {_percent(facts['pointing_chance'])})"
 
 
 def _holes(holes: list[Hole]) -> Grid:

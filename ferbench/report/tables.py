@@ -18,7 +18,7 @@ from ferbench.report import published
 from ferbench.report.lineage import lineage, variant, varying
 from ferbench.report.published import PublishedMatrix, PublishedRow
 from ferbench.runs.record import Identity, Record
-from ferbench.runs.store import Store
+from ferbench.runs.store import Store, shipped_runs
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ class Stage:
     images: int
     device: str
     seconds: float
+    shipped: bool  # it came with the package
 
 
 @dataclass(frozen=True)
@@ -141,10 +142,11 @@ def build(store: Store, dataset: str | None = None) -> list[Report]:
 
     Raises DataError where a record or predictions are damaged.
     """
-    records = {record.key: record for record in store.records()}
+    own = {record.key: record for record in store.records()}
+    records = {record.key: record for record in shipped_runs().records()} | own
     groups: dict[str, list[Record]] = defaultdict(list)
     begun: dict[str, list[Identity]] = defaultdict(list)
-    for record in records.values():
+    for record in own.values():
         if _asked_for(record.identity, dataset):
             groups[record.identity.protocol].append(record)
     for identity in store.unfinished():
@@ -187,7 +189,8 @@ def _report(
     return Report(
         name, protocol, published.rows(name), published.matrix(name), published.errata(name),
         varying(compared), trainings, across_seeds(trainings),
-        [_stage(by_key[key]) for key in used if key in by_key and not by_key[key].error], holes,
+        [_stage(by_key[key], store.holder(key) != store) for key in used if key in by_key and not by_key[key].error],
+        holes,
     )  # fmt: skip
 
 
@@ -267,12 +270,13 @@ def _hole(identity: Identity, reason: str, command: str) -> Hole:
     )  # fmt: skip
 
 
-def _stage(record: Record) -> Stage:
+def _stage(record: Record, shipped: bool) -> Stage:
     identity = record.identity
     images = record.facts.get("train_images") or sum(part["train_images"] for part in record.result.values())
     return Stage(
         record.key, identity.kind, identity.protocol, identity.seed, record.result,
         identity.recipe["stage"]["epochs"], images, record.environment["device"], sum(record.timings.values()),
+        shipped,
     )  # fmt: skip
 
 
