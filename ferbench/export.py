@@ -15,22 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel
 
 from ferbench import __version__
 from ferbench.data.align import TEMPLATE
 from ferbench.data.faces import SIZE
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import runs_home, write_bytes
-from ferbench.models.attention import PARTS, AttentionMapGenerator
+from ferbench.models.attention import PARTS
 from ferbench.models.deployed import Deployed
-from ferbench.models.settings import Architecture
-from ferbench.models.wslgan import WSLGAN
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
-from ferbench.schema import validated
 from ferbench.seeds import generator
-from ferbench.training.checkpoint import unpack
+from ferbench.trained import deployed
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -70,12 +66,6 @@ class Exported:
     parity: Parity
 
 
-class _Shapes(BaseModel):
-    """The one part of a stored recipe that the network is rebuilt from."""
-
-    architecture: Architecture
-
-
 def export_run(prefix: str, format: str = "onnx", out: Path | None = None, runs: Path | None = None) -> Exported:
     """Export the fold or pre-training run whose key begins with ``prefix``.
 
@@ -99,29 +89,6 @@ def export_run(prefix: str, format: str = "onnx", out: Path | None = None, runs:
         )
     write_bytes(path, content)
     return Exported(path, len(content), OPSET, found)
-
-
-def deployed(record: Record, store: Store) -> Deployed:
-    """Rebuild the network of a fold or pre-training run, with the AMG that it was trained with.
-
-    Raises UsageError for other runs, DataError when weights are missing, damaged or of another shape.
-    """
-    identity = record.identity
-    if identity.kind == "attention":
-        raise UsageError(f"run {record.key} holds attention maps alone: take a fold or pretrain run (`ferbench runs`)")
-    if record.error:
-        raise UsageError(f"run {record.key} failed: the command that trained it tries again")
-    folder = store.folder(record.key)
-    architecture = validated(_Shapes, identity.recipe, folder / "record.json").architecture
-    network = WSLGAN(architecture, len(record.classes))
-    _load(network, folder / "weights.safetensors")
-    amg = None
-    if architecture.needs_attention:
-        if "attention" not in identity.parents:
-            raise DataError(f"run {record.key} names no attention run, but its network takes attention maps")
-        amg = AttentionMapGenerator(architecture)
-        _load(amg, store.folder(identity.parents["attention"]) / "weights.safetensors")
-    return Deployed(network, amg)
 
 
 def metadata_of(record: Record, module: Deployed) -> dict[str, str]:
@@ -229,14 +196,6 @@ def _apart(found: np.ndarray, exact: np.ndarray) -> float:
     """max |Δ|, infinite where something is not a number (max() would lose a NaN)."""
     apart = float(np.abs(found - exact).max())
     return apart if np.isfinite(apart) else float("inf")
-
-
-def _load(module: torch.nn.Module, weights: Path) -> None:
-    tensors, _ = unpack(weights)
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError:
-        raise DataError(f"{weights} does not fit the run's recipe: delete its run folder and train again") from None
 
 
 def _destination(out: Path | None, key: str) -> Path:

@@ -14,13 +14,14 @@ from test_cli import ferbench
 from ferbench import __version__, export
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.execution.jobs import plain
-from ferbench.export import Parity, deployed, export_run, session
+from ferbench.export import Parity, export_run, session
 from ferbench.files import write_bytes
 from ferbench.models.attention import AttentionMapGenerator
 from ferbench.models.settings import Architecture
 from ferbench.models.wslgan import WSLGAN
 from ferbench.runs.store import Store
-from ferbench.training.checkpoint import pack
+from ferbench.trained import deployed
+from ferbench.training.checkpoint import pack, unpack
 
 SMALL = {"growth": 4, "stem_stride": 2, "extractor_layers": (1, 1, 1), "generator_layers": (1, 1, 1), "reduction": 4}
 ROWS = [("S1", "anger", "anger")]
@@ -79,8 +80,8 @@ def test_the_file_computes_what_the_parts_compute_one_after_the_other(store, key
     architecture = Architecture(**SMALL)
     network, amg = WSLGAN(architecture, len(CLASSES)), AttentionMapGenerator(architecture)
     attention = store.record(key).identity.parents["attention"]
-    network.load_state_dict(export.unpack(store.folder(key) / "weights.safetensors")[0])
-    amg.load_state_dict(export.unpack(store.folder(attention) / "weights.safetensors")[0])
+    network.load_state_dict(unpack(store.folder(key) / "weights.safetensors")[0])
+    amg.load_state_dict(unpack(store.folder(attention) / "weights.safetensors")[0])
     network.eval().double()
     amg.eval().double()
     with torch.no_grad():

