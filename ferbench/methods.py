@@ -13,6 +13,7 @@ from ferbench.models.settings import Architecture, LossWeights
 from ferbench.schema import Schema, read_toml, validated
 
 PRESETS = ("paper", "light", "tiny")
+PAPER = "paper"  # the recipe that is the paper's method
 
 
 class Readings(Schema):
@@ -35,6 +36,16 @@ class Stage(Schema):
     momentum: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     augment: Literal["expand", "sample", "none"]
+    # Beyond the paper, each off by itself; ``--recipe modern`` turns them on for fine-tuning.
+    anneal: Literal["drops", "cosine"] = "drops"  # cosine: Loshchilov & Hutter 2017, without restarts
+    smoothing: float = Field(0.0, ge=0, lt=1)  # of labels: Szegedy et al. 2016, section 7
+    average: float = Field(0.0, ge=0, lt=1)  # decay of a moving average of the weights, tested in their place
+    flip: bool = False  # probabilities are the mean over the image and its mirror image
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that identify a training: what is beyond the paper only where it is on."""
+        off = {name for name, field in Stage.model_fields.items() if getattr(self, name) == field.default}
+        return self.model_dump(exclude=off)
 
 
 class Recipe(Schema):
@@ -64,12 +75,13 @@ def names() -> list[str]:
     return sorted(found, key=lambda name: (name != "wslgan", name))
 
 
-def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = ()) -> Method:
+def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (), recipe: str = PAPER) -> Method:
     """Return method ``name`` at ``preset`` for ``dataset``: the method, changed by the preset, by the dataset
-    (λ3 is one such change), then by ``overrides``.
+    (λ3 is one such change), by the recipe, then by ``overrides``.
 
+    recipe : "paper", or one that goes beyond it ("modern"): such a method reproduces no published row.
     overrides : ``section.field=value`` texts such as ``finetune.epochs=20``, the last word on any field.
-    Raises UsageError for an unknown method, preset or override.
+    Raises UsageError for an unknown method, preset, recipe or override.
     """
     content = _read(name)
     presets = content.pop("preset", {})
@@ -77,11 +89,16 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
         raise UsageError(f"{name} has no preset {preset!r}; it has {', '.join(presets)}")
     _merge(content, presets[preset])
     _merge(content, content.pop("dataset", {}).get(dataset, {}))
+    recipes = content.pop("recipe", {})
+    if recipe not in (PAPER, *recipes):
+        raise UsageError(f"unknown recipe {recipe!r}: it is {', '.join((PAPER, *recipes))}")
+    _merge(content, recipes.get(recipe, {}))
     for override in overrides:
         _override(content, override)
     head = {key: content.pop(key) for key in ("name", "title", "published")}
-    recipe = validated(Recipe, content, f"method {name}, preset {preset}")
-    return Method(**head, preset=preset, recipe=recipe)
+    if recipe != PAPER:
+        head |= {"title": f"{head['title']}, {recipe} recipe", "published": ""}
+    return Method(**head, preset=preset, recipe=validated(Recipe, content, f"method {name}, preset {preset}"))
 
 
 def _read(name: str) -> dict[str, Any]:

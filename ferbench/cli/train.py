@@ -18,6 +18,9 @@ def train(
     method: Annotated[str, typer.Argument(help="Method to train (see `ferbench show`).")],
     dataset: Dataset,
     preset: Preset = None,
+    recipe: Annotated[
+        str, typer.Option(help="paper, or modern: cosine rate, label smoothing, averaged weights, mirrored tests.")
+    ] = "paper",
     folds: Annotated[str, typer.Option(help="Only these folds: 03 or 01,04 or 01-05.")] = "",
     rule: Annotated[str | None, typer.Option(help="Another fold rule: step, block, random or file.")] = None,
     folds_file: Annotated[Path | None, typer.Option(help="Fold file for --rule file.")] = None,
@@ -49,8 +52,8 @@ def train(
     from ferbench.execution.training import TrainOptions, prepare_training, train_all
 
     options = TrainOptions(
-        method=method, dataset=dataset, preset=preset, folds=folds, rule=rule, folds_file=folds_file, seed=seed,
-        epochs=epochs, selection=selection, device=device, precision=precision, engine=engine, threads=threads,
+        method=method, dataset=dataset, preset=preset, recipe=recipe, folds=folds, rule=rule, folds_file=folds_file,
+        seed=seed, epochs=epochs, selection=selection, device=device, precision=precision, engine=engine, threads=threads,
         pretrain=not no_pretrain, amg=amg, overrides=tuple(overrides or ()), parallel_folds=parallel_folds,
     )  # fmt: skip
     with progress.bars() as bars:

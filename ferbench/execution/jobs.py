@@ -184,7 +184,7 @@ def _recipe(request: Request, kind: Kind) -> dict[str, Any]:
             "losses": asdict(recipe.losses),
             "readings": readings,
         }
-    return plain({**content, "stage": _stage(request, kind).model_dump()})
+    return plain({**content, "stage": _stage(request, kind).identity()})
 
 
 def plain(content: Any) -> Any:

@@ -29,7 +29,7 @@ from ferbench.models.wslgan import WSLGAN
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
 from ferbench.runs.record import Record
-from ferbench.runs.store import Store
+from ferbench.runs.store import Store, predictions_frame
 from ferbench.seeds import derive_seed
 from ferbench.training import pointing, stages
 from ferbench.training.checkpoint import epochs_done, pack, unpack
@@ -158,7 +158,7 @@ def _fold(run: Run) -> tuple[list[str], dict[str, Any]]:
         "folds": [other.fold for other in made.folds], "rule": made.rule, "split_hash": made.hash,
         "train_images": len(train), "validation_images": len(validation), "test_images": len(split.test),
         "train_subjects": len(set(subjects[train]) - {""}), "test_subjects": len(set(subjects[split.test]) - {""}),
-        "notes": [*made.notes],
+        "notes": [*made.notes, *_given(run)],
     }  # fmt: skip
     return classes, {"accuracy": _hits(predictions), "images": len(split.test)}
 
@@ -195,6 +195,13 @@ def _train(
         lambda done, total, text: run.report(before + done, before + total, text), watched, keep_best,
     ))  # fmt: skip
     return network, history, amg
+
+
+def _given(run: Run) -> list[str]:
+    """Which of the runs that this one starts from come with the package, in words."""
+    parents = run.job.identity.parents.items()
+    return [f"weights of the {kind} run {key} come with ferbench" for kind, key in parents
+            if run.store.holder(key) != run.store]  # fmt: skip
 
 
 def _weights(run: Run, parent: str) -> Path:
@@ -238,14 +245,15 @@ def _predictions(
     """Predict images that took no part in training and store what was predicted."""
     faces = run.job.faces
     images = torch.from_numpy(faces.images[rows])
-    probabilities = run.timed("prediction", lambda: stages.predict(
-        network, images, run.device, _attention_of(amg, images, run.device)
-    )).numpy()  # fmt: skip
-    frame = faces.samples.iloc[rows][["id", "subject", "sequence"]].reset_index(drop=True)
-    frame["truth"] = faces.samples["label"].iloc[rows].to_numpy()
-    frame["prediction"] = [classes[index] for index in probabilities.argmax(axis=1)]
-    for index, name in enumerate(classes):
-        frame[f"p_{name}"] = probabilities[:, index]
+
+    def predicted(views: Tensor) -> Tensor:
+        return stages.predict(network, views, run.device, _attention_of(amg, views, run.device))
+
+    def work() -> Tensor:
+        return (predicted(images) + predicted(images.flip(2))) / 2 if run.job.stage.flip else predicted(images)
+
+    probabilities = run.timed("prediction", work).numpy()
+    frame = predictions_frame(faces.samples.iloc[rows], classes, probabilities)
     run.store.write_predictions(run.job.key, frame)
     return frame
 

@@ -34,6 +34,7 @@ class TrainOptions:
     method: str
     dataset: str
     preset: str | None = None
+    recipe: str = methods.PAPER
     folds: str = ""
     rule: str | None = None
     folds_file: Path | None = None
@@ -53,7 +54,18 @@ class TrainOptions:
         """The command line that makes these runs, folds left out."""
         words = ["ferbench", "train", self.method, "--dataset", self.dataset]
         default = TrainOptions(self.method, self.dataset)
-        for name in ("preset", "rule", "folds_file", "seed", "epochs", "selection", "precision", "engine", "amg"):
+        for name in (
+            "preset",
+            "recipe",
+            "rule",
+            "folds_file",
+            "seed",
+            "epochs",
+            "selection",
+            "precision",
+            "engine",
+            "amg",
+        ):
             value = getattr(self, name)
             if value != getattr(default, name):
                 words += [f"--{name.replace('_', '-')}", str(value)]
@@ -101,7 +113,8 @@ def prepare_training(
     if options.epochs is not None:
         last = "finetune" if protocol.pretrain else "pretrain"
         overrides = (*overrides, f"{last}.epochs={options.epochs}")
-    method = methods.resolve(options.method, options.preset or protocol.preset, protocol.name, overrides)
+    method = methods.resolve(options.method, options.preset or protocol.preset, protocol.name, overrides,
+                             options.recipe)  # fmt: skip
     device = Device.chosen(options.device, options.precision, options.engine)
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -26,17 +26,18 @@ def total_loss(
     labels: tuple[Tensor, Tensor],
     embeddings: tuple[dict[str, Tensor], dict[str, Tensor]],
     weights: LossWeights,
+    smoothing: float = 0.0,
 ) -> dict[str, Tensor]:
     """Eq. 10 for a batch of pairs: L = λ1·L_C^e + λ2·L_C^m + λ3·L_C^g + λ4·L_S^1 + λ5·L_S^2.
 
     logits : of both streams, [P,K] each. labels : [P] each. embeddings : of both streams, from
-    "eyes", "mouth", "global" (those that the method has) to [P,D].
+    "eyes", "mouth", "global" (those that the method has) to [P,D]. smoothing : of the labels, 0 in the paper.
     Returns the scalar terms by name and their weighted sum as "total".
     """
     same = labels[0] == labels[1]
     terms = {
-        "stream1": nn.functional.cross_entropy(logits[0], labels[0]),
-        "stream2": nn.functional.cross_entropy(logits[1], labels[1]),
+        "stream1": nn.functional.cross_entropy(logits[0], labels[0], label_smoothing=smoothing),
+        "stream2": nn.functional.cross_entropy(logits[1], labels[1], label_smoothing=smoothing),
     }
     factors = {
         "stream1": weights.classification, "stream2": weights.classification,

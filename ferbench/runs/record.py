@@ -7,7 +7,7 @@ from pydantic import Field
 from ferbench.files import canonical_json, sha256_of
 from ferbench.schema import Schema
 
-Kind = Literal["attention", "pretrain", "fold"]
+Kind = Literal["attention", "pretrain", "fold", "transfer"]
 
 
 class Identity(Schema):
@@ -17,7 +17,9 @@ class Identity(Schema):
     change a result beyond the last bits of arithmetic.
     """
 
-    kind: Kind  # attention = stage 1; pretrain = stage 2 on the pre-training set; fold = fine-tuning + test
+    # attention = stage 1; pretrain = stage 2 on the pre-training set; fold = fine-tuning + test;
+    # transfer = a finished run tested on another set, with nothing learned there
+    kind: Kind
     method: str  # a name of baselines/*.toml; for attention always "wslgan", whose AMG all methods share
     preset: str
     recipe: dict[str, Any]  # what decides this training: shapes, losses, readings, schedule ("stage")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from ferbench.errors import DataError, UsageError
@@ -102,6 +103,16 @@ class Store:
             return pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False)
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read ({error}): delete the run's folder and train again") from None
+
+
+def predictions_frame(samples: pd.DataFrame, classes: list[str], probabilities: np.ndarray) -> pd.DataFrame:
+    """Return what :meth:`Store.write_predictions` takes, of rows of a prepared set and their probabilities [N,K]."""
+    frame = samples[["id", "subject", "sequence"]].reset_index(drop=True)
+    frame["truth"] = samples["label"].to_numpy()
+    frame["prediction"] = [classes[index] for index in probabilities.argmax(axis=1)]
+    for index, name in enumerate(classes):
+        frame[f"p_{name}"] = probabilities[:, index]
+    return frame
 
 
 def shipped_runs() -> Store:

@@ -26,29 +26,35 @@ class Progress:
     best: dict[str, Tensor] = field(default_factory=dict)
 
 
-def save(path: Path, module: nn.Module, optimizer: torch.optim.SGD, progress: Progress) -> None:
-    """Write the checkpoint atomically: weights, momentum, best weights, and the history as metadata."""
+def save(
+    path: Path, module: nn.Module, optimizer: torch.optim.SGD, progress: Progress, averaged: nn.Module | None = None
+) -> None:
+    """Write the checkpoint atomically: weights, momentum, averaged and best weights, and the history as metadata."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     tensors = {f"model/{name}": tensor for name, tensor in module.state_dict().items()}
     for parameter, state in optimizer.state.items():
         if state.get("momentum_buffer") is not None:
             tensors[f"momentum/{names[id(parameter)]}"] = state["momentum_buffer"]
+    if averaged is not None:
+        tensors |= {f"averaged/{name}": tensor for name, tensor in averaged.state_dict().items()}
     tensors |= {f"best/{name}": tensor for name, tensor in progress.best.items()}
     facts = {"epoch": progress.epoch, "history": progress.history, "best_score": progress.best_score}
     write_bytes(path, pack(tensors, {"progress": json.dumps(facts)}))
 
 
-def restore(path: Path, module: nn.Module, optimizer: torch.optim.SGD) -> Progress:
-    """Bring module and optimizer to where the checkpoint was written; a fresh Progress without one."""
+def restore(path: Path, module: nn.Module, optimizer: torch.optim.SGD, averaged: nn.Module | None = None) -> Progress:
+    """Bring module, optimizer and averaged weights to where the checkpoint was written; else a fresh Progress."""
     if not path.is_file():
         return Progress()
     tensors, metadata = unpack(path)
     facts = json.loads(metadata["progress"])
     part = {
         kind: {name[len(kind) + 1 :]: t for name, t in tensors.items() if name.startswith(kind + "/")}
-        for kind in ("model", "momentum", "best")
+        for kind in ("model", "momentum", "averaged", "best")
     }
     module.load_state_dict(part["model"])
+    if averaged is not None:
+        averaged.load_state_dict(part["averaged"])
     for name, parameter in module.named_parameters():
         if name in part["momentum"]:
             # The memory order of the parameter, or the optimizer would copy in every step.

@@ -5,7 +5,7 @@ thousand kernels; its kernels are those of the eager step.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ class Schedule(Protocol):
     epochs: int
     lr: float
     drops: tuple[float, ...]
+    anneal: Literal["drops", "cosine"]
+    average: float
     momentum: float
     weight_decay: float
 

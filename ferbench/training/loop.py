@@ -1,10 +1,13 @@
 """The one training loop: planned steps, epoch by epoch, resumable after every epoch."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ferbench.training import checkpoint
 from ferbench.training.checkpoint import Progress
@@ -16,7 +19,10 @@ Report = Callable[[int, int, str], None]  # steps done, steps in all, what the l
 
 
 def learning_rate(schedule: Schedule, epoch: int) -> float:
-    """Return the rate in ``epoch`` (from 0): lr × 0.1 for each drop, a fraction of the epochs, passed."""
+    """Return the rate in ``epoch`` (from 0): lr × 0.1 for each drop, a fraction of the epochs, passed;
+    or lr · ½(1 + cos(π · epoch / epochs)) (Loshchilov & Hutter 2017, Eq. 5)."""
+    if schedule.anneal == "cosine":
+        return schedule.lr * (1 + math.cos(math.pi * epoch / schedule.epochs)) / 2
     return schedule.lr * 0.1 ** sum(epoch >= round(drop * schedule.epochs) for drop in schedule.drops)
 
 
@@ -40,7 +46,8 @@ def fit(
     keep_best : end with the weights of the first epoch with the best score instead of the last epoch's.
     """
     steps = engine(module, loss, schedule, device)
-    progress = checkpoint.restore(saved, module, steps.optimizer)
+    averaged = _averaged(module, schedule.average) if schedule.average else None
+    progress = checkpoint.restore(saved, module, steps.optimizer, averaged)
     per_epoch = len(plan(0))
     for epoch in range(progress.epoch, schedule.epochs):
         rate = learning_rate(schedule, epoch)
@@ -50,17 +57,39 @@ def fit(
         for number, step in enumerate(plan(epoch)):
             for name, term in steps.step(step.on(device.name)).items():
                 sums[name] = sums.get(name, torch.zeros_like(term)) + term
+            if averaged is not None:
+                averaged.update_parameters(module)
             report(epoch * per_epoch + number + 1, schedule.epochs * per_epoch, _line(progress))
         row = {"epoch": epoch + 1, "lr": rate, **{f"loss_{k}": float(v) / per_epoch for k, v in sums.items()}}
-        if validate is not None:
-            module.eval()
-            row["validation_accuracy"] = validate()
-        _advance(progress, row, module, keep_best)
-        checkpoint.save(saved, module, steps.optimizer, progress)
+        with _in_place(averaged, module):
+            if validate is not None:
+                module.eval()
+                row["validation_accuracy"] = validate()
+            _advance(progress, row, module, keep_best)
+        checkpoint.save(saved, module, steps.optimizer, progress, averaged)
     if keep_best:
         module.load_state_dict(progress.best)
+    elif averaged is not None:
+        module.load_state_dict(averaged.module.state_dict())
     module.eval()
     return progress.history
+
+
+def _averaged(module: nn.Module, decay: float) -> AveragedModel:
+    """The exponential moving average of all weights and batch statistics (Tarvainen & Valpola 2017)."""
+    return AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+@contextmanager
+def _in_place(averaged: AveragedModel | None, module: nn.Module) -> Iterator[None]:
+    """Give ``module`` the averaged weights for as long as the block lasts."""
+    if averaged is None:
+        yield
+        return
+    own = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    module.load_state_dict(averaged.module.state_dict())
+    yield
+    module.load_state_dict(own)
 
 
 def _advance(progress: Progress, row: dict[str, float], module: nn.Module, keep_best: bool) -> None:

@@ -71,7 +71,7 @@ def train_network(
     on_device = train.labels.to(device.name)
 
     def loss(batch: Batch) -> Terms:
-        return pair_loss(network, on_device, samples, batch, losses, device)
+        return pair_loss(network, on_device, samples, batch, losses, device, stage.smoothing)
 
     def validate() -> float:
         assert validation is not None
@@ -90,8 +90,9 @@ def network_plan(labels: np.ndarray, stage: Stage, readings: Readings, seed: int
 
 
 def pair_loss(
-    network: WSLGAN, labels: Tensor, samples: Samples, batch: Batch, weights: LossWeights, device: Device
-) -> Terms:
+    network: WSLGAN, labels: Tensor, samples: Samples, batch: Batch, weights: LossWeights, device: Device,
+    smoothing: float = 0.0,
+) -> Terms:  # fmt: skip
     """One step of stage 2: the streams through the shared network, then Eq. 10 over the step's pairs.
 
     labels : [N] of the training images, on the device.
@@ -110,6 +111,7 @@ def pair_loss(
         (own[first], own[second]),
         ({n: v[first] for n, v in vectors.items()}, {n: v[second] for n, v in vectors.items()}),
         weights,
+        smoothing,
     )
 
 
