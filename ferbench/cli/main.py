@@ -5,7 +5,7 @@ import sys
 import typer
 
 from ferbench import __version__
-from ferbench.cli import bench, data, export, predict, protocol, report, train
+from ferbench.cli import bench, data, evaluate, export, predict, protocol, report, train
 from ferbench.errors import INTERRUPTED, FerbenchError, UsageError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command()(report.report)
 app.command()(bench.bench)
 app.command()(export.export)
 app.command()(predict.predict)
+app.command()(evaluate.evaluate)
 app.command()(train.env)
 
 
