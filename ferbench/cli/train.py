@@ -53,8 +53,9 @@ def train(
 
     options = TrainOptions(
         method=method, dataset=dataset, preset=preset, recipe=recipe, folds=folds, rule=rule, folds_file=folds_file,
-        seed=seed, epochs=epochs, selection=selection, device=device, precision=precision, engine=engine, threads=threads,
-        pretrain=not no_pretrain, amg=amg, overrides=tuple(overrides or ()), parallel_folds=parallel_folds,
+        seed=seed, epochs=epochs, selection=selection, device=device, precision=precision, engine=engine,
+        threads=threads, pretrain=not no_pretrain, amg=amg, overrides=tuple(overrides or ()),
+        parallel_folds=parallel_folds,
     )  # fmt: skip
     with progress.bars() as bars:
         session = prepare_training(options, runs, data_home, bars.drawing)

@@ -78,7 +78,8 @@ def heading(record: SpeedRecord) -> list[str]:
         f"interval by bootstrap over blocks. One thing held against itself shows ± {record.noise:.1%}.",
         f"Ceilings measured in the same run: {tops}.",
         "Error: largest difference to float64 logits, relative (inference, 64 fresh images); of 20 losses to the plain "
-        "fp32 path (step, epoch). A row marked ! passes its bound: its speed counts for nothing.",
+        "fp32 path (step, epoch; in bf16 of the first five and of their mean). A row marked ! exceeds its bound: its "
+        "speed counts for nothing.",
     ]
 
 
