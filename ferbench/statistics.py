@@ -1,0 +1,122 @@
+"""Two sets of predictions of the same images held against each other.
+
+A frame has the columns id, subject, truth and prediction. Images of one person err together, so whatever is
+said of a difference is said over subjects; images are counted one by one only where subjects are unknown.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from ferbench.errors import DataError
+
+RESAMPLES = 2000  # of the bootstrap, as in metrics
+FLIPS = 10_000  # sign flips of the permutation test: a p of 0.05 then has a standard error of 0.002
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Right (1) and wrong (0) of two sides on the same images, in one order: ``first`` and ``second`` [N].
+
+    With several seeds a side's entry is the share of its seeds that are right. unit : code of each image's
+    subject [N], from 0; of the image itself where any subject is unknown.
+    """
+
+    ids: list[str]
+    first: np.ndarray
+    second: np.ndarray
+    unit: np.ndarray
+    over: Literal["subjects", "images"]
+
+    @property
+    def units(self) -> int:
+        return int(self.unit.max()) + 1
+
+    def gains(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return by unit [U] how much more of its images the second side has right, and how many it has."""
+        return np.bincount(self.unit, weights=self.second - self.first), np.bincount(self.unit)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of the second side minus that of the first, with a percentile interval over ``units``."""
+
+    value: float
+    low: float
+    high: float
+    over: Literal["subjects", "images"]
+    units: int
+
+
+def paired(first: list[pd.DataFrame], second: list[pd.DataFrame]) -> Paired:
+    """Put the predictions of two sides together by image; each side has one frame for each of its seeds.
+
+    Raises DataError unless all frames hold the same images with the same truths.
+    """
+    base = first[0].sort_values("id")
+    if base["id"].duplicated().any():
+        raise DataError(f"image {base.loc[base['id'].duplicated(), 'id'].iloc[0]} is predicted twice")
+    sides = [np.mean([_hits(frame, base) for frame in side], axis=0) for side in (first, second)]
+    known = bool((base["subject"] != "").all())
+    unit = pd.factorize(base["subject"])[0] if known else np.arange(len(base))
+    return Paired(list(base["id"]), sides[0], sides[1], unit, "subjects" if known else "images")
+
+
+def _hits(frame: pd.DataFrame, base: pd.DataFrame) -> np.ndarray:
+    frame = frame.sort_values("id")
+    if len(frame) != len(base) or (frame["id"].to_numpy() != base["id"].to_numpy()).any():
+        strange = sorted({*frame["id"]} ^ {*base["id"]})
+        raise DataError(
+            f"the two sides predict different images ({len(strange)} are in one alone, such as {strange[0]})"
+        )
+    if (frame["truth"].to_numpy() != base["truth"].to_numpy()).any():
+        raise DataError("the two sides disagree about the truth of the same images: their data differ")
+    return (frame["truth"] == frame["prediction"]).to_numpy().astype(np.float64)
+
+
+def difference(pair: Paired, level: float = 0.95, seed: int = 0) -> Difference:
+    """Paired cluster bootstrap: subjects are drawn with replacement, each with all its images on both sides
+    (Davison & Hinkley 1997, 3.8)."""
+    gain, size = pair.gains()
+    draws = np.random.default_rng(seed).integers(0, len(gain), (RESAMPLES, len(gain)))
+    found = gain[draws].sum(axis=1) / size[draws].sum(axis=1)
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return Difference(float(gain.sum() / size.sum()), float(low), float(high), pair.over, len(gain))
+
+
+def permutation(pair: Paired, seed: int = 0, side: Literal["both", "worse"] = "both") -> float:
+    """The p-value of "neither side is better": signs of whole subjects' differences flipped at random
+    (Good 2005, 3.2; Phipson & Smyth 2010 for the one that is added). "worse" asks of the second side alone.
+
+    Exact where the two sides are exchangeable within each subject, however a subject's images err together.
+    """
+    gain, _ = pair.gains()
+    gain = gain[gain != 0]
+    seen = gain.sum()
+    signs = np.random.default_rng(seed).choice((-1.0, 1.0), (FLIPS, len(gain)))
+    sums = signs @ gain
+    extreme = sums <= seen + 1e-9 if side == "worse" else np.abs(sums) >= abs(seen) - 1e-9
+    return float((extreme.sum() + 1) / (FLIPS + 1))
+
+
+def mcnemar(pair: Paired) -> float:
+    """McNemar's exact test, two-sided, on single images: 2·P(X ≤ min(b, c)), X ~ Binomial(b + c, ½), where b
+    and c images are right on one side alone (Agresti 2013, 11.1). For one seed a side.
+
+    It takes images as independent, which images of one person are not: its p is too small then.
+    """
+    from scipy.special import bdtr
+
+    b, c = int((pair.first > pair.second).sum()), int((pair.second > pair.first).sum())
+    return min(1.0, float(2 * bdtr(min(b, c), b + c, 0.5))) if b + c else 1.0
+
+
+def holm(values: list[float]) -> list[float]:
+    """Holm's step-down correction (1979): adjusted p-values in the order given."""
+    order = np.argsort(values, kind="stable")
+    stepped = np.asarray(values, dtype=np.float64)[order] * np.arange(len(values), 0, -1)
+    adjusted = np.empty(len(values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1)
+    return [float(value) for value in adjusted]

@@ -1,0 +1,105 @@
+"""Paired statistics against their formulas, and their false alarms on simulated predictions that change in nothing."""
+
+import itertools
+from math import comb
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ferbench.errors import DataError
+from ferbench.statistics import difference, holm, mcnemar, paired, permutation
+
+
+def frame(hits: list[int], subjects: list[str]) -> pd.DataFrame:
+    rows = [
+        {"id": f"i{n:03d}", "subject": who, "truth": "anger", "prediction": "anger" if hit else "fear"}
+        for n, (hit, who) in enumerate(zip(hits, subjects, strict=True))
+    ]
+    return pd.DataFrame(rows)
+
+
+def reseeded(rng: np.random.Generator, seeds: int, subjects: int = 60, each: int = 8) -> list[pd.DataFrame]:
+    """Predictions of one method by several seeds: some people are hard, some images are, and luck decides the rest."""
+    ease = rng.normal(2.5, 1.5, subjects)[:, None] + rng.normal(0, 1, (subjects, each))
+    names = [f"S{s:03d}" for s in range(subjects) for _ in range(each)]
+    # Luck has a part that all images of a person share: what one training gets wrong of a face, it gets wrong often.
+    luck = rng.normal(0, 0.7, (seeds, subjects, 1)) + rng.logistic(0, 0.7, (seeds, subjects, each))
+    return [frame(list((ease + one > 0).astype(int).ravel()), names) for one in luck]
+
+
+def test_images_are_joined_by_id_whatever_their_order():
+    first = frame([1, 0, 1, 1], ["a", "a", "b", "b"])
+    second = frame([0, 0, 1, 1], ["a", "a", "b", "b"]).sample(frac=1, random_state=3)
+    pair = paired([first], [second])
+    assert list(pair.second - pair.first) == [-1, 0, 0, 0]
+    assert (pair.over, pair.units) == ("subjects", 2)
+    assert paired([first.assign(subject="")], [second]).over == "images"
+
+
+def test_several_seeds_of_a_side_are_averaged():
+    subjects = ["a", "b"]
+    pair = paired([frame([1, 0], subjects)], [frame([1, 1], subjects), frame([0, 1], subjects)])
+    assert list(pair.second) == [0.5, 1.0]
+
+
+def test_different_images_or_truths_are_refused():
+    one = frame([1, 1], ["a", "b"])
+    with pytest.raises(DataError, match="different images"):
+        paired([one], [one.iloc[:1]])
+    with pytest.raises(DataError, match="truth"):
+        paired([one], [one.assign(truth="fear")])
+
+
+def test_the_interval_is_the_bootstrap_over_subjects():
+    subjects = [who for who in "abcdefgh" for _ in range(3)]
+    rng = np.random.default_rng(5)
+    first, second = rng.integers(0, 2, 24), rng.integers(0, 2, 24)
+    found = difference(paired([frame(list(first), subjects)], [frame(list(second), subjects)]))
+    gains = (second - first).reshape(8, 3).sum(axis=1)
+    # All subjects are of one size: the bootstrap's mean is the mean over subjects, its variance theirs over U.
+    assert found.value == pytest.approx(gains.sum() / 24)
+    assert (found.high - found.low) / 2 / 1.96 == pytest.approx(gains.std() / 3 / np.sqrt(8), rel=0.15)
+    assert found.low < found.value < found.high
+
+
+def test_the_permutation_test_is_near_the_one_over_all_signs():
+    gains = [3, 1, -1, 2, 2, 0, 1, -1, 1]
+    subjects = [str(s) for s in range(9) for _ in range(3)]
+    hits = [(int(gain < -n), int(gain > n)) for gain in gains for n in range(3)]
+    pair = paired([frame([a for a, _ in hits], subjects)], [frame([b for _, b in hits], subjects)])
+    every = [sum(s * g for s, g in zip(signs, gains, strict=True)) for signs in itertools.product((-1, 1), repeat=9)]
+    assert permutation(pair) == pytest.approx(np.mean([abs(one) >= sum(gains) for one in every]), abs=0.01)
+    assert permutation(pair, side="worse") == pytest.approx(np.mean([one <= sum(gains) for one in every]), abs=0.01)
+
+
+@pytest.mark.parametrize(("b", "c"), [(0, 0), (5, 1), (2, 9), (4, 4)])
+def test_mcnemar_is_the_binomial_of_what_differs(b, c):
+    first, second = [1] * b + [0] * c + [1, 0], [0] * b + [1] * c + [1, 0]
+    pair = paired([frame(first, ["a"] * len(first))], [frame(second, ["a"] * len(first))])
+    tail = sum(comb(b + c, k) for k in range(min(b, c) + 1)) / 2 ** (b + c)
+    assert mcnemar(pair) == pytest.approx(min(1, 2 * tail))
+
+
+def test_holm_multiplies_by_what_is_left():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_two_hundred_pairs_that_differ_by_luck_alone_raise_no_more_alarms_than_stated():
+    rng = np.random.default_rng(11)
+    pairs = [paired(*([one] for one in reseeded(rng, 2))) for _ in range(200)]
+    # 200 trials at a rate of 5 % give 10, and more than 17 in one of 100 simulations: 10 + 2.33·sqrt(200·0.05·0.95)
+    assert sum(permutation(pair) <= 0.05 for pair in pairs) <= 17
+    assert sum(permutation(pair, side="worse") <= 0.05 for pair in pairs) <= 17
+    assert sum(not found.low <= 0 <= found.high for found in map(difference, pairs)) <= 17
+
+
+def test_a_loss_that_is_there_is_found():
+    rng = np.random.default_rng(2)
+    before, after = reseeded(rng, 2)
+    worse = after.assign(prediction=after["prediction"].where(rng.random(len(after)) > 0.08, "fear"))
+    pair = paired([before], [worse])
+    assert permutation(pair, side="worse") < 0.01
+    assert difference(pair).high < 0
