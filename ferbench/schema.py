@@ -3,6 +3,7 @@
 An unknown key is an error, and all errors of a file are reported at once.
 """
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -63,3 +64,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} does not exist") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not valid TOML: {error}") from None
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; DataError when it is missing or does not parse."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not valid JSON: {error}") from None

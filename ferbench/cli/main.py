@@ -5,7 +5,7 @@ import sys
 import typer
 
 from ferbench import __version__
-from ferbench.cli import bench, data, evaluate, export, predict, protocol, report, train
+from ferbench.cli import bench, compare, data, evaluate, export, predict, protocol, report, train
 from ferbench.errors import INTERRUPTED, FerbenchError, UsageError
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app.command()(train.show)
 app.command()(train.train)
 app.command()(report.runs)
 app.command()(report.report)
+app.command()(compare.compare)
+app.command()(compare.check)
 app.command()(bench.bench)
 app.command()(export.export)
 app.command()(predict.predict)

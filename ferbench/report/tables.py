@@ -198,7 +198,7 @@ def _training(store: Store, records: list[Record], by_key: Mapping[str, Record])
     records = sorted(records, key=lambda record: record.facts["folds"].index(record.identity.fold))
     first = records[0]
     identity, facts, classes = first.identity, first.facts, first.classes
-    frames = [_predictions(store, record) for record in records]
+    frames = [predictions(store, record) for record in records]
     pooled = pd.concat(frames, ignore_index=True)
     if pooled["id"].duplicated().any():
         twice = pooled.loc[pooled["id"].duplicated(), "id"].iloc[0]
@@ -224,7 +224,7 @@ def _training(store: Store, records: list[Record], by_key: Mapping[str, Record])
     )  # fmt: skip
 
 
-def _predictions(store: Store, record: Record) -> pd.DataFrame:
+def predictions(store: Store, record: Record) -> pd.DataFrame:
     """A fold's predictions, with every column that the metrics read and names that the record knows."""
     frame = store.predictions(record.key)
     columns = ["id", "subject", "sequence", "truth", "prediction", *(f"p_{name}" for name in record.classes)]

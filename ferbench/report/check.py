@@ -1,0 +1,281 @@
+"""``ferbench check``: stored runs held against accepted ones."""
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Literal
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from ferbench import __version__, statistics
+from ferbench.errors import CheckFailed, DataError, UsageError
+from ferbench.files import runs_home, shipped, write_text
+from ferbench.report.sides import Side, comparable, sides
+from ferbench.runs.store import Store
+from ferbench.schema import Schema, read_json, validated
+
+FORMATS = ("console", "json", "junit", "github")
+LEVEL = 0.05  # how often a check may fail though nothing but luck has changed
+DECIDED = 0.02  # between the two highest probabilities: closer ones may change places with a machine's rounding
+
+
+class Reason(Schema):
+    """Why a figure was accepted."""
+
+    why: str
+    when: str  # ISO date
+    ferbench: str  # version
+    accuracy: float
+
+
+class Accepted(Schema):
+    """``baselines/accepted/*.json``: a method's predictions under a protocol that later ones are held against."""
+
+    schema_version: Literal[1] = 1
+    method: str
+    title: str
+    preset: str
+    protocol: str
+    split: str
+    data: str
+    selection: str
+    evaluation: bool
+    classes: list[str]
+    seeds: list[int]
+    accuracy: float  # mean over the seeds
+    ids: list[str]
+    subjects: list[str]
+    truths: list[int]  # places in ``classes``
+    predictions: list[list[int]]  # of each seed
+    margins: list[float] = Field(default_factory=list)  # of an evaluation: the highest probability minus the next
+    reasons: list[Reason]  # the last one is why it is as it is
+
+    def side(self) -> Side:
+        """The accepted predictions as one side of a comparison."""
+        names = np.array(self.classes)
+        frames = [
+            pd.DataFrame({"id": self.ids, "subject": self.subjects, "truth": names[self.truths],
+                          "prediction": names[one]})
+            for one in self.predictions
+        ]  # fmt: skip
+        return Side(self.method, self.title, self.preset, self.protocol, self.split, self.data, self.selection, "",
+                    self.classes, self.seeds, frames, self.evaluation)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One baseline and what became of it. Shares are fractions; ``p`` is null where it was not asked for."""
+
+    baseline: str
+    name: str
+    held: bool
+    accepted: float
+    found: float
+    images: int
+    p: float | None
+    line: str  # all of it in one line
+
+
+def check_runs(baselines: list[Path], tolerance: str, format: str, runs: Path | None) -> None:
+    """Hold the runs of a store against accepted ones and print what was found.
+
+    tolerance : "auto" or points of accuracy that may be lost.
+    Raises CheckFailed where anything fell, DataError where nothing can be checked or was tested on other data.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"unknown format {format!r}: it is {', '.join(FORMATS)}")
+    allowed = _points(tolerance)
+    home = runs_home(runs)
+    stored = sides(Store(home))
+    paths = baselines or sorted(accepted_home().glob("*.json"))
+    findings = []
+    for path in paths:
+        accepted = validated(Accepted, read_json(path), path)
+        side = _match(accepted, stored, path)
+        if side is not None:
+            findings.append(held_against(accepted, side, allowed, path.stem))
+        elif baselines:
+            raise DataError(f"no run in {home} is what {path} holds: {accepted.side().name}")
+    if not findings:
+        raise DataError(f"no run in {home} has an accepted figure: `ferbench check --accept --why …` records one")
+    _print(findings, format)
+    if fallen := [finding for finding in findings if not finding.held]:
+        raise CheckFailed(f"{len(fallen)} of {len(findings)} accepted figures fell")
+
+
+def _points(tolerance: str) -> float | None:
+    if tolerance == "auto":
+        return None
+    try:
+        points = float(tolerance)
+    except ValueError:
+        points = -1.0
+    if not points >= 0:
+        raise UsageError(f"--tolerance takes auto or points that may be lost, not {tolerance!r}")
+    return points
+
+
+def accepted_home() -> Path:
+    """Where accepted figures live: the working tree's, else those of the package."""
+    here = Path("baselines") / "accepted"
+    return here if here.is_dir() else shipped("baselines") / "accepted"
+
+
+def _match(accepted: Accepted, stored: list[Side], path: Path) -> Side | None:
+    """The stored side of the baseline's method, preset and protocol, whatever version or data it has."""
+    wanted = accepted.side()
+    found = [
+        side for side in stored
+        if (side.method, side.title, side.preset, side.selection, side.evaluation, side.protocol.partition("@")[0])
+        == (wanted.method, wanted.title, wanted.preset, wanted.selection, wanted.evaluation,
+            wanted.protocol.partition("@")[0])
+    ]  # fmt: skip
+    if len(found) > 1:
+        raise UsageError(f"{path.stem}: {len(found)} recipes of {found[0].name} are stored; check a folder with one")
+    return found[0] if found else None
+
+
+def held_against(accepted: Accepted, side: Side, allowed: float | None, name: str) -> Finding:
+    """Hold a side against accepted predictions of the same images.
+
+    allowed : points that may be lost; None asks whether chance explains the fall. Of trainings two chances
+    are asked, and it fell only where neither does, so that either keeps false alarms at :data:`LEVEL`:
+    people (one-sided permutation over subjects) and luck of training (Student's t of the seeds' accuracies, where
+    any side has two). Of an evaluation, in which nothing is left to chance, every image that
+    changed must have been near a tie.
+    """
+    before = accepted.side()
+    comparable(before, side)
+    frames = [frame[frame["id"].isin(accepted.ids)] for frame in side.frames]  # the baseline may be of some folds
+    pair = statistics.paired(before.frames, frames)
+    gap = statistics.difference(pair)
+    p, why = None, ""
+    if allowed is not None:
+        held = 100 * gap.value >= -allowed
+        why = f"{allowed:g} points may be lost"
+    elif accepted.evaluation:
+        changed = _changed(accepted, frames[0])
+        held = not changed
+        why = f"same weights: {len(changed)} decided images are predicted otherwise"
+    else:
+        p = max(statistics.permutation(pair, side="worse"), _luck(before.frames, frames))
+        held = p > LEVEL
+        why = f"p = {p:.3f}"
+        if len(before.seeds) == len(side.seeds) == 1:
+            why += ", one seed each, so the luck of training is not known"
+    verb = "held" if held else "fell"
+    line = (f"{verb}: {side.name}: {accepted.accuracy:.2%} → {pair.second.mean():.2%}, {100 * gap.value:+.2f} points "
+            f"(95 % interval {100 * gap.low:+.2f} to {100 * gap.high:+.2f} over {gap.units} {gap.over}, "
+            f"n = {len(pair.ids)}; {why})")  # fmt: skip
+    if not held:
+        line += _worst(pair, before)
+    return Finding(name, side.name, held, accepted.accuracy, float(pair.second.mean()), len(pair.ids), p, line)
+
+
+def _luck(before: list[pd.DataFrame], after: list[pd.DataFrame]) -> float:
+    """One-sided p of Student's t on the accuracies of the seeds, equal variances; 0 where no side has two."""
+    from scipy.special import stdtr
+
+    a, b = (np.array([(f["truth"] == f["prediction"]).mean() for f in side]) for side in (before, after))
+    free = len(a) + len(b) - 2
+    if not free:
+        return 0.0
+    variance = (((a - a.mean()) ** 2).sum() + ((b - b.mean()) ** 2).sum()) / free
+    fall = b.mean() - a.mean()
+    if variance == 0:
+        return 0.0 if fall < 0 else 1.0
+    return float(stdtr(free, fall / np.sqrt(variance * (1 / len(a) + 1 / len(b)))))
+
+
+def _changed(accepted: Accepted, frame: pd.DataFrame) -> list[str]:
+    """Images of an evaluation that were no near tie and are predicted otherwise now."""
+    now = frame.set_index("id")["prediction"]
+    return [
+        name for name, place, margin in zip(accepted.ids, accepted.predictions[0], accepted.margins, strict=True)
+        if margin >= DECIDED and now[name] != accepted.classes[place]
+    ]  # fmt: skip
+
+
+def _worst(pair: statistics.Paired, before: Side) -> str:
+    """The classes that lost most, in words."""
+    truth = before.frames[0].set_index("id").loc[pair.ids, "truth"].to_numpy()
+    lost = {name: float((pair.second - pair.first)[truth == name].mean()) for name in sorted(set(truth))}
+    worst = sorted((points, name) for name, points in lost.items() if points < 0)[:2]
+    return "; most in " + ", ".join(f"{name} {100 * points:+.1f}" for points, name in worst) if worst else ""
+
+
+def _print(findings: list[Finding], format: str) -> None:
+    if format == "json":
+        print(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
+    elif format == "junit":
+        suite = ElementTree.Element("testsuite", name="ferbench check", tests=str(len(findings)),
+                                    failures=str(sum(not finding.held for finding in findings)))  # fmt: skip
+        for finding in findings:
+            case = ElementTree.SubElement(suite, "testcase", classname="ferbench.check", name=finding.baseline)
+            if finding.held:
+                ElementTree.SubElement(case, "system-out").text = finding.line
+            else:
+                ElementTree.SubElement(case, "failure", message=finding.line)
+        print(ElementTree.tostring(suite, encoding="unicode", xml_declaration=True))
+    elif format == "github":
+        for finding in findings:
+            print(f"::{'notice' if finding.held else 'error'} title=ferbench check::{finding.line}")
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            rows = ["| | accepted | now | |", "|---|---|---|---|"]
+            rows += [f"| {f.name} | {f.accepted:.2%} | {f.found:.2%} | {f.line} |" for f in findings]
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write("\n".join(rows) + "\n")
+    else:
+        sys.stdout.write("".join(f"{finding.line}\n" for finding in findings))
+
+
+def accept_runs(baselines: list[Path], why: str, runs: Path | None) -> None:
+    """Record what the runs of a store say as accepted, one file for each method; older reasons stay.
+
+    baselines : the file to write, where the store holds one method alone; named after it when left out.
+    Raises UsageError without a reason, DataError without runs.
+    """
+    if not why.strip():
+        raise UsageError('--accept takes a reason: --why "longer fine-tuning, see the report"')
+    home = runs_home(runs)
+    found = sides(Store(home))
+    if not found:
+        raise DataError(f"no tested run in {home}: `ferbench train wslgan --dataset synth`")
+    if baselines and (len(baselines) > 1 or len(found) > 1):
+        raise UsageError(f"--baseline names one file, and {home} holds {len(found)} methods")
+    for side in found:
+        path = baselines[0] if baselines else accepted_home() / f"{_slug(side)}.json"
+        reasons = validated(Accepted, read_json(path), path).reasons if path.is_file() else []
+        accepted = _accepted(side, why.strip(), reasons)
+        write_text(path, json.dumps(accepted.model_dump(), ensure_ascii=False) + "\n")
+        print(f"accepted {side.name}: {accepted.accuracy:.2%} of {len(accepted.ids)} images in {path}")
+
+
+def _slug(side: Side) -> str:
+    kind = ["evaluation"] if side.evaluation else []
+    best = [side.selection] if side.selection != "last" else []
+    return "-".join([side.protocol.partition("@")[0], side.method, side.preset, *best, *kind])
+
+
+def _accepted(side: Side, why: str, reasons: list[Reason]) -> Accepted:
+    frames = [frame.sort_values("id").reset_index(drop=True) for frame in side.frames]
+    first = frames[0]
+    pair = statistics.paired(frames, frames)
+    top = np.sort(first[[f"p_{name}" for name in side.classes]].to_numpy(), axis=1)
+    places = {name: place for place, name in enumerate(side.classes)}
+    accuracy = float(pair.first.mean())
+    return Accepted(
+        method=side.method, title=side.title, preset=side.preset, protocol=side.protocol, split=side.split,
+        data=side.data, selection=side.selection, evaluation=side.evaluation, classes=side.classes, seeds=side.seeds,
+        accuracy=accuracy, ids=list(first["id"]), subjects=list(first["subject"]),
+        truths=[places[name] for name in first["truth"]],
+        predictions=[[places[name] for name in frame["prediction"]] for frame in frames],
+        margins=[round(float(row[-1] - row[-2]), 4) for row in top] if side.evaluation else [],
+        reasons=[*reasons, Reason(why=why, when=date.today().isoformat(), ferbench=__version__, accuracy=accuracy)],
+    )  # fmt: skip

@@ -1,0 +1,90 @@
+"""Stored runs as what is held against something else: one method under one protocol, by seed."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ferbench.errors import DataError, UsageError
+from ferbench.files import runs_home
+from ferbench.report.lineage import lineage, variant
+from ferbench.report.tables import predictions
+from ferbench.runs.record import Record
+from ferbench.runs.store import Store, shipped_runs
+
+
+@dataclass(frozen=True)
+class Side:
+    """Trainings that differ in their seeds alone, all folds of each put together; or the evaluation of one network.
+
+    frames : the predictions of each seed, in the order of ``seeds``. evaluation : nothing was learned, so that the
+    same code gives the same predictions.
+    """
+
+    method: str
+    title: str
+    preset: str
+    protocol: str
+    split: str  # hash of the fold file
+    data: str  # fingerprint of the prepared set
+    selection: str
+    variant: str
+    classes: list[str]
+    seeds: list[int]
+    frames: list[pd.DataFrame]
+    evaluation: bool
+
+    @property
+    def name(self) -> str:
+        what = "evaluated on" if self.evaluation else "under"
+        return f"{self.title} ({self.preset}) {what} {self.protocol}"
+
+
+def sides(store: Store, prefix: str = "") -> list[Side]:
+    """Return what a store holds, of runs or experiments that begin with ``prefix`` only."""
+    records = {record.key: record for record in [*shipped_runs().records(), *store.records()]}
+    groups: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in store.records():
+        tested = record.identity.kind in ("fold", "transfer") and not record.error
+        if tested and (record.experiment.startswith(prefix) or record.key.startswith(prefix)):
+            groups[variant(lineage(record.identity, records))][record.experiment].append(record)
+    return [_side(store, key, trainings) for key, trainings in groups.items()]
+
+
+def _side(store: Store, key: str, trainings: dict[str, list[Record]]) -> Side:
+    by_seed = sorted(trainings.values(), key=lambda records: records[0].identity.seed)
+    first = by_seed[0][0]
+    identity = first.identity
+    frames = [pd.concat([predictions(store, record) for record in records], ignore_index=True) for records in by_seed]
+    return Side(
+        identity.method, first.facts["display"], identity.preset, identity.protocol, identity.split, identity.data,
+        identity.selection, key, first.classes, [records[0].identity.seed for records in by_seed], frames,
+        identity.kind == "transfer",
+    )  # fmt: skip
+
+
+def chosen(text: str, runs: Path | None) -> Side:
+    """Return the side that a user names: a folder of runs, or how a run or an experiment of the store begins.
+
+    Raises UsageError where it is none or more than one.
+    """
+    folder = Path(text)
+    found = sides(Store(folder)) if folder.is_dir() else sides(Store(runs_home(runs)), text)
+    if not found:
+        raise UsageError(f"{text} is neither a folder of runs nor the beginning of a tested run: see `ferbench runs`")
+    if len(found) > 1:
+        names = ", ".join(f"{side.name} ({side.variant})" for side in found)
+        raise UsageError(f"{text} holds {len(found)} methods: {names}; name one run or experiment of them")
+    return found[0]
+
+
+def comparable(first: Side, second: Side) -> None:
+    """Raise DataError unless both were tested under one protocol, on one set, by one fold file."""
+    for what, one, other in (
+        ("protocols", first.protocol, second.protocol),
+        ("data fingerprints", first.data[:12], second.data[:12]),
+        ("fold files", first.split[:12], second.split[:12]),
+    ):
+        if one != other:
+            raise DataError(f"different {what}, so nothing can be compared: {one} and {other}")

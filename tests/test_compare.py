@@ -1,0 +1,167 @@
+"""``ferbench compare`` and ``ferbench check`` through the real command, on runs written by hand."""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from stored import CLASSES, store_fold
+from test_cli import ferbench
+
+from ferbench.report import check
+from ferbench.report.check import _luck
+from ferbench.runs.store import Store
+
+PEOPLE = [f"S{n:02d}" for n in range(30)]
+RIGHT = [(who, name, name) for who in PEOPLE for name in ("anger", "fear", "surprise")]
+
+
+def wrong(rows, people: int, name: str = "fear"):
+    """The rows with one class mistaken for sadness on the first so many people."""
+    return [(w, t, "sadness" if t == name and w in PEOPLE[:people] else p) for w, t, p in rows]
+
+
+def store_side(home: Path, people: int, seeds: int = 1, **more) -> Path:
+    for seed in range(seeds):
+        rows = wrong(RIGHT, people + seed % 2)
+        store_fold(Store(home), "01", rows[:45], seed=seed, **more)
+        store_fold(Store(home), "02", rows[45:], seed=seed, **more)
+    return home
+
+
+def test_a_comparison_says_what_was_lost_and_by_whom(tmp_path):
+    store_side(tmp_path / "a", 2)
+    store_side(tmp_path / "b", 12)
+    told = json.loads(ferbench("compare", "a", "b", "--format", "json", cwd=tmp_path).stdout)
+    assert told["accuracy"] == [pytest.approx(88 / 90), pytest.approx(78 / 90)]
+    assert told["difference"]["value"] == pytest.approx(-10 / 90)
+    assert (told["difference"]["over"], told["difference"]["units"], told["images"]) == ("subjects", 30, 90)
+    assert told["p"] == pytest.approx(2 / 2**10, abs=0.001)  # ten people, all of them worse
+    assert told["mcnemar"] == pytest.approx(2 / 2**10)
+    assert {row["name"]: row["second"] - row["first"] for row in told["classes"]}["fear"] == pytest.approx(-10 / 30)
+    assert len(told["flips"]) == 10
+    assert all((flip["truth"], flip["first"], flip["second"]) == ("fear", "fear", "sadness") for flip in told["flips"])
+    shown = ferbench("compare", "a", "b", "--flips", "3", cwd=tmp_path).stdout
+    assert "the second is worse" in shown
+    assert "10 images lost, 0 won; the first 3" in shown
+    assert "no difference shown" in ferbench("compare", "a", "a", cwd=tmp_path).stdout
+
+
+def test_runs_of_one_store_are_named_by_their_beginning(tmp_path):
+    store = Store(tmp_path / "runs")
+    one = store.record(store_fold(store, "01", RIGHT)).experiment
+    other = store.record(store_fold(store, "01", wrong(RIGHT, 5), method="gfnet")).experiment
+    assert "-5.56 points" in ferbench("compare", one, other, cwd=tmp_path).stdout
+    assert "holds 2 methods" in ferbench("compare", "runs", one, cwd=tmp_path, code=2).stderr
+    assert "neither a folder" in ferbench("compare", "nothing", one, cwd=tmp_path, code=2).stderr
+
+
+@pytest.mark.parametrize("field", ["data", "split"])
+def test_what_was_tested_on_something_else_is_not_compared(tmp_path, field):
+    store_side(tmp_path / "a", 2)
+    store_side(tmp_path / "b", 2, **{field: "e" * 64})
+    assert "nothing can be compared" in ferbench("compare", "a", "b", cwd=tmp_path, code=3).stderr
+
+
+def accept(folder: Path, *words: str) -> str:
+    (folder / "baselines" / "accepted").mkdir(parents=True, exist_ok=True)
+    return ferbench("check", "--accept", "--why", "first figures", *words, cwd=folder).stdout
+
+
+def test_a_check_holds_falls_and_is_accepted_anew(tmp_path):
+    store_side(tmp_path / "runs", 2)
+    assert "97.78% of 90 images" in accept(tmp_path)
+    path = tmp_path / "baselines" / "accepted" / "ckplus-wslgan-tiny.json"
+    assert ferbench("check", cwd=tmp_path).stdout.startswith("held: WS-LGAN (tiny) under ckplus@1: 97.78% → 97.78%")
+    store_side(tmp_path / "fallen", 14)
+    done = ferbench("check", "--runs", "fallen", cwd=tmp_path, code=1)
+    assert done.stdout.startswith("fell: WS-LGAN (tiny) under ckplus@1: 97.78% → 84.44%, -13.33 points")
+    assert "most in fear -40.0" in done.stdout
+    assert "1 of 1 accepted figures fell" in done.stderr
+    ferbench("check", "--runs", "fallen", "--tolerance", "13.4", cwd=tmp_path)
+    ferbench("check", "--runs", "fallen", "--tolerance", "13.3", cwd=tmp_path, code=1)
+    ferbench("check", "--accept", "--why", "harder test images", "--runs", "fallen", cwd=tmp_path)
+    ferbench("check", "--runs", "fallen", cwd=tmp_path)
+    assert [reason["why"] for reason in json.loads(path.read_text())["reasons"]] == [
+        "first figures",
+        "harder test images",
+    ]
+
+
+def test_the_baseline_may_be_of_some_folds(tmp_path):
+    store_fold(Store(tmp_path / "part"), "01", RIGHT[:45])
+    accept(tmp_path, "--runs", "part")
+    store_side(tmp_path / "runs", 0)
+    assert "n = 45" in ferbench("check", cwd=tmp_path).stdout
+
+
+def test_what_cannot_be_checked_is_an_error(tmp_path):
+    store_side(tmp_path / "runs", 2)
+    (tmp_path / "baselines" / "accepted").mkdir(parents=True)
+    assert "has an accepted figure" in ferbench("check", cwd=tmp_path, code=3).stderr
+    assert "takes a reason" in ferbench("check", "--accept", cwd=tmp_path, code=2).stderr
+    assert "auto or points" in ferbench("check", "--tolerance", "few", cwd=tmp_path, code=2).stderr
+    accept(tmp_path)
+    store_side(tmp_path / "other", 2, data="e" * 64)
+    assert "different data fingerprints" in ferbench("check", "--runs", "other", cwd=tmp_path, code=3).stderr
+    store_side(tmp_path / "later", 2, protocol="ckplus@2")
+    assert "different protocols" in ferbench("check", "--runs", "later", cwd=tmp_path, code=3).stderr
+
+
+def test_formats_for_machines(tmp_path):
+    store_side(tmp_path / "runs", 2)
+    accept(tmp_path)
+    store_side(tmp_path / "fallen", 14)
+    words = ("check", "--runs", "fallen", "--format")
+    (finding,) = json.loads(ferbench(*words, "json", cwd=tmp_path, code=1).stdout)
+    assert (finding["held"], finding["baseline"]) == (False, "ckplus-wslgan-tiny")
+    suite = ElementTree.fromstring(ferbench(*words, "junit", cwd=tmp_path, code=1).stdout)
+    assert (suite.get("tests"), suite.get("failures")) == ("1", "1")
+    assert suite.find("testcase/failure").get("message").startswith("fell: ")
+    summary = tmp_path / "summary.md"
+    told = ferbench(*words, "github", cwd=tmp_path, code=1, GITHUB_STEP_SUMMARY=str(summary)).stdout
+    assert told.startswith("::error title=ferbench check::fell: ")
+    assert "| 97.78% | 84.44% |" in summary.read_text()
+
+
+def test_seeds_that_vary_excuse_a_fall_that_people_do_not(tmp_path):
+    """All people lose a little under one unlucky seed: with seeds as far apart before, that is no alarm."""
+    rng = np.random.default_rng(0)
+    accuracies = rng.normal(0.9, 0.02, 5)
+
+    def frames(values):
+        import pandas as pd
+
+        return [pd.DataFrame({"truth": ["a"] * 1000, "prediction": ["a"] * round(1000 * v) + ["b"] * (1000 - round(1000 * v))})
+                for v in values]  # fmt: skip
+
+    assert _luck(frames(accuracies[:3]), frames(accuracies[3:])) > 0.05
+    assert _luck(frames([0.9, 0.91]), frames([0.7, 0.71])) < 0.01
+    assert _luck(frames([0.9]), frames([0.8])) == 0.0  # nothing is known of luck: people alone decide
+
+
+def test_two_hundred_checks_of_reseeded_trainings_raise_no_more_alarms_than_stated(tmp_path):
+    from test_statistics import reseeded
+
+    from ferbench.report.check import Accepted, Reason, held_against
+
+    rng, alarms = np.random.default_rng(4), 0
+    fixed = {"method": "wslgan", "title": "WS-LGAN", "preset": "tiny", "protocol": "p@1", "split": "", "data": "",
+             "selection": "last", "evaluation": False, "classes": CLASSES, "accuracy": 0.9,
+             "reasons": [Reason(why="", when="", ferbench="", accuracy=0.9)]}  # fmt: skip
+    place = CLASSES.index
+    for seeds in (1, 3):
+        for _ in range(100):
+            drawn = reseeded(rng, 2 * seeds)
+            before, after = drawn[:seeds], drawn[seeds:]
+            accepted = Accepted(
+                **fixed, seeds=list(range(seeds)), ids=list(before[0]["id"]), subjects=list(before[0]["subject"]),
+                truths=[place(t) for t in before[0]["truth"]],
+                predictions=[[place(p) for p in frame["prediction"]] for frame in before],
+            )  # fmt: skip
+            now = accepted.side()
+            now.frames[:] = after
+            alarms += not held_against(accepted, now, None, "b").held
+    assert alarms <= 17  # 10 expected at most; see test_statistics
+    assert check.LEVEL == 0.05
