@@ -78,8 +78,8 @@ def test_wrong_use_is_explained(store, tmp_path):
     store_fold(store, "01", FIRST)
     with pytest.raises(DataError, match="no fold of oulu .* `ferbench train wslgan --dataset oulu`"):
         output("report", "--dataset", "oulu")
-    with pytest.raises(UsageError, match="unknown format 'csv': it is console, markdown, json"):
-        output("report", "--format", "csv")
+    with pytest.raises(UsageError, match="unknown format 'pdf': it is console, markdown, latex, csv, html, json"):
+        output("report", "--format", "pdf")
     with pytest.raises(UsageError, match="it is console or json"):
         output("runs", "--format", "markdown")
     with pytest.raises(UsageError, match="--out takes"):

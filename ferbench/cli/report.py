@@ -5,15 +5,19 @@ from typing import Annotated
 
 import typer
 
-from ferbench.cli.formats import Format, Runs
+from ferbench.cli.formats import DataHome, Format, Runs
 
 
 def report(
     dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Only this protocol's runs.")] = None,
     bench: Annotated[bool, typer.Option("--bench", help="Speed instead of accuracy.")] = False,
-    format: Annotated[str, typer.Option(help="console, markdown or json; with --bench also csv.")] = "console",
+    format: Annotated[str, typer.Option(help="console, markdown, latex, csv, html or json.")] = "console",
     out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    errors: Annotated[
+        int, typer.Option(min=0, help="HTML: show so many of the surest errors, with pictures of the prepared set.")
+    ] = 0,
     runs: Runs = None,
+    data_home: DataHome = None,
 ) -> None:
     """Show what the stored runs say, beside the published figures."""
     from ferbench.report.verbs import write_report, write_speed_report
@@ -21,7 +25,7 @@ def report(
     if bench:
         write_speed_report(dataset, format, out, runs)
     else:
-        write_report(dataset, format, out, runs)
+        write_report(dataset, format, out, runs, errors, data_home)
 
 
 def runs(runs: Runs = None, format: Format = "console") -> None:

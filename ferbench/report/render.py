@@ -24,7 +24,7 @@ Grid = tuple[str, list[str], list[list[str]]]  # caption, header, rows
 
 def grids(report: Report) -> list[Grid]:
     """Return the tables of a report in reading order, as text cells."""
-    names = _names(report.trainings)
+    names = named(report.trainings)
     found = [_accuracy(report, names)]
     if report.trainings:
         found.append(_details(report, names))
@@ -76,7 +76,7 @@ def markdown(reports: list[Report]) -> str:
     for report in reports:
         parts.append(f"# {report.dataset}\n\n" + "\n".join(f"- {line}" for line in heading(report)))
         for caption, header, rows in grids(report):
-            align = ["left"] + ["right" if _numeric(rows, i) else "left" for i in range(1, len(header))]
+            align = ["left"] + ["right" if numeric(rows, i) else "left" for i in range(1, len(header))]
             cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
             table = tabulate(cells, header, "github", colalign=align, disable_numparse=True)
             parts.append(f"**{caption}**\n\n{table}")
@@ -98,7 +98,7 @@ def console(reports: list[Report]) -> None:
             screen.print(Text(f"\n{caption}", style="italic"))
             table = Table(box=None, pad_edge=False)
             for i, name in enumerate(header):
-                table.add_column(name, justify="right" if i and _numeric(rows, i) else "left", overflow="fold")
+                table.add_column(name, justify="right" if i and numeric(rows, i) else "left", overflow="fold")
             for row in rows:
                 style = "bold" if row[0].startswith(OURS) else ""
                 table.add_row(*(Text(cell.strip("`"), style=style) for cell in row))
@@ -113,7 +113,7 @@ def document(reports: list[Report]) -> str:
     return json.dumps([_plain(asdict(report)) for report in reports], indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def _names(trainings: list[Training]) -> dict[str, str]:
+def named(trainings: list[Training]) -> dict[str, str]:
     """What the tables call each training, by experiment: the experiment is named where the rest leaves a doubt."""
     plain = {t.experiment: f"{t.method} ({t.preset}, seed {t.seed})" for t in trainings}
     shared = Counter(plain.values())
@@ -263,7 +263,7 @@ def _cell(value: float) -> str:
     return "–" if np.isnan(value) else "0" if value == 0 else f"{value:.1f}"
 
 
-def _numeric(rows: list[list[str]], column: int) -> bool:
+def numeric(rows: list[list[str]], column: int) -> bool:
     """Whether a column is to be aligned as numbers: all begin with a digit and none is a run's key."""
     cells = [row[column] for row in rows if row[column] not in ("", "–")]
     return all(cell[0].isdigit() and not KEY.fullmatch(cell) for cell in cells)

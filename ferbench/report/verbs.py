@@ -7,34 +7,48 @@ from typing import Any
 
 from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home, write_text
-from ferbench.report import figures, render, speed, tables
+from ferbench.report import figures, formats, render, speed, tables
 from ferbench.runs.record import Identity
 from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
 
-FORMATS = ("console", "markdown", "json")
+FORMATS = ("console", "markdown", "latex", "csv", "html", "json")
 
 
-def write_report(dataset: str | None, format: str, out: Path | None, runs: Path | None) -> None:
+def write_report(
+    dataset: str | None, format: str, out: Path | None, runs: Path | None, errors: int = 0, home: Path | None = None
+) -> None:
     """Build the report of a store and print it, or write it to ``out``.
+
+    errors : how many of the most confident errors the HTML page shows, with pictures from the data home ``home``.
 
     Raises DataError where a dataset is asked for that has no runs, with the command that makes some.
     """
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}: it is {', '.join(FORMATS)}")
     if out is not None and format == "console":
-        raise UsageError("--out takes --format markdown or json")
-    home = runs_home(runs)
-    reports = tables.build(Store(home), dataset)
+        raise UsageError(f"--out takes --format {', '.join(FORMATS[1:])}")
+    if errors and format != "html":
+        raise UsageError("--errors takes --format html")
+    store = Store(runs_home(runs))
+    reports = tables.build(store, dataset)
     if not reports and dataset is not None:
-        raise DataError(f"no fold of {dataset} has been trained in {home}: `ferbench train wslgan --dataset {dataset}`")
+        raise DataError(
+            f"no fold of {dataset} has been trained in {store.home}: `ferbench train wslgan --dataset {dataset}`"
+        )
     if format == "console" and reports:
         render.console(reports)
         return
-    if format == "json":
+    if format == "html":
+        from ferbench.report.html import page
+
+        text = page(reports, store, errors, home)
+    elif format == "json":
         text = render.document(reports) + "\n"
+    elif not reports:
+        text = _nothing("folds have been trained", store.home)
     else:
-        text = render.markdown(reports) if reports else _nothing("folds have been trained", home)
+        text = {"markdown": render.markdown, "latex": formats.latex, "csv": formats.long_csv}[format](reports)
     if out is None:
         sys.stdout.write(text)
     else:

@@ -1,0 +1,65 @@
+"""The same tables as LaTeX and as CSV."""
+
+import csv
+import io
+import re
+
+from ferbench.report.render import Grid, grids, heading, numeric
+from ferbench.report.tables import Report
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "▸": r"$\triangleright$",
+    "→": r"$\rightarrow$", "×": r"$\times$", "−": "$-$", "λ": r"$\lambda$", "≤": r"$\leq$",
+}  # fmt: skip
+
+
+def latex(reports: list[Report]) -> str:
+    """Return a document for pdflatex: one booktabs table for each grid, with caption and label.
+
+    Wide tables are shrunk to the width of the text.
+    """
+    parts = [
+        "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage[utf8]{inputenc}\n"
+        "\\usepackage[margin=2cm]{geometry}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
+    ]
+    for report in reports:
+        parts.append(f"\\section*{{{escaped(report.dataset)}}}\n\\begin{{itemize}}")
+        parts += [f"\\item {escaped(line)}" for line in heading(report)]
+        parts.append("\\end{itemize}\n")
+        parts += [_table(grid, f"tab:{report.dataset}-{number}") for number, grid in enumerate(grids(report), 1)]
+    return "\n".join([*parts, "\\end{document}\n"])
+
+
+def _table(grid: Grid, label: str) -> str:
+    caption, header, rows = grid
+    align = "l" + "".join("r" if numeric(rows, i) else "l" for i in range(1, len(header)))
+    lines = [" & ".join(map(escaped, row)) + r" \\" for row in (header, *rows)]
+    return "\n".join([
+        "\\begin{table}[htbp]\n\\centering", f"\\caption{{{escaped(caption)}}}\\label{{{label}}}",
+        # \sbox measures the table: one that fits keeps its size
+        "\\sbox0{" f"\\begin{{tabular}}{{{align}}}", "\\toprule", lines[0], "\\midrule", *lines[1:], "\\bottomrule",
+        "\\end{tabular}}", "\\ifdim\\wd0>\\linewidth\\resizebox{\\linewidth}{!}{\\usebox0}\\else\\usebox0\\fi",
+        "\\end{table}\n",
+    ])  # fmt: skip
+
+
+def escaped(text: str) -> str:
+    """Return text that LaTeX prints as it is."""
+    return re.sub("|".join(map(re.escape, _SPECIAL)), lambda found: _SPECIAL[found.group()], text.strip("`"))
+
+
+def long_csv(reports: list[Report]) -> str:
+    """Return all tables as one: a row for each cell, with the columns report, table, row, name, column, value.
+
+    ``row`` is the place in the table, from 1; ``name`` is its first cell.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["report", "table", "row", "name", "column", "value"])
+    for report in reports:
+        for caption, header, rows in grids(report):
+            for number, row in enumerate(rows, 1):
+                for column, value in zip(header[1:], row[1:], strict=True):
+                    writer.writerow([report.dataset, caption, number, row[0], column, value])
+    return text.getvalue()

@@ -1,0 +1,146 @@
+"""The report as one HTML file that needs nothing else: no network, no script from elsewhere."""
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ferbench import __version__, metrics
+from ferbench.errors import DataError
+from ferbench.labels import ABBREVIATIONS
+from ferbench.report.render import SELECTIONS, grids, heading, named, numeric
+from ferbench.report.tables import Report, Training, predictions
+from ferbench.runs.store import Store
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One confidently wrong image of the gallery, as a data URI."""
+
+    id: str
+    truth: str
+    prediction: str
+    probability: float
+    picture: str
+
+
+def page(reports: list[Report], store: Store, errors: int = 0, home: Path | None = None) -> str:
+    """Return the document.
+
+    errors : so many of the most confident errors of each training are shown with their pictures, which are read
+        from the prepared sets in ``home``; 0 embeds no picture.
+    Raises DataError where pictures are asked for and their set is not the one that was tested.
+    """
+    shown = []
+    for report in reports:
+        names = named(report.trainings)
+        tables = [
+            {"caption": caption, "header": header, "rows": rows,
+             "matrix": "confusion" in caption or "images behind" in caption,
+             "numeric": [i > 0 and numeric(rows, i) for i in range(len(header))]}
+            for caption, header, rows in grids(report)
+        ]  # fmt: skip
+        shown.append({
+            "report": report, "lines": heading(report), "tables": tables,
+            "trainings": [_facts(report, training, names[training.experiment]) for training in report.trainings],
+            "bars": _bars(report, names), "low": _low(report),
+            "galleries": [
+                (names[training.experiment], _mistakes(training, store, errors, home))
+                for training in report.trainings if errors
+            ],
+        })  # fmt: skip
+    return _template().render(reports=shown, version=__version__, short=ABBREVIATIONS)
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, StrictUndefined
+
+    text = resources.files("ferbench.report").joinpath("page.html").read_text(encoding="utf-8")
+    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
+        text
+    )
+
+
+def _facts(report: Report, training: Training, name: str) -> Mapping[str, Any]:
+    """What stands on top of a report: the headline with all that it takes to read it."""
+    return {
+        "name": name, "accuracy": training.accuracy, "interval": training.interval, "images": training.images,
+        "whole": training.whole, "done": f"{len(training.folds)}/{len(training.expected)}",
+        "selection": SELECTIONS[training.selection], "protocol": report.protocol,
+        "folds": [(fold.fold, fold.accuracy, fold.images) for fold in training.folds],
+    }  # fmt: skip
+
+
+def _low(report: Report) -> int:
+    """Where the axis of the folds begins: a round figure below all of them, at most 80."""
+    worst = min((fold.accuracy for training in report.trainings for fold in training.folds), default=0.0)
+    return min(80, int(10 * worst) * 10)
+
+
+def _bars(report: Report, names: Mapping[str, str]) -> Mapping[str, Any] | None:
+    """Recall of each class, published and ours: names of the series, then by class a value for each (or None)."""
+    if not report.trainings:
+        return None
+    classes = report.trainings[0].classes
+    series: list[tuple[str, dict[str, float]]] = []
+    if report.published_matrix is not None:
+        printed = report.published_matrix
+        series.append(
+            (f"published ({printed.table})", dict(zip(printed.classes, np.diag(printed.percent), strict=True)))
+        )
+    for training in report.trainings:
+        recalls = 100 * metrics.recalls(training.matrix)
+        series.append((names[training.experiment], dict(zip(training.classes, recalls, strict=True))))
+    rows = []
+    for name in classes:
+        values = [values.get(name) for _, values in series]
+        rows.append((name, [None if value is None or np.isnan(value) else float(value) for value in values]))
+    return {"series": [name for name, _ in series], "rows": rows}
+
+
+def _mistakes(training: Training, store: Store, count: int, home: Path | None) -> list[Mistake]:
+    frames = [predictions(store, store.record(fold.run)) for fold in training.folds]
+    frame = pd.concat(frames, ignore_index=True)
+    sure = frame[[f"p_{name}" for name in training.classes]].max(axis=1)
+    wrong = frame.assign(sure=sure)[frame["truth"] != frame["prediction"]].nlargest(count, "sure")
+    dataset = store.record(training.folds[0].run).dataset
+    pictures = _pictures(dataset, training.data, list(wrong["id"]), home)
+    return [
+        Mistake(row.id, row.truth, row.prediction, row.sure, pictures[row.id]) for row in wrong.itertuples(index=False)
+    ]
+
+
+def _pictures(dataset: str, fingerprint: str, ids: list[str], home: Path | None) -> dict[str, str]:
+    """Read images of a prepared set as PNG data URIs, by id."""
+    import json
+
+    from PIL import Image
+
+    from ferbench.files import data_home
+
+    folder = data_home(home) / dataset
+    try:
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        samples = pd.read_csv(folder / "samples.csv", dtype=str, keep_default_na=False)
+        images = np.load(folder / "images.npy", mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise DataError(f"the pictures of {dataset} cannot be read ({error}): `ferbench data prepare {dataset} …`, or "
+                        "name the folder by --data-home") from None  # fmt: skip
+    if card["fingerprint"] != fingerprint:
+        raise DataError(f"{folder} is not the set that was tested: its fingerprint is {card['fingerprint'][:12]}, "
+                        f"theirs {fingerprint[:12]}")  # fmt: skip
+    places = dict(zip(samples["id"], range(len(samples)), strict=True))
+    found = {}
+    for name in ids:
+        content = io.BytesIO()
+        Image.fromarray(np.array(images[places[name]])).save(content, "png")
+        found[name] = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+    return found
