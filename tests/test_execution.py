@@ -63,18 +63,19 @@ def test_the_estimate_leaves_out_epochs_that_are_done(tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "training_images", lambda _: 100)
     store, jobs = Store(tmp_path), chain()[:2]
     states = {one.key: "partial" for one in jobs}
-    whole = estimate.seconds(jobs, store, states, Device())
+    alone = {"attention": 1, "pretrain": 1, "fold": 1}
+    whole = estimate.seconds(jobs, store, states, Device(), alone)
     part, network = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(part.parameters(), 0.1)
     half = Progress(REQUEST.method.recipe.attention.epochs // 2)
     checkpoint.save(store.folder(jobs[0].key) / "checkpoint" / "eyes.safetensors", part, optimizer, half)
-    left = estimate.seconds(jobs, store, states, Device())
+    left = estimate.seconds(jobs, store, states, Device(), alone)
     share = half.epoch / (2 * REQUEST.method.recipe.attention.epochs)  # one of two parts is so far
     assert left[jobs[0].key] == pytest.approx((1 - share) * whole[jobs[0].key])
     assert left[jobs[1].key] == whole[jobs[1].key] > 0
     checkpoint.save(store.folder(jobs[1].key) / "checkpoint" / "network.safetensors", network, optimizer,
                     Progress(REQUEST.method.recipe.pretrain.epochs))  # fmt: skip
-    assert estimate.seconds(jobs, store, states, Device())[jobs[1].key] == 0
+    assert estimate.seconds(jobs, store, states, Device(), alone)[jobs[1].key] == 0
 
 
 @pytest.mark.parametrize(("wanted", "device", "at_once"), [

@@ -1,6 +1,7 @@
-"""Progress bars, the plan and the closing lines of ``ferbench train``."""
+"""Progress bars, the plan and the closing lines of ``ferbench train`` and ``ablate``."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -29,21 +30,28 @@ class Bars:
 
     def __init__(self, progress: Progress):
         self.progress = progress
+        self.title: Callable[[Job], str] = lambda job: job.title
         self.expected: dict[str, float] = {}  # seconds of the whole that each job not ended yet stands for
         self.ended = 0.0
         self.whole: TaskID | None = None
 
     def expect(self, session: "Session") -> None:
-        """Show a bar for all jobs, each as long as its estimate."""
+        """Show a bar for all jobs, each as long as its estimate; call jobs what the session calls them."""
+        self.title = session.title
         self.expected = {job.key: session.share(job) for job in session.jobs}
         if total := sum(self.expected.values()):
             self.whole = self.progress.add_task("all", total=total, text="")
+
+    @property
+    def console(self) -> Console:
+        """Where lines are printed above the bars."""
+        return self.progress.console
 
     def drawing(self, name: str):
         return self.bar(f"drawing {name}")
 
     def job(self, job: "Job"):
-        shown, seconds = self.bar(job.title), self.expected.get(job.key, 0.0)
+        shown, seconds = self.bar(self.title(job)), self.expected.get(job.key, 0.0)
 
         def report(done: int, total: int, text: str) -> None:
             shown(done, total, text)
@@ -56,17 +64,17 @@ class Bars:
             self.progress.update(self.whole, completed=completed)
 
     def outcome(self, outcome: "Outcome") -> None:
-        record = outcome.record
+        record, title = outcome.record, self.title(outcome.job)
         expected = self.expected.pop(outcome.job.key, 0.0)
         if outcome.reused and not expected:  # what a partner has made meanwhile was expected
-            line = f"[dim]reused[/dim]  {outcome.job.title}  [dim]{record.key}[/dim]"
+            line = f"[dim]reused[/dim]  {title}  [dim]{record.key}[/dim]"
         elif record.error:
-            line = f"[red]failed[/red]  {outcome.job.title}: {record.error}"
+            line = f"[red]failed[/red]  {title}: {record.error}"
         else:
-            line = f"[green]done[/green]    {outcome.job.title}: {result_line(record.result)}  [dim]{record.key}[/dim]"
+            line = f"[green]done[/green]    {title}: {result_line(record.result)}  [dim]{record.key}[/dim]"
         self.ended += expected
         self._advance(self.ended)
-        self.progress.console.print(line, highlight=False)
+        self.console.print(line, highlight=False)
 
     def bar(self, title: str):
         """Return a report that shows one bar until its work is done."""
@@ -95,33 +103,26 @@ def bars(to_stderr: bool = False) -> Iterator[Bars]:
         yield Bars(progress)
 
 
-def print_plan(session: "Session") -> None:
-    """Print what will be trained, what is reused, and how long it will take."""
-    request, protocol = session.request, session.protocol
+WORDS = {"absent": "to train", "partial": "to go on with", "failed": "to try again", "done": "reused"}
+
+
+def print_plan(session: "Session", console: Console) -> None:
+    """Print what will be trained, what is reused, and how long it will take; of several trainings, one row each."""
+    request, protocol = session.requests[0], session.protocol
     first = next(job for job in session.jobs if job.splits is not None)
     assert first.splits is not None
+    seeds = dict.fromkeys(str(one.seed) for one in session.requests)
     console.print(
-        f"[bold]{request.method.title}[/bold], preset {request.method.preset}, under {protocol.identifier}: "
+        f"[bold]{', '.join(session.methods)}[/bold], preset {request.method.preset}, under {protocol.identifier}: "
         f"{protocol.description}",
         f"folds: {first.splits.rule}; 0 subjects shared, every sample tested once; file hash {first.splits.hash[:12]}"
         if protocol.folds else f"split: {first.splits.rule}; file hash {first.splits.hash[:12]}",
-        f"selection: {request.selection}; seed {request.seed}; "
+        f"selection: {request.selection}; seed {', '.join(seeds)}; "
         f"{session.device.name}, {session.device.precision}, {session.device.engine} engine",
         *(f"note: {note}" for note in first.splits.notes),
         sep="\n", highlight=False,
     )  # fmt: skip
-    table = Table(box=None, pad_edge=False)
-    for name in ("job", "images", "epochs", "state", "estimate", "run"):
-        table.add_column(name, justify="right" if name in ("images", "epochs", "estimate") else "left")
-    words = {"absent": "to train", "partial": "to go on with", "failed": "to try again", "done": "reused"}
-    from ferbench.execution.run_job import training_images
-
-    for job in session.jobs:
-        table.add_row(
-            job.title, f"{training_images(job):,}", str(job.stage.epochs), words[session.states[job.key]],
-            duration(session.seconds[job.key]) if session.seconds[job.key] else "", f"[dim]{job.key}[/dim]",
-        )  # fmt: skip
-    console.print(table)
+    console.print(_jobs(session))
     for record in session.given:
         console.print(
             f"{record.identity.kind}: weights that come with ferbench, {result_line(record.result)} "
@@ -129,10 +130,37 @@ def print_plan(session: "Session") -> None:
         )  # fmt: skip
     total = sum(session.share(job) for job in session.jobs)
     if total:
-        beside = f", {session.side_by_side} folds at a time" if session.side_by_side > 1 else ""
+        folds = session.at_once["fold"]
+        beside = f", {folds} folds at a time" if folds > 1 else ""
         console.print(f"about {duration(total)} in all{beside}, from a measured step", highlight=False)
     if total > 12 * 3600 and session.device.name == "cpu" and request.method.preset != "tiny":
         console.print("[yellow]that is long for a CPU: --preset tiny would do; nothing was changed by itself[/yellow]")
+
+
+def _jobs(session: "Session") -> Table:
+    """One row for each job of a single training; else one for all folds of each."""
+    from ferbench.execution.run_job import training_images
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("job", "images", "epochs", "state", "estimate", "run"):
+        table.add_column(name, justify="right" if name in ("images", "epochs", "estimate") else "left")
+    groups: dict[str, list[Job]] = {}
+    for job in session.jobs:
+        together = job.kind == "fold" and len(session.requests) > 1
+        groups.setdefault(job.identity.experiment if together else job.key, []).append(job)
+    for name, jobs in groups.items():
+        states = Counter(WORDS[session.states[job.key]] for job in jobs)
+        images = sorted({training_images(job) for job in jobs})
+        title = session.title(jobs[0])
+        table.add_row(
+            title if len(jobs) == 1 else f"{title} to {jobs[-1].identity.fold}",
+            f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,}–{images[-1]:,}", str(jobs[0].stage.epochs),
+            ", ".join(f"{count} {state}" if len(jobs) > 1 else state for state, count in states.items()),
+            duration(sum(session.seconds[job.key] for job in jobs)) if any(session.seconds[job.key] for job in jobs)
+            else "",
+            f"[dim]{name}[/dim]",
+        )  # fmt: skip
+    return table
 
 
 def print_end(session: "Session") -> None:

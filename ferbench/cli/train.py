@@ -1,11 +1,11 @@
 """``ferbench train``, ``ferbench show``, ``ferbench env``."""
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ferbench.cli import shared
 from ferbench.cli.formats import DataHome, Format, Overrides, Preset, Runs, emit
 
 Dataset = Annotated[
@@ -18,32 +18,22 @@ def train(
     method: Annotated[str, typer.Argument(help="Method to train (see `ferbench show`).")],
     dataset: Dataset,
     preset: Preset = None,
-    recipe: Annotated[
-        str, typer.Option(help="paper, or modern: cosine rate, label smoothing, averaged weights, mirrored tests.")
-    ] = "paper",
-    folds: Annotated[str, typer.Option(help="Only these folds: 03 or 01,04 or 01-05.")] = "",
-    rule: Annotated[str | None, typer.Option(help="Another fold rule: step, block, random or file.")] = None,
-    folds_file: Annotated[Path | None, typer.Option(help="Fold file for --rule file.")] = None,
+    recipe: shared.Beyond = "paper",
+    folds: shared.Folds = "",
+    rule: shared.Rule = None,
+    folds_file: shared.FoldsFile = None,
     seed: Annotated[int, typer.Option(help="The one seed; all others follow from it.")] = 0,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Epochs of the last stage; short for --set finetune.epochs=N.")
-    ] = None,
-    selection: Annotated[
-        str, typer.Option(help="last: the last epoch. best-val: best on held-out training subjects.")
-    ] = "last",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="fp32, tf32 (GPU) or bf16; auto: bf16 on CPUs that are made for it, else fp32.")
-    ] = "auto",
-    engine: Annotated[str, typer.Option(help="auto, plain or fast: how steps are carried out.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores when left out.")] = None,
-    parallel_folds: Annotated[
-        str, typer.Option(help="Folds trained at a time, in a process each; auto: on a CPU one for each thread.")
-    ] = "auto",
-    no_pretrain: Annotated[bool, typer.Option("--no-pretrain", help="Fine-tune from random weights.")] = False,
-    amg: Annotated[str, typer.Option(help="Run of a trained AMG to use (key or its beginning).")] = "",
+    epochs: shared.Epochs = None,
+    selection: shared.Selection = "last",
+    device: shared.Device = "auto",
+    precision: shared.Precision = "auto",
+    engine: shared.Engine = "auto",
+    threads: shared.Threads = None,
+    parallel_folds: shared.Parallel = "auto",
+    no_pretrain: shared.NoPretrain = False,
+    amg: shared.Amg = "",
     overrides: Overrides = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    dry_run: shared.DryRun = False,
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:
@@ -58,8 +48,8 @@ def train(
         parallel_folds=parallel_folds,
     )  # fmt: skip
     with progress.bars() as bars:
-        session = prepare_training(options, runs, data_home, bars.drawing)
-        progress.print_plan(session)
+        session = prepare_training([options], options.words("train", method), runs, data_home, bars.drawing)
+        progress.print_plan(session, bars.console)
         bars.expect(session)
         if not dry_run:
             train_all(session, bars.job, bars.outcome)

@@ -9,7 +9,9 @@ from ferbench.execution.jobs import Job
 from ferbench.execution.run_job import share_done, training_images
 from ferbench.execution.sampling import shared_by_folds
 from ferbench.models.attention import AttentionMapGenerator
+from ferbench.models.settings import Architecture
 from ferbench.models.wslgan import WSLGAN
+from ferbench.runs.record import Kind
 from ferbench.runs.store import Store
 from ferbench.training.augment import DERIVED
 from ferbench.training.device import Device
@@ -18,27 +20,30 @@ ROWS = 20  # images in the measured step: enough to be a batch, few enough for t
 
 
 def seconds(
-    jobs: list[Job], store: Store, states: Mapping[str, str], device: Device, side_by_side: int = 1
+    jobs: list[Job], store: Store, states: Mapping[str, str], device: Device, at_once: Mapping[Kind, int]
 ) -> dict[str, float]:
     """Return estimated seconds of each job by key: of what is left of one that was begun, 0 for one that is done.
 
-    side_by_side : folds trained at a time, which share the threads.
+    at_once : jobs of each kind that are made at a time, which share the threads.
     """
-    rates: dict[tuple[str, int], float] = {}  # seconds for one image, measured when first needed
+    rates: dict[tuple[str, str, int], float] = {}  # seconds for one image, measured when first needed
     threads = torch.get_num_threads()
     found = {}
     for job in jobs:
         if states[job.key] == "done":
             found[job.key] = 0.0
             continue
-        own = threads // side_by_side if job.kind == "fold" else threads
+        own = threads // at_once[job.kind]
 
-        def rate(name: str, job: Job = job, own: int = own) -> float:
-            if (name, own) not in rates:
+        architecture = job.request.method.recipe.architecture
+
+        def rate(name: str, architecture: Architecture = architecture, own: int = own) -> float:
+            key = name, str(architecture if name == "network" else architecture.generator()), own
+            if key not in rates:
                 torch.set_num_threads(own)
-                rates[name, own] = _measured(name, job, device)
+                rates[key] = _measured(name, architecture, device)
                 torch.set_num_threads(threads)
-            return rates[name, own]
+            return rates[key]
 
         kind = "attention" if job.kind == "attention" else "network"
         left = 1 - share_done(job, store)
@@ -60,8 +65,7 @@ def _maps(job: Job, device: Device) -> int:
     return _images(job) if device.engine == "plain" else min(_images(job), len(job.faces) * DERIVED)
 
 
-def _measured(name: str, job: Job, device: Device) -> float:
-    architecture = job.request.method.recipe.architecture
+def _measured(name: str, architecture: Architecture, device: Device) -> float:
     x = device.images(torch.rand(ROWS, 1, 48, 48, device=device.name))
     call: Callable[[], object]
     if name == "maps":

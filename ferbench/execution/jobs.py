@@ -1,9 +1,11 @@
-"""From a request to jobs with identities: stage 1 once, pre-training once, then every fold."""
+"""From requests to jobs with identities: stage 1 once, pre-training once for each method, then every fold."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
@@ -19,6 +21,9 @@ from ferbench.runs.store import Store, shipped_runs
 
 # Raised when a change of code changes what a training of that kind gives: old runs are then not reused.
 REVISION: dict[Kind, int] = {"attention": 1, "pretrain": 1, "fold": 1}
+
+
+Load = Callable[[str], Faces]  # a prepared set by its name
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a request comes to: runs to be made or reused, parents first, and runs that come with the package."""
+    """What requests come to: runs to be made or reused, parents first, and runs that come with the package."""
 
     jobs: list["Job"]
     given: list[Record]
@@ -79,16 +84,27 @@ class Job:
         }[self.kind]
 
 
-def plan(request: Request, home: Path, store: Store) -> Plan:
-    """Return all jobs of a request in an order in which each comes after its parents.
+def plan(requests: Sequence[Request], home: Path, store: Store) -> Plan:
+    """Return all jobs of some requests, each once, in an order in which each comes after its parents: all of
+    stage 1, all pre-training, then the folds.
 
     Where the set of stage 1 or of pre-training is not prepared, the run of the same recipe that comes with the
     package takes the job's place; pre-training brings the attention maps that it was trained with.
     Raises DataError naming the command where a set is not prepared and nothing takes its place, UsageError for
     folds that do not exist or an AMG that does not fit.
     """
+    load = cache(lambda name: prepared_sets.load(name, home))
+    plans = [_plan(request, load, home, store) for request in requests]
+    jobs = {job.key: job for one in plans for job in one.jobs}
+    given = {record.key: record for one in plans for record in one.given}
+    order = get_args(Kind)
+    return Plan(sorted(jobs.values(), key=lambda job: order.index(job.kind)), list(given.values()))
+
+
+def _plan(request: Request, load: Load, home: Path, store: Store) -> Plan:
+    """One request's jobs and the runs of the package that take the place of some."""
     method, protocol = request.method, request.protocol
-    target = prepared_sets.load(protocol.dataset, home)
+    target = load(protocol.dataset)
     made = splits.make(protocol, target, request.rule, request.seed, request.folds_file)
     names = [split.fold for split in made.folds]
     if unknown := [fold for fold in request.folds if fold not in names]:
@@ -108,10 +124,10 @@ def plan(request: Request, home: Path, store: Store) -> Plan:
                 given.append(record)
                 parents["attention"] = record.key
             else:
-                jobs.append(_attention(request, home))
+                jobs.append(_attention(request, load))
                 parents["attention"] = jobs[-1].key
         if pretraining:
-            jobs.append(_pretrain(request, home, dict(parents)))
+            jobs.append(_pretrain(request, load, dict(parents)))
             parents["pretrain"] = jobs[-1].key
     for fold in request.folds or names:
         job = Job(_identity(request, "fold", protocol.identifier, target, {
@@ -135,15 +151,15 @@ def _in_place_of(kind: Kind, request: Request, home: Path) -> Record | None:
     return None
 
 
-def _attention(request: Request, home: Path) -> Job:
+def _attention(request: Request, load: Load) -> Job:
     protocol = protocols.load_attributes(request.protocol.attributes)
-    faces = prepared_sets.load(protocol.dataset, home)
+    faces = load(protocol.dataset)
     return Job(_identity(request, "attention", protocol.identifier, faces, {}), request, faces)
 
 
-def _pretrain(request: Request, home: Path, parents: dict[str, str]) -> Job:
+def _pretrain(request: Request, load: Load, parents: dict[str, str]) -> Job:
     protocol = protocols.load(request.protocol.pretrain)
-    faces = prepared_sets.load(protocol.dataset, home)
+    faces = load(protocol.dataset)
     return Job(_identity(request, "pretrain", protocol.identifier, faces, {"parents": parents}), request, faces)
 
 

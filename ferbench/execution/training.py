@@ -1,10 +1,12 @@
-"""What ``ferbench train`` does: options become a request, a plan with an estimate, and runs."""
+"""What ``ferbench train`` and ``ablate`` do: options become requests, one plan with an estimate, and runs."""
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -19,7 +21,7 @@ from ferbench.execution.run_job import run_job
 from ferbench.files import data_home, runs_home
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import Protocol
-from ferbench.runs.record import Record
+from ferbench.runs.record import Kind, Record
 from ferbench.runs.store import Store
 from ferbench.training.device import Device
 from ferbench.training.loop import Report
@@ -52,111 +54,135 @@ class TrainOptions:
 
     def command(self) -> str:
         """The command line that makes these runs, folds left out."""
-        words = ["ferbench", "train", self.method, "--dataset", self.dataset]
+        return shlex.join(["ferbench", *self.words("train", self.method)])
+
+    def words(self, *verb: str) -> list[str]:
+        """A verb with what it is for, then these options, those left out that are the default; no folds."""
+        words = [*verb, "--dataset", self.dataset]
         default = TrainOptions(self.method, self.dataset)
-        for name in (
-            "preset",
-            "recipe",
-            "rule",
-            "folds_file",
-            "seed",
-            "epochs",
-            "selection",
-            "precision",
-            "engine",
-            "amg",
-        ):
+        for name in ("preset", "recipe", "rule", "folds_file", "seed", "epochs", "selection", "precision", "engine",
+                     "amg"):  # fmt: skip
             value = getattr(self, name)
             if value != getattr(default, name):
                 words += [f"--{name.replace('_', '-')}", str(value)]
         words += [] if self.pretrain else ["--no-pretrain"]
         for override in self.overrides:
             words += ["--set", override]
-        return shlex.join(words)
+        return words
 
 
 @dataclass(frozen=True)
 class Session:
-    """A request planned: its jobs in order, what is done already, and how long the rest will take."""
+    """Requests under one protocol, planned: their jobs in order, what is done already, how long the rest takes."""
 
-    request: Request
+    requests: list[Request]
     jobs: list[Job]
     given: list[Record]  # runs of the package that take the place of jobs
     store: Store
     device: Device
     states: Mapping[str, str]  # key → absent, partial, failed, done
     seconds: dict[str, float]  # key → estimate; 0 for a job that is done
-    side_by_side: int  # folds trained at a time
-    partner: list[str]  # the command line of another process that shares the folds
+    at_once: Mapping[Kind, int]  # jobs of a kind made at a time
+    partner: list[str]  # the command line of another process that shares the work
 
     @property
     def protocol(self) -> Protocol:
-        return self.request.protocol
+        return self.requests[0].protocol
+
+    @property
+    def experiments(self) -> list[str]:
+        """The experiments whose folds are planned."""
+        return list(dict.fromkeys(job.identity.experiment for job in self.jobs if job.kind == "fold"))
+
+    def title(self, job: Job) -> str:
+        """What a person calls a job among the others."""
+        names = [] if job.kind == "attention" or len(self.methods) == 1 else [job.request.method.title]
+        names += [f"seed {job.identity.seed}"] if len({request.seed for request in self.requests}) > 1 else []
+        return f"{', '.join(names)}, {job.title}" if names else job.title
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods, as printed in tables."""
+        return list(dict.fromkeys(request.method.title for request in self.requests))
 
     def share(self, job: Job) -> float:
         """The seconds that a job adds to the whole."""
-        return self.seconds[job.key] / (self.side_by_side if job.kind == "fold" else 1)
+        return self.seconds[job.key] / self.at_once[job.kind]
 
 
 def prepare_training(
-    options: TrainOptions, runs: Path | None, home: Path | None, drawing: Callable[[str], Report]
-) -> Session:
+    trainings: Sequence[TrainOptions], words: list[str], runs: Path | None, home: Path | None,
+    drawing: Callable[[str], Report],
+) -> Session:  # fmt: skip
     """Resolve options to a planned session; drawn sets are drawn on the way.
 
+    trainings : one or more, which differ in method and seed alone.
+    words : the command line that makes them all, folds left out, for other processes that share the work.
     drawing : gives a progress report for the set of that name.
     Raises UsageError for options that do not fit, DataError for a set that is not prepared.
     """
+    options = trainings[0]
     if options.selection not in SELECTIONS:
         raise UsageError(f"unknown selection {options.selection!r}: it is {' or '.join(SELECTIONS)}")
     protocol = protocols.load(options.dataset)
-    overrides = options.overrides
-    if options.epochs is not None:
-        last = "finetune" if protocol.pretrain else "pretrain"
-        overrides = (*overrides, f"{last}.epochs={options.epochs}")
-    method = methods.resolve(options.method, options.preset or protocol.preset, protocol.name, overrides,
-                             options.recipe)  # fmt: skip
     device = Device.chosen(options.device, options.precision, options.engine)
     if options.threads:
         torch.set_num_threads(options.threads)
     home = data_home(home)
+    requests = [_request(one, protocol, device) for one in trainings]
     for name in _datasets(protocol):
         drawn.ensure(name, home, drawing(name))
-    request = Request(
-        method=method, protocol=protocol, seed=options.seed, selection=options.selection,
-        precision=device.precision, engine=device.engine, folds=_folds(options.folds), rule=options.rule,
-        folds_file=options.folds_file, pretrain=options.pretrain, amg=options.amg, command=options.command(),
-    )  # fmt: skip
     store = Store(runs_home(runs))
-    planned = plan(request, home, store)
+    planned = plan(requests, home, store)
     jobs = planned.jobs
     states = {job.key: store.state(job.key) for job in jobs}
-    left = sum(job.kind == "fold" and states[job.key] != "done" for job in jobs)
+    left = Counter(job.kind for job in jobs if states[job.key] != "done")
     threads = torch.get_num_threads()
-    at_once = side_by_side(options.parallel_folds, left, threads, device.name)
+    processes = side_by_side(options.parallel_folds, max(left.values(), default=0), threads, device.name)
+    at_once: dict[Kind, int] = {kind: max(1, min(processes, left[kind])) for kind in get_args(Kind)}
     partner = [
-        *shlex.split(options.command())[1:], "--folds", options.folds, "--device", device.name,
-        "--threads", str(threads // at_once), "--parallel-folds", "1",
+        *words, "--folds", options.folds, "--device", device.name,
+        "--threads", str(threads // processes), "--parallel-folds", "1",
         "--runs", str(store.home), "--data-home", str(home),
     ]  # fmt: skip
     seconds = estimate.seconds(jobs, store, states, device, at_once)
-    return Session(request, jobs, planned.given, store, device, states, seconds, at_once, partner)
+    return Session(requests, jobs, planned.given, store, device, states, seconds, at_once, partner)
 
 
 def train_all(session: Session, report: Callable[[Job], Report], done: Callable[[Outcome], None]) -> None:
-    """Run a session's jobs, the folds side by side. Raises JobFailed at the end if any failed."""
+    """Run a session's jobs, those of a kind side by side from the first kind on that has several.
+
+    Raises JobFailed at the end if any failed.
+    """
+    processes = max(session.at_once.values())
     with ExitStack() as stack:
         alone = True
 
         def make(job: Job):
             nonlocal alone
-            if job.kind == "fold" and alone and session.side_by_side > 1:
+            if alone and session.at_once[job.kind] > 1:
                 alone = False
-                torch.set_num_threads(torch.get_num_threads() // session.side_by_side)
-                stack.enter_context(partners(session.side_by_side - 1, session.partner))
+                torch.set_num_threads(torch.get_num_threads() // processes)
+                stack.enter_context(partners(processes - 1, session.partner))
             return run_job(job, session.store, session.device, report(job))
 
         for outcome in execute(session.jobs, session.store, make):
             done(outcome)
+
+
+def _request(options: TrainOptions, protocol: Protocol, device: Device) -> Request:
+    overrides = options.overrides
+    if options.epochs is not None:
+        last = "finetune" if protocol.pretrain else "pretrain"
+        overrides = (*overrides, f"{last}.epochs={options.epochs}")
+    return Request(
+        method=methods.resolve(
+            options.method, options.preset or protocol.preset, protocol.name, overrides, options.recipe
+        ),
+        protocol=protocol, seed=options.seed, selection=options.selection,
+        precision=device.precision, engine=device.engine, folds=_folds(options.folds), rule=options.rule,
+        folds_file=options.folds_file, pretrain=options.pretrain, amg=options.amg, command=options.command(),
+    )  # fmt: skip
 
 
 def _datasets(protocol: Protocol) -> list[str]:
