@@ -10,7 +10,7 @@ from ferbench.models.attention import AttentionMapGenerator
 from ferbench.models.deployed import Deployed
 from ferbench.models.settings import Architecture
 from ferbench.models.wslgan import WSLGAN
-from ferbench.runs.record import Record
+from ferbench.runs.record import BEST_TEST, Record
 from ferbench.runs.store import Store
 from ferbench.schema import validated
 from ferbench.training.checkpoint import unpack
@@ -30,6 +30,8 @@ def deployed(record: Record, store: Store) -> Deployed:
     identity = record.identity
     if identity.kind == "attention":
         raise UsageError(f"run {record.key} holds attention maps alone: take a fold or pretrain run (`ferbench runs`)")
+    if identity.selection == BEST_TEST:
+        raise UsageError(f"run {record.key} measures a habit and keeps no weights: take that of the last epoch")
     if record.error:
         raise UsageError(f"run {record.key} failed: the command that trained it tries again")
     folder = store.folder(record.key)

@@ -33,7 +33,7 @@ def store(tmp_path_factory) -> Store:
 
 def test_latex_is_balanced_and_escaped_and_holds_every_table(store):
     reports = tables.build(store)
-    text = formats.latex(reports)
+    text = formats.latex(render.sections(reports))
     found = render.grids(reports[0])
     for name in ("document", "table", "tabular", "itemize"):
         assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}") > 0
@@ -57,7 +57,7 @@ def test_latex_is_balanced_and_escaped_and_holds_every_table(store):
 
 def test_csv_has_a_row_for_each_cell(store):
     reports = tables.build(store)
-    rows = list(csv.DictReader(io.StringIO(formats.long_csv(reports))))
+    rows = list(csv.DictReader(io.StringIO(formats.long_csv(render.sections(reports)))))
     assert len(rows) == sum(len(body) * (len(header) - 1) for _, header, body in render.grids(reports[0]))
     ours = [row for row in rows if row["column"] == "Accuracy" and row["name"].startswith("▸ WS-LGAN (tiny, seed 0)")]
     assert ours[0]["value"] == "82.86"

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from ferbench import __version__
-from ferbench.cli import bench, compare, data, evaluate, export, predict, protocol, report, train
+from ferbench.cli import ablate, bench, compare, data, evaluate, export, predict, protocol, report, train
 from ferbench.errors import INTERRUPTED, FerbenchError, UsageError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.add_typer(protocol.app, name="protocol", help="Show protocols and export the
 app.command()(protocol.audit)
 app.command()(train.show)
 app.command()(train.train)
+app.command()(ablate.ablate)
 app.command()(report.runs)
 app.command()(report.report)
 app.command()(compare.compare)

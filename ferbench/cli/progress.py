@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ferbench.execution.executors import Outcome
     from ferbench.execution.jobs import Job
     from ferbench.execution.training import Session
+    from ferbench.protocol.protocol import Protocol
+    from ferbench.protocol.splits import Splits
 
 console = Console()
 
@@ -109,17 +111,15 @@ WORDS = {"absent": "to train", "partial": "to go on with", "failed": "to try aga
 def print_plan(session: "Session", console: Console) -> None:
     """Print what will be trained, what is reused, and how long it will take; of several trainings, one row each."""
     request, protocol = session.requests[0], session.protocol
-    first = next(job for job in session.jobs if job.splits is not None)
-    assert first.splits is not None
-    seeds = dict.fromkeys(str(one.seed) for one in session.requests)
+    made = {job.splits.hash: job.splits for job in session.jobs if job.splits is not None}.values()
+    seeds, selections = ({str(getattr(one, name)): None for one in session.requests} for name in ("seed", "selection"))
     console.print(
         f"[bold]{', '.join(session.methods)}[/bold], preset {request.method.preset}, under {protocol.identifier}: "
         f"{protocol.description}",
-        f"folds: {first.splits.rule}; 0 subjects shared, every sample tested once; file hash {first.splits.hash[:12]}"
-        if protocol.folds else f"split: {first.splits.rule}; file hash {first.splits.hash[:12]}",
-        f"selection: {request.selection}; seed {', '.join(seeds)}; "
+        *(_folds(one, protocol) for one in made),
+        f"selection: {', '.join(selections)}; seed {', '.join(seeds)}; "
         f"{session.device.name}, {session.device.precision}, {session.device.engine} engine",
-        *(f"note: {note}" for note in first.splits.notes),
+        *dict.fromkeys(f"note: {note}" for one in made for note in one.notes),
         sep="\n", highlight=False,
     )  # fmt: skip
     console.print(_jobs(session))
@@ -137,9 +137,17 @@ def print_plan(session: "Session", console: Console) -> None:
         console.print("[yellow]that is long for a CPU: --preset tiny would do; nothing was changed by itself[/yellow]")
 
 
+def _folds(made: "Splits", protocol: "Protocol") -> str:
+    """One line: how the folds were made, what was asserted of them, and the hash of their file."""
+    if made.protocol != protocol.identifier:
+        return f"folds: {made.rule}; a habit to measure, not a result; file hash {made.hash[:12]}"
+    asserted = "; 0 subjects shared, every sample tested once" if protocol.folds else ""
+    return f"{'folds' if protocol.folds else 'split'}: {made.rule}{asserted}; file hash {made.hash[:12]}"
+
+
 def _jobs(session: "Session") -> Table:
     """One row for each job of a single training; else one for all folds of each."""
-    from ferbench.execution.run_job import training_images
+    from ferbench.execution.run_job import test_images, training_images
 
     table = Table(box=None, pad_edge=False)
     for name in ("job", "images", "epochs", "state", "estimate", "run"):
@@ -149,8 +157,8 @@ def _jobs(session: "Session") -> Table:
         together = job.kind == "fold" and len(session.requests) > 1
         groups.setdefault(job.identity.experiment if together else job.key, []).append(job)
     for name, jobs in groups.items():
-        states = Counter(WORDS[session.states[job.key]] for job in jobs)
-        images = sorted({training_images(job) for job in jobs})
+        states = Counter(_state(session, job) for job in jobs)
+        images = sorted({test_images(job) if job.made_from else training_images(job) for job in jobs})
         title = session.title(jobs[0])
         table.add_row(
             title if len(jobs) == 1 else f"{title} to {jobs[-1].identity.fold}",
@@ -161,6 +169,16 @@ def _jobs(session: "Session") -> Table:
             f"[dim]{name}[/dim]",
         )  # fmt: skip
     return table
+
+
+def _state(session: "Session", job: "Job") -> str:
+    """What will become of a job. A best-test run costs little where the epochs of its training are kept."""
+    from ferbench.execution.run_job import kept_epochs
+
+    if not job.made_from or session.states[job.key] == "done":
+        return WORDS[session.states[job.key]]
+    trained = session.states[job.made_from] == "done" and not kept_epochs(job, session.store)
+    return "to train again, its epochs were not kept" if trained else "to test"
 
 
 def print_end(session: "Session") -> None:

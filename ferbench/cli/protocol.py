@@ -36,12 +36,16 @@ def export(
     out: Annotated[Path, typer.Option(help="The fold file to write: id,subject,label,fold,role.")],
     rule: Rule = None,
     seed: Seed = 0,
+    image_folds: Annotated[
+        bool,
+        typer.Option("--image-folds", help="Images at random, people on both sides: a habit for `audit` to find."),
+    ] = False,
     data_home: DataHome = None,
 ) -> None:
     """Write a protocol's folds as a CSV file, for other tools or --rule file."""
     from ferbench.protocol.verbs import export_folds
 
-    print(export_folds(name, out, rule, seed, data_home))
+    print(export_folds(name, out, rule, seed, image_folds, data_home))
 
 
 def audit(

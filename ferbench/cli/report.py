@@ -11,6 +11,9 @@ from ferbench.cli.formats import DataHome, Format, Runs
 def report(
     dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Only this protocol's runs.")] = None,
     bench: Annotated[bool, typer.Option("--bench", help="Speed instead of accuracy.")] = False,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="What each part is worth, and how far habits of the literature flatter.")
+    ] = False,
     format: Annotated[str, typer.Option(help="console, markdown, latex, csv, html or json.")] = "console",
     out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
     errors: Annotated[
@@ -20,10 +23,12 @@ def report(
     data_home: DataHome = None,
 ) -> None:
     """Show what the stored runs say, beside the published figures."""
-    from ferbench.report.verbs import write_report, write_speed_report
+    from ferbench.report.verbs import write_ablation, write_report, write_speed_report
 
     if bench:
         write_speed_report(dataset, format, out, runs)
+    elif ablation:
+        write_ablation(dataset, format, out, runs)
     else:
         write_report(dataset, format, out, runs, errors, data_home)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from ferbench.execution.jobs import Job
-from ferbench.execution.run_job import share_done, training_images
+from ferbench.execution.run_job import kept_epochs, share_done, test_images, training_images
 from ferbench.execution.sampling import shared_by_folds
 from ferbench.models.attention import AttentionMapGenerator
 from ferbench.models.settings import Architecture
@@ -16,6 +16,7 @@ from ferbench.runs.store import Store
 from ferbench.training.augment import DERIVED
 from ferbench.training.device import Device
 
+FORWARD = 1 / 3  # of a training pass: the backward pass computes two gradients, each as much work as the forward one
 ROWS = 20  # images in the measured step: enough to be a batch, few enough for the largest preset on a CPU
 
 
@@ -47,7 +48,12 @@ def seconds(
 
         kind = "attention" if job.kind == "attention" else "network"
         left = 1 - share_done(job, store)
-        found[job.key] = left * (_images(job) * rate(kind) + _maps(job, device) * rate("maps"))
+        found[job.key] = 0.0
+        if job.made_from:
+            found[job.key] = job.stage.epochs * test_images(job) * rate(kind) * FORWARD
+            if states.get(job.made_from) != "done" or kept_epochs(job, store):
+                continue
+        found[job.key] += left * (_images(job) * rate(kind) + _maps(job, device) * rate("maps"))
     return found
 
 

@@ -14,7 +14,7 @@ from ferbench.errors import FerbenchError, JobFailed
 from ferbench.execution.jobs import Job
 from ferbench.files import explained, write_text
 from ferbench.runs.record import Record
-from ferbench.runs.store import Store
+from ferbench.runs.store import EPOCHS, Store
 
 Make = Callable[[Job], Record]
 
@@ -39,12 +39,11 @@ def execute(jobs: list[Job], store: Store, make: Make) -> Iterator[Outcome]:
     while waiting:
         progressed = False
         for job in list(waiting):
-            broken = [parent for parent in job.identity.parents.values() if parent in failed]
-            if broken:
+            if any(key in failed for key in job.needs):
                 waiting.remove(job)
                 failed.append(job.key)
                 continue
-            if any(other.key in job.identity.parents.values() for other in waiting):
+            if any(other.key in job.needs for other in waiting):
                 continue
             with _claim(store.folder(job.key)) as mine:
                 if not mine:
@@ -77,7 +76,11 @@ def _make(job: Job, store: Store, make: Make) -> Record:
         write_text(store.folder(job.key) / "traceback.txt", traceback.format_exc())
         store.finish(record)
         return record
-    shutil.rmtree(store.folder(job.key) / "checkpoint", ignore_errors=True)
+    spent = [store.folder(job.key) / "checkpoint"]
+    if job.made_from:
+        spent += [store.folder(key) / EPOCHS for key in (job.key, job.made_from)]
+    for folder in spent:
+        shutil.rmtree(folder, ignore_errors=True)
     return record
 
 

@@ -12,11 +12,11 @@ from ferbench.data.faces import Faces
 from ferbench.errors import UsageError
 from ferbench.files import canonical_json
 from ferbench.methods import Method, Stage
+from ferbench.protocol import image_folds, splits
 from ferbench.protocol import protocol as protocols
-from ferbench.protocol import splits
 from ferbench.protocol.protocol import Protocol
 from ferbench.protocol.splits import Splits
-from ferbench.runs.record import Identity, Kind, Record
+from ferbench.runs.record import BEST_TEST, Identity, Kind, Record
 from ferbench.runs.store import Store, shipped_runs
 
 # Raised when a change of code changes what a training of that kind gives: old runs are then not reused.
@@ -42,6 +42,8 @@ class Request:
     pretrain: bool = True
     amg: str = ""  # key of the attention run to use instead of training one
     command: str = ""  # the command line without its folds: what fills a hole
+    image_folds: bool = False  # a habit: only `ferbench ablate --protocol-habits` asks for it, as for best-test
+    keep_epochs: bool = False  # until a best-test run has been made of them; no part of the identity
 
 
 @dataclass(frozen=True)
@@ -75,18 +77,32 @@ class Job:
         return _stage(self.request, self.kind)
 
     @property
+    def made_from(self) -> str:
+        """Of a best-test run, the key of the run whose epochs it tests: the same training, its last epoch taken."""
+        if self.identity.selection != BEST_TEST:
+            return ""
+        return self.identity.model_copy(update={"selection": "last"}).key
+
+    @property
+    def needs(self) -> list[str]:
+        """Keys of the runs that must be done before."""
+        return [*self.identity.parents.values(), *([self.made_from] if self.made_from else [])]
+
+    @property
     def title(self) -> str:
         """What a person calls it."""
+        by_image = " by image" if self.request.image_folds else ""
         return {
             "attention": f"stage 1: attention maps on {self.faces.name}",
             "pretrain": f"stage 2: pre-training on {self.faces.name}",
-            "fold": f"stage 2: {self.request.protocol.name}, fold {self.identity.fold}",
-        }[self.kind]
+            "fold": f"{'best test epoch' if self.made_from else 'stage 2'}: {self.request.protocol.name}{by_image}, "
+                    f"fold {self.identity.fold}",
+        }[self.kind]  # fmt: skip
 
 
 def plan(requests: Sequence[Request], home: Path, store: Store) -> Plan:
     """Return all jobs of some requests, each once, in an order in which each comes after its parents: all of
-    stage 1, all pre-training, then the folds.
+    stage 1, all pre-training, then the folds, each followed by the best-test run that is made of it.
 
     Where the set of stage 1 or of pre-training is not prepared, the run of the same recipe that comes with the
     package takes the job's place; pre-training brings the attention maps that it was trained with.
@@ -97,15 +113,19 @@ def plan(requests: Sequence[Request], home: Path, store: Store) -> Plan:
     plans = [_plan(request, load, home, store) for request in requests]
     jobs = {job.key: job for one in plans for job in one.jobs}
     given = {record.key: record for one in plans for record in one.given}
-    order = get_args(Kind)
-    return Plan(sorted(jobs.values(), key=lambda job: order.index(job.kind)), list(given.values()))
+    kinds, place = get_args(Kind), {key: number for number, key in enumerate(jobs)}
+    ordered = sorted(jobs.values(), key=lambda job: (kinds.index(job.kind), place[job.made_from or job.key]))
+    return Plan(ordered, list(given.values()))
 
 
 def _plan(request: Request, load: Load, home: Path, store: Store) -> Plan:
     """One request's jobs and the runs of the package that take the place of some."""
     method, protocol = request.method, request.protocol
     target = load(protocol.dataset)
-    made = splits.make(protocol, target, request.rule, request.seed, request.folds_file)
+    if request.image_folds:
+        made = image_folds.make(protocol, target)
+    else:
+        made = splits.make(protocol, target, request.rule, request.seed, request.folds_file)
     names = [split.fold for split in made.folds]
     if unknown := [fold for fold in request.folds if fold not in names]:
         raise UsageError(f"{protocol.identifier} has no fold {', '.join(unknown)}; it has {', '.join(names)}")
@@ -130,7 +150,7 @@ def _plan(request: Request, load: Load, home: Path, store: Store) -> Plan:
             jobs.append(_pretrain(request, load, dict(parents)))
             parents["pretrain"] = jobs[-1].key
     for fold in request.folds or names:
-        job = Job(_identity(request, "fold", protocol.identifier, target, {
+        job = Job(_identity(request, "fold", made.protocol, target, {
             "split": made.hash, "fold": fold, "selection": request.selection, "parents": parents,
         }), request, target, made)  # fmt: skip
         jobs.append(job)

@@ -3,6 +3,7 @@
     attention   CelebA attributes        → AMG weights                        (stage 1)
     pretrain    FER2013, AMG             → WS-LGAN weights                    (stage 2)
     fold        target set, AMG, weights → fine-tuned weights, predictions    (stage 2)
+    best test   a fold's kept epochs     → predictions of the flattering one  (a habit, no result)
 
 The training functions get arrays of the training side and nothing else; the test side is looked at
 here, once, after training has ended.
@@ -29,10 +30,10 @@ from ferbench.models.wslgan import WSLGAN
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
 from ferbench.runs.record import Record
-from ferbench.runs.store import Store, predictions_frame
+from ferbench.runs.store import EPOCHS, Store, predictions_frame
 from ferbench.seeds import derive_seed
 from ferbench.training import pointing, stages
-from ferbench.training.checkpoint import epochs_done, pack, unpack
+from ferbench.training.checkpoint import epochs_done, kept, pack, unpack
 from ferbench.training.device import Device
 from ferbench.training.loop import Report
 from ferbench.training.samples import BATCH, maps_of
@@ -71,7 +72,7 @@ def run_job(job: Job, store: Store, device: Device, report: Report) -> Record:
     """Make one run, or go on with it where it was interrupted, and store it. Returns its record."""
     store.begin(job.identity)
     run = Run(job, store, device, report)
-    work = {"attention": _attention, "pretrain": _pretrain, "fold": _fold}[job.kind]
+    work = {"attention": _attention, "pretrain": _pretrain, "fold": _best_test if job.made_from else _fold}[job.kind]
     classes, result = work(run)
     record = Record(
         key=job.key, experiment=job.identity.experiment, identity=job.identity, dataset=job.faces.name,
@@ -143,13 +144,12 @@ def _fold(run: Run) -> tuple[list[str], dict[str, Any]]:
     """Fine-tuning on one fold's training side, then its test side, once."""
     request, faces, made = run.job.request, run.job.faces, run.job.splits
     assert made is not None
-    classes = list(made.classes)
-    split = next(split for split in made.folds if split.fold == run.job.identity.fold)
+    classes, split = list(made.classes), _split(run.job)
     keep_best = request.selection == "best-val"
     train, validation = split.train, np.empty(0, dtype=np.int64)
     if keep_best:
         train, validation = splits.inner(split, faces, request.seed)
-    network, history, amg = _train(run, classes, train, validation, keep_best)
+    network, history, amg = _train(run, classes, train, validation, keep_best, request.keep_epochs)
     _save(run, network.state_dict(), history)
     predictions = _predictions(run, network, amg, classes, split.test)
     subjects = faces.samples["subject"].to_numpy()
@@ -163,8 +163,50 @@ def _fold(run: Run) -> tuple[list[str], dict[str, Any]]:
     return classes, {"accuracy": _hits(predictions), "images": len(split.test)}
 
 
+def _best_test(run: Run) -> tuple[list[str], dict[str, Any]]:
+    """The epoch that does best on the test side, as much of the literature reports it; the first of equals.
+
+    From the epochs that the run of the last epoch kept; where it kept none, its training is done again.
+    """
+    job, made = run.job, run.job.splits
+    assert made is not None
+    classes, split = list(made.classes), _split(job)
+    files = kept_epochs(job, run.store)
+    if not files:
+        _train(run, classes, split.train, np.empty(0, dtype=np.int64), keep_best=False, keep_epochs=True)
+        files = kept_epochs(job, run.store)
+    network, amg = WSLGAN(job.request.method.recipe.architecture, len(classes)), _amg(run)
+    run.device.place(network)
+    test = _labelled(job.faces, split.test, _targets(job.faces, split.test, classes))
+    attention = _attention_of(amg, test.images, run.device)
+    accuracies = []
+    for number, file in enumerate(files):
+        network.load_state_dict(unpack(file)[0])
+        accuracies.append(stages.accuracy(stages.predict(network, test.images, run.device, attention), test.labels))
+        run.report(number + 1, len(files), f"epoch {number + 1}: {accuracies[-1]:.1%} of the test side")
+    best = int(np.argmax(accuracies))
+    network.load_state_dict(unpack(files[best])[0])
+    predictions = _predictions(run, network, amg, classes, split.test)
+    write_text(run.folder / "history.csv", pd.DataFrame({
+        "epoch": range(1, len(files) + 1), "test_accuracy": accuracies,
+    }).to_csv(index=False, float_format="%.9g"))  # fmt: skip
+    run.facts |= run.store.record(job.made_from).facts | {"epoch": best + 1, "command": job.request.command}
+    return classes, {"accuracy": _hits(predictions), "images": len(split.test), "epoch": best + 1}
+
+
+def kept_epochs(job: Job, store: Store) -> list[Path]:
+    """The weights of every epoch that a best-test run is made of, here or where the training kept them; or none."""
+    folders = [store.folder(key) / EPOCHS for key in (job.key, job.made_from)]
+    return next(filter(None, (kept(folder, job.stage.epochs) for folder in folders)), [])
+
+
+def _split(job: Job) -> splits.Split:
+    assert job.splits is not None
+    return next(split for split in job.splits.folds if split.fold == job.identity.fold)
+
+
 def _train(
-    run: Run, classes: list[str], train: np.ndarray, validation: np.ndarray, keep_best: bool
+    run: Run, classes: list[str], train: np.ndarray, validation: np.ndarray, keep_best: bool, keep_epochs: bool = False
 ) -> tuple[WSLGAN, list[dict[str, float]], AttentionMapGenerator | None]:
     """Build the network, start it from its parents, and train it: the same for pre-training and folds."""
     job, recipe = run.job, run.job.request.method.recipe
@@ -193,6 +235,7 @@ def _train(
         network, data, samples, job.stage, recipe.losses, recipe.readings, run.seed("plan"), run.device,
         _checkpoint(run.folder, "network"),
         lambda done, total, text: run.report(before + done, before + total, text), watched, keep_best,
+        run.folder / EPOCHS if keep_epochs else None,
     ))  # fmt: skip
     return network, history, amg
 
@@ -286,8 +329,12 @@ def training_images(job: Job) -> int:
         return sum(len(splits.attribute_split(protocol, job.faces, part, request.seed).train) for part in PARTS)
     if job.kind == "pretrain":
         return len(splits.training_sides(protocols.load(request.protocol.pretrain), job.faces)[0])
-    assert job.splits is not None
-    return next(len(split.train) for split in job.splits.folds if split.fold == job.identity.fold)
+    return len(_split(job).train)
+
+
+def test_images(job: Job) -> int:
+    """Return how many images a fold tests."""
+    return len(_split(job).test)
 
 
 def _share(report: Report, number: int, count: int, prefix: str) -> Report:

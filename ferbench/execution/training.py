@@ -4,7 +4,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -21,7 +21,7 @@ from ferbench.execution.run_job import run_job
 from ferbench.files import data_home, runs_home
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import Protocol
-from ferbench.runs.record import Kind, Record
+from ferbench.runs.record import BEST_TEST, Kind, Record
 from ferbench.runs.store import Store
 from ferbench.training.device import Device
 from ferbench.training.loop import Report
@@ -51,6 +51,7 @@ class TrainOptions:
     amg: str = ""
     overrides: tuple[str, ...] = ()
     parallel_folds: str = "auto"
+    habits: bool = False  # of `ferbench ablate --protocol-habits`: the four ways of testing one training
 
     def command(self) -> str:
         """The command line that makes these runs, folds left out."""
@@ -129,7 +130,7 @@ def prepare_training(
     if options.threads:
         torch.set_num_threads(options.threads)
     home = data_home(home)
-    requests = [_request(one, protocol, device) for one in trainings]
+    requests = [request for one in trainings for request in _requests(one, protocol, device)]
     for name in _datasets(protocol):
         drawn.ensure(name, home, drawing(name))
     store = Store(runs_home(runs))
@@ -168,6 +169,23 @@ def train_all(session: Session, report: Callable[[Job], Report], done: Callable[
 
         for outcome in execute(session.jobs, session.store, make):
             done(outcome)
+
+
+def _requests(options: TrainOptions, protocol: Protocol, device: Device) -> list[Request]:
+    """One request for a training; for the habits its last epoch and its best test epoch, by subject and by image."""
+    honest = _request(options, protocol, device)
+    if not options.habits:
+        return [honest]
+    if options.selection != "last" or options.folds or options.rule:
+        raise UsageError("--protocol-habits takes the protocol's own folds, all of them, and the last epoch: "
+                         "leave out --folds, --rule and --selection")  # fmt: skip
+    words = replace(options, seed=0).words("ablate", "--protocol-habits", "--seeds", str(options.seed + 1))
+    habit = replace(honest, command=shlex.join(["ferbench", *words]))
+    by_image = replace(habit, image_folds=True)
+    return [
+        replace(honest, keep_epochs=True), replace(habit, selection=BEST_TEST),
+        replace(by_image, keep_epochs=True), replace(by_image, selection=BEST_TEST),
+    ]  # fmt: skip
 
 
 def _request(options: TrainOptions, protocol: Protocol, device: Device) -> Request:

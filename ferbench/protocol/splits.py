@@ -116,7 +116,7 @@ def make(
     text = to_csv(folds, faces)
     return Splits(
         protocol.identifier, words, folds, protocol.classes, faces.name, faces.fingerprint,
-        sha256_of(text.encode()), tuple(_notes(protocol, faces, rows)),
+        sha256_of(text.encode()), tuple(notes(protocol, faces, rows)),
     )  # fmt: skip
 
 
@@ -126,6 +126,11 @@ def check_folds(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) -> Non
     Raises DataError naming the subjects or samples.
     """
     check_sides(folds, faces)
+    check_tested_once(folds, faces, rows)
+
+
+def check_tested_once(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) -> None:
+    """Assert that the test sides hold each of ``rows`` exactly once and nothing else; DataError otherwise."""
     tested = np.concatenate([split.test for split in folds])
     counts = np.bincount(tested, minlength=len(faces))
     wrong = rows[counts[rows] != 1]
@@ -135,19 +140,25 @@ def check_folds(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) -> Non
 
 
 def check_sides(folds: tuple[Split, ...], faces: Faces) -> None:
-    """Assert for each fold that both sides have images, no image twice, and no subject in common.
+    """Assert :func:`check_images` and that the sides of no fold have a subject in common.
 
     Raises DataError naming the fold and the first subjects.
     """
     subjects = faces.samples["subject"].to_numpy()
+    for split in folds:
+        if shared := sorted((set(subjects[split.train]) & set(subjects[split.test])) - {""}):
+            raise DataError(f"fold {split.fold} has {len(shared)} subjects on both sides: {', '.join(shared[:5])}")
+    check_images(folds)
+
+
+def check_images(folds: tuple[Split, ...]) -> None:
+    """Assert for each fold that both sides have images, none twice and none in common; DataError otherwise."""
     for split in folds:
         for side, rows in (("trains on", split.train), ("tests", split.test)):
             if not len(rows):
                 raise DataError(f"fold {split.fold} {side} nothing")
             if len(np.unique(rows)) < len(rows):
                 raise DataError(f"fold {split.fold} {side} some images twice")
-        if shared := sorted((set(subjects[split.train]) & set(subjects[split.test])) - {""}):
-            raise DataError(f"fold {split.fold} has {len(shared)} subjects on both sides: {', '.join(shared[:5])}")
         if np.intersect1d(split.train, split.test).size:
             raise DataError(f"fold {split.fold} trains on images that it tests")
 
@@ -184,7 +195,7 @@ def inner(split: Split, faces: Faces, seed: int, fraction: float = 0.1) -> tuple
     chance = derive_seed(seed, "inner", split.fold) % 2**32
     kind = StratifiedGroupKFold if known else StratifiedKFold
     folder = kind(parts, shuffle=True, random_state=chance)
-    with _rare_classes():
+    with rare_classes():
         train, validation = next(iter(folder.split(split.train, labels, subjects if known else None)))
     return split.train[train], split.train[validation]
 
@@ -265,7 +276,8 @@ def read_csv(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _notes(protocol: Protocol, faces: Faces, rows: np.ndarray) -> list[str]:
+def notes(protocol: Protocol, faces: Faces, rows: np.ndarray) -> list[str]:
+    """What a reader should know: classes without images, and another number of images than expected."""
     found = set(faces.samples["label"].iloc[rows])
     notes = [f"the set has no image of {name}" for name in protocol.classes if name not in found]
     if protocol.expected_images is not None and len(rows) != protocol.expected_images:
@@ -307,7 +319,7 @@ def _fold_of_subject(rule: str, count: int, faces: Faces, rows: np.ndarray, seed
         ordered = samples.sort_values("id")  # by id: the rows' order on disk must not matter
         chance = derive_seed(seed, "folds") % 2**32
         folder = StratifiedGroupKFold(count, shuffle=True, random_state=chance)
-        with _rare_classes():
+        with rare_classes():
             return {
                 subject: fold
                 for fold, (_, test) in enumerate(folder.split(ordered, ordered["label"], ordered["subject"]))
@@ -325,7 +337,7 @@ def _all_named(faces: Faces, rows: np.ndarray) -> None:
 
 
 @contextmanager
-def _rare_classes() -> Iterator[None]:
+def rare_classes() -> Iterator[None]:
     """A class with fewer images than folds cannot be in all of them; the fold table shows where it is not."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)

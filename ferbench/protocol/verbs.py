@@ -13,8 +13,8 @@ from ferbench.data.faces import Faces
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import data_home, write_text
 from ferbench.labels import ABBREVIATIONS
+from ferbench.protocol import image_folds, splits
 from ferbench.protocol import protocol as room
-from ferbench.protocol import splits
 from ferbench.protocol.audit import Finding, Severity, audit
 from ferbench.protocol.protocol import AttributeProtocol
 
@@ -51,13 +51,15 @@ def describe(name: str, rule: str | None, seed: int, home: Path | None) -> Secti
         return [*sections, ("missing", {"split": str(error)})]
 
 
-def export_folds(name: str, out: Path, rule: str | None, seed: int, home: Path | None) -> str:
-    """Write the fold file of a protocol. Returns the line that tells what was written."""
+def export_folds(name: str, out: Path, rule: str | None, seed: int, by_image: bool, home: Path | None) -> str:
+    """Write the fold file of a protocol, or that of the habit of image folds. Returns the line that tells of it."""
     home = data_home(home)
     protocol = room.load(name)
     _there(protocol.dataset, home)
     prepared = faces.load(protocol.dataset, home)
-    made = splits.make(protocol, prepared, rule, seed)
+    if by_image and rule:
+        raise UsageError("--image-folds is a rule of its own: leave out --rule")
+    made = image_folds.make(protocol, prepared) if by_image else splits.make(protocol, prepared, rule, seed)
     write_text(out, splits.to_csv(made.folds, prepared))
     return f"{out}: {made.rule}, SHA-256 {made.hash}"
 

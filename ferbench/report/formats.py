@@ -4,8 +4,7 @@ import csv
 import io
 import re
 
-from ferbench.report.render import Grid, grids, heading, numeric
-from ferbench.report.tables import Report
+from ferbench.report.render import Grid, Section, numeric
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -14,7 +13,7 @@ _SPECIAL = {
 }  # fmt: skip
 
 
-def latex(reports: list[Report]) -> str:
+def latex(sections: list[Section]) -> str:
     """Return a document for pdflatex: one booktabs table for each grid, with caption and label.
 
     Wide tables are shrunk to the width of the text.
@@ -23,11 +22,11 @@ def latex(reports: list[Report]) -> str:
         "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage[utf8]{inputenc}\n"
         "\\usepackage[margin=2cm]{geometry}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
     ]
-    for report in reports:
-        parts.append(f"\\section*{{{escaped(report.dataset)}}}\n\\begin{{itemize}}")
-        parts += [f"\\item {escaped(line)}" for line in heading(report)]
+    for place, (title, lines, tables) in enumerate(sections, 1):
+        parts.append(f"\\section*{{{escaped(title)}}}\n\\begin{{itemize}}")
+        parts += [f"\\item {escaped(line)}" for line in lines]
         parts.append("\\end{itemize}\n")
-        parts += [_table(grid, f"tab:{report.dataset}-{number}") for number, grid in enumerate(grids(report), 1)]
+        parts += [_table(grid, f"tab:{place}-{number}") for number, grid in enumerate(tables, 1)]
     return "\n".join([*parts, "\\end{document}\n"])
 
 
@@ -49,7 +48,7 @@ def escaped(text: str) -> str:
     return re.sub("|".join(map(re.escape, _SPECIAL)), lambda found: _SPECIAL[found.group()], text.strip("`"))
 
 
-def long_csv(reports: list[Report]) -> str:
+def long_csv(sections: list[Section]) -> str:
     """Return all tables as one: a row for each cell, with the columns report, table, row, name, column, value.
 
     ``row`` is the place in the table, from 1; ``name`` is its first cell.
@@ -57,9 +56,9 @@ def long_csv(reports: list[Report]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["report", "table", "row", "name", "column", "value"])
-    for report in reports:
-        for caption, header, rows in grids(report):
+    for title, _, tables in sections:
+        for caption, header, rows in tables:
             for number, row in enumerate(rows, 1):
                 for column, value in zip(header[1:], row[1:], strict=True):
-                    writer.writerow([report.dataset, caption, number, row[0], column, value])
+                    writer.writerow([title, caption, number, row[0], column, value])
     return text.getvalue()

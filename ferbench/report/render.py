@@ -20,6 +20,7 @@ KEY = re.compile("[0-9a-f]{8,16}")  # an experiment or a run
 WIDE = 160  # columns of a console that is a file or a pipe: nothing is cut off
 
 Grid = tuple[str, list[str], list[list[str]]]  # caption, header, rows
+Section = tuple[str, list[str], list[Grid]]  # title, what must be known to read the tables, the tables
 
 
 def grids(report: Report) -> list[Grid]:
@@ -63,19 +64,32 @@ def heading(report: Report) -> list[str]:
     if any(not t.whole for t in report.trainings):
         lines.append("A training that lacks folds is marked with their number: its figures are of other images, "
                      "so they are not compared.")  # fmt: skip
+    if report.habits:
+        lines.append(f"Left out: {report.habits} folds that follow habits of the literature (best test epoch, subjects "
+                     "on both sides) and are no results; `ferbench report --ablation` measures them.")  # fmt: skip
     lines += [f"Published: {erratum}." for erratum in report.errata]
     lines += list(dict.fromkeys(f"Note: {note.rstrip('.')}." for t in report.trainings for note in t.notes))
     return lines
 
 
+def sections(reports: list[Report]) -> list[Section]:
+    """Return each report as a section."""
+    return [(report.dataset, heading(report), grids(report)) for report in reports]
+
+
 def markdown(reports: list[Report]) -> str:
     """Return a GitHub-flavoured document."""
+    return markdown_sections(sections(reports))
+
+
+def markdown_sections(found: list[Section]) -> str:
+    """Return a GitHub-flavoured document of sections."""
     from tabulate import tabulate
 
     parts = []
-    for report in reports:
-        parts.append(f"# {report.dataset}\n\n" + "\n".join(f"- {line}" for line in heading(report)))
-        for caption, header, rows in grids(report):
+    for title, lines, tables in found:
+        parts.append(f"# {title}\n\n" + "\n".join(f"- {line}" for line in lines))
+        for caption, header, rows in tables:
             align = ["left"] + ["right" if numeric(rows, i) else "left" for i in range(1, len(header))]
             cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
             table = tabulate(cells, header, "github", colalign=align, disable_numparse=True)
@@ -85,16 +99,21 @@ def markdown(reports: list[Report]) -> str:
 
 def console(reports: list[Report]) -> None:
     """Print the tables on the terminal."""
+    console_sections(sections(reports))
+
+
+def console_sections(found: list[Section]) -> None:
+    """Print sections on the terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     screen = Console(width=None if sys.stdout.isatty() else WIDE)
-    for report in reports:
-        screen.print(Text(report.dataset, style="bold"))
-        for line in heading(report):
+    for title, lines, tables in found:
+        screen.print(Text(title, style="bold"))
+        for line in lines:
             screen.print(Text(line, style="dim"))
-        for caption, header, rows in grids(report):
+        for caption, header, rows in tables:
             screen.print(Text(f"\n{caption}", style="italic"))
             table = Table(box=None, pad_edge=False)
             for i, name in enumerate(header):

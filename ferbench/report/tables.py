@@ -4,7 +4,7 @@ The fields of these classes are the keys of ``ferbench report --format json``. F
 computed from the stored predictions; published ones are in percent, as printed. Times are in seconds.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from ferbench.labels import ABBREVIATIONS
 from ferbench.report import published
 from ferbench.report.lineage import lineage, variant, varying
 from ferbench.report.published import PublishedMatrix, PublishedRow
-from ferbench.runs.record import Identity, Record
+from ferbench.runs.record import IMAGE_FOLDS, Identity, Record
 from ferbench.runs.store import Store, shipped_runs
 
 
@@ -135,25 +135,32 @@ class Report:
     seeds: list[Seeds]
     stages: list[Stage]
     holes: list[Hole]
+    habits: int = 0  # folds of habits of the literature, which are no results: left out
 
 
-def build(store: Store, dataset: str | None = None) -> list[Report]:
+def build(store: Store, dataset: str | None = None, habits: bool = False) -> list[Report]:
     """Return one report for each protocol that folds were trained under (of ``dataset`` only, when given).
 
+    habits : runs that measure habits of the literature take part too (see ``Identity.is_habit``); they are no
+        results, and only their number is told otherwise.
     Raises DataError where a record or predictions are damaged.
     """
     own = {record.key: record for record in store.records()}
     records = {record.key: record for record in shipped_runs().records()} | own
     groups: dict[str, list[Record]] = defaultdict(list)
     begun: dict[str, list[Identity]] = defaultdict(list)
+    left_out: Counter[str] = Counter()
     for record in own.values():
         if _asked_for(record.identity, dataset):
-            groups[record.identity.protocol].append(record)
+            if record.identity.is_habit and not habits:
+                left_out[record.identity.protocol.removesuffix(IMAGE_FOLDS)] += 1
+            else:
+                groups[record.identity.protocol].append(record)
     for identity in store.unfinished():
-        if _asked_for(identity, dataset):
+        if _asked_for(identity, dataset) and (habits or not identity.is_habit):
             begun[identity.protocol].append(identity)
     return [
-        _report(store, protocol, groups[protocol], begun[protocol], records)
+        _report(store, protocol, groups[protocol], begun[protocol], records, left_out[protocol])
         for protocol in sorted({*groups, *begun})
     ]  # fmt: skip
 
@@ -163,8 +170,9 @@ def _asked_for(identity: Identity, dataset: str | None) -> bool:
 
 
 def _report(
-    store: Store, protocol: str, records: list[Record], begun: list[Identity], by_key: Mapping[str, Record]
-) -> Report:
+    store: Store, protocol: str, records: list[Record], begun: list[Identity], by_key: Mapping[str, Record],
+    habits: int,
+) -> Report:  # fmt: skip
     done: dict[str, list[Record]] = defaultdict(list)
     missed: dict[str, dict[str, tuple[Identity, str]]] = defaultdict(dict)  # by experiment and fold, with the reason
     for record in sorted(records, key=lambda record: record.identity.fold):
@@ -190,7 +198,7 @@ def _report(
         name, protocol, published.rows(name), published.matrix(name), published.errata(name),
         varying(compared), trainings, across_seeds(trainings),
         [_stage(by_key[key], store.holder(key) != store) for key in used if key in by_key and not by_key[key].error],
-        holes,
+        holes, habits,
     )  # fmt: skip
 
 

@@ -12,7 +12,10 @@ from ferbench.runs.record import Identity
 from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
 
-FORMATS = ("console", "markdown", "latex", "csv", "html", "json")
+TABLES = ("console", "markdown", "latex", "csv", "json")
+FORMATS = (*TABLES, "html")
+
+_WRITERS = {"markdown": render.markdown_sections, "latex": formats.latex, "csv": formats.long_csv}
 
 
 def write_report(
@@ -24,10 +27,7 @@ def write_report(
 
     Raises DataError where a dataset is asked for that has no runs, with the command that makes some.
     """
-    if format not in FORMATS:
-        raise UsageError(f"unknown format {format!r}: it is {', '.join(FORMATS)}")
-    if out is not None and format == "console":
-        raise UsageError(f"--out takes --format {', '.join(FORMATS[1:])}")
+    check_format(format, out, FORMATS)
     if errors and format != "html":
         raise UsageError("--errors takes --format html")
     store = Store(runs_home(runs))
@@ -48,11 +48,54 @@ def write_report(
     elif not reports:
         text = _nothing("folds have been trained", store.home)
     else:
-        text = {"markdown": render.markdown, "latex": formats.latex, "csv": formats.long_csv}[format](reports)
+        text = _WRITERS[format](render.sections(reports))
+    _put(text, out)
+
+
+def check_format(format: str, out: Path | None, formats: tuple[str, ...] = TABLES) -> None:
+    """Refuse an unknown format, and a file of what is meant for a terminal."""
+    if format not in formats:
+        raise UsageError(f"unknown format {format!r}: it is {', '.join(formats)}")
+    if out is not None and format == "console":
+        raise UsageError(f"--out takes --format {', '.join(formats[1:])}")
+
+
+def _put(text: str, out: Path | None) -> None:
     if out is None:
         sys.stdout.write(text)
     else:
         write_text(out, text)
+
+
+def write_ablation(
+    dataset: str | None, format: str, out: Path | None, runs: Path | None, experiments: list[str] | None = None
+) -> None:
+    """Print what each part of WS-LGAN is worth and how far habits flatter it, or write it to ``out``.
+
+    experiments : of these trainings only; of all that are stored when left out.
+    Raises DataError where there is neither, with the command that makes it.
+    """
+    from dataclasses import asdict
+
+    from ferbench.report import ablation, habits
+
+    check_format(format, out)
+    store = Store(runs_home(runs))
+    ablations = ablation.build(store, dataset, experiments)
+    measured = habits.build(store, dataset, experiments)
+    if not ablations and not measured:
+        raise DataError(f"no variants of WS-LGAN with the same folds and seeds are in {store.home}: `ferbench ablate"
+                        f"{f' --dataset {dataset}' if dataset else ''}`")  # fmt: skip
+    if format == "json":
+        found = {"ablations": [asdict(one) for one in ablations], "habits": [asdict(one) for one in measured]}
+        _put(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n", out)
+        return
+    sections = [(f"{one.dataset}: ablation", ablation.heading(one), ablation.grids(one)) for one in ablations]
+    sections += [(f"{one.dataset}: habits, not results", habits.heading(one), habits.grids(one)) for one in measured]
+    if format == "console":
+        render.console_sections(sections)
+    else:
+        _put(_WRITERS[format](sections), out)
 
 
 def write_speed_report(dataset: str | None, format: str, out: Path | None, runs: Path | None) -> None:
@@ -106,7 +149,8 @@ def _row(
 ) -> dict[str, Any]:  # fmt: skip
     return {
         "key": key, "experiment": experiment, "kind": identity.kind, "method": identity.method,
-        "preset": identity.preset, "protocol": identity.protocol, "fold": identity.fold, "seed": identity.seed,
+        "preset": identity.preset, "protocol": identity.protocol, "fold": identity.fold,
+        "selection": identity.selection if identity.kind == "fold" else "", "seed": identity.seed,
         "state": state, "accuracy": accuracy, "seconds": seconds, "error": error,
     }  # fmt: skip
 

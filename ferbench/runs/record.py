@@ -9,6 +9,9 @@ from ferbench.schema import Schema
 
 Kind = Literal["attention", "pretrain", "fold", "transfer"]
 
+BEST_TEST = "best-test"  # a selection, and
+IMAGE_FOLDS = "+image-folds"  # the end of a protocol's name: habits of the literature, measured but never results
+
 
 class Identity(Schema):
     """All that decides a run's bytes. The run's key is the hash of this.
@@ -23,16 +26,21 @@ class Identity(Schema):
     method: str  # a name of baselines/*.toml; for attention always "wslgan", whose AMG all methods share
     preset: str
     recipe: dict[str, Any]  # what decides this training: shapes, losses, readings, schedule ("stage")
-    protocol: str  # "ckplus@1"; of the set trained on
+    protocol: str  # "ckplus@1"; of the set trained on; "ckplus@1+image-folds" is a habit
     data: str  # fingerprint of the prepared set
     split: str = ""  # hash of the fold file; attention and pretrain follow from protocol, data and seed
     fold: str = ""  # "01".."10" or "official"; "" where there are no folds
-    selection: str = "last"  # or "best-val"
+    selection: str = "last"  # or "best-val"; "best-test" is a habit
     seed: int
     precision: str  # "fp32", "tf32", "bf16"
     engine: str = "plain"  # or "fast"
     code: int  # revision of the code that decides a result (execution.jobs.REVISION)
     parents: dict[str, str] = Field(default_factory=dict)  # keys of the runs this one starts from, by kind
+
+    @property
+    def is_habit(self) -> bool:
+        """Whether the run follows a habit that flatters: it measures by how much, and is no result."""
+        return self.selection == BEST_TEST or self.protocol.endswith(IMAGE_FOLDS)
 
     @property
     def key(self) -> str:

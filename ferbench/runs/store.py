@@ -2,6 +2,7 @@
 
 runs/<key>/identity.json      begun: the identity, written first
 runs/<key>/checkpoint/        where an interrupted training goes on
+runs/<key>/epochs/            weights after each epoch, until a best-test run has been made of them
 runs/<key>/history.csv        one row an epoch
 runs/<key>/weights.safetensors
 runs/<key>/predictions.csv    id,subject,sequence,truth,prediction,p_<class>…
@@ -23,6 +24,7 @@ from ferbench.runs.record import Identity, Record
 from ferbench.schema import validated
 
 State = Literal["absent", "partial", "failed", "done"]
+EPOCHS = "epochs"  # the folder of a run that keeps the weights of every epoch for a while
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,21 @@ def epochs_done(path: Path) -> int:
         return json.loads(file.metadata()["progress"])["epoch"]
 
 
+def keep(folder: Path, epoch: int, module: nn.Module) -> None:
+    """Write the weights after ``epoch`` (from 1) beside those of the others."""
+    write_bytes(_epoch(folder, epoch), pack(module.state_dict(), {}))
+
+
+def kept(folder: Path, epochs: int) -> list[Path]:
+    """Return the files of the first ``epochs`` epochs' weights, in order; none where one is missing."""
+    files = [_epoch(folder, epoch) for epoch in range(1, epochs + 1)]
+    return files if all(file.is_file() for file in files) else []
+
+
+def _epoch(folder: Path, epoch: int) -> Path:
+    return folder / f"{epoch:03d}.safetensors"
+
+
 def pack(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     """Return safetensors bytes; equal content gives equal bytes."""
     plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}

@@ -36,6 +36,7 @@ def fit(
     report: Report,
     validate: Callable[[], float] | None = None,
     keep_best: bool = False,
+    epochs: Path | None = None,
 ) -> list[dict[str, float]]:
     """Train ``module`` and return one row of history an epoch.
 
@@ -44,9 +45,12 @@ def fit(
     saved : the checkpoint file; where it exists, training goes on from it.
     validate : a score called in eval mode after each epoch, higher is better (never on test data).
     keep_best : end with the weights of the first epoch with the best score instead of the last epoch's.
+    epochs : a folder that gets the weights after every epoch; a checkpoint of a training that kept fewer is not used.
     """
     steps = engine(module, loss, schedule, device)
     averaged = _averaged(module, schedule.average) if schedule.average else None
+    if epochs is not None and not checkpoint.kept(epochs, done := checkpoint.epochs_done(saved)) and done:
+        saved.unlink()
     progress = checkpoint.restore(saved, module, steps.optimizer, averaged)
     per_epoch = len(plan(0))
     for epoch in range(progress.epoch, schedule.epochs):
@@ -65,6 +69,8 @@ def fit(
             if validate is not None:
                 module.eval()
                 row["validation_accuracy"] = validate()
+            if epochs is not None:
+                checkpoint.keep(epochs, epoch + 1, module)
             _advance(progress, row, module, keep_best)
         checkpoint.save(saved, module, steps.optimizer, progress, averaged)
     if keep_best:

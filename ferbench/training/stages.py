@@ -59,12 +59,12 @@ def train_part(
 def train_network(
     network: WSLGAN, train: Labelled, samples: Samples, stage: Stage, losses: LossWeights, readings: Readings,
     seed: int, device: Device, saved: Path, report: Report,
-    validation: tuple[Labelled, Tensor | None] | None = None, keep_best: bool = False,
+    validation: tuple[Labelled, Tensor | None] | None = None, keep_best: bool = False, epochs: Path | None = None,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Stage 2: both siamese streams under the total loss (Eq. 10). Returns the history.
 
     samples : the derived samples of ``train`` with their maps. validation : images with labels and their maps,
-        never test data.
+        never test data. epochs : see :func:`ferbench.training.loop.fit`.
     """
     network.normalise.fit(train.images, readings.normalise)
     device.place(network)
@@ -79,7 +79,8 @@ def train_network(
         return accuracy(predict(network, data.images, device, attention), data.labels)
 
     plan = network_plan(train.labels.numpy(), stage, readings, seed)
-    return fit(network, loss, plan, stage, device, saved, report, validate if validation else None, keep_best)
+    watch = validate if validation else None
+    return fit(network, loss, plan, stage, device, saved, report, watch, keep_best, epochs)
 
 
 def network_plan(labels: np.ndarray, stage: Stage, readings: Readings, seed: int) -> Callable[[int], list[Step]]:

@@ -1,0 +1,68 @@
+"""``ferbench ablate``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ferbench.cli import shared
+from ferbench.cli.formats import DataHome, Overrides, Preset, Runs
+
+
+def ablate(
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Protocol's name, or a protocol file.")] = "ckplus",
+    variants: Annotated[
+        str, typer.Option(help="Only these, such as gfnet,lfnet; WS-LGAN is always there to hold them against.")
+    ] = "",
+    protocol_habits: Annotated[
+        bool, typer.Option("--protocol-habits", help="Measure instead how far the literature's habits flatter WS-LGAN.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Train each with the seeds 0 to N-1.")] = 1,
+    preset: Preset = None,
+    folds: shared.Folds = "",
+    rule: shared.Rule = None,
+    folds_file: shared.FoldsFile = None,
+    epochs: shared.Epochs = None,
+    selection: shared.Selection = "last",
+    device: shared.Device = "auto",
+    precision: shared.Precision = "auto",
+    engine: shared.Engine = "auto",
+    threads: shared.Threads = None,
+    parallel_folds: shared.Parallel = "auto",
+    no_pretrain: shared.NoPretrain = False,
+    amg: shared.Amg = "",
+    overrides: Overrides = None,
+    dry_run: shared.DryRun = False,
+    format: Annotated[str, typer.Option(help="console, markdown or json.")] = "console",
+    out: Annotated[Path | None, typer.Option(help="Write the tables to this file instead.")] = None,
+    runs: Runs = None,
+    data_home: DataHome = None,
+) -> None:
+    """Train WS-LGAN and its variants under one protocol, and show what each part is worth. Resumable at any moment."""
+    from ferbench.cli import progress
+    from ferbench.errors import JobFailed
+    from ferbench.execution.ablation import prepare_ablation
+    from ferbench.execution.training import TrainOptions, train_all
+    from ferbench.report.verbs import check_format, write_ablation
+
+    check_format(format, out)
+    options = TrainOptions(
+        method="wslgan", dataset=dataset, preset=preset, folds=folds, rule=rule, folds_file=folds_file,
+        epochs=epochs, selection=selection, device=device, precision=precision, engine=engine, threads=threads,
+        pretrain=not no_pretrain, amg=amg, overrides=tuple(overrides or ()), parallel_folds=parallel_folds,
+        habits=protocol_habits,
+    )  # fmt: skip
+    failure: JobFailed | None = None
+    with progress.bars(to_stderr=format != "console") as bars:
+        session = prepare_ablation(options, variants, seeds, runs, data_home, bars.drawing)
+        progress.print_plan(session, bars.console)
+        bars.expect(session)
+        if dry_run:
+            return
+        try:
+            train_all(session, bars.job, bars.outcome)
+        except JobFailed as error:  # the tables say what there is, and which folds are missing
+            failure = error
+    write_ablation(session.protocol.name, format, out, runs, session.experiments)
+    if failure:
+        raise failure
