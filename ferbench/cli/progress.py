@@ -182,7 +182,11 @@ def _state(session: "Session", job: "Job") -> str:
 
 
 def print_end(session: "Session") -> None:
-    """Say where the figures are."""
+    """Say what came of whole trainings, and where the figures are."""
+    from ferbench.report.render import headlines
+
+    for line in headlines(session.store, session.protocol.name, session.experiments):
+        console.print(line, highlight=False)
     console.print(f"see: ferbench report --dataset {session.protocol.name}", highlight=False)
 
 

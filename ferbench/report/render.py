@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 from ferbench import metrics
 from ferbench.labels import ABBREVIATIONS
 from ferbench.report.published import PublishedMatrix
-from ferbench.report.tables import Hole, Report, Seeds, Stage, Training
+from ferbench.report.tables import Hole, Report, Seeds, Stage, Training, Transfer, build
+from ferbench.runs.store import Store
 
 OURS = "▸"  # marks our own rows among the published ones
 SELECTIONS = {"last": "last epoch", "best-val": "best epoch on held-out training subjects"}
@@ -26,7 +28,7 @@ Section = tuple[str, list[str], list[Grid]]  # title, what must be known to read
 def grids(report: Report) -> list[Grid]:
     """Return the tables of a report in reading order, as text cells."""
     names = named(report.trainings)
-    found = [_accuracy(report, names)]
+    found = [_accuracy(report, names)] if report.trainings or report.published else []
     if report.trainings:
         found.append(_details(report, names))
     if report.seeds:
@@ -36,6 +38,8 @@ def grids(report: Report) -> list[Grid]:
     if report.published_matrix is not None:
         found += _published_matrices(report.published_matrix)
     found += [_folds(training, names[training.experiment]) for training in report.trainings]
+    if report.transfers:
+        found.append(_transfers(report.transfers))
     if report.stages:
         found.append(_stages(report.stages))
     if report.holes:
@@ -69,6 +73,20 @@ def heading(report: Report) -> list[str]:
                      "on both sides) and are no results; `ferbench report --ablation` measures them.")  # fmt: skip
     lines += [f"Published: {erratum}." for erratum in report.errata]
     lines += list(dict.fromkeys(f"Note: {note.rstrip('.')}." for t in report.trainings for note in t.notes))
+    return lines
+
+
+def headlines(store: Store, dataset: str, experiments: Iterable[str]) -> list[str]:
+    """Return a line for each of these trainings that is whole: its pooled accuracy with all it takes to read it."""
+    chosen, lines = set(experiments), []
+    for report in build(store, dataset):
+        printed = {row.method: row.accuracy for row in report.published}
+        for t in report.trainings:
+            if t.whole and t.experiment in chosen:
+                beside = f"; published {printed[t.published]:.2f} %" if t.published in printed else ""
+                lines.append(f"{t.method} ({t.preset}, seed {t.seed}): {_percent(t.accuracy)} % of {t.images:,} images "
+                             f"(95 % interval {_interval(t.interval)}); {t.protocol}, {SELECTIONS[t.selection]}"
+                             f"{beside}")  # fmt: skip
     return lines
 
 
@@ -155,17 +173,23 @@ def _accuracy(report: Report, names: dict[str, str]) -> Grid:
 def _details(report: Report, names: dict[str, str]) -> Grid:
     printed = {row.method: row.accuracy for row in report.published}
     header = ["Training", "Images", "Subjects", "Folds", "Mean ± std of folds", "Balanced", "Macro F1", "Sequences",
-              "Against published", "Parameters", "Precision", "Device"]  # fmt: skip
+              "Worst class", "Worst subject", "Against published", "Parameters", "Precision", "Device"]  # fmt: skip
     rows = [[
         f"{OURS} {names[t.experiment]}", f"{t.images:,}", str(t.subjects or "unknown"), _done(t),
         f"{_percent(t.fold_mean)} ± {_percent(t.fold_std)}" if len(t.folds) > 1 else "one fold",
         _percent(t.balanced_accuracy), _percent(t.macro_f1),
         f"{_percent(t.sequence_accuracy)} of {t.sequences:,}" if t.sequences else "unknown",
+        _lowest(t.worst_class), _lowest(t.worst_subject),
         _against(t, printed.get(t.published)), f"{t.parameters:,}", t.precision, "; ".join(t.devices),
     ] for t in report.trainings]  # fmt: skip
     return ("Ours in detail, percent: std over folds (ddof 1); balanced accuracy and macro F1 over classes present; "
             "sequences by the mean of their frames' probabilities; difference to the published figure in points",
             header, rows)  # fmt: skip
+
+
+def _lowest(worst: tuple[str, float, int]) -> str:
+    name, share, images = worst
+    return f"{name} {_percent(share)} of {images:,}" if images else "unknown"
 
 
 def _against(t: Training, printed: float | None) -> str:
@@ -247,6 +271,19 @@ def _pointed(facts: dict) -> str:
     if "pointing" not in facts:
         return ""
     return f", maximum on the part {_percent(facts['pointing'])} (chance {_percent(facts['pointing_chance'])})"
+
+
+def _transfers(transfers: list[Transfer]) -> Grid:
+    rows = [
+        [f"{OURS} {one.method} ({one.preset}, seed {one.seed})" + (" that comes with ferbench" if one.shipped else ""),
+         one.trained_on, _percent(one.accuracy), _interval(one.interval), _percent(one.balanced_accuracy),
+         _percent(one.macro_f1), f"{one.images:,}",
+         ", ".join(f"{count} {name}" for name, count in one.left_out.items()) or "none", one.run]
+        for one in transfers
+    ]  # fmt: skip
+    return ("Networks that learned nothing here, accuracy in percent: all their classes in play, images of classes "
+            "that they never learned left out", ["Network", "Trained on", "Accuracy", "95 % interval", "Balanced",
+            "Macro F1", "Images", "Left out", "Run"], rows)  # fmt: skip
 
 
 def _holes(holes: list[Hole]) -> Grid:

@@ -17,7 +17,7 @@ from ferbench.labels import ABBREVIATIONS
 from ferbench.report import published
 from ferbench.report.lineage import lineage, variant, varying
 from ferbench.report.published import PublishedMatrix, PublishedRow
-from ferbench.runs.record import IMAGE_FOLDS, Identity, Record
+from ferbench.runs.record import IMAGE_FOLDS, Identity, Kind, Record
 from ferbench.runs.store import Store, shipped_runs
 
 
@@ -66,6 +66,8 @@ class Training:
     fold_std: float
     balanced_accuracy: float
     macro_f1: float
+    worst_subject: tuple[str, float, int]  # the lowest accuracy of one person, with its images; "" where unknown
+    worst_class: tuple[str, float, int]  # the lowest recall, with its images
     sequence_accuracy: float
     sequences: int  # 0 where they are unknown
     images: int
@@ -109,6 +111,26 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Transfer:
+    """A finished network tested on this protocol's images with nothing learned there, all its classes in play."""
+
+    run: str
+    method: str
+    preset: str
+    seed: int
+    trained_on: str  # protocol
+    classes: list[str]  # of the network
+    matrix: np.ndarray  # counts [K,K] over them
+    images: int
+    left_out: dict[str, int]  # images of classes that the network never learned
+    accuracy: float
+    interval: metrics.Interval
+    balanced_accuracy: float
+    macro_f1: float
+    shipped: bool  # the network came with the package
+
+
+@dataclass(frozen=True)
 class Hole:
     """A fold without a finished run, and the command that fills it (empty where no run tells it)."""
 
@@ -135,6 +157,7 @@ class Report:
     seeds: list[Seeds]
     stages: list[Stage]
     holes: list[Hole]
+    transfers: list[Transfer]
     habits: int = 0  # folds of habits of the literature, which are no results: left out
 
 
@@ -149,8 +172,11 @@ def build(store: Store, dataset: str | None = None, habits: bool = False) -> lis
     records = {record.key: record for record in shipped_runs().records()} | own
     groups: dict[str, list[Record]] = defaultdict(list)
     begun: dict[str, list[Identity]] = defaultdict(list)
+    transfers: dict[str, list[Transfer]] = defaultdict(list)
     left_out: Counter[str] = Counter()
     for record in own.values():
+        if _asked_for(record.identity, dataset, "transfer") and not record.error:
+            transfers[record.identity.protocol].append(_transfer(store, record))
         if _asked_for(record.identity, dataset):
             if record.identity.is_habit and not habits:
                 left_out[record.identity.protocol.removesuffix(IMAGE_FOLDS)] += 1
@@ -160,18 +186,19 @@ def build(store: Store, dataset: str | None = None, habits: bool = False) -> lis
         if _asked_for(identity, dataset) and (habits or not identity.is_habit):
             begun[identity.protocol].append(identity)
     return [
-        _report(store, protocol, groups[protocol], begun[protocol], records, left_out[protocol])
-        for protocol in sorted({*groups, *begun})
+        _report(store, protocol, groups[protocol], begun[protocol], records, transfers[protocol],
+                left_out[protocol])
+        for protocol in sorted({*groups, *begun, *transfers})
     ]  # fmt: skip
 
 
-def _asked_for(identity: Identity, dataset: str | None) -> bool:
-    return identity.kind == "fold" and dataset in (None, identity.protocol.partition("@")[0])
+def _asked_for(identity: Identity, dataset: str | None, kind: Kind = "fold") -> bool:
+    return identity.kind == kind and dataset in (None, identity.protocol.partition("@")[0])
 
 
 def _report(
     store: Store, protocol: str, records: list[Record], begun: list[Identity], by_key: Mapping[str, Record],
-    habits: int,
+    transfers: list[Transfer], habits: int,
 ) -> Report:  # fmt: skip
     done: dict[str, list[Record]] = defaultdict(list)
     missed: dict[str, dict[str, tuple[Identity, str]]] = defaultdict(dict)  # by experiment and fold, with the reason
@@ -198,7 +225,7 @@ def _report(
         name, protocol, published.rows(name), published.matrix(name), published.errata(name),
         varying(compared), trainings, across_seeds(trainings),
         [_stage(by_key[key], store.holder(key) != store) for key in used if key in by_key and not by_key[key].error],
-        holes, habits,
+        holes, transfers, habits,
     )  # fmt: skip
 
 
@@ -226,9 +253,20 @@ def _training(store: Store, records: list[Record], by_key: Mapping[str, Record])
         parameters=facts["parameters"], classes=classes, folds=folds, expected=facts["folds"], matrix=matrix,
         accuracy=metrics.accuracy(matrix), interval=metrics.subject_interval(pooled), fold_mean=mean, fold_std=std,
         balanced_accuracy=metrics.balanced_accuracy(matrix), macro_f1=metrics.macro_f1(matrix),
+        worst_subject=_worst(pooled[pooled["subject"] != ""], "subject"), worst_class=_worst(pooled, "truth"),
         sequence_accuracy=sequence, sequences=sequences, images=len(pooled),
         subjects=_subjects(pooled), parents=identity.parents,
         notes=list(dict.fromkeys(note for record in records for note in record.facts["notes"])),
+    )  # fmt: skip
+
+
+def _transfer(store: Store, record: Record) -> Transfer:
+    identity, frame = record.identity, predictions(store, record)
+    matrix = metrics.confusion(frame["truth"], frame["prediction"], record.classes)
+    return Transfer(
+        record.key, record.facts["display"], identity.preset, identity.seed, record.facts["trained_on"], record.classes,
+        matrix, len(frame), record.facts["left_out"], metrics.accuracy(matrix), metrics.subject_interval(frame),
+        metrics.balanced_accuracy(matrix), metrics.macro_f1(matrix), store.holder(identity.parents["network"]) != store,
     )  # fmt: skip
 
 
@@ -255,6 +293,15 @@ def _fold(record: Record, frame: pd.DataFrame) -> Fold:
         [ABBREVIATIONS[name] for name in record.classes if name not in present],
         sum(record.timings.values()), record.key,
     )  # fmt: skip
+
+
+def _worst(frame: pd.DataFrame, by: str) -> tuple[str, float, int]:
+    """The group with the lowest accuracy, the larger of equals, with its accuracy and images."""
+    if frame.empty:
+        return "", float("nan"), 0
+    hits = (frame["truth"] == frame["prediction"]).groupby(frame[by]).agg(["mean", "size"]).reset_index()
+    name, mean, size = hits.sort_values(["mean", "size", by], ascending=[True, False, True]).iloc[0]
+    return str(name), float(mean), int(size)
 
 
 def _subjects(frame: pd.DataFrame) -> int:
