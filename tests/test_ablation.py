@@ -201,5 +201,5 @@ def test_the_report_of_a_hundred_runs_is_quick_and_loads_no_torch(store, tmp_pat
     assert "Std over seeds" in text
     timed("report", "--ablation", "--format", "json", "--out", "a.json")
     document = json.loads((tmp_path / "a.json").read_text())
-    assert [v["method"] for v in document["ablations"][0]["variants"]][0] == "WS-LGAN"
+    assert document["ablations"][0]["variants"][0]["method"] == "WS-LGAN"
     assert document["habits"] == []

@@ -1,0 +1,227 @@
+"""What ``ferbench ablate`` plans and trains: one plan, the keys of ``train``, habits from one training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from builders import lay_down, make_faces, people
+from test_cli import SMALL, ferbench
+
+from ferbench.errors import UsageError
+from ferbench.execution.ablation import prepare_ablation
+from ferbench.execution.training import Session, TrainOptions, prepare_training, train_all
+from ferbench.labels import EMOTIONS
+from ferbench.protocol import image_folds, splits
+from ferbench.protocol import protocol as protocols
+from ferbench.protocol.audit import audit
+
+LABELS = ["anger", "fear", "happiness"]
+TINY = ("architecture.growth=4", "architecture.generator_layers=[1,1,1]", "architecture.extractor_layers=[1,1,1]",
+        "architecture.reduction=4", "attention.epochs=1", "attention.batch=8", "pretrain.epochs=1", "finetune.epochs=3",
+        "finetune.lr=0.05", "finetune.batch=8")  # fmt: skip
+PROTOCOL = """
+name = "pair"
+version = 1
+description = "two folds of drawn noise"
+source = "a test"
+dataset = "target"
+classes = ["anger", "fear", "happiness"]
+frames = "last3"
+preset = "tiny"
+attributes = "celeba"
+pretrain = "fer2013"
+
+[folds]
+rule = "step"
+count = 2
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A data home with a target set of two folds and small sets for both stages before it."""
+    attributes = protocols.load_attributes("celeba").parts
+    names = [*attributes.eyes, *attributes.mouth]
+    marked = [
+        {"split": "train" if n < 24 else "val", **{name: int(n % 2) for name in names}} for n in range(32)
+    ]  # fmt: skip
+    wild = [{"label": EMOTIONS[n % 7], "split": "train" if n < 21 else "val"} for n in range(28)]
+    lay_down(make_faces(people(6, LABELS), name="target"), tmp_path / "data")
+    lay_down(make_faces(marked, name="celeba"), tmp_path / "data")
+    lay_down(make_faces(wild, name="fer2013"), tmp_path / "data")
+    (tmp_path / "pair.toml").write_text(PROTOCOL)
+    return tmp_path
+
+
+def options(place: Path, **more) -> TrainOptions:
+    fields = {"method": "wslgan", "overrides": TINY, "device": "cpu", "precision": "fp32", "engine": "plain",
+              "parallel_folds": "1"}  # fmt: skip
+    return TrainOptions(dataset=str(place / "pair.toml"), **{**fields, **more})
+
+
+def quiet(name):
+    return lambda done, total, text: None
+
+
+def ablation(place: Path, variants: str = "", seeds: int = 1, **more) -> Session:
+    return prepare_ablation(options(place, **more), variants, seeds, place / "runs", place / "data", quiet)
+
+
+def test_one_plan_holds_every_job_of_train_once_and_under_the_same_key(place):
+    session = ablation(place, "gfnet,wslgan-wcl", seeds=2)
+    kinds = [job.kind for job in session.jobs]
+    # Each seed has one set of attention maps for all; pre-training and folds are of each method and seed.
+    assert kinds == ["attention"] * 2 + ["pretrain"] * 6 + ["fold"] * 12
+    assert len({job.key for job in session.jobs}) == 20
+    alone = set()
+    for method in ("wslgan", "gfnet", "wslgan-wcl"):
+        for seed in (0, 1):
+            one = options(place, method=method, seed=seed)
+            planned = prepare_training([one], one.words("train", method), place / "runs", place / "data", quiet)
+            alone |= {job.key for job in planned.jobs}
+            (request,) = planned.requests
+            assert request.command in {other.command for other in session.requests}
+    assert alone == {job.key for job in session.jobs}
+    assert len({job.splits.hash for job in session.jobs if job.splits}) == 1
+    assert len({session.title(job) for job in session.jobs}) == 20
+
+
+def test_wslgan_is_always_there_and_all_variants_are_by_default(place):
+    assert ablation(place, "gfnet").methods == ["WS-LGAN", "GFNet"]
+    assert len(ablation(place).methods) == 6
+
+
+def test_other_processes_get_the_command_that_plans_the_same(place):
+    words = ablation(place, "gfnet", seeds=3, preset="tiny").partner
+    assert words[:7] == ["ablate", "--variants", "wslgan,gfnet", "--seeds", "3", "--dataset", str(place / "pair.toml")]
+    assert [word for word in words if word in TINY] == list(TINY)
+    assert words[words.index("--parallel-folds") + 1] == "1"
+    assert "--protocol-habits" in ablation(place, habits=True).partner
+
+
+def test_habits_are_planned_from_two_trainings(place):
+    session = ablation(place, habits=True)
+    folds = [(job.identity.protocol, job.identity.selection, job.identity.fold) for job in session.jobs
+             if job.kind == "fold"]  # fmt: skip
+    # A best-test run follows its training at once, so that one training's epochs are on the disk at a time.
+    assert folds == [
+        (protocol, selection, fold)
+        for protocol in ("pair@1", "pair@1+image-folds") for fold in ("01", "02") for selection in ("last", "best-test")
+    ]  # fmt: skip
+    one = options(place)
+    plain = prepare_training([one], one.words("train", "wslgan"), place / "runs", place / "data", quiet)
+    assert {job.key for job in plain.jobs} < {job.key for job in session.jobs}
+    assert all(job.request.keep_epochs != bool(job.made_from) for job in session.jobs if job.kind == "fold")
+
+
+@pytest.mark.parametrize("more", [{"folds": "01"}, {"rule": "block"}, {"selection": "best-val"}])
+def test_habits_take_all_folds_and_the_last_epoch(place, more):
+    with pytest.raises(UsageError, match="--protocol-habits takes the protocol's own folds"):
+        ablation(place, habits=True, **more)
+
+
+def test_habits_cannot_be_reached_through_a_training(place):
+    one = options(place, selection="best-test")
+    with pytest.raises(UsageError, match="unknown selection 'best-test'"):
+        prepare_training([one], [], place / "runs", place / "data", quiet)
+    for rule in ("image", "images", "image-folds"):
+        one = options(place, rule=rule)
+        with pytest.raises(UsageError, match="unknown fold rule"):
+            prepare_training([one], [], place / "runs", place / "data", quiet)
+
+
+@pytest.mark.slow
+def test_best_test_is_made_of_the_epochs_of_the_one_training(place):
+    session = ablation(place, habits=True)
+    train_all(session, lambda job: quiet(""), lambda outcome: None)
+    store, alone = session.store, options(place)
+    plain = prepare_training([alone], [], place / "alone", place / "data", quiet)
+    train_all(plain, lambda job: quiet(""), lambda outcome: None)
+    for job in session.jobs:
+        folder = store.folder(job.key)
+        assert not (folder / "epochs").exists()
+        if job.key in {other.key for other in plain.jobs}:  # keeping epochs changes no byte
+            weights = plain.store.folder(job.key) / "weights.safetensors"
+            assert (folder / "weights.safetensors").read_bytes() == weights.read_bytes()
+        if job.made_from:
+            record, history = store.record(job.key), pd.read_csv(folder / "history.csv")
+            last = store.record(job.made_from)
+            assert not (folder / "weights.safetensors").exists()
+            assert len(history) == 3
+            assert record.result["epoch"] == 1 + int(np.argmax(history["test_accuracy"]))
+            assert record.result["accuracy"] == pytest.approx(history["test_accuracy"].max())
+            assert last.result["accuracy"] == pytest.approx(history["test_accuracy"].iloc[-1])
+            assert record.identity.is_habit
+            assert "--protocol-habits" in record.facts["command"]
+
+
+@pytest.mark.slow
+def test_a_finished_training_without_its_epochs_is_trained_again_to_the_same_predictions(place):
+    session = ablation(place, habits=True)
+    train_all(session, lambda job: quiet(""), lambda outcome: None)
+    job = next(job for job in session.jobs if job.made_from)
+    folder = session.store.folder(job.key)
+    before = {name: (folder / name).read_bytes() for name in ("predictions.csv", "history.csv")}
+    (folder / "record.json").unlink()
+    again = ablation(place, habits=True)
+    assert [one.key for one in again.jobs if again.states[one.key] != "done"] == [job.key]
+    assert again.seconds[job.key] > 0
+    train_all(again, lambda job: quiet(""), lambda outcome: None)
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert not (folder / "epochs").exists()
+
+
+def test_image_folds_test_everything_once_and_put_people_on_both_sides(tmp_path):
+    faces, protocol = make_faces(people(20, LABELS), name="ckplus"), protocols.load("ckplus")
+    made = image_folds.make(protocol, faces)
+    assert made.protocol == "ckplus@1+image-folds"
+    assert "subjects are on both sides" in made.rule
+    assert sorted(np.concatenate([fold.test for fold in made.folds])) == list(range(len(faces)))
+    assert all(not np.intersect1d(fold.train, fold.test).size for fold in made.folds)
+    assert made.hash == image_folds.make(protocol, faces).hash != splits.make(protocol, faces).hash
+    with pytest.raises(Exception, match="subjects on both sides"):
+        splits.check_sides(made.folds, faces)
+    path = tmp_path / "folds.csv"
+    path.write_text(splits.to_csv(made.folds, faces))
+    leaks = [finding for finding in audit(path, faces) if finding.severity == "leak"]
+    assert {finding.fold for finding in leaks} == {fold.fold for fold in made.folds}
+    assert {finding.what for finding in leaks} == {"subjects on both sides"}
+    with pytest.raises(Exception, match="subjects on both sides"):
+        splits.make(protocol, faces, "file", folds_file=path)
+
+
+def test_no_protocol_file_asks_for_image_folds(place):
+    for rule in ("image", "images", "image-folds"):
+        (place / "leaky.toml").write_text(PROTOCOL.replace('"step"', f'"{rule}"'))
+        with pytest.raises(Exception, match=r"folds\.rule"):
+            protocols.load(str(place / "leaky.toml"))
+
+
+def test_an_official_split_has_no_image_folds():
+    with pytest.raises(UsageError, match="official split"):
+        image_folds.make(protocols.load("rafdb"), make_faces([{"label": "anger", "split": "train"}]))
+
+
+@pytest.mark.slow
+def test_ablate_from_nothing_to_its_tables(tmp_path):
+    words = ["ablate", "--dataset", "synth", "--variants", "gfnet", *SMALL]
+    done = ferbench(*words, "--format", "markdown", "--out", "reports/ablation.md", cwd=tmp_path)
+    assert done.stdout == ""
+    text = (tmp_path / "reports/ablation.md").read_text()
+    assert "Features, as Table 8" in text
+    assert "Variants minus WS-LGAN" in text
+    again = ferbench(*words, "--format", "json", cwd=tmp_path)
+    assert again.stderr.count("reused") >= 13
+    assert [v["images"] for v in json.loads(again.stdout)["ablations"][0]["variants"]] == [600, 600]
+    assert ferbench("report", "--ablation", "--format", "markdown", cwd=tmp_path).stdout == text
+    ferbench("protocol", "export", "synth", "--image-folds", "--out", "leaky.csv", cwd=tmp_path)
+    assert "must not be used" in ferbench("audit", "leaky.csv", "--dataset", "synth", cwd=tmp_path, code=1).stderr
+    rows = json.loads(ferbench("runs", "--format", "json", cwd=tmp_path).stdout)
+    broken = tmp_path / "runs" / next(row["key"] for row in rows if (row["method"], row["fold"]) == ("gfnet", "02"))
+    (broken / "record.json").unlink()
+    (broken / "checkpoint").write_text("in the way of a folder")
+    failed = ferbench(*words, cwd=tmp_path, code=4)
+    assert "1 of 13 jobs failed" in failed.stderr
+    assert "GFNet    none: no seed with the same folds done" in failed.stdout
