@@ -31,11 +31,11 @@ def test_json_has_its_documented_keys(store):
     store_fold(store, "01", FIRST)
     (report,) = json.loads(output("report", "--format", "json"))
     assert list(report) == ["dataset", "protocol", "published", "published_matrix", "errata", "varying", "trainings",
-                            "seeds", "stages", "holes"]  # fmt: skip
+                            "seeds", "stages", "holes", "transfers", "habits"]  # fmt: skip
     assert list(report["trainings"][0]) == [
         "experiment", "variant", "name", "method", "published", "preset", "protocol", "selection", "seed", "devices",
         "precision", "rule", "split_hash", "data", "parameters", "classes", "folds", "expected", "matrix", "accuracy",
-        "interval", "fold_mean", "fold_std", "balanced_accuracy", "macro_f1", "sequence_accuracy", "sequences",
+        "interval", "fold_mean", "fold_std", "balanced_accuracy", "macro_f1", "worst_subject", "worst_class", "sequence_accuracy", "sequences",
         "images", "subjects", "parents", "notes",
     ]  # fmt: skip
     assert report["trainings"][0]["interval"] == {"low": 0.0, "high": 1.0, "over": "subjects", "units": 2}
@@ -59,8 +59,8 @@ def test_runs_lists_every_state_and_cuts_no_key(store):
     }  # fmt: skip
     assert rows[done]["accuracy"] == 0.5
     assert rows[begun.key]["accuracy"] is None
-    assert list(rows[done]) == ["key", "experiment", "kind", "method", "preset", "protocol", "fold", "seed", "state",
-                                "accuracy", "seconds", "error"]  # fmt: skip
+    assert list(rows[done]) == ["key", "experiment", "kind", "method", "preset", "protocol", "fold", "selection", "seed",
+                                "state", "accuracy", "seconds", "error"]  # fmt: skip
 
 
 @pytest.mark.parametrize("words", [["runs"], ["report"], ["report", "--format", "markdown"]])
@@ -78,7 +78,7 @@ def test_wrong_use_is_explained(store, tmp_path):
     store_fold(store, "01", FIRST)
     with pytest.raises(DataError, match="no fold of oulu .* `ferbench train wslgan --dataset oulu`"):
         output("report", "--dataset", "oulu")
-    with pytest.raises(UsageError, match="unknown format 'pdf': it is console, markdown, latex, csv, html, json"):
+    with pytest.raises(UsageError, match="unknown format 'pdf': it is console, markdown, latex, csv, json, html"):
         output("report", "--format", "pdf")
     with pytest.raises(UsageError, match="it is console or json"):
         output("runs", "--format", "markdown")

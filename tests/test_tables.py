@@ -70,7 +70,8 @@ def test_every_cell_of_a_whole_training(store):
     ]  # fmt: skip
     # Recalls: anger 2/2, fear 0/1, happiness 1/1. F1: anger 2·2/(2+3), fear 0, happiness 1.
     assert grid(report, "Ours in detail") == [[
-        "▸ WS-LGAN (tiny, seed 0)", "4", "3", "2/2", "83.33 ± 23.57", "66.67", "60.00", "75.00 of 4", "98.06: -23.06",
+        "▸ WS-LGAN (tiny, seed 0)", "4", "3", "2/2", "83.33 ± 23.57", "66.67", "60.00", "75.00 of 4", "fear 0.00 of 1",
+        "S1 50.00 of 2", "98.06: -23.06",
         "1,234,567", "fp32", "cpu: test, 1 thread",
     ]]  # fmt: skip
     assert grid(report, "WS-LGAN (tiny, seed 0): confusion in percent")[:2] == [
@@ -120,7 +121,7 @@ def test_a_training_without_all_folds_is_shown_and_not_compared(store):
     (report,) = tables.build(store)
     assert grid(report, "Accuracy")[-1][2] == "66.67 (1/2 folds)"
     assert grid(report, "Ours in detail")[0][4] == "one fold"
-    assert grid(report, "Ours in detail")[0][8] == "98.06: folds missing"
+    assert grid(report, "Ours in detail")[0][10] == "98.06: folds missing"
     assert "not compared" in "\n".join(render.heading(report))
     assert grid(report, "Holes") == [
         ["WS-LGAN (tiny, seed 0)", "02", "begun, not finished", "`ferbench train wslgan --dataset ckplus --seed 0 --folds 02`"]
@@ -216,7 +217,13 @@ def test_unknown_subjects_are_said(store):
     assert report.trainings[0].interval.over == "images"
     assert grid(report, "Accuracy")[-1][3].endswith(" over images")
     row = grid(report, "Ours in detail")[0]
-    assert (row[2], row[7], row[8]) == ("unknown", "unknown", "85.07: -35.07")
+    assert (row[2], row[7], row[8], row[9], row[10]) == (
+        "unknown",
+        "unknown",
+        "fear 0.00 of 1",
+        "unknown",
+        "85.07: -35.07",
+    )
     assert "nobody can tell" in render.heading(report)[0]
     (plain,) = json.loads(render.document([report]))
     assert plain["trainings"][0]["sequence_accuracy"] is None

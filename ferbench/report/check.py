@@ -22,7 +22,7 @@ from ferbench.schema import Schema, read_json, validated
 
 FORMATS = ("console", "json", "junit", "github")
 LEVEL = 0.05  # how often a check may fail though nothing but luck has changed
-DECIDED = 0.02  # between the two highest probabilities: closer ones may change places with a machine's rounding
+SAME = 0.02  # by which the margin between the two highest probabilities may move: rounding moves it far less
 
 
 class Reason(Schema):
@@ -147,8 +147,8 @@ def held_against(accepted: Accepted, side: Side, allowed: float | None, name: st
     allowed : points that may be lost; None asks whether chance explains the fall. Of trainings two chances
     are asked, and it fell only where neither does, so that either keeps false alarms at :data:`LEVEL`:
     people (one-sided permutation over subjects) and luck of training (Student's t of the seeds' accuracies, where
-    any side has two). Of an evaluation, in which nothing is left to chance, every image that
-    changed must have been near a tie.
+    any side has two). Of an evaluation, in which nothing is left to chance, every image must be predicted as
+    it was and as surely, but for ties.
     """
     before = accepted.side()
     comparable(before, side)
@@ -162,7 +162,7 @@ def held_against(accepted: Accepted, side: Side, allowed: float | None, name: st
     elif accepted.evaluation:
         changed = _changed(accepted, frames[0])
         held = not changed
-        why = f"same weights: {len(changed)} decided images are predicted otherwise"
+        why = f"same weights: {len(changed)} images are predicted otherwise or with another certainty"
     else:
         p = max(statistics.permutation(pair, side="worse"), _luck(before.frames, frames))
         held = p > LEVEL
@@ -194,12 +194,17 @@ def _luck(before: list[pd.DataFrame], after: list[pd.DataFrame]) -> float:
 
 
 def _changed(accepted: Accepted, frame: pd.DataFrame) -> list[str]:
-    """Images of an evaluation that were no near tie and are predicted otherwise now."""
-    now = frame.set_index("id")["prediction"]
-    return [
-        name for name, place, margin in zip(accepted.ids, accepted.predictions[0], accepted.margins, strict=True)
-        if margin >= DECIDED and now[name] != accepted.classes[place]
-    ]  # fmt: skip
+    """Images of an evaluation whose margin moved by more than rounding; to the other class it moves through 0."""
+    frame = frame.set_index("id").loc[accepted.ids]
+    same = frame["prediction"].to_numpy() == np.array(accepted.classes)[accepted.predictions[0]]
+    now = _margins(frame, accepted.classes) * np.where(same, 1, -1)
+    return [accepted.ids[i] for i in np.flatnonzero(np.abs(now - accepted.margins) > SAME)]
+
+
+def _margins(frame: pd.DataFrame, classes: list[str]) -> np.ndarray:
+    """The highest probability of each image minus the next [N]."""
+    top = np.sort(frame[[f"p_{name}" for name in classes]].to_numpy(), axis=1)
+    return top[:, -1] - top[:, -2]
 
 
 def _worst(pair: statistics.Paired, before: Side) -> str:
@@ -267,7 +272,6 @@ def _accepted(side: Side, why: str, reasons: list[Reason]) -> Accepted:
     frames = [frame.sort_values("id").reset_index(drop=True) for frame in side.frames]
     first = frames[0]
     pair = statistics.paired(frames, frames)
-    top = np.sort(first[[f"p_{name}" for name in side.classes]].to_numpy(), axis=1)
     places = {name: place for place, name in enumerate(side.classes)}
     accuracy = float(pair.first.mean())
     return Accepted(
@@ -276,6 +280,6 @@ def _accepted(side: Side, why: str, reasons: list[Reason]) -> Accepted:
         accuracy=accuracy, ids=list(first["id"]), subjects=list(first["subject"]),
         truths=[places[name] for name in first["truth"]],
         predictions=[[places[name] for name in frame["prediction"]] for frame in frames],
-        margins=[round(float(row[-1] - row[-2]), 4) for row in top] if side.evaluation else [],
+        margins=[round(float(margin), 4) for margin in _margins(first, side.classes)] if side.evaluation else [],
         reasons=[*reasons, Reason(why=why, when=date.today().isoformat(), ferbench=__version__, accuracy=accuracy)],
     )  # fmt: skip

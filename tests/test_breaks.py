@@ -1,0 +1,87 @@
+"""What would have to turn CI red does: code is broken on purpose, and ``ferbench check`` says so."""
+
+import json
+
+import pytest
+import torch
+from test_cli import ferbench
+
+from ferbench import evaluate
+from ferbench.data import drawn
+from ferbench.errors import CheckFailed
+from ferbench.execution import run_job
+from ferbench.models.attention import AttentionMapGenerator
+from ferbench.models.fusion import SelectiveFeatureUnit
+from ferbench.report.check import accept_runs, check_runs
+
+TRAIN = ["train", "gfnet", "--dataset", "synth", "--preset", "tiny", "--no-pretrain", "--folds", "01", "--epochs", "16",
+         "--threads", "1"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    home = tmp_path_factory.mktemp("faces")
+    drawn.ensure("synth", home, lambda *_: None)
+    return home
+
+
+@pytest.fixture(scope="module")
+def accepted(faces, tmp_path_factory):
+    """The shipped network's predictions of drawn faces, accepted."""
+    folder = tmp_path_factory.mktemp("accepted")
+    evaluate.evaluate("", "tiny", "synth", folder / "runs", faces)
+    accept_runs([folder / "b.json"], "as it is", folder / "runs")
+    return folder / "b.json"
+
+
+def evaluated_again(accepted, faces, runs) -> None:
+    torch.set_num_threads(1)
+    evaluate.evaluate("", "tiny", "synth", runs, faces)
+    check_runs([accepted], "auto", "console", runs)
+
+
+def test_nothing_broken_holds(accepted, faces, tmp_path):
+    evaluated_again(accepted, faces, tmp_path / "runs")
+
+
+def test_constant_weights_of_the_selective_feature_unit_are_caught(accepted, faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(SelectiveFeatureUnit, "forward", lambda self, parts: sum(parts) / len(parts))
+    with pytest.raises(CheckFailed):
+        evaluated_again(accepted, faces, tmp_path / "runs")
+
+
+def test_swapped_attention_maps_are_caught(accepted, faces, tmp_path, monkeypatch):
+    right = AttentionMapGenerator.forward
+    monkeypatch.setattr(AttentionMapGenerator, "forward", lambda self, x: right(self, x).flip(1))
+    with pytest.raises(CheckFailed):
+        evaluated_again(accepted, faces, tmp_path / "runs")
+
+
+@pytest.mark.slow
+def test_shuffled_labels_are_caught(tmp_path):
+    ferbench(*TRAIN, cwd=tmp_path)
+    (tmp_path / "baselines" / "accepted").mkdir(parents=True)
+    ferbench("check", "--accept", "--why", "as it is", cwd=tmp_path)
+    broken = (
+        "import sys, numpy as np\n"
+        "from ferbench.execution import run_job\n"
+        "right = run_job._targets\n"
+        "def shuffled(faces, rows, classes):\n"
+        "    return np.random.default_rng(0).permutation(right(faces, rows, classes))\n"
+        "run_job._targets = shuffled\n"
+        "from ferbench.cli.main import run\n"
+        "run()\n"
+    )
+    assert run_job._targets  # the name that is broken above
+    (tmp_path / "broken.py").write_text(broken)
+    import os
+    import subprocess
+    import sys
+
+    env = {**os.environ, "FERBENCH_DATA": str(tmp_path / "data"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "broken.py", *TRAIN, "--runs", "shuffled"]
+    subprocess.run(command, cwd=tmp_path, env=env, check=True, stdout=subprocess.PIPE)
+    done = ferbench("check", "--runs", "shuffled", "--format", "json", cwd=tmp_path, code=1)
+    (finding,) = json.loads(done.stdout)
+    assert finding["found"] < finding["accepted"]
+    assert "1 of 1 accepted figures fell" in done.stderr
