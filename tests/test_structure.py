@@ -67,6 +67,7 @@ def test_reports_know_runs_and_never_models():
         ["export", "--help"],
         ["predict", "--help"],
         ["bench", "--help"],
+        ["ablate", "--help"],
         ["runs"],
         ["protocol", "list"],
         ["env"],
