@@ -10,6 +10,7 @@ from builders import lay_down, make_faces, people
 from test_cli import SMALL, ferbench
 
 from ferbench.errors import UsageError
+from ferbench.execution import estimate
 from ferbench.execution.ablation import prepare_ablation
 from ferbench.execution.training import Session, TrainOptions, prepare_training, train_all
 from ferbench.labels import EMOTIONS
@@ -86,6 +87,15 @@ def test_one_plan_holds_every_job_of_train_once_and_under_the_same_key(place):
     assert alone == {job.key for job in session.jobs}
     assert len({job.splits.hash for job in session.jobs if job.splits}) == 1
     assert len({session.title(job) for job in session.jobs}) == 20
+
+
+def test_methods_that_look_at_the_same_maps_pay_for_them_once(place, monkeypatch):
+    monkeypatch.setattr(estimate, "_measured", lambda name, *_: 1.0 if name == "maps" else 0.001)
+    session = ablation(place, "wslgan-sum,gfnet", engine="fast")
+    seconds = {session.title(job): session.seconds[job.key] for job in session.jobs if job.kind == "pretrain"}
+    whole, fewer, none = seconds.values()
+    assert fewer == none < 1
+    assert whole == pytest.approx(18 + fewer)  # a second for the map of each image of FER2013's seven classes
 
 
 def test_wslgan_is_always_there_and_all_variants_are_by_default(place):

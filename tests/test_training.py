@@ -12,7 +12,7 @@ from ferbench.methods import Readings, resolve
 from ferbench.models.attention import AttentionMapGenerator
 from ferbench.models.settings import Architecture, LossWeights
 from ferbench.models.wslgan import WSLGAN
-from ferbench.training import samples, stages
+from ferbench.training import checkpoint, samples, stages
 from ferbench.training.augment import ANGLES, DERIVED, derive
 from ferbench.training.device import Device
 from ferbench.training.engine import Captured, Eager
@@ -130,7 +130,7 @@ class Interrupted(Exception):
     pass
 
 
-def train(saved: Path, epochs: int = 4, stop_after: int | None = None) -> tuple[WSLGAN, list]:
+def train(saved: Path, epochs: int = 4, stop_after: int | None = None, kept: Path | None = None) -> tuple[WSLGAN, list]:
     recipe = resolve(
         "wslgan", "tiny", "synth", (f"finetune.epochs={epochs}", "finetune.batch=8", "finetune.lr=0.1")
     ).recipe
@@ -146,7 +146,7 @@ def train(saved: Path, epochs: int = 4, stop_after: int | None = None) -> tuple[
             raise Interrupted
 
     history = stages.train_network(
-        net, data, tables, recipe.finetune, recipe.losses, recipe.readings, 5, CPU, saved, report
+        net, data, tables, recipe.finetune, recipe.losses, recipe.readings, 5, CPU, saved, report, epochs=kept
     )
     return net, history
 
@@ -161,6 +161,24 @@ def test_interrupted_and_resumed_gives_the_same_bytes(tmp_path):
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_kept_epochs_are_those_of_a_training_that_stops_there(tmp_path):
+    with pytest.raises(Interrupted):
+        train(tmp_path / "whole", stop_after=8)  # keeps none: begun again
+    with pytest.raises(Interrupted):
+        train(tmp_path / "whole", stop_after=4, kept=tmp_path / "epochs")
+    assert checkpoint.epochs_done(tmp_path / "whole") == 1
+    whole, _ = train(tmp_path / "whole", kept=tmp_path / "epochs")
+    files = checkpoint.kept(tmp_path / "epochs", 4)
+    assert len(files) == 4
+    assert checkpoint.kept(tmp_path / "epochs", 5) == []
+    with pytest.raises(Interrupted):
+        train(tmp_path / "part", stop_after=6)  # ends in the third epoch: two are behind it
+    two, _ = checkpoint.unpack(tmp_path / "part")
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(checkpoint.unpack(files[-1])[0][name], tensor), name
+        assert torch.equal(checkpoint.unpack(files[1])[0][name], two[f"model/{name}"]), name
 
 
 def test_training_learns_what_can_be_learned(tmp_path):

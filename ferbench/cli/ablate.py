@@ -56,9 +56,9 @@ def ablate(
     with progress.bars(to_stderr=format != "console") as bars:
         session = prepare_ablation(options, variants, seeds, runs, data_home, bars.drawing)
         progress.print_plan(session, bars.console)
-        bars.expect(session)
         if dry_run:
             return
+        bars.expect(session)
         try:
             train_all(session, bars.job, bars.outcome)
         except JobFailed as error:  # the tables say what there is, and which folds are missing

@@ -50,8 +50,8 @@ def train(
     with progress.bars() as bars:
         session = prepare_training([options], options.words("train", method), runs, data_home, bars.drawing)
         progress.print_plan(session, bars.console)
-        bars.expect(session)
         if not dry_run:
+            bars.expect(session)
             train_all(session, bars.job, bars.outcome)
     if not dry_run:
         progress.print_end(session)

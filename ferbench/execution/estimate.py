@@ -28,6 +28,7 @@ def seconds(
     at_once : jobs of each kind that are made at a time, which share the threads.
     """
     rates: dict[tuple[str, str, int], float] = {}  # seconds for one image, measured when first needed
+    tables = set()  # of maps, as they are made by the first job that needs them
     threads = torch.get_num_threads()
     found = {}
     for job in jobs:
@@ -35,7 +36,6 @@ def seconds(
             found[job.key] = 0.0
             continue
         own = threads // at_once[job.kind]
-
         architecture = job.request.method.recipe.architecture
 
         def rate(name: str, architecture: Architecture = architecture, own: int = own) -> float:
@@ -53,7 +53,12 @@ def seconds(
             found[job.key] = job.stage.epochs * test_images(job) * rate(kind) * FORWARD
             if states.get(job.made_from) != "done" or kept_epochs(job, store):
                 continue
-        found[job.key] += left * (_images(job) * rate(kind) + _maps(job, device) * rate("maps"))
+        found[job.key] += left * _images(job) * rate(kind)
+        identity = job.identity
+        table = job.kind, identity.protocol, identity.fold, identity.seed, identity.parents.get("attention"), job.stage
+        if device.engine == "plain" or table not in tables:  # methods that train alike share the table
+            tables.add(table)
+            found[job.key] += left * _maps(job, device) * rate("maps")
     return found
 
 
