@@ -46,7 +46,7 @@ def sides(store: Store, prefix: str = "") -> list[Side]:
     records = {record.key: record for record in [*shipped_runs().records(), *store.records()]}
     groups: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in store.records():
-        tested = record.identity.kind in ("fold", "transfer") and not record.error
+        tested = record.identity.kind in ("fold", "transfer") and not (record.error or record.identity.is_habit)
         if tested and (record.experiment.startswith(prefix) or record.key.startswith(prefix)):
             groups[variant(lineage(record.identity, records))][record.experiment].append(record)
     return [_side(store, key, trainings) for key, trainings in groups.items()]
