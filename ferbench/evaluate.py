@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ferbench.data import drawn
 from ferbench.data import faces as prepared_sets
 from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
@@ -32,6 +33,7 @@ def evaluate(run: str, preset: str, dataset: str, runs: Path | None, home: Path 
     """
     record, source = chosen(run, preset, runs)
     protocol = protocols.load(dataset)
+    drawn.ensure(protocol.dataset, data_home(home), lambda *_: None)
     faces = prepared_sets.load(protocol.dataset, data_home(home))
     if record.identity.data == faces.fingerprint:
         raise UsageError(f"run {record.key} was trained on images of {faces.name}: its own test side is in "

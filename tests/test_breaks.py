@@ -1,6 +1,8 @@
 """What would have to turn CI red does: code is broken on purpose, and ``ferbench check`` says so."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +18,8 @@ from ferbench.report.check import accept_runs, check_runs
 
 TRAIN = ["train", "gfnet", "--dataset", "synth", "--preset", "tiny", "--no-pretrain", "--folds", "01", "--epochs", "16",
          "--threads", "1"]  # fmt: skip
+ROOT = Path(__file__).resolve().parent.parent
+ACCEPTED = ROOT / "baselines" / "accepted" / "synth-gfnet-tiny.json"
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +48,19 @@ def test_nothing_broken_holds(accepted, faces, tmp_path):
     evaluated_again(accepted, faces, tmp_path / "runs")
 
 
+def test_the_job_of_the_readme_runs_as_it_stands(tmp_path):
+    """Its own steps, one after the other; installing is what this test's environment has done already."""
+    block = (ROOT / "README.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    steps = re.findall(r"^ +- run: (.*)$", block, re.MULTILINE)
+    assert steps[0] == "pip install ferbench"
+    assert len(steps) == 3
+    for step in steps[1:]:
+        program, *words = step.split()
+        assert program == "ferbench"
+        told = ferbench(*words, cwd=tmp_path).stdout
+    assert told.startswith("::notice title=ferbench check::held: ")
+
+
 def test_constant_weights_of_the_selective_feature_unit_are_caught(accepted, faces, tmp_path, monkeypatch):
     monkeypatch.setattr(SelectiveFeatureUnit, "forward", lambda self, parts: sum(parts) / len(parts))
     with pytest.raises(CheckFailed):
@@ -59,9 +76,9 @@ def test_swapped_attention_maps_are_caught(accepted, faces, tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_shuffled_labels_are_caught(tmp_path):
+    """The project's own accuracy on drawn faces is held to its accepted figure; with shuffled labels it falls."""
     ferbench(*TRAIN, cwd=tmp_path)
-    (tmp_path / "baselines" / "accepted").mkdir(parents=True)
-    ferbench("check", "--accept", "--why", "as it is", cwd=tmp_path)
+    assert ferbench("check", "--baseline", str(ACCEPTED), cwd=tmp_path).stdout.startswith("held: GFNet")
     broken = (
         "import sys, numpy as np\n"
         "from ferbench.execution import run_job\n"
@@ -81,7 +98,9 @@ def test_shuffled_labels_are_caught(tmp_path):
     env = {**os.environ, "FERBENCH_DATA": str(tmp_path / "data"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "broken.py", *TRAIN, "--runs", "shuffled"]
     subprocess.run(command, cwd=tmp_path, env=env, check=True, stdout=subprocess.PIPE)
-    done = ferbench("check", "--runs", "shuffled", "--format", "json", cwd=tmp_path, code=1)
+    done = ferbench(
+        "check", "--baseline", str(ACCEPTED), "--runs", "shuffled", "--format", "json", cwd=tmp_path, code=1
+    )
     (finding,) = json.loads(done.stdout)
     assert finding["found"] < finding["accepted"]
     assert "1 of 1 accepted figures fell" in done.stderr

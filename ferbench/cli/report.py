@@ -33,6 +33,17 @@ def report(
         write_report(dataset, format, out, runs, errors, data_home)
 
 
+def paper(
+    table: Annotated[str, typer.Option(help="Only the table of this number.")] = "",
+    format: Annotated[str, typer.Option(help="console, markdown, latex, csv or json.")] = "console",
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+) -> None:
+    """Show the published tables and check their own arithmetic (exit 1 where it fails)."""
+    from ferbench.report.verbs import write_paper
+
+    write_paper(table, format, out)
+
+
 def runs(runs: Runs = None, format: Format = "console") -> None:
     """List the runs that there are."""
     from ferbench.report.verbs import list_runs

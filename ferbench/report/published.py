@@ -43,7 +43,7 @@ def rows(dataset: str) -> list[PublishedRow]:
     for table in _tables(dataset):
         if "rows" in table and "erratum" not in table:
             for method, feature, accuracy in table["rows"]:
-                found.setdefault(method, PublishedRow(method, feature, accuracy, _printed(table["id"])))
+                found.setdefault(method, PublishedRow(method, feature, accuracy, printed(table["id"])))
     return list(found.values())
 
 
@@ -54,20 +54,26 @@ def matrix(dataset: str) -> PublishedMatrix | None:
         if "matrix" in table:
             return PublishedMatrix(
                 tuple(names[short] for short in table["classes"]), np.array(table["matrix"], dtype=np.float64),
-                tuple(table["images_per_class"]), _printed(table["id"]),
+                tuple(table["images_per_class"]), printed(table["id"]),
             )  # fmt: skip
     return None
 
 
 def errata(dataset: str) -> list[str]:
     """Return what is wrong in the printed tables of a dataset, a sentence each."""
-    return [f"{_printed(table['id'])}: {table['erratum']}" for table in _tables(dataset) if "erratum" in table]
+    return [f"{printed(table['id'])}: {table['erratum']}" for table in _tables(dataset) if "erratum" in table]
+
+
+def all_tables() -> list[tuple[dict, str]]:
+    """Return every table of ``baselines/published/*.toml`` with the citation of its paper."""
+    files = [read_toml(file) for file in sorted((shipped("baselines") / "published").glob("*.toml"))]
+    return [(table, file["citation"]) for file in files for table in file["table"]]
 
 
 def _tables(dataset: str) -> list[dict]:
-    files = sorted((shipped("baselines") / "published").glob("*.toml"))
-    return [table for file in files for table in read_toml(file)["table"] if table["dataset"] == dataset]
+    return [table for table, _ in all_tables() if table["dataset"] == dataset]
 
 
-def _printed(identifier: str) -> str:
+def printed(identifier: str) -> str:
+    """Return a table's name as papers print it: ``table3`` → ``Table 3``."""
     return identifier.replace("table", "Table ")

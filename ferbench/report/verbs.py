@@ -98,6 +98,26 @@ def write_ablation(
         _put(_WRITERS[format](sections), out)
 
 
+def write_paper(number: str, format: str, out: Path | None) -> None:
+    """Print the published tables, or write them to ``out``, and check their arithmetic.
+
+    Raises CheckFailed, after all is printed, where a table contradicts itself and no erratum says so.
+    """
+    from ferbench.report import paper
+
+    check_format(format, out)
+    found = paper.audits(number)
+    if format == "json":
+        tables_of = [{"title": a.section[0], "facts": a.section[1], "tables": a.section[2], "problems": a.problems}
+                     for a in found]  # fmt: skip
+        _put(json.dumps(tables_of, indent=2, ensure_ascii=False) + "\n", out)
+    elif format == "console":
+        render.console_sections([audit.section for audit in found])
+    else:
+        _put(_WRITERS[format]([audit.section for audit in found]), out)
+    paper.check(found)
+
+
 def write_speed_report(dataset: str | None, format: str, out: Path | None, runs: Path | None) -> None:
     """Print all stored speed records, or write them to ``out``; markdown gets a plot of accuracy over latency
     beside it where there are runs of the same methods and presets (of ``dataset`` only, when given).

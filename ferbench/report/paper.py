@@ -1,0 +1,84 @@
+"""``ferbench paper``: the published tables as printed, and whether their own arithmetic holds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ferbench import metrics
+from ferbench.errors import CheckFailed, DataError
+from ferbench.report import published
+from ferbench.report.render import Grid, Section
+
+ROUNDING = 0.05  # of a cell printed with one decimal
+PRINTED = 0.005  # of an accuracy printed with two decimals
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One published table: what its figures come to, and what in them contradicts itself without being recorded."""
+
+    section: Section
+    problems: list[str]
+
+
+def audits(number: str = "") -> list[Audit]:
+    """Return every published table (``number`` alone, when given) with its arithmetic checked.
+
+    A confusion matrix must have rows that add up to 100 within rounding, counts that belong to its percentages,
+    and a pooled accuracy that is the one printed for that method on that dataset.
+    Raises DataError for a number that is not there.
+    """
+    found = [
+        _audit(table, citation) for table, citation in published.all_tables()
+        if number in ("", table["id"].removeprefix("table"))
+    ]  # fmt: skip
+    if not found:
+        numbers = ", ".join(table["id"].removeprefix("table") for table, _ in published.all_tables())
+        raise DataError(f"there is no table {number}: there are {numbers}")
+    return found
+
+
+def _audit(table: dict, citation: str) -> Audit:
+    name = published.printed(table["id"])
+    lines = [citation, f"{name}: {table['metric']}; {table['dataset']}."]
+    problems: list[str] = []
+    if "matrix" in table:
+        grid, said, problems = _matrix(table, name)
+        lines.append(said)
+    else:
+        rows = [[method, feature, f"{accuracy:.2f}"] for method, feature, accuracy in table["rows"]]
+        grid = (f"{name}, percent, as printed", ["Method", "Feature", "Accuracy"], rows)
+    if "erratum" in table:
+        lines.append(f"Erratum: {table['erratum']}.")
+        problems = []
+    return Audit(
+        (f"{name}: {table['dataset']}", lines + [f"Contradiction: {one}." for one in problems], [grid]), problems
+    )
+
+
+def _matrix(table: dict, name: str) -> tuple[Grid, str, list[str]]:
+    percent, sizes = np.array(table["matrix"], dtype=np.float64), table["images_per_class"]
+    counts = metrics.counts_from_percent(percent, sizes)
+    right, total = int(np.trace(counts)), int(counts.sum())
+    problems = [
+        f"{name}: row {short} adds up to {row.sum():.1f}"
+        for short, row in zip(table["classes"], percent, strict=True)
+        if abs(row.sum() - 100) > ROUNDING * len(row) + 1e-9
+    ]
+    said = f"It comes to {right:,} of {total:,} images: {100 * right / total:.2f} % pooled accuracy"
+    row = next((row for row in published.rows(table["dataset"]) if row.method == table.get("method", "WS-LGAN")), None)
+    if row is not None:
+        if abs(100 * right / total - row.accuracy) > PRINTED + 1e-9:
+            problems.append(f"{name} comes to {100 * right / total:.2f} %, {row.table} prints {row.accuracy:.2f}")
+        said += f", and {row.table} prints {row.accuracy:.2f}"
+    cells = [
+        [short, *(f"{value:g}" for value in line), f"{size:,}"]
+        for short, line, size in zip(table["classes"], percent, sizes, strict=True)
+    ]
+    return (f"{name}, percent of the row, as printed", ["", *table["classes"], "images"], cells), said + ".", problems
+
+
+def check(found: list[Audit]) -> None:
+    """Raise CheckFailed where a table contradicts itself."""
+    if problems := [problem for audit in found for problem in audit.problems]:
+        raise CheckFailed(f"published tables contradict themselves: {'; '.join(problems)}")

@@ -1,0 +1,84 @@
+"""The recipe beyond the paper: each part against its formula, and off by itself."""
+
+import math
+
+import pytest
+import torch
+from test_training import CPU
+
+from ferbench.errors import UsageError
+from ferbench.execution.jobs import Request, _recipe
+from ferbench.methods import resolve
+from ferbench.models.losses import total_loss
+from ferbench.models.settings import LossWeights
+from ferbench.protocol import protocol as protocols
+from ferbench.training.loop import fit, learning_rate
+from ferbench.training.plan import single_epoch
+
+
+def test_it_changes_fine_tuning_alone_and_says_so():
+    paper, modern = resolve("wslgan", "tiny", "ckplus"), resolve("wslgan", "tiny", "ckplus", recipe="modern")
+    assert modern.title == "WS-LGAN, modern recipe"
+    assert modern.published == ""
+    requests = [Request(method, protocols.load("ckplus")) for method in (paper, modern)]
+    for kind in ("attention", "pretrain"):
+        assert _recipe(requests[0], kind) == _recipe(requests[1], kind)
+    off, on = (_recipe(request, "fold")["stage"] for request in requests)
+    assert {name: on[name] for name in on.keys() - off.keys()} == {
+        "anneal": "cosine", "smoothing": 0.1, "average": 0.998, "flip": True,
+    }  # fmt: skip
+    with pytest.raises(UsageError, match="unknown recipe 'postmodern': it is paper, modern"):
+        resolve("wslgan", "tiny", "ckplus", recipe="postmodern")
+
+
+def test_the_rate_falls_along_a_cosine():
+    stage = resolve("gfnet", "tiny", "ckplus", ("finetune.epochs=10", "finetune.anneal=cosine")).recipe.finetune
+    for epoch in range(10):
+        assert learning_rate(stage, epoch) == pytest.approx(0.01 * 0.5 * (1 + math.cos(math.pi * epoch / 10)))
+
+
+def test_smoothed_labels_share_a_tenth_with_all_classes():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 5, 7, dtype=torch.float64), torch.randint(0, 7, (2, 5))
+    terms = total_loss((logits[0], logits[1]), (labels[0], labels[1]), ({}, {}), LossWeights(), 0.1)
+    for stream, name in enumerate(("stream1", "stream2")):
+        log = logits[stream].log_softmax(1)
+        target = torch.full((5, 7), 0.1 / 7, dtype=torch.float64)
+        target[torch.arange(5), labels[stream]] += 0.9
+        assert terms[name].item() == pytest.approx(-(target * log).sum(1).mean().item())
+
+
+def test_averaged_weights_are_the_moving_average_and_survive_an_interruption(tmp_path):
+    sets = ("finetune.epochs=3", "finetune.average=0.9", "finetune.drops=[]")
+    stage = resolve("gfnet", "tiny", "ckplus", sets).recipe.finetune
+
+    def train(layer, saved, epochs, seen=None):
+        def loss(batch):
+            if seen is not None:
+                seen.append(layer.weight.detach().clone())
+            return {"total": (layer(torch.ones(1, 2)) - batch.images.float().mean()).square().sum()}
+
+        fit(layer, loss, lambda e: single_epoch(6, "none", 2, 0, e), stage.model_copy(update={"epochs": epochs}), CPU,
+            saved, lambda *a: None)  # fmt: skip
+
+    def fresh():
+        torch.manual_seed(3)
+        return torch.nn.Linear(2, 1)
+
+    seen: list[torch.Tensor] = []
+    whole = fresh()
+    train(whole, tmp_path / "a", 3, seen)
+    raw = fresh()  # the same steps without the average, to know the last weights
+    train_raw = stage.model_copy(update={"average": 0.0})
+    fit(raw, lambda b: {"total": (raw(torch.ones(1, 2)) - b.images.float().mean()).square().sum()},
+        lambda e: single_epoch(6, "none", 2, 0, e), train_raw, CPU, tmp_path / "c", lambda *a: None)  # fmt: skip
+    after = [*seen[1:], raw.weight.detach()]  # the weights after each step
+    average = after[0]  # the first step's weights begin it
+    for weights in after[1:]:
+        average = 0.9 * average + 0.1 * weights
+    torch.testing.assert_close(whole.weight.detach(), average)
+    resumed = fresh()
+    train(resumed, tmp_path / "b", 1)
+    resumed = fresh()
+    train(resumed, tmp_path / "b", 3)
+    assert torch.equal(resumed.weight, whole.weight)
