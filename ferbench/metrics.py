@@ -141,3 +141,18 @@ def spread(values: list[float]) -> tuple[float, float]:
     """Mean and sample standard deviation (ddof 1; 0 for a single value), unweighted: folds differ in size."""
     array = np.asarray(values, dtype=np.float64)
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else 0.0
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> tuple[np.ndarray, float]:
+    """Return equal-width bins of confidence and the expected calibration error (Guo et al. 2017, Eq. 3).
+
+    confidence : the probability of each predicted class [N]. correct : bool [N].
+    The bins are rows (images, mean confidence, accuracy) [bins,3], NaN means where a bin is empty;
+    ECE = Σ n_b/N · |accuracy_b − confidence_b|.
+    """
+    places = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    count = np.bincount(places, minlength=bins)
+    sums = [np.bincount(places, weights=values, minlength=bins) for values in (confidence, correct.astype(np.float64))]
+    means = [np.divide(total, count, out=np.full(bins, np.nan), where=count > 0) for total in sums]
+    error = float(np.nansum(count / len(confidence) * np.abs(means[1] - means[0])))
+    return np.column_stack([count, *means]), error

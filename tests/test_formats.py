@@ -170,3 +170,18 @@ def _environment(folder: Path) -> dict[str, str]:
     import os
 
     return {**os.environ, "FERBENCH_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "1"}
+
+
+def test_every_figure_is_drawn_twice_and_the_same_each_time(store, tmp_path):
+    for run in store.home.glob("*"):
+        (run / "history.csv").write_text("epoch,lr,loss_total\n1,0.1,2.0\n2,0.1,1.0\n")
+    words = ("report", "--runs", str(store.home), "--figures")
+    assert "drew 18 files" in ferbench(*words, str(tmp_path / "a"), cwd=tmp_path).stderr
+    ferbench(*words, str(tmp_path / "b"), cwd=tmp_path)
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    stems = {path.rpartition(".")[0] for path in names}
+    assert {f"ckplus-{kind}" for kind in ("classes", "folds", "confusion-published")} < stems
+    assert {f"ckplus-{kind}-ws-lgan-tiny-seed-1" for kind in ("confusion", "reliability", "curves")} < stems
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert "<svg" in (tmp_path / "a" / "ckplus-classes.svg").read_text()

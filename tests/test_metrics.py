@@ -182,3 +182,17 @@ def test_a_wider_level_gives_a_wider_interval():
     table = frame(["anger"] * 40, ["anger", "fear", "anger", "anger"] * 10)
     narrow, wide = (metrics.subject_interval(table, level) for level in (0.5, 0.99))
     assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_reliability_is_guos_sum_over_bins():
+    rng = np.random.default_rng(3)
+    confidence = np.append(rng.random(200), [0.0, 1.0])
+    correct = rng.random(202) < confidence**2
+    bins, error = metrics.reliability(confidence, correct, 10)
+    wanted = 0.0
+    for b in range(10):
+        inside = (confidence >= b / 10) & ((confidence < (b + 1) / 10) | (b == 9))
+        assert bins[b, 0] == inside.sum()
+        wanted += inside.sum() / 202 * abs(correct[inside].mean() - confidence[inside].mean())
+    assert error == pytest.approx(wanted)
+    assert metrics.reliability(np.array([0.95]), np.array([True]))[1] == pytest.approx(0.05)

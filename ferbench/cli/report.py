@@ -16,6 +16,7 @@ def report(
     ] = False,
     format: Annotated[str, typer.Option(help="console, markdown, latex, csv, html or json.")] = "console",
     out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for all figures, as PNG and SVG.")] = None,
     errors: Annotated[
         int, typer.Option(min=0, help="HTML: show so many of the surest errors, with pictures of the prepared set.")
     ] = 0,
@@ -30,7 +31,7 @@ def report(
     elif ablation:
         write_ablation(dataset, format, out, runs)
     else:
-        write_report(dataset, format, out, runs, errors, data_home)
+        write_report(dataset, format, out, runs, errors, data_home, figures)
 
 
 def paper(

@@ -19,12 +19,13 @@ _WRITERS = {"markdown": render.markdown_sections, "latex": formats.latex, "csv":
 
 
 def write_report(
-    dataset: str | None, format: str, out: Path | None, runs: Path | None, errors: int = 0, home: Path | None = None
-) -> None:
+    dataset: str | None, format: str, out: Path | None, runs: Path | None, errors: int = 0, home: Path | None = None,
+    pictures: Path | None = None,
+) -> None:  # fmt: skip
     """Build the report of a store and print it, or write it to ``out``.
 
     errors : how many of the most confident errors the HTML page shows, with pictures from the data home ``home``.
-
+    pictures : a folder for all figures, as PNG and SVG.
     Raises DataError where a dataset is asked for that has no runs, with the command that makes some.
     """
     check_format(format, out, FORMATS)
@@ -36,6 +37,11 @@ def write_report(
         raise DataError(
             f"no fold of {dataset} has been trained in {store.home}: `ferbench train wslgan --dataset {dataset}`"
         )
+    if pictures is not None:
+        from ferbench.report.drawings import draw
+
+        drawn = draw(reports, store, pictures)
+        print(f"drew {len(drawn)} files in {pictures}", file=sys.stderr)
     if format == "console" and reports:
         render.console(reports)
         return

@@ -1,0 +1,154 @@
+"""The figures of a report, each as PNG and SVG; readable in grey and by colour-blind eyes (Okabe & Ito's colours)."""
+
+import io
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ferbench import metrics
+from ferbench.files import write_bytes
+from ferbench.labels import ABBREVIATIONS
+from ferbench.report.render import named
+from ferbench.report.tables import Report, Training, predictions
+from ferbench.runs.store import Store
+
+_COLOURS = ("#8a939d", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_HATCHES = ("", "//", "..", "xx", "\\\\", "oo", "++")
+
+
+def draw(reports: list[Report], store: Store, folder: Path) -> list[Path]:
+    """Draw every figure of the reports into ``folder`` and return the files, two for each."""
+    written: list[Path] = []
+    for report in reports:
+        names = named(report.trainings)
+        figures: dict[str, Callable[[Any], None]] = {}
+        for training in report.trainings:
+            name, frame = names[training.experiment], _pooled(store, training)
+            slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+            title = f"{name}: percent of the row, n = {training.images:,}"
+            percent = metrics.row_percent(training.matrix)
+            figures[f"confusion-{slug}"] = partial(_confusion, title=title, classes=training.classes, percent=percent)
+            figures[f"reliability-{slug}"] = partial(_reliability, name=name, classes=training.classes, frame=frame)
+            figures[f"curves-{slug}"] = partial(_curves, name=name, training=training, store=store)
+        if report.published_matrix is not None:
+            printed = report.published_matrix
+            title = f"published ({printed.table}): percent of the row"
+            figures["confusion-published"] = partial(
+                _confusion, title=title, classes=list(printed.classes), percent=printed.percent
+            )
+        if report.trainings:
+            figures["classes"] = partial(_classes, report=report, names=names)
+            figures["folds"] = partial(_folds, report=report, names=names)
+        for name, work in figures.items():
+            written += _written(work, folder / f"{report.dataset}-{name}")
+    return written
+
+
+def _written(work: Callable[[Any], None], stem: Path) -> list[Path]:
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # Equal figures are equal bytes: no random identifiers, no date.
+    with matplotlib.rc_context({"svg.hashsalt": "ferbench", "font.size": 9}):
+        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        work(figure.add_subplot())
+        paths = []
+        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            content = io.BytesIO()
+            figure.savefig(content, format=suffix, dpi=150, metadata=metadata)
+            paths.append(stem.with_name(f"{stem.name}.{suffix}"))
+            write_bytes(paths[-1], content.getvalue())
+    return paths
+
+
+def _pooled(store: Store, training: Training) -> pd.DataFrame:
+    return pd.concat([predictions(store, store.record(fold.run)) for fold in training.folds], ignore_index=True)
+
+
+def _confusion(axes: Any, title: str, classes: list[str], percent: np.ndarray) -> None:
+    short = [ABBREVIATIONS[name] for name in classes]
+    axes.imshow(np.nan_to_num(percent), cmap="Blues", vmin=0, vmax=100)
+    for row, column in np.ndindex(percent.shape):
+        value = percent[row, column]
+        if value > 0:
+            axes.text(column, row, f"{value:.1f}", ha="center", va="center", color="white" if value > 55 else "black")
+    axes.set_xticks(range(len(short)), short)
+    axes.set_yticks(range(len(short)), short)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("truth")
+    axes.set_title(title, fontsize=10)
+
+
+def _classes(axes: Any, report: Report, names: Mapping[str, str]) -> None:
+    classes = report.trainings[0].classes
+    series: list[tuple[str, dict[str, float]]] = []
+    if report.published_matrix is not None:
+        printed = report.published_matrix
+        diagonal = [float(value) for value in np.diag(printed.percent)]
+        series.append((f"published ({printed.table})", dict(zip(printed.classes, diagonal, strict=True))))
+    for training in report.trainings:
+        recalls = [float(100 * value) for value in metrics.recalls(training.matrix)]
+        series.append((names[training.experiment], dict(zip(training.classes, recalls, strict=True))))
+    width = 0.8 / len(series)
+    for place, (name, values) in enumerate(series):
+        axes.bar(
+            np.arange(len(classes)) + (place - (len(series) - 1) / 2) * width,
+            [values.get(label, np.nan) for label in classes], width, label=name,
+            color=_COLOURS[place % len(_COLOURS)], hatch=_HATCHES[place % len(_HATCHES)],
+            edgecolor="white", linewidth=0.5,
+        )  # fmt: skip
+    axes.set_xticks(range(len(classes)), classes)
+    axes.set_ylabel("recall, %")
+    axes.set_ylim(0, 100)
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+
+
+def _folds(axes: Any, report: Report, names: Mapping[str, str]) -> None:
+    for place, training in enumerate(report.trainings):
+        values = [100 * fold.accuracy for fold in training.folds]
+        sizes = [fold.images for fold in training.folds]
+        axes.scatter(values, [place] * len(values), s=sizes, alpha=0.5, color=_COLOURS[1], edgecolor="black")
+        axes.plot([100 * training.accuracy] * 2, [place - 0.25, place + 0.25], color=_COLOURS[2], linewidth=3)
+    axes.set_yticks(range(len(report.trainings)), [names[t.experiment] for t in report.trainings])
+    axes.set_ylim(len(report.trainings) - 0.5, -0.5)
+    sizes = [fold.images for training in report.trainings for fold in training.folds]
+    axes.set_xlabel(
+        f"accuracy of each fold, % (a dot's area is its n, {min(sizes)} to {max(sizes)} images); bar: pooled"
+    )
+    axes.grid(axis="x", alpha=0.3)
+
+
+def _reliability(axes: Any, name: str, classes: list[str], frame: pd.DataFrame) -> None:
+    confidence = frame[[f"p_{label}" for label in classes]].to_numpy().max(axis=1)
+    bins, error = metrics.reliability(confidence, (frame["truth"] == frame["prediction"]).to_numpy())
+    edges = np.arange(len(bins)) / len(bins)
+    axes.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="calibrated")
+    axes.bar(edges, np.nan_to_num(bins[:, 2]), 1 / len(bins), align="edge", color=_COLOURS[1], edgecolor="white",
+             label="accuracy")  # fmt: skip
+    for edge, (count, _, accuracy) in zip(edges, bins, strict=True):
+        if count:
+            axes.text(edge + 0.5 / len(bins), accuracy + 0.01, f"{count:.0f}", ha="center", fontsize=7)
+    axes.set_xlabel(f"probability of the predicted class ({len(bins)} bins, images above each)")
+    axes.set_ylabel("accuracy")
+    axes.set_ylim(0, 1.06)
+    axes.legend(fontsize=8, loc="upper left")
+    axes.set_title(f"{name}: ECE {100 * error:.2f} points, n = {len(frame):,}", fontsize=10)
+
+
+def _curves(axes: Any, name: str, training: Training, store: Store) -> None:
+    for fold in training.folds:
+        history = pd.read_csv(store.folder(fold.run) / "history.csv")
+        axes.plot(history["epoch"], history["loss_total"], linewidth=1, alpha=0.8, label=fold.fold)
+    axes.set_yscale("log")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("total loss (Eq. 10), training side")
+    axes.set_title(f"{name}: {len(training.folds)} folds", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7, ncols=2, title="fold")
