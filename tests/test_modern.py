@@ -1,17 +1,24 @@
 """The recipe beyond the paper: each part against its formula, and off by itself."""
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from test_training import CPU
+from builders import make_faces
+from test_training import CPU, SMALL
 
 from ferbench.errors import UsageError
 from ferbench.execution.jobs import Request, _recipe
+from ferbench.execution.run_job import _predictions
 from ferbench.methods import resolve
 from ferbench.models.losses import total_loss
 from ferbench.models.settings import LossWeights
+from ferbench.models.wslgan import WSLGAN
 from ferbench.protocol import protocol as protocols
+from ferbench.training import stages
 from ferbench.training.loop import fit, learning_rate
 from ferbench.training.plan import single_epoch
 
@@ -82,3 +89,23 @@ def test_averaged_weights_are_the_moving_average_and_survive_an_interruption(tmp
     resumed = fresh()
     train(resumed, tmp_path / "b", 3)
     assert torch.equal(resumed.weight, whole.weight)
+
+
+def test_the_mirror_image_counts_half():
+    faces = make_faces([{"label": "anger"}, {"label": "fear"}, {"label": "fear"}])
+    torch.manual_seed(1)
+    network = WSLGAN(replace(SMALL, features="global"), 2)
+    images = torch.from_numpy(np.array(faces.images))
+    found = {}
+    for flip in (False, True):
+        stage = resolve("gfnet", "tiny", "ckplus", (f"finetune.flip={str(flip).lower()}",)).recipe.finetune
+        run = SimpleNamespace(
+            job=SimpleNamespace(stage=stage, faces=faces, key="k"), device=CPU, timed=lambda name, work: work(),
+            store=SimpleNamespace(write_predictions=lambda *_: None),
+        )  # fmt: skip
+        frame = _predictions(run, network, None, ["anger", "fear"], np.arange(3))
+        found[flip] = frame[["p_anger", "p_fear"]].to_numpy()
+    plain, mirrored = (stages.predict(network, one, CPU).numpy() for one in (images, images.flip(2)))
+    np.testing.assert_allclose(found[False], plain, rtol=1e-6)
+    np.testing.assert_allclose(found[True], (plain + mirrored) / 2, rtol=1e-6)
+    assert np.abs(plain - mirrored).max() > 1e-4
