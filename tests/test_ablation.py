@@ -194,8 +194,10 @@ def test_the_report_of_a_hundred_runs_is_quick_and_loads_no_torch(store, tmp_pat
         assert done.returncode == 0, done.stderr
         return time.perf_counter() - start
 
-    start = timed("--help")
-    assert timed("report", "--ablation", "--format", "markdown", "--out", "reports/ablation.md") < start + 5
+    # Two seconds where the start alone takes a third of one; the best of three, since others use the machine too.
+    words = ("report", "--ablation", "--format", "markdown", "--out", "reports/ablation.md")
+    start, taken = (min(timed(*words) for _ in range(3)) for words in (("--help",), words))
+    assert taken < 2 * max(1, start / 0.35)
     text = (tmp_path / "reports/ablation.md").read_text()
     assert text.count("| WS-LGAN ") == 3
     assert "Std over seeds" in text

@@ -153,9 +153,12 @@ def test_a_hundred_runs_are_read_within_two_seconds_and_without_torch(tmp_path):
     ferbench("check", "--accept", "--why", "a test", cwd=tmp_path)
     started = {}
     for words in (("--help",), ("report", "--format", "markdown"), ("report", "--format", "html"), ("check",)):
-        start = time.perf_counter()
-        ferbench(*words, cwd=tmp_path)
-        started[words] = time.perf_counter() - start
+        seconds = []
+        for _ in range(3):  # the best counts: others use the machine too
+            start = time.perf_counter()
+            ferbench(*words, cwd=tmp_path)
+            seconds.append(time.perf_counter() - start)
+        started[words] = min(seconds)
     # Two seconds where the start alone takes a third of one; slower machines have their share more.
     slower = max(1.0, started.pop(("--help",)) / 0.35)
     assert all(seconds <= 2 * slower for seconds in started.values()), started
