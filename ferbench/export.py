@@ -23,6 +23,7 @@ from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import runs_home, write_bytes
 from ferbench.models.attention import PARTS
 from ferbench.models.deployed import Deployed
+from ferbench.models.folded import folded
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 from ferbench.seeds import generator
@@ -110,7 +111,10 @@ def metadata_of(record: Record, module: Deployed) -> dict[str, str]:
 
 
 def to_onnx(module: Deployed, metadata: dict[str, str]) -> bytes:
-    """Return a module as ONNX bytes with these metadata; CheckFailed when ONNX's own checker refuses them."""
+    """Return a module as ONNX bytes with these metadata, in its form of fewest operations (``models.folded``).
+
+    Raises CheckFailed when ONNX's own checker refuses them.
+    """
     import onnx
 
     example = (torch.zeros(2, 1, SIZE, SIZE, dtype=torch.uint8),)
@@ -121,7 +125,7 @@ def to_onnx(module: Deployed, metadata: dict[str, str]) -> bytes:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            module, example, written, dynamo=False,  # type: ignore[arg-type]  # it writes to files as well
+            folded(module), example, written, dynamo=False,  # type: ignore[arg-type]  # it writes to files as well
             dynamic_axes={name: {0: "batch"} for name in names},
             opset_version=OPSET, input_names=names[:1], output_names=names[1:], verbose=False,
         )  # fmt: skip

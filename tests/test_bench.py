@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import sys
 from copy import deepcopy
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from test_cli import ferbench
 from ferbench.bench import gate, peers, timing
 from ferbench.bench.run import BenchOptions, _cells, run
 from ferbench.bench.server import largest_rate, simulate
+from ferbench.bench.workloads import Cell, build
 from ferbench.errors import UsageError
 from ferbench.methods import resolve
 from ferbench.models.attention import AttentionMapGenerator
@@ -140,10 +143,12 @@ def test_losses_of_bf16_may_part_late_but_not_early_nor_on_average():
 
 
 def test_cells_are_what_exists_and_each_once():
-    cells = list(_cells(BenchOptions(whats=("inference", "step", "prepare"), backends=("torch", "onnxruntime"),
+    cells = list(_cells(BenchOptions(whats=("inference", "step", "prepare"), backends=("torch", "onnxruntime", "openvino"),
                                      precisions=("fp32", "bf16"), batches=(1, 8)), "cpu"))  # fmt: skip
     assert len(set(cells)) == len(cells)
     assert {c.precision for c in cells if c.backend == "onnxruntime"} == {"fp32"}
+    assert {c.precision for c in cells if c.backend == "openvino"} == {"fp32", "bf16"}
+    assert {c.what for c in cells if c.backend != "torch"} == {"inference"}
     assert {c.batch for c in cells if c.scenario == "single-stream"} == {1}
     assert all(c.batch > 1 for c in cells if c.what == "step")
     assert sum(c.what == "prepare" for c in cells) == 1
@@ -193,3 +198,24 @@ def test_the_command_times_a_step_beside_the_naive_peer(tmp_path):
     told = ferbench("report", "--bench", "--format", "csv", cwd=tmp_path).stdout
     assert [row["engine"] for row in csv.DictReader(io.StringIO(told))] == ["plain", "fast"]
     assert "× naive" in ferbench("report", "--bench", "--format", "markdown", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision"), [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]
+)
+def test_runtimes_of_exported_files_pass_the_gate_and_report_to_nobody(tmp_path, backend, precision):
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    cell = Cell("inference", "gfnet", "tiny", "fast", precision, backend, "cpu", 24, "offline", 1, 0)
+    work = build(cell, tmp_path)
+    work.call()
+    verdict = work.check()  # 64 images in batches of 24: the last one is smaller
+    assert verdict.valid
+    assert verdict.agree >= (1 if precision == "fp32" else 0.9)
+    assert "openvino_telemetry.main" not in sys.modules
+
+
+def test_a_runtime_that_is_missing_names_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UsageError, match=r"pip install 'ferbench\[openvino\]'"):
+        build(Cell("inference", "gfnet", "tiny", "fast", "fp32", "openvino", "cpu", 1, "single-stream", 1, 0), tmp_path)

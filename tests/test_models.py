@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from ferbench.models.attention import AttentionMapGenerator, PartClassifier, bilinear_attention_pooling, unit_range
-from ferbench.models.densenet import DenseNet
+from ferbench.models.densenet import DenseLayer, DenseNet, Transition
+from ferbench.models.deployed import Deployed
+from ferbench.models.folded import FoldedLayer, FoldedTransition, folded
 from ferbench.models.fusion import ConcatFusion, SelectiveFeatureUnit, SumFusion
 from ferbench.models.losses import contrastive_loss, total_loss
 from ferbench.models.normalise import Normalise
@@ -209,3 +212,41 @@ def test_normalise_takes_the_moments_of_the_training_images():
     torch.testing.assert_close(each.std(dim=(1, 2, 3), correction=0), torch.ones(10), atol=1e-5, rtol=0)
     layer.fit(images, "half")
     torch.testing.assert_close(layer(torch.ones(1, 1, 2, 2)), torch.ones(1, 1, 2, 2))
+
+
+def statistics_as_after_training(module: nn.Module, seed: int) -> None:
+    """Give every batch normalisation statistics, scales and shifts; some scales are negative, some 0."""
+    rng = torch.Generator().manual_seed(seed)
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.copy_(torch.randn(norm.running_mean.shape, generator=rng))
+            norm.running_var.copy_(torch.rand(norm.running_var.shape, generator=rng) + 0.2)
+            norm.weight.data.copy_(torch.randn(norm.weight.shape, generator=rng))
+            norm.weight.data[::5] = 0
+            norm.bias.data.copy_(torch.randn(norm.bias.shape, generator=rng))
+
+
+@pytest.mark.parametrize(("kind", "made"), [(DenseLayer(10, 4), FoldedLayer), (Transition(10), FoldedTransition)])
+def test_a_folded_layer_is_the_layer_in_fewer_operations(kind, made):
+    layer = kind.double().eval()
+    statistics_as_after_training(layer, 3)
+    x = torch.randn(5, 10, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        torch.testing.assert_close(made(layer)(x), layer(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_folded_network_gives_the_same_logits_and_maps(seed):
+    torch.manual_seed(seed)
+    small = Architecture(growth=4, stem_stride=2, extractor_layers=(2, 1, 1), generator_layers=(1, 2, 1), reduction=4)
+    network, amg = WSLGAN(small, 7), AttentionMapGenerator(small)
+    for part in (network, amg):
+        statistics_as_after_training(part, seed)
+    module = Deployed(network, amg).double()
+    images = torch.randint(0, 256, (4, 1, 48, 48), dtype=torch.uint8)
+    fast = folded(module)
+    with torch.no_grad():
+        for found, wanted in zip(fast(images), module(images), strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+    left = [m for m in fast.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(left) == 3  # the last one of each backbone, which no 1×1 convolution follows

@@ -24,10 +24,14 @@ from ferbench.environment import describe_device
 from ferbench.errors import UsageError
 from ferbench.methods import PRESETS
 from ferbench.runs.speed import SpeedRecord, SpeedRow
-from ferbench.training.device import ENGINES, Device
+from ferbench.training.device import ENGINES, PRECISIONS, Device
 
 SCENARIOS = ("single-stream", "offline", "server")
-BACKENDS = ("torch", "onnxruntime")
+BACKENDS = {  # what each can time, in which precisions, where; exported files hold the whole network
+    "torch": (WHATS, PRECISIONS, ("cpu", "cuda")),
+    "onnxruntime": (("inference",), ("fp32",), ("cpu",)),
+    "openvino": (("inference",), ("fp32", "bf16"), ("cpu",)),
+}
 PEERS = ("naive", "strong")
 MODES = {"quick": (3, 0.25), "standard": (7, 2.0)}  # blocks, seconds of a block
 _WARMEST = {"quick": 2.0, "standard": 30.0}  # seconds that warming up may take
@@ -90,7 +94,7 @@ def _tell(tick: Tick, before: int, group: list[Cell], cells: int, part: float) -
 def _known(options: BenchOptions) -> None:
     for name, given, known in (
         ("what", options.whats, WHATS), ("preset", options.presets, PRESETS), ("engine", options.engines, ENGINES),
-        ("backend", options.backends, BACKENDS), ("scenario", options.scenarios, SCENARIOS),
+        ("backend", options.backends, tuple(BACKENDS)), ("scenario", options.scenarios, SCENARIOS),
         ("peer", options.peers, PEERS), ("mode", (options.mode,), tuple(MODES)),
     ):  # fmt: skip
         for value in given:
@@ -110,14 +114,14 @@ def _cells(options: BenchOptions, device: str) -> Iterator[Cell]:
         options.whats, options.methods, options.presets, options.precisions, options.backends, options.engines,
         options.batches, options.scenarios,
     ):  # fmt: skip
-        if backend == "onnxruntime" and (what, precision, device) != ("inference", "fp32", "cpu"):
-            continue  # what is exported is the whole, and in fp32
+        if any(value not in there for value, there in zip((what, precision, device), BACKENDS[backend], strict=True)):
+            continue
         if what in INFERENCE:
             if (scenario == "single-stream") != (batch == 1) and scenario != "server":
                 continue
             kind = scenario
-            # On a CPU torch has one way to run a forward pass, and onnxruntime is the fast one.
-            way = ("fast" if backend == "onnxruntime" else "plain") if device == "cpu" else engine
+            # On a CPU torch has one way to run a forward pass, and the runtimes of exported files are the fast one.
+            way = ("plain" if backend == "torch" else "fast") if device == "cpu" else engine
             size = 1 if scenario == "server" else batch
         else:
             kind, way, size = ("training", engine, batch) if what in TRAINING else ("preparation", "plain", 1)

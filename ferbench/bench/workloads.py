@@ -4,13 +4,15 @@ Training and inference in torch need torch, numpy and pydantic alone, so that a 
 what needs more is imported where it is used.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -133,7 +135,7 @@ def _inference(cell: Cell) -> Workload:
     width = 2 if cell.precision == "bf16" else 4
     fresh = images(cell.seed, gate.FRESH, "fresh").unsqueeze(1)
     costs = flops(reference, (fresh[:2],)) / 2, bytes_of(reference, (fresh[:2],), width, training=False) / 2
-    run = _onnx(cell) if cell.backend == "onnxruntime" else _torch(cell, deepcopy(reference))
+    run = _RUNTIMES[cell.backend](cell) if cell.backend in _RUNTIMES else _torch(cell, deepcopy(reference))
     turns = cycle(
         batch.to(cell.device).unsqueeze(1)
         for batch in images(cell.seed, BUFFERS * cell.batch, "inputs").split(cell.batch)
@@ -172,6 +174,32 @@ def _onnx(cell: Cell) -> Callable[[Tensor], Tensor]:
 
     opened = session(_exported(cell.method, cell.preset, cell.seed), cell.threads)
     return lambda x: torch.from_numpy(opened.run(["logits"], {"images": x.numpy()})[0])
+
+
+def _openvino(cell: Cell) -> Callable[[Tensor], Tensor]:
+    """The exported file in OpenVINO, compiled anew for each size of batch: free sizes cost it a third of its speed."""
+    # Its Python package would load a client that reports usage over the network, and has a stub where there is none.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import openvino
+    except ImportError:
+        raise UsageError("the backend openvino is not installed: pip install 'ferbench[openvino]'") from None
+    settings = {
+        "INFERENCE_NUM_THREADS": cell.threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(cell.precision, cell.precision),
+    }  # fmt: skip
+    core, content = openvino.Core(), _exported(cell.method, cell.preset, cell.seed)
+
+    @cache
+    def request(size: int) -> Any:
+        model = core.read_model(content)
+        model.reshape([size, *model.inputs[0].partial_shape[1:]])
+        return core.compile_model(model, "CPU", settings).create_infer_request()
+
+    return lambda x: torch.from_numpy(request(len(x)).infer([x.numpy()])["logits"].copy())
+
+
+_RUNTIMES = {"onnxruntime": _onnx, "openvino": _openvino}
 
 
 def first(result: Tensor | tuple[Tensor, ...]) -> Tensor:

@@ -19,7 +19,7 @@ def bench(
     preset: Annotated[str, typer.Option(help="paper, light, tiny" + _LIST + ".")] = "tiny",
     engine: Annotated[str, typer.Option(help="plain, fast" + _LIST + ".")] = "fast",
     precision: Annotated[str, typer.Option(help="fp32, tf32, bf16" + _LIST + ".")] = "fp32",
-    backend: Annotated[str, typer.Option(help="torch, onnxruntime" + _LIST + ".")] = "torch,onnxruntime",
+    backend: Annotated[str, typer.Option(help="torch, onnxruntime, openvino" + _LIST + ".")] = "torch,onnxruntime",
     batch: Annotated[str, typer.Option(help="Images of a call, pairs of a training step" + _LIST + ".")] = "1,32",
     scenario: Annotated[
         str, typer.Option(help="single-stream (batch 1), offline, server" + _LIST + ".")
