@@ -44,8 +44,14 @@ class Stage(Schema):
 
     def identity(self) -> dict[str, Any]:
         """The fields that identify a training: what is beyond the paper only where it is on."""
-        off = {name for name, field in Stage.model_fields.items() if getattr(self, name) == field.default}
+        off = {name for name, field in type(self).model_fields.items() if getattr(self, name) == field.default}
         return self.model_dump(exclude=off)
+
+
+class PartStage(Stage):
+    """Stage 1. ``shuffle``: the share of images whose tiles change places (``training.augment.rearrange``)."""
+
+    shuffle: float = Field(0.0, ge=0, le=1)
 
 
 class Recipe(Schema):
@@ -54,7 +60,7 @@ class Recipe(Schema):
     architecture: Architecture
     losses: LossWeights
     readings: Readings
-    attention: Stage
+    attention: PartStage
     pretrain: Stage
     finetune: Stage
 

@@ -1,6 +1,7 @@
 """A finished run as a module that takes images as they are stored."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel
 from torch import nn
@@ -20,6 +21,20 @@ class _Shapes(BaseModel):
     """The one part of a stored recipe that the network is rebuilt from."""
 
     architecture: Architecture
+
+
+class _Shape(BaseModel):
+    """Of ``Architecture.generator``."""
+
+    layers: tuple[int, ...]
+    growth: int
+    stem_stride: Literal[1, 2]
+
+
+class _Generator(BaseModel):
+    """The one part of a stored recipe that an AMG is rebuilt from."""
+
+    generator: _Shape
 
 
 def deployed(record: Record, store: Store) -> Deployed:
@@ -46,6 +61,20 @@ def deployed(record: Record, store: Store) -> Deployed:
         key = identity.parents["attention"]
         _load(amg, store.holder(key).folder(key) / "weights.safetensors")
     return Deployed(network, amg)
+
+
+def generator_of(record: Record, store: Store) -> AttentionMapGenerator:
+    """Rebuild the AMG of an attention run, frozen; maps as the package's own recipes take them.
+
+    Raises DataError when weights are missing, damaged or of another shape.
+    """
+    folder = store.folder(record.key)
+    shape = validated(_Generator, record.identity.recipe, folder / "record.json").generator
+    amg = AttentionMapGenerator(
+        Architecture(growth=shape.growth, stem_stride=shape.stem_stride, generator_layers=shape.layers)
+    )
+    _load(amg, folder / "weights.safetensors")
+    return amg.freeze()
 
 
 def _load(module: nn.Module, weights: Path) -> None:

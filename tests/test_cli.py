@@ -6,11 +6,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from test_sources import lay, png
+
+from ferbench.execution.executors import execute
+from ferbench.execution.partners import companions
+from ferbench.execution.run_job import run_job
+from ferbench.execution.training import TrainOptions, prepare_training
 
 SMALL = ["--set", "attention.epochs=1", "--set", "pretrain.epochs=1", "--epochs", "1", "--threads", "1",
          "--set", "architecture.growth=4", "--set", "architecture.generator_layers=[1,1,1]",
@@ -124,6 +130,36 @@ def test_folds_side_by_side_give_the_bytes_of_folds_in_a_row(trained, tmp_path):
         assert record["environment"]["threads"] == 1
         for name in ("weights.safetensors", "history.csv", "predictions.csv"):
             assert (tmp_path / "runs" / key / name).read_bytes() == (trained / "runs" / key / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_folds_in_threads_give_the_bytes_of_folds_in_a_row(trained, tmp_path):
+    """How folds share a GPU, here on the CPU: each thread takes the next fold that no other has."""
+    overrides = tuple(SMALL[place + 1] for place, word in enumerate(SMALL) if word == "--set")
+    options = TrainOptions("wslgan", "synth", epochs=1, threads=1, overrides=overrides, parallel_folds="1")
+    runs, data = tmp_path / "runs", trained / "data"
+    for row in json.loads(ferbench("runs", "--format", "json", cwd=trained).stdout):
+        if row["kind"] != "fold":
+            shutil.copytree(trained / "runs" / row["key"], runs / row["key"])
+    session = prepare_training([options], [], runs, data, lambda name: lambda *_: None)
+    makers = set()
+
+    def work(report) -> None:
+        def make(job):
+            makers.add(threading.get_ident())
+            return run_job(job, session.store, session.device, report)
+
+        for _ in execute(session.jobs, session.store, make):
+            pass
+
+    with companions(2, "cpu", work):
+        work(lambda *_: None)
+    assert len(makers) == 3
+    for job in session.jobs:
+        for name in ("weights.safetensors", "history.csv", "predictions.csv"):
+            a, b = trained / "runs" / job.key / name, runs / job.key / name
+            assert a.exists() == b.exists()
+            assert not a.exists() or a.read_bytes() == b.read_bytes(), f"{job.title}: {name}"
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from ferbench.execution import estimate
 from ferbench.execution import partners as room
 from ferbench.execution.executors import execute
 from ferbench.execution.jobs import Job, Request
-from ferbench.execution.partners import partners, side_by_side
+from ferbench.execution.partners import companions, partners, side_by_side
 from ferbench.execution.training import TrainOptions, _folds
 from ferbench.methods import resolve
 from ferbench.protocol import protocol as protocols
@@ -105,6 +105,26 @@ def test_partners_do_not_outlive_the_block(monkeypatch):
         assert [process.poll() for process in made] == [None, None]
         monkeypatch.setattr(room, "_PATIENCE", 0.01)
     assert all(process.poll() is not None for process in made)
+
+
+def test_companions_are_dismissed_at_their_next_step_and_leave_no_failure(tmp_path):
+    store, begun = Store(tmp_path), threading.Event()
+    (one,) = chain()[:1]
+
+    def work(report) -> None:
+        def make(job: Job) -> Record:
+            begun.set()
+            while True:
+                report(1, 2, "")
+                time.sleep(0.01)
+
+        list(execute([one], store, make))
+
+    with pytest.raises(KeyboardInterrupt), companions(1, "cpu", work):  # noqa: PT012
+        assert begun.wait(5)
+        raise KeyboardInterrupt
+    assert "companion" not in {thread.name for thread in threading.enumerate()}
+    assert store.state(one.key) == "absent"  # neither done nor failed: the same command goes on
 
 
 def test_parents_come_first_and_done_runs_are_reused(tmp_path):

@@ -40,7 +40,7 @@ def test_attention_is_the_class_activation_map_of_the_positive_class():
     part = PartClassifier((1, 1, 1), 4, 2).double().eval()
     x = torch.rand(3, 1, 48, 48, dtype=torch.float64)
     features, weight = part.features(x).detach().numpy(), part.output.weight.detach().numpy()
-    for image, found in zip(features, part.attention(x).detach().numpy(), strict=True):
+    for image, found in zip(features, part.attention(x, "positive").detach().numpy(), strict=True):
         cam = sum(weight[1, c] * image[c] for c in range(len(image)))
         np.testing.assert_allclose(found, (cam - cam.min()) / (cam.max() - cam.min()), rtol=1e-12)
 
@@ -51,6 +51,7 @@ def test_predicted_class_maps_follow_the_prediction():
     with torch.no_grad():
         part.output.bias.copy_(torch.tensor([1e6, 0.0]))  # "absent" always wins
         absent = unit_range(torch.einsum("c,bchw->bhw", part.output.weight[0], part.features(x)))
+        torch.testing.assert_close(part.attention(x), absent)
         torch.testing.assert_close(part.attention(x, "predicted"), absent)
         assert not torch.allclose(part.attention(x, "positive"), absent)
 

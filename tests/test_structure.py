@@ -16,7 +16,7 @@ FLOORS = {
     "labels": 2, "files": 2, "schema": 2,
     "data": 3, "methods": 3, "runs": 3,
     "protocol": 4, "training": 4, "report": 4,
-    "trained": 5, "execution": 5, "bench": 5, "export": 5, "predict": 5, "evaluate": 5, "cli": 6, "__main__": 7,
+    "trained": 5, "execution": 5, "bench": 5, "export": 5, "predict": 5, "evaluate": 5, "maps": 5, "cli": 6, "__main__": 7,
 }  # fmt: skip
 
 

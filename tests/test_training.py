@@ -13,7 +13,7 @@ from ferbench.models.attention import AttentionMapGenerator
 from ferbench.models.settings import Architecture, LossWeights
 from ferbench.models.wslgan import WSLGAN
 from ferbench.training import checkpoint, samples, stages
-from ferbench.training.augment import ANGLES, DERIVED, derive
+from ferbench.training.augment import ANGLES, DERIVED, derive, rearrange
 from ferbench.training.device import Device
 from ferbench.training.engine import Captured, Eager
 from ferbench.training.loop import learning_rate
@@ -101,6 +101,36 @@ def test_balanced_pairs_share_the_class_half_of_the_time():
     every = paired_epoch(labels, "sample", 10, 0, 0, batch_of="images", pairing="all")[0]
     assert len(every.first) == 45
     assert (every.first < every.second).all()
+
+
+def test_rearranged_images_hold_the_same_tiles_elsewhere():
+    """Beside three loops over places: what a tile's pixel shows is the pixel of the tile that came there."""
+    rng = np.random.default_rng(0)
+    x = torch.rand(3, 1, 48, 48)
+    tiles, offsets = np.stack([rng.permutation(9) for _ in x]), rng.integers(0, 16, (3, 2))
+    offsets[0] = 0
+    found = rearrange(x, torch.from_numpy(tiles), torch.from_numpy(offsets)).numpy()
+    for image, order, shift, moved in zip(x.numpy()[:, 0], tiles, offsets, found[:, 0], strict=True):
+        rolled = np.roll(image, -shift, axis=(0, 1))
+        for place, source in enumerate(order):
+            (r, c), (i, j) = divmod(place, 3), divmod(source, 3)
+            wanted = rolled[16 * i : 16 * i + 16, 16 * j : 16 * j + 16]
+            np.testing.assert_array_equal(moved[16 * r : 16 * r + 16, 16 * c : 16 * c + 16], wanted)
+
+
+def test_tiles_change_places_in_the_share_of_images_that_is_asked_for():
+    plan = single_epoch(400, "sample", 50, 0, 0, shuffle=0.3)
+    tiles, offsets = (np.concatenate([getattr(step, name) for step in plan]) for name in ("tiles", "offsets"))
+    assert (np.sort(tiles, axis=1) == np.arange(9)).all()
+    moved = (tiles != np.arange(9)).any(axis=1)
+    assert 0.2 < moved.mean() < 0.4
+    assert offsets[~moved].max() == 0
+    assert set(np.unique(offsets[moved])) == set(range(16))
+    before = [step.derived for step in single_epoch(400, "sample", 50, 0, 0)]
+    assert all((a == step.derived).all() for a, step in zip(before, plan, strict=True))
+    same = torch.arange(9).expand(2, 9), torch.zeros(2, 2, dtype=torch.int64)
+    x = torch.rand(2, 1, 48, 48)
+    assert torch.equal(rearrange(x, *same), x)
 
 
 def test_a_last_batch_that_is_not_full_waits():

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from ferbench import __version__
-from ferbench.cli import ablate, bench, compare, data, evaluate, export, predict, protocol, report, train
+from ferbench.cli import ablate, bench, compare, data, evaluate, export, maps, predict, protocol, report, train
 from ferbench.errors import INTERRUPTED, FerbenchError, UsageError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command()(bench.bench)
 app.command()(export.export)
 app.command()(predict.predict)
 app.command()(evaluate.evaluate)
+app.command()(maps.maps)
 app.command()(train.env)
 
 

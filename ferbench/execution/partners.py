@@ -1,12 +1,17 @@
-"""Folds trained side by side: the same command again in other processes, which share the work by the store."""
+"""Folds trained side by side, which share the work by the store: on a CPU the same command again in other
+processes, on a GPU other threads of this one, since processes would take turns on it."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from threading import Event, Thread
 
-from ferbench.errors import UsageError
+import torch
+
+from ferbench.errors import FerbenchError, UsageError
+from ferbench.training.loop import Report
 
 _PATIENCE = 30  # seconds that a partner without work left has to end
 
@@ -42,3 +47,39 @@ def partners(count: int, words: list[str]) -> Iterator[None]:
         for process in processes:
             process.terminate()
             process.wait()
+
+
+class _Dismissed(BaseException):
+    """Unwinds a companion's thread. No Exception, so that its job is not recorded as a failed one."""
+
+
+@contextmanager
+def companions(count: int, device: str, work: Callable[[Report], None]) -> Iterator[None]:
+    """Keep ``count`` threads at ``work`` for as long as the block lasts, on CUDA each on a stream of its own, so that
+    the kernels of several trainings run at once; they are the same kernels as one after the other.
+
+    work : called with a progress report that it has to call at every step, by which a thread is dismissed.
+    """
+    dismissed, own = Event(), torch.get_num_threads()
+
+    def report(done: int, total: int, text: str) -> None:
+        if dismissed.is_set():
+            raise _Dismissed
+
+    def run() -> None:
+        torch.set_num_threads(own)  # OpenMP keeps the number for each thread apart
+        stream = torch.cuda.stream(torch.cuda.Stream()) if device == "cuda" else nullcontext()
+        with suppress(_Dismissed, FerbenchError), stream:  # the block's own work meets the same errors and tells them
+            work(report)
+
+    threads = [Thread(target=run, name="companion", daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+        for thread in threads:
+            thread.join(_PATIENCE)
+    finally:
+        dismissed.set()
+        for thread in threads:
+            thread.join()

@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ferbench.data.faces import Faces
 from ferbench.environment import describe_device
@@ -26,6 +27,7 @@ from ferbench.execution.jobs import Job
 from ferbench.execution.sampling import samples_of
 from ferbench.files import write_bytes, write_text
 from ferbench.models.attention import PARTS, AttentionMapGenerator, PartClassifier
+from ferbench.models.settings import CamClass
 from ferbench.models.wslgan import WSLGAN
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
@@ -38,6 +40,9 @@ from ferbench.training.device import Device
 from ferbench.training.loop import Report
 from ferbench.training.samples import BATCH, maps_of
 from ferbench.training.stages import Labelled
+
+M = TypeVar("M", bound=nn.Module)
+_GENERATOR = Lock()  # torch has one for all threads of a process
 
 
 @dataclass
@@ -96,8 +101,7 @@ def _attention(run: Run) -> tuple[list[str], dict[str, Any]]:
         run.facts.setdefault("notes", []).extend(split.notes)
         train = _labelled(faces, split.train, split.train_target)
         validation = _labelled(faces, split.validation, split.validation_target)
-        torch.manual_seed(run.seed(f"{part} weights"))
-        branch = getattr(AttentionMapGenerator(recipe.architecture), part)
+        branch = getattr(_seeded(run, f"{part} weights", lambda: AttentionMapGenerator(recipe.architecture)), part)
         rows = run.timed(part, lambda: stages.train_part(
             branch, train, validation, recipe, run.seed(part), run.device,  # noqa: B023
             _checkpoint(run.folder, part),  # noqa: B023
@@ -107,7 +111,7 @@ def _attention(run: Run) -> tuple[list[str], dict[str, Any]]:
         result[part] = {
             "validation_accuracy": rows[-1]["validation_accuracy"],
             "validation_images": len(split.validation), "train_images": len(split.train),
-            "pointing": _pointing(branch, part, validation.images, run.device),
+            "pointing": _pointing(branch, part, validation.images, recipe.architecture.cam_class, run.device),
             "pointing_chance": pointing.chance(part),
         }  # fmt: skip
         tensors |= {f"{part}.{name}": tensor for name, tensor in branch.state_dict().items()}
@@ -115,13 +119,13 @@ def _attention(run: Run) -> tuple[list[str], dict[str, Any]]:
     return ["absent", "present"], result
 
 
-def _pointing(branch: PartClassifier, part: str, images: Tensor, device: Device) -> float:
+def _pointing(branch: PartClassifier, part: str, images: Tensor, cam_class: CamClass, device: Device) -> float:
     """The share of images whose attention map has its maximum on the part."""
     found = []
     with torch.inference_mode(), device.autocast():
         for batch in images.split(BATCH):
             x = device.images(batch.to(device.name).unsqueeze(1).float() / 255)
-            found.append(pointing.hits(branch.attention(x).float(), part).cpu())
+            found.append(pointing.hits(branch.attention(x, cam_class).float(), part).cpu())
     return float(torch.cat(found).double().mean())
 
 
@@ -210,8 +214,7 @@ def _train(
 ) -> tuple[WSLGAN, list[dict[str, float]], AttentionMapGenerator | None]:
     """Build the network, start it from its parents, and train it: the same for pre-training and folds."""
     job, recipe = run.job, run.job.request.method.recipe
-    torch.manual_seed(run.seed("weights"))
-    network = WSLGAN(recipe.architecture, len(classes))
+    network = _seeded(run, "weights", lambda: WSLGAN(recipe.architecture, len(classes)))
     if "pretrain" in job.identity.parents:
         _start_from(network, _weights(run, "pretrain"))
     run.facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
@@ -238,6 +241,13 @@ def _train(
         run.folder / EPOCHS if keep_epochs else None,
     ))  # fmt: skip
     return network, history, amg
+
+
+def _seeded(run: Run, use: str, build: Callable[[], M]) -> M:
+    """Build a network with the random weights of the seed of one use."""
+    with _GENERATOR:
+        torch.manual_seed(run.seed(use))
+        return build()
 
 
 def _given(run: Run) -> list[str]:

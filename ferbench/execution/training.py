@@ -16,7 +16,7 @@ from ferbench.errors import UsageError
 from ferbench.execution import estimate
 from ferbench.execution.executors import Outcome, execute
 from ferbench.execution.jobs import Job, Request, plan
-from ferbench.execution.partners import partners, side_by_side
+from ferbench.execution.partners import companions, partners, side_by_side
 from ferbench.execution.run_job import run_job
 from ferbench.files import data_home, runs_home
 from ferbench.protocol import protocol as protocols
@@ -156,6 +156,11 @@ def train_all(session: Session, report: Callable[[Job], Report], done: Callable[
     Raises JobFailed at the end if any failed.
     """
     processes = max(session.at_once.values())
+
+    def share(quiet: Report) -> None:
+        for _ in execute(session.jobs, session.store, lambda job: run_job(job, session.store, session.device, quiet)):
+            pass
+
     with ExitStack() as stack:
         alone = True
 
@@ -163,8 +168,11 @@ def train_all(session: Session, report: Callable[[Job], Report], done: Callable[
             nonlocal alone
             if alone and session.at_once[job.kind] > 1:
                 alone = False
-                torch.set_num_threads(torch.get_num_threads() // processes)
-                stack.enter_context(partners(processes - 1, session.partner))
+                if session.device.name == "cuda":
+                    stack.enter_context(companions(processes - 1, session.device.name, share))
+                else:
+                    torch.set_num_threads(torch.get_num_threads() // processes)
+                    stack.enter_context(partners(processes - 1, session.partner))
             return run_job(job, session.store, session.device, report(job))
 
         for outcome in execute(session.jobs, session.store, make):

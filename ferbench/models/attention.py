@@ -33,14 +33,15 @@ class PartClassifier(nn.Module):
         """Images → logits [B,2]."""
         return self.output(self.features(x).mean(dim=(2, 3)))
 
-    def attention(self, x: Tensor, cam_class: CamClass = "positive") -> Tensor:
+    def attention(self, x: Tensor, cam_class: CamClass = "predicted") -> Tensor:
         """Images → attention maps [B,H,W] in [0,1].
 
         The class activation map of Zhou et al. 2016 (Eq. 2 there): the weights of the output layer
         summed over the feature maps, with neither bias nor ReLU; then "we normalize the attention map
         so that all values fall in the range [0, 1]" by each map's own minimum and maximum.
-        "positive" maps the class "present" whatever is predicted, since the map of "absent" would
-        point away from the part; "predicted" takes the paper's words to the letter.
+        "predicted" maps the predicted class, as the paper says: where the network sees that an attribute is
+        present, or that it is absent, and either is seen at the part. "positive" maps "present" whatever is
+        predicted, so that where it is absent the map is lowest at the part.
         """
         features = self.features(x)
         if cam_class == "predicted":

@@ -38,7 +38,7 @@ class Architecture:
     embedding: int = 128
     reduction: int = 16
     sfu_order: SfuOrder = "fc-bn-relu"
-    cam_class: CamClass = "positive"
+    cam_class: CamClass = "predicted"
     classifier_input: ClassifierInput = "gap"
 
     # Read by pydantic when a recipe is validated: an unknown field is an error there.

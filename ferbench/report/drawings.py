@@ -49,14 +49,14 @@ def draw(reports: list[Report], store: Store, folder: Path) -> list[Path]:
     return written
 
 
-def _written(work: Callable[[Any], None], stem: Path) -> list[Path]:
+def _written(work: Callable[[Any], None], stem: Path, size: tuple[float, float] = (6.4, 4.4)) -> list[Path]:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     # Equal figures are equal bytes: no random identifiers, no date.
     with matplotlib.rc_context({"svg.hashsalt": "ferbench", "font.size": 9}):
-        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         work(figure.add_subplot())
         paths = []
@@ -66,6 +66,36 @@ def _written(work: Callable[[Any], None], stem: Path) -> list[Path]:
             paths.append(stem.with_name(f"{stem.name}.{suffix}"))
             write_bytes(paths[-1], content.getvalue())
     return paths
+
+
+def draw_maps(shown: Mapping[str, list[tuple[np.ndarray, np.ndarray]]], stem: Path) -> list[Path]:
+    """Draw faces with their attention maps, in the manner of Figure 6, and return the files, PNG and SVG.
+
+    shown : by expression, some faces: uint8 [48,48] with maps [2,H,W] in [0,1], of the eyes and of the mouth. Each
+        face is shown as it is, under its eyes' map and under its mouth's.
+    """
+    columns, gap = 3 * max(len(faces) for faces in shown.values()), 1.35
+
+    def work(axes: Any) -> None:
+        from matplotlib.colors import Normalize
+
+        for row, faces in enumerate(shown.values()):
+            for number, (face, maps) in enumerate(faces):
+                for column, over in enumerate((None, *maps)):
+                    left = number * (3 + gap - 1) + column
+                    place = (left, left + 0.97, row + 0.97, row)
+                    axes.imshow(face, cmap="gray", vmin=0, vmax=255, extent=place)
+                    if over is not None:
+                        axes.imshow(over, cmap="jet", norm=Normalize(0, 1), alpha=0.45, extent=place,
+                                    interpolation="bilinear")  # fmt: skip
+        width = (columns // 3) * (3 + gap - 1)
+        axes.set(xlim=(-0.05, width - gap + 1), ylim=(len(shown), -0.05), aspect="equal", xticks=[])
+        axes.set_yticks([row + 0.5 for row in range(len(shown))], list(shown))
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_title("face, eyes' map, mouth's map", fontsize=9)
+
+    return _written(work, stem, (1.1 * columns + 1, 1.1 * len(shown) + 0.5))
 
 
 def _pooled(store: Store, training: Training) -> pd.DataFrame:

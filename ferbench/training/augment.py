@@ -12,6 +12,7 @@ from torch import Tensor
 
 ANGLES = (0, -15, -10, -5, 5, 10, 15)  # degrees, counter-clockwise positive
 DERIVED = 2 * len(ANGLES)
+TILE, TILES = 16, 3  # pixels of a tile's side, tiles in a row: about the size of an eye or a mouth
 
 _PADDING = {"edge": "border", "zero": "zeros"}
 
@@ -39,3 +40,19 @@ def derive(images: Tensor, which: Tensor, border: str = "edge") -> Tensor:
     flipped = (which >= len(ANGLES))[:, None, None, None]
     pixels = torch.where(flipped, pixels.flip(3), pixels)
     return pixels.round() / 255
+
+
+def rearrange(x: Tensor, tiles: Tensor, offsets: Tensor) -> Tensor:
+    """Return images whose tiles have changed places (the region confusion of Chen et al. 2019, "Destruction and
+    construction learning for fine-grained image recognition", section 3.1, without its bound on distance).
+
+    x : [B,1,48,48]. tiles : [B,9], the tile that comes to each place, row by row; offsets : [B,2], by how many
+    pixels down and right, round the edges, the grid of tiles lies shifted. A classifier that sees such images
+    cannot learn what is where in a face, so what it finds evidence in is what lies at that place.
+    """
+    place = torch.arange(TILE * TILES, device=x.device)
+    rows, columns = place[:, None].expand(-1, len(place)), place[None].expand(len(place), -1)
+    source = tiles[:, rows // TILE * TILES + columns // TILE]  # [B,48,48]
+    down = (source // TILES * TILE + rows % TILE + offsets[:, :1, None]) % len(place)
+    right = (source % TILES * TILE + columns % TILE + offsets[:, 1:, None]) % len(place)
+    return x.flatten(1).gather(1, (down * len(place) + right).flatten(1)).view_as(x)

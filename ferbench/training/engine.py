@@ -5,6 +5,7 @@ thousand kernels; its kernels are those of the eager step.
 """
 
 from collections.abc import Callable
+from threading import Lock
 from typing import Literal, Protocol
 
 import torch
@@ -15,6 +16,7 @@ from ferbench.training.plan import Batch
 
 Terms = dict[str, Tensor]  # scalar losses by name, "total" among them
 Loss = Callable[[Batch], Terms]
+_CAPTURE = Lock()
 _WARM_UP = 3  # steps before a capture, so that libraries have chosen kernels and allocated their work spaces
 
 
@@ -72,14 +74,13 @@ class Captured(Eager):
         if self.graph is None:
             self._capture(batch)
         assert self.graph is not None
-        for name in ("images", "derived", "first", "second"):
+        for name in Batch.INDICES:
             getattr(self.batch, name).copy_(getattr(batch, name))
         self.graph.replay()
         return {name: term.clone() for name, term in self.terms.items()}
 
     def _capture(self, batch: Batch) -> None:
-        self.batch = Batch(batch.images.clone(), batch.derived.clone(), batch.streams, batch.first.clone(),
-                           batch.second.clone())  # fmt: skip
+        self.batch = batch.clone()
         for parameter in self.module.parameters():  # the first step would take another way than all others
             self.optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
         state = [*self.module.state_dict().values(),
@@ -94,7 +95,8 @@ class Captured(Eager):
         for tensor, old in zip(state, before, strict=True):  # warming up must leave no trace
             tensor.copy_(old)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        # Other threads may be at other trainings; one capture at a time, and their work does not spoil it.
+        with _CAPTURE, torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self.terms = super().step(self.batch)
 
 

@@ -4,14 +4,17 @@ Made with numpy from the seed alone, so it is the same on every device and after
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ferbench.seeds import generator
-from ferbench.training.augment import DERIVED
+from ferbench.training.augment import DERIVED, TILE, TILES
+
+_NONE = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Step:
     images, derived : [R] the rows of the batch: image index and number of its derived sample.
     streams : how many equal runs of rows go through the network apart (2: siamese streams, 1: one batch).
     first, second : [P] positions in the batch of both members of each pair; empty without pairs.
+    tiles, offsets : [R,9] and [R,2] for :func:`ferbench.training.augment.rearrange`; empty where no image's
+        tiles are shuffled.
     """
 
     images: np.ndarray
@@ -28,23 +33,34 @@ class Step:
     streams: int
     first: np.ndarray
     second: np.ndarray
+    tiles: np.ndarray = field(default_factory=lambda: _NONE)
+    offsets: np.ndarray = field(default_factory=lambda: _NONE)
 
     def on(self, device: str) -> "Batch":
         """The step as index tensors on a device."""
-        parts = (self.images, self.derived, self.first, self.second)
-        images, derived, first, second = (torch.from_numpy(np.ascontiguousarray(p)).to(device) for p in parts)
-        return Batch(images, derived, self.streams, first, second)
+        indices = {
+            name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))).to(device) for name in Batch.INDICES
+        }
+        return Batch(streams=self.streams, **indices)
 
 
 @dataclass(frozen=True)
 class Batch:
     """A :class:`Step` on a device: int64 tensors."""
 
+    INDICES: ClassVar = ("images", "derived", "first", "second", "tiles", "offsets")
+
     images: Tensor
     derived: Tensor
     streams: int
     first: Tensor
     second: Tensor
+    tiles: Tensor
+    offsets: Tensor
+
+    def clone(self) -> "Batch":
+        """A copy with memory of its own."""
+        return Batch(streams=self.streams, **{name: getattr(self, name).clone() for name in self.INDICES})
 
 
 def rows(count: int, augment: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -68,12 +84,15 @@ def steps(count: int, augment: str, batch: int) -> int:
     return max(1, total // batch)
 
 
-def single_epoch(count: int, augment: str, batch: int, seed: int, epoch: int) -> list[Step]:
-    """Plan an epoch without pairs (stage 1)."""
-    images, derived = rows(count, augment, generator(seed, "epoch", epoch))
-    none = np.empty(0, dtype=np.int64)
+def single_epoch(
+    count: int, augment: str, batch: int, seed: int, epoch: int, shuffle: float = 0.0
+) -> list[Step]:  # fmt: skip
+    """Plan an epoch without pairs (stage 1). shuffle : the share of images whose tiles change places."""
+    rng = generator(seed, "epoch", epoch)
+    images, derived = rows(count, augment, rng)
+    tiles, offsets = _rearranged(len(images), shuffle, rng) if shuffle else (_NONE, _NONE)
     return [
-        Step(images[part], derived[part], 1, none, none)
+        Step(images[part], derived[part], 1, _NONE, _NONE, tiles[part], offsets[part])
         for part in _parts(len(images), batch, steps(count, augment, batch))
     ]
 
@@ -114,6 +133,16 @@ def looked_up(steps: Iterable[Step], count: int) -> Tensor:
 
 def _parts(total: int, size: int, count: int) -> list[slice]:
     return [slice(i * size, min((i + 1) * size, total)) for i in range(count)]
+
+
+def _rearranged(count: int, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Where the tiles of each image come from [N,9] and how far it is shifted before it is cut [N,2]; those that
+    the draw leaves out keep their tiles in place."""
+    tiles, offsets = np.tile(np.arange(TILES**2), (count, 1)), np.zeros((count, 2), dtype=np.int64)
+    chosen = rng.random(count) < share
+    tiles[chosen] = rng.permuted(tiles[chosen], axis=1)
+    offsets[chosen] = rng.integers(0, TILE, (int(chosen.sum()), 2))
+    return tiles, offsets
 
 
 def _pairs(

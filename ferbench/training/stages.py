@@ -13,6 +13,7 @@ from ferbench.models.attention import PartClassifier
 from ferbench.models.losses import total_loss
 from ferbench.models.settings import LossWeights
 from ferbench.models.wslgan import WSLGAN
+from ferbench.training.augment import rearrange
 from ferbench.training.device import Device
 from ferbench.training.loop import Report, Terms, fit
 from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
@@ -37,18 +38,24 @@ def train_part(
     """Stage 1 for one part: "present" (1) or "absent" (0), cross-entropy. Returns the history."""
     stage = recipe.attention
     part.normalise.fit(train.images, recipe.readings.normalise)
+    # From zero, both rows stay opposite for ever, since what a step adds to one it takes from the other. What rows
+    # drawn at random have in common would stay in the attention maps and says nothing about the class.
+    nn.init.zeros_(part.output.weight)
+    nn.init.zeros_(part.output.bias)
     device.place(part)
     train, validation = train.on(device), validation.on(device)
     samples = Computed(train.images, None, recipe.readings.border, device)
 
     def loss(batch: Batch) -> Terms:
         x, _ = samples(batch.images, batch.derived)
+        if stage.shuffle:
+            x = device.images(rearrange(x, batch.tiles, batch.offsets))
         with device.autocast():
             logits = part(x)
         return {"total": nn.functional.cross_entropy(logits.float(), train.labels[batch.images])}
 
     def plan(epoch: int) -> list[Step]:
-        return single_epoch(len(train.labels), stage.augment, stage.batch, seed, epoch)
+        return single_epoch(len(train.labels), stage.augment, stage.batch, seed, epoch, stage.shuffle)
 
     def validate() -> float:
         return accuracy(predict(part, validation.images, device), validation.labels)

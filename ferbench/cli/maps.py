@@ -1,0 +1,34 @@
+"""``ferbench maps``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ferbench.cli.formats import DataHome, Format, Runs, emit
+
+
+def maps(
+    run: Annotated[
+        str, typer.Argument(help="An attention run, or one trained with it: key or the beginning; the shipped if not.")
+    ] = "",
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Prepared set whose faces are looked at.")] = "synth",
+    preset: Annotated[str, typer.Option(help="Which shipped attention maps: tiny or light.")] = "tiny",
+    out: Annotated[Path | None, typer.Option(help="Folder for a figure like Figure 6, PNG and SVG.")] = None,
+    faces: Annotated[int, typer.Option(min=1, help="Faces of each expression in the figure.")] = 3,
+    format: Format = "console",
+    runs: Runs = None,
+    data_home: DataHome = None,
+) -> None:
+    """Look at attention maps: how often they point at the eyes and the mouth, and pictures of them."""
+    from ferbench.maps import look
+
+    found = look(run, preset, dataset, out, faces, runs, data_home)
+    rows = [
+        {"map": one.part, "maximum on the part": f"{one.hits:.1%}", "anywhere would be": f"{one.chance:.1%}",
+         "images": one.images} for one in found.pointed
+    ]  # fmt: skip
+    sections = [(f"attention run {found.run} on {found.dataset}", rows)]
+    if found.figures:
+        sections.append(("figures", [{"file": str(path)} for path in found.figures]))
+    emit(sections, format)

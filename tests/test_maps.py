@@ -1,0 +1,102 @@
+"""Looking at attention maps: the score, the figure, whose maps, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from stored import store_stage
+from test_cli import ferbench
+from test_export import SMALL, seeded
+
+from ferbench.data import synth
+from ferbench.data.anatomy import Identity, expression, scaled
+from ferbench.data.drawing import View, render
+from ferbench.data.faces import load
+from ferbench.errors import DataError, UsageError
+from ferbench.execution.jobs import plain
+from ferbench.files import write_bytes
+from ferbench.maps import look
+from ferbench.models.attention import AttentionMapGenerator
+from ferbench.models.settings import Architecture
+from ferbench.runs.store import Store
+from ferbench.seeds import generator
+from ferbench.training import pointing
+from ferbench.training.checkpoint import pack, unpack
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("maps")
+    synth.prepare_drawn("synth", home)
+    return home
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Store:
+    store = Store(tmp_path_factory.mktemp("maps") / "runs")
+    architecture = Architecture(**SMALL)
+    key = store_stage(store, "attention", recipe=plain({"generator": architecture.generator()}))
+    write_bytes(store.folder(key) / "weights.safetensors", pack(seeded(AttentionMapGenerator(architecture), 1), {}))
+    return store
+
+
+def test_the_score_is_that_of_each_images_own_map(store, home):
+    (record,) = store.records()
+    found = look(record.key[:6], "tiny", "synth", None, 1, store.home, home)
+    amg = AttentionMapGenerator(Architecture(**SMALL))
+    amg.load_state_dict(unpack(store.folder(record.key) / "weights.safetensors")[0])
+    amg.freeze()
+    images = torch.from_numpy(np.array(load("synth", home).images)).unsqueeze(1).float() / 255
+    with torch.no_grad():
+        maps = amg(images)
+    for number, one in enumerate(found.pointed):
+        assert one.part == ("eyes", "mouth")[number]
+        assert one.hits == pytest.approx(pointing.hits(maps[:, number], one.part).double().mean().item(), abs=0.01)
+        assert one.images == len(images)
+    assert found.figures == []
+
+
+def test_the_figure_shows_every_expression_as_png_and_svg(store, home, tmp_path):
+    words = ["maps", "--dataset", "synth", "--faces", "1", "--out", "out", "--data-home", str(home), "--format", "json"]
+    told = json.loads(ferbench(*words, cwd=tmp_path).stdout)
+    names = [row["file"] for row in told["figures"]]
+    assert names == ["out/synth-maps.png", "out/synth-maps.svg"]
+    assert (tmp_path / names[0]).read_bytes().startswith(b"\x89PNG")
+    svg = (tmp_path / names[1]).read_text()
+    assert all(word in svg for word in ("anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise"))
+    assert "<image" in svg
+
+
+@pytest.mark.parametrize("part", ["eyes", "mouth"])
+def test_drawn_faces_have_their_parts_in_the_templates_regions(part):
+    """As the drawn sets draw them: landmarks of the brows, eyes and mouth, ground truth of the pointing game."""
+    left, top, right, bottom = pointing.region(part)
+    rows = slice(36, 48) if part == "eyes" else slice(48, 68)
+    for number in range(20):
+        rng = generator(1, "maps", number)
+        units = scaled(expression("happiness" if number % 2 else "anger", rng), 1.0)
+        _, points = render(Identity.draw(rng), units, View.draw(rng, 0.0), rng)
+        x, y = points[rows].mean(axis=0)
+        assert left < x < right
+        assert top < y < bottom
+        inside = (
+            (points[rows, 0] >= left)
+            & (points[rows, 0] <= right)
+            & (points[rows, 1] >= top)
+            & (points[rows, 1] <= bottom)
+        )
+        assert inside.mean() > 0.9
+
+
+def test_what_cannot_be_looked_at_is_refused(store, home, tmp_path):
+    with pytest.raises(UsageError, match="no finished run"):
+        look("abcdef", "tiny", "synth", None, 1, store.home, home)
+    with pytest.raises(UsageError, match="no attention maps come with ferbench for the preset 'paper'"):
+        look("", "paper", "synth", None, 1, None, home)
+    gfnet = store_stage(store, "pretrain", method="gfnet")
+    with pytest.raises(UsageError, match="takes no attention maps"):
+        look(gfnet, "tiny", "synth", None, 1, store.home, home)
+    synth.prepare_drawn("synth-attributes", home)
+    with pytest.raises(DataError, match="no expressions"):
+        look("", "tiny", "synth-attributes", tmp_path, 1, None, home)
