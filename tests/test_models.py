@@ -51,9 +51,21 @@ def test_predicted_class_maps_follow_the_prediction():
     with torch.no_grad():
         part.output.bias.copy_(torch.tensor([1e6, 0.0]))  # "absent" always wins
         absent = unit_range(torch.einsum("c,bchw->bhw", part.output.weight[0], part.features(x)))
-        torch.testing.assert_close(part.attention(x), absent)
         torch.testing.assert_close(part.attention(x, "predicted"), absent)
         assert not torch.allclose(part.attention(x, "positive"), absent)
+
+
+def test_maps_of_either_class_are_the_size_of_what_the_classes_differ_by():
+    part = PartClassifier((1, 1, 1), 4, 2).double().eval()
+    x = torch.rand(3, 1, 48, 48, dtype=torch.float64)
+    features, weight = part.features(x).detach().numpy(), part.output.weight.detach().numpy()
+    found = part.attention(x).detach().numpy()
+    for image, one in zip(features, found, strict=True):
+        size = abs(sum((weight[1, c] - weight[0, c]) * image[c] for c in range(len(image))))
+        np.testing.assert_allclose(one, (size - size.min()) / (size.max() - size.min()), rtol=1e-9, atol=1e-12)
+    with torch.no_grad():
+        part.output.weight.copy_(part.output.weight.flip(0))
+    np.testing.assert_allclose(part.attention(x).detach().numpy(), found, rtol=1e-9, atol=1e-12)
 
 
 def test_maps_lie_between_0_and_1_and_a_flat_map_is_0():

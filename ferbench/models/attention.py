@@ -33,23 +33,26 @@ class PartClassifier(nn.Module):
         """Images → logits [B,2]."""
         return self.output(self.features(x).mean(dim=(2, 3)))
 
-    def attention(self, x: Tensor, cam_class: CamClass = "predicted") -> Tensor:
+    def attention(self, x: Tensor, cam_class: CamClass = "either") -> Tensor:
         """Images → attention maps [B,H,W] in [0,1].
 
         The class activation map of Zhou et al. 2016 (Eq. 2 there): the weights of the output layer
         summed over the feature maps, with neither bias nor ReLU; then "we normalize the attention map
         so that all values fall in the range [0, 1]" by each map's own minimum and maximum.
-        "predicted" maps the predicted class, as the paper says: where the network sees that an attribute is
-        present, or that it is absent, and either is seen at the part. "positive" maps "present" whatever is
-        predicted, so that where it is absent the map is lowest at the part.
+        "predicted" maps the predicted class, in the paper's words; since the map of one class is that of
+        the other upside down, it turns over where the prediction does. "either" takes the size of what the
+        two classes' maps differ by: where the network sees that an attribute is there, or that it is
+        not, and either is seen at the part. "positive" maps "present" whatever is predicted, so that the
+        map of a closed mouth is lowest at the mouth.
         """
         features = self.features(x)
         if cam_class == "predicted":
             predicted = self.output(features.mean(dim=(2, 3))).argmax(dim=1)
-            weights = self.output.weight[predicted]
-        else:
-            weights = self.output.weight[1].expand(x.shape[0], -1)
-        return unit_range(torch.einsum("bc,bchw->bhw", weights, features))
+            return unit_range(torch.einsum("bc,bchw->bhw", self.output.weight[predicted], features))
+        if cam_class == "positive":
+            return unit_range(torch.einsum("c,bchw->bhw", self.output.weight[1], features))
+        difference = self.output.weight[1] - self.output.weight[0]
+        return unit_range(torch.einsum("c,bchw->bhw", difference, features).abs())
 
 
 def unit_range(maps: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 Features = Literal["local+global", "local", "global"]
 Fusion = Literal["sfu", "sum", "concat"]
 SfuOrder = Literal["fc-bn-relu", "fc-relu-bn"]
-CamClass = Literal["positive", "predicted"]
+CamClass = Literal["either", "predicted", "positive"]
 ClassifierInput = Literal["gap", "flatten"]
 
 _BRANCHES = {"local+global": ("eyes", "mouth", "global"), "local": ("eyes", "mouth"), "global": ("global",)}
@@ -38,7 +38,7 @@ class Architecture:
     embedding: int = 128
     reduction: int = 16
     sfu_order: SfuOrder = "fc-bn-relu"
-    cam_class: CamClass = "predicted"
+    cam_class: CamClass = "either"
     classifier_input: ClassifierInput = "gap"
 
     # Read by pydantic when a recipe is validated: an unknown field is an error there.
