@@ -144,24 +144,44 @@ def test_seeds_that_vary_excuse_a_fall_that_people_do_not(tmp_path):
 def test_two_hundred_checks_of_reseeded_trainings_raise_no_more_alarms_than_stated(tmp_path):
     from test_statistics import reseeded
 
-    from ferbench.report.check import Accepted, Reason, held_against
+    from ferbench.report.sides import Side
 
     rng, alarms = np.random.default_rng(4), 0
-    fixed = {"method": "wslgan", "title": "WS-LGAN", "preset": "tiny", "protocol": "p@1", "split": "", "data": "",
-             "selection": "last", "evaluation": False, "classes": CLASSES, "accuracy": 0.9,
-             "reasons": [Reason(why="", when="", ferbench="", accuracy=0.9)]}  # fmt: skip
-    place = CLASSES.index
+
+    def side(frames) -> Side:
+        seeds = list(range(len(frames)))
+        return Side("wslgan", "WS-LGAN", "tiny", "p@1", "", "", "last", "", CLASSES, seeds, frames, False)
+
     for seeds in (1, 3):
         for _ in range(100):
             drawn = reseeded(rng, 2 * seeds)
-            before, after = drawn[:seeds], drawn[seeds:]
-            accepted = Accepted(
-                **fixed, seeds=list(range(seeds)), ids=list(before[0]["id"]), subjects=list(before[0]["subject"]),
-                truths=[place(t) for t in before[0]["truth"]],
-                predictions=[[place(p) for p in frame["prediction"]] for frame in before],
-            )  # fmt: skip
-            now = accepted.side()
-            now.frames[:] = after
-            alarms += not held_against(accepted, now, None, "b").held
+            accepted = check._accepted(side(drawn[:seeds]), "as it is", [])
+            alarms += not check.held_against(accepted, side(drawn[seeds:]), None, "b").held
     assert alarms <= 17  # 10 expected at most; see test_statistics
     assert check.LEVEL == 0.05
+
+
+def test_an_accepted_file_names_no_image_and_nobody_and_tells_no_label(tmp_path):
+    store_side(tmp_path / "runs", 2)
+    accept(tmp_path)
+    (path,) = (tmp_path / "baselines" / "accepted").glob("*.json")
+    kept = json.loads(path.read_text())
+    frame = Store(tmp_path / "runs").predictions(Store(tmp_path / "runs").records()[0].key)
+    assert not {*frame["id"], *frame["subject"]} & {*kept["ids"], *kept["subjects"]}
+    assert not any(
+        name in path.read_text() for name in (*frame["id"], *(f'"{name}"' for name in set(frame["subject"])))
+    )
+    assert "truths" not in kept
+    assert kept["predictions"] == kept["margins"] == []
+    assert {hit for hits in kept["hits"] for hit in hits} == {0, 1}
+
+
+def test_images_of_the_accepted_figure_that_are_not_tested_are_counted(tmp_path):
+    store_side(tmp_path / "runs", 2)
+    accept(tmp_path)
+    (path,) = (tmp_path / "baselines" / "accepted").glob("*.json")
+    kept = json.loads(path.read_text())
+    kept["ids"][0] = "0" * 12
+    path.write_text(json.dumps(kept))
+    told = ferbench("check", cwd=tmp_path, code=3).stderr
+    assert f"1 of the {len(kept['ids'])} accepted images were not tested" in told

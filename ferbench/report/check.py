@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -15,7 +15,7 @@ from pydantic import Field
 
 from ferbench import __version__, statistics
 from ferbench.errors import CheckFailed, DataError, UsageError
-from ferbench.files import runs_home, shipped, write_text
+from ferbench.files import runs_home, sha256_of, shipped, write_text
 from ferbench.report.sides import Side, comparable, sides
 from ferbench.runs.store import Store
 from ferbench.schema import Schema, read_json, validated
@@ -35,9 +35,13 @@ class Reason(Schema):
 
 
 class Accepted(Schema):
-    """``baselines/accepted/*.json``: a method's predictions under a protocol that later ones are held against."""
+    """``baselines/accepted/*.json``: how a method did under a protocol, which later runs are held against.
 
-    schema_version: Literal[1] = 1
+    Of a licensed set it gives away neither a name nor a label: images and people stand there as hashes, and
+    for each only whether it was right.
+    """
+
+    schema_version: Literal[2] = 2
     method: str
     title: str
     preset: str
@@ -49,23 +53,27 @@ class Accepted(Schema):
     classes: list[str]
     seeds: list[int]
     accuracy: float  # mean over the seeds
-    ids: list[str]
-    subjects: list[str]
-    truths: list[int]  # places in ``classes``
-    predictions: list[list[int]]  # of each seed
-    margins: list[float] = Field(default_factory=list)  # of an evaluation: the highest probability minus the next
+    ids: list[str]  # hashes, see :func:`_hashed`
+    subjects: list[str]  # likewise; empty where unknown
+    hits: list[list[Literal[0, 1]]]  # of each seed
+    predictions: list[int] = Field(default_factory=list)  # of an evaluation: places in ``classes``
+    margins: list[float] = Field(default_factory=list)  # likewise: the highest probability minus the next
     reasons: list[Reason]  # the last one is why it is as it is
 
-    def side(self) -> Side:
-        """The accepted predictions as one side of a comparison."""
-        names = np.array(self.classes)
-        frames = [
-            pd.DataFrame({"id": self.ids, "subject": self.subjects, "truth": names[self.truths],
-                          "prediction": names[one]})
-            for one in self.predictions
+    def frames(self, now: pd.DataFrame) -> list[pd.DataFrame]:
+        """The accepted predictions of each seed, as far as they are kept: right, or something else than the truth.
+
+        now : predictions of the same images, with hashes, which tell the truths.
+        Raises DataError where images are missing in it.
+        """
+        truths = now.set_index("id")["truth"].reindex(self.ids)
+        if truths.isna().any():
+            raise DataError(f"{int(truths.isna().sum())} of the {len(self.ids)} accepted images were not tested")
+        return [
+            pd.DataFrame({"id": self.ids, "subject": self.subjects, "truth": truths.to_numpy(),
+                          "prediction": np.where(np.array(hits, dtype=bool), truths, "")})
+            for hits in self.hits
         ]  # fmt: skip
-        return Side(self.method, self.title, self.preset, self.protocol, self.split, self.data, self.selection, "",
-                    self.classes, self.seeds, frames, self.evaluation)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,8 @@ def check_runs(baselines: list[Path], tolerance: str, format: str, runs: Path | 
         if side is not None:
             findings.append(held_against(accepted, side, allowed, path.stem))
         elif baselines:
-            raise DataError(f"no run in {home} is what {path} holds: {accepted.side().name}")
+            name = Side.named(accepted.title, accepted.preset, accepted.protocol, accepted.evaluation)
+            raise DataError(f"no run in {home} is what {path} holds: {name}")
     if not findings:
         raise DataError(f"no run in {home} has an accepted figure: `ferbench check --accept --why …` records one")
     _print(findings, format)
@@ -129,13 +138,11 @@ def accepted_home() -> Path:
 
 def _match(accepted: Accepted, stored: list[Side], path: Path) -> Side | None:
     """The stored side of the baseline's method, preset and protocol, whatever version or data it has."""
-    wanted = accepted.side()
-    found = [
-        side for side in stored
-        if (side.method, side.title, side.preset, side.selection, side.evaluation, side.protocol.partition("@")[0])
-        == (wanted.method, wanted.title, wanted.preset, wanted.selection, wanted.evaluation,
-            wanted.protocol.partition("@")[0])
-    ]  # fmt: skip
+
+    def told(one: Side | Accepted) -> tuple[object, ...]:
+        return one.method, one.title, one.preset, one.selection, one.evaluation, one.protocol.partition("@")[0]
+
+    found = [side for side in stored if told(side) == told(accepted)]
     if len(found) > 1:
         raise UsageError(f"{path.stem}: {len(found)} recipes of {found[0].name} are stored; check a folder with one")
     return found[0] if found else None
@@ -150,10 +157,11 @@ def held_against(accepted: Accepted, side: Side, allowed: float | None, name: st
     any side has two). Of an evaluation, in which nothing is left to chance, every image must be predicted as
     it was and as surely, but for ties.
     """
-    before = accepted.side()
-    comparable(before, side)
-    frames = [frame[frame["id"].isin(accepted.ids)] for frame in side.frames]  # the baseline may be of some folds
-    pair = statistics.paired(before.frames, frames)
+    comparable(accepted, side)
+    frames = [_hashed(frame, side.data) for frame in side.frames]
+    before = accepted.frames(frames[0])
+    frames = [frame[frame["id"].isin(accepted.ids)] for frame in frames]  # the baseline may be of some folds
+    pair = statistics.paired(before, frames)
     gap = statistics.difference(pair)
     p, why = None, ""
     if allowed is not None:
@@ -164,17 +172,17 @@ def held_against(accepted: Accepted, side: Side, allowed: float | None, name: st
         held = not changed
         why = f"same weights: {len(changed)} images are predicted otherwise or with another certainty"
     else:
-        p = max(statistics.permutation(pair, side="worse"), _luck(before.frames, frames))
+        p = max(statistics.permutation(pair, side="worse"), _luck(before, frames))
         held = p > LEVEL
         why = f"p = {p:.3f}"
-        if len(before.seeds) == len(side.seeds) == 1:
+        if len(accepted.seeds) == len(side.seeds) == 1:
             why += ", one seed each, so the luck of training is not known"
     verb = "held" if held else "fell"
     line = (f"{verb}: {side.name}: {accepted.accuracy:.2%} → {pair.second.mean():.2%}, {100 * gap.value:+.2f} points "
             f"(95 % interval {100 * gap.low:+.2f} to {100 * gap.high:+.2f} over {gap.units} {gap.over}, "
             f"n = {len(pair.ids)}; {why})")  # fmt: skip
     if not held:
-        line += _worst(pair, before)
+        line += _worst(pair, frames[0])
     return Finding(name, side.name, held, accepted.accuracy, float(pair.second.mean()), len(pair.ids), p, line)
 
 
@@ -196,7 +204,7 @@ def _luck(before: list[pd.DataFrame], after: list[pd.DataFrame]) -> float:
 def _changed(accepted: Accepted, frame: pd.DataFrame) -> list[str]:
     """Images of an evaluation whose margin moved by more than rounding; to the other class it moves through 0."""
     frame = frame.set_index("id").loc[accepted.ids]
-    same = frame["prediction"].to_numpy() == np.array(accepted.classes)[accepted.predictions[0]]
+    same = frame["prediction"].to_numpy() == np.array(accepted.classes)[accepted.predictions]
     now = _margins(frame, accepted.classes) * np.where(same, 1, -1)
     return [accepted.ids[i] for i in np.flatnonzero(np.abs(now - accepted.margins) > SAME)]
 
@@ -207,9 +215,18 @@ def _margins(frame: pd.DataFrame, classes: list[str]) -> np.ndarray:
     return top[:, -1] - top[:, -2]
 
 
-def _worst(pair: statistics.Paired, before: Side) -> str:
+def _hashed(frame: pd.DataFrame, data: str) -> pd.DataFrame:
+    """Predictions with the names of images and people as the first 12 hex digits of SHA-256("fingerprint:name")."""
+
+    def hashed(name: str) -> str:
+        return sha256_of(f"{data}:{name}".encode())[:12] if name else ""
+
+    return frame.assign(id=frame["id"].map(hashed), subject=frame["subject"].map(hashed))
+
+
+def _worst(pair: statistics.Paired, frame: pd.DataFrame) -> str:
     """The classes that lost most, in words."""
-    truth = before.frames[0].set_index("id").loc[pair.ids, "truth"].to_numpy()
+    truth = frame.set_index("id").loc[pair.ids, "truth"].to_numpy()
     lost = {name: float((pair.second - pair.first)[truth == name].mean()) for name in sorted(set(truth))}
     worst = sorted((points, name) for name, points in lost.items() if points < 0)[:2]
     return "; most in " + ", ".join(f"{name} {100 * points:+.1f}" for points, name in worst) if worst else ""
@@ -269,17 +286,17 @@ def _slug(side: Side) -> str:
 
 
 def _accepted(side: Side, why: str, reasons: list[Reason]) -> Accepted:
-    frames = [frame.sort_values("id").reset_index(drop=True) for frame in side.frames]
+    frames = [_hashed(frame, side.data).sort_values("id").reset_index(drop=True) for frame in side.frames]
     first = frames[0]
-    pair = statistics.paired(frames, frames)
-    places = {name: place for place, name in enumerate(side.classes)}
-    accuracy = float(pair.first.mean())
+    accuracy = float(statistics.paired(frames, frames).first.mean())
+    kept: dict[str, Any] = {}
+    if side.evaluation:
+        kept["predictions"] = [side.classes.index(name) for name in first["prediction"]]
+        kept["margins"] = [round(float(margin), 4) for margin in _margins(first, side.classes)]
     return Accepted(
         method=side.method, title=side.title, preset=side.preset, protocol=side.protocol, split=side.split,
         data=side.data, selection=side.selection, evaluation=side.evaluation, classes=side.classes, seeds=side.seeds,
         accuracy=accuracy, ids=list(first["id"]), subjects=list(first["subject"]),
-        truths=[places[name] for name in first["truth"]],
-        predictions=[[places[name] for name in frame["prediction"]] for frame in frames],
-        margins=[round(float(margin), 4) for margin in _margins(first, side.classes)] if side.evaluation else [],
+        hits=[(frame["truth"] == frame["prediction"]).astype(int).tolist() for frame in frames], **kept,
         reasons=[*reasons, Reason(why=why, when=date.today().isoformat(), ferbench=__version__, accuracy=accuracy)],
     )  # fmt: skip

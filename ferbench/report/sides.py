@@ -3,6 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 
@@ -37,8 +38,23 @@ class Side:
 
     @property
     def name(self) -> str:
-        what = "evaluated on" if self.evaluation else "under"
-        return f"{self.title} ({self.preset}) {what} {self.protocol}"
+        return self.named(self.title, self.preset, self.protocol, self.evaluation)
+
+    @staticmethod
+    def named(title: str, preset: str, protocol: str, evaluation: bool) -> str:
+        """What a person calls a method under a protocol."""
+        return f"{title} ({preset}) {'evaluated on' if evaluation else 'under'} {protocol}"
+
+
+class Tested(Protocol):
+    """What says on which images something was tested; a side, or an accepted one."""
+
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def data(self) -> str: ...
+    @property
+    def split(self) -> str: ...
 
 
 def sides(store: Store, prefix: str = "") -> list[Side]:
@@ -79,7 +95,7 @@ def chosen(text: str, runs: Path | None) -> Side:
     return found[0]
 
 
-def comparable(first: Side, second: Side) -> None:
+def comparable(first: Tested, second: Tested) -> None:
     """Raise DataError unless both were tested under one protocol, on one set, by one fold file."""
     for what, one, other in (
         ("protocols", first.protocol, second.protocol),
