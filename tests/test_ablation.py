@@ -168,7 +168,7 @@ def test_habits_are_no_results(store):
     assert {(t.selection, t.protocol) for t in report.trainings} == {("last", "ckplus@1")}
     assert report.holes == []
     assert report.habits == 6
-    assert "Left out: 6 folds that follow habits" in render.markdown([report])
+    assert "Left out: 6 folds that follow habits" in render.markdown_sections(render.sections([report]))
     (found,) = ablation.build(store)
     assert [v.accuracy for v in found.variants] == [36 / 40, 1]
 

@@ -17,6 +17,7 @@ from test_cli import ferbench
 
 from ferbench.report import formats, render, tables
 from ferbench.report.html import page
+from ferbench.report.summary import all_sections, overview
 from ferbench.runs.store import Store
 
 ROWS = [(f"S{n:02d}", truth, truth if n % 5 else "sadness") for n in range(10) for truth in CLASSES]
@@ -188,3 +189,30 @@ def test_every_figure_is_drawn_twice_and_the_same_each_time(store, tmp_path):
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert "<svg" in (tmp_path / "a" / "ckplus-classes.svg").read_text()
+
+
+def test_several_protocols_are_put_together_in_every_format(tmp_path):
+    store = Store(tmp_path / "runs")
+    for seed in (0, 1):
+        for fold, rows in (("01", ROWS[:35]), ("02", ROWS[35:])):
+            store_fold(store, fold, rows, seed=seed)
+            store_fold(store, fold, rows, seed=seed, method="gfnet", facts={"display": "GFNet"})
+    right = [(who, truth, truth) for who, truth, _ in ROWS]
+    store_fold(store, "01", right[:35], protocol="oulu@1")
+    store_fold(store, "02", right[35:], protocol="oulu@1")
+    store_fold(store, "01", right[:35], protocol="rafdb@1")  # lacks a fold
+    reports = tables.build(store)
+    table = overview(reports)
+    assert table is not None
+    _, header, rows = table
+    assert header == ["Training", "Weights tested", "ckplus@1", "oulu@1"]
+    whole = [truth == prediction for _, truth, prediction in ROWS]
+    percent = f"{100 * sum(whole) / len(whole):.2f} ± 0.00, n = 2"
+    assert sorted(rows) == [["▸ GFNet (tiny)", "last epoch", percent, ""],
+                            ["▸ WS-LGAN (tiny)", "last epoch", percent, "100.00"]]  # fmt: skip
+    assert [title for title, _, _ in all_sections(reports)] == ["all protocols", "ckplus", "oulu", "rafdb"]
+    assert page(reports, store).count("<h1>") == 4
+    for format in ("markdown", "latex", "csv"):
+        told = ferbench("report", "--format", format, "--runs", str(store.home), cwd=tmp_path).stdout
+        assert "all protocols" in told
+    assert overview(tables.build(store, "ckplus")) is None

@@ -72,7 +72,7 @@ def test_missing_and_failed_folds_are_holes_with_their_command(store):
     (hole,) = report.holes
     assert (hole.fold, hole.reason) == ("02", "RuntimeError: no memory")
     assert hole.command == "ferbench train wslgan --dataset ckplus --preset tiny --folds 02"
-    assert "1/2 folds" in render.markdown([report])
+    assert "1/2 folds" in render.markdown_sections(render.sections([report]))
 
 
 def test_seeds_of_one_recipe_are_aggregated_and_others_are_not(store):
@@ -89,7 +89,7 @@ def test_seeds_of_one_recipe_are_aggregated_and_others_are_not(store):
 def test_markdown_says_what_was_done(store):
     store_fold(store, "01", FIRST)
     store_fold(store, "02", SECOND)
-    text = render.markdown(tables.build(store))
+    text = render.markdown_sections(render.sections(tables.build(store)))
     assert "| ▸ WS-LGAN (tiny, seed 0)" in text
     assert "75.00" in text
     assert "Published (Table 3)" in text

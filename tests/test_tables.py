@@ -93,7 +93,7 @@ def test_a_small_report_to_the_letter(store):
                      protocol="synth@1", facts={"notes": ["contempt is rare"], "published": ""})  # fmt: skip
     (report,) = tables.build(store)
     experiment = report.trainings[0].experiment
-    text = render.markdown([report])
+    text = render.markdown_sections(render.sections([report]))
     head, accuracy, *_ = text.split("\n\n**")
     assert head == (
         "# synth\n\n"
@@ -139,7 +139,7 @@ def test_a_training_that_only_failed_is_a_hole(store):
     assert grid(report, "Holes") == [
         ["wslgan (tiny, seed 0)", "01", "RuntimeError: a | b [red]", "the same command again"]
     ]
-    assert "a \\| b [red]" in render.markdown([report])
+    assert "a \\| b [red]" in render.markdown_sections(render.sections([report]))
 
 
 def test_a_fold_that_is_trained_again_is_no_hole_any_more(store):

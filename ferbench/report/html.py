@@ -15,7 +15,8 @@ import pandas as pd
 from ferbench import __version__, metrics
 from ferbench.errors import DataError
 from ferbench.labels import ABBREVIATIONS
-from ferbench.report.render import SELECTIONS, grids, heading, named, numeric
+from ferbench.report.render import SELECTIONS, Grid, grids, heading, named, numeric
+from ferbench.report.summary import overview
 from ferbench.report.tables import Report, Training, predictions
 from ferbench.runs.store import Store
 
@@ -41,14 +42,8 @@ def page(reports: list[Report], store: Store, errors: int = 0, home: Path | None
     shown = []
     for report in reports:
         names = named(report.trainings)
-        tables = [
-            {"caption": caption, "header": header, "rows": rows,
-             "matrix": "confusion" in caption or "images behind" in caption,
-             "numeric": [i > 0 and numeric(rows, i) for i in range(len(header))]}
-            for caption, header, rows in grids(report)
-        ]  # fmt: skip
         shown.append({
-            "report": report, "lines": heading(report), "tables": tables,
+            "report": report, "lines": heading(report), "tables": [_table(grid) for grid in grids(report)],
             "trainings": [_facts(report, training, names[training.experiment]) for training in report.trainings],
             "bars": _bars(report, names), "low": _low(report),
             "galleries": [
@@ -56,7 +51,17 @@ def page(reports: list[Report], store: Store, errors: int = 0, home: Path | None
                 for training in report.trainings if errors
             ],
         })  # fmt: skip
-    return _template().render(reports=shown, version=__version__, short=ABBREVIATIONS)
+    table = overview(reports)
+    return _template().render(reports=shown, overview=table and _table(table), version=__version__, short=ABBREVIATIONS)
+
+
+def _table(grid: Grid) -> Mapping[str, Any]:
+    caption, header, rows = grid
+    return {
+        "caption": caption, "header": header, "rows": rows,
+        "matrix": "confusion" in caption or "images behind" in caption,
+        "numeric": [i > 0 and numeric(rows, i) for i in range(len(header))],
+    }  # fmt: skip
 
 
 @cache

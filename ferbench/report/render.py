@@ -95,11 +95,6 @@ def sections(reports: list[Report]) -> list[Section]:
     return [(report.dataset, heading(report), grids(report)) for report in reports]
 
 
-def markdown(reports: list[Report]) -> str:
-    """Return a GitHub-flavoured document."""
-    return markdown_sections(sections(reports))
-
-
 def markdown_sections(found: list[Section]) -> str:
     """Return a GitHub-flavoured document of sections."""
     from tabulate import tabulate
@@ -113,11 +108,6 @@ def markdown_sections(found: list[Section]) -> str:
             table = tabulate(cells, header, "github", colalign=align, disable_numparse=True)
             parts.append(f"**{caption}**\n\n{table}")
     return "\n\n".join(parts) + "\n"
-
-
-def console(reports: list[Report]) -> None:
-    """Print the tables on the terminal."""
-    console_sections(sections(reports))
 
 
 def console_sections(found: list[Section]) -> None:

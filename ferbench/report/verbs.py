@@ -8,6 +8,7 @@ from typing import Any
 from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home, write_text
 from ferbench.report import figures, formats, render, speed, tables
+from ferbench.report.summary import all_sections
 from ferbench.runs.record import Identity
 from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
@@ -43,7 +44,7 @@ def write_report(
         drawn = draw(reports, store, pictures)
         print(f"drew {len(drawn)} files in {pictures}", file=sys.stderr)
     if format == "console" and reports:
-        render.console(reports)
+        render.console_sections(all_sections(reports))
         return
     if format == "html":
         from ferbench.report.html import page
@@ -54,7 +55,7 @@ def write_report(
     elif not reports:
         text = _nothing("folds have been trained", store.home)
     else:
-        text = _WRITERS[format](render.sections(reports))
+        text = _WRITERS[format](all_sections(reports))
     _put(text, out)
 
 
