@@ -66,6 +66,8 @@ def build(store: Store, dataset: str | None = None, experiments: Iterable[str] |
     """
     chosen = None if experiments is None else set(experiments)
     records = {record.key: record for record in [*shipped_runs().records(), *store.records()]}
+    if not any(record.identity.is_habit for record in records.values()):
+        return []  # before all predictions are read once more
     groups: dict[str, list[Training]] = defaultdict(list)
     for report in tables.build(store, dataset, habits=True):
         for training in report.trainings:
