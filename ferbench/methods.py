@@ -2,6 +2,7 @@
 extends another method and changes arguments of it."""
 
 from copy import deepcopy
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -48,6 +49,16 @@ class Stage(Schema):
         return self.model_dump(exclude=off)
 
 
+class PairStage(Stage):
+    """Stage 2. ``contrastive``: a common factor of λ1, λ2 and λ3 in this training, 1 in the paper."""
+
+    contrastive: float = Field(ge=0)
+
+    def identity(self) -> dict[str, Any]:
+        """Without the factor, which is told among the losses."""
+        return {name: value for name, value in super().identity().items() if name != "contrastive"}
+
+
 class PartStage(Stage):
     """Stage 1. ``shuffle``: the share of images whose tiles change places (``training.augment.rearrange``)."""
 
@@ -61,8 +72,12 @@ class Recipe(Schema):
     losses: LossWeights
     readings: Readings
     attention: PartStage
-    pretrain: Stage
-    finetune: Stage
+    pretrain: PairStage
+    finetune: PairStage
+
+    def losses_of(self, stage: PairStage) -> LossWeights:
+        """The weights of the losses in one training of stage 2."""
+        return replace(self.losses, contrastive=stage.contrastive)
 
 
 class Method(Schema):

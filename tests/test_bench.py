@@ -105,7 +105,8 @@ def test_the_naive_peer_and_our_step_give_the_same_losses():
     pairs = [(int(s.images[a]), int(s.derived[a]), int(s.images[b]), int(s.derived[b]))
              for s in steps for a, b in zip(s.first, s.second, strict=True)]  # fmt: skip
     stage = recipe.finetune
-    loop = peers.Loop("naive", deepcopy(net), deepcopy(amg), peers.Pairs(images, labels, pairs), 5, recipe.losses,
+    losses = recipe.losses_of(recipe.pretrain)
+    loop = peers.Loop("naive", deepcopy(net), deepcopy(amg), peers.Pairs(images, labels, pairs), 5, losses,
                       stage.lr, stage.momentum, stage.weight_decay, "cpu", workers=0)  # fmt: skip
     theirs = [loop.step() for _ in steps]
     device = Device("cpu", "fp32", "fast")
@@ -113,7 +114,7 @@ def test_the_naive_peer_and_our_step_give_the_same_losses():
     tables = samples.Tables(pixels, samples.map_table(amg, pixels, device), device)
     net.train()
     ours = Eager(
-        net, lambda b: stages.pair_loss(net, torch.from_numpy(labels), tables, b, recipe.losses, device), stage
+        net, lambda b: stages.pair_loss(net, torch.from_numpy(labels), tables, b, losses, device), stage
     )
     found = [float(ours.step(step.on("cpu"))["total"]) for step in steps]
     np.testing.assert_allclose(found, theirs, rtol=1e-3)

@@ -3,7 +3,9 @@
 import pytest
 
 from ferbench.errors import DataError, UsageError
+from ferbench.execution.jobs import Request, _recipe
 from ferbench.methods import PRESETS, names, resolve
+from ferbench.protocol import protocol as protocols
 
 
 def test_the_paper_s_numbers_are_the_paper_preset_s():
@@ -50,3 +52,13 @@ def test_overrides_reach_any_field_and_wrong_ones_are_explained():
         resolve("wslgam", "tiny", "ckplus")
     with pytest.raises(UsageError, match="no preset"):
         resolve("wslgan", "huge", "ckplus")
+
+
+def test_each_training_weighs_the_contrastive_terms_for_itself():
+    words = ("pretrain.contrastive=0.5", "finetune.contrastive=0.2")
+    request = Request(resolve("wslgan", "tiny", "ckplus", words), protocols.load("ckplus"))
+    pretrain, fold = (_recipe(request, kind) for kind in ("pretrain", "fold"))
+    assert (pretrain["losses"]["contrastive"], fold["losses"]["contrastive"]) == (0.5, 0.2)
+    assert "contrastive" not in fold["stage"]
+    with pytest.raises(UsageError, match="field of the recipe"):
+        resolve("wslgan", "tiny", "ckplus", ("attention.contrastive=0.2",))

@@ -100,7 +100,7 @@ def peers(cell: Cell, names: tuple[str, ...]) -> dict[str, Callable[[], object]]
     return {
         name: Loop(
             name, deepcopy(network), deepcopy(amg), Pairs(train.images.numpy(), train.labels.numpy(), pairs),
-            cell.batch, recipe.losses, stage.lr, stage.momentum, stage.weight_decay, cell.device,
+            cell.batch, recipe.losses_of(stage), stage.lr, stage.momentum, stage.weight_decay, cell.device,
             min(2, cell.threads - 1),
         ).step
         for name in names
@@ -313,7 +313,7 @@ def _stepper(
     source, labels = _samples(device, amg, train, steps, recipe.readings.border), train.labels.to(device.name)
 
     def loss(batch: Batch) -> dict[str, Tensor]:
-        return stages.pair_loss(network, labels, source, batch, recipe.losses, device)
+        return stages.pair_loss(network, labels, source, batch, recipe.losses_of(recipe.finetune), device)
 
     return engine(network, loss, recipe.finetune, device).step
 
@@ -338,7 +338,7 @@ def _epoch(
     plan = stages.network_plan(train.labels.numpy(), stage, readings, cell.seed)
     source = _samples(device, amg, train, plan(0), readings.border)
     with TemporaryDirectory(dir=scratch) as folder:
-        stages.train_network(network, train, source, stage, recipe.losses, readings, cell.seed, device,
+        stages.train_network(network, train, source, stage, recipe.losses_of(stage), readings, cell.seed, device,
                              Path(folder) / "checkpoint", lambda *_: None)  # fmt: skip
 
 

@@ -11,7 +11,8 @@ from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
 from ferbench.errors import UsageError
 from ferbench.files import canonical_json
-from ferbench.methods import Method, Stage
+from ferbench.methods import Method, PairStage, Stage
+from ferbench.models.settings import LossWeights
 from ferbench.protocol import image_folds, splits
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import Protocol
@@ -75,6 +76,11 @@ class Job:
     def stage(self) -> Stage:
         """The schedule of this training."""
         return _stage(self.request, self.kind)
+
+    @property
+    def losses(self) -> LossWeights:
+        """The weights of the losses of this training, which is one of stage 2."""
+        return _losses(self.request, self.kind)
 
     @property
     def made_from(self) -> str:
@@ -217,10 +223,17 @@ def _recipe(request: Request, kind: Kind) -> dict[str, Any]:
     else:
         content = {
             "architecture": asdict(recipe.architecture),
-            "losses": asdict(recipe.losses),
+            "losses": asdict(_losses(request, kind)),
             "readings": readings,
         }
     return plain({**content, "stage": _stage(request, kind).identity()})
+
+
+def _losses(request: Request, kind: Kind) -> LossWeights:
+    """The weights of the losses in a training of stage 2."""
+    stage = _stage(request, kind)
+    assert isinstance(stage, PairStage)
+    return request.method.recipe.losses_of(stage)
 
 
 def plain(content: Any) -> Any:

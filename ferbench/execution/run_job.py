@@ -235,7 +235,7 @@ def _train(
 
     samples = samples_of(job, train, plan, amg, weights, run.store.home / ".maps", run.device, run.timed, mapping)
     history = run.timed("training", lambda: stages.train_network(
-        network, data, samples, job.stage, recipe.losses, recipe.readings, run.seed("plan"), run.device,
+        network, data, samples, job.stage, job.losses, recipe.readings, run.seed("plan"), run.device,
         _checkpoint(run.folder, "network"),
         lambda done, total, text: run.report(before + done, before + total, text), watched, keep_best,
         run.folder / EPOCHS if keep_epochs else None,
