@@ -17,6 +17,9 @@ from typing import Any
 from ferbench.errors import DataError
 
 _PACKAGE = Path(__file__).resolve().parent
+# The only way to read the mask is to set it. Temporary files are private; what they become is what open() would make.
+_MASK = os.umask(0o077)
+os.umask(_MASK)
 
 
 def data_home(chosen: Path | None = None) -> Path:
@@ -51,6 +54,7 @@ def write_bytes(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+                os.fchmod(file.fileno(), 0o666 & ~_MASK)
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -79,6 +83,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
             yield temporary
+            temporary.chmod(0o777 & ~_MASK)
             if path.exists():
                 old = temporary.with_name(temporary.name + ".old")
                 os.replace(path, old)

@@ -104,3 +104,14 @@ def test_shuffled_labels_are_caught(tmp_path):
     (finding,) = json.loads(done.stdout)
     assert finding["found"] < finding["accepted"]
     assert "1 of 1 accepted figures fell" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_two_folds_of_ck_hold_their_accepted_figure(real_data, tmp_path):
+    """Ten epochs from the weights that come with the package: what a change of code would lose on real faces."""
+    ferbench("data", "prepare", "ckplus", str(real_data / "CK+48.zip"), cwd=tmp_path)
+    ferbench("train", "wslgan", "--dataset", "ckplus", "--preset", "tiny", "--folds", "01,04", "--epochs", "10",
+             "--threads", "1", cwd=tmp_path)  # fmt: skip
+    told = ferbench("check", "--baseline", str(ACCEPTED.with_name("ckplus-wslgan-tiny.json")), cwd=tmp_path).stdout
+    assert told.startswith("held: WS-LGAN (tiny) under ckplus@1: ")

@@ -176,7 +176,17 @@ def train(saved: Path, epochs: int = 4, stop_after: int | None = None, kept: Pat
             raise Interrupted
 
     history = stages.train_network(
-        net, data, tables, recipe.finetune, recipe.losses_of(recipe.pretrain), recipe.readings, 5, CPU, saved, report, epochs=kept
+        net,
+        data,
+        tables,
+        recipe.finetune,
+        recipe.losses_of(recipe.pretrain),
+        recipe.readings,
+        5,
+        CPU,
+        saved,
+        report,
+        epochs=kept,
     )
     return net, history
 

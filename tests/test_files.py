@@ -1,0 +1,43 @@
+"""Files are whole or absent, and as open to others as any file that a program makes."""
+
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from ferbench.files import new_folder, write_bytes, write_text
+
+
+@pytest.mark.parametrize(("mask", "file", "folder"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
+def test_files_and_folders_have_the_mode_that_the_user_asked_for(tmp_path, mask, file, folder):
+    code = ("from pathlib import Path\nfrom ferbench.files import new_folder, write_text\n"
+            "write_text(Path('a'), 'x')\nwith new_folder(Path('b')) as made: (made / 'c').write_text('x')\n")  # fmt: skip
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, preexec_fn=lambda: os.umask(mask))
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "b")] == [file, folder]
+
+
+def test_what_ends_early_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    write_text(path, "old")
+
+    def refused(source, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(KeyboardInterrupt):
+        write_bytes(path, b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert path.read_text() == "old"
+
+
+def test_a_folder_appears_whole_or_stays_as_it_was(tmp_path):
+    with new_folder(tmp_path / "b") as made:
+        (made / "c").write_text("first")
+        assert not (tmp_path / "b").exists()
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "b") as made:  # noqa: PT012
+        (made / "c").write_text("second")
+        raise RuntimeError
+    assert (tmp_path / "b" / "c").read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
