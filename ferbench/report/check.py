@@ -37,8 +37,8 @@ class Reason(Schema):
 class Accepted(Schema):
     """``baselines/accepted/*.json``: how a method did under a protocol, which later runs are held against.
 
-    Of a licensed set it gives away neither a name nor a label: images and people stand there as hashes, and
-    for each only whether it was right.
+    Of a licensed set it gives away neither a name nor a label: images and people stand there as hashes, with
+    whether each was right and, of an evaluation, what was predicted.
     """
 
     schema_version: Literal[2] = 2
