@@ -13,8 +13,10 @@ import pandas as pd
 from ferbench import metrics
 from ferbench.files import write_bytes
 from ferbench.labels import ABBREVIATIONS
+from ferbench.report.latency import Point, accuracy_over_latency
 from ferbench.report.render import named
 from ferbench.report.tables import Report, Training, predictions
+from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
 
 _COLOURS = ("#8a939d", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -46,7 +48,14 @@ def draw(reports: list[Report], store: Store, folder: Path) -> list[Path]:
             figures["folds"] = partial(_folds, report=report, names=names)
         for name, work in figures.items():
             written += _written(work, folder / f"{report.dataset}-{name}")
+    if points := accuracy_over_latency(stored(store.home), reports):
+        written += draw_latency(points, folder / "latency")
     return written
+
+
+def draw_latency(points: list[Point], stem: Path) -> list[Path]:
+    """Draw accuracy over latency and return the files, PNG and SVG."""
+    return _written(partial(_latency, points=points), stem)
 
 
 def _written(work: Callable[[Any], None], stem: Path, size: tuple[float, float] = (6.4, 4.4)) -> list[Path]:
@@ -182,3 +191,19 @@ def _curves(axes: Any, name: str, training: Training, store: Store) -> None:
     axes.set_title(f"{name}: {len(training.folds)} folds", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, ncols=2, title="fold")
+
+
+def _latency(axes: Any, points: list[Point]) -> None:
+    for place, point in enumerate(points):
+        spread = [[100 * (point.accuracy - point.low)], [100 * (point.high - point.accuracy)]]
+        axes.errorbar(
+            point.latency_ms, 100 * point.accuracy, yerr=spread, fmt="osD^v"[place % 5], capsize=3,
+            color=_COLOURS[1 + place % (len(_COLOURS) - 1)],
+            label=f"{point.name}, {point.protocol}, n = {point.images:,}",
+        )  # fmt: skip
+    axes.set_xlabel("median latency of one image, ms: " + "; ".join(dict.fromkeys(point.machine for point in points)))
+    axes.set_ylabel("pooled accuracy, % (bar: 95 % intervals)")
+    axes.set_xlim(left=0)
+    axes.margins(x=0.3)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)

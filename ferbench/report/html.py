@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,9 +16,11 @@ import pandas as pd
 from ferbench import __version__, metrics
 from ferbench.errors import DataError
 from ferbench.labels import ABBREVIATIONS
+from ferbench.report.latency import accuracy_over_latency
 from ferbench.report.render import SELECTIONS, Grid, grids, heading, named, numeric
 from ferbench.report.summary import overview
 from ferbench.report.tables import Report, Training, predictions
+from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
 
 
@@ -52,7 +55,10 @@ def page(reports: list[Report], store: Store, errors: int = 0, home: Path | None
             ],
         })  # fmt: skip
     table = overview(reports)
-    return _template().render(reports=shown, overview=table and _table(table), version=__version__, short=ABBREVIATIONS)
+    return _template().render(
+        reports=shown, overview=table and _table(table), latency=_latency(reports, store), version=__version__,
+        short=ABBREVIATIONS,
+    )  # fmt: skip
 
 
 def _table(grid: Grid) -> Mapping[str, Any]:
@@ -88,6 +94,15 @@ def _low(report: Report) -> int:
     """Where the axis of the folds begins: a round figure below all of them, at most 80."""
     worst = min((fold.accuracy for training in report.trainings for fold in training.folds), default=0.0)
     return min(80, int(10 * worst) * 10)
+
+
+def _latency(reports: list[Report], store: Store) -> Mapping[str, Any] | None:
+    """Accuracy over latency: the points, and where the axes end; None where no such method has been timed."""
+    points = accuracy_over_latency(stored(store.home), reports)
+    if not points:
+        return None
+    slowest, worst = max(point.latency_ms for point in points), min(point.low for point in points)
+    return {"points": points, "slowest": 5 * math.ceil(slowest * 1.1 / 5), "low": min(80, int(10 * worst) * 10)}
 
 
 def _bars(report: Report, names: Mapping[str, str]) -> Mapping[str, Any] | None:

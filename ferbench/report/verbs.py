@@ -7,7 +7,8 @@ from typing import Any
 
 from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home, write_text
-from ferbench.report import figures, formats, render, speed, tables
+from ferbench.report import formats, render, speed, tables
+from ferbench.report.latency import accuracy_over_latency
 from ferbench.report.summary import all_sections
 from ferbench.runs.record import Identity
 from ferbench.runs.speed import stored
@@ -137,11 +138,12 @@ def write_speed_report(dataset: str | None, format: str, out: Path | None, runs:
     if not records:
         raise DataError(f"nothing has been timed in {home}: `ferbench bench`")
     speed.write_speed(records, format, out)
-    if out is not None and format == "markdown":
-        points = figures.accuracy_over_latency(records, tables.build(Store(home), dataset))
-        if points:
-            figures.draw_points(points, out.with_suffix(".png"))
-            figures.draw_points(points, out.with_suffix(".svg"))
+    if out is None or format != "markdown":
+        return
+    if points := accuracy_over_latency(records, tables.build(Store(home), dataset)):
+        from ferbench.report.drawings import draw_latency
+
+        draw_latency(points, out.with_suffix(""))
 
 
 def list_runs(runs: Path | None, format: str) -> None:
