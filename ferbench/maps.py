@@ -54,10 +54,10 @@ def look(
     Raises UsageError where there is no such run or it has no AMG, DataError for a set that is not prepared or,
     where a figure is wanted, has no expressions.
     """
-    record, store = _chosen(run, preset, runs)
+    record, store, user = _chosen(run, preset, runs)
     drawn.ensure(dataset, data_home(home), lambda *_: None)
     faces = prepared_sets.load(dataset, data_home(home))
-    amg = generator_of(record, store)
+    amg = generator_of(record, store, user)
     maps = maps_of(amg, torch.from_numpy(np.array(faces.images)), Device())
     pointed = [
         Pointed(part, len(faces), float(pointing.hits(maps[:, number], part).double().mean()), pointing.chance(part))
@@ -67,18 +67,20 @@ def look(
     return Look(record.key, dataset, pointed, figures)
 
 
-def _chosen(run: str, preset: str, runs: Path | None) -> tuple[Record, Store]:
-    """The attention run itself, or that of a run which was trained with it."""
+def _chosen(run: str, preset: str, runs: Path | None) -> tuple[Record, Store, Record | None]:
+    """The attention run, where it lies, and the run that was named where that was trained with it."""
     store = Store(runs_home(runs)) if run else shipped_runs()
     if run:
         record = store.find(run)
-        key = record.key if record.identity.kind == "attention" else record.identity.parents.get("attention")
+        if record.identity.kind == "attention":
+            return record, store.holder(record.key), None
+        key = record.identity.parents.get("attention")
         if key is None:
             raise UsageError(f"run {record.key} takes no attention maps")
-        return store.holder(key).record(key), store.holder(key)
+        return store.holder(key).record(key), store.holder(key), record
     for record in store.records():
         if (record.identity.kind, record.identity.preset) == ("attention", preset):
-            return record, store
+            return record, store, None
     raise UsageError(f"no attention maps come with ferbench for the preset {preset!r}: name a run of your own")
 
 

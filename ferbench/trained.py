@@ -63,9 +63,11 @@ def deployed(record: Record, store: Store) -> Deployed:
     return Deployed(network, amg)
 
 
-def generator_of(record: Record, store: Store) -> AttentionMapGenerator:
-    """Rebuild the AMG of an attention run, frozen; maps as the package's own recipes take them.
+def generator_of(record: Record, store: Store, user: Record | None = None) -> AttentionMapGenerator:
+    """Rebuild the AMG of an attention run, frozen.
 
+    user : a run that was trained with it, whose reading of the maps (``cam_class``) is taken; without one, that of
+        the package's own recipes: weights are the same for all readings.
     Raises DataError when weights are missing, damaged or of another shape.
     """
     folder = store.folder(record.key)
@@ -74,6 +76,9 @@ def generator_of(record: Record, store: Store) -> AttentionMapGenerator:
         Architecture(growth=shape.growth, stem_stride=shape.stem_stride, generator_layers=shape.layers)
     )
     _load(amg, folder / "weights.safetensors")
+    if user is not None:
+        path = store.holder(user.key).folder(user.key) / "record.json"
+        amg.cam_class = validated(_Shapes, user.identity.recipe, path).architecture.cam_class
     return amg.freeze()
 
 

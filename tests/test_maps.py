@@ -1,6 +1,7 @@
 """Looking at attention maps: the score, the figure, whose maps, and what is refused."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def store(tmp_path_factory) -> Store:
 
 
 def test_the_score_is_that_of_each_images_own_map(store, home):
-    (record,) = store.records()
+    (record,) = (record for record in store.records() if record.identity.kind == "attention")
     found = look(record.key[:6], "tiny", "synth", None, 1, store.home, home)
     amg = AttentionMapGenerator(Architecture(**SMALL))
     amg.load_state_dict(unpack(store.folder(record.key) / "weights.safetensors")[0])
@@ -55,6 +56,26 @@ def test_the_score_is_that_of_each_images_own_map(store, home):
         assert one.hits == pytest.approx(pointing.hits(maps[:, number], one.part).double().mean().item(), abs=0.01)
         assert one.images == len(images)
     assert found.figures == []
+
+
+def test_a_runs_own_reading_of_the_maps_is_taken(store, home):
+    (key,) = (record.key for record in store.records() if record.identity.kind == "attention")
+    amg = AttentionMapGenerator(Architecture(**SMALL))
+    amg.load_state_dict(unpack(store.folder(key) / "weights.safetensors")[0])
+    amg.freeze()
+    images = torch.from_numpy(np.array(load("synth", home).images)).unsqueeze(1).float() / 255
+    scores = {}
+    for reading in ("either", "positive"):
+        recipe = plain({"architecture": asdict(Architecture(**SMALL, cam_class=reading))})
+        user = store_stage(store, "pretrain", recipe=recipe, parents={"attention": key})
+        scores[reading] = [one.hits for one in look(user, "tiny", "synth", None, 1, store.home, home).pointed]
+        amg.cam_class = reading
+        with torch.no_grad():
+            maps = amg(images)
+        for number, part in enumerate(("eyes", "mouth")):
+            hits = pointing.hits(maps[:, number], part).double().mean().item()
+            assert scores[reading][number] == pytest.approx(hits, abs=0.01)
+    assert scores["either"] != scores["positive"]
 
 
 def test_the_figure_shows_every_expression_as_png_and_svg(store, home, tmp_path):

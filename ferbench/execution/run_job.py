@@ -38,7 +38,7 @@ from ferbench.training import pointing, stages
 from ferbench.training.checkpoint import epochs_done, kept, pack, unpack
 from ferbench.training.device import Device
 from ferbench.training.loop import Report
-from ferbench.training.samples import BATCH, maps_of
+from ferbench.training.samples import maps_of
 from ferbench.training.stages import Labelled
 
 M = TypeVar("M", bound=nn.Module)
@@ -121,12 +121,8 @@ def _attention(run: Run) -> tuple[list[str], dict[str, Any]]:
 
 def _pointing(branch: PartClassifier, part: str, images: Tensor, cam_class: CamClass, device: Device) -> float:
     """The share of images whose attention map has its maximum on the part."""
-    found = []
-    with torch.inference_mode(), device.autocast():
-        for batch in images.split(BATCH):
-            x = device.images(batch.to(device.name).unsqueeze(1).float() / 255)
-            found.append(pointing.hits(branch.attention(x, cam_class).float(), part).cpu())
-    return float(torch.cat(found).double().mean())
+    maps = maps_of(lambda x: branch.attention(x, cam_class), images, device)
+    return float(pointing.hits(maps, part).double().mean())
 
 
 def _pretrain(run: Run) -> tuple[list[str], dict[str, Any]]:

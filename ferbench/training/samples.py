@@ -54,8 +54,8 @@ class Tables:
         return x, None if self.maps is None else self.maps[images, derived]
 
 
-def attention(amg: AttentionMapGenerator, x: Tensor, device: Device) -> Tensor:
-    """Maps of a batch: float [B,1,48,48] in [0,1] → float32 [B,2,H,W]."""
+def attention(amg: Callable[[Tensor], Tensor], x: Tensor, device: Device) -> Tensor:
+    """Maps of a batch: float [B,1,48,48] in [0,1] → float32 [B,2,H,W], or whatever ``amg`` makes of it."""
     with torch.no_grad(), device.autocast():
         return amg(x).float()
 
@@ -97,8 +97,8 @@ def map_table(
     return table.unflatten(0, pixels.shape[:2])
 
 
-def maps_of(amg: AttentionMapGenerator, images: Tensor, device: Device) -> Tensor:
-    """Maps of undistorted images: uint8 [N,48,48] → float32 [N,2,H,W] on the device."""
+def maps_of(amg: Callable[[Tensor], Tensor], images: Tensor, device: Device) -> Tensor:
+    """Maps of undistorted images: uint8 [N,48,48] → float32 [N,2,H,W] on the device; one branch's [N,H,W]."""
     parts = [
         attention(amg, device.images(part.to(device.name).unsqueeze(1).float() / 255), device)
         for part in images.split(BATCH)
