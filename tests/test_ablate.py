@@ -132,6 +132,30 @@ def test_habits_take_all_folds_and_the_last_epoch(place, more):
         ablation(place, habits=True, **more)
 
 
+def test_readings_are_planned_one_at_a_time_on_held_out_subjects(place):
+    tried = ("finetune.lr=0.01", "readings.border=zero")
+    session = prepare_ablation(options(place), "", 1, place / "runs", place / "data", quiet, tried)
+    folds = [job for job in session.jobs if job.kind == "fold"]
+    assert {job.identity.selection for job in folds} == {"best-val"}
+    schedules = [(j.identity.recipe["stage"]["lr"], j.identity.recipe["readings"]["border"]) for j in folds]
+    assert schedules == [(0.05, "edge")] * 2 + [(0.01, "edge")] * 2 + [(0.05, "zero")] * 2
+    # What the rate of fine-tuning leaves as it is, is made once.
+    assert [job.kind for job in session.jobs if job.kind != "fold"] == ["attention"] * 2 + ["pretrain"] * 2
+    assert len({session.title(job) for job in session.jobs}) == len(session.jobs)
+    assert session.partner[:5] == ["ablate", "--reading", *tried[:1], "--reading", tried[1]]
+
+
+@pytest.mark.parametrize(("variants", "habits"), [("gfnet", False), ("", True)])
+def test_readings_are_tried_alone(place, variants, habits):
+    with pytest.raises(UsageError, match="leave out the others"):
+        prepare_ablation(options(place, habits=habits), variants, 1, place / "runs", place / "data", quiet, ("a=1",))
+
+
+def test_a_reading_that_changes_nothing_is_refused(place):
+    with pytest.raises(UsageError, match="finetune.lr=0.05 changes nothing"):
+        prepare_ablation(options(place), "", 1, place / "runs", place / "data", quiet, ("finetune.lr=0.05",))
+
+
 def test_habits_cannot_be_reached_through_a_training(place):
     one = options(place, selection="best-test")
     with pytest.raises(UsageError, match="unknown selection 'best-test'"):
@@ -212,6 +236,18 @@ def test_no_protocol_file_asks_for_image_folds(place):
 def test_an_official_split_has_no_image_folds():
     with pytest.raises(UsageError, match="official split"):
         image_folds.make(protocols.load("rafdb"), make_faces([{"label": "anger", "split": "train"}]))
+
+
+@pytest.mark.slow
+def test_readings_from_nothing_to_their_table(tmp_path):
+    words = ["ablate", "--dataset", "synth", "--no-pretrain", "--folds", "01,02", "--reading", "finetune.lr=0.001"]
+    done = ferbench(*words, *SMALL, "--format", "json", cwd=tmp_path)
+    (found,) = json.loads(done.stdout)
+    first, second = found["rows"]
+    assert (first["changed"], first["folds"], second["folds"]) == ({}, 2, 2)
+    text = ferbench("report", "--readings", "--format", "markdown", cwd=tmp_path).stdout
+    assert second["experiment"] in text
+    assert f"{100 * second['difference']:+.2f} ±" in text
 
 
 @pytest.mark.slow

@@ -17,6 +17,15 @@ def ablate(
     protocol_habits: Annotated[
         bool, typer.Option("--protocol-habits", help="Measure instead how far the literature's habits flatter WS-LGAN.")
     ] = False,
+    readings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reading",
+            metavar="FIELD=VALUE",
+            help="Try instead this change of the recipe "
+            "on held-out training subjects; repeat it for several, one at a time.",
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Train each with the seeds 0 to N-1.")] = 1,
     preset: Preset = None,
     folds: shared.Folds = "",
@@ -43,7 +52,7 @@ def ablate(
     from ferbench.errors import JobFailed
     from ferbench.execution.ablation import prepare_ablation
     from ferbench.execution.training import TrainOptions, train_all
-    from ferbench.report.verbs import check_format, write_ablation
+    from ferbench.report.verbs import check_format, write_ablation, write_readings
 
     check_format(format, out)
     options = TrainOptions(
@@ -54,7 +63,7 @@ def ablate(
     )  # fmt: skip
     failure: JobFailed | None = None
     with progress.bars(to_stderr=format != "console") as bars:
-        session = prepare_ablation(options, variants, seeds, runs, data_home, bars.drawing)
+        session = prepare_ablation(options, variants, seeds, runs, data_home, bars.drawing, tuple(readings or ()))
         progress.print_plan(session, bars.console)
         if dry_run:
             return
@@ -63,6 +72,9 @@ def ablate(
             train_all(session, bars.job, bars.outcome)
         except JobFailed as error:  # the tables say what there is, and which folds are missing
             failure = error
-    write_ablation(session.protocol.name, format, out, runs, session.experiments)
+    if readings:
+        write_readings(session.protocol.name, format, out, runs)
+    else:
+        write_ablation(session.protocol.name, format, out, runs, session.experiments)
     if failure:
         raise failure

@@ -14,6 +14,9 @@ def report(
     ablation: Annotated[
         bool, typer.Option("--ablation", help="What each part is worth, and how far habits of the literature flatter.")
     ] = False,
+    readings: Annotated[
+        bool, typer.Option("--readings", help="How readings of the recipe did on held-out training subjects.")
+    ] = False,
     format: Annotated[str, typer.Option(help="console, markdown, latex, csv, html or json.")] = "console",
     out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for all figures, as PNG and SVG.")] = None,
@@ -24,12 +27,14 @@ def report(
     data_home: DataHome = None,
 ) -> None:
     """Show what the stored runs say, beside the published figures."""
-    from ferbench.report.verbs import write_ablation, write_report, write_speed_report
+    from ferbench.report.verbs import write_ablation, write_readings, write_report, write_speed_report
 
     if bench:
         write_speed_report(dataset, format, out, runs)
     elif ablation:
         write_ablation(dataset, format, out, runs)
+    elif readings:
+        write_readings(dataset, format, out, runs)
     else:
         write_report(dataset, format, out, runs, errors, data_home, figures)
 

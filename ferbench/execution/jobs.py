@@ -43,6 +43,7 @@ class Request:
     pretrain: bool = True
     amg: str = ""  # key of the attention run to use instead of training one
     command: str = ""  # the command line without its folds: what fills a hole
+    changed: tuple[str, ...] = ()  # of the recipe, as given on the command line: what its jobs are told apart by
     image_folds: bool = False  # a habit: only `ferbench ablate --protocol-habits` asks for it, as for best-test
     keep_epochs: bool = False  # until a best-test run has been made of them; no part of the identity
 
@@ -117,7 +118,9 @@ def plan(requests: Sequence[Request], home: Path, store: Store) -> Plan:
     """
     load = cache(lambda name: prepared_sets.load(name, home))
     plans = [_plan(request, load, home, store) for request in requests]
-    jobs = {job.key: job for one in plans for job in one.jobs}
+    jobs: dict[str, Job] = {}
+    for job in (job for one in plans for job in one.jobs):
+        jobs.setdefault(job.key, job)  # what several ask for is the first one's
     given = {record.key: record for one in plans for record in one.given}
     kinds, place = get_args(Kind), {key: number for number, key in enumerate(jobs)}
     ordered = sorted(jobs.values(), key=lambda job: (kinds.index(job.kind), place[job.made_from or job.key]))

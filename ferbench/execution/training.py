@@ -99,6 +99,8 @@ class Session:
         """What a person calls a job among the others."""
         names = [] if job.kind == "attention" or len(self.methods) == 1 else [job.request.method.title]
         names += [f"seed {job.identity.seed}"] if len({request.seed for request in self.requests}) > 1 else []
+        shared = set.intersection(*(set(request.changed) for request in self.requests))
+        names += [change for change in job.request.changed if change not in shared]
         return f"{', '.join(names)}, {job.title}" if names else job.title
 
     @property
@@ -117,7 +119,7 @@ def prepare_training(
 ) -> Session:  # fmt: skip
     """Resolve options to a planned session; drawn sets are drawn on the way.
 
-    trainings : one or more, which differ in method and seed alone.
+    trainings : one or more, which differ in method, seed and overrides alone.
     words : the command line that makes them all, folds left out, for other processes that share the work.
     drawing : gives a progress report for the set of that name.
     Raises UsageError for options that do not fit, DataError for a set that is not prepared.
@@ -208,6 +210,7 @@ def _request(options: TrainOptions, protocol: Protocol, device: Device) -> Reque
         protocol=protocol, seed=options.seed, selection=options.selection,
         precision=device.precision, engine=device.engine, folds=_folds(options.folds), rule=options.rule,
         folds_file=options.folds_file, pretrain=options.pretrain, amg=options.amg, command=options.command(),
+        changed=options.overrides,
     )  # fmt: skip
 
 

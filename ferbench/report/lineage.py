@@ -47,6 +47,21 @@ def varying(trainings: list[tuple[Identity, Lineage]]) -> dict[str, list[str]]:
     return {name: sorted(values, key=_numbers_first) for name, values in found.items() if len(values) > 1}
 
 
+def changes(before: Lineage, after: Lineage) -> dict[str, tuple[str, str]]:
+    """Return the fields of the recipe in which two trainings differ, named as ``--set`` names them, with both values.
+
+    What a field decides in several stages is told once; what only one of the two has is left out.
+    """
+    flat = dict(_flat(before)), dict(_flat(after))
+    found = {}
+    for path in flat[0].keys() & flat[1].keys():
+        stage, recipe, field = path.rpartition("recipe.")
+        if recipe and flat[0][path] != flat[1][path]:
+            part = {"": "finetune", "pretrain.": "pretrain"}.get(stage, "attention")
+            found[field.replace("stage.", f"{part}.")] = flat[0][path], flat[1][path]
+    return dict(sorted(found.items()))
+
+
 def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Give every field's path and value. Fine-tuning starts from the AMG that pre-training had: told once."""
     for name, value in content.items():

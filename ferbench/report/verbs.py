@@ -106,6 +106,31 @@ def write_ablation(
         _put(_WRITERS[format](sections), out)
 
 
+def write_readings(dataset: str | None, format: str, out: Path | None, runs: Path | None) -> None:
+    """Print what readings of the recipe came to on held-out training subjects, or write it to ``out``.
+
+    Raises DataError where there are none to compare, with the command that makes some.
+    """
+    from dataclasses import asdict
+
+    from ferbench.report import readings
+
+    check_format(format, out)
+    store = Store(runs_home(runs))
+    found = readings.build(store, dataset)
+    if not found:
+        raise DataError(f"no readings have been tried in {store.home}: `ferbench ablate"
+                        f"{f' --dataset {dataset}' if dataset else ''} --reading finetune.lr=0.02`")  # fmt: skip
+    if format == "json":
+        _put(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False, allow_nan=False) + "\n", out)
+        return
+    sections = [(f"{one.dataset}: readings", readings.heading(one), readings.grids(one)) for one in found]
+    if format == "console":
+        render.console_sections(sections)
+    else:
+        _put(_WRITERS[format](sections), out)
+
+
 def write_paper(number: str, format: str, out: Path | None) -> None:
     """Print the published tables, or write them to ``out``, and check their arithmetic.
 

@@ -1,0 +1,149 @@
+"""Readings of the paper's ambiguities tried on held-out training subjects: what ``best-val`` trainings saw there.
+
+The test side takes no part in these figures. The fields of these classes are the keys of the JSON document.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from ferbench.errors import DataError
+from ferbench.files import canonical_json
+from ferbench.report.lineage import Lineage, changes, lineage
+from ferbench.report.render import Grid
+from ferbench.runs.record import Record
+from ferbench.runs.store import Store, shipped_runs
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One training: accuracy on the held-out subjects of its folds' training sides, after the last epoch."""
+
+    experiment: str
+    changed: dict[str, tuple[str, str]]  # field → value of the reference, value here; empty for the reference
+    folds: int
+    images: int  # validation images of all folds
+    epochs: int
+    accuracy: float
+    difference: float | None  # mean over folds, here minus the reference; None for it, or where folds differ
+    std: float | None  # of the folds' differences, ddof 1
+    better: int  # folds in which it is better than the reference
+    worse: int
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Trainings that differ in nothing but their recipes; first the reference, which the others differ least from."""
+
+    dataset: str
+    protocol: str
+    method: str
+    preset: str
+    precision: str
+    seed: int
+    devices: list[str]
+    rows: list[Reading]
+
+
+def build(store: Store, dataset: str | None = None) -> list[Readings]:
+    """Return the ``best-val`` trainings of a store side by side, where there are two or more to compare.
+
+    Raises DataError where a run's history is missing or has no validation accuracy.
+    """
+    own = store.records()
+    records = {record.key: record for record in [*shipped_runs().records(), *own]}
+    groups: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in own:
+        one = record.identity
+        if (one.kind, one.selection, record.error) != ("fold", "best-val", "") or one.is_habit:
+            continue
+        if dataset in (None, one.protocol.partition("@")[0]):
+            alike = {**_without_recipes(lineage(one, records)), "seed": one.seed}
+            groups[canonical_json(alike)][record.experiment].append(record)
+    return [_readings(store, list(group.values()), records) for group in groups.values() if len(group) > 1]
+
+
+def _without_recipes(made: Lineage) -> Lineage:
+    return {name: _without_recipes(value) if isinstance(value, dict) else value
+            for name, value in made.items() if name != "recipe"}  # fmt: skip
+
+
+def _readings(store: Store, trainings: list[list[Record]], records: dict[str, Record]) -> Readings:
+    made = [lineage(folds[0].identity, records) for folds in trainings]
+    apart = np.zeros((len(made), len(made)), dtype=int)
+    for a, b in combinations(range(len(made)), 2):
+        apart[a, b] = apart[b, a] = len(changes(made[a], made[b]))
+    told = [len(folds[0].facts["command"]) for folds in trainings]  # of two alike, the one that took fewer words
+    centre = min(range(len(made)), key=lambda place: (apart[place].sum(), told[place]))
+    seen = [_validation(store, folds) for folds in trainings]
+    rows = [
+        _row(folds, changes(made[centre], one), here, None if here is seen[centre] else seen[centre])
+        for folds, one, here in zip(trainings, made, seen, strict=True)
+    ]
+    first = trainings[centre][0]
+    return Readings(
+        first.identity.protocol.partition("@")[0], first.identity.protocol, first.facts["display"],
+        first.identity.preset, first.identity.precision, first.identity.seed,
+        list(dict.fromkeys(record.environment["device"] for folds in trainings for record in folds)),
+        sorted(rows, key=lambda row: (bool(row.changed), -row.accuracy)),
+    )  # fmt: skip
+
+
+def _validation(store: Store, folds: list[Record]) -> pd.DataFrame:
+    """By fold: ``accuracy`` on the held-out subjects after the last epoch, and their ``images``."""
+    rows = {}
+    for record in folds:
+        path = store.folder(record.key) / "history.csv"
+        try:
+            accuracy = float(pd.read_csv(path)["validation_accuracy"].iloc[-1])
+        except (OSError, KeyError, IndexError, ValueError):
+            raise DataError(f"{path} tells no validation accuracy: delete its folder and train again") from None
+        rows[record.identity.fold] = {"accuracy": accuracy, "images": record.facts["validation_images"]}
+    return pd.DataFrame.from_dict(rows, orient="index").sort_index()
+
+
+def _row(
+    folds: list[Record], changed: dict[str, tuple[str, str]], here: pd.DataFrame, reference: pd.DataFrame | None
+) -> Reading:
+    apart = None
+    if reference is not None and here.index.equals(reference.index):
+        apart = here["accuracy"] - reference["accuracy"]
+    return Reading(
+        folds[0].experiment, changed, len(here), int(here["images"].sum()),
+        folds[0].identity.recipe["stage"]["epochs"], float(np.average(here["accuracy"], weights=here["images"])),
+        None if apart is None else float(apart.mean()),
+        None if apart is None or len(apart) < 2 else float(apart.std(ddof=1)),
+        0 if apart is None else int((apart > 0).sum()), 0 if apart is None else int((apart < 0).sum()),
+    )  # fmt: skip
+
+
+def heading(found: Readings) -> list[str]:
+    """What must be known to read the table."""
+    return [
+        f"{found.method}, preset {found.preset}, under {found.protocol}; {found.precision}, seed {found.seed}; "
+        f"{'; '.join(found.devices)}.",
+        "About a tenth of the subjects of each fold's training side are held out and tested after the last epoch. "
+        "Nothing here was seen of a test side, so a reading may be chosen by it.",
+        "What varies is the recipe: the field that is named, from the reference's value to its own. Folds, seeds and "
+        "held-out subjects are the same.",
+        "Differences are in points: mean ± standard deviation (ddof 1) over folds, whose training sides overlap.",
+    ]  # fmt: skip
+
+
+def grids(found: Readings) -> list[Grid]:
+    """One row for each reading, the reference first."""
+    rows = [
+        ["; ".join(f"{field} {before} → {after}" for field, (before, after) in one.changed.items()) or "reference",
+         f"{100 * one.accuracy:.2f}",
+         "" if one.difference is None else f"{100 * one.difference:+.2f}"
+         + ("" if one.std is None else f" ± {100 * one.std:.2f}"),
+         "" if one.difference is None else f"{one.better} / {one.worse}", str(one.epochs), str(one.folds),
+         f"{one.images:,}", one.experiment]
+        for one in found.rows
+    ]  # fmt: skip
+    header = ["Reading", "Validation accuracy", "Difference", "Folds better / worse", "Epochs", "Folds", "n", "From"]
+    return [(f"Readings of {found.method} ({found.preset}) on held-out training subjects of {found.dataset}, percent",
+             header, rows)]  # fmt: skip
