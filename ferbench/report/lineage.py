@@ -50,15 +50,17 @@ def varying(trainings: list[tuple[Identity, Lineage]]) -> dict[str, list[str]]:
 def changes(before: Lineage, after: Lineage) -> dict[str, tuple[str, str]]:
     """Return the fields of the recipe in which two trainings differ, named as ``--set`` names them, with both values.
 
-    What a field decides in several stages is told once; what only one of the two has is left out.
+    What a field decides in several stages is told once. A field that only one of the two has is "off" in the other: a
+    schedule's identity leaves out what is beyond the paper and not in use.
     """
     flat = dict(_flat(before)), dict(_flat(after))
     found = {}
-    for path in flat[0].keys() & flat[1].keys():
+    for path in flat[0].keys() | flat[1].keys():
         stage, recipe, field = path.rpartition("recipe.")
-        if recipe and flat[0][path] != flat[1][path]:
+        values = flat[0].get(path, "off"), flat[1].get(path, "off")
+        if recipe and values[0] != values[1]:
             part = {"": "finetune", "pretrain.": "pretrain"}.get(stage, "attention")
-            found[field.replace("stage.", f"{part}.")] = flat[0][path], flat[1][path]
+            found[field.replace("stage.", f"{part}.")] = values
     return dict(sorted(found.items()))
 
 
