@@ -89,6 +89,7 @@ def test_the_tables_have_the_papers_form_and_its_figures_beside(store):
         ("GFNet", "-2.96"), ("LFNet", "-3.16"), ("WS-LGAN-Sum", "-2.24"), ("WS-LGAN-WCL", "never published"),
     ]  # fmt: skip
     assert "Table 10: printed as a copy of table 9" in "\n".join(ablation.heading(found))
+    assert "Epochs: fine-tuning 3." in ablation.heading(found)
 
 
 def test_only_trainings_that_differ_in_the_part_alone_are_compared(store):

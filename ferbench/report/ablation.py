@@ -61,6 +61,7 @@ class Ablation:
     preset: str
     selection: str
     precision: str
+    epochs: dict[str, int]  # of each training that a figure comes from, by stage
     rule: str
     split_hash: str
     data: str
@@ -135,10 +136,17 @@ def _ablation(store: Store, members: list[tuple[Training, str | None]], records:
     first, everyone = reference[min(reference)], [t for by_seed in rows.values() for t in by_seed.values()]
     name = first.protocol.partition("@")[0]
     return Ablation(
-        name, first.protocol, first.preset, first.selection, first.precision, first.rule, first.split_hash,
-        first.data, list(dict.fromkeys(device for t in everyone for device in t.devices)), published.errata(name),
+        name, first.protocol, first.preset, first.selection, first.precision, _epochs(first, records), first.rule,
+        first.split_hash, first.data, list(dict.fromkeys(device for t in everyone for device in t.devices)),
+        published.errata(name),
         list(dict.fromkeys(note for t in everyone for note in t.notes)), variants,
     )  # fmt: skip
+
+
+def _epochs(training: Training, records: Mapping[str, Record]) -> dict[str, int]:
+    own = records[training.folds[0].run].identity
+    stages = {kind: records[key].identity for kind, key in own.parents.items() if key in records} | {"fine-tuning": own}
+    return {kind: one.recipe["stage"]["epochs"] for kind, one in stages.items()}
 
 
 def pooled(store: Store, training: Training) -> pd.DataFrame:
@@ -190,6 +198,7 @@ def heading(ablation: Ablation) -> list[str]:
     lines = [
         f"Protocol {one.protocol}: {one.rule}; fold file {one.split_hash[:12]}, data {one.data[:12]}. Preset "
         f"{one.preset}, {one.precision}; {'; '.join(one.devices)}. Weights tested: {one.selection}.",
+        f"Epochs: {', '.join(f'{kind} {epochs}' for kind, epochs in one.epochs.items())}.",
         "What varies is the part that is named: folds, seeds, attention maps and every other setting are the same.",
         "Accuracy is pooled over all test images of all folds and seeds, from stored predictions. Differences are of "
         "the same images; intervals are 95 %, by bootstrap over subjects; p by flipping the signs of whole subjects, "
