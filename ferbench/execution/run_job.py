@@ -175,7 +175,8 @@ def _best_test(run: Run) -> tuple[list[str], dict[str, Any]]:
     if not files:
         _train(run, classes, split.train, np.empty(0, dtype=np.int64), keep_best=False, keep_epochs=True)
         files = kept_epochs(job, run.store)
-    network, amg = WSLGAN(job.request.method.recipe.architecture, len(classes)), _amg(run)
+    architecture = job.request.method.recipe.architecture
+    network, amg = _seeded(run, "weights", lambda: WSLGAN(architecture, len(classes))), _amg(run)
     run.device.place(network)
     test = _labelled(job.faces, split.test, _targets(job.faces, split.test, classes))
     attention = _attention_of(amg, test.images, run.device)
@@ -270,7 +271,9 @@ def _start_from(network: WSLGAN, weights: Path) -> None:
 def _amg(run: Run) -> AttentionMapGenerator | None:
     if "attention" not in run.job.identity.parents:
         return None
-    amg = AttentionMapGenerator(run.job.request.method.recipe.architecture)
+    architecture = run.job.request.method.recipe.architecture
+    # The stored weights take the place of random ones, but drawing those must not come between another's seed and draw.
+    amg = _seeded(run, "weights", lambda: AttentionMapGenerator(architecture))
     amg.load_state_dict(unpack(_weights(run, "attention"))[0])
     run.device.place(amg)
     return amg.freeze()
