@@ -94,13 +94,17 @@ def write_ablation(
     if not ablations and not measured:
         raise DataError(f"no variants of WS-LGAN with the same folds and seeds are in {store.home}: `ferbench ablate"
                         f"{f' --dataset {dataset}' if dataset else ''}`")  # fmt: skip
-    if format == "json":
-        found = {"ablations": [asdict(one) for one in ablations], "habits": [asdict(one) for one in measured]}
-        _put(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n", out)
-        return
     sections = [(f"{one.dataset}: ablation", ablation.heading(one), ablation.grids(one)) for one in ablations]
     sections += [(f"{one.dataset}: habits, not results", habits.heading(one), habits.grids(one)) for one in measured]
-    if format == "console":
+    found = {"ablations": [asdict(one) for one in ablations], "habits": [asdict(one) for one in measured]}
+    _put_sections(sections, found, format, out)
+
+
+def _put_sections(sections: list[render.Section], found: Any, format: str, out: Path | None) -> None:
+    """Print sections, or write them to ``out``; ``found`` is what they show, as JSON has it."""
+    if format == "json":
+        _put(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n", out)
+    elif format == "console":
         render.console_sections(sections)
     else:
         _put(_WRITERS[format](sections), out)
@@ -121,14 +125,8 @@ def write_readings(dataset: str | None, format: str, out: Path | None, runs: Pat
     if not found:
         raise DataError(f"no readings have been tried in {store.home}: `ferbench ablate"
                         f"{f' --dataset {dataset}' if dataset else ''} --reading finetune.lr=0.02`")  # fmt: skip
-    if format == "json":
-        _put(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False, allow_nan=False) + "\n", out)
-        return
     sections = [(f"{one.dataset}: readings", readings.heading(one), readings.grids(one)) for one in found]
-    if format == "console":
-        render.console_sections(sections)
-    else:
-        _put(_WRITERS[format](sections), out)
+    _put_sections(sections, [asdict(one) for one in found], format, out)
 
 
 def write_paper(number: str, format: str, out: Path | None) -> None:
