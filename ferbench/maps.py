@@ -13,6 +13,7 @@ from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
 from ferbench.files import data_home, runs_home
 from ferbench.labels import EMOTIONS
+from ferbench.methods import resolve
 from ferbench.models.attention import PARTS
 from ferbench.report.drawings import draw_maps
 from ferbench.runs.record import Record
@@ -78,8 +79,9 @@ def _chosen(run: str, preset: str, runs: Path | None) -> tuple[Record, Store, Re
         if key is None:
             raise UsageError(f"run {record.key} takes no attention maps")
         return store.holder(key).record(key), store.holder(key), record
+    wanted = "attention", resolve("wslgan", preset, "ckplus").attention_preset
     for record in store.records():
-        if (record.identity.kind, record.identity.preset) == ("attention", preset):
+        if (record.identity.kind, record.identity.preset) == wanted:
             return record, store, None
     raise UsageError(f"no attention maps come with ferbench for the preset {preset!r}: name a run of your own")
 

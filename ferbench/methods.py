@@ -87,6 +87,7 @@ class Method(Schema):
     title: str  # as printed in tables
     published: str  # the row of the paper's tables that it reproduces; empty where none was printed
     preset: str
+    attention_preset: str  # whose AMG it takes
     recipe: Recipe
 
 
@@ -97,8 +98,8 @@ def names() -> list[str]:
 
 
 def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (), recipe: str = PAPER) -> Method:
-    """Return method ``name`` at ``preset`` for ``dataset``: the method, changed by the preset, by the dataset
-    (λ3 is one such change), by the recipe, then by ``overrides``.
+    """Return method ``name`` at ``preset`` for ``dataset``: the method, changed by the preset (after the one that it
+    extends, whose AMG it takes), by the dataset (λ3 is one such change), by the recipe, then by ``overrides``.
 
     recipe : "paper", or one that goes beyond it ("modern"): such a method reproduces no published row.
     overrides : ``section.field=value`` texts such as ``finetune.epochs=20``, the last word on any field.
@@ -108,7 +109,9 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     presets = content.pop("preset", {})
     if preset not in presets:
         raise UsageError(f"{name} has no preset {preset!r}; it has {', '.join(presets)}")
-    _merge(content, presets[preset])
+    base = presets[preset].pop("extends", preset)
+    for one in dict.fromkeys((base, preset)):
+        _merge(content, presets[one])
     _merge(content, content.pop("dataset", {}).get(dataset, {}))
     recipes = content.pop("recipe", {})
     if recipe not in (PAPER, *recipes):
@@ -119,7 +122,8 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     head = {key: content.pop(key) for key in ("name", "title", "published")}
     if recipe != PAPER:
         head |= {"title": f"{head['title']}, {recipe} recipe", "published": ""}
-    return Method(**head, preset=preset, recipe=validated(Recipe, content, f"method {name}, preset {preset}"))
+    made = validated(Recipe, content, f"method {name}, preset {preset}")
+    return Method(**head, preset=preset, attention_preset=base, recipe=made)
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -3,8 +3,11 @@
 import pytest
 
 from ferbench.errors import DataError, UsageError
-from ferbench.execution.jobs import Request, _recipe
+from ferbench.execution.jobs import Request, _preset, _recipe
 from ferbench.methods import PRESETS, names, resolve
+from ferbench.models.attention import AttentionMapGenerator
+from ferbench.models.densenet import DenseNet
+from ferbench.models.settings import Architecture
 from ferbench.protocol import protocol as protocols
 
 
@@ -62,3 +65,23 @@ def test_each_training_weighs_the_contrastive_terms_for_itself():
     assert "contrastive" not in fold["stage"]
     with pytest.raises(UsageError, match="field of the recipe"):
         resolve("wslgan", "tiny", "ckplus", ("attention.contrastive=0.2",))
+
+
+def test_a_preset_that_extends_another_shares_its_attention_maps_alone():
+    light, tiny = (
+        Request(resolve("wslgan", preset, "ckplus"), protocols.load("ckplus")) for preset in ("light", "tiny")
+    )
+    assert _recipe(light, "attention") == _recipe(tiny, "attention")
+    assert _preset(light, "attention") == _preset(tiny, "attention") == "tiny"
+    assert (_preset(light, "pretrain"), _preset(light, "fold")) == ("light", "light")
+    shapes = [request.method.recipe.architecture for request in (light, tiny)]
+    assert [shape.growth for shape in shapes] == [32, 12]
+    assert [shape.generator()["growth"] for shape in shapes] == [12, 12]
+
+
+def test_the_amg_s_growth_is_told_where_it_is_not_the_network_s():
+    assert "generator_growth" not in Architecture(growth=12).identity()
+    assert "generator_growth" not in Architecture(growth=12, generator_growth=12).identity()
+    assert Architecture(growth=32, generator_growth=12).identity()["generator_growth"] == 12
+    amg = AttentionMapGenerator(Architecture(growth=32, generator_growth=4, generator_layers=(1, 1, 1)))
+    assert amg.eyes.backbone.channels == DenseNet((1, 1, 1), 4).channels

@@ -172,7 +172,7 @@ def _in_place_of(kind: Kind, request: Request, home: Path) -> Record | None:
     protocol = protocols.load_attributes(name) if kind == "attention" else protocols.load(name)
     if protocol.dataset in prepared_sets.prepared(home) or (kind == "pretrain" and request.amg):
         return None
-    wanted = (kind, _owner(request, kind), request.method.preset, protocol.identifier, _recipe(request, kind))
+    wanted = (kind, _owner(request, kind), _preset(request, kind), protocol.identifier, _recipe(request, kind))
     for record in shipped_runs().records():
         one = record.identity
         if wanted == (one.kind, one.method, one.preset, one.protocol, one.recipe):
@@ -194,7 +194,7 @@ def _pretrain(request: Request, load: Load, parents: dict[str, str]) -> Job:
 
 def _identity(request: Request, kind: Kind, protocol: str, faces: Faces, more: dict[str, Any]) -> Identity:
     return Identity(
-        kind=kind, method=_owner(request, kind), preset=request.method.preset, recipe=_recipe(request, kind),
+        kind=kind, method=_owner(request, kind), preset=_preset(request, kind), recipe=_recipe(request, kind),
         protocol=protocol, data=faces.fingerprint, seed=request.seed, precision=request.precision,
         engine=request.engine, code=REVISION[kind], **more,
     )  # fmt: skip
@@ -203,6 +203,11 @@ def _identity(request: Request, kind: Kind, protocol: str, faces: Faces, more: d
 def _owner(request: Request, kind: Kind) -> str:
     """The method that a run belongs to: all share one AMG."""
     return "wslgan" if kind == "attention" else request.method.name
+
+
+def _preset(request: Request, kind: Kind) -> str:
+    """The preset that a run belongs to: one that extends another shares its AMG."""
+    return request.method.attention_preset if kind == "attention" else request.method.preset
 
 
 def _stage(request: Request, kind: Kind) -> Stage:
@@ -225,7 +230,7 @@ def _recipe(request: Request, kind: Kind) -> dict[str, Any]:
         }
     else:
         content = {
-            "architecture": asdict(recipe.architecture),
+            "architecture": recipe.architecture.identity(),
             "losses": asdict(_losses(request, kind)),
             "readings": readings,
         }

@@ -70,9 +70,9 @@ class AttentionMapGenerator(nn.Module):
 
     def __init__(self, architecture: Architecture):
         super().__init__()
-        shape = (architecture.generator_layers, architecture.growth, architecture.stem_stride)
-        self.eyes = PartClassifier(*shape)
-        self.mouth = PartClassifier(*shape)
+        shape = architecture.generator()
+        self.eyes = PartClassifier(**shape)
+        self.mouth = PartClassifier(**shape)
         self.cam_class: CamClass = architecture.cam_class
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """What decides the shapes of the networks and the weights of their losses. Plain values, no torch, so that
 recipes can be read and shown without it. ``baselines/wslgan.toml`` says where each default comes from."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Features = Literal["local+global", "local", "global"]
@@ -17,7 +17,8 @@ _BRANCHES = {"local+global": ("eyes", "mouth", "global"), "local": ("eyes", "mou
 class Architecture:
     """Shapes of the AMG and of WS-LGAN; the ablations are arguments of it.
 
-    growth : growth rate of every dense block.
+    growth : growth rate of every dense block of the network.
+    generator_growth : the same of the AMG; 0 is that of the network.
     stem_stride : stride of the first convolution, 1 (12×12 maps) or 2 (6×6 maps).
     extractor_layers, generator_layers : dense layers by block of the FE and of each AMG branch.
     features : "local+global" (WS-LGAN), "global" (GFNet) or "local" (LFNet), Table 8.
@@ -29,6 +30,7 @@ class Architecture:
     """
 
     growth: int = 32
+    generator_growth: int = 0
     stem_stride: Literal[1, 2] = 1
     extractor_layers: tuple[int, ...] = (6, 6, 6)
     generator_layers: tuple[int, ...] = (6, 12, 24)
@@ -61,7 +63,15 @@ class Architecture:
 
     def generator(self) -> dict[str, Any]:
         """The fields that the AMG depends on: what its training is identified by."""
-        return {"layers": self.generator_layers, "growth": self.growth, "stem_stride": self.stem_stride}
+        growth = self.generator_growth or self.growth
+        return {"layers": self.generator_layers, "growth": growth, "stem_stride": self.stem_stride}
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that the network depends on: the AMG's growth rate only where it has one of its own."""
+        fields = asdict(self)
+        if self.generator_growth in (0, self.growth):
+            del fields["generator_growth"]
+        return fields
 
 
 @dataclass(frozen=True)
