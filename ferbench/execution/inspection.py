@@ -25,7 +25,7 @@ def list_methods() -> Sections:
         found[name] = f"{method.title}: {shape.features} features, {shape.fusion}" + (
             "" if shape.contrastive else ", no contrastive loss")  # fmt: skip
     return [("methods", found), ("presets", {
-        preset: f"growth {shape.growth}, stem stride {shape.stem_stride}"
+        preset: f"growth {shape.growth}, of the AMG {shape.generator()['growth']}, stem stride {shape.stem_stride}"
         for preset in PRESETS for shape in [methods.resolve("wslgan", preset, "ckplus").recipe.architecture]
     })]  # fmt: skip
 
