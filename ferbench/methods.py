@@ -13,7 +13,7 @@ from ferbench.files import shipped
 from ferbench.models.settings import Architecture, LossWeights
 from ferbench.schema import Schema, read_toml, validated
 
-PRESETS = ("paper", "light", "tiny")
+PRESETS = ("paper", "light", "wide", "tiny")
 PAPER = "paper"  # the recipe that is the paper's method
 
 

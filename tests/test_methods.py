@@ -68,13 +68,11 @@ def test_each_training_weighs_the_contrastive_terms_for_itself():
 
 
 def test_a_preset_that_extends_another_shares_its_attention_maps_alone():
-    light, tiny = (
-        Request(resolve("wslgan", preset, "ckplus"), protocols.load("ckplus")) for preset in ("light", "tiny")
-    )
-    assert _recipe(light, "attention") == _recipe(tiny, "attention")
-    assert _preset(light, "attention") == _preset(tiny, "attention") == "tiny"
-    assert (_preset(light, "pretrain"), _preset(light, "fold")) == ("light", "light")
-    shapes = [request.method.recipe.architecture for request in (light, tiny)]
+    wide, tiny = (Request(resolve("wslgan", preset, "ckplus"), protocols.load("ckplus")) for preset in ("wide", "tiny"))
+    assert _recipe(wide, "attention") == _recipe(tiny, "attention")
+    assert _preset(wide, "attention") == _preset(tiny, "attention") == "tiny"
+    assert (_preset(wide, "pretrain"), _preset(wide, "fold")) == ("wide", "wide")
+    shapes = [request.method.recipe.architecture for request in (wide, tiny)]
     assert [shape.growth for shape in shapes] == [32, 12]
     assert [shape.generator()["growth"] for shape in shapes] == [12, 12]
 

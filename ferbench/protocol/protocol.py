@@ -58,7 +58,7 @@ class Protocol(Schema):
     frames: Literal["last3", "all"] = "all"
     folds: Folds | None = None
     official: Official | None = None
-    preset: Literal["paper", "light", "tiny"]
+    preset: Literal["paper", "light", "wide", "tiny"]
     attributes: str  # the attribute protocol that stage 1 is trained on
     pretrain: str = ""  # the protocol whose training side pre-trains stage 2; empty: none
     expected_images: PositiveInt | None = None  # that take part, all sides together
