@@ -4,7 +4,7 @@ extends another method and changes arguments of it."""
 from copy import deepcopy
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -13,7 +13,8 @@ from ferbench.files import shipped
 from ferbench.models.settings import Architecture, LossWeights
 from ferbench.schema import Schema, read_toml, validated
 
-PRESETS = ("paper", "light", "wide", "tiny")
+Preset = Literal["paper", "light", "wide", "tiny"]
+PRESETS: tuple[Preset, ...] = get_args(Preset)
 PAPER = "paper"  # the recipe that is the paper's method
 
 

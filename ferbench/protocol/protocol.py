@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, PositiveInt, model_validator
 from ferbench.errors import UsageError
 from ferbench.files import shipped
 from ferbench.labels import EMOTIONS, in_order
+from ferbench.methods import Preset
 from ferbench.schema import Schema, read_toml, validated
 
 Rule = Literal["step", "block", "random", "file"]
@@ -58,7 +59,7 @@ class Protocol(Schema):
     frames: Literal["last3", "all"] = "all"
     folds: Folds | None = None
     official: Official | None = None
-    preset: Literal["paper", "light", "wide", "tiny"]
+    preset: Preset
     attributes: str  # the attribute protocol that stage 1 is trained on
     pretrain: str = ""  # the protocol whose training side pre-trains stage 2; empty: none
     expected_images: PositiveInt | None = None  # that take part, all sides together
