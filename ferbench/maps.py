@@ -17,7 +17,7 @@ from ferbench.methods import resolve
 from ferbench.models.attention import PARTS
 from ferbench.report.drawings import draw_maps
 from ferbench.runs.record import Record
-from ferbench.runs.store import Store, shipped_runs
+from ferbench.runs.store import Store, shipped_run, shipped_runs
 from ferbench.trained import generator_of
 from ferbench.training import pointing
 from ferbench.training.device import Device
@@ -70,8 +70,8 @@ def look(
 
 def _chosen(run: str, preset: str, runs: Path | None) -> tuple[Record, Store, Record | None]:
     """The attention run, where it lies, and the run that was named where that was trained with it."""
-    store = Store(runs_home(runs)) if run else shipped_runs()
     if run:
+        store = Store(runs_home(runs))
         record = store.find(run)
         if record.identity.kind == "attention":
             return record, store.holder(record.key), None
@@ -79,11 +79,10 @@ def _chosen(run: str, preset: str, runs: Path | None) -> tuple[Record, Store, Re
         if key is None:
             raise UsageError(f"run {record.key} takes no attention maps")
         return store.holder(key).record(key), store.holder(key), record
-    wanted = "attention", resolve("wslgan", preset, "ckplus").attention_preset
-    for record in store.records():
-        if (record.identity.kind, record.identity.preset) == wanted:
-            return record, store, None
-    raise UsageError(f"no attention maps come with ferbench for the preset {preset!r}: name a run of your own")
+    given = shipped_run(kind="attention", preset=resolve("wslgan", preset, "ckplus").attention_preset)
+    if given is None:
+        raise UsageError(f"no attention maps come with ferbench for the preset {preset!r}: name a run of your own")
+    return given, shipped_runs(), None
 
 
 def _shown(faces: Faces, maps: Tensor, count: int) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:

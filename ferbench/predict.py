@@ -15,7 +15,7 @@ from ferbench.errors import DataError, UsageError
 from ferbench.files import explained, runs_home
 from ferbench.models.deployed import Deployed
 from ferbench.runs.record import Record
-from ferbench.runs.store import Store, shipped_runs
+from ferbench.runs.store import Store, shipped_run, shipped_runs
 from ferbench.trained import deployed
 
 NO_FACE = "no face found; --aligned takes the picture as the face"
@@ -58,11 +58,10 @@ def chosen(run: str, preset: str, runs: Path | None) -> tuple[Record, Store]:
     if run:
         store = Store(runs_home(runs))
         return store.find(run), store
-    store = shipped_runs()
-    for record in store.records():
-        if (record.identity.kind, record.identity.method, record.identity.preset) == ("pretrain", "wslgan", preset):
-            return record, store
-    raise UsageError(f"no weights come with ferbench for the preset {preset!r}: name a run of your own with --run")
+    record = shipped_run(kind="pretrain", method="wslgan", preset=preset)
+    if record is None:
+        raise UsageError(f"no weights come with ferbench for the preset {preset!r}: name a run of your own with --run")
+    return record, shipped_runs()
 
 
 def pictures(sources: list[Path]) -> list[Path]:

@@ -81,5 +81,6 @@ def test_the_amg_s_growth_is_told_where_it_is_not_the_network_s():
     assert "generator_growth" not in Architecture(growth=12).identity()
     assert "generator_growth" not in Architecture(growth=12, generator_growth=12).identity()
     assert Architecture(growth=32, generator_growth=12).identity()["generator_growth"] == 12
+    assert "generator_growth" not in Architecture(growth=32, generator_growth=12, features="global").identity()
     amg = AttentionMapGenerator(Architecture(growth=32, generator_growth=4, generator_layers=(1, 1, 1)))
     assert amg.eyes.backbone.channels == DenseNet((1, 1, 1), 4).channels

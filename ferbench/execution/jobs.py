@@ -18,7 +18,7 @@ from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import Protocol
 from ferbench.protocol.splits import Splits
 from ferbench.runs.record import BEST_TEST, Identity, Kind, Record
-from ferbench.runs.store import Store, shipped_runs
+from ferbench.runs.store import Store, shipped_run, shipped_runs
 
 # Raised when a change of code changes what a training of that kind gives: old runs are then not reused.
 REVISION: dict[Kind, int] = {"attention": 2, "pretrain": 1, "fold": 1}
@@ -172,12 +172,10 @@ def _in_place_of(kind: Kind, request: Request, home: Path) -> Record | None:
     protocol = protocols.load_attributes(name) if kind == "attention" else protocols.load(name)
     if protocol.dataset in prepared_sets.prepared(home) or (kind == "pretrain" and request.amg):
         return None
-    wanted = (kind, _owner(request, kind), _preset(request, kind), protocol.identifier, _recipe(request, kind))
-    for record in shipped_runs().records():
-        one = record.identity
-        if wanted == (one.kind, one.method, one.preset, one.protocol, one.recipe):
-            return record
-    return None
+    return shipped_run(
+        kind=kind, method=_owner(request, kind), preset=_preset(request, kind), protocol=protocol.identifier,
+        recipe=_recipe(request, kind),
+    )  # fmt: skip
 
 
 def _attention(request: Request, load: Load) -> Job:

@@ -67,9 +67,9 @@ class Architecture:
         return {"layers": self.generator_layers, "growth": growth, "stem_stride": self.stem_stride}
 
     def identity(self) -> dict[str, Any]:
-        """The fields that the network depends on: the AMG's growth rate only where it has one of its own."""
+        """The fields that the network depends on: the AMG's growth rate only where there is an AMG of another."""
         fields = asdict(self)
-        if self.generator_growth in (0, self.growth):
+        if not self.needs_attention or self.generator_growth in (0, self.growth):
             del fields["generator_growth"]
         return fields
 

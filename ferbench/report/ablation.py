@@ -16,7 +16,7 @@ from ferbench.report.lineage import Lineage, lineage
 from ferbench.report.render import Grid
 from ferbench.report.tables import Training
 from ferbench.runs.record import Record
-from ferbench.runs.store import Store, shipped_runs
+from ferbench.runs.store import Store
 
 WHOLE = {"features": "local+global", "fusion": "sfu", "contrastive": True}  # of the architecture: WS-LGAN itself
 PARTS = {"features": "Features, as Table 8", "fusion": "Fusion, as Table 9",
@@ -78,7 +78,7 @@ def build(store: Store, dataset: str | None = None, experiments: Iterable[str] |
     Raises DataError where a record or predictions are damaged.
     """
     chosen = None if experiments is None else set(experiments)
-    records = {record.key: record for record in [*shipped_runs().records(), *store.records()]}
+    records = store.known()
     groups: dict[str, list[tuple[Training, Lineage]]] = defaultdict(list)
     for report in tables.build(store, dataset):
         for training in report.trainings:

@@ -18,7 +18,7 @@ from ferbench.report.lineage import Lineage, lineage
 from ferbench.report.render import Grid
 from ferbench.report.tables import Training
 from ferbench.runs.record import BEST_TEST, IMAGE_FOLDS
-from ferbench.runs.store import Store, shipped_runs
+from ferbench.runs.store import Store
 
 # Images drawn at random, epoch chosen on the test side: the four ways, the honest one first.
 WAYS = {
@@ -65,7 +65,7 @@ def build(store: Store, dataset: str | None = None, experiments: Iterable[str] |
     Raises DataError where a record or predictions are damaged.
     """
     chosen = None if experiments is None else set(experiments)
-    records = {record.key: record for record in [*shipped_runs().records(), *store.records()]}
+    records = store.known()
     if not any(record.identity.is_habit for record in records.values()):
         return []  # before all predictions are read once more
     groups: dict[str, list[Training]] = defaultdict(list)

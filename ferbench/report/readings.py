@@ -15,7 +15,7 @@ from ferbench.files import canonical_json
 from ferbench.report.lineage import Lineage, changes, lineage
 from ferbench.report.render import Grid
 from ferbench.runs.record import Record
-from ferbench.runs.store import Store, shipped_runs
+from ferbench.runs.store import Store
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,9 @@ def build(store: Store, dataset: str | None = None) -> list[Readings]:
 
     Raises DataError where a run's history is missing or has no validation accuracy.
     """
-    own = store.records()
-    records = {record.key: record for record in [*shipped_runs().records(), *own]}
+    records = store.known()
     groups: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in own:
+    for record in records.values():
         one = record.identity
         if (one.kind, one.selection, record.error) != ("fold", "best-val", "") or one.is_habit:
             continue

@@ -12,7 +12,7 @@ from ferbench.files import runs_home
 from ferbench.report.lineage import lineage, variant
 from ferbench.report.tables import predictions
 from ferbench.runs.record import Record
-from ferbench.runs.store import Store, shipped_runs
+from ferbench.runs.store import Store
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Tested(Protocol):
 
 def sides(store: Store, prefix: str = "") -> list[Side]:
     """Return what a store holds, of runs or experiments that begin with ``prefix`` only."""
-    records = {record.key: record for record in [*shipped_runs().records(), *store.records()]}
+    records = store.known()
     groups: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in store.records():
+    for record in records.values():
         tested = record.identity.kind in ("fold", "transfer") and not (record.error or record.identity.is_habit)
         if tested and (record.experiment.startswith(prefix) or record.key.startswith(prefix)):
             groups[variant(lineage(record.identity, records))][record.experiment].append(record)

@@ -18,7 +18,7 @@ from ferbench.report import published
 from ferbench.report.lineage import lineage, variant, varying
 from ferbench.report.published import PublishedMatrix, PublishedRow
 from ferbench.runs.record import IMAGE_FOLDS, Identity, Kind, Record
-from ferbench.runs.store import Store, shipped_runs
+from ferbench.runs.store import Store
 
 
 @dataclass(frozen=True)
@@ -168,13 +168,12 @@ def build(store: Store, dataset: str | None = None, habits: bool = False) -> lis
         results, and only their number is told otherwise.
     Raises DataError where a record or predictions are damaged.
     """
-    own = {record.key: record for record in store.records()}
-    records = {record.key: record for record in shipped_runs().records()} | own
+    records = store.known()  # of which the package's own are neither folds nor transfers
     groups: dict[str, list[Record]] = defaultdict(list)
     begun: dict[str, list[Identity]] = defaultdict(list)
     transfers: dict[str, list[Transfer]] = defaultdict(list)
     left_out: Counter[str] = Counter()
-    for record in own.values():
+    for record in records.values():
         if _asked_for(record.identity, dataset, "transfer") and not record.error:
             transfers[record.identity.protocol].append(_transfer(store, record))
         if _asked_for(record.identity, dataset):

@@ -13,7 +13,7 @@ runs/<key>/record.json        written last: done, or failed where it carries an 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -74,6 +74,10 @@ class Store:
         """Read all finished runs (done and failed), sorted by key."""
         return [self.record(path.parent.name) for path in sorted(self.home.glob("*/record.json"))]
 
+    def known(self) -> dict[str, Record]:
+        """Read all finished runs by key, those of the package among them."""
+        return {record.key: record for record in [*shipped_runs().records(), *self.records()]}
+
     def unfinished(self) -> list[Identity]:
         """Read the identities of runs that were begun and have no record yet."""
         return [
@@ -120,3 +124,11 @@ def predictions_frame(samples: pd.DataFrame, classes: list[str], probabilities: 
 def shipped_runs() -> Store:
     """The attention and pre-training runs that come with the package; there to be read only."""
     return Store(shipped("baselines") / "weights")
+
+
+def shipped_run(**identity: Any) -> Record | None:
+    """Return the run of the package whose identity has these values, e.g. ``kind="attention"``; None where none has."""
+    for record in shipped_runs().records():
+        if all(getattr(record.identity, name) == value for name, value in identity.items()):
+            return record
+    return None
