@@ -100,7 +100,7 @@ def names() -> list[str]:
 
 def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (), recipe: str = PAPER) -> Method:
     """Return method ``name`` at ``preset`` for ``dataset``: the method, changed by the preset (after the one that it
-    extends, whose AMG it takes), by the dataset (λ3 is one such change), by the recipe, then by ``overrides``.
+    extends), by the dataset (λ3 is one such change), by the recipe, then by ``overrides``.
 
     recipe : "paper", or one that goes beyond it ("modern"): such a method reproduces no published row.
     overrides : ``section.field=value`` texts such as ``finetune.epochs=20``, the last word on any field.
@@ -110,7 +110,7 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     presets = content.pop("preset", {})
     if preset not in presets:
         raise UsageError(f"{name} has no preset {preset!r}; it has {', '.join(presets)}")
-    base = presets[preset].pop("extends", preset)
+    base, amg = (presets[preset].pop(key, preset) for key in ("extends", "amg"))
     for one in dict.fromkeys((base, preset)):
         _merge(content, presets[one])
     _merge(content, content.pop("dataset", {}).get(dataset, {}))
@@ -124,7 +124,7 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     if recipe != PAPER:
         head |= {"title": f"{head['title']}, {recipe} recipe", "published": ""}
     made = validated(Recipe, content, f"method {name}, preset {preset}")
-    return Method(**head, preset=preset, attention_preset=base, recipe=made)
+    return Method(**head, preset=preset, attention_preset=amg, recipe=made)
 
 
 def _read(name: str) -> dict[str, Any]:
