@@ -41,7 +41,7 @@ class Stage(Schema):
     # Beyond the paper, each off by itself; ``--recipe modern`` turns them on for fine-tuning.
     anneal: Literal["drops", "cosine"] = "drops"  # cosine: Loshchilov & Hutter 2017, without restarts
     smoothing: float = Field(0.0, ge=0, lt=1)  # of labels: Szegedy et al. 2016, section 7
-    average: float = Field(0.0, ge=0, lt=1)  # decay of a moving average of the weights, tested in their place
+    ema: float = Field(0.0, ge=0)  # epochs that a moving average of the weights, tested in their place, looks back on
     flip: bool = False  # probabilities are the mean over the image and its mirror image
 
     def identity(self) -> dict[str, Any]:

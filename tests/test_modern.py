@@ -32,7 +32,7 @@ def test_it_changes_fine_tuning_alone_and_says_so():
         assert _recipe(requests[0], kind) == _recipe(requests[1], kind)
     off, on = (_recipe(request, "fold")["stage"] for request in requests)
     assert {name: on[name] for name in on.keys() - off.keys()} == {
-        "anneal": "cosine", "smoothing": 0.1, "average": 0.998, "flip": True,
+        "anneal": "cosine", "smoothing": 0.1, "ema": 2.0, "flip": True,
     }  # fmt: skip
     with pytest.raises(UsageError, match="unknown recipe 'postmodern': it is paper, modern"):
         resolve("wslgan", "tiny", "ckplus", recipe="postmodern")
@@ -56,7 +56,7 @@ def test_smoothed_labels_share_a_tenth_with_all_classes():
 
 
 def test_averaged_weights_are_the_moving_average_and_survive_an_interruption(tmp_path):
-    sets = ("finetune.epochs=3", "finetune.average=0.9", "finetune.drops=[]")
+    sets = ("finetune.epochs=3", "finetune.ema=1.5", "finetune.drops=[]")
     stage = resolve("gfnet", "tiny", "ckplus", sets).recipe.finetune
 
     def train(layer, saved, epochs, seen=None):
@@ -76,13 +76,14 @@ def test_averaged_weights_are_the_moving_average_and_survive_an_interruption(tmp
     whole = fresh()
     train(whole, tmp_path / "a", 3, seen)
     raw = fresh()  # the same steps without the average, to know the last weights
-    train_raw = stage.model_copy(update={"average": 0.0})
+    train_raw = stage.model_copy(update={"ema": 0.0})
     fit(raw, lambda b: {"total": (raw(torch.ones(1, 2)) - b.images.float().mean()).square().sum()},
         lambda e: single_epoch(6, "none", 2, 0, e), train_raw, CPU, tmp_path / "c", lambda *a: None)  # fmt: skip
     after = [*seen[1:], raw.weight.detach()]  # the weights after each step
-    average = after[0]  # the first step's weights begin it
-    for weights in after[1:]:
-        average = 0.9 * average + 0.1 * weights
+    assert len(after) == 9
+    average = torch.stack(after[:4]).mean(0)  # of as many steps as there are, until those of 1.5 epochs are more
+    for weights in after[4:]:
+        average = (1 - 1 / 4.5) * average + weights / 4.5
     torch.testing.assert_close(whole.weight.detach(), average)
     resumed = fresh()
     train(resumed, tmp_path / "b", 1)

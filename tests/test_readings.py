@@ -58,11 +58,11 @@ def test_what_pretraining_changed_is_named_by_its_stage(store):
 
 def test_what_the_reference_does_not_use_is_a_change_too(store):
     _train(store, 0.01, {"01": (0.5, 10)})
-    _train(store, 0.01, {"01": (0.6, 10)}, recipe={"stage": {"epochs": 2, "lr": 0.01, "average": 0.9}})
+    _train(store, 0.01, {"01": (0.6, 10)}, recipe={"stage": {"epochs": 2, "lr": 0.01, "ema": 0.9}})
     _train(store, 0.02, {"01": (0.4, 10)})
     (found,) = readings.build(store)
     assert [row.changed for row in found.rows] == [
-        {}, {"finetune.average": ("off", "0.9")}, {"finetune.lr": ("0.01", "0.02")}]  # fmt: skip
+        {}, {"finetune.ema": ("off", "0.9")}, {"finetune.lr": ("0.01", "0.02")}]  # fmt: skip
 
 
 def test_trainings_of_other_folds_seeds_and_selections_are_not_mixed(store):

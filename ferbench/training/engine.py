@@ -27,7 +27,7 @@ class Schedule(Protocol):
     lr: float
     drops: tuple[float, ...]
     anneal: Literal["drops", "cosine"]
-    average: float
+    ema: float
     momentum: float
     weight_decay: float
 

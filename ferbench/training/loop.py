@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
 from ferbench.training import checkpoint
 from ferbench.training.checkpoint import Progress
@@ -48,11 +48,11 @@ def fit(
     epochs : a folder that gets the weights after every epoch; a checkpoint of a training that kept fewer is not used.
     """
     steps = engine(module, loss, schedule, device)
-    averaged = _averaged(module, schedule.average) if schedule.average else None
+    per_epoch = len(plan(0))
+    averaged = _averaged(module, schedule.ema * per_epoch) if schedule.ema else None
     if epochs is not None and not checkpoint.kept(epochs, done := checkpoint.epochs_done(saved)) and done:
         saved.unlink()
     progress = checkpoint.restore(saved, module, steps.optimizer, averaged)
-    per_epoch = len(plan(0))
     for epoch in range(progress.epoch, schedule.epochs):
         rate = learning_rate(schedule, epoch)
         steps.rate(rate)
@@ -81,9 +81,18 @@ def fit(
     return progress.history
 
 
-def _averaged(module: nn.Module, decay: float) -> AveragedModel:
-    """The exponential moving average of all weights and batch statistics (Tarvainen & Valpola 2017)."""
-    return AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+def _averaged(module: nn.Module, horizon: float) -> AveragedModel:
+    """The exponential moving average of all weights and batch statistics (Tarvainen & Valpola 2017) over some
+    ``horizon`` steps: decay 1 - 1 / horizon, the plain mean of all steps until there are so many.
+
+    With the decay from the start, the first step's weights would keep a share of 1 / e after ``horizon`` steps.
+    """
+
+    def update(averages: PARAM_LIST, current: PARAM_LIST, before: torch.Tensor | int) -> None:
+        share = 1 / min(int(before) + 1, max(horizon, 1.0))
+        get_ema_multi_avg_fn(1 - share)(averages, current, before)
+
+    return AveragedModel(module, multi_avg_fn=update, use_buffers=True)
 
 
 @contextmanager
