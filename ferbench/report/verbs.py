@@ -138,14 +138,9 @@ def write_paper(number: str, format: str, out: Path | None) -> None:
 
     check_format(format, out)
     found = paper.audits(number)
-    if format == "json":
-        tables_of = [{"title": a.section[0], "facts": a.section[1], "tables": a.section[2], "problems": a.problems}
-                     for a in found]  # fmt: skip
-        _put(json.dumps(tables_of, indent=2, ensure_ascii=False) + "\n", out)
-    elif format == "console":
-        render.console_sections([audit.section for audit in found])
-    else:
-        _put(_WRITERS[format]([audit.section for audit in found]), out)
+    tables_of = [{"title": a.section[0], "facts": a.section[1], "tables": a.section[2], "problems": a.problems}
+                 for a in found]  # fmt: skip
+    _put_sections([audit.section for audit in found], tables_of, format, out)
     paper.check(found)
 
 
