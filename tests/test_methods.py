@@ -67,7 +67,7 @@ def test_each_training_weighs_the_contrastive_terms_for_itself():
         resolve("wslgan", "tiny", "ckplus", ("attention.contrastive=0.2",))
 
 
-def test_a_preset_that_extends_another_shares_its_attention_maps_alone():
+def test_a_preset_shares_the_attention_maps_of_the_one_that_it_names_and_nothing_else():
     wide, tiny = (Request(resolve("wslgan", preset, "ckplus"), protocols.load("ckplus")) for preset in ("wide", "tiny"))
     assert _recipe(wide, "attention") == _recipe(tiny, "attention")
     assert _preset(wide, "attention") == _preset(tiny, "attention") == "tiny"
@@ -75,6 +75,14 @@ def test_a_preset_that_extends_another_shares_its_attention_maps_alone():
     shapes = [request.method.recipe.architecture for request in (wide, tiny)]
     assert [shape.growth for shape in shapes] == [32, 12]
     assert [shape.generator()["growth"] for shape in shapes] == [12, 12]
+
+
+def test_a_preset_may_extend_another_and_learn_attention_maps_of_its_own():
+    light, tiny = (resolve("wslgan", preset, "ckplus") for preset in ("light", "tiny"))
+    assert light.attention_preset == "light"
+    assert light.recipe.finetune == tiny.recipe.finetune
+    assert light.recipe.readings == tiny.recipe.readings
+    assert [method.recipe.architecture.map_size for method in (light, tiny)] == [12, 6]
 
 
 def test_the_amg_s_growth_is_told_where_it_is_not_the_network_s():
