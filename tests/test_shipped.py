@@ -96,3 +96,15 @@ def test_another_recipe_gets_none_of_them(tmp_path):
     lay_down(make_faces(TARGET, name="ckplus"), tmp_path / "data")
     done = ferbench(*TRAIN, "--set", "pretrain.epochs=1", cwd=tmp_path, code=3)
     assert "fer2013" in done.stderr
+    assert "come with ferbench" not in done.stderr
+
+
+def test_who_lacks_the_other_sets_is_told_the_presets_that_need_none(tmp_path):
+    lay_down(make_faces(TARGET, name="ckplus"), tmp_path / "data")
+    told = ferbench("train", "wslgan", "--dataset", "ckplus", cwd=tmp_path, code=3).stderr
+    named = " or ".join(f"--preset {preset}" for preset in sorted(one.identity.preset for one in NETWORKS))
+    assert f"or take {named}, whose weights come with ferbench" in " ".join(told.split())
+    # No weights of a variant are shipped.
+    told = ferbench("train", "gfnet", "--dataset", "ckplus", cwd=tmp_path, code=3).stderr
+    assert "fer2013 is not prepared" in " ".join(told.split())
+    assert "come with ferbench" not in told

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
-from ferbench.errors import UsageError
+from ferbench.errors import DataError, UsageError
 from ferbench.files import canonical_json
 from ferbench.methods import Method, PairStage, Stage
 from ferbench.models.settings import LossWeights
@@ -141,6 +141,17 @@ def _plan(request: Request, load: Load, home: Path, store: Store) -> Plan:
     jobs: list[Job] = []
     given: list[Record] = []
     parents: dict[str, str] = {}
+
+    def learned_from(name: str) -> Faces:
+        try:
+            return load(name)
+        except DataError as error:
+            presets = _presets_with_weights(request)
+            if not presets or name in prepared_sets.prepared(home):
+                raise
+            named = " or ".join(f"--preset {preset}" for preset in presets)
+            raise DataError(f"{error}; or take {named}, whose weights come with ferbench") from None
+
     pretraining = request.pretrain and bool(protocol.pretrain)
     if pretraining and (record := _in_place_of("pretrain", request, home)):
         parents = {**record.identity.parents, "pretrain": record.key}
@@ -153,10 +164,10 @@ def _plan(request: Request, load: Load, home: Path, store: Store) -> Plan:
                 given.append(record)
                 parents["attention"] = record.key
             else:
-                jobs.append(_attention(request, load))
+                jobs.append(_attention(request, learned_from))
                 parents["attention"] = jobs[-1].key
         if pretraining:
-            jobs.append(_pretrain(request, load, dict(parents)))
+            jobs.append(_pretrain(request, learned_from, dict(parents)))
             parents["pretrain"] = jobs[-1].key
     for fold in request.folds or names:
         job = Job(_identity(request, "fold", made.protocol, target, {
@@ -176,6 +187,15 @@ def _in_place_of(kind: Kind, request: Request, home: Path) -> Record | None:
         kind=kind, method=_owner(request, kind), preset=_preset(request, kind), protocol=protocol.identifier,
         recipe=_recipe(request, kind),
     )  # fmt: skip
+
+
+def _presets_with_weights(request: Request) -> list[str]:
+    """The presets with which a request would need no set but its target, as far as it leaves their recipe alone."""
+    if request.changed or request.amg or not request.protocol.pretrain:
+        return []
+    wanted = ("pretrain", request.method.name, protocols.load(request.protocol.pretrain).identifier)
+    own = [record.identity for record in shipped_runs().records()]
+    return sorted(one.preset for one in own if (one.kind, one.method, one.protocol) == wanted)
 
 
 def _attention(request: Request, load: Load) -> Job:
