@@ -18,7 +18,7 @@ from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import Protocol
 from ferbench.protocol.splits import Splits
 from ferbench.runs.record import BEST_TEST, Identity, Kind, Record
-from ferbench.runs.store import Store, shipped_run, shipped_runs
+from ferbench.runs.store import Store, shipped_run, shipped_runs, shipped_with
 
 # Raised when a change of code changes what a training of that kind gives: old runs are then not reused.
 REVISION: dict[Kind, int] = {"attention": 2, "pretrain": 1, "fold": 1}
@@ -193,9 +193,9 @@ def _presets_with_weights(request: Request) -> list[str]:
     """The presets with which a request would need no set but its target, as far as it leaves their recipe alone."""
     if request.changed or request.amg or not request.protocol.pretrain:
         return []
-    wanted = ("pretrain", request.method.name, protocols.load(request.protocol.pretrain).identifier)
-    own = [record.identity for record in shipped_runs().records()]
-    return sorted(one.preset for one in own if (one.kind, one.method, one.protocol) == wanted)
+    protocol = protocols.load(request.protocol.pretrain).identifier
+    found = shipped_with(kind="pretrain", method=request.method.name, protocol=protocol)
+    return sorted(record.identity.preset for record in found)
 
 
 def _attention(request: Request, load: Load) -> Job:

@@ -126,9 +126,12 @@ def shipped_runs() -> Store:
     return Store(shipped("baselines") / "weights")
 
 
+def shipped_with(**identity: Any) -> list[Record]:
+    """Return the runs of the package whose identity has these values, e.g. ``kind="attention"``."""
+    return [record for record in shipped_runs().records()
+            if all(getattr(record.identity, name) == value for name, value in identity.items())]  # fmt: skip
+
+
 def shipped_run(**identity: Any) -> Record | None:
-    """Return the run of the package whose identity has these values, e.g. ``kind="attention"``; None where none has."""
-    for record in shipped_runs().records():
-        if all(getattr(record.identity, name) == value for name, value in identity.items()):
-            return record
-    return None
+    """Return the first of :func:`shipped_with`, None where there is none."""
+    return next(iter(shipped_with(**identity)), None)
