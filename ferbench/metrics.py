@@ -137,6 +137,25 @@ def sequence_accuracy(frame: pd.DataFrame, classes: list[str]) -> tuple[float, i
     return float((np.array(classes)[predicted] == truth.to_numpy()).mean()), len(means)
 
 
+def ensemble(frames: list[pd.DataFrame], classes: list[str]) -> pd.DataFrame:
+    """Return the predictions of several trainings of one method together: the mean of their probabilities, each
+    weighing the same (deep ensembles; Lakshminarayanan et al. 2017, 2.4), in the order of the first frame.
+
+    The class of the highest mean is predicted (the first of equals, in the order of ``classes``).
+    Raises DataError unless all frames hold the same images, each once.
+    """
+    columns = [f"p_{name}" for name in classes]
+    tables = [frame.set_index("id")[columns] for frame in frames]
+    order = tables[0].index
+    if any(table.index.has_duplicates or len(table) != len(order) or not order.isin(table.index).all()
+           for table in tables):  # fmt: skip
+        raise DataError("trainings that tested different images cannot be averaged")
+    means = np.mean([table.loc[order].to_numpy() for table in tables], axis=0)
+    together = frames[0].copy()
+    together[columns] = means
+    return together.assign(prediction=np.array(classes)[means.argmax(axis=1)])
+
+
 def spread(values: list[float]) -> tuple[float, float]:
     """Mean and sample standard deviation (ddof 1; 0 for a single value), unweighted: folds differ in size."""
     array = np.asarray(values, dtype=np.float64)

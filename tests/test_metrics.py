@@ -108,6 +108,28 @@ def test_a_sequence_is_judged_by_its_mean_probabilities():
     assert math.isnan(metrics.sequence_accuracy(table, ["anger", "fear"])[0])
 
 
+def test_an_ensemble_is_the_mean_of_probabilities_image_by_image():
+    rng = np.random.default_rng(0)
+    frames, by_id = [], []
+    for order in ("cab", "abc", "bca"):
+        values = rng.dirichlet(np.ones(3), 3)
+        table = frame(["fear"] * 3, ["anger"] * 3).assign(id=list(order))
+        table[[f"p_{name}" for name in NAMES]] = values
+        frames.append(table)
+        by_id.append(dict(zip(order, values, strict=True)))
+    together = metrics.ensemble(frames, NAMES)
+    assert list(together["id"]) == ["c", "a", "b"]
+    for image, row in together.set_index("id").iterrows():
+        expected = sum(values[image] for values in by_id) / 3
+        assert list(row[[f"p_{name}" for name in NAMES]]) == pytest.approx(list(expected), rel=1e-12)
+        assert row["prediction"] == NAMES[expected.argmax()]
+    assert list(frames[0]["prediction"]) == ["anger"] * 3  # what was given stays as it was
+    with pytest.raises(DataError, match="different images"):
+        metrics.ensemble([frames[0], frames[1].iloc[:2]], NAMES)
+    with pytest.raises(DataError, match="different images"):
+        metrics.ensemble([frames[0], frames[1].assign(id=["a", "b", "b"])], NAMES)
+
+
 def test_spread_is_the_sample_deviation():
     assert metrics.spread([1.0, 2.0, 4.0]) == (pytest.approx(7 / 3), pytest.approx(np.std([1, 2, 4], ddof=1)))
     assert metrics.spread([0.5]) == (0.5, 0.0)

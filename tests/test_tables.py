@@ -159,7 +159,13 @@ def test_seeds_are_one_variant_although_their_parents_differ(store):
     (over,) = report.seeds
     assert (over.seeds, over.mean) == ([0, 1], pytest.approx((0.5 + 0.75) / 2))
     assert report.varying == {"seed": ["0", "1"]}
-    assert grid(report, "Over seeds")[0][:4] == ["▸ WS-LGAN (tiny)", "62.50 ± 17.68", "2", "0, 1"]
+    # S3: anger has (0.1/6 + 0.9)/2 and fear the same, so the first of both, which is right: 3 of 4.
+    assert over.ensemble == 0.75
+    interval = metrics.subject_interval(pd.DataFrame(FIRST + SECOND, columns=["subject", "truth", "prediction"]))
+    assert over.ensemble_interval == interval
+    assert grid(report, "Over seeds")[0][:5] == [
+        "▸ WS-LGAN (tiny)", "62.50 ± 17.68", "2", f"75.00 ({100 * interval.low:.2f}–{100 * interval.high:.2f})", "0, 1",
+    ]  # fmt: skip
     stages = grid(report, "What the folds start from")
     assert [row[:6] for row in stages[:2]] == [
         ["attention", "celeba@1", "0", "400", "3", "eyes 50.00 of 40; mouth 50.00 of 40"],

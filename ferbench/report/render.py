@@ -191,11 +191,13 @@ def _against(t: Training, printed: float | None) -> str:
 def _seeds(found: list[Seeds]) -> Grid:
     rows = [
         [f"{OURS} {s.method} ({s.preset})", f"{_percent(s.mean)} ± {_percent(s.std)}", str(len(s.seeds)),
+         f"{_percent(s.ensemble)} ({_interval(s.ensemble_interval)})",
          _listed([str(seed) for seed in s.seeds]), " ".join(s.experiments)]
         for s in found
     ]  # fmt: skip
     return ("Over seeds: mean ± standard deviation (ddof 1) of the pooled accuracy of whole trainings, percent; "
-            "what varies is the seed alone", ["Training", "Accuracy", "n", "Seeds", "Experiments"], rows)  # fmt: skip
+            "what varies is the seed alone; their ensemble, the mean of their probabilities, takes n networks an image",
+            ["Training", "Accuracy", "n", "Ensemble (95 % interval)", "Seeds", "Experiments"], rows)  # fmt: skip
 
 
 def _matrices(name: str, classes: list[str], matrix: np.ndarray) -> list[Grid]:

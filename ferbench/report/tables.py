@@ -92,6 +92,8 @@ class Seeds:
     experiments: list[str]
     mean: float
     std: float  # ddof 1
+    ensemble: float  # accuracy of the mean of their probabilities
+    ensemble_interval: metrics.Interval
 
 
 @dataclass(frozen=True)
@@ -208,8 +210,11 @@ def _report(
             done[record.experiment].append(record)
     for identity in begun:
         missed[identity.experiment][identity.fold] = identity, "begun, not finished"
+    for group in done.values():
+        group.sort(key=lambda record: record.facts["folds"].index(record.identity.fold))
+    frames = {experiment: [predictions(store, record) for record in group] for experiment, group in done.items()}
     trainings = sorted(
-        (_training(store, group, by_key) for group in done.values()),
+        (_training(group, frames[experiment], by_key) for experiment, group in done.items()),
         key=lambda t: (t.method, t.preset, t.variant, t.seed, t.experiment),
     )
     commands = {record.experiment: record.facts["command"] for record in records if "command" in record.facts}
@@ -222,22 +227,20 @@ def _report(
     name = protocol.partition("@")[0]
     return Report(
         name, protocol, published.rows(name), published.matrix(name), published.errata(name),
-        varying(compared), trainings, across_seeds(trainings),
+        varying(compared), trainings, across_seeds(trainings, frames),
         [_stage(by_key[key], store.holder(key) != store) for key in used if key in by_key and not by_key[key].error],
         holes, transfers, habits,
     )  # fmt: skip
 
 
-def _training(store: Store, records: list[Record], by_key: Mapping[str, Record]) -> Training:
-    records = sorted(records, key=lambda record: record.facts["folds"].index(record.identity.fold))
+def _training(records: list[Record], frames: list[pd.DataFrame], by_key: Mapping[str, Record]) -> Training:
     first = records[0]
     identity, facts, classes = first.identity, first.facts, first.classes
-    frames = [predictions(store, record) for record in records]
     pooled = pd.concat(frames, ignore_index=True)
     if pooled["id"].duplicated().any():
         twice = pooled.loc[pooled["id"].duplicated(), "id"].iloc[0]
-        raise DataError(f"experiment {first.experiment} tests {twice} more than once: its runs in {store.home} were "
-                        "mixed up; delete their folders and train again")  # fmt: skip
+        raise DataError(f"experiment {first.experiment} tests {twice} more than once: its runs were mixed up; delete "
+                        "their folders and train again")  # fmt: skip
     matrix = metrics.confusion(pooled["truth"], pooled["prediction"], classes)
     folds = [_fold(record, frame) for record, frame in zip(records, frames, strict=True)]
     mean, std = metrics.spread([fold.accuracy for fold in folds])
@@ -334,14 +337,24 @@ def _stage(record: Record, shipped: bool) -> Stage:
     )  # fmt: skip
 
 
-def across_seeds(trainings: list[Training]) -> list[Seeds]:
-    """Return what whole trainings of equal variant say together, where there are two or more."""
+def across_seeds(trainings: list[Training], frames: Mapping[str, list[pd.DataFrame]]) -> list[Seeds]:
+    """Return what whole trainings of equal variant say together, where there are two or more.
+
+    frames : by experiment the predictions of its folds.
+    """
     groups: dict[str, list[Training]] = defaultdict(list)
     for training in trainings:
         if training.whole:
             groups[training.variant].append(training)
-    return [
-        Seeds(name, group[0].method, group[0].preset, [t.seed for t in group], [t.experiment for t in group],
-              *metrics.spread([t.accuracy for t in group]))
-        for name, group in groups.items() if len(group) > 1
-    ]  # fmt: skip
+    return [_seeds(group, frames) for group in groups.values() if len(group) > 1]
+
+
+def _seeds(group: list[Training], frames: Mapping[str, list[pd.DataFrame]]) -> Seeds:
+    first = group[0]
+    together = metrics.ensemble([pd.concat(frames[t.experiment], ignore_index=True) for t in group], first.classes)
+    return Seeds(
+        first.variant, first.method, first.preset, [t.seed for t in group], [t.experiment for t in group],
+        *metrics.spread([t.accuracy for t in group]),
+        metrics.accuracy(metrics.confusion(together["truth"], together["prediction"], first.classes)),
+        metrics.subject_interval(together),
+    )  # fmt: skip
