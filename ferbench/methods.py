@@ -38,11 +38,9 @@ class Stage(Schema):
     momentum: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     augment: Literal["expand", "sample", "none"]
-    # Beyond the paper, each off by itself; ``--recipe modern`` turns them on for fine-tuning.
+    # Beyond the paper, each off by itself, as is whatever else has a default here.
     anneal: Literal["drops", "cosine"] = "drops"  # cosine: Loshchilov & Hutter 2017, without restarts
-    smoothing: float = Field(0.0, ge=0, lt=1)  # of labels: Szegedy et al. 2016, section 7
     ema: float = Field(0.0, ge=0)  # epochs that a moving average of the weights, tested in their place, looks back on
-    flip: bool = False  # probabilities are the mean over the image and its mirror image
 
     def identity(self) -> dict[str, Any]:
         """The fields that identify a training: what is beyond the paper only where it is on."""
@@ -54,6 +52,9 @@ class PairStage(Stage):
     """Stage 2. ``contrastive``: a common factor of λ1, λ2 and λ3 in this training, 1 in the paper."""
 
     contrastive: float = Field(ge=0)
+    smoothing: float = Field(0.0, ge=0, lt=1)  # of labels: Szegedy et al. 2016, section 7
+    erase: float = Field(0.0, ge=0, le=1)  # share of images of which a rectangle is erased (``training.augment``)
+    flip: bool = False  # probabilities are the mean over the image and its mirror image
 
     def identity(self) -> dict[str, Any]:
         """Without the factor, which is told among the losses."""

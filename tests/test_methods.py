@@ -80,7 +80,7 @@ def test_a_preset_shares_the_attention_maps_of_the_one_that_it_names_and_nothing
 def test_a_preset_may_extend_another_and_learn_attention_maps_of_its_own():
     light, tiny = (resolve("wslgan", preset, "ckplus") for preset in ("light", "tiny"))
     assert light.attention_preset == "light"
-    assert light.recipe.finetune == tiny.recipe.finetune
+    assert light.recipe.finetune.model_copy(update={"epochs": tiny.recipe.finetune.epochs}) == tiny.recipe.finetune
     assert light.recipe.readings == tiny.recipe.readings
     assert [method.recipe.architecture.map_size for method in (light, tiny)] == [12, 6]
 

@@ -19,8 +19,9 @@ from ferbench.models.settings import LossWeights
 from ferbench.models.wslgan import WSLGAN
 from ferbench.protocol import protocol as protocols
 from ferbench.training import stages
+from ferbench.training.augment import erase
 from ferbench.training.loop import fit, learning_rate
-from ferbench.training.plan import single_epoch
+from ferbench.training.plan import paired_epoch, single_epoch
 
 
 def test_it_changes_fine_tuning_alone_and_says_so():
@@ -53,6 +54,52 @@ def test_smoothed_labels_share_a_tenth_with_all_classes():
         target = torch.full((5, 7), 0.1 / 7, dtype=torch.float64)
         target[torch.arange(5), labels[stream]] += 0.9
         assert terms[name].item() == pytest.approx(-(target * log).sum(1).mean().item())
+
+
+def test_an_erased_rectangle_shows_the_image_s_mean_and_nothing_else_changes():
+    x = torch.rand(3, 1, 48, 48, dtype=torch.float64)
+    boxes = torch.tensor([[0, 0, 48, 10], [5, 7, 9, 40], [20, 20, 20, 20]])
+    found = erase(x, boxes).numpy()
+    for image, (top, left, bottom, right), after in zip(x.numpy(), boxes.tolist(), found, strict=True):
+        wanted = image.copy()
+        wanted[0, top:bottom, left:right] = image.mean()
+        np.testing.assert_allclose(after, wanted, rtol=1e-12)
+
+
+def test_rectangles_are_of_the_sizes_that_were_published_and_change_no_other_draw():
+    labels = np.zeros(4000, dtype=np.int64)
+    plan, plain = (paired_epoch(labels, "sample", 100, 0, 3, "images", erase=share) for share in (0.5, 0.0))
+    for one, other in zip(plan, plain, strict=True):
+        assert (one.images == other.images).all()
+        assert (one.derived == other.derived).all()
+        assert other.boxes.size == 0
+    boxes = np.concatenate([step.boxes for step in plan])
+    height, width = (boxes[:, 2:] - boxes[:, :2]).T
+    on = height * width > 0
+    assert 0.45 < on.mean() < 0.55
+    assert boxes.min() >= 0
+    assert boxes.max() <= 48
+    # Zhong et al. 2020, Algorithm 1: area of s_l = 0.02 to s_h = 0.33 of the image, sides in a ratio of 0.3 to 1 / 0.3;
+    # whole pixels move either a little.
+    area, ratio = height[on] * width[on] / 48**2, height[on] / width[on]
+    assert (area.min(), area.max()) == (pytest.approx(0.02, abs=0.01), pytest.approx(0.33, abs=0.04))
+    assert 0.17 < np.mean(area) < 0.18
+    assert (ratio.min(), ratio.max()) == (pytest.approx(0.3, rel=0.3), pytest.approx(1 / 0.3, rel=0.3))
+    again = paired_epoch(labels, "sample", 100, 0, 3, "images", erase=0.5)
+    assert all((a.boxes == b.boxes).all() for a, b in zip(plan, again, strict=True))
+
+
+def test_a_step_sees_what_is_left_of_an_image_and_the_maps_of_the_whole():
+    network = WSLGAN(SMALL, 3)
+    labels, pixels, maps = torch.arange(8) % 3, torch.rand(8, 1, 48, 48), torch.rand(8, 2, 6, 6)
+    (step,) = paired_epoch(labels.numpy(), "none", 8, 0, 0, "images", erase=1.0)
+    batch, seen = step.on("cpu"), []
+    network.stream = lambda x, m: seen.append((x, m)) or (torch.zeros(8, 3), {})
+    stages.pair_loss(network, labels, lambda images, _: (pixels[images], maps[images]), batch, LossWeights(), CPU)
+    ((x, attention),) = seen
+    assert torch.equal(x, erase(pixels[batch.images], batch.boxes))
+    assert not torch.equal(x, pixels[batch.images])
+    assert torch.equal(attention, maps[batch.images])
 
 
 def test_averaged_weights_are_the_moving_average_and_survive_an_interruption(tmp_path):
@@ -101,7 +148,7 @@ def test_the_mirror_image_counts_half():
     for flip in (False, True):
         stage = resolve("gfnet", "tiny", "ckplus", (f"finetune.flip={str(flip).lower()}",)).recipe.finetune
         run = SimpleNamespace(
-            job=SimpleNamespace(stage=stage, faces=faces, key="k"), device=CPU, timed=lambda name, work: work(),
+            job=SimpleNamespace(pair_stage=stage, faces=faces, key="k"), device=CPU, timed=lambda name, work: work(),
             store=SimpleNamespace(write_predictions=lambda *_: None),
         )  # fmt: skip
         frame = _predictions(run, network, None, ["anger", "fear"], np.arange(3))

@@ -79,6 +79,11 @@ class Job:
         return _stage(self.request, self.kind)
 
     @property
+    def pair_stage(self) -> PairStage:
+        """The schedule of this training, which is one of stage 2."""
+        return _pair_stage(self.request, self.kind)
+
+    @property
     def losses(self) -> LossWeights:
         """The weights of the losses of this training, which is one of stage 2."""
         return _losses(self.request, self.kind)
@@ -255,11 +260,15 @@ def _recipe(request: Request, kind: Kind) -> dict[str, Any]:
     return plain({**content, "stage": _stage(request, kind).identity()})
 
 
-def _losses(request: Request, kind: Kind) -> LossWeights:
-    """The weights of the losses in a training of stage 2."""
+def _pair_stage(request: Request, kind: Kind) -> PairStage:
     stage = _stage(request, kind)
     assert isinstance(stage, PairStage)
-    return request.method.recipe.losses_of(stage)
+    return stage
+
+
+def _losses(request: Request, kind: Kind) -> LossWeights:
+    """The weights of the losses in a training of stage 2."""
+    return request.method.recipe.losses_of(_pair_stage(request, kind))
 
 
 def plain(content: Any) -> Any:

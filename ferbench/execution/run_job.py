@@ -210,7 +210,7 @@ def _train(
     run: Run, classes: list[str], train: np.ndarray, validation: np.ndarray, keep_best: bool, keep_epochs: bool = False
 ) -> tuple[WSLGAN, list[dict[str, float]], AttentionMapGenerator | None]:
     """Build the network, start it from its parents, and train it: the same for pre-training and folds."""
-    job, recipe = run.job, run.job.request.method.recipe
+    job, stage, recipe = run.job, run.job.pair_stage, run.job.request.method.recipe
     network = _seeded(run, "weights", lambda: WSLGAN(recipe.architecture, len(classes)))
     if "pretrain" in job.identity.parents:
         _start_from(network, _weights(run, "pretrain"))
@@ -222,17 +222,17 @@ def _train(
         held = _labelled(job.faces, validation, _targets(job.faces, validation, classes))
         watched = (held, _attention_of(amg, held.images, run.device))
     weights = None if amg is None else _weights(run, "attention")
-    plan = stages.network_plan(data.labels.numpy(), job.stage, recipe.readings, run.seed("plan"))
-    epochs, before = job.stage.epochs, 0
+    plan = stages.network_plan(data.labels.numpy(), stage, recipe.readings, run.seed("plan"))
+    before = 0
 
     def mapping(done: int, total: int) -> None:  # a map costs about as much as an image trained on
         nonlocal before
-        before = total // job.stage.batch
-        run.report(done // job.stage.batch, before + epochs * len(plan(0)), "attention maps")
+        before = total // stage.batch
+        run.report(done // stage.batch, before + stage.epochs * len(plan(0)), "attention maps")
 
     samples = samples_of(job, train, plan, amg, weights, run.store.home / ".maps", run.device, run.timed, mapping)
     history = run.timed("training", lambda: stages.train_network(
-        network, data, samples, job.stage, job.losses, recipe.readings, run.seed("plan"), run.device,
+        network, data, samples, stage, job.losses, recipe.readings, run.seed("plan"), run.device,
         _checkpoint(run.folder, "network"),
         lambda done, total, text: run.report(before + done, before + total, text), watched, keep_best,
         run.folder / EPOCHS if keep_epochs else None,
@@ -302,7 +302,7 @@ def _predictions(
         return stages.predict(network, views, run.device, _attention_of(amg, views, run.device))
 
     def work() -> Tensor:
-        return (predicted(images) + predicted(images.flip(2))) / 2 if run.job.stage.flip else predicted(images)
+        return (predicted(images) + predicted(images.flip(2))) / 2 if run.job.pair_stage.flip else predicted(images)
 
     probabilities = run.timed("prediction", work).numpy()
     frame = predictions_frame(faces.samples.iloc[rows], classes, probabilities)

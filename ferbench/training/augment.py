@@ -13,6 +13,8 @@ from torch import Tensor
 ANGLES = (0, -15, -10, -5, 5, 10, 15)  # degrees, counter-clockwise positive
 DERIVED = 2 * len(ANGLES)
 TILE, TILES = 16, 3  # pixels of a tile's side, tiles in a row: about the size of an eye or a mouth
+ERASED = 0.02, 0.33  # least and greatest share of an image that a rectangle has, and
+SLENDER = 0.3  # its least height over width, or width over height: values of Zhong et al. 2020 and of torchvision
 
 _PADDING = {"edge": "border", "zero": "zeros"}
 
@@ -56,3 +58,16 @@ def rearrange(x: Tensor, tiles: Tensor, offsets: Tensor) -> Tensor:
     down = (source // TILES * TILE + rows % TILE + offsets[:, :1, None]) % len(place)
     right = (source % TILES * TILE + columns % TILE + offsets[:, 1:, None]) % len(place)
     return x.flatten(1).gather(1, (down * len(place) + right).flatten(1)).view_as(x)
+
+
+def erase(x: Tensor, boxes: Tensor) -> Tensor:
+    """Return images of which a rectangle shows nothing but the image's mean grey (random erasing; Zhong et al. 2020,
+    Algorithm 1, with a fill that brings no edges of its own).
+
+    x : [B,1,48,48]. boxes : [B,4], its first row and column and those behind its last; an empty one erases nothing.
+    """
+    place = torch.arange(x.shape[-1], device=x.device)
+    top, left, bottom, right = boxes.T[:, :, None]  # [B,1] each
+    down, across = (place >= top) & (place < bottom), (place >= left) & (place < right)  # [B,48]
+    inside = down[:, None, :, None] & across[:, None, None, :]
+    return torch.where(inside, x.mean(dim=(2, 3), keepdim=True), x)

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ferbench.data.faces import SIZE
 from ferbench.seeds import generator
-from ferbench.training.augment import DERIVED, TILE, TILES
+from ferbench.training.augment import DERIVED, ERASED, SLENDER, TILE, TILES
 
 _NONE = np.empty(0, dtype=np.int64)
 
@@ -26,6 +27,7 @@ class Step:
     first, second : [P] positions in the batch of both members of each pair; empty without pairs.
     tiles, offsets : [R,9] and [R,2] for :func:`ferbench.training.augment.rearrange`; empty where no image's
         tiles are shuffled.
+    boxes : [R,4] for :func:`ferbench.training.augment.erase`; empty where nothing is erased.
     """
 
     images: np.ndarray
@@ -35,6 +37,7 @@ class Step:
     second: np.ndarray
     tiles: np.ndarray = field(default_factory=lambda: _NONE)
     offsets: np.ndarray = field(default_factory=lambda: _NONE)
+    boxes: np.ndarray = field(default_factory=lambda: _NONE)
 
     def on(self, device: str) -> "Batch":
         """The step as index tensors on a device."""
@@ -48,7 +51,7 @@ class Step:
 class Batch:
     """A :class:`Step` on a device: int64 tensors."""
 
-    INDICES: ClassVar = ("images", "derived", "first", "second", "tiles", "offsets")
+    INDICES: ClassVar = ("images", "derived", "first", "second", "tiles", "offsets", "boxes")
 
     images: Tensor
     derived: Tensor
@@ -57,6 +60,7 @@ class Batch:
     second: Tensor
     tiles: Tensor
     offsets: Tensor
+    boxes: Tensor
 
     def clone(self) -> "Batch":
         """A copy with memory of its own."""
@@ -99,7 +103,7 @@ def single_epoch(
 
 def paired_epoch(
     labels: np.ndarray, augment: str, batch: int, seed: int, epoch: int,
-    batch_of: str = "pairs", pairing: str = "permutation", streams: str = "split",
+    batch_of: str = "pairs", pairing: str = "permutation", streams: str = "split", erase: float = 0.0,
 ) -> list[Step]:  # fmt: skip
     """Plan an epoch of pairs (stage 2).
 
@@ -109,9 +113,11 @@ def paired_epoch(
     pairing : "permutation": partners are random; "balanced": half of the pairs share the class, as far as
         the batch allows; "all": every two rows of the step are a pair.
     streams : "split": with "pairs", each stream is a batch of its own to batch normalisation.
+    erase : the share of rows of which a rectangle is erased.
     """
     rng = generator(seed, "epoch", epoch)
     images, derived = rows(len(labels), augment, rng)
+    boxes = _boxes(len(images), erase, rng) if erase else _NONE
     size = 2 * batch if batch_of == "pairs" else batch
     plan = []
     for part in _parts(len(images), size, steps(len(labels), augment, size)):
@@ -119,7 +125,7 @@ def paired_epoch(
         part = slice(part.start, part.start + count)
         first, second = _pairs(labels[images[part]], count, batch_of, pairing, rng)
         apart = 2 if batch_of == "pairs" and streams == "split" else 1
-        plan.append(Step(images[part], derived[part], apart, first, second))
+        plan.append(Step(images[part], derived[part], apart, first, second, boxes=boxes[part]))
     return plan
 
 
@@ -143,6 +149,16 @@ def _rearranged(count: int, share: float, rng: np.random.Generator) -> tuple[np.
     tiles[chosen] = rng.permuted(tiles[chosen], axis=1)
     offsets[chosen] = rng.integers(0, TILE, (int(chosen.sum()), 2))
     return tiles, offsets
+
+
+def _boxes(count: int, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Rectangles [N,4] of random area, shape and place, whole within the image; empty ones where the draw leaves an
+    image out."""
+    area = SIZE**2 * rng.uniform(*ERASED, count)
+    ratio = np.exp(rng.uniform(np.log(SLENDER), -np.log(SLENDER), count))
+    sides = np.stack([np.sqrt(area * ratio), np.sqrt(area / ratio)], axis=1).round().clip(1, SIZE).astype(np.int64)
+    corner = rng.integers(0, SIZE - sides + 1)
+    return np.hstack([corner, corner + sides * (rng.random(count) < share)[:, None]])
 
 
 def _pairs(

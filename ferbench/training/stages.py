@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ferbench.methods import Readings, Recipe, Stage
+from ferbench.methods import PairStage, Readings, Recipe
 from ferbench.models.attention import PartClassifier
 from ferbench.models.losses import total_loss
 from ferbench.models.settings import LossWeights
 from ferbench.models.wslgan import WSLGAN
-from ferbench.training.augment import rearrange
+from ferbench.training.augment import erase, rearrange
 from ferbench.training.device import Device
 from ferbench.training.loop import Report, Terms, fit
 from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
@@ -64,7 +64,7 @@ def train_part(
 
 
 def train_network(
-    network: WSLGAN, train: Labelled, samples: Samples, stage: Stage, losses: LossWeights, readings: Readings,
+    network: WSLGAN, train: Labelled, samples: Samples, stage: PairStage, losses: LossWeights, readings: Readings,
     seed: int, device: Device, saved: Path, report: Report,
     validation: tuple[Labelled, Tensor | None] | None = None, keep_best: bool = False, epochs: Path | None = None,
 ) -> list[dict[str, float]]:  # fmt: skip
@@ -90,11 +90,12 @@ def train_network(
     return fit(network, loss, plan, stage, device, saved, report, watch, keep_best, epochs)
 
 
-def network_plan(labels: np.ndarray, stage: Stage, readings: Readings, seed: int) -> Callable[[int], list[Step]]:
+def network_plan(labels: np.ndarray, stage: PairStage, readings: Readings, seed: int) -> Callable[[int], list[Step]]:
     """The plans of stage 2 by epoch (from 0), for training images with these labels [N]."""
     return lambda epoch: paired_epoch(
-        labels, stage.augment, stage.batch, seed, epoch, readings.batch_of, readings.pairing, readings.streams
-    )
+        labels, stage.augment, stage.batch, seed, epoch,
+        readings.batch_of, readings.pairing, readings.streams, stage.erase,
+    )  # fmt: skip
 
 
 def pair_loss(
@@ -106,6 +107,8 @@ def pair_loss(
     labels : [N] of the training images, on the device.
     """
     x, attention = samples(batch.images, batch.derived)
+    if batch.boxes.numel():
+        x = device.images(erase(x, batch.boxes))
     size, outputs = len(x) // batch.streams, []
     with device.autocast():
         for start in range(0, len(x), size):
