@@ -12,7 +12,7 @@ from ferbench.cli.formats import Runs, emit
 def predict(
     sources: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
     run: Annotated[str, typer.Option(help="A trained run: its key or the beginning; the shipped weights if not.")] = "",
-    preset: Annotated[str, typer.Option(help="Which shipped weights: tiny or wide.")] = "tiny",
+    preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light or wide.")] = "tiny",
     aligned: Annotated[bool, typer.Option("--aligned", help="Each picture is a face already: look for none.")] = False,
     draw: Annotated[Path | None, typer.Option(help="Folder for pictures with boxes, labels, attention maps.")] = None,
     format: Annotated[str, typer.Option(help="console or json.")] = "console",
