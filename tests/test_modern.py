@@ -33,7 +33,7 @@ def test_it_changes_fine_tuning_alone_and_says_so():
         assert _recipe(requests[0], kind) == _recipe(requests[1], kind)
     off, on = (_recipe(request, "fold")["stage"] for request in requests)
     assert {name: on[name] for name in on.keys() - off.keys()} == {
-        "anneal": "cosine", "smoothing": 0.1, "ema": 2.0, "flip": True,
+        "smoothing": 0.1, "ema": 2.0, "flip": True,
     }  # fmt: skip
     with pytest.raises(UsageError, match="unknown recipe 'postmodern': it is paper, modern"):
         resolve("wslgan", "tiny", "ckplus", recipe="postmodern")

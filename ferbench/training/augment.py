@@ -62,7 +62,7 @@ def rearrange(x: Tensor, tiles: Tensor, offsets: Tensor) -> Tensor:
 
 def erase(x: Tensor, boxes: Tensor) -> Tensor:
     """Return images of which a rectangle shows nothing but the image's mean grey (random erasing; Zhong et al. 2020,
-    Algorithm 1, with a fill that brings no edges of its own).
+    Algorithm 1, which fills it with noise).
 
     x : [B,1,48,48]. boxes : [B,4], its first row and column and those behind its last; an empty one erases nothing.
     """
