@@ -174,6 +174,26 @@ def test_seeds_are_one_variant_although_their_parents_differ(store):
     assert len(stages) == 4
 
 
+def test_presets_of_one_seed_are_averaged_where_each_has_one_recipe(store):
+    sure, other = [("S3", "anger", "anger")], [("S3", "anger", "fear")]
+    for seed in (0, 1):
+        for preset, rows in (("tiny", sure), ("wide", other), ("light", other)):
+            if (seed, preset) != (1, "light"):
+                store_fold(store, "01", FIRST, seed, preset=preset)
+                store_fold(store, "02", rows, seed, preset=preset)
+    (report,) = tables.build(store)
+    (found,) = report.together
+    # Only seed 0 has all three: two of them say fear of S3, so FIRST alone is right, 2 of 4.
+    assert (found.presets, found.seeds, found.accuracies) == (["light", "tiny", "wide"], [0], [0.5])
+    assert (found.mean, found.std) == (0.5, 0.0)
+    wrong = pd.DataFrame(FIRST + other, columns=["subject", "truth", "prediction"])
+    assert found.intervals == [metrics.subject_interval(wrong)]
+    assert grid(report, "Presets together")[0][:3] == ["▸ WS-LGAN (light + tiny + wide)", "50.00 ± 0.00", "1"]
+    for fold, rows in (("01", FIRST), ("02", sure)):
+        store_fold(store, fold, rows, 0, preset="tiny", recipe={"stage": {"epochs": 4}})
+    assert tables.build(store)[0].together == []
+
+
 def test_a_training_without_all_folds_is_left_out_of_the_seeds(store):
     for seed in (0, 1):
         store_fold(store, "01", FIRST, seed)

@@ -14,8 +14,9 @@ from ferbench import metrics
 from ferbench.files import write_bytes
 from ferbench.labels import ABBREVIATIONS
 from ferbench.report.latency import Point, accuracy_over_latency
+from ferbench.report.predictions import predictions
 from ferbench.report.render import named
-from ferbench.report.tables import Report, Training, predictions
+from ferbench.report.tables import Report, Training
 from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
 

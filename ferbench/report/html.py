@@ -17,9 +17,10 @@ from ferbench import __version__, metrics
 from ferbench.errors import DataError
 from ferbench.labels import ABBREVIATIONS
 from ferbench.report.latency import accuracy_over_latency
+from ferbench.report.predictions import predictions
 from ferbench.report.render import SELECTIONS, Grid, grids, heading, named, numeric
 from ferbench.report.summary import overview
-from ferbench.report.tables import Report, Training, predictions
+from ferbench.report.tables import Report, Training
 from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
 

@@ -13,7 +13,7 @@ import numpy as np
 from ferbench import metrics
 from ferbench.labels import ABBREVIATIONS
 from ferbench.report.published import PublishedMatrix
-from ferbench.report.tables import Hole, Report, Seeds, Stage, Training, Transfer, build
+from ferbench.report.tables import Hole, Report, Seeds, Stage, Together, Training, Transfer, build
 from ferbench.runs.store import Store
 
 OURS = "▸"  # marks our own rows among the published ones
@@ -33,6 +33,8 @@ def grids(report: Report) -> list[Grid]:
         found.append(_details(report, names))
     if report.seeds:
         found.append(_seeds(report.seeds))
+    if report.together:
+        found.append(_together(report.together))
     for training in report.trainings:
         found += _matrices(names[training.experiment], training.classes, training.matrix)
     if report.published_matrix is not None:
@@ -198,6 +200,19 @@ def _seeds(found: list[Seeds]) -> Grid:
     return ("Over seeds: mean ± standard deviation (ddof 1) of the pooled accuracy of whole trainings, percent; "
             "what varies is the seed alone; their ensemble, the mean of their probabilities, takes n networks an image",
             ["Training", "Accuracy", "n", "Ensemble (95 % interval)", "Seeds", "Experiments"], rows)  # fmt: skip
+
+
+def _together(found: list[Together]) -> Grid:
+    rows = [
+        [f"{OURS} {one.method} ({' + '.join(one.presets)})", f"{_percent(one.mean)} ± {_percent(one.std)}",
+         str(len(one.seeds)),
+         "; ".join(f"{seed}: {_percent(share)} ({_interval(interval)})"
+                   for seed, share, interval in zip(one.seeds, one.accuracies, one.intervals, strict=True))]
+        for one in found
+    ]  # fmt: skip
+    return ("Presets together: for each seed the ensemble of all presets above, one network of each; mean ± standard "
+            "deviation (ddof 1) over seeds, percent",
+            ["Training", "Accuracy", "n", "Seed: accuracy (95 % interval)"], rows)  # fmt: skip
 
 
 def _matrices(name: str, classes: list[str], matrix: np.ndarray) -> list[Grid]:

@@ -10,7 +10,7 @@ import pandas as pd
 from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home
 from ferbench.report.lineage import lineage, variant
-from ferbench.report.tables import predictions
+from ferbench.report.predictions import predictions
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 

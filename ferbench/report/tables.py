@@ -16,6 +16,7 @@ from ferbench.errors import DataError
 from ferbench.labels import ABBREVIATIONS
 from ferbench.report import published
 from ferbench.report.lineage import lineage, variant, varying
+from ferbench.report.predictions import predictions
 from ferbench.report.published import PublishedMatrix, PublishedRow
 from ferbench.runs.record import IMAGE_FOLDS, Identity, Kind, Record
 from ferbench.runs.store import Store
@@ -97,6 +98,19 @@ class Seeds:
 
 
 @dataclass(frozen=True)
+class Together:
+    """The presets of one method as an ensemble: for each seed the mean of one network's probabilities of each."""
+
+    method: str
+    presets: list[str]
+    seeds: list[int]
+    accuracies: list[float]  # by seed
+    intervals: list[metrics.Interval]
+    mean: float
+    std: float  # ddof 1; 0 for a single seed
+
+
+@dataclass(frozen=True)
 class Stage:
     """A run that folds start from: attention maps or pre-training."""
 
@@ -157,6 +171,7 @@ class Report:
     varying: dict[str, list[str]]  # what differs between the trainings: field → values
     trainings: list[Training]
     seeds: list[Seeds]
+    together: list[Together]
     stages: list[Stage]
     holes: list[Hole]
     transfers: list[Transfer]
@@ -227,7 +242,7 @@ def _report(
     name = protocol.partition("@")[0]
     return Report(
         name, protocol, published.rows(name), published.matrix(name), published.errata(name),
-        varying(compared), trainings, across_seeds(trainings, frames),
+        varying(compared), trainings, across_seeds(trainings, frames), across_presets(trainings, frames),
         [_stage(by_key[key], store.holder(key) != store) for key in used if key in by_key and not by_key[key].error],
         holes, transfers, habits,
     )  # fmt: skip
@@ -270,22 +285,6 @@ def _transfer(store: Store, record: Record) -> Transfer:
         matrix, len(frame), record.facts["left_out"], metrics.accuracy(matrix), metrics.subject_interval(frame),
         metrics.balanced_accuracy(matrix), metrics.macro_f1(matrix), store.holder(identity.parents["network"]) != store,
     )  # fmt: skip
-
-
-def predictions(store: Store, record: Record) -> pd.DataFrame:
-    """A fold's predictions, with every column that the metrics read and names that the record knows."""
-    frame = store.predictions(record.key)
-    columns = ["id", "subject", "sequence", "truth", "prediction", *(f"p_{name}" for name in record.classes)]
-    missing = [name for name in columns if name not in frame]
-    strange = [] if missing else sorted({*frame["truth"], *frame["prediction"]} - {*record.classes})
-    problem = (
-        f"lack the column {missing[0]}" if missing else "are empty" if frame.empty
-        else f"name the class {strange[0]!r}" if strange else ""
-    )  # fmt: skip
-    if problem:
-        raise DataError(f"the predictions of run {record.key} {problem}: delete {store.folder(record.key)} and "
-                        "train again")  # fmt: skip
-    return frame
 
 
 def _fold(record: Record, frame: pd.DataFrame) -> Fold:
@@ -349,12 +348,40 @@ def across_seeds(trainings: list[Training], frames: Mapping[str, list[pd.DataFra
     return [_seeds(group, frames) for group in groups.values() if len(group) > 1]
 
 
+def across_presets(trainings: list[Training], frames: Mapping[str, list[pd.DataFrame]]) -> list[Together]:
+    """Return what all presets of a method give together, by the seeds that each of them has, where there are two or
+    more presets. A method with several recipes for one preset is left out: nothing says which of them to take.
+
+    frames : by experiment the predictions of its folds.
+    """
+    methods: dict[tuple[str, ...], dict[tuple[str, str], dict[int, Training]]] = defaultdict(lambda: defaultdict(dict))
+    for t in trainings:
+        if t.whole:
+            methods[t.method, t.selection, t.split_hash, t.data][t.preset, t.variant][t.seed] = t
+    found = []
+    for (method, *_), recipes in methods.items():
+        presets = [preset for preset, _ in recipes]
+        seeds = sorted(set.intersection(*map(set, recipes.values())))
+        if len(presets) == len(set(presets)) > 1 and seeds:
+            figures = [_ensemble([one[seed] for one in recipes.values()], frames) for seed in seeds]
+            shares = [accuracy for accuracy, _ in figures]
+            found.append(Together(method, presets, seeds, shares, [interval for _, interval in figures],
+                                  *metrics.spread(shares)))  # fmt: skip
+    return found
+
+
+def _ensemble(group: list[Training], frames: Mapping[str, list[pd.DataFrame]]) -> tuple[float, metrics.Interval]:
+    """The accuracy of some trainings' mean probabilities, with its interval."""
+    classes = group[0].classes
+    together = metrics.ensemble([pd.concat(frames[t.experiment], ignore_index=True) for t in group], classes)
+    matrix = metrics.confusion(together["truth"], together["prediction"], classes)
+    return metrics.accuracy(matrix), metrics.subject_interval(together)
+
+
 def _seeds(group: list[Training], frames: Mapping[str, list[pd.DataFrame]]) -> Seeds:
     first = group[0]
-    together = metrics.ensemble([pd.concat(frames[t.experiment], ignore_index=True) for t in group], first.classes)
     return Seeds(
         first.variant, first.method, first.preset, [t.seed for t in group], [t.experiment for t in group],
         *metrics.spread([t.accuracy for t in group]),
-        metrics.accuracy(metrics.confusion(together["truth"], together["prediction"], first.classes)),
-        metrics.subject_interval(together),
+        *_ensemble(group, frames),
     )  # fmt: skip
