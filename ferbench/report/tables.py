@@ -228,8 +228,9 @@ def _report(
     for group in done.values():
         group.sort(key=lambda record: record.facts["folds"].index(record.identity.fold))
     frames = {experiment: [predictions(store, record) for record in group] for experiment, group in done.items()}
+    pooled = {experiment: pd.concat(group, ignore_index=True) for experiment, group in frames.items()}
     trainings = sorted(
-        (_training(group, frames[experiment], by_key) for experiment, group in done.items()),
+        (_training(group, frames[experiment], pooled[experiment], by_key) for experiment, group in done.items()),
         key=lambda t: (t.method, t.preset, t.variant, t.seed, t.experiment),
     )
     commands = {record.experiment: record.facts["command"] for record in records if "command" in record.facts}
@@ -242,16 +243,17 @@ def _report(
     name = protocol.partition("@")[0]
     return Report(
         name, protocol, published.rows(name), published.matrix(name), published.errata(name),
-        varying(compared), trainings, across_seeds(trainings, frames), across_presets(trainings, frames),
+        varying(compared), trainings, across_seeds(trainings, pooled), across_presets(trainings, pooled),
         [_stage(by_key[key], store.holder(key) != store) for key in used if key in by_key and not by_key[key].error],
         holes, transfers, habits,
     )  # fmt: skip
 
 
-def _training(records: list[Record], frames: list[pd.DataFrame], by_key: Mapping[str, Record]) -> Training:
+def _training(
+    records: list[Record], frames: list[pd.DataFrame], pooled: pd.DataFrame, by_key: Mapping[str, Record]
+) -> Training:
     first = records[0]
     identity, facts, classes = first.identity, first.facts, first.classes
-    pooled = pd.concat(frames, ignore_index=True)
     if pooled["id"].duplicated().any():
         twice = pooled.loc[pooled["id"].duplicated(), "id"].iloc[0]
         raise DataError(f"experiment {first.experiment} tests {twice} more than once: its runs were mixed up; delete "
@@ -336,23 +338,23 @@ def _stage(record: Record, shipped: bool) -> Stage:
     )  # fmt: skip
 
 
-def across_seeds(trainings: list[Training], frames: Mapping[str, list[pd.DataFrame]]) -> list[Seeds]:
+def across_seeds(trainings: list[Training], pooled: Mapping[str, pd.DataFrame]) -> list[Seeds]:
     """Return what whole trainings of equal variant say together, where there are two or more.
 
-    frames : by experiment the predictions of its folds.
+    pooled : by experiment the predictions of all its folds.
     """
     groups: dict[str, list[Training]] = defaultdict(list)
     for training in trainings:
         if training.whole:
             groups[training.variant].append(training)
-    return [_seeds(group, frames) for group in groups.values() if len(group) > 1]
+    return [_seeds(group, pooled) for group in groups.values() if len(group) > 1]
 
 
-def across_presets(trainings: list[Training], frames: Mapping[str, list[pd.DataFrame]]) -> list[Together]:
+def across_presets(trainings: list[Training], pooled: Mapping[str, pd.DataFrame]) -> list[Together]:
     """Return what all presets of a method give together, by the seeds that each of them has, where there are two or
     more presets. A method with several recipes for one preset is left out: nothing says which of them to take.
 
-    frames : by experiment the predictions of its folds.
+    pooled : by experiment the predictions of all its folds.
     """
     methods: dict[tuple[str, ...], dict[tuple[str, str], dict[int, Training]]] = defaultdict(lambda: defaultdict(dict))
     for t in trainings:
@@ -363,25 +365,25 @@ def across_presets(trainings: list[Training], frames: Mapping[str, list[pd.DataF
         presets = [preset for preset, _ in recipes]
         seeds = sorted(set.intersection(*map(set, recipes.values())))
         if len(presets) == len(set(presets)) > 1 and seeds:
-            figures = [_ensemble([one[seed] for one in recipes.values()], frames) for seed in seeds]
+            figures = [_ensemble([one[seed] for one in recipes.values()], pooled) for seed in seeds]
             shares = [accuracy for accuracy, _ in figures]
             found.append(Together(method, presets, seeds, shares, [interval for _, interval in figures],
                                   *metrics.spread(shares)))  # fmt: skip
     return found
 
 
-def _ensemble(group: list[Training], frames: Mapping[str, list[pd.DataFrame]]) -> tuple[float, metrics.Interval]:
+def _ensemble(group: list[Training], pooled: Mapping[str, pd.DataFrame]) -> tuple[float, metrics.Interval]:
     """The accuracy of some trainings' mean probabilities, with its interval."""
     classes = group[0].classes
-    together = metrics.ensemble([pd.concat(frames[t.experiment], ignore_index=True) for t in group], classes)
+    together = metrics.ensemble([pooled[t.experiment] for t in group], classes)
     matrix = metrics.confusion(together["truth"], together["prediction"], classes)
     return metrics.accuracy(matrix), metrics.subject_interval(together)
 
 
-def _seeds(group: list[Training], frames: Mapping[str, list[pd.DataFrame]]) -> Seeds:
+def _seeds(group: list[Training], pooled: Mapping[str, pd.DataFrame]) -> Seeds:
     first = group[0]
     return Seeds(
         first.variant, first.method, first.preset, [t.seed for t in group], [t.experiment for t in group],
         *metrics.spread([t.accuracy for t in group]),
-        *_ensemble(group, frames),
+        *_ensemble(group, pooled),
     )  # fmt: skip
