@@ -4,9 +4,9 @@ extends another method and changes arguments of it."""
 from copy import deepcopy
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from ferbench.errors import UsageError
 from ferbench.files import shipped
@@ -61,6 +61,24 @@ class PairStage(Stage):
         return {name: value for name, value in super().identity().items() if name != "contrastive"}
 
 
+class TaughtStage(PairStage):
+    """Pre-training. ``teachers``: presets of the same method whose pre-trained networks' mean probabilities of each
+    training image make the share ``distil`` of the classifier's target (Hinton et al. 2015, at temperature 1)."""
+
+    teachers: tuple[Preset, ...] = ()
+    distil: float = Field(0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if bool(self.teachers) != bool(self.distil):
+            raise ValueError("teachers and distil go together: name presets and the share of what they say, or neither")
+        return self
+
+    def untaught(self) -> Self:
+        """The same without teachers."""
+        return self.model_copy(update={"teachers": (), "distil": 0.0})
+
+
 class PartStage(Stage):
     """Stage 1. ``shuffle``: the share of images whose tiles change places (``training.augment.rearrange``)."""
 
@@ -74,7 +92,7 @@ class Recipe(Schema):
     losses: LossWeights
     readings: Readings
     attention: PartStage
-    pretrain: PairStage
+    pretrain: TaughtStage
     finetune: PairStage
 
     def losses_of(self, stage: PairStage) -> LossWeights:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +11,7 @@ from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
 from ferbench.files import canonical_json
-from ferbench.methods import Method, PairStage, Stage
+from ferbench.methods import Method, PairStage, Stage, resolve
 from ferbench.models.settings import LossWeights
 from ferbench.protocol import image_folds, splits
 from ferbench.protocol import protocol as protocols
@@ -25,6 +25,7 @@ REVISION: dict[Kind, int] = {"attention": 2, "pretrain": 1, "fold": 1}
 
 
 Load = Callable[[str], Faces]  # a prepared set by its name
+TEACHER = "teacher "  # what a parent is called by its kind, before its preset
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def plan(requests: Sequence[Request], home: Path, store: Store) -> Plan:
 
 def _plan(request: Request, load: Load, home: Path, store: Store) -> Plan:
     """One request's jobs and the runs of the package that take the place of some."""
-    method, protocol = request.method, request.protocol
+    protocol = request.protocol
     target = load(protocol.dataset)
     if request.image_folds:
         made = image_folds.make(protocol, target)
@@ -143,6 +144,18 @@ def _plan(request: Request, load: Load, home: Path, store: Store) -> Plan:
     names = [split.fold for split in made.folds]
     if unknown := [fold for fold in request.folds if fold not in names]:
         raise UsageError(f"{protocol.identifier} has no fold {', '.join(unknown)}; it has {', '.join(names)}")
+    before, parents = _before(request, load, home, store)
+    own = {"split": made.hash, "selection": request.selection, "parents": parents}
+    folds = [
+        Job(_identity(request, "fold", made.protocol, target, {**own, "fold": fold}), request, target, made)
+        for fold in request.folds or names
+    ]
+    return Plan(before.jobs + folds, before.given)
+
+
+def _before(request: Request, load: Load, home: Path, store: Store) -> tuple[Plan, dict[str, str]]:
+    """What comes before a request's folds, and the parents of these: stage 1, and pre-training after its teachers'."""
+    protocol = request.protocol
     jobs: list[Job] = []
     given: list[Record] = []
     parents: dict[str, str] = {}
@@ -159,10 +172,11 @@ def _plan(request: Request, load: Load, home: Path, store: Store) -> Plan:
 
     pretraining = request.pretrain and bool(protocol.pretrain)
     if pretraining and (record := _in_place_of("pretrain", request, home)):
-        parents = {**record.identity.parents, "pretrain": record.key}
+        kept = {kind: key for kind, key in record.identity.parents.items() if not kind.startswith(TEACHER)}
+        parents = {**kept, "pretrain": record.key}
         given = [shipped_runs().record(key) for key in parents.values()]
     else:
-        if method.recipe.architecture.needs_attention:
+        if request.method.recipe.architecture.needs_attention:
             if request.amg:
                 parents["attention"] = _given(request, store)
             elif record := _in_place_of("attention", request, home):
@@ -172,14 +186,24 @@ def _plan(request: Request, load: Load, home: Path, store: Store) -> Plan:
                 jobs.append(_attention(request, learned_from))
                 parents["attention"] = jobs[-1].key
         if pretraining:
-            jobs.append(_pretrain(request, learned_from, dict(parents)))
+            own = dict(parents)
+            for teacher in teachers(request):
+                plan, theirs = _before(teacher, load, home, store)
+                jobs, given = jobs + plan.jobs, given + plan.given
+                own[f"{TEACHER}{teacher.method.preset}"] = theirs["pretrain"]
+            jobs.append(_pretrain(request, learned_from, own))
             parents["pretrain"] = jobs[-1].key
-    for fold in request.folds or names:
-        job = Job(_identity(request, "fold", made.protocol, target, {
-            "split": made.hash, "fold": fold, "selection": request.selection, "parents": parents,
-        }), request, target, made)  # fmt: skip
-        jobs.append(job)
-    return Plan(jobs, given)
+    return Plan(jobs, given), parents
+
+
+def teachers(request: Request) -> list[Request]:
+    """The requests of the trainings whose pre-trained networks teach that of this one: the same method at other
+    presets, as its file has it, whatever was changed here."""
+    name, dataset = request.method.name, request.protocol.name
+    return [
+        replace(request, method=resolve(name, preset, dataset), amg="", changed=())
+        for preset in request.method.recipe.pretrain.teachers
+    ]
 
 
 def _in_place_of(kind: Kind, request: Request, home: Path) -> Record | None:
@@ -234,12 +258,14 @@ def _preset(request: Request, kind: Kind) -> str:
 
 
 def _stage(request: Request, kind: Kind) -> Stage:
-    """A set without a pre-training set is trained as one would be."""
+    """A set without a pre-training set is trained as one would be, without teachers: these saw its test side."""
     recipe = request.method.recipe
     if kind == "attention":
         return recipe.attention
     scratch = kind == "fold" and not request.protocol.pretrain
-    return recipe.pretrain if kind == "pretrain" or scratch else recipe.finetune
+    if kind == "pretrain":
+        return recipe.pretrain
+    return recipe.pretrain.untaught() if scratch else recipe.finetune
 
 
 def _recipe(request: Request, kind: Kind) -> dict[str, Any]:

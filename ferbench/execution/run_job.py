@@ -25,6 +25,7 @@ from ferbench.data.faces import Faces
 from ferbench.environment import describe_device
 from ferbench.execution.jobs import Job
 from ferbench.execution.sampling import samples_of
+from ferbench.execution.teaching import taught
 from ferbench.files import write_bytes, write_text
 from ferbench.models.attention import PARTS, AttentionMapGenerator, PartClassifier
 from ferbench.models.settings import CamClass
@@ -225,17 +226,26 @@ def _train(
     plan = stages.network_plan(data.labels.numpy(), stage, recipe.readings, run.seed("plan"))
     before = 0
 
-    def mapping(done: int, total: int) -> None:  # a map costs about as much as an image trained on
-        nonlocal before
-        before = total // stage.batch
-        run.report(done // stage.batch, before + stage.epochs * len(plan(0)), "attention maps")
+    def ahead(what: str) -> Callable[[int, int], None]:
+        """A report for work before the training, whose images cost about as much as those trained on."""
+        start = before
 
-    samples = samples_of(job, train, plan, amg, weights, run.store.home / ".maps", run.device, run.timed, mapping)
+        def told(done: int, total: int) -> None:
+            nonlocal before
+            before = start + total // stage.batch
+            run.report(start + done // stage.batch, before + stage.epochs * len(plan(0)), what)
+
+        return told
+
+    said = _checkpoint(run.folder, "teacher")
+    teacher = taught(job, data.images, said, run.store, run.device, run.timed, ahead("what the teachers say"))
+    maps = run.store.home / ".maps"
+    samples = samples_of(job, train, plan, amg, weights, maps, run.device, run.timed, ahead("attention maps"))
     history = run.timed("training", lambda: stages.train_network(
         network, data, samples, stage, job.losses, recipe.readings, run.seed("plan"), run.device,
         _checkpoint(run.folder, "network"),
         lambda done, total, text: run.report(before + done, before + total, text), watched, keep_best,
-        run.folder / EPOCHS if keep_epochs else None,
+        run.folder / EPOCHS if keep_epochs else None, teacher,
     ))  # fmt: skip
     return network, history, amg
 

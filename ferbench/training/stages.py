@@ -31,6 +31,18 @@ class Labelled:
         return Labelled(self.images.to(device.name), self.labels.to(device.name))
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """What other networks say of the training images, class probabilities [N,K], and the share of it in the
+    classifier's target."""
+
+    probabilities: Tensor
+    share: float
+
+    def on(self, device: Device) -> "Teacher":
+        return Teacher(self.probabilities.to(device.name), self.share)
+
+
 def train_part(
     part: PartClassifier, train: Labelled, validation: Labelled, recipe: Recipe, seed: int,
     device: Device, saved: Path, report: Report,
@@ -67,18 +79,20 @@ def train_network(
     network: WSLGAN, train: Labelled, samples: Samples, stage: PairStage, losses: LossWeights, readings: Readings,
     seed: int, device: Device, saved: Path, report: Report,
     validation: tuple[Labelled, Tensor | None] | None = None, keep_best: bool = False, epochs: Path | None = None,
+    teacher: Teacher | None = None,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Stage 2: both siamese streams under the total loss (Eq. 10). Returns the history.
 
     samples : the derived samples of ``train`` with their maps. validation : images with labels and their maps,
-        never test data. epochs : see :func:`ferbench.training.loop.fit`.
+        never test data. epochs : see :func:`ferbench.training.loop.fit`. teacher : of ``train``.
     """
     network.normalise.fit(train.images, readings.normalise)
     device.place(network)
     on_device = train.labels.to(device.name)
+    teacher = teacher and teacher.on(device)
 
     def loss(batch: Batch) -> Terms:
-        return pair_loss(network, on_device, samples, batch, losses, device, stage.smoothing)
+        return pair_loss(network, on_device, samples, batch, losses, device, stage.smoothing, teacher)
 
     def validate() -> float:
         assert validation is not None
@@ -100,11 +114,11 @@ def network_plan(labels: np.ndarray, stage: PairStage, readings: Readings, seed:
 
 def pair_loss(
     network: WSLGAN, labels: Tensor, samples: Samples, batch: Batch, weights: LossWeights, device: Device,
-    smoothing: float = 0.0,
+    smoothing: float = 0.0, teacher: Teacher | None = None,
 ) -> Terms:  # fmt: skip
     """One step of stage 2: the streams through the shared network, then Eq. 10 over the step's pairs.
 
-    labels : [N] of the training images, on the device.
+    labels, teacher : of the training images [N], on the device.
     """
     x, attention = samples(batch.images, batch.derived)
     if batch.boxes.numel():
@@ -117,12 +131,15 @@ def pair_loss(
     logits = torch.cat([logit for logit, _ in outputs]).float()
     vectors = {name: torch.cat([vector[name] for _, vector in outputs]) for name in outputs[0][1]}
     own, first, second = labels[batch.images], batch.first, batch.second
+    said = None if teacher is None else teacher.probabilities[batch.images]
     return total_loss(
         (logits[first], logits[second]),
         (own[first], own[second]),
         ({n: v[first] for n, v in vectors.items()}, {n: v[second] for n, v in vectors.items()}),
         weights,
         smoothing,
+        None if said is None else (said[first], said[second]),
+        teacher.share if teacher else 0.0,
     )
 
 
