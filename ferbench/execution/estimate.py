@@ -54,6 +54,9 @@ def seconds(
             if states.get(job.made_from) != "done" or kept_epochs(job, store):
                 continue
         found[job.key] += left * _images(job) * rate(kind)
+        for shape in (one.method.recipe.architecture for one in job.teachers):
+            maps = rate("maps", shape) if shape.needs_attention else 0.0
+            found[job.key] += left * training_images(job) * (rate("network", shape) * FORWARD + maps)
         identity = job.identity
         table = job.kind, identity.protocol, identity.fold, identity.seed, identity.parents.get("attention"), job.stage
         if device.engine == "plain" or table not in tables:  # methods that train alike share the table

@@ -17,7 +17,7 @@ from ferbench.protocol import image_folds, splits
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import Protocol
 from ferbench.protocol.splits import Splits
-from ferbench.runs.record import BEST_TEST, Identity, Kind, Record
+from ferbench.runs.record import BEST_TEST, TEACHER, Identity, Kind, Record
 from ferbench.runs.store import Store, shipped_run, shipped_runs, shipped_with
 
 # Raised when a change of code changes what a training of that kind gives: old runs are then not reused.
@@ -25,7 +25,6 @@ REVISION: dict[Kind, int] = {"attention": 2, "pretrain": 1, "fold": 1}
 
 
 Load = Callable[[str], Faces]  # a prepared set by its name
-TEACHER = "teacher "  # what a parent is called by its kind, before its preset
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,11 @@ class Job:
     def losses(self) -> LossWeights:
         """The weights of the losses of this training, which is one of stage 2."""
         return _losses(self.request, self.kind)
+
+    @property
+    def teachers(self) -> list[Request]:
+        """The requests of the pre-trainings that teach this training."""
+        return _teachers(self.request) if self.kind == "pretrain" else []
 
     @property
     def made_from(self) -> str:
@@ -187,7 +191,7 @@ def _before(request: Request, load: Load, home: Path, store: Store) -> tuple[Pla
                 parents["attention"] = jobs[-1].key
         if pretraining:
             own = dict(parents)
-            for teacher in teachers(request):
+            for teacher in _teachers(request):
                 plan, theirs = _before(teacher, load, home, store)
                 jobs, given = jobs + plan.jobs, given + plan.given
                 own[f"{TEACHER}{teacher.method.preset}"] = theirs["pretrain"]
@@ -196,9 +200,9 @@ def _before(request: Request, load: Load, home: Path, store: Store) -> tuple[Pla
     return Plan(jobs, given), parents
 
 
-def teachers(request: Request) -> list[Request]:
-    """The requests of the trainings whose pre-trained networks teach that of this one: the same method at other
-    presets, as its file has it, whatever was changed here."""
+def _teachers(request: Request) -> list[Request]:
+    """The requests whose pre-trained networks teach that of this one: the same method at other presets, as its file
+    has it, whatever was changed here."""
     name, dataset = request.method.name, request.protocol.name
     return [
         replace(request, method=resolve(name, preset, dataset), amg="", changed=())

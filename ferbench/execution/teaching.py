@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ferbench.execution.jobs import TEACHER, Job
+from ferbench.execution.jobs import Job
 from ferbench.execution.sampling import Timed
 from ferbench.files import write_bytes
+from ferbench.runs.record import TEACHER
 from ferbench.runs.store import Store
 from ferbench.trained import deployed
 from ferbench.training import stages

@@ -98,6 +98,8 @@ class Session:
     def title(self, job: Job) -> str:
         """What a person calls a job among the others."""
         names = [] if job.kind == "attention" or len(self.methods) == 1 else [job.request.method.title]
+        presets = {request.method.preset for request in self.requests}
+        names += [f"preset {job.identity.preset}"] if job.identity.preset not in presets else []
         names += [f"seed {job.identity.seed}"] if len({request.seed for request in self.requests}) > 1 else []
         shared = set.intersection(*(set(request.changed) for request in self.requests))
         names += [change for change in job.request.changed if change not in shared]
@@ -143,6 +145,8 @@ def prepare_training(
     threads = torch.get_num_threads()
     processes = side_by_side(options.parallel_folds, max(left.values(), default=0), threads, device.name)
     at_once: dict[Kind, int] = {kind: max(1, min(processes, left[kind])) for kind in get_args(Kind)}
+    if any(job.teachers for job in jobs):  # or the taught one would wait, then be made by a share of threads
+        at_once = {**at_once, "attention": 1, "pretrain": 1}
     partner = [
         *words, "--folds", options.folds, "--device", device.name,
         "--threads", str(threads // processes), "--parallel-folds", "1",

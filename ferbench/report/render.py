@@ -204,7 +204,8 @@ def _seeds(found: list[Seeds]) -> Grid:
 
 def _together(found: list[Together]) -> Grid:
     rows = [
-        [f"{OURS} {one.method} ({' + '.join(one.presets)})", f"{_percent(one.mean)} ± {_percent(one.std)}",
+        [f"{OURS} {one.method} ({' + '.join(one.presets)})",
+         _percent(one.mean) + (f" ± {_percent(one.std)}" if len(one.seeds) > 1 else ""),
          str(len(one.seeds)),
          "; ".join(f"{seed}: {_percent(share)} ({_interval(interval)})"
                    for seed, share, interval in zip(one.seeds, one.accuracies, one.intervals, strict=True))]

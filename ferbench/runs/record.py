@@ -12,6 +12,8 @@ Kind = Literal["attention", "pretrain", "fold", "transfer"]
 BEST_TEST = "best-test"  # a selection, and
 IMAGE_FOLDS = "+image-folds"  # the end of a protocol's name: habits of the literature, measured but never results
 
+TEACHER = "teacher "  # and a preset: the kind, among its parents, of a run that taught a pre-training
+
 
 class Identity(Schema):
     """All that decides a run's bytes. The run's key is the hash of this.

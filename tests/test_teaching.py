@@ -1,0 +1,183 @@
+"""Pre-training by labels and by what other networks say: the target, its rows, the plan, the teachers' mean."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from builders import lay_down, make_faces, people
+from stored import store_stage
+from test_training import CPU, SMALL
+
+from ferbench.errors import DataError, UsageError
+from ferbench.execution import estimate
+from ferbench.execution.jobs import Request, plan
+from ferbench.execution.teaching import taught
+from ferbench.methods import resolve
+from ferbench.models.losses import total_loss
+from ferbench.models.settings import LossWeights
+from ferbench.models.wslgan import WSLGAN
+from ferbench.protocol import protocol as protocols
+from ferbench.runs.store import Store
+from ferbench.training import stages
+from ferbench.training.checkpoint import pack
+from ferbench.training.device import Device
+from ferbench.training.plan import paired_epoch
+from ferbench.training.samples import Computed
+from ferbench.training.stages import Teacher
+
+BY = ('pretrain.teachers=["tiny", "light"]', "pretrain.distil=0.25")
+
+
+def test_the_target_is_the_label_and_to_a_share_what_the_teacher_says():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 5, 7, dtype=torch.float64), torch.randint(0, 7, (2, 5))
+    said = torch.rand(2, 5, 7, dtype=torch.float64)
+    said /= said.sum(2, keepdim=True)
+    terms = total_loss(tuple(logits), tuple(labels), ({}, {}), LossWeights(), 0.1, tuple(said), 0.3)
+    for stream, name in enumerate(("stream1", "stream2")):
+        hard = torch.full((5, 7), 0.1 / 7, dtype=torch.float64)
+        hard[torch.arange(5), labels[stream]] += 0.9
+        target = 0.7 * hard + 0.3 * said[stream]
+        assert terms[name].item() == pytest.approx(-(target * logits[stream].log_softmax(1)).sum(1).mean().item())
+
+
+def test_each_row_of_a_step_has_the_word_on_its_own_image():
+    torch.manual_seed(0)
+    labels, logits = torch.arange(8) % 3, torch.randn(8, 3)
+    teacher = Teacher(torch.rand(8, 3).softmax(1), 1.0)
+    (step,) = paired_epoch(labels.numpy(), "none", 8, 0, 0, "images")
+    batch = step.on("cpu")
+    network = SimpleNamespace(stream=lambda x, _: (logits[x.long()], {}))  # an "image" is its number
+    terms = stages.pair_loss(
+        network, labels, lambda images, _: (images, None), batch, LossWeights(), CPU, 0.0, teacher
+    )  # fmt: skip
+    wanted = -(teacher.probabilities * logits.log_softmax(1)).sum(1).mean()  # the labels have no share left
+    assert not torch.equal(batch.images, torch.arange(8))
+    for name in ("stream1", "stream2"):
+        torch.testing.assert_close(terms[name], wanted)
+
+
+def test_a_training_follows_its_teacher_where_the_labels_say_nothing(tmp_path):
+    torch.manual_seed(0)
+    recipe = resolve("gfnet", "tiny", "synth", ("pretrain.epochs=6", "pretrain.batch=8", "pretrain.lr=0.1")).recipe
+    images = torch.randint(0, 80, (24, 48, 48), dtype=torch.uint8)
+    classes = torch.arange(24) % 3
+    for image, one in zip(images, classes, strict=True):
+        image[torch.arange(48) // (1, 3, 9)[int(one)] % 2 == 0] += 120
+    data = stages.Labelled(images, torch.zeros(24, dtype=torch.int64))
+    pixels = Computed(images, None, "edge", CPU)
+    found = {}
+    for share in (0.0, 1.0):
+        torch.manual_seed(1)
+        net = WSLGAN(replace(SMALL, features="global"), 3)
+        teacher = Teacher(torch.eye(3)[classes], share)
+        stages.train_network(
+            net, data, pixels, recipe.pretrain, recipe.losses_of(recipe.pretrain), recipe.readings, 5, CPU,
+            tmp_path / str(share), lambda *_: None, teacher=teacher,
+        )  # fmt: skip
+        found[share] = stages.accuracy(stages.predict(net, images, CPU), classes)
+    assert found[0.0] == pytest.approx(1 / 3)  # all of the one class that the labels name
+    assert found[1.0] > 0.9
+
+
+def sets(home) -> None:
+    lay_down(make_faces(people(10, ["anger", "happiness"], frames=1), name="ckplus"), home)
+    lay_down(
+        make_faces([{"label": "anger", "split": "train"}, {"label": "fear", "split": "val"}], name="fer2013"), home
+    )
+    attributes = {"narrow_eyes": 1, "eyeglasses": 0, "bags_under_eyes": 0}
+    lay_down(make_faces([{"split": "train", **attributes}] * 2, name="celeba"), home)
+
+
+def asked(preset: str, *overrides: str) -> Request:
+    return Request(resolve("wslgan", preset, "ckplus", overrides), protocols.load("ckplus"), changed=overrides)
+
+
+def planned(home, *requests: Request):
+    return plan(requests, home / "data", Store(home / "runs")).jobs
+
+
+def test_teachers_are_the_pre_trainings_of_their_presets_and_come_before(tmp_path):
+    sets(tmp_path / "data")
+    jobs = planned(tmp_path, asked("tiny", *BY, "pretrain.epochs=2"))
+    pretrained = [job for job in jobs if job.kind == "pretrain"]
+    own = {preset: next(job for job in planned(tmp_path, asked(preset)) if job.kind == "pretrain")
+           for preset in ("tiny", "light")}  # fmt: skip
+    assert [job.key for job in pretrained[:2]] == [own["tiny"].key, own["light"].key]  # whatever was changed here
+    student = pretrained[2]
+    assert student.stage.epochs == 2
+    assert student.identity.parents == {
+        "attention": own["tiny"].identity.parents["attention"],
+        "teacher tiny": own["tiny"].key, "teacher light": own["light"].key,
+    }  # fmt: skip
+    assert student.identity.recipe["stage"]["distil"] == 0.25
+    folds = [job for job in jobs if job.kind == "fold"]
+    assert len(folds) == 10
+    for fold in folds:
+        assert fold.identity.parents == {"attention": student.identity.parents["attention"], "pretrain": student.key}
+    assert [job.kind for job in jobs] == ["attention"] * 2 + ["pretrain"] * 3 + ["fold"] * 10
+
+
+def test_a_fold_without_pre_training_has_no_teachers_which_saw_its_test_side(tmp_path):
+    rows = [{"label": "anger", "split": split} for split in ("train", "val", "test")]
+    lay_down(make_faces(rows, name="fer2013"), tmp_path / "data")
+    method = resolve("gfnet", "tiny", "fer2013", BY)
+    (job,) = planned(tmp_path, Request(method, protocols.load("fer2013")))
+    assert job.identity.parents == {}
+    assert job.stage.epochs == method.recipe.pretrain.epochs
+    assert not {"teachers", "distil"} & job.identity.recipe["stage"].keys()
+
+
+@pytest.mark.parametrize("alone", BY)
+def test_teachers_and_their_share_go_together(alone):
+    with pytest.raises(DataError, match="teachers and distil go together"):
+        resolve("wslgan", "tiny", "ckplus", (alone,))
+
+
+def test_teachers_are_for_pre_training_alone():
+    with pytest.raises(UsageError, match="field of the recipe"):
+        resolve("wslgan", "tiny", "ckplus", ("finetune.distil=0.5",))
+
+
+def test_the_estimate_counts_what_the_teachers_look_at(tmp_path, monkeypatch):
+    sets(tmp_path / "data")
+    monkeypatch.setattr(estimate, "_measured", lambda name, *_: {"network": 3.0, "maps": 1.0}.get(name, 0.0))
+    monkeypatch.setattr(estimate, "training_images", lambda _: 100)
+    jobs = [job for job in planned(tmp_path, asked("tiny", *BY, "pretrain.epochs=2")) if job.kind == "pretrain"]
+    found = estimate.seconds(jobs, Store(tmp_path / "runs"), {job.key: "absent" for job in jobs},
+                             Device(), {"pretrain": 1, "attention": 1, "fold": 1})  # fmt: skip
+    # two epochs with a map for each image, then both teachers: a forward pass is a third of a training pass
+    assert found[jobs[-1].key] == pytest.approx(2 * 100 * (3 + 1) + 2 * 100 * (3 / 3 + 1))
+
+
+def test_what_the_teachers_say_is_the_mean_of_their_probabilities_and_kept(tmp_path):
+    store, keys, networks = Store(tmp_path), {}, []
+    shape = replace(SMALL, features="global")
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        networks.append(WSLGAN(shape, 7).eval())
+        key = store_stage(store, "pretrain", seed=seed, recipe={"architecture": shape.identity()})
+        (store.folder(key) / "weights.safetensors").write_bytes(pack(networks[-1].state_dict(), {}))
+        keys[f"teacher {seed}"] = key
+    method = resolve("gfnet", "tiny", "ckplus", BY)
+    job = SimpleNamespace(
+        identity=SimpleNamespace(parents={"attention": "none", **keys}), request=SimpleNamespace(method=method)
+    )
+    images = torch.randint(0, 256, (5, 48, 48), dtype=torch.uint8)
+    told = []
+
+    def say(images=images):
+        return taught(job, images, tmp_path / "said", store, CPU, lambda _, work: work(), lambda *at: told.append(at))
+
+    teacher = say()
+    wanted = sum(stages.predict(network, images, CPU).double() for network in networks) / 2
+    np.testing.assert_allclose(teacher.probabilities, wanted, rtol=1e-5)
+    assert teacher.share == 0.25
+    assert told == [(5, 10), (10, 10)]
+    again = say()  # an interrupted training goes on with the same, and asks nobody
+    assert torch.equal(again.probabilities, teacher.probabilities)
+    assert told == [(5, 10), (10, 10)]
+    job.identity.parents = {"attention": "none"}
+    assert say() is None
