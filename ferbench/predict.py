@@ -84,16 +84,25 @@ def pictures(sources: list[Path]) -> list[Path]:
     return found
 
 
-def predict(paths: list[Path], record: Record, store: Store, aligned: bool, draw: Path | None) -> Iterator[Picture]:
+def predict(
+    paths: list[Path], members: list[tuple[Record, Store]], aligned: bool, draw: Path | None
+) -> Iterator[Picture]:  # fmt: skip
     """Give each picture with its faces; one that cannot be read has a problem instead.
 
-    aligned : the picture is the face, cropped already. draw : folder for pictures with boxes, labels and maps.
-    Raises UsageError where faces have to be found and no detector is installed.
+    members : runs with their stores; of several, the mean of their probabilities counts, and the maps are those of
+        the first. aligned : the picture is the face, cropped already. draw : folder for pictures with boxes, labels
+        and maps.
+    Raises UsageError where faces have to be found and no detector is installed, and for members of other classes.
     """
     if not aligned and not align.can_detect():
         raise UsageError("finding faces takes a detector: `pip install 'ferbench[detect]'`; "
                          "or give pictures that are faces already, with --aligned")  # fmt: skip
-    module = deployed(record, store)
+    classes = members[0][0].classes
+    for record, _ in members:
+        if record.classes != classes:
+            raise UsageError(f"run {record.key} knows other classes than {members[0][0].key}: "
+                             f"{', '.join(record.classes)}, not {', '.join(classes)}")  # fmt: skip
+    modules = [deployed(record, store) for record, store in members]
     names: dict[str, Path] = {}
     for path in paths:
         try:
@@ -106,7 +115,7 @@ def predict(paths: list[Path], record: Record, store: Store, aligned: bool, draw
             yield Picture(path, [], NO_FACE)
             continue
         crops = [align.resized(picture) if one is None else align.aligned(picture, one.points) for one in found]
-        faces = _classified(module, record.classes, np.stack(crops), found)
+        faces = _classified(modules, classes, np.stack(crops), found)
         if draw is not None:
             stem = path.stem if names.setdefault(path.stem, path) == path else f"{path.parent.name}-{path.stem}"
             with explained(draw):
@@ -115,11 +124,13 @@ def predict(paths: list[Path], record: Record, store: Store, aligned: bool, draw
         yield Picture(path, faces)
 
 
-def _classified(module: Deployed, classes: list[str], crops: np.ndarray, found: list[Found | None]) -> list[Face]:
+def _classified(
+    modules: list[Deployed], classes: list[str], crops: np.ndarray, found: list[Found | None]
+) -> list[Face]:  # fmt: skip
     with torch.inference_mode():
-        outputs = module(torch.from_numpy(crops).unsqueeze(1))
-    probabilities = torch.softmax(outputs[0].double(), dim=1).tolist()
-    maps = outputs[1].numpy() if len(outputs) > 1 else [None] * len(found)
+        outputs = [module(torch.from_numpy(crops).unsqueeze(1)) for module in modules]
+    probabilities = torch.stack([torch.softmax(one[0].double(), dim=1) for one in outputs]).mean(dim=0).tolist()
+    maps = outputs[0][1].numpy() if len(outputs[0]) > 1 else [None] * len(found)
     return [
         Face(one, dict(zip(classes, row, strict=True)), attention)
         for one, row, attention in zip(found, probabilities, maps, strict=True)

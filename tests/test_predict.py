@@ -53,7 +53,7 @@ class Detector:
 
 def test_a_crop_goes_in_as_it_is(tmp_path, store, record):
     face(1).save(tmp_path / "a.png")
-    (found,) = room.predict([tmp_path / "a.png"], record, store, True, None)
+    (found,) = room.predict([tmp_path / "a.png"], [(record, store)], True, None)
     with torch.inference_mode():
         logits = deployed(record, store)(torch.from_numpy(np.array(face(1)))[None, None])[0][0].double().numpy()
     wanted = [math.exp(one) / sum(math.exp(other) for other in logits) for one in logits]
@@ -63,11 +63,27 @@ def test_a_crop_goes_in_as_it_is(tmp_path, store, record):
     assert found.faces[0].found is None
 
 
+def test_several_runs_count_by_the_mean_of_their_probabilities(tmp_path, store, record):
+    face(1).save(tmp_path / "a.png")
+    other = Store(tmp_path / "other")
+    more = other.record(store_network(other, "gfnet", features="global"))
+    members = [(record, store), (more, other)]
+    alone = [next(room.predict([tmp_path / "a.png"], [one], True, None)).faces[0] for one in members]
+    (found,) = room.predict([tmp_path / "a.png"], members, True, None)
+    first, second = (np.array(list(one.probabilities.values())) for one in alone)
+    assert np.abs(first - second).max() > 1e-3
+    np.testing.assert_allclose(list(found.faces[0].probabilities.values()), (first + second) / 2, rtol=1e-6)
+    assert (found.faces[0].maps == alone[0].maps).all()
+    strangers = [(record, store), (more.model_copy(update={"classes": ["anger"]}), other)]
+    with pytest.raises(UsageError, match="knows other classes"):
+        next(room.predict([tmp_path / "a.png"], strangers, True, None))
+
+
 def test_every_face_is_found_and_aligned_the_largest_first(tmp_path, store, record, monkeypatch):
     monkeypatch.setattr(align, "_mtcnn", Detector)
     picture = Image.fromarray(np.random.default_rng(2).integers(0, 256, (200, 300, 3)).astype(np.uint8))
     picture.save(tmp_path / "two.png")
-    (found,) = room.predict([tmp_path / "two.png"], record, store, False, None)
+    (found,) = room.predict([tmp_path / "two.png"], [(record, store)], False, None)
     assert [one.found.box for one in found.faces] == [(30, 40, 96, 110), (200, 20, 40, 50)]
     assert found.faces[0].found.points.tolist() == [[61, 80], [95, 80], [78, 117]]
     crop = align.aligned(picture, np.array([[61, 80], [95, 80], [78, 117]]))
@@ -80,7 +96,7 @@ def test_what_cannot_be_read_and_what_has_no_face_is_said(tmp_path, store, recor
     (tmp_path / "broken.png").write_bytes(b"no picture")
     face(1).save(tmp_path / "empty.png")
     monkeypatch.setattr(align, "_mtcnn", lambda: type("Blind", (), {"detect_faces": lambda self, image: []})())
-    broken, empty = room.predict(pictures([tmp_path]), record, store, False, None)
+    broken, empty = room.predict(pictures([tmp_path]), [(record, store)], False, None)
     assert "not a readable image" in broken.problem
     assert empty.problem == room.NO_FACE
     assert not broken.faces
@@ -90,7 +106,7 @@ def test_what_cannot_be_read_and_what_has_no_face_is_said(tmp_path, store, recor
 def test_without_a_detector_the_way_out_is_named(tmp_path, store, record, monkeypatch):
     monkeypatch.setattr(align, "_mtcnn", lambda: None)
     with pytest.raises(UsageError, match=r"ferbench\[detect\].*--aligned"):
-        next(room.predict([tmp_path / "a.png"], record, store, False, None))
+        next(room.predict([tmp_path / "a.png"], [(record, store)], False, None))
 
 
 def test_maps_lie_where_the_face_is():
@@ -143,6 +159,17 @@ def test_the_command_prints_json_and_draws(tmp_path, store, record):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "y-a.png"]
     told = ferbench("predict", "x/a.png", "--run", record.key, "--runs", str(store.home), "--aligned", cwd=tmp_path)
     assert first["faces"][0]["expression"] in told.stdout
+
+
+def test_the_command_takes_several_shipped_networks(tmp_path):
+    face(1).save(tmp_path / "a.png")
+
+    def told(*presets: str) -> list[float]:
+        words = [word for preset in presets for word in ("--preset", preset)]
+        done = ferbench("predict", "a.png", "--aligned", "--format", "json", *words, cwd=tmp_path)
+        return list(json.loads(done.stdout)[0]["faces"][0]["probabilities"].values())
+
+    np.testing.assert_allclose(told("tiny", "light", "tiny"), np.mean([told(), told("light")], axis=0), rtol=1e-6)
 
 
 def test_the_command_fails_where_no_picture_can_be_used(tmp_path, store, record):

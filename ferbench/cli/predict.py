@@ -8,11 +8,16 @@ import typer
 
 from ferbench.cli.formats import Runs, emit
 
+_AGAIN = "; given again, the mean of all counts."
+
 
 def predict(
     sources: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
-    run: Annotated[str, typer.Option(help="A trained run: its key or the beginning; the shipped weights if not.")] = "",
-    preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light or wide.")] = "tiny",
+    run: Annotated[list[str] | None, typer.Option(help="A trained run: its key or the beginning" + _AGAIN)] = None,
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(help="Without a run the shipped weights: tiny (unless said), light or wide" + _AGAIN),
+    ] = None,
     aligned: Annotated[bool, typer.Option("--aligned", help="Each picture is a face already: look for none.")] = False,
     draw: Annotated[Path | None, typer.Option(help="Folder for pictures with boxes, labels, attention maps.")] = None,
     format: Annotated[str, typer.Option(help="console or json.")] = "console",
@@ -25,13 +30,14 @@ def predict(
     if format not in ("console", "json"):
         raise UsageError(f"unknown format {format!r}: it is console or json")
     paths = work.pictures(sources)
-    record, store = work.chosen(run, preset, runs)
-    found = list(work.predict(paths, record, store, aligned, draw))
+    names = [(one, "") for one in run or ()] or [("", one) for one in preset or ["tiny"]]
+    members = [work.chosen(*one, runs) for one in dict.fromkeys(names)]
+    found = list(work.predict(paths, members, aligned, draw))
     if format == "json":
         print(json.dumps([_plain(picture) for picture in found], indent=2))
     else:
-        emit([(f"expressions by run {record.key} ({record.identity.protocol}, preset {record.identity.preset})",
-               [row for picture in found for row in _rows(picture)])], format)  # fmt: skip
+        told = " and ".join(f"{one.key} ({one.identity.protocol}, preset {one.identity.preset})" for one, _ in members)
+        emit([(f"expressions by run {told}", [row for picture in found for row in _rows(picture)])], format)
     if not any(picture.faces for picture in found):
         raise DataError("no face in any of the pictures" + ("" if aligned else ": --aligned takes each as a face"))
 
