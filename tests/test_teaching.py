@@ -14,7 +14,7 @@ from ferbench.errors import DataError, UsageError
 from ferbench.execution import estimate
 from ferbench.execution.jobs import Request, plan
 from ferbench.execution.teaching import taught
-from ferbench.methods import resolve
+from ferbench.methods import PRESETS, names, resolve
 from ferbench.models.losses import total_loss
 from ferbench.models.settings import LossWeights
 from ferbench.models.wslgan import WSLGAN
@@ -128,6 +128,17 @@ def test_a_fold_without_pre_training_has_no_teachers_which_saw_its_test_side(tmp
     assert job.identity.parents == {}
     assert job.stage.epochs == method.recipe.pretrain.epochs
     assert not {"teachers", "distil"} & job.identity.recipe["stage"].keys()
+
+
+@pytest.mark.parametrize("name", names())
+def test_no_preset_is_taught_by_itself_on_any_way(name):
+    def above(preset, seen=()):
+        assert preset not in seen
+        for teacher in resolve(name, preset, "ckplus").recipe.pretrain.teachers:
+            above(teacher, (*seen, preset))
+
+    for preset in PRESETS:
+        above(preset)
 
 
 @pytest.mark.parametrize("alone", BY)
