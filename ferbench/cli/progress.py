@@ -134,8 +134,8 @@ def print_plan(session: "Session", console: Console) -> None:
         beside = f", {folds} folds at a time" if folds > 1 else ""
         console.print(f"about {duration(total)} in all{beside}, from a measured step", highlight=False)
     if total > 12 * 3600 and session.device.name == "cpu" and request.method.preset != "tiny":
-        console.print("[yellow]long for a CPU: --preset wide, light or tiny would do; "
-                      "nothing was changed by itself[/yellow]")  # fmt: skip
+        shorter = "wide, light or tiny" if request.method.preset == "paper" else "tiny"
+        console.print(f"[yellow]long for a CPU: --preset {shorter} would do; nothing was changed by itself[/yellow]")
 
 
 def _folds(made: "Splits", protocol: "Protocol") -> str:
