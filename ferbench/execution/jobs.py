@@ -192,8 +192,8 @@ def _before(request: Request, load: Load, home: Path, store: Store) -> tuple[Pla
         if pretraining:
             own = dict(parents)
             for teacher in _teachers(request):
-                plan, theirs = _before(teacher, load, home, store)
-                jobs, given = jobs + plan.jobs, given + plan.given
+                above, theirs = _before(teacher, load, home, store)
+                jobs, given = jobs + above.jobs, given + above.given
                 own[f"{TEACHER}{teacher.method.preset}"] = theirs["pretrain"]
             jobs.append(_pretrain(request, learned_from, own))
             parents["pretrain"] = jobs[-1].key
