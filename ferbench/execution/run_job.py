@@ -39,7 +39,7 @@ from ferbench.training import pointing, stages
 from ferbench.training.checkpoint import epochs_done, kept, pack, unpack
 from ferbench.training.device import Device
 from ferbench.training.loop import Report
-from ferbench.training.samples import maps_of
+from ferbench.training.samples import maps_if_any, maps_of
 from ferbench.training.stages import Labelled
 
 M = TypeVar("M", bound=nn.Module)
@@ -180,7 +180,7 @@ def _best_test(run: Run) -> tuple[list[str], dict[str, Any]]:
     network, amg = _seeded(run, "weights", lambda: WSLGAN(architecture, len(classes))), _amg(run)
     run.device.place(network)
     test = _labelled(job.faces, split.test, _targets(job.faces, split.test, classes))
-    attention = _attention_of(amg, test.images, run.device)
+    attention = maps_if_any(amg, test.images, run.device)
     accuracies = []
     for number, file in enumerate(files):
         network.load_state_dict(unpack(file)[0])
@@ -221,7 +221,7 @@ def _train(
     watched = None
     if len(validation):
         held = _labelled(job.faces, validation, _targets(job.faces, validation, classes))
-        watched = (held, _attention_of(amg, held.images, run.device))
+        watched = (held, maps_if_any(amg, held.images, run.device))
     weights = None if amg is None else _weights(run, "attention")
     plan = stages.network_plan(data.labels.numpy(), stage, recipe.readings, run.seed("plan"))
     before = 0
@@ -289,10 +289,6 @@ def _amg(run: Run) -> AttentionMapGenerator | None:
     return amg.freeze()
 
 
-def _attention_of(amg: AttentionMapGenerator | None, images: Tensor, device: Device) -> Tensor | None:
-    return None if amg is None else maps_of(amg, images, device)
-
-
 def _labelled(faces: Faces, rows: np.ndarray, labels: np.ndarray) -> Labelled:
     return Labelled(torch.from_numpy(faces.images[rows]), torch.from_numpy(np.array(labels, dtype=np.int64)))
 
@@ -309,7 +305,7 @@ def _predictions(
     images = torch.from_numpy(faces.images[rows])
 
     def predicted(views: Tensor) -> Tensor:
-        return stages.predict(network, views, run.device, _attention_of(amg, views, run.device))
+        return stages.predict(network, views, run.device, maps_if_any(amg, views, run.device))
 
     def work() -> Tensor:
         return (predicted(images) + predicted(images.flip(2))) / 2 if run.job.pair_stage.flip else predicted(images)

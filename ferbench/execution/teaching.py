@@ -15,7 +15,7 @@ from ferbench.trained import deployed
 from ferbench.training import stages
 from ferbench.training.checkpoint import pack, unpack
 from ferbench.training.device import Device
-from ferbench.training.samples import maps_of
+from ferbench.training.samples import maps_if_any
 from ferbench.training.stages import Teacher
 
 _PART = 1280  # images between two reports, a multiple of a prediction's batch
@@ -44,8 +44,7 @@ def taught(
             device.place(one)
             said = []
             for part in parts:
-                maps = None if one.amg is None else maps_of(one.amg, part, device)
-                said.append(stages.predict(one.network, part, device, maps))
+                said.append(stages.predict(one.network, part, device, maps_if_any(one.amg, part, device)))
                 report(number * len(images) + sum(map(len, said)), len(keys) * len(images))
             total = total + torch.cat(said)
         return total / len(keys)

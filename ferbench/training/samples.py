@@ -104,3 +104,8 @@ def maps_of(amg: Callable[[Tensor], Tensor], images: Tensor, device: Device) -> 
         for part in images.split(BATCH)
     ]
     return torch.cat(parts)
+
+
+def maps_if_any(amg: Callable[[Tensor], Tensor] | None, images: Tensor, device: Device) -> Tensor | None:
+    """:func:`maps_of`; None for a network that takes none."""
+    return None if amg is None else maps_of(amg, images, device)
