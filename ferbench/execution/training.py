@@ -207,11 +207,13 @@ def _request(options: TrainOptions, protocol: Protocol, device: Device) -> Reque
     if options.epochs is not None:
         last = "finetune" if protocol.pretrain else "pretrain"
         overrides = (*overrides, f"{last}.epochs={options.epochs}")
+    preset = options.preset or protocol.preset
+    method = methods.resolve(options.method, preset, protocol.name, overrides, options.recipe)
+    if method.recipe.finetune.members > 1 and not (options.pretrain and protocol.pretrain):
+        raise UsageError("members of a fine-tuning start from the same pre-trained weights, and here are none: "
+                         "leave out --recipe soup, or --set finetune.members=1")  # fmt: skip
     return Request(
-        method=methods.resolve(
-            options.method, options.preset or protocol.preset, protocol.name, overrides, options.recipe
-        ),
-        protocol=protocol, seed=options.seed, selection=options.selection,
+        method=method, protocol=protocol, seed=options.seed, selection=options.selection,
         precision=device.precision, engine=device.engine, folds=_folds(options.folds), rule=options.rule,
         folds_file=options.folds_file, pretrain=options.pretrain, amg=options.amg, command=options.command(),
         changed=options.overrides,
