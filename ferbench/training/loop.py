@@ -40,13 +40,14 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train ``module`` and return one row of history an epoch.
 
+    With several members, each a training from the weights that ``module`` has, what is tested after an epoch and what
+    ``module`` ends with is the mean of the weights that members ended with and those of the one at work.
+
     loss : a step's loss terms, called with the module in train mode.
     plan : an epoch's steps from its number; the same for the same number, whatever ran before.
     saved : the checkpoint file; where it exists, training goes on from it.
     validate : a score called in eval mode after each epoch, higher is better (never on test data).
     keep_best : end with the weights of the first epoch with the best score instead of the last epoch's.
-        With several members, a training each from the weights that ``module`` has, what is tested after an epoch,
-        and what it ends with, is the mean of the weights: those that members ended with, and those of the one at work.
     epochs : a folder that gets the weights after every epoch; a checkpoint of a training that kept fewer is not used.
     """
     steps = engine(module, loss, schedule, device)
