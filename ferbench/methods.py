@@ -13,7 +13,7 @@ from ferbench.files import shipped
 from ferbench.models.settings import Architecture, LossWeights
 from ferbench.schema import Schema, read_toml, validated
 
-Preset = Literal["paper", "light", "wide", "tiny"]
+Preset = Literal["paper", "full", "light", "wide", "tiny"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 PAPER = "paper"  # the recipe that is the paper's method
 
@@ -69,8 +69,11 @@ class PairStage(Stage):
 
 class TaughtStage(PairStage):
     """Pre-training. ``teachers``: presets of the same method whose pre-trained networks' mean probabilities of each
-    training image make the share ``distil`` of the classifier's target (Hinton et al. 2015, at temperature 1)."""
+    training image make the share ``distil`` of the classifier's target (Hinton et al. 2015, at temperature 1).
+    ``start``: a preset of the same method whose pre-trained network it goes on from, one of the same shapes that saw
+    its images at another resolution (from small to large: Tan & Le 2021, section 4)."""
 
+    start: Preset | Literal[""] = ""
     teachers: tuple[Preset, ...] = ()
     distil: float = Field(0.0, ge=0, le=1)
 
@@ -80,9 +83,9 @@ class TaughtStage(PairStage):
             raise ValueError("teachers and distil go together: name presets and the share of what they say, or neither")
         return self
 
-    def untaught(self) -> Self:
-        """The same without teachers."""
-        return self.model_copy(update={"teachers": (), "distil": 0.0})
+    def alone(self) -> Self:
+        """The same without other networks."""
+        return self.model_copy(update={"start": "", "teachers": (), "distil": 0.0})
 
 
 class PartStage(Stage):
@@ -131,7 +134,7 @@ def names() -> list[str]:
 
 
 def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (), recipe: str = PAPER) -> Method:
-    """Return method ``name`` at ``preset`` for ``dataset``: the method, changed by the preset (after the one that it
+    """Return method ``name`` at ``preset`` for ``dataset``: the method, changed by the preset (after those that it
     extends), by the dataset (λ3 is one such change), by the recipe, then by ``overrides``.
 
     recipe : "paper", or one that goes beyond it ("modern"): such a method reproduces no published row.
@@ -142,9 +145,11 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     presets = content.pop("preset", {})
     if preset not in presets:
         raise UsageError(f"{name} has no preset {preset!r}; it has {', '.join(presets)}")
-    base, amg = (presets[preset].pop(key, preset) for key in ("extends", "amg"))
-    for one in dict.fromkeys((base, preset)):
-        _merge(content, presets[one])
+    chain = [preset]
+    while base := presets[chain[0]].get("extends"):
+        chain.insert(0, base)
+    for one in chain:
+        _merge(content, {name: table for name, table in presets[one].items() if name not in ("extends", "amg")})
     _merge(content, content.pop("dataset", {}).get(dataset, {}))
     recipes = content.pop("recipe", {})
     if recipe not in (PAPER, *recipes):
@@ -156,7 +161,7 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     if recipe != PAPER:
         head |= {"title": f"{head['title']}, {recipe} recipe", "published": ""}
     made = validated(Recipe, content, f"method {name}, preset {preset}")
-    return Method(**head, preset=preset, attention_preset=amg, recipe=made)
+    return Method(**head, preset=preset, attention_preset=presets[preset].get("amg", preset), recipe=made)
 
 
 def _read(name: str) -> dict[str, Any]:

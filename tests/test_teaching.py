@@ -1,4 +1,5 @@
-"""Pre-training by labels and by what other networks say: the target, its rows, the plan, the teachers' mean."""
+"""Pre-training with other networks: those that it has as teachers (the target, its rows, the plan, the teachers' mean)
+and the one that it goes on from."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from test_training import CPU, SMALL, labelled
 from ferbench.errors import DataError, UsageError
 from ferbench.execution import estimate
 from ferbench.execution.jobs import Request, plan
+from ferbench.execution.run_job import Run, _train
 from ferbench.execution.teaching import taught
 from ferbench.methods import PRESETS, names, resolve
 from ferbench.models.losses import total_loss
@@ -120,22 +122,71 @@ def test_teachers_are_the_pre_trainings_of_their_presets_and_come_before(tmp_pat
 def test_a_fold_without_pre_training_has_no_teachers_which_saw_its_test_side(tmp_path):
     rows = [{"label": "anger", "split": split} for split in ("train", "val", "test")]
     lay_down(make_faces(rows, name="fer2013"), tmp_path / "data")
-    method = resolve("gfnet", "tiny", "fer2013", BY)
+    method = resolve("gfnet", "tiny", "fer2013", (*BY, "pretrain.start=light"))
     (job,) = planned(tmp_path, Request(method, protocols.load("fer2013")))
     assert job.identity.parents == {}
     assert job.stage.epochs == method.recipe.pretrain.epochs
-    assert not {"teachers", "distil"} & job.identity.recipe["stage"].keys()
+    assert not {"start", "teachers", "distil"} & job.identity.recipe["stage"].keys()
 
 
 @pytest.mark.parametrize("name", names())
-def test_no_preset_is_taught_by_itself_on_any_way(name):
+def test_no_preset_needs_itself_on_any_way(name):
     def above(preset, seen=()):
         assert preset not in seen
-        for teacher in resolve(name, preset, "ckplus").recipe.pretrain.teachers:
-            above(teacher, (*seen, preset))
+        stage = resolve(name, preset, "ckplus").recipe.pretrain
+        for other in {*stage.teachers, stage.start} - {""}:
+            above(other, (*seen, preset))
 
     for preset in PRESETS:
         above(preset)
+
+
+def test_pre_training_goes_on_from_that_of_another_preset(tmp_path):
+    sets(tmp_path / "data")
+    before, own = (job for job in planned(tmp_path, asked("light", "pretrain.start=tiny")) if job.kind == "pretrain")
+    tiny, light = (next(job for job in planned(tmp_path, asked(preset)) if job.kind == "pretrain")
+                   for preset in ("tiny", "light"))  # fmt: skip
+    assert before.key == tiny.key
+    assert own.identity.parents == {**light.identity.parents, "start tiny": tiny.key}
+    assert own.identity.recipe["stage"] == {**light.identity.recipe["stage"], "start": "tiny"}
+    with pytest.raises(UsageError, match="the network of wslgan at preset tiny has other shapes than that at wide"):
+        planned(tmp_path, asked("wide", "pretrain.start=tiny"))
+
+
+def test_weights_fit_at_another_resolution_unless_the_classifier_sees_its_size():
+    wide, tiny, full = (resolve("wslgan", preset, "ckplus").recipe.architecture for preset in ("wide", "tiny", "full"))
+    assert full.takes_weights_of(wide)
+    assert not wide.takes_weights_of(tiny)
+    flat = [replace(one, classifier_input="flatten") for one in (full, wide)]
+    assert not flat[0].takes_weights_of(flat[1])
+    assert flat[0].takes_weights_of(flat[0])
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("start tiny", True), ("pretrain", False), ("", False)])
+def test_training_begins_with_the_weights_of_its_parent(tmp_path, monkeypatch, kind, kept):
+    store, shape = Store(tmp_path), replace(SMALL, features="global")
+    torch.manual_seed(1)
+    trained = WSLGAN(shape, 7).state_dict()
+    key = store_stage(store, "pretrain", recipe={"architecture": shape.identity()})
+    (store.folder(key) / "weights.safetensors").write_bytes(pack(trained, {}))
+    recipe = resolve("gfnet", "tiny", "ckplus").recipe.model_copy(
+        update={"architecture": replace(shape, stem_stride=1)}
+    )
+    faces = make_faces([{"label": "anger"}, {"label": "fear"}])
+    job = SimpleNamespace(
+        identity=SimpleNamespace(parents={kind: key} if kind else {}, seed=0, kind="pretrain", fold=""), key=key,
+        request=SimpleNamespace(method=SimpleNamespace(recipe=recipe)), faces=faces, pair_stage=recipe.pretrain,
+        stage=recipe.pretrain, losses=None,
+    )  # fmt: skip
+    begun = {}
+    monkeypatch.setattr(stages, "train_network", lambda network, *_: begun.update(network.state_dict()) or [])
+    names = ["anger", "fear", *"abcde"]
+    _train(Run(job, store, CPU, lambda *_: None), names, np.arange(2), np.arange(0), False)
+    same = {name for name, tensor in trained.items() if torch.equal(begun[name], tensor)}
+    classifier = {name for name in trained if name.startswith("classifier.")}
+    assert len(classifier) == 2
+    assert (trained.keys() - classifier <= same) == bool(kind)
+    assert (classifier <= same) == kept
 
 
 @pytest.mark.parametrize("alone", BY)

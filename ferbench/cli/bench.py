@@ -16,7 +16,7 @@ def bench(
         typer.Argument(help="inference, fe, amg, step, epoch, prepare; inference and step when left out."),
     ] = None,
     method: Annotated[str, typer.Option(help="Methods" + _LIST + ".")] = "wslgan",
-    preset: Annotated[str, typer.Option(help="paper, light, wide, tiny" + _LIST + ".")] = "tiny",
+    preset: Annotated[str, typer.Option(help="paper, full, light, wide, tiny" + _LIST + ".")] = "tiny",
     engine: Annotated[str, typer.Option(help="plain, fast" + _LIST + ".")] = "fast",
     precision: Annotated[str, typer.Option(help="fp32, tf32, bf16" + _LIST + ".")] = "fp32",
     backend: Annotated[str, typer.Option(help="torch, onnxruntime, openvino" + _LIST + ".")] = "torch,onnxruntime",

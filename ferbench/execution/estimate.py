@@ -11,7 +11,7 @@ from ferbench.execution.sampling import shared_by_folds
 from ferbench.models.attention import AttentionMapGenerator
 from ferbench.models.settings import Architecture
 from ferbench.models.wslgan import WSLGAN
-from ferbench.runs.record import Kind
+from ferbench.runs.record import TEACHER, Kind
 from ferbench.runs.store import Store
 from ferbench.training.augment import DERIVED
 from ferbench.training.device import Device
@@ -54,7 +54,8 @@ def seconds(
             if states.get(job.made_from) != "done" or kept_epochs(job, store):
                 continue
         found[job.key] += left * _images(job) * rate(kind)
-        for shape in (one.method.recipe.architecture for one in job.teachers):
+        teachers = [one for kind, one in job.forerunners.items() if kind.startswith(TEACHER)]
+        for shape in (one.method.recipe.architecture for one in teachers):
             maps = rate("maps", shape) if shape.needs_attention else 0.0
             found[job.key] += left * training_images(job) * (rate("network", shape) * FORWARD + maps)
         identity = job.identity

@@ -17,7 +17,7 @@ from ferbench.protocol import image_folds, splits
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import Protocol
 from ferbench.protocol.splits import Splits
-from ferbench.runs.record import BEST_TEST, TEACHER, Identity, Kind, Record
+from ferbench.runs.record import BEST_TEST, FORERUNNERS, START, TEACHER, Identity, Kind, Record
 from ferbench.runs.store import Store, shipped_run, shipped_runs, shipped_with
 
 # Raised when a change of code changes what a training of that kind gives: old runs are then not reused.
@@ -89,9 +89,9 @@ class Job:
         return _losses(self.request, self.kind)
 
     @property
-    def teachers(self) -> list[Request]:
-        """The requests of the pre-trainings that teach this training."""
-        return _teachers(self.request) if self.kind == "pretrain" else []
+    def forerunners(self) -> dict[str, Request]:
+        """The requests of the pre-trainings that teach this one, or that it goes on from, by the kind of parent."""
+        return _forerunners(self.request) if self.kind == "pretrain" else {}
 
     @property
     def made_from(self) -> str:
@@ -158,7 +158,8 @@ def _plan(request: Request, load: Load, home: Path, store: Store) -> Plan:
 
 
 def _before(request: Request, load: Load, home: Path, store: Store) -> tuple[Plan, dict[str, str]]:
-    """What comes before a request's folds, and the parents of these: stage 1, and pre-training after its teachers'."""
+    """What comes before a request's folds, and the parents of these: stage 1, and pre-training after that of others
+    that it needs."""
     protocol = request.protocol
     jobs: list[Job] = []
     given: list[Record] = []
@@ -176,7 +177,7 @@ def _before(request: Request, load: Load, home: Path, store: Store) -> tuple[Pla
 
     pretraining = request.pretrain and bool(protocol.pretrain)
     if pretraining and (record := _in_place_of("pretrain", request, home)):
-        kept = {kind: key for kind, key in record.identity.parents.items() if not kind.startswith(TEACHER)}
+        kept = {kind: key for kind, key in record.identity.parents.items() if not kind.startswith(FORERUNNERS)}
         parents = {**kept, "pretrain": record.key}
         given = [shipped_runs().record(key) for key in parents.values()]
     else:
@@ -191,23 +192,31 @@ def _before(request: Request, load: Load, home: Path, store: Store) -> tuple[Pla
                 parents["attention"] = jobs[-1].key
         if pretraining:
             own = dict(parents)
-            for teacher in _teachers(request):
-                above, theirs = _before(teacher, load, home, store)
+            for kind, forerunner in _forerunners(request).items():
+                above, theirs = _before(forerunner, load, home, store)
                 jobs, given = jobs + above.jobs, given + above.given
-                own[f"{TEACHER}{teacher.method.preset}"] = theirs["pretrain"]
+                own[kind] = theirs["pretrain"]
             jobs.append(_pretrain(request, learned_from, own))
             parents["pretrain"] = jobs[-1].key
     return Plan(jobs, given), parents
 
 
-def _teachers(request: Request) -> list[Request]:
-    """The requests whose pre-trained networks teach that of this one: the same method at other presets, as its file
-    has it, whatever was changed here."""
-    name, dataset = request.method.name, request.protocol.name
-    return [
-        replace(request, method=resolve(name, preset, dataset), amg="", changed=())
-        for preset in request.method.recipe.pretrain.teachers
-    ]
+def _forerunners(request: Request) -> dict[str, Request]:
+    """The requests whose pre-trained networks that of this one needs, by the kind of parent: the same method at other
+    presets, as its file has it, whatever was changed here. UsageError where weights to start from do not fit."""
+    name, dataset, stage = request.method.name, request.protocol.name, request.method.recipe.pretrain
+    presets = {f"{TEACHER}{preset}": preset for preset in stage.teachers}
+    presets |= {f"{START}{stage.start}": stage.start} if stage.start else {}
+    found = {
+        kind: replace(request, method=resolve(name, preset, dataset), amg="", changed=())
+        for kind, preset in presets.items()
+    }
+    for kind, one in found.items():
+        own, other = request.method.recipe.architecture, one.method.recipe.architecture
+        if kind.startswith(START) and not own.takes_weights_of(other):
+            raise UsageError(f"pretrain.start: the network of {name} at preset {stage.start} has other shapes "
+                             f"than that at {request.method.preset} here")  # fmt: skip
+    return found
 
 
 def _in_place_of(kind: Kind, request: Request, home: Path) -> Record | None:
@@ -262,14 +271,14 @@ def _preset(request: Request, kind: Kind) -> str:
 
 
 def _stage(request: Request, kind: Kind) -> Stage:
-    """A set without a pre-training set is trained as one would be, without teachers: these saw its test side."""
+    """A set without a pre-training set is trained as one would be, without other networks, which saw its test side."""
     recipe = request.method.recipe
     if kind == "attention":
         return recipe.attention
     scratch = kind == "fold" and not request.protocol.pretrain
     if kind == "pretrain":
         return recipe.pretrain
-    return recipe.pretrain.untaught() if scratch else recipe.finetune
+    return recipe.pretrain.alone() if scratch else recipe.finetune
 
 
 def _recipe(request: Request, kind: Kind) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from ferbench.models.settings import CamClass
 from ferbench.models.wslgan import WSLGAN
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
-from ferbench.runs.record import Record
+from ferbench.runs.record import START, Record
 from ferbench.runs.store import EPOCHS, Store, predictions_frame
 from ferbench.seeds import derive_seed
 from ferbench.training import pointing, stages
@@ -213,8 +213,9 @@ def _train(
     """Build the network, start it from its parents, and train it: the same for pre-training and folds."""
     job, stage, recipe = run.job, run.job.pair_stage, run.job.request.method.recipe
     network = _seeded(run, "weights", lambda: WSLGAN(recipe.architecture, len(classes)))
-    if "pretrain" in job.identity.parents:
-        _start_from(network, _weights(run, "pretrain"))
+    for kind in job.identity.parents:
+        if kind == "pretrain" or kind.startswith(START):
+            _start_from(network, _weights(run, kind), classifier=kind != "pretrain")
     run.facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
     amg = _amg(run)
     data = _labelled(job.faces, train, _targets(job.faces, train, classes))
@@ -269,10 +270,10 @@ def _weights(run: Run, parent: str) -> Path:
     return run.store.holder(key).folder(key) / "weights.safetensors"
 
 
-def _start_from(network: WSLGAN, weights: Path) -> None:
-    """Take all weights of the pre-trained network but the classifier's: its classes are others."""
+def _start_from(network: WSLGAN, weights: Path, classifier: bool = False) -> None:
+    """Take all weights of the pre-trained network, the classifier's only where its classes are the same."""
     tensors, _ = unpack(weights)
-    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier.")}
+    kept = {name: tensor for name, tensor in tensors.items() if classifier or not name.startswith("classifier.")}
     missing, unexpected = network.load_state_dict(kept, strict=False)
     assert not unexpected, unexpected
     assert all(name.startswith("classifier.") for name in missing), missing

@@ -145,7 +145,7 @@ def prepare_training(
     threads = torch.get_num_threads()
     processes = side_by_side(options.parallel_folds, max(left.values(), default=0), threads, device.name)
     at_once: dict[Kind, int] = {kind: max(1, min(processes, left[kind])) for kind in get_args(Kind)}
-    if any(job.teachers for job in jobs):  # or the taught one would wait, then be made by a share of threads
+    if any(job.forerunners for job in jobs):  # or the later one would wait, then be made by a share of threads
         at_once = {**at_once, "attention": 1, "pretrain": 1}
     partner = [
         *words, "--folds", options.folds, "--device", device.name,

@@ -1,7 +1,7 @@
 """What decides the shapes of the networks and the weights of their losses. Plain values, no torch, so that
 recipes can be read and shown without it. ``baselines/wslgan.toml`` says where each default comes from."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 Features = Literal["local+global", "local", "global"]
@@ -65,6 +65,11 @@ class Architecture:
         """The fields that the AMG depends on: what its training is identified by."""
         growth = self.generator_growth or self.growth
         return {"layers": self.generator_layers, "growth": growth, "stem_stride": self.stem_stride}
+
+    def takes_weights_of(self, other: "Architecture") -> bool:
+        """Whether a trained network of the other is one of this: at another resolution, say, on maps of another AMG."""
+        at_own = replace(other, stem_stride=self.stem_stride, generator_growth=self.generator_growth)
+        return self == at_own and (self.classifier_input == "gap" or self.map_size == other.map_size)
 
     def identity(self) -> dict[str, Any]:
         """The fields that the network depends on: the AMG's growth rate only where there is an AMG of another."""

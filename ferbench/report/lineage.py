@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ferbench.files import canonical_json, sha256_of
-from ferbench.runs.record import TEACHER, Identity, Record
+from ferbench.runs.record import FORERUNNERS, Identity, Record
 
 Lineage = dict[str, Any]
 
@@ -65,12 +65,12 @@ def changes(before: Lineage, after: Lineage) -> dict[str, tuple[str, str]]:
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Give every field's path and value. Fine-tuning starts from the AMG that pre-training had: told once. Who taught
-    pre-training is told by its own recipe."""
+    """Give every field's path and value. Fine-tuning starts from the AMG that pre-training had: told once. Whom
+    pre-training had as teachers, or went on from, is told by its own recipe."""
     for name, value in content.items():
         if isinstance(value, dict):
             yield prefix + name, "used"
-            if not (prefix and (name == "attention" or name.startswith(TEACHER))):
+            if not (prefix and (name == "attention" or name.startswith(FORERUNNERS))):
                 yield from _flat(value, f"{prefix}{name}.")
         else:
             text = str(value)

@@ -12,7 +12,9 @@ Kind = Literal["attention", "pretrain", "fold", "transfer"]
 BEST_TEST = "best-test"  # a selection, and
 IMAGE_FOLDS = "+image-folds"  # the end of a protocol's name: habits of the literature, measured but never results
 
-TEACHER = "teacher "  # and a preset: the kind, among its parents, of a run that taught a pre-training
+TEACHER = "teacher "  # and a preset: the kind, among its parents, of a run that taught a pre-training, and
+START = "start "  # of one whose network it went on from
+FORERUNNERS = (TEACHER, START)
 
 
 class Identity(Schema):
