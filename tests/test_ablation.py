@@ -105,6 +105,21 @@ def test_only_trainings_that_differ_in_the_part_alone_are_compared(store):
     assert len(ablation.build(store, experiments=[e for v in found.variants for e in v.experiments])) == 1
 
 
+def test_each_variant_may_have_networks_of_its_own_method_before_its_pre_training(store):
+    def pretrained(method: str, teacher_epochs: int = 3) -> dict[str, str]:
+        recipe = {"architecture": {**WHOLE, **VARIANTS[method][1]}, "stage": {"epochs": 3}}
+        before = {**recipe, "stage": {"epochs": teacher_epochs}}
+        teacher = store_stage(store, "pretrain", method=method, preset="light", recipe=before)
+        parents = {"teacher light": teacher, "start light": teacher}
+        return {"pretrain": store_stage(store, "pretrain", method=method, recipe=recipe, parents=parents)}
+
+    for method in ("wslgan", "gfnet"):
+        lay(store, method, parents=pretrained(method))
+    lay(store, "lfnet", parents=pretrained("lfnet", teacher_epochs=5))  # its teacher learned longer
+    (found,) = ablation.build(store)
+    assert [v.method for v in found.variants] == ["WS-LGAN", "GFNet"]
+
+
 def test_other_attention_maps_are_another_ablation_and_a_method_without_maps_is_in_both(store):
     maps = [store_stage(store, "attention", epochs=epochs) for epochs in (3, 5)]
     for amg in maps:

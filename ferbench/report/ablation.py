@@ -102,8 +102,9 @@ def _in_common(made: Lineage) -> Lineage:
     recipe = content["recipe"]
     shape = {name: value for name, value in recipe.get("architecture", {}).items() if name not in WHOLE}
     content["recipe"] = {**recipe, "architecture": shape}
-    if "recipe" in content.get("pretrain", {}):
-        content["pretrain"] = _in_common(content["pretrain"])
+    for kind, parent in content.items():
+        if isinstance(parent, dict) and "recipe" in parent:
+            content[kind] = _in_common(parent)
     return content
 
 
