@@ -211,9 +211,9 @@ def _forerunners(request: Request) -> dict[str, Request]:
         kind: replace(request, method=resolve(name, preset, dataset), amg="", changed=())
         for kind, preset in presets.items()
     }
-    for kind, one in found.items():
-        own, other = request.method.recipe.architecture, one.method.recipe.architecture
-        if kind.startswith(START) and not own.takes_weights_of(other):
+    if stage.start:
+        begun = found[f"{START}{stage.start}"].method.recipe.architecture
+        if not request.method.recipe.architecture.takes_weights_of(begun):
             raise UsageError(f"pretrain.start: the network of {name} at preset {stage.start} has other shapes "
                              f"than that at {request.method.preset} here")  # fmt: skip
     return found
