@@ -1,5 +1,9 @@
 """Derived samples, index plans, the loop and its checkpoints."""
 
+import ctypes
+import mmap
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -354,6 +358,25 @@ def test_device_and_precision_are_checked():
 def test_auto_takes_bf16_only_where_the_cpu_has_it(monkeypatch, instructions, precision):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
     assert Device.chosen("cpu", "auto").precision == precision
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
+@pytest.mark.parametrize("megabytes", [12, 48])  # below and above the 32 that glibc takes from its heap at most
+def test_on_a_cpu_a_step_uses_the_memory_of_the_step_before(megabytes):
+    steps = (
+        f"tensors = lambda: [torch.ones({megabytes} * 2**18) for _ in range(4)]\n"
+        "for _ in range(5): tensors()\n"
+        "before = getrusage(RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(5): tensors()\n"
+        "print(getrusage(RUSAGE_SELF).ru_minflt - before)\n"
+    )
+    start = "import torch\nfrom resource import RUSAGE_SELF, getrusage\nfrom ferbench.training.device import Device\n"
+    ordinary, kept = (
+        int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for code in (start + steps, start + "Device.chosen('cpu', 'fp32')\n" + steps)
+    )
+    assert ordinary > megabytes * 2**20 / mmap.PAGESIZE
+    assert kept < ordinary / 50
 
 
 def test_every_reading_is_an_option_with_a_default():
