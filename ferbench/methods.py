@@ -41,12 +41,6 @@ class Stage(Schema):
     # Beyond the paper, each off by itself, as is whatever else has a default here.
     anneal: Literal["drops", "cosine"] = "drops"  # cosine: Loshchilov & Hutter 2017, without restarts
     ema: float = Field(0.0, ge=0)  # epochs that a moving average of the weights, tested in their place, looks back on
-    members: PositiveInt = 1  # trainings from one start, whose weights' mean is the result (Wortsman et al. 2022)
-
-    @property
-    def all_epochs(self) -> int:
-        """Epochs of all members, which come one after the other."""
-        return self.epochs * self.members
 
     def identity(self) -> dict[str, Any]:
         """The fields that identify a training: what is beyond the paper only where it is on."""
@@ -103,13 +97,6 @@ class Recipe(Schema):
     attention: PartStage
     pretrain: TaughtStage
     finetune: PairStage
-
-    @model_validator(mode="after")
-    def _members_start_from_pre_training(self) -> Self:
-        if self.attention.members > 1 or self.pretrain.members > 1:
-            raise ValueError("members is for fine-tuning: from random weights each training ends elsewhere, "
-                             "and the mean of their weights is no network")  # fmt: skip
-        return self
 
     def losses_of(self, stage: PairStage) -> LossWeights:
         """The weights of the losses in one training of stage 2."""

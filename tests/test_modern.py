@@ -2,44 +2,41 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from builders import make_faces
-from test_training import CPU, SMALL, Interrupted
+from test_training import CPU, SMALL
 
 from ferbench.errors import UsageError
 from ferbench.execution.jobs import Request, _recipe
 from ferbench.execution.run_job import _predictions
 from ferbench.execution.training import TrainOptions, prepare_training
-from ferbench.methods import Recipe, resolve
+from ferbench.methods import resolve
 from ferbench.models.losses import total_loss
 from ferbench.models.settings import LossWeights
 from ferbench.models.wslgan import WSLGAN
 from ferbench.protocol import protocol as protocols
-from ferbench.runs.record import Identity
 from ferbench.training import stages
 from ferbench.training.augment import erase
 from ferbench.training.loop import fit, learning_rate
 from ferbench.training.plan import paired_epoch, single_epoch
 
 
-@pytest.mark.parametrize(("name", "changes"), [
-    ("modern", {"smoothing": 0.1, "ema": 2.0, "flip": True}), ("soup", {"members": 3}),
-])  # fmt: skip
-def test_it_changes_fine_tuning_alone_and_says_so(name, changes):
-    paper, beyond = resolve("wslgan", "tiny", "ckplus"), resolve("wslgan", "tiny", "ckplus", recipe=name)
-    assert beyond.title == f"WS-LGAN, {name} recipe"
-    assert beyond.published == ""
-    requests = [Request(method, protocols.load("ckplus")) for method in (paper, beyond)]
+def test_it_changes_fine_tuning_alone_and_says_so():
+    paper, modern = resolve("wslgan", "tiny", "ckplus"), resolve("wslgan", "tiny", "ckplus", recipe="modern")
+    assert modern.title == "WS-LGAN, modern recipe"
+    assert modern.published == ""
+    requests = [Request(method, protocols.load("ckplus")) for method in (paper, modern)]
     for kind in ("attention", "pretrain"):
         assert _recipe(requests[0], kind) == _recipe(requests[1], kind)
     off, on = (_recipe(request, "fold")["stage"] for request in requests)
-    assert {name: on[name] for name in on.keys() - off.keys()} == changes
-    with pytest.raises(UsageError, match="unknown recipe 'postmodern': it is paper, modern, soup"):
+    assert {name: on[name] for name in on.keys() - off.keys()} == {
+        "smoothing": 0.1, "ema": 2.0, "flip": True,
+    }  # fmt: skip
+    with pytest.raises(UsageError, match="unknown recipe 'postmodern': it is paper, modern"):
         resolve("wslgan", "tiny", "ckplus", recipe="postmodern")
 
 
@@ -143,97 +140,10 @@ def test_averaged_weights_are_the_moving_average_and_survive_an_interruption(tmp
     assert torch.equal(resumed.weight, whole.weight)
 
 
-def fresh(seed: int = 3) -> torch.nn.Module:
-    torch.manual_seed(seed)
-    return torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 1))
-
-
-def fitted(
-    saved: Path, members: int, more: str = "", begin: int = 0, stop_after: int | None = None,
-    tested: list | None = None, keep_best: bool = False,
-) -> torch.nn.Module:  # fmt: skip
-    """A small network after 3 epochs of each member; ``begin`` shifts the plan, ``tested`` gets what is validated."""
-    sets = ("finetune.epochs=3", "finetune.drops=[0.5]", f"finetune.members={members}", *filter(None, [more]))
-    stage = resolve("gfnet", "tiny", "ckplus", sets).recipe.finetune
-    module = fresh()
-
-    def loss(batch):
-        x = torch.stack([batch.images.float(), batch.images.float().cos()], 1)
-        return {"total": (module(x)[:, 0] - batch.images.float().sin()).square().mean()}
-
-    def report(done: int, total: int, text: str) -> None:
-        if stop_after is not None and done > stop_after:
-            raise Interrupted
-
-    def validate() -> float:
-        tested.append({name: tensor.clone() for name, tensor in module.state_dict().items()})
-        return [0.1, 0.2, 0.3, 0.2, 0.9, 0.4][len(tested) - 1]
-
-    fit(module, loss, lambda epoch: single_epoch(9, "none", 3, 0, begin + epoch), stage, CPU, saved, report,
-        None if tested is None else validate, keep_best)  # fmt: skip
-    return module
-
-
-def mean_of(*networks: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The plain mean in float64, by name."""
-    return {name: sum(one[name].double() for one in networks) / len(networks) for name in networks[0]}
-
-
-@pytest.mark.parametrize("more", ["", "finetune.ema=1.0", "finetune.momentum=0.0"])
-def test_members_end_in_the_mean_of_trainings_that_begin_alike(tmp_path, more):
-    alone = [fitted(tmp_path / f"{begin}", 1, more, begin).state_dict() for begin in (0, 3, 6)]
-    assert not torch.equal(alone[0]["0.weight"], alone[1]["0.weight"])
-    whole = fitted(tmp_path / "whole", 3, more)
-    for name, wanted in mean_of(*alone).items():
-        torch.testing.assert_close(whole.state_dict()[name].double(), wanted, rtol=1e-5, atol=1e-6)
-    for stop in (10, 13, 22):  # in the second member's first and second epoch, in the third member's second
-        with pytest.raises(Interrupted):
-            fitted(tmp_path / "part", 3, more, stop_after=stop)
-    fitted(tmp_path / "part", 3, more)
-    assert (tmp_path / "part").read_bytes() == (tmp_path / "whole").read_bytes()
-
-
-def test_what_is_tested_on_the_way_is_the_mean_with_the_member_at_work(tmp_path):
-    first, second, tested = [], [], []
-    fitted(tmp_path / "1", 1, tested=first)
-    fitted(tmp_path / "2", 1, begin=3, tested=second)
-    best = fitted(tmp_path / "both", 2, tested=tested, keep_best=True)
-    assert len(tested) == 6
-    for one, other in zip(tested[:3], first, strict=True):
-        assert all(torch.equal(one[name], other[name]) for name in one)
-    for found, own in zip(tested[3:], second, strict=True):
-        for name, wanted in mean_of(first[-1], own).items():
-            if found[name].is_floating_point():  # counts of batches are those of the member at work
-                torch.testing.assert_close(found[name].double(), wanted, rtol=1e-5, atol=1e-6)
-    assert all(torch.equal(best.state_dict()[name], tested[4][name]) for name in tested[4])
-
-
-def test_members_want_pre_trained_weights():
-    recipe = resolve("wslgan", "tiny", "ckplus").recipe.model_dump()
-    for stage in ("attention", "pretrain"):
-        with pytest.raises(ValueError, match="members is for fine-tuning"):
-            Recipe.model_validate({**recipe, stage: {**recipe[stage], "members": 2}})
-    options = TrainOptions("wslgan", "ckplus", preset="tiny", device="cpu", recipe="soup", pretrain=False)
-    with pytest.raises(UsageError, match="with --no-pretrain there are none"):
+def test_it_is_refused_where_nothing_is_fine_tuned():
+    options = TrainOptions("wslgan", "fer2013", preset="tiny", device="cpu", recipe="modern")
+    with pytest.raises(UsageError, match="modern changes fine-tuning alone, and fer2013 has none"):
         prepare_training([options], [], None, None, lambda name: lambda *_: None)
-
-
-@pytest.mark.parametrize("recipe", ["modern", "soup"])
-def test_it_is_refused_where_nothing_is_fine_tuned(recipe):
-    options = TrainOptions("wslgan", "fer2013", preset="tiny", device="cpu", recipe=recipe)
-    with pytest.raises(UsageError, match=f"{recipe} changes fine-tuning alone, and fer2013 has none"):
-        prepare_training([options], [], None, None, lambda name: lambda *_: None)
-
-
-def test_members_count_in_whatever_tells_epochs():
-    request = Request(resolve("wslgan", "tiny", "ckplus", recipe="soup"), protocols.load("ckplus"))
-    stage = request.method.recipe.finetune
-    assert stage.all_epochs == 3 * stage.epochs == 75
-    recipe = _recipe(request, "fold")
-    identity = Identity(kind="fold", method="wslgan", preset="tiny", recipe=recipe, protocol="ckplus@1", data="", seed=0,
-                        precision="fp32", engine="plain", code=1)  # fmt: skip
-    assert identity.epochs == 75
-    assert identity.model_copy(update={"recipe": {"stage": {"epochs": 25}}}).epochs == 25
 
 
 def test_the_mirror_image_counts_half():

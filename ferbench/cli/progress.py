@@ -163,7 +163,7 @@ def _jobs(session: "Session") -> Table:
         title = session.title(jobs[0])
         table.add_row(
             title if len(jobs) == 1 else f"{title} to {jobs[-1].identity.fold}",
-            f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,}–{images[-1]:,}", str(jobs[0].stage.all_epochs),
+            f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,}–{images[-1]:,}", str(jobs[0].stage.epochs),
             ", ".join(f"{count} {state}" if len(jobs) > 1 else state for state, count in states.items()),
             duration(sum(session.seconds[job.key] for job in jobs)) if any(session.seconds[job.key] for job in jobs)
             else "",

@@ -7,11 +7,7 @@ import typer
 
 Beyond = Annotated[
     str,
-    typer.Option(
-        "--recipe",
-        help="paper; modern: smoothed labels, averaged weights, mirrored tests; "
-        "soup: the mean of three fine-tunings' weights.",
-    ),
+    typer.Option("--recipe", help="paper, or modern: smoothed labels, averaged weights, mirrored tests."),
 ]
 Folds = Annotated[str, typer.Option(help="Only these folds: 03 or 01,04 or 01-05.")]
 Rule = Annotated[str | None, typer.Option(help="Another fold rule: step, block, random or file.")]

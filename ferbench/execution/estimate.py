@@ -50,7 +50,7 @@ def seconds(
         left = 1 - share_done(job, store)
         found[job.key] = 0.0
         if job.made_from:
-            found[job.key] = job.stage.all_epochs * test_images(job) * rate(kind) * FORWARD
+            found[job.key] = job.stage.epochs * test_images(job) * rate(kind) * FORWARD
             if states.get(job.made_from) != "done" or kept_epochs(job, store):
                 continue
         found[job.key] += left * _images(job) * rate(kind)
@@ -68,7 +68,7 @@ def seconds(
 
 def _images(job: Job) -> int:
     """Image passes of a job's training."""
-    return job.stage.all_epochs * training_images(job) * (DERIVED if job.stage.augment == "expand" else 1)
+    return job.stage.epochs * training_images(job) * (DERIVED if job.stage.augment == "expand" else 1)
 
 
 def _maps(job: Job, device: Device) -> int:

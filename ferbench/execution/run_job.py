@@ -199,7 +199,7 @@ def _best_test(run: Run) -> tuple[list[str], dict[str, Any]]:
 def kept_epochs(job: Job, store: Store) -> list[Path]:
     """The weights of every epoch that a best-test run is made of, here or where the training kept them; or none."""
     folders = [store.folder(key) / EPOCHS for key in (job.key, job.made_from)]
-    return next(filter(None, (kept(folder, job.stage.all_epochs) for folder in folders)), [])
+    return next(filter(None, (kept(folder, job.stage.epochs) for folder in folders)), [])
 
 
 def _split(job: Job) -> splits.Split:
@@ -234,7 +234,7 @@ def _train(
         def told(done: int, total: int) -> None:
             nonlocal before
             before = start + total // stage.batch
-            run.report(start + done // stage.batch, before + stage.all_epochs * len(plan(0)), what)
+            run.report(start + done // stage.batch, before + stage.epochs * len(plan(0)), what)
 
         return told
 
@@ -330,7 +330,7 @@ def share_done(job: Job, store: Store) -> float:
     """Return the share of a job's epochs that its checkpoints have behind them, 0 to 1."""
     names = PARTS if job.kind == "attention" else ("network",)
     done = sum(epochs_done(_checkpoint(store.folder(job.key), name)) for name in names)
-    return done / (job.stage.all_epochs * len(names))
+    return done / (job.stage.epochs * len(names))
 
 
 def _checkpoint(folder: Path, name: str) -> Path:

@@ -25,7 +25,7 @@ def shared_by_folds(job: Job, images: int) -> bool:
     """Say whether a training on ``images`` images takes its maps from a table of all derived samples of the
     whole set, which all folds share, and not from one of those alone that its own plan names: where it looks
     at no fewer samples than there are."""
-    seen = job.stage.all_epochs * images * (DERIVED if job.stage.augment == "expand" else 1)
+    seen = job.stage.epochs * images * (DERIVED if job.stage.augment == "expand" else 1)
     return job.kind == "fold" and seen >= DERIVED * len(job.faces)
 
 
@@ -49,7 +49,7 @@ def samples_of(
     if amg is not None and weights is not None:
         if not shared_by_folds(job, len(train)):
             wanted = torch.zeros(pixels.shape[:2], dtype=torch.bool)
-            wanted[rows] = looked_up(chain.from_iterable(map(plan, range(job.stage.all_epochs))), len(train))
+            wanted[rows] = looked_up(chain.from_iterable(map(plan, range(job.stage.epochs))), len(train))
         identity = [
             sha256_of(weights.read_bytes()), sha256_of(pixels.numpy().tobytes()), recipe.architecture.cam_class,
             samples.BATCH, device.precision, device.name, torch.get_num_threads(), torch.__version__,

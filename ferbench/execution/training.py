@@ -207,16 +207,14 @@ def _request(options: TrainOptions, protocol: Protocol, device: Device) -> Reque
     if options.epochs is not None:
         last = "finetune" if protocol.pretrain else "pretrain"
         overrides = (*overrides, f"{last}.epochs={options.epochs}")
-    preset = options.preset or protocol.preset
-    method = methods.resolve(options.method, preset, protocol.name, overrides, options.recipe)
     if options.recipe != methods.PAPER and not protocol.pretrain:
         raise UsageError(f"--recipe {options.recipe} changes fine-tuning alone, and {protocol.name} has none: it is "
                          f"trained from random weights, as in pre-training")  # fmt: skip
-    if method.recipe.finetune.members > 1 and not options.pretrain:
-        raise UsageError("members of a fine-tuning start from the same pre-trained weights, and with --no-pretrain "
-                         "there are none: leave out --recipe soup, or --set finetune.members=1")  # fmt: skip
     return Request(
-        method=method, protocol=protocol, seed=options.seed, selection=options.selection,
+        method=methods.resolve(
+            options.method, options.preset or protocol.preset, protocol.name, overrides, options.recipe
+        ),
+        protocol=protocol, seed=options.seed, selection=options.selection,
         precision=device.precision, engine=device.engine, folds=_folds(options.folds), rule=options.rule,
         folds_file=options.folds_file, pretrain=options.pretrain, amg=options.amg, command=options.command(),
         changed=options.overrides,

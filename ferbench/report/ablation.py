@@ -147,7 +147,7 @@ def _ablation(store: Store, members: list[tuple[Training, str | None]], records:
 def _epochs(training: Training, records: Mapping[str, Record]) -> dict[str, int]:
     own = records[training.folds[0].run].identity
     stages = {kind: records[key].identity for kind, key in own.parents.items() if key in records} | {"fine-tuning": own}
-    return {kind: one.epochs for kind, one in stages.items()}
+    return {kind: one.recipe["stage"]["epochs"] for kind, one in stages.items()}
 
 
 def pooled(store: Store, training: Training) -> pd.DataFrame:

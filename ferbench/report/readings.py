@@ -112,7 +112,7 @@ def _row(
         apart = here["accuracy"] - reference["accuracy"]
     return Reading(
         folds[0].experiment, changed, len(here), int(here["images"].sum()),
-        folds[0].identity.epochs, float(np.average(here["accuracy"], weights=here["images"])),
+        folds[0].identity.recipe["stage"]["epochs"], float(np.average(here["accuracy"], weights=here["images"])),
         None if apart is None else float(apart.mean()),
         None if apart is None or len(apart) < 2 else float(apart.std(ddof=1)),
         0 if apart is None else int((apart > 0).sum()), 0 if apart is None else int((apart < 0).sum()),

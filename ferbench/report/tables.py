@@ -333,7 +333,7 @@ def _stage(record: Record, shipped: bool) -> Stage:
     images = record.facts.get("train_images") or sum(part["train_images"] for part in record.result.values())
     return Stage(
         record.key, identity.kind, identity.protocol, identity.seed, record.result,
-        identity.epochs, images, record.environment["device"], sum(record.timings.values()),
+        identity.recipe["stage"]["epochs"], images, record.environment["device"], sum(record.timings.values()),
         shipped,
     )  # fmt: skip
 

@@ -47,11 +47,6 @@ class Identity(Schema):
         return self.selection == BEST_TEST or self.protocol.endswith(IMAGE_FOLDS)
 
     @property
-    def epochs(self) -> int:
-        """Epochs of the training, of all its members together."""
-        return self.recipe["stage"]["epochs"] * self.recipe["stage"].get("members", 1)
-
-    @property
     def key(self) -> str:
         """16 hexadecimal digits, the run's folder."""
         return sha256_of(canonical_json(self.model_dump()).encode())[:16]

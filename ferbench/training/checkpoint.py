@@ -15,25 +15,21 @@ from torch import Tensor, nn
 from ferbench.errors import DataError
 from ferbench.files import write_bytes
 
-Weights = dict[str, Tensor]  # a module's state by name
-
 
 @dataclass
 class Progress:
-    """How far a training is: epochs done, a row of history for each, the mean of the weights that members ended with,
-    and the best epoch's weights if kept."""
+    """How far a training is: epochs done, a row of history for each, and the best epoch's weights if kept."""
 
     epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
-    ended: Weights = field(default_factory=dict)
     best_score: float = -1.0
-    best: Weights = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save(
     path: Path, module: nn.Module, optimizer: torch.optim.SGD, progress: Progress, averaged: nn.Module | None = None
 ) -> None:
-    """Write the checkpoint atomically: weights, momentum, averaged, members' and best weights; history as metadata."""
+    """Write the checkpoint atomically: weights, momentum, averaged and best weights, and the history as metadata."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     tensors = {f"model/{name}": tensor for name, tensor in module.state_dict().items()}
     for parameter, state in optimizer.state.items():
@@ -41,8 +37,7 @@ def save(
             tensors[f"momentum/{names[id(parameter)]}"] = state["momentum_buffer"]
     if averaged is not None:
         tensors |= {f"averaged/{name}": tensor for name, tensor in averaged.state_dict().items()}
-    for kind, weights in (("ended", progress.ended), ("best", progress.best)):
-        tensors |= {f"{kind}/{name}": tensor for name, tensor in weights.items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in progress.best.items()}
     facts = {"epoch": progress.epoch, "history": progress.history, "best_score": progress.best_score}
     write_bytes(path, pack(tensors, {"progress": json.dumps(facts)}))
 
@@ -55,7 +50,7 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.SGD, averaged:
     facts = json.loads(metadata["progress"])
     part = {
         kind: {name[len(kind) + 1 :]: t for name, t in tensors.items() if name.startswith(kind + "/")}
-        for kind in ("model", "momentum", "averaged", "ended", "best")
+        for kind in ("model", "momentum", "averaged", "best")
     }
     module.load_state_dict(part["model"])
     if averaged is not None:
@@ -64,7 +59,7 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.SGD, averaged:
         if name in part["momentum"]:
             # The memory order of the parameter, or the optimizer would copy in every step.
             optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(part["momentum"][name])
-    return Progress(facts["epoch"], facts["history"], part["ended"], facts["best_score"], part["best"])
+    return Progress(facts["epoch"], facts["history"], facts["best_score"], part["best"])
 
 
 def epochs_done(path: Path) -> int:
@@ -90,13 +85,13 @@ def _epoch(folder: Path, epoch: int) -> Path:
     return folder / f"{epoch:03d}.safetensors"
 
 
-def pack(tensors: Weights, metadata: dict[str, str]) -> bytes:
+def pack(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     """Return safetensors bytes; equal content gives equal bytes."""
     plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     return safetensors.torch.save(plain, metadata)
 
 
-def unpack(path: Path) -> tuple[Weights, dict[str, Any]]:
+def unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read tensors and metadata; DataError when the file is missing or damaged."""
     with _opened(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

@@ -24,16 +24,12 @@ class Schedule(Protocol):
     """The part of ``methods.Stage`` that the optimizer and the loop read."""
 
     epochs: int
-    members: int
     lr: float
     drops: tuple[float, ...]
     anneal: Literal["drops", "cosine"]
     ema: float
     momentum: float
     weight_decay: float
-
-    @property
-    def all_epochs(self) -> int: ...
 
 
 class Eager:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
 from ferbench.training import checkpoint
-from ferbench.training.checkpoint import Progress, Weights
+from ferbench.training.checkpoint import Progress
 from ferbench.training.device import Device
 from ferbench.training.engine import Loss, Schedule, Terms, engine
 from ferbench.training.plan import Step
@@ -40,9 +40,6 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train ``module`` and return one row of history an epoch.
 
-    With several members, each a training from the weights that ``module`` has, what is tested after an epoch and what
-    ``module`` ends with is the mean of the weights that members ended with and those of the one at work.
-
     loss : a step's loss terms, called with the module in train mode.
     plan : an epoch's steps from its number; the same for the same number, whatever ran before.
     saved : the checkpoint file; where it exists, training goes on from it.
@@ -53,15 +50,11 @@ def fit(
     steps = engine(module, loss, schedule, device)
     per_epoch = len(plan(0))
     averaged = _averaged(module, schedule.ema * per_epoch) if schedule.ema else None
-    start = _copied(module.state_dict())
     if epochs is not None and not checkpoint.kept(epochs, done := checkpoint.epochs_done(saved)) and done:
         saved.unlink()
     progress = checkpoint.restore(saved, module, steps.optimizer, averaged)
-    for epoch in range(progress.epoch, schedule.all_epochs):
-        ended, own = divmod(epoch, schedule.epochs)
-        if ended and not own:
-            _begin_again(module, start, steps.optimizer, averaged)
-        rate = learning_rate(schedule, own)
+    for epoch in range(progress.epoch, schedule.epochs):
+        rate = learning_rate(schedule, epoch)
         steps.rate(rate)
         module.train()
         sums: Terms = {}
@@ -70,48 +63,22 @@ def fit(
                 sums[name] = sums.get(name, torch.zeros_like(term)) + term
             if averaged is not None:
                 averaged.update_parameters(module)
-            report(epoch * per_epoch + number + 1, schedule.all_epochs * per_epoch, _line(progress))
+            report(epoch * per_epoch + number + 1, schedule.epochs * per_epoch, _line(progress))
         row = {"epoch": epoch + 1, "lr": rate, **{f"loss_{k}": float(v) / per_epoch for k, v in sums.items()}}
-        tested = _mean(progress.ended, (averaged.module if averaged is not None else module).state_dict(), ended + 1)
-        with _in_place(tested, module):
+        with _in_place(averaged, module):
             if validate is not None:
                 module.eval()
                 row["validation_accuracy"] = validate()
             if epochs is not None:
                 checkpoint.keep(epochs, epoch + 1, module)
             _advance(progress, row, module, keep_best)
-        if own + 1 == schedule.epochs:
-            progress.ended = _copied(tested)
         checkpoint.save(saved, module, steps.optimizer, progress, averaged)
-    module.load_state_dict(progress.best if keep_best else progress.ended)
+    if keep_best:
+        module.load_state_dict(progress.best)
+    elif averaged is not None:
+        module.load_state_dict(averaged.module.state_dict())
     module.eval()
     return progress.history
-
-
-def _begin_again(module: nn.Module, start: Weights, optimizer: torch.optim.SGD, averaged: AveragedModel | None) -> None:
-    """Bring everything to where training began, each tensor in its place, where a captured step looks for it."""
-    module.load_state_dict(start)
-    for state in optimizer.state.values():
-        if state.get("momentum_buffer") is not None:
-            state["momentum_buffer"].zero_()
-    if averaged is not None:
-        averaged.n_averaged.zero_()
-
-
-def _mean(before: Weights, one: Weights, count: int) -> Weights:
-    """The mean of ``count`` sets of weights and batch statistics, of which ``before`` is the mean of all but ``one``
-    (uniform soup: Wortsman et al. 2022, section 2). Whole numbers, counts of batches, are those of ``one``."""
-    if not before:
-        return one
-    return {
-        name: before[name].lerp(tensor, 1 / count) if tensor.is_floating_point() else tensor
-        for name, tensor in one.items()
-    }
-
-
-def _copied(weights: Weights) -> Weights:
-    """The same in memory of its own."""
-    return {name: tensor.detach().clone() for name, tensor in weights.items()}
 
 
 def _averaged(module: nn.Module, horizon: float) -> AveragedModel:
@@ -129,10 +96,13 @@ def _averaged(module: nn.Module, horizon: float) -> AveragedModel:
 
 
 @contextmanager
-def _in_place(weights: Weights, module: nn.Module) -> Iterator[None]:
-    """Give ``module`` other weights for as long as the block lasts."""
-    own = _copied(module.state_dict())
-    module.load_state_dict(weights)
+def _in_place(averaged: AveragedModel | None, module: nn.Module) -> Iterator[None]:
+    """Give ``module`` the averaged weights for as long as the block lasts."""
+    if averaged is None:
+        yield
+        return
+    own = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    module.load_state_dict(averaged.module.state_dict())
     yield
     module.load_state_dict(own)
 
@@ -142,7 +112,7 @@ def _advance(progress: Progress, row: dict[str, float], module: nn.Module, keep_
     progress.history.append(row)
     if keep_best and row["validation_accuracy"] > progress.best_score:
         progress.best_score = row["validation_accuracy"]
-        progress.best = _copied(module.state_dict())
+        progress.best = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
 def _line(progress: Progress) -> str:
