@@ -10,8 +10,9 @@ from builders import lay_down, make_faces, people
 from test_cli import SMALL, ferbench
 
 from ferbench.errors import UsageError
-from ferbench.execution import estimate
+from ferbench.execution import estimate, sampling
 from ferbench.execution.ablation import prepare_ablation
+from ferbench.execution.run_job import training_images
 from ferbench.execution.training import Session, TrainOptions, prepare_training, train_all
 from ferbench.labels import EMOTIONS
 from ferbench.protocol import image_folds, splits
@@ -96,6 +97,15 @@ def test_methods_that_look_at_the_same_maps_pay_for_them_once(place, monkeypatch
     whole, fewer, none = seconds.values()
     assert fewer == none < 1
     assert whole == pytest.approx(18 + fewer)  # a second for the map of each image of FER2013's seven classes
+
+
+@pytest.mark.parametrize(("epochs", "folds", "shared"), [(14, "", True), (13, "", False), (14, "01", False)])
+def test_folds_share_one_table_of_maps_where_they_look_at_most_of_it(place, epochs, folds, shared):
+    one = options(place, engine="fast", folds=folds, epochs=epochs)
+    jobs = prepare_training([one], one.words("train", "wslgan"), place / "runs", place / "data", quiet).jobs
+    # Each of the two folds trains on half of the images, of which the table holds 14 samples each.
+    found = {sampling.shared_by_folds(job, training_images(job)) for job in jobs if job.kind == "fold"}
+    assert found == {shared}
 
 
 def test_wslgan_is_always_there_and_all_variants_are_by_default(place):

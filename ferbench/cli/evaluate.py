@@ -12,7 +12,7 @@ def evaluate(
     run: Annotated[
         str, typer.Argument(help="A trained run: its key or the beginning; the shipped weights if not.")
     ] = "",
-    preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light or wide.")] = "tiny",
+    preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light, wide or full.")] = "tiny",
     format: Format = "console",
     runs: Runs = None,
     data_home: DataHome = None,

@@ -16,7 +16,7 @@ def predict(
     run: Annotated[list[str] | None, typer.Option(help="A trained run: its key or the beginning" + _AGAIN)] = None,
     preset: Annotated[
         list[str] | None,
-        typer.Option(help="Without a run the shipped weights: tiny (unless said), light or wide" + _AGAIN),
+        typer.Option(help="Without a run the shipped weights: tiny (unless said), light, wide or full" + _AGAIN),
     ] = None,
     aligned: Annotated[bool, typer.Option("--aligned", help="Each picture is a face already: look for none.")] = False,
     draw: Annotated[Path | None, typer.Option(help="Folder for pictures with boxes, labels, attention maps.")] = None,

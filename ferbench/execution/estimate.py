@@ -75,8 +75,8 @@ def _maps(job: Job, device: Device) -> int:
     """Attention maps that a job makes, at most: one for each pass, or its share of the folds' table."""
     if "attention" not in job.identity.parents:
         return 0
-    if device.engine == "fast" and job.splits and shared_by_folds(job, training_images(job)):
-        return len(job.faces) * DERIVED // len(job.splits.folds)
+    if device.engine == "fast" and shared_by_folds(job, training_images(job)):
+        return len(job.faces) * DERIVED // job.folds
     return _images(job) if device.engine == "plain" else min(_images(job), len(job.faces) * DERIVED)
 
 

@@ -101,6 +101,11 @@ class Job:
         return self.identity.model_copy(update={"selection": "last"}).key
 
     @property
+    def folds(self) -> int:
+        """How many folds of the same training are asked for, this one among them; 0 for what has none."""
+        return len(self.request.folds or self.splits.folds) if self.splits else 0
+
+    @property
     def needs(self) -> list[str]:
         """Keys of the runs that must be done before."""
         return [*self.identity.parents.values(), *([self.made_from] if self.made_from else [])]

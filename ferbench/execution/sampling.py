@@ -23,9 +23,9 @@ Timed = Callable[[str, Callable[[], Tensor]], Tensor]  # does some work and note
 
 def shared_by_folds(job: Job, images: int) -> bool:
     """Say whether a training on ``images`` images takes its maps from a table of all derived samples of the
-    whole set, which all folds share, and not from one of those alone that its own plan names: where it looks
-    at no fewer samples than there are."""
-    seen = job.stage.epochs * images * (DERIVED if job.stage.augment == "expand" else 1)
+    whole set, which all folds share, and not from one of those alone that its own plan names: where the folds
+    that are asked for look, all together, at no fewer samples than there are."""
+    seen = job.folds * job.stage.epochs * images * (DERIVED if job.stage.augment == "expand" else 1)
     return job.kind == "fold" and seen >= DERIVED * len(job.faces)
 
 
