@@ -1,7 +1,6 @@
 """Derived samples, index plans, the loop and its checkpoints."""
 
 import ctypes
-import mmap
 import subprocess
 import sys
 from dataclasses import replace
@@ -361,22 +360,25 @@ def test_auto_takes_bf16_only_where_the_cpu_has_it(monkeypatch, instructions, pr
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
-@pytest.mark.parametrize("megabytes", [12, 48])  # below and above the 32 that glibc takes from its heap at most
-def test_on_a_cpu_a_step_uses_the_memory_of_the_step_before(megabytes):
-    steps = (
-        f"tensors = lambda: [torch.ones({megabytes} * 2**18) for _ in range(4)]\n"
-        "for _ in range(5): tensors()\n"
-        "before = getrusage(RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(5): tensors()\n"
-        "print(getrusage(RUSAGE_SELF).ru_minflt - before)\n"
-    )
+def test_on_a_cpu_a_step_uses_the_memory_of_the_step_before():
+    # Of sizes that glibc, left alone, always gives back (over 32 MB); several, since memory below anything that is
+    # still in use is kept by chance.
+    steps = """
+faults = 0
+for megabytes in (48, 64, 80, 96):
+    for repeat in range(13):
+        if repeat == 10:
+            before = getrusage(RUSAGE_SELF).ru_minflt
+        torch.ones(megabytes * 2**18)
+    faults += getrusage(RUSAGE_SELF).ru_minflt - before
+print(faults)
+"""
     start = "import torch\nfrom resource import RUSAGE_SELF, getrusage\nfrom ferbench.training.device import Device\n"
     ordinary, kept = (
         int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
         for code in (start + steps, start + "Device.chosen('cpu', 'fp32')\n" + steps)
     )
-    assert ordinary > megabytes * 2**20 / mmap.PAGESIZE
-    assert kept < ordinary / 50
+    assert 50 * kept < ordinary
 
 
 def test_every_reading_is_an_option_with_a_default():
