@@ -101,7 +101,7 @@ def _in_place(averaged: AveragedModel | None, module: nn.Module) -> Iterator[Non
     if averaged is None:
         yield
         return
-    own = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    own = _copied(module)
     module.load_state_dict(averaged.module.state_dict())
     yield
     module.load_state_dict(own)
@@ -112,7 +112,12 @@ def _advance(progress: Progress, row: dict[str, float], module: nn.Module, keep_
     progress.history.append(row)
     if keep_best and row["validation_accuracy"] > progress.best_score:
         progress.best_score = row["validation_accuracy"]
-        progress.best = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        progress.best = _copied(module)
+
+
+def _copied(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The module's state in memory of its own."""
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
 def _line(progress: Progress) -> str:
