@@ -7,7 +7,7 @@ import torch
 
 from ferbench.execution.jobs import Job
 from ferbench.execution.run_job import kept_epochs, share_done, test_images, training_images
-from ferbench.execution.sampling import shared_by_folds
+from ferbench.execution.sampling import passes, shared_by_folds
 from ferbench.models.attention import AttentionMapGenerator
 from ferbench.models.settings import Architecture
 from ferbench.models.wslgan import WSLGAN
@@ -68,7 +68,7 @@ def seconds(
 
 def _images(job: Job) -> int:
     """Image passes of a job's training."""
-    return job.stage.epochs * training_images(job) * (DERIVED if job.stage.augment == "expand" else 1)
+    return passes(job, training_images(job))
 
 
 def _maps(job: Job, device: Device) -> int:

@@ -21,12 +21,16 @@ from ferbench.training.samples import Computed, Samples, Tables
 Timed = Callable[[str, Callable[[], Tensor]], Tensor]  # does some work and notes its seconds under a name
 
 
+def passes(job: Job, images: int) -> int:
+    """How many samples a training on ``images`` images looks at in all its epochs."""
+    return job.stage.epochs * images * (DERIVED if job.stage.augment == "expand" else 1)
+
+
 def shared_by_folds(job: Job, images: int) -> bool:
     """Say whether a training on ``images`` images takes its maps from a table of all derived samples of the
     whole set, which all folds share, and not from one of those alone that its own plan names: where the folds
     that are asked for look, all together, at no fewer samples than there are."""
-    seen = job.folds * job.stage.epochs * images * (DERIVED if job.stage.augment == "expand" else 1)
-    return job.kind == "fold" and seen >= DERIVED * len(job.faces)
+    return job.folds * passes(job, images) >= DERIVED * len(job.faces)
 
 
 def samples_of(
