@@ -1,6 +1,7 @@
 """The weights that come with the package: they fit today's recipes and code, and a user without their data gets them."""
 
 import csv
+import hashlib
 import json
 import re
 
@@ -78,7 +79,10 @@ def test_with_the_target_set_alone_training_starts_from_them_and_says_so(tmp_pat
     assert parents == {**network.identity.parents, "pretrain": network.key}
     for key in parents.values():
         assert re.search(f"come with ferbench.*{key}", told.replace("\n", " "))
-    assert any("come with ferbench" in note for note in record["facts"]["notes"])
+    for kind, key in parents.items():
+        weights = shipped_runs().folder(key) / "weights.safetensors"
+        digits = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
+        assert f"weights of the {kind} run {key} come with ferbench, SHA-256 {digits}" in record["facts"]["notes"]
     report = ferbench("report", "--format", "markdown", cwd=tmp_path).stdout
     assert report.count("(comes with ferbench)") == 2
 

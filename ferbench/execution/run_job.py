@@ -26,7 +26,7 @@ from ferbench.environment import describe_device
 from ferbench.execution.jobs import Job
 from ferbench.execution.sampling import samples_of
 from ferbench.execution.teaching import taught
-from ferbench.files import write_bytes, write_text
+from ferbench.files import sha256_of, write_bytes, write_text
 from ferbench.models.attention import PARTS, AttentionMapGenerator, PartClassifier
 from ferbench.models.settings import CamClass
 from ferbench.models.wslgan import WSLGAN
@@ -259,10 +259,13 @@ def _seeded(run: Run, use: str, build: Callable[[], M]) -> M:
 
 
 def _given(run: Run) -> list[str]:
-    """Which of the runs that this one starts from come with the package, in words."""
-    parents = run.job.identity.parents.items()
-    return [f"weights of the {kind} run {key} come with ferbench" for kind, key in parents
-            if run.store.holder(key) != run.store]  # fmt: skip
+    """Which of the runs that this one starts from come with the package, in words.
+
+    With the first digits of their file's SHA-256: the package may ship weights rounded, and another release others.
+    """
+    given = [(kind, key) for kind, key in run.job.identity.parents.items() if run.store.holder(key) != run.store]
+    digits = {kind: sha256_of(_weights(run, kind).read_bytes())[:12] for kind, _ in given}
+    return [f"weights of the {kind} run {key} come with ferbench, SHA-256 {digits[kind]}" for kind, key in given]
 
 
 def _weights(run: Run, parent: str) -> Path:
