@@ -82,6 +82,14 @@ class TaughtStage(PairStage):
         return self.model_copy(update={"start": "", "teachers": (), "distil": 0.0})
 
 
+class TargetStage(PairStage):
+    """Fine-tuning. ``classifier``: "new" begins with random weights for all classes, "shared" takes over the weights of
+    those that the pre-training set has as well. Random ones send large gradients through what was learned before
+    (Kumar et al. 2022, section 3)."""
+
+    classifier: Literal["new", "shared"] = "new"
+
+
 class PartStage(Stage):
     """Stage 1. ``shuffle``: the share of images whose tiles change places (``training.augment.rearrange``)."""
 
@@ -96,7 +104,7 @@ class Recipe(Schema):
     readings: Readings
     attention: PartStage
     pretrain: TaughtStage
-    finetune: PairStage
+    finetune: TargetStage
 
     def losses_of(self, stage: PairStage) -> LossWeights:
         """The weights of the losses in one training of stage 2."""

@@ -162,14 +162,20 @@ def test_weights_fit_at_another_resolution_unless_the_classifier_sees_its_size()
     assert flat[0].takes_weights_of(flat[0])
 
 
-@pytest.mark.parametrize(("kind", "kept"), [("start tiny", True), ("pretrain", False), ("", False)])
-def test_training_begins_with_the_weights_of_its_parent(tmp_path, monkeypatch, kind, kept):
+@pytest.mark.parametrize(("kind", "classifier", "kept"), [
+    ("start tiny", "new", ["anger", "fear", *"abcde"]), ("pretrain", "new", []),
+    ("pretrain", "shared", ["anger", "fear", *"abcde"]), ("", "shared", []),
+])  # fmt: skip
+@pytest.mark.parametrize("own", [["anger", "fear", *"abcde"], ["contempt", "fear", "anger"]])
+def test_training_begins_with_the_weights_of_its_parent(tmp_path, monkeypatch, kind, classifier, kept, own):
     store, shape = Store(tmp_path), replace(SMALL, features="global")
     torch.manual_seed(1)
     trained = WSLGAN(shape, 7).state_dict()
     key = store_stage(store, "pretrain", recipe={"architecture": shape.identity()})
+    record = store.record(key).model_copy(update={"classes": ["anger", "fear", *"abcde"]})
+    store.finish(record)
     (store.folder(key) / "weights.safetensors").write_bytes(pack(trained, {}))
-    recipe = resolve("gfnet", "tiny", "ckplus").recipe.model_copy(
+    recipe = resolve("gfnet", "tiny", "ckplus", (f"finetune.classifier={classifier}",)).recipe.model_copy(
         update={"architecture": replace(shape, stem_stride=1)}
     )
     faces = make_faces([{"label": "anger"}, {"label": "fear"}])
@@ -180,13 +186,16 @@ def test_training_begins_with_the_weights_of_its_parent(tmp_path, monkeypatch, k
     )  # fmt: skip
     begun = {}
     monkeypatch.setattr(stages, "train_network", lambda network, *_: begun.update(network.state_dict()) or [])
-    names = ["anger", "fear", *"abcde"]
-    _train(Run(job, store, CPU, lambda *_: None), names, np.arange(2), np.arange(0), False)
-    same = {name for name, tensor in trained.items() if torch.equal(begun[name], tensor)}
-    classifier = {name for name in trained if name.startswith("classifier.")}
-    assert len(classifier) == 2
-    assert (trained.keys() - classifier <= same) == bool(kind)
-    assert (classifier <= same) == kept
+    _train(Run(job, store, CPU, lambda *_: None), own, np.arange(2), np.arange(0), False)
+    heads = ("classifier.weight", "classifier.bias")
+    same = {name: torch.equal(begun[name], tensor) for name, tensor in trained.items() if name not in heads}
+    assert all(same.values()) == bool(kind)
+    for name in heads:
+        assert len(begun[name]) == len(own)
+        for row, label in enumerate(own):
+            places = [place for place, other in enumerate(record.classes) if other == label]
+            found = [place for place in places if torch.equal(begun[name][row], trained[name][place])]
+            assert bool(found) == (label in kept), (name, label)
 
 
 @pytest.mark.parametrize("alone", BY)

@@ -214,8 +214,9 @@ def _train(
     job, stage, recipe = run.job, run.job.pair_stage, run.job.request.method.recipe
     network = _seeded(run, "weights", lambda: WSLGAN(recipe.architecture, len(classes)))
     for kind in job.identity.parents:
-        if kind == "pretrain" or kind.startswith(START):
-            _start_from(network, _weights(run, kind), classifier=kind != "pretrain")
+        if kind.startswith(START) or kind == "pretrain":
+            anew = kind == "pretrain" and recipe.finetune.classifier == "new"
+            _start_from(run, kind, network, [] if anew else classes)
     run.facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
     amg = _amg(run)
     data = _labelled(job.faces, train, _targets(job.faces, train, classes))
@@ -273,13 +274,20 @@ def _weights(run: Run, parent: str) -> Path:
     return run.store.holder(key).folder(key) / "weights.safetensors"
 
 
-def _start_from(network: WSLGAN, weights: Path, classifier: bool = False) -> None:
-    """Take all weights of the pre-trained network, the classifier's only where its classes are the same."""
-    tensors, _ = unpack(weights)
-    kept = {name: tensor for name, tensor in tensors.items() if classifier or not name.startswith("classifier.")}
-    missing, unexpected = network.load_state_dict(kept, strict=False)
-    assert not unexpected, unexpected
-    assert all(name.startswith("classifier.") for name in missing), missing
+def _start_from(run: Run, parent: str, network: WSLGAN, classes: list[str]) -> None:
+    """Take all weights of a parent's network, the classifier's only of those of ``classes`` that the parent knows.
+
+    classes : all of the network's own, in their order; none for a classifier that begins anew.
+    """
+    tensors, _ = unpack(_weights(run, parent))
+    key = run.job.identity.parents[parent]
+    known = run.store.holder(key).record(key).classes
+    for name, own in network.classifier.state_dict(prefix="classifier.").items():
+        theirs, tensors[name] = tensors[name], own.clone()
+        for row, label in enumerate(classes):
+            if label in known:
+                tensors[name][row] = theirs[known.index(label)]
+    network.load_state_dict(tensors)
 
 
 def _amg(run: Run) -> AttentionMapGenerator | None:
