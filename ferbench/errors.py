@@ -6,7 +6,7 @@
     ├── DataError        3    data missing or malformed
     └── JobFailed        4    a training job failed; the others are finished and kept
 
-The message is one line that says what is wrong and what to do about it. Ctrl-C exits with 130.
+The message is one line that says what is wrong and what to do about it. Ctrl-C and SIGTERM exit with 130.
 """
 
 

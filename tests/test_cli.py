@@ -1,5 +1,6 @@
 """The command line through its real entry point."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -130,6 +132,43 @@ def test_folds_side_by_side_give_the_bytes_of_folds_in_a_row(trained, tmp_path):
         assert record["environment"]["threads"] == 1
         for name in ("weights.safetensors", "history.csv", "predictions.csv"):
             assert (tmp_path / "runs" / key / name).read_bytes() == (trained / "runs" / key / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_terminated_training_leaves_nobody_at_work(trained, tmp_path):
+    runs = tmp_path / "runs"
+    for row in json.loads(ferbench("runs", "--format", "json", cwd=trained).stdout):
+        if row["kind"] != "fold":
+            shutil.copytree(trained / "runs" / row["key"], runs / row["key"])
+    others = set(runs.iterdir())
+    env = {**os.environ, "FERBENCH_DATA": str(trained / "data"), "FERBENCH_RUNS": str(runs), "OMP_NUM_THREADS": "2"}
+    words = [*TRAIN, "--epochs", "500", "--threads", "2", "--parallel-folds", "2"]
+    process = subprocess.Popen([sys.executable, "-m", "ferbench", *words], env=env, stderr=subprocess.PIPE,
+                               stdout=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+
+    def at_work() -> list[Path]:
+        held = []
+        for folder in {path.parent for path in runs.glob("*/.lock")} - others:
+            with (folder / ".lock").open("w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    held.append(folder)
+        return held
+
+    try:
+        deadline = time.monotonic() + 120
+        while len(at_work()) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert len(at_work()) == 2
+        process.terminate()
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert b"the same command goes on" in stderr
+        assert at_work() == []
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """``ferbench``: the verbs, put together; errors become one line and an exit code."""
 
+import signal
 import sys
+from typing import Any
 
 import typer
 
@@ -43,7 +45,14 @@ def version(version: bool = typer.Option(False, "--version", help="Print the ver
 
 def run() -> None:
     """Entry point of the ``ferbench`` command. Exit codes: see ``ferbench.errors``."""
+    signal.signal(signal.SIGTERM, _interrupted)
     sys.exit(_code())
+
+
+def _interrupted(*_: Any) -> None:
+    """Take SIGTERM, which schedulers and containers send, for Ctrl-C: by itself it would end this process alone, and
+    leave its partners at work."""
+    raise KeyboardInterrupt
 
 
 def _code() -> int:
