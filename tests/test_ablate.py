@@ -252,6 +252,8 @@ def test_an_official_split_has_no_image_folds():
 def test_readings_from_nothing_to_their_table(tmp_path):
     words = ["ablate", "--dataset", "synth", "--no-pretrain", "--folds", "01,02", "--reading", "finetune.lr=0.001"]
     done = ferbench(*words, *SMALL, "--format", "json", cwd=tmp_path)
+    assert done.stderr.count("done") == 5  # stage 1, and two folds of each of the two
+    assert "test images" not in done.stderr
     (found,) = json.loads(done.stdout)
     first, second = found["rows"]
     assert (first["changed"], first["folds"], second["folds"]) == ({}, 2, 2)

@@ -67,7 +67,7 @@ def ablate(
         progress.print_plan(session, bars.console)
         if dry_run:
             return
-        bars.expect(session)
+        bars.expect(session, blind=bool(readings))
         try:
             train_all(session, bars.job, bars.outcome)
         except JobFailed as error:  # the tables say what there is, and which folds are missing

@@ -33,13 +33,17 @@ class Bars:
     def __init__(self, progress: Progress):
         self.progress = progress
         self.title: Callable[[Job], str] = lambda job: job.title
+        self.blind = False
         self.expected: dict[str, float] = {}  # seconds of the whole that each job not ended yet stands for
         self.ended = 0.0
         self.whole: TaskID | None = None
 
-    def expect(self, session: "Session") -> None:
-        """Show a bar for all jobs, each as long as its estimate; call jobs what the session calls them."""
-        self.title = session.title
+    def expect(self, session: "Session", blind: bool = False) -> None:
+        """Show a bar for all jobs, each as long as its estimate; call jobs what the session calls them.
+
+        blind : say nothing of test sides, where something is to be chosen without them.
+        """
+        self.title, self.blind = session.title, blind
         self.expected = {job.key: session.share(job) for job in session.jobs}
         if total := sum(self.expected.values()):
             self.whole = self.progress.add_task("all", total=total, text="")
@@ -73,7 +77,8 @@ class Bars:
         elif record.error:
             line = f"[red]failed[/red]  {title}: {record.error}"
         else:
-            line = f"[green]done[/green]    {title}: {result_line(record.result)}  [dim]{record.key}[/dim]"
+            told = "" if self.blind and record.identity.kind == "fold" else f": {result_line(record.result)}"
+            line = f"[green]done[/green]    {title}{told}  [dim]{record.key}[/dim]"
         self.ended += expected
         self._advance(self.ended)
         self.console.print(line, highlight=False)
