@@ -54,6 +54,7 @@ class PairStage(Stage):
     contrastive: float = Field(ge=0)
     smoothing: float = Field(0.0, ge=0, lt=1)  # of labels: Szegedy et al. 2016, section 7
     erase: float = Field(0.0, ge=0, le=1)  # share of images of which a rectangle is erased (``training.augment``)
+    jitter: float = Field(0.0, ge=0, lt=0.5)  # zoom and shift at most, in sides of the image (``training.augment``)
     flip: bool = False  # probabilities are the mean over the image and its mirror image
 
     def identity(self) -> dict[str, Any]:

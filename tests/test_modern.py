@@ -20,7 +20,7 @@ from ferbench.models.settings import LossWeights
 from ferbench.models.wslgan import WSLGAN
 from ferbench.protocol import protocol as protocols
 from ferbench.training import stages
-from ferbench.training.augment import erase
+from ferbench.training.augment import erase, jitter
 from ferbench.training.loop import fit, learning_rate
 from ferbench.training.plan import paired_epoch, single_epoch
 
@@ -101,6 +101,69 @@ def test_a_step_sees_what_is_left_of_an_image_and_the_maps_of_the_whole():
     assert torch.equal(x, erase(pixels[batch.images], batch.boxes))
     assert not torch.equal(x, pixels[batch.images])
     assert torch.equal(attention, maps[batch.images])
+
+
+def shown(image, side, right, down):
+    """What jitter's formula shows of a float64 picture [H,W]: bilinear, the nearest pixel beyond the border."""
+    size, found = len(image), np.empty_like(image)
+    for row in range(size):
+        for column in range(size):
+            # Places run from -1/2 to 1/2 over a side; a pixel's is that of its centre.
+            y, x = (((place + 0.5) / size - 0.5) * side + move for place, move in ((row, down), (column, right)))
+            y, x = (min(max((place + 0.5) * size - 0.5, 0), size - 1) for place in (y, x))
+            top, left = int(y), int(x)
+            bottom, after = min(top + 1, size - 1), min(left + 1, size - 1)
+            upper = image[top, left] * (1 - x + left) + image[top, after] * (x - left)
+            lower = image[bottom, left] * (1 - x + left) + image[bottom, after] * (x - left)
+            found[row, column] = upper * (1 - y + top) + lower * (y - top)
+    return found
+
+
+def test_a_moved_image_and_its_maps_are_read_at_the_same_places():
+    torch.manual_seed(0)
+    x, maps = torch.rand(3, 1, 48, 48), torch.rand(3, 2, 12, 12)
+    moves = [[1, 0, 0], [0.9, 0.07, -0.03], [1.1, -0.1, 0.1]]
+    images, attention = jitter(x, maps, torch.tensor(moves), "edge")
+    for number, move in enumerate(moves):
+        np.testing.assert_allclose(images[number, 0], shown(x[number, 0].double().numpy(), *move), atol=1e-5)
+        for part in range(2):
+            wanted = shown(maps[number, part].double().numpy(), *move)
+            np.testing.assert_allclose(attention[number, part], wanted, atol=1e-5)
+    black, none = jitter(x, None, torch.tensor(moves), "zero")
+    assert none is None
+    assert float(black[2, 0, 0, 0]) == 0
+    assert torch.equal(black[1, :, 10:-10, 10:-10], images[1, :, 10:-10, 10:-10])
+
+
+def test_images_move_as_far_as_is_said_and_no_other_draw_changes():
+    labels = np.zeros(4000, dtype=np.int64)
+    plan, plain = (paired_epoch(labels, "sample", 100, 0, 3, "images", jitter=most) for most in (0.1, 0.0))
+    for one, other in zip(plan, plain, strict=True):
+        assert (one.images == other.images).all()
+        assert (one.derived == other.derived).all()
+        assert other.moves.size == 0
+    moves = np.concatenate([step.moves for step in plan])
+    assert moves.dtype == np.float32
+    for column, centre in zip(moves.T, (1, 0, 0), strict=True):
+        assert (column.min(), column.max()) == (
+            pytest.approx(centre - 0.1, abs=0.001),
+            pytest.approx(centre + 0.1, abs=0.001),
+        )
+        assert column.mean() == pytest.approx(centre, abs=0.005)
+
+
+def test_a_step_sees_the_image_and_the_maps_moved_and_erases_after_that():
+    network = WSLGAN(SMALL, 3)
+    labels, pixels, maps = torch.arange(8) % 3, torch.rand(8, 1, 48, 48), torch.rand(8, 2, 6, 6)
+    (step,) = paired_epoch(labels.numpy(), "none", 8, 0, 0, "images", erase=1.0, jitter=0.1)
+    batch, seen = step.on("cpu"), []
+    network.stream = lambda x, m: seen.append((x, m)) or (torch.zeros(8, 3), {})
+    stages.pair_loss(network, labels, lambda images, _: (pixels[images], maps[images]), batch, LossWeights(), CPU)
+    ((x, attention),) = seen
+    images, moved = jitter(pixels[batch.images], maps[batch.images], batch.moves, "edge")
+    assert torch.equal(x, erase(images, batch.boxes))
+    assert torch.equal(attention, moved)
+    assert not torch.equal(attention, maps[batch.images])
 
 
 def test_averaged_weights_are_the_moving_average_and_survive_an_interruption(tmp_path):

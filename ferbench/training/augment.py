@@ -44,6 +44,28 @@ def derive(images: Tensor, which: Tensor, border: str = "edge") -> Tensor:
     return pixels.round() / 255
 
 
+def jitter(x: Tensor, maps: Tensor | None, moves: Tensor, border: str) -> tuple[Tensor, Tensor | None]:
+    """Return images zoomed and shifted, and their attention maps moved along (scale jittering: Simonyan & Zisserman
+    2015, section 3.1; here with translation).
+
+    x : [B,1,48,48]. maps : [B,2,H,W] or None. moves : [B,3] float: the side of what is shown and how far its centre
+    lies right and down of the image's, in sides of the image; (1, 0, 0) shows the image as it is. border : what lies
+    beyond the image, as in :func:`derive`.
+    """
+    side, right, down = moves.float().unbind(1)
+    none = torch.zeros_like(side)
+    # The grid's coordinates run from -1 to 1, so a side is 2.
+    matrix = torch.stack([side, none, 2 * right, none, side, 2 * down], dim=1).view(-1, 2, 3)
+
+    def moved(images: Tensor) -> Tensor:
+        grid = torch.nn.functional.affine_grid(matrix, list(images.shape), align_corners=False)
+        return torch.nn.functional.grid_sample(
+            images, grid, mode="bilinear", padding_mode=_PADDING[border], align_corners=False
+        )
+
+    return moved(x), None if maps is None else moved(maps)
+
+
 def rearrange(x: Tensor, tiles: Tensor, offsets: Tensor) -> Tensor:
     """Return images whose tiles have changed places (the region confusion of Chen et al. 2019, "Destruction and
     construction learning for fine-grained image recognition", section 3.1, without its bound on distance).

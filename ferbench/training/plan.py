@@ -28,6 +28,7 @@ class Step:
     tiles, offsets : [R,9] and [R,2] for :func:`ferbench.training.augment.rearrange`; empty where no image's
         tiles are shuffled.
     boxes : [R,4] for :func:`ferbench.training.augment.erase`; empty where nothing is erased.
+    moves : float32 [R,3] for :func:`ferbench.training.augment.jitter`; empty where nothing is moved.
     """
 
     images: np.ndarray
@@ -38,6 +39,7 @@ class Step:
     tiles: np.ndarray = field(default_factory=lambda: _NONE)
     offsets: np.ndarray = field(default_factory=lambda: _NONE)
     boxes: np.ndarray = field(default_factory=lambda: _NONE)
+    moves: np.ndarray = field(default_factory=lambda: _NONE)
 
     def on(self, device: str) -> "Batch":
         """The step as index tensors on a device."""
@@ -49,9 +51,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Batch:
-    """A :class:`Step` on a device: int64 tensors."""
+    """A :class:`Step` on a device: int64 tensors, but for ``moves``."""
 
-    INDICES: ClassVar = ("images", "derived", "first", "second", "tiles", "offsets", "boxes")
+    INDICES: ClassVar = ("images", "derived", "first", "second", "tiles", "offsets", "boxes", "moves")
 
     images: Tensor
     derived: Tensor
@@ -61,6 +63,7 @@ class Batch:
     tiles: Tensor
     offsets: Tensor
     boxes: Tensor
+    moves: Tensor
 
     def clone(self) -> "Batch":
         """A copy with memory of its own."""
@@ -104,6 +107,7 @@ def single_epoch(
 def paired_epoch(
     labels: np.ndarray, augment: str, batch: int, seed: int, epoch: int,
     batch_of: str = "pairs", pairing: str = "permutation", streams: str = "split", erase: float = 0.0,
+    jitter: float = 0.0,
 ) -> list[Step]:  # fmt: skip
     """Plan an epoch of pairs (stage 2).
 
@@ -114,10 +118,12 @@ def paired_epoch(
         the batch allows; "all": every two rows of the step are a pair.
     streams : "split": with "pairs", each stream is a batch of its own to batch normalisation.
     erase : the share of rows of which a rectangle is erased.
+    jitter : how far rows are zoomed and shifted at most, in sides of the image.
     """
     rng = generator(seed, "epoch", epoch)
     images, derived = rows(len(labels), augment, rng)
     boxes = _boxes(len(images), erase, rng) if erase else _NONE
+    moves = _moves(len(images), jitter, rng) if jitter else _NONE
     size = 2 * batch if batch_of == "pairs" else batch
     plan = []
     for part in _parts(len(images), size, steps(len(labels), augment, size)):
@@ -125,7 +131,7 @@ def paired_epoch(
         part = slice(part.start, part.start + count)
         first, second = _pairs(labels[images[part]], count, batch_of, pairing, rng)
         apart = 2 if batch_of == "pairs" and streams == "split" else 1
-        plan.append(Step(images[part], derived[part], apart, first, second, boxes=boxes[part]))
+        plan.append(Step(images[part], derived[part], apart, first, second, boxes=boxes[part], moves=moves[part]))
     return plan
 
 
@@ -159,6 +165,11 @@ def _boxes(count: int, share: float, rng: np.random.Generator) -> np.ndarray:
     sides = np.stack([np.sqrt(area * ratio), np.sqrt(area / ratio)], axis=1).round().clip(1, SIZE).astype(np.int64)
     corner = rng.integers(0, SIZE - sides + 1)
     return np.hstack([corner, corner + sides * (rng.random(count) < share)[:, None]])
+
+
+def _moves(count: int, most: float, rng: np.random.Generator) -> np.ndarray:
+    """How each image is zoomed and shifted [N,3], float32."""
+    return (np.array([1, 0, 0]) + rng.uniform(-most, most, (count, 3))).astype(np.float32)
 
 
 def _pairs(

@@ -13,11 +13,11 @@ from ferbench.models.attention import PartClassifier
 from ferbench.models.losses import total_loss
 from ferbench.models.settings import LossWeights
 from ferbench.models.wslgan import WSLGAN
-from ferbench.training.augment import erase, rearrange
+from ferbench.training.augment import erase, jitter, rearrange
 from ferbench.training.device import Device
 from ferbench.training.loop import Report, Terms, fit
 from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
-from ferbench.training.samples import BATCH, Computed, Samples
+from ferbench.training.samples import Computed, Samples
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def train_network(
     teacher = teacher and teacher.on(device)
 
     def loss(batch: Batch) -> Terms:
-        return pair_loss(network, on_device, samples, batch, losses, device, stage.smoothing, teacher)
+        return pair_loss(network, on_device, samples, batch, losses, device, stage.smoothing, teacher, readings.border)
 
     def validate() -> float:
         assert validation is not None
@@ -108,19 +108,22 @@ def network_plan(labels: np.ndarray, stage: PairStage, readings: Readings, seed:
     """The plans of stage 2 by epoch (from 0), for training images with these labels [N]."""
     return lambda epoch: paired_epoch(
         labels, stage.augment, stage.batch, seed, epoch,
-        readings.batch_of, readings.pairing, readings.streams, stage.erase,
+        readings.batch_of, readings.pairing, readings.streams, stage.erase, stage.jitter,
     )  # fmt: skip
 
 
 def pair_loss(
     network: WSLGAN, labels: Tensor, samples: Samples, batch: Batch, weights: LossWeights, device: Device,
-    smoothing: float = 0.0, teacher: Teacher | None = None,
+    smoothing: float = 0.0, teacher: Teacher | None = None, border: str = "edge",
 ) -> Terms:  # fmt: skip
     """One step of stage 2: the streams through the shared network, then Eq. 10 over the step's pairs.
 
-    labels, teacher : of the training images [N], on the device.
+    labels, teacher : of the training images [N], on the device. border : of images that are moved.
     """
     x, attention = samples(batch.images, batch.derived)
+    if batch.moves.numel():
+        x, attention = jitter(x, attention, batch.moves, border)
+        x = device.images(x)
     if batch.boxes.numel():
         x = device.images(erase(x, batch.boxes))
     size, outputs = len(x) // batch.streams, []
@@ -151,8 +154,8 @@ def predict(network: nn.Module, images: Tensor, device: Device, attention: Tenso
     network.eval()
     parts = []
     with torch.inference_mode(), device.autocast():
-        for start in range(0, len(images), BATCH):
-            rows = slice(start, start + BATCH)
+        for start in range(0, len(images), device.rows):
+            rows = slice(start, start + device.rows)
             x = device.images(images[rows].to(device.name).unsqueeze(1).float() / 255)
             more = () if isinstance(network, PartClassifier) else (None if attention is None else attention[rows],)
             parts.append(torch.softmax(network(x, *more).float(), dim=1).cpu())
