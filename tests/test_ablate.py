@@ -104,7 +104,7 @@ def test_folds_share_one_table_of_maps_where_they_look_at_most_of_it(place, epoc
     one = options(place, engine="fast", folds=folds, epochs=epochs)
     jobs = prepare_training([one], one.words("train", "wslgan"), place / "runs", place / "data", quiet).jobs
     # Each of the two folds trains on half of the images, of which the table holds 14 samples each.
-    found = {sampling.shared_by_folds(job, training_images(job)) for job in jobs if job.kind == "fold"}
+    found = {sampling.shared(job, training_images(job)) for job in jobs if job.kind == "fold"}
     assert found == {shared}
 
 

@@ -7,7 +7,7 @@ import torch
 
 from ferbench.execution.jobs import Job
 from ferbench.execution.run_job import kept_epochs, share_done, test_images, training_images
-from ferbench.execution.sampling import passes, shared_by_folds
+from ferbench.execution.sampling import passes, shared
 from ferbench.models.attention import AttentionMapGenerator
 from ferbench.models.settings import Architecture
 from ferbench.models.wslgan import WSLGAN
@@ -17,7 +17,8 @@ from ferbench.training.augment import DERIVED
 from ferbench.training.device import Device
 
 FORWARD = 1 / 3  # of a training pass: the backward pass computes two gradients, each as much work as the forward one
-ROWS = 20  # images in the measured step: enough to be a batch, few enough for the largest preset on a CPU
+ROWS = {"cpu": 20, "cuda": 128}  # images in the measured step: enough to be a batch and to keep a GPU busy, few
+# enough for the largest preset on a CPU
 
 
 def seconds(
@@ -75,13 +76,14 @@ def _maps(job: Job, device: Device) -> int:
     """Attention maps that a job makes, at most: one for each pass, or its share of the folds' table."""
     if "attention" not in job.identity.parents:
         return 0
-    if device.engine == "fast" and shared_by_folds(job, training_images(job)):
-        return len(job.faces) * DERIVED // job.folds
+    if device.engine == "fast" and shared(job, training_images(job)):
+        return len(job.faces) * DERIVED // max(1, job.folds)
     return _images(job) if device.engine == "plain" else min(_images(job), len(job.faces) * DERIVED)
 
 
 def _measured(name: str, architecture: Architecture, device: Device) -> float:
-    x = device.images(torch.rand(ROWS, 1, 48, 48, device=device.name))
+    rows = ROWS[device.name]
+    x = device.images(torch.rand(rows, 1, 48, 48, device=device.name))
     call: Callable[[], object]
     if name == "maps":
         amg = AttentionMapGenerator(architecture)
@@ -95,7 +97,7 @@ def _measured(name: str, architecture: Architecture, device: Device) -> float:
     else:
         network = WSLGAN(architecture, 7)
         device.place(network)
-        maps = torch.rand(ROWS, 2, architecture.map_size, architecture.map_size, device=device.name)
+        maps = torch.rand(rows, 2, architecture.map_size, architecture.map_size, device=device.name)
         call = lambda: network(x, maps).float().sum().backward()  # noqa: E731
     times = []
     for _ in range(3):
@@ -105,4 +107,4 @@ def _measured(name: str, architecture: Architecture, device: Device) -> float:
         if device.name == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
-    return min(times) / ROWS
+    return min(times) / rows

@@ -26,11 +26,11 @@ def passes(job: Job, images: int) -> int:
     return job.stage.epochs * images * (DERIVED if job.stage.augment == "expand" else 1)
 
 
-def shared_by_folds(job: Job, images: int) -> bool:
+def shared(job: Job, images: int) -> bool:
     """Say whether a training on ``images`` images takes its maps from a table of all derived samples of the
-    whole set, which all folds share, and not from one of those alone that its own plan names: where the folds
-    that are asked for look, all together, at no fewer samples than there are."""
-    return job.folds * passes(job, images) >= DERIVED * len(job.faces)
+    whole set, which it shares with others, and not from one of those alone that its own plan names: where the folds
+    that are asked for look, all together, at no fewer samples than there are; or where it does so by itself."""
+    return max(1, job.folds) * passes(job, images) >= DERIVED * len(job.faces)
 
 
 def samples_of(
@@ -51,12 +51,12 @@ def samples_of(
     pixels = timed("derived samples", lambda: samples.pixel_table(torch.from_numpy(np.array(job.faces.images)), border))
     wanted, maps = None, None
     if amg is not None and weights is not None:
-        if not shared_by_folds(job, len(train)):
+        if not shared(job, len(train)):
             wanted = torch.zeros(pixels.shape[:2], dtype=torch.bool)
             wanted[rows] = looked_up(chain.from_iterable(map(plan, range(job.stage.epochs))), len(train))
         identity = [
             sha256_of(weights.read_bytes()), sha256_of(pixels.numpy().tobytes()), recipe.architecture.cam_class,
-            samples.BATCH, device.precision, device.name, torch.get_num_threads(), torch.__version__,
+            device.rows, device.precision, device.name, torch.get_num_threads(), torch.__version__,
             None if wanted is None else sha256_of(wanted.numpy().tobytes()),
         ]  # fmt: skip
         path = home / f"{sha256_of(canonical_json(identity).encode())[:16]}.safetensors"

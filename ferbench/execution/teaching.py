@@ -18,7 +18,7 @@ from ferbench.training.device import Device
 from ferbench.training.samples import maps_if_any
 from ferbench.training.stages import Teacher
 
-_PART = 1280  # images between two reports, a multiple of a prediction's batch
+_PART = 2560  # images between two reports, a multiple of a prediction's batch
 
 
 def taught(

@@ -42,11 +42,14 @@ class Step:
     moves: np.ndarray = field(default_factory=lambda: _NONE)
 
     def on(self, device: str) -> "Batch":
-        """The step as index tensors on a device."""
-        indices = {
-            name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))).to(device) for name in Batch.INDICES
-        }
-        return Batch(streams=self.streams, **indices)
+        """The step as index tensors on a device.
+
+        A GPU is sent them from pinned memory: from any other each copy would wait for the step before.
+        """
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in Batch.INDICES}
+        if device == "cuda":
+            tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
+        return Batch(streams=self.streams, **{name: t.to(device, non_blocking=True) for name, t in tensors.items()})
 
 
 @dataclass(frozen=True)

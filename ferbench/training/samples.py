@@ -17,7 +17,7 @@ from ferbench.models.attention import AttentionMapGenerator
 from ferbench.training.augment import DERIVED, derive
 from ferbench.training.device import Device
 
-BATCH = 128  # one size for every table and every prediction: kernels are chosen by size, so bits could differ
+_DERIVED_AT_ONCE = 128  # images of which derived samples are made at a time
 
 
 class Samples(Protocol):
@@ -67,8 +67,8 @@ def pixel_table(images: Tensor, border: str) -> Tensor:
     """
     count = len(images) * DERIVED
     parts = []
-    for start in range(0, count, BATCH):
-        rows = torch.arange(start, min(start + BATCH, count))
+    for start in range(0, count, _DERIVED_AT_ONCE):
+        rows = torch.arange(start, min(start + _DERIVED_AT_ONCE, count))
         levels = derive(images[rows // DERIVED], rows % DERIVED, border) * 255
         parts.append(levels.round().to(torch.uint8).squeeze(1))
     return torch.cat(parts).unflatten(0, (len(images), DERIVED))
@@ -86,14 +86,14 @@ def map_table(
     flat = pixels.flatten(0, 1)
     order = torch.arange(len(flat)) if wanted is None else wanted.flatten().nonzero().squeeze(1)
     table = torch.empty(0)
-    for start in range(0, len(order), BATCH):
-        positions = torch.arange(start, start + BATCH).clamp_max(len(order) - 1)  # a last batch of the same size
+    for start in range(0, len(order), device.rows):
+        positions = torch.arange(start, start + device.rows).clamp_max(len(order) - 1)  # a last batch of the same size
         rows = order[positions]
         made = attention(amg, device.images(flat[rows].to(device.name).unsqueeze(1).float() / 255), device).cpu()
         if not len(table):
             table = torch.full((len(flat), *made.shape[1:]), torch.nan)
         table[rows] = made
-        report(min(start + BATCH, len(order)), len(order))
+        report(min(start + device.rows, len(order)), len(order))
     return table.unflatten(0, pixels.shape[:2])
 
 
@@ -101,7 +101,7 @@ def maps_of(amg: Callable[[Tensor], Tensor], images: Tensor, device: Device) -> 
     """Maps of undistorted images: uint8 [N,48,48] → float32 [N,2,H,W] on the device; one branch's [N,H,W]."""
     parts = [
         attention(amg, device.images(part.to(device.name).unsqueeze(1).float() / 255), device)
-        for part in images.split(BATCH)
+        for part in images.split(device.rows)
     ]
     return torch.cat(parts)
 
