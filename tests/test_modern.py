@@ -67,14 +67,20 @@ def test_an_erased_rectangle_shows_the_image_s_mean_and_nothing_else_changes():
         np.testing.assert_allclose(after, wanted, rtol=1e-12)
 
 
-def test_rectangles_are_of_the_sizes_that_were_published_and_change_no_other_draw():
+def drawn(name, **change):
+    """What an epoch's plan draws under a name for all its rows, once it is seen that the change moves no other draw."""
     labels = np.zeros(4000, dtype=np.int64)
-    plan, plain = (paired_epoch(labels, "sample", 100, 0, 3, "images", erase=share) for share in (0.5, 0.0))
-    for one, other in zip(plan, plain, strict=True):
+    plan, again, plain = (paired_epoch(labels, "sample", 100, 0, 3, "images", **more) for more in (change, change, {}))
+    for one, same, other in zip(plan, again, plain, strict=True):
         assert (one.images == other.images).all()
         assert (one.derived == other.derived).all()
-        assert other.boxes.size == 0
-    boxes = np.concatenate([step.boxes for step in plan])
+        assert getattr(other, name).size == 0
+        assert (getattr(one, name) == getattr(same, name)).all()
+    return np.concatenate([getattr(step, name) for step in plan])
+
+
+def test_rectangles_are_of_the_sizes_that_were_published_and_change_no_other_draw():
+    boxes = drawn("boxes", erase=0.5)
     height, width = (boxes[:, 2:] - boxes[:, :2]).T
     on = height * width > 0
     assert 0.45 < on.mean() < 0.55
@@ -86,8 +92,6 @@ def test_rectangles_are_of_the_sizes_that_were_published_and_change_no_other_dra
     assert (area.min(), area.max()) == (pytest.approx(0.02, abs=0.01), pytest.approx(0.33, abs=0.04))
     assert 0.17 < np.mean(area) < 0.18
     assert (ratio.min(), ratio.max()) == (pytest.approx(0.3, rel=0.3), pytest.approx(1 / 0.3, rel=0.3))
-    again = paired_epoch(labels, "sample", 100, 0, 3, "images", erase=0.5)
-    assert all((a.boxes == b.boxes).all() for a, b in zip(plan, again, strict=True))
 
 
 def test_a_step_sees_what_is_left_of_an_image_and_the_maps_of_the_whole():
@@ -136,13 +140,7 @@ def test_a_moved_image_and_its_maps_are_read_at_the_same_places():
 
 
 def test_images_move_as_far_as_is_said_and_no_other_draw_changes():
-    labels = np.zeros(4000, dtype=np.int64)
-    plan, plain = (paired_epoch(labels, "sample", 100, 0, 3, "images", jitter=most) for most in (0.1, 0.0))
-    for one, other in zip(plan, plain, strict=True):
-        assert (one.images == other.images).all()
-        assert (one.derived == other.derived).all()
-        assert other.moves.size == 0
-    moves = np.concatenate([step.moves for step in plan])
+    moves = drawn("moves", jitter=0.1)
     assert moves.dtype == np.float32
     for column, centre in zip(moves.T, (1, 0, 0), strict=True):
         assert (column.min(), column.max()) == (
