@@ -2,7 +2,6 @@
 
 import fcntl
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -92,19 +91,24 @@ def test_folds_side_by_side_are_a_number_or_auto():
             side_by_side(wrong, 10, 2, "cpu")
 
 
-def test_partners_do_not_outlive_the_block(monkeypatch):
+@pytest.mark.parametrize("deaf", [False, True], ids=["told", "deaf"])
+def test_partners_do_not_outlive_the_block(deaf, tmp_path, monkeypatch):
     made, start = [], subprocess.Popen
 
     def sleeper(command, **more):
         assert command[1:] == ["-m", "ferbench", "train", "wslgan"]
-        made.append(start([sys.executable, "-c", "import time; time.sleep(60)"], **more))
+        trap, up = "trap '' TERM; " if deaf else "", tmp_path / str(len(made))
+        made.append(start(["sh", "-c", f"{trap}touch {up}; exec sleep 60"], **more))
         return made[-1]
 
     monkeypatch.setattr(subprocess, "Popen", sleeper)
+    monkeypatch.setattr(room, "_GRACE", 0.5)
     with partners(2, ["train", "wslgan"]):
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.01)
         assert [process.poll() for process in made] == [None, None]
         monkeypatch.setattr(room, "_PATIENCE", 0.01)
-    assert all(process.poll() is not None for process in made)
+    assert [process.poll() for process in made] == [-9 if deaf else -15] * 2
 
 
 def test_companions_are_dismissed_at_their_next_step_and_leave_no_failure(tmp_path):

@@ -13,7 +13,8 @@ import torch
 from ferbench.errors import FerbenchError, UsageError
 from ferbench.training.loop import Report
 
-_PATIENCE = 30  # seconds that a partner without work left has to end
+_PATIENCE = 30  # seconds that a partner without work left has to end, and
+_GRACE = 10  # those that one has which is told to
 
 
 def side_by_side(wanted: str, folds: int, threads: int, device: str) -> int:
@@ -46,7 +47,12 @@ def partners(count: int, words: list[str]) -> Iterator[None]:
     finally:
         for process in processes:
             process.terminate()
-            process.wait()
+        for process in processes:
+            try:
+                process.wait(_GRACE)
+            except subprocess.TimeoutExpired:  # Python drops what a signal raises while a destructor runs, say
+                process.kill()
+                process.wait()
 
 
 class _Dismissed(BaseException):
