@@ -18,7 +18,7 @@ from ferbench.training.device import Device
 from ferbench.training.samples import maps_if_any
 from ferbench.training.stages import Teacher
 
-_PART = 2560  # images between two reports, a multiple of a prediction's batch
+_BATCHES = 10  # of a prediction, between two reports
 
 
 def taught(
@@ -36,7 +36,7 @@ def taught(
         return None
 
     def mean() -> Tensor:
-        parts = images.split(_PART)
+        parts = images.split(_BATCHES * device.rows)
         total = torch.zeros(())
         for number, key in enumerate(keys):
             holder = store.holder(key)
