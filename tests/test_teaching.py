@@ -220,6 +220,25 @@ def test_the_estimate_counts_what_the_teachers_look_at(tmp_path, monkeypatch):
     assert found[jobs[-1].key] == pytest.approx(2 * 100 * (3 + 1) + 2 * 100 * (3 / 3 + 1))
 
 
+def test_the_estimate_counts_once_the_maps_that_presets_share(tmp_path, monkeypatch):
+    sets(tmp_path / "data")
+    monkeypatch.setattr(estimate, "_measured", lambda name, *_: 1.0 if name == "maps" else 0.0)
+    monkeypatch.setattr(estimate, "training_images", lambda job: len(job.faces))
+
+    def maps(*changes):
+        """Seconds for the maps of both pre-trainings of the preset `wide`, which takes the AMG of `tiny`."""
+        chosen = asked("wide", 'pretrain.teachers=["tiny"]', "pretrain.distil=0.5", *changes)
+        jobs = [job for job in planned(tmp_path, chosen) if job.kind == "pretrain"]
+        assert [job.identity.preset for job in jobs] == ["tiny", "wide"]
+        found = estimate.seconds(jobs, Store(tmp_path / "runs"), {job.key: "absent" for job in jobs},
+                                 Device(engine="fast"), {"pretrain": 1, "attention": 1, "fold": 1})  # fmt: skip
+        return [found[job.key] / len(jobs[0].faces) for job in jobs]
+
+    # The teacher is asked of every image once. A table of all 14 samples is one for both.
+    assert maps() == pytest.approx([14, 1])
+    assert maps("pretrain.epochs=2") == pytest.approx([14, 2 + 1])
+
+
 def test_what_the_teachers_say_is_the_mean_of_their_probabilities_and_kept(tmp_path):
     store, keys, networks = Store(tmp_path), {}, []
     shape = replace(SMALL, features="global")

@@ -1,7 +1,7 @@
 """How long the jobs of a plan will take, from one measured step of each kind."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 
 import torch
 
@@ -29,7 +29,7 @@ def seconds(
     at_once : jobs of each kind that are made at a time, which share the threads.
     """
     rates: dict[tuple[str, str, int], float] = {}  # seconds for one image, measured when first needed
-    tables = set()  # of maps, as they are made by the first job that needs them
+    tables: set[tuple[Hashable, ...]] = set()  # of maps, as they are made by the first job that needs them
     threads = torch.get_num_threads()
     found = {}
     for job in jobs:
@@ -59,9 +59,8 @@ def seconds(
         for shape in (one.method.recipe.architecture for one in teachers):
             maps = rate("maps", shape) if shape.needs_attention else 0.0
             found[job.key] += left * training_images(job) * (rate("network", shape) * FORWARD + maps)
-        identity = job.identity
-        table = job.kind, identity.protocol, identity.fold, identity.seed, identity.parents.get("attention"), job.stage
-        if device.engine == "plain" or table not in tables:  # methods that train alike share the table
+        table = _table(job)
+        if device.engine == "plain" or table not in tables:
             tables.add(table)
             found[job.key] += left * _maps(job, device) * rate("maps")
     return found
@@ -79,6 +78,14 @@ def _maps(job: Job, device: Device) -> int:
     if device.engine == "fast" and shared(job, training_images(job)):
         return len(job.faces) * DERIVED // max(1, job.folds)
     return _images(job) if device.engine == "plain" else min(_images(job), len(job.faces) * DERIVED)
+
+
+def _table(job: Job) -> tuple[Hashable, ...]:
+    """What tells the table of maps that a training takes its own from: that of all samples of a set is the same for
+    every training that looks into it, another for those alone that look at the same images in the same order."""
+    identity = job.identity
+    every = identity.data, identity.fold, identity.parents.get("attention")
+    return every if shared(job, training_images(job)) else (*every, identity.protocol, identity.seed, job.stage)
 
 
 def _measured(name: str, architecture: Architecture, device: Device) -> float:
