@@ -1,6 +1,9 @@
 """Reports from records and predictions written by hand: no training, no torch."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -144,3 +147,16 @@ def test_predictions_survive_the_file_exactly(store):
     frame = store.predictions(key)
     assert frame["subject"].tolist() == ["S1", "S1", "S2"]
     assert frame["p_anger"].tolist() == [0.9, 0.9, 0.0166666667]  # nine digits: all that a float32 has
+
+
+def test_a_hundred_runs_in_two_seconds_without_torch(store):
+    for number in range(100):
+        store_fold(store, f"{number % 2 + 1:02d}", FIRST * 30, seed=number)
+    code = ("import sys, time; t = time.perf_counter(); from ferbench.report.verbs import write_report; "
+            "from pathlib import Path; write_report(None, 'json', None, Path(sys.argv[1])); "
+            "print(time.perf_counter() - t, 'torch' in sys.modules, file=sys.stderr)")  # fmt: skip
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code, str(store.home)], capture_output=True, text=True, check=True)
+    seconds, torch = done.stderr.split()[-2:]
+    assert torch == "False"
+    assert float(seconds) < 6, f"{seconds} s of {time.perf_counter() - started} s"  # 2 s alone; tests run side by side
