@@ -11,13 +11,13 @@ from ferbench.data import faces as prepared_sets
 from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
 from ferbench.files import data_home, runs_home
-from ferbench.methods import resolve
+from ferbench.methods.recipes import resolve
+from ferbench.methods.wslgan.trained import deployed
 from ferbench.predict import chosen
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store, predictions_frame
-from ferbench.trained import deployed
 
 REVISION = 1  # raised when a change of code changes what an evaluation gives
 BATCH = 128

@@ -21,13 +21,13 @@ from ferbench.data.align import TEMPLATE
 from ferbench.data.faces import SIZE
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import runs_home, write_bytes
-from ferbench.models.attention import PARTS
-from ferbench.models.deployed import Deployed
-from ferbench.models.folded import folded
+from ferbench.methods.wslgan.attention import PARTS
+from ferbench.methods.wslgan.deployed import Deployed
+from ferbench.methods.wslgan.folded import folded
+from ferbench.methods.wslgan.trained import deployed
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 from ferbench.seeds import generator
-from ferbench.trained import deployed
 
 if TYPE_CHECKING:
     import onnxruntime

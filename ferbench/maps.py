@@ -13,13 +13,13 @@ from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
 from ferbench.files import data_home, runs_home
 from ferbench.labels import EMOTIONS
-from ferbench.methods import resolve
-from ferbench.models.attention import PARTS
+from ferbench.methods.recipes import resolve
+from ferbench.methods.wslgan import pointing
+from ferbench.methods.wslgan.attention import PARTS
+from ferbench.methods.wslgan.trained import generator_of
 from ferbench.report.drawings import draw_maps
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store, shipped_run, shipped_runs
-from ferbench.trained import generator_of
-from ferbench.training import pointing
 from ferbench.training.device import Device
 from ferbench.training.samples import maps_of
 
@@ -79,7 +79,7 @@ def _chosen(run: str, preset: str, runs: Path | None) -> tuple[Record, Store, Re
         if key is None:
             raise UsageError(f"run {record.key} takes no attention maps")
         return store.holder(key).record(key), store.holder(key), record
-    given = shipped_run(kind="attention", preset=resolve("wslgan", preset, "ckplus").attention_preset)
+    given = shipped_run(kind="attention", preset=resolve("wslgan", preset, "ckplus").recipe.amg or preset)
     if given is None:
         raise UsageError(f"no attention maps come with ferbench for the preset {preset!r}: name a run of your own")
     return given, shipped_runs(), None

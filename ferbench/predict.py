@@ -13,10 +13,10 @@ from ferbench.data.align import SIZE, Found
 from ferbench.data.samples import decode
 from ferbench.errors import DataError, UsageError
 from ferbench.files import explained, runs_home
-from ferbench.models.deployed import Deployed
+from ferbench.methods.wslgan.deployed import Deployed
+from ferbench.methods.wslgan.trained import deployed
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store, shipped_run, shipped_runs
-from ferbench.trained import deployed
 
 NO_FACE = "no face found; --aligned takes the picture as the face"
 _COLOURS = ((255, 80, 0), (0, 120, 255))  # of the eyes' and the mouth's map

@@ -17,15 +17,16 @@ from ferbench.bench.run import BenchOptions, _cells, run
 from ferbench.bench.server import largest_rate, simulate
 from ferbench.bench.workloads import Cell, build
 from ferbench.errors import UsageError
-from ferbench.methods import resolve
-from ferbench.models.attention import AttentionMapGenerator
-from ferbench.models.cost import bytes_of, flops
-from ferbench.models.densenet import DenseLayer
-from ferbench.models.settings import Architecture
-from ferbench.models.wslgan import WSLGAN
+from ferbench.methods.recipes import resolve
+from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan.cost import bytes_of
+from ferbench.methods.wslgan.densenet import DenseLayer
+from ferbench.methods.wslgan.network import WSLGAN
+from ferbench.methods.wslgan.settings import Architecture
 from ferbench.report.speed import markdown
 from ferbench.runs.speed import SpeedRecord, store, stored
 from ferbench.training import samples, stages
+from ferbench.training.cost import flops
 from ferbench.training.device import Device
 from ferbench.training.engine import Eager
 from ferbench.training.plan import Step, paired_epoch

@@ -12,8 +12,8 @@ from ferbench import evaluate
 from ferbench.data import drawn
 from ferbench.errors import CheckFailed
 from ferbench.execution import run_job
-from ferbench.models.attention import AttentionMapGenerator
-from ferbench.models.fusion import SelectiveFeatureUnit
+from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan.fusion import SelectiveFeatureUnit
 from ferbench.report.check import accept_runs, check_runs
 
 TRAIN = ["train", "gfnet", "--dataset", "synth", "--preset", "tiny", "--no-pretrain", "--folds", "01", "--epochs", "16",

@@ -11,8 +11,8 @@ from test_export import store_network
 
 from ferbench.errors import DataError, UsageError
 from ferbench.evaluate import evaluate
+from ferbench.methods.wslgan.trained import deployed
 from ferbench.runs.store import Store
-from ferbench.trained import deployed
 
 LABELS = ["anger", "happiness", "neutral"]
 

@@ -17,7 +17,7 @@ from ferbench.execution.executors import execute
 from ferbench.execution.jobs import Job, Request
 from ferbench.execution.partners import companions, partners, side_by_side
 from ferbench.execution.training import TrainOptions, _folds
-from ferbench.methods import resolve
+from ferbench.methods.recipes import resolve
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store

@@ -16,11 +16,11 @@ from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.execution.jobs import plain
 from ferbench.export import Parity, export_run, session
 from ferbench.files import write_bytes
-from ferbench.models.attention import AttentionMapGenerator
-from ferbench.models.settings import Architecture
-from ferbench.models.wslgan import WSLGAN
+from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan.network import WSLGAN
+from ferbench.methods.wslgan.settings import Architecture
+from ferbench.methods.wslgan.trained import deployed
 from ferbench.runs.store import Store
-from ferbench.trained import deployed
 from ferbench.training.checkpoint import pack, unpack
 
 SMALL = {"growth": 4, "stem_stride": 2, "extractor_layers": (1, 1, 1), "generator_layers": (1, 1, 1), "reduction": 4}

@@ -18,11 +18,11 @@ from ferbench.errors import DataError, UsageError
 from ferbench.execution.jobs import plain
 from ferbench.files import write_bytes
 from ferbench.maps import look
-from ferbench.models.attention import AttentionMapGenerator
-from ferbench.models.settings import Architecture
+from ferbench.methods.wslgan import pointing
+from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan.settings import Architecture
 from ferbench.runs.store import Store
 from ferbench.seeds import generator
-from ferbench.training import pointing
 from ferbench.training.checkpoint import pack, unpack
 
 

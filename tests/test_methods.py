@@ -4,10 +4,11 @@ import pytest
 
 from ferbench.errors import DataError, UsageError
 from ferbench.execution.jobs import Request, _preset, _recipe
-from ferbench.methods import PRESETS, names, resolve
-from ferbench.models.attention import AttentionMapGenerator
-from ferbench.models.densenet import DenseNet
-from ferbench.models.settings import Architecture
+from ferbench.methods.recipes import names, resolve
+from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan.densenet import DenseNet
+from ferbench.methods.wslgan.recipe import PRESETS
+from ferbench.methods.wslgan.settings import Architecture
 from ferbench.protocol import protocol as protocols
 
 
@@ -79,7 +80,7 @@ def test_a_preset_shares_the_attention_maps_of_the_one_that_it_names_and_nothing
 
 def test_a_preset_may_extend_another_and_learn_attention_maps_of_its_own():
     light, tiny = (resolve("wslgan", preset, "ckplus") for preset in ("light", "tiny"))
-    assert light.attention_preset == "light"
+    assert light.recipe.amg == ""
     assert light.recipe.finetune.model_copy(update={"epochs": tiny.recipe.finetune.epochs}) == tiny.recipe.finetune
     assert light.recipe.readings == tiny.recipe.readings
     assert [method.recipe.architecture.map_size for method in (light, tiny)] == [12, 6]

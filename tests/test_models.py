@@ -5,15 +5,20 @@ import pytest
 import torch
 from torch import nn
 
-from ferbench.models.attention import AttentionMapGenerator, PartClassifier, bilinear_attention_pooling, unit_range
-from ferbench.models.densenet import DenseLayer, DenseNet, Transition
-from ferbench.models.deployed import Deployed
-from ferbench.models.folded import FoldedLayer, FoldedTransition, folded
-from ferbench.models.fusion import ConcatFusion, SelectiveFeatureUnit, SumFusion
-from ferbench.models.losses import contrastive_loss, total_loss
-from ferbench.models.normalise import Normalise
-from ferbench.models.settings import Architecture, LossWeights
-from ferbench.models.wslgan import WSLGAN
+from ferbench.methods.wslgan.attention import (
+    AttentionMapGenerator,
+    PartClassifier,
+    bilinear_attention_pooling,
+    unit_range,
+)
+from ferbench.methods.wslgan.densenet import DenseLayer, DenseNet, Transition
+from ferbench.methods.wslgan.deployed import Deployed
+from ferbench.methods.wslgan.folded import FoldedLayer, FoldedTransition, folded
+from ferbench.methods.wslgan.fusion import ConcatFusion, SelectiveFeatureUnit, SumFusion
+from ferbench.methods.wslgan.losses import contrastive_loss, total_loss
+from ferbench.methods.wslgan.network import WSLGAN
+from ferbench.methods.wslgan.settings import Architecture, LossWeights
+from ferbench.training.normalise import Normalise
 
 TINY = Architecture(growth=12, stem_stride=2)
 

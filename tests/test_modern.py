@@ -14,12 +14,12 @@ from ferbench.errors import UsageError
 from ferbench.execution.jobs import Request, _recipe
 from ferbench.execution.run_job import _predictions
 from ferbench.execution.training import TrainOptions, prepare_training
-from ferbench.methods import resolve
-from ferbench.models.losses import total_loss
-from ferbench.models.settings import LossWeights
-from ferbench.models.wslgan import WSLGAN
+from ferbench.methods.recipes import resolve
+from ferbench.methods.wslgan import stages
+from ferbench.methods.wslgan.losses import total_loss
+from ferbench.methods.wslgan.network import WSLGAN
+from ferbench.methods.wslgan.settings import LossWeights
 from ferbench.protocol import protocol as protocols
-from ferbench.training import stages
 from ferbench.training.augment import erase, jitter
 from ferbench.training.loop import fit, learning_rate
 from ferbench.training.plan import paired_epoch, single_epoch

@@ -15,9 +15,9 @@ from ferbench import predict as room
 from ferbench.data import align
 from ferbench.data.align import TEMPLATE, Found
 from ferbench.errors import DataError, UsageError
+from ferbench.methods.wslgan.trained import deployed
 from ferbench.predict import Face, drawn, pictures
 from ferbench.runs.store import Store
-from ferbench.trained import deployed
 
 
 @pytest.fixture(scope="module")

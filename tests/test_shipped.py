@@ -10,10 +10,10 @@ from builders import lay_down, make_faces, people
 from test_cli import ferbench
 
 from ferbench.execution.jobs import REVISION, Request, _recipe
-from ferbench.methods import resolve
+from ferbench.methods.recipes import resolve
+from ferbench.methods.wslgan.trained import deployed
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.store import shipped_runs
-from ferbench.trained import deployed
 
 RECORDS = shipped_runs().records()
 NETWORKS = [record for record in RECORDS if record.identity.kind == "pretrain"]

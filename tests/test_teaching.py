@@ -16,18 +16,19 @@ from ferbench.execution import estimate
 from ferbench.execution.jobs import Request, plan
 from ferbench.execution.run_job import Run, _train
 from ferbench.execution.teaching import taught
-from ferbench.methods import PRESETS, names, resolve
-from ferbench.models.losses import total_loss
-from ferbench.models.settings import LossWeights
-from ferbench.models.wslgan import WSLGAN
+from ferbench.methods.recipes import names, resolve
+from ferbench.methods.wslgan import stages
+from ferbench.methods.wslgan.losses import total_loss
+from ferbench.methods.wslgan.network import WSLGAN
+from ferbench.methods.wslgan.recipe import PRESETS
+from ferbench.methods.wslgan.settings import LossWeights
+from ferbench.methods.wslgan.stages import Teacher
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.store import Store
-from ferbench.training import stages
 from ferbench.training.checkpoint import pack
 from ferbench.training.device import Device
 from ferbench.training.plan import paired_epoch
 from ferbench.training.samples import Computed
-from ferbench.training.stages import Teacher
 
 BY = ('pretrain.teachers=["tiny", "light"]', "pretrain.distil=0.25")
 

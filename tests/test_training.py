@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from ferbench.errors import UsageError
-from ferbench.methods import Readings, resolve
-from ferbench.models.attention import AttentionMapGenerator
-from ferbench.models.settings import Architecture, LossWeights
-from ferbench.models.wslgan import WSLGAN
+from ferbench.methods.recipes import resolve
+from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan.network import WSLGAN
+from ferbench.methods.wslgan.recipe import Readings
+from ferbench.methods.wslgan.settings import Architecture, LossWeights
 from ferbench.training import checkpoint, samples, stages
 from ferbench.training.augment import ANGLES, DERIVED, derive, rearrange
 from ferbench.training.device import Device

@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ferbench.models.attention import AttentionMapGenerator
-from ferbench.models.losses import total_loss
-from ferbench.models.settings import LossWeights
-from ferbench.models.wslgan import WSLGAN
+from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan.losses import total_loss
+from ferbench.methods.wslgan.network import WSLGAN
+from ferbench.methods.wslgan.settings import LossWeights
 
 ANGLES = (0, -15, -10, -5, 5, 10, 15)
 NAMES = ("naive", "strong")

@@ -22,7 +22,7 @@ from ferbench.bench.timing import Estimate
 from ferbench.bench.workloads import INFERENCE, TRAINING, WHATS, Cell, Workload, build, peers
 from ferbench.environment import describe_device
 from ferbench.errors import UsageError
-from ferbench.methods import PRESETS
+from ferbench.methods.wslgan.recipe import PRESETS
 from ferbench.runs.speed import SpeedRecord, SpeedRow
 from ferbench.training.device import ENGINES, PRECISIONS, Device
 

@@ -18,22 +18,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ferbench import methods
 from ferbench.bench import gate
 from ferbench.bench.gate import Verdict
 from ferbench.bench.peers import Loop, Pairs
 from ferbench.errors import UsageError
-from ferbench.methods import Recipe
-from ferbench.models.attention import AttentionMapGenerator
-from ferbench.models.cost import bytes_of, flops
-from ferbench.models.deployed import Deployed
-from ferbench.models.wslgan import WSLGAN
+from ferbench.methods import recipes as methods
+from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan.cost import bytes_of
+from ferbench.methods.wslgan.deployed import Deployed
+from ferbench.methods.wslgan.network import WSLGAN
+from ferbench.methods.wslgan.recipe import Recipe
+from ferbench.methods.wslgan.stages import Labelled
 from ferbench.seeds import derive_seed, generator
 from ferbench.training import samples, stages
+from ferbench.training.cost import flops
 from ferbench.training.device import Device
 from ferbench.training.engine import engine
 from ferbench.training.plan import Batch, Step, looked_up, paired_epoch
-from ferbench.training.stages import Labelled
 
 INFERENCE, TRAINING = ("inference", "fe", "amg"), ("step", "epoch")
 WHATS = (*INFERENCE, *TRAINING, "prepare")

@@ -8,9 +8,9 @@ import torch
 from ferbench.execution.jobs import Job
 from ferbench.execution.run_job import kept_epochs, share_done, test_images, training_images
 from ferbench.execution.sampling import passes, shared
-from ferbench.models.attention import AttentionMapGenerator
-from ferbench.models.settings import Architecture
-from ferbench.models.wslgan import WSLGAN
+from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan.network import WSLGAN
+from ferbench.methods.wslgan.settings import Architecture
 from ferbench.runs.record import TEACHER, Kind
 from ferbench.runs.store import Store
 from ferbench.training.augment import DERIVED

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ferbench import methods
-from ferbench.methods import PRESETS
-from ferbench.models.attention import AttentionMapGenerator
-from ferbench.models.cost import flops
-from ferbench.models.wslgan import WSLGAN
+from ferbench.methods import recipes as methods
+from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan.network import WSLGAN
+from ferbench.methods.wslgan.recipe import PRESETS
 from ferbench.protocol import protocol as protocols
+from ferbench.training.cost import flops
 
 Sections = list[tuple[str, dict[str, Any]]]
 

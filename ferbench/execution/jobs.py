@@ -11,14 +11,16 @@ from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
 from ferbench.files import canonical_json
-from ferbench.methods import Method, PairStage, Stage, resolve
-from ferbench.models.settings import LossWeights
+from ferbench.methods.recipes import Method, resolve
+from ferbench.methods.wslgan.recipe import PairStage
+from ferbench.methods.wslgan.settings import LossWeights
 from ferbench.protocol import image_folds, splits
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import Protocol
 from ferbench.protocol.splits import Splits
 from ferbench.runs.record import BEST_TEST, FORERUNNERS, START, TEACHER, Identity, Kind, Record
 from ferbench.runs.store import Store, shipped_run, shipped_runs, shipped_with
+from ferbench.training.schedule import Stage
 
 # Raised when a change of code changes what a training of that kind gives: old runs are then not reused.
 REVISION: dict[Kind, int] = {"attention": 2, "pretrain": 1, "fold": 1}
@@ -272,7 +274,7 @@ def _owner(request: Request, kind: Kind) -> str:
 
 def _preset(request: Request, kind: Kind) -> str:
     """The preset that a run belongs to: one that extends another shares its AMG."""
-    return request.method.attention_preset if kind == "attention" else request.method.preset
+    return (request.method.recipe.amg or request.method.preset) if kind == "attention" else request.method.preset
 
 
 def _stage(request: Request, kind: Kind) -> Stage:

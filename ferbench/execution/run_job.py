@@ -27,20 +27,20 @@ from ferbench.execution.jobs import Job
 from ferbench.execution.sampling import samples_of
 from ferbench.execution.teaching import taught
 from ferbench.files import sha256_of, write_bytes, write_text
-from ferbench.models.attention import PARTS, AttentionMapGenerator, PartClassifier
-from ferbench.models.settings import CamClass
-from ferbench.models.wslgan import WSLGAN
+from ferbench.methods.wslgan import pointing, stages
+from ferbench.methods.wslgan.attention import PARTS, AttentionMapGenerator, PartClassifier
+from ferbench.methods.wslgan.network import WSLGAN
+from ferbench.methods.wslgan.settings import CamClass
+from ferbench.methods.wslgan.stages import Labelled
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
 from ferbench.runs.record import START, Record
 from ferbench.runs.store import EPOCHS, Store, predictions_frame
 from ferbench.seeds import derive_seed
-from ferbench.training import pointing, stages
 from ferbench.training.checkpoint import epochs_done, kept, pack, unpack
 from ferbench.training.device import Device
 from ferbench.training.loop import Report
 from ferbench.training.samples import maps_if_any, maps_of
-from ferbench.training.stages import Labelled
 
 M = TypeVar("M", bound=nn.Module)
 _GENERATOR = Lock()  # torch has one for all threads of a process

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ferbench.execution.jobs import Job
 from ferbench.files import canonical_json, sha256_of, write_bytes
-from ferbench.models.attention import AttentionMapGenerator
+from ferbench.methods.wslgan.attention import AttentionMapGenerator
 from ferbench.training import samples
 from ferbench.training.augment import DERIVED
 from ferbench.training.checkpoint import pack, unpack

@@ -9,14 +9,14 @@ from torch import Tensor
 from ferbench.execution.jobs import Job
 from ferbench.execution.sampling import Timed
 from ferbench.files import write_bytes
+from ferbench.methods.wslgan import stages
+from ferbench.methods.wslgan.stages import Teacher
+from ferbench.methods.wslgan.trained import deployed
 from ferbench.runs.record import TEACHER
 from ferbench.runs.store import Store
-from ferbench.trained import deployed
-from ferbench.training import stages
 from ferbench.training.checkpoint import pack, unpack
 from ferbench.training.device import Device
 from ferbench.training.samples import maps_if_any
-from ferbench.training.stages import Teacher
 
 _BATCHES = 10  # of a prediction, between two reports
 

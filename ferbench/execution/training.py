@@ -10,7 +10,6 @@ from typing import get_args
 
 import torch
 
-from ferbench import methods
 from ferbench.data import drawn
 from ferbench.errors import UsageError
 from ferbench.execution import estimate
@@ -19,6 +18,7 @@ from ferbench.execution.jobs import Job, Request, plan
 from ferbench.execution.partners import companions, partners, side_by_side
 from ferbench.execution.run_job import run_job
 from ferbench.files import data_home, runs_home
+from ferbench.methods import recipes as methods
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import Protocol
 from ferbench.runs.record import BEST_TEST, Kind, Record

@@ -9,7 +9,6 @@ from pydantic import AfterValidator, Field, PositiveInt, model_validator
 from ferbench.errors import UsageError
 from ferbench.files import shipped
 from ferbench.labels import EMOTIONS, in_order
-from ferbench.methods import Preset
 from ferbench.schema import Schema, read_toml, validated
 
 Rule = Literal["step", "block", "random", "file"]
@@ -59,8 +58,8 @@ class Protocol(Schema):
     frames: Literal["last3", "all"] = "all"
     folds: Folds | None = None
     official: Official | None = None
-    preset: Preset
-    attributes: str  # the attribute protocol that stage 1 is trained on
+    preset: str = ""  # that is taken where none is named and the method has it
+    attributes: str = ""  # the protocol of attributes that methods learn from which need some; empty: none
     pretrain: str = ""  # the protocol whose training side pre-trains stage 2; empty: none
     expected_images: PositiveInt | None = None  # that take part, all sides together
 

@@ -6,15 +6,20 @@ are whole grey levels, so tables of the 14 derived samples of each image are exa
 training sees most of them.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ferbench.models.attention import AttentionMapGenerator
+from ferbench.files import canonical_json, sha256_of, write_bytes
 from ferbench.training.augment import DERIVED, derive
+from ferbench.training.checkpoint import pack, unpack
 from ferbench.training.device import Device
 
 _DERIVED_AT_ONCE = 128  # images of which derived samples are made at a time
@@ -33,7 +38,7 @@ class Computed:
     images : uint8 [N,48,48] on the device. amg : frozen; None for stage 1 and GFNet.
     """
 
-    def __init__(self, images: Tensor, amg: AttentionMapGenerator | None, border: str, device: Device):
+    def __init__(self, images: Tensor, amg: Callable[[Tensor], Tensor] | None, border: str, device: Device):
         self.images, self.amg, self.border, self.device = images, amg, border, device
 
     def __call__(self, images: Tensor, derived: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -52,6 +57,60 @@ class Tables:
     def __call__(self, images: Tensor, derived: Tensor) -> tuple[Tensor, Tensor | None]:
         x = self.device.images(self.pixels[images, derived].unsqueeze(1).float() / 255)
         return x, None if self.maps is None else self.maps[images, derived]
+
+
+Timed = Callable[[str, Callable[[], Tensor]], Tensor]  # does some work and notes its seconds under a name
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Tables of a whole prepared set, of which a training gets the rows that it learns from and no others.
+
+    images : uint8 [M,48,48], all of the set; nobody but this class looks at them. rows : int64 [N], of the training
+    side. home : the folder where tables of maps are kept, each under the hash of all that decides its bytes.
+    folds : how many folds of the same training are asked for together, 1 where there are none.
+    """
+
+    images: np.ndarray
+    rows: np.ndarray
+    home: Path
+    folds: int = 1
+
+    def pays(self, looks: int) -> bool:
+        """Say whether maps of all derived samples of the set are worth making for trainings of ``looks`` looks each:
+        where the folds that are asked for look, all together, at no fewer samples than there are."""
+        return self.folds * looks >= DERIVED * len(self.images)
+
+    def tables(
+        self, border: str, device: Device, timed: Timed, amg: Callable[[Tensor], Tensor] | None = None,
+        identity: Sequence[Hashable] = (), named: Tensor | None = None,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Tables:  # fmt: skip
+        """Return the derived samples of the training rows, and their maps where there is an AMG.
+
+        amg : frozen and on the device. identity : what decides its maps. named : bool [N,14], the derived samples that
+        maps are needed of; those of all rows of the set where it is left out. report : told how many maps of a new
+        table there are, of how many.
+        """
+        rows = torch.from_numpy(self.rows)
+        pixels = timed("derived samples", lambda: pixel_table(torch.from_numpy(np.array(self.images)), border))
+        if amg is None:
+            return Tables(pixels[rows].to(device.name), None, device)
+        wanted = None
+        if named is not None:
+            wanted = torch.zeros(pixels.shape[:2], dtype=torch.bool)
+            wanted[rows] = named
+        decides = [
+            *identity, sha256_of(pixels.numpy().tobytes()),
+            device.rows, device.precision, device.name, torch.get_num_threads(), torch.__version__,
+            None if wanted is None else sha256_of(wanted.numpy().tobytes()),
+        ]  # fmt: skip
+        path = self.home / f"{sha256_of(canonical_json(decides).encode())[:16]}.safetensors"
+        if not path.is_file():
+            made = timed("attention maps", lambda: map_table(amg, pixels, device, wanted, report))
+            write_bytes(path, pack({"maps": made}, {}))
+        maps = unpack(path)[0]["maps"][rows].to(device.name)
+        return Tables(pixels[rows].to(device.name), maps, device)
 
 
 def attention(amg: Callable[[Tensor], Tensor], x: Tensor, device: Device) -> Tensor:
@@ -75,7 +134,7 @@ def pixel_table(images: Tensor, border: str) -> Tensor:
 
 
 def map_table(
-    amg: AttentionMapGenerator, pixels: Tensor, device: Device, wanted: Tensor | None = None,
+    amg: Callable[[Tensor], Tensor], pixels: Tensor, device: Device, wanted: Tensor | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensor:  # fmt: skip
     """Maps of derived samples: a :func:`pixel_table` → float32 [N,14,2,H,W] on the CPU.

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from ferbench import metrics
-from ferbench.models.fusion import SelectiveFeatureUnit
-from ferbench.models.losses import contrastive_loss
+from ferbench.methods.wslgan.fusion import SelectiveFeatureUnit
+from ferbench.methods.wslgan.losses import contrastive_loss
 from ferbench.training import checkpoint, samples
 from ferbench.training.augment import derive
 from ferbench.training.checkpoint import Progress

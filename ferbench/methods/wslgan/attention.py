@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from ferbench.models.densenet import DenseNet
-from ferbench.models.normalise import Normalise
-from ferbench.models.settings import Architecture, CamClass
+from ferbench.methods.wslgan.densenet import DenseNet
+from ferbench.methods.wslgan.settings import Architecture, CamClass
+from ferbench.training.normalise import Normalise
 
 PARTS = ("eyes", "mouth")  # order of the maps everywhere: index 0 is A_e, index 1 is A_m
 

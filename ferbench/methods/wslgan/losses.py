@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ferbench.models.settings import LossWeights
+from ferbench.methods.wslgan.settings import LossWeights
 
 _ROOT = 1e-12  # keeps the gradient of a square root finite where two vectors are equal
 

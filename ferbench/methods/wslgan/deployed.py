@@ -4,8 +4,8 @@ import copy
 
 from torch import Tensor, nn
 
-from ferbench.models.attention import AttentionMapGenerator
-from ferbench.models.wslgan import WSLGAN
+from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan.network import WSLGAN
 
 
 class Deployed(nn.Module):

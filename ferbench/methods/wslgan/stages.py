@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ferbench.methods import PairStage, Readings, Recipe
-from ferbench.models.attention import PartClassifier
-from ferbench.models.losses import total_loss
-from ferbench.models.settings import LossWeights
-from ferbench.models.wslgan import WSLGAN
+from ferbench.methods.wslgan.attention import PartClassifier
+from ferbench.methods.wslgan.losses import total_loss
+from ferbench.methods.wslgan.network import WSLGAN
+from ferbench.methods.wslgan.recipe import PairStage, Readings, Recipe
+from ferbench.methods.wslgan.settings import LossWeights
 from ferbench.training.augment import erase, jitter, rearrange
 from ferbench.training.device import Device
 from ferbench.training.loop import Report, Terms, fit

@@ -2,11 +2,11 @@
 
 from torch import Tensor, nn
 
-from ferbench.models.attention import PARTS, bilinear_attention_pooling
-from ferbench.models.densenet import DenseNet
-from ferbench.models.fusion import ConcatFusion, SelectiveFeatureUnit, SumFusion
-from ferbench.models.normalise import Normalise
-from ferbench.models.settings import Architecture
+from ferbench.methods.wslgan.attention import PARTS, bilinear_attention_pooling
+from ferbench.methods.wslgan.densenet import DenseNet
+from ferbench.methods.wslgan.fusion import ConcatFusion, SelectiveFeatureUnit, SumFusion
+from ferbench.methods.wslgan.settings import Architecture
+from ferbench.training.normalise import Normalise
 
 
 class WSLGAN(nn.Module):

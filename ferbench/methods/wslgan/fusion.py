@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ferbench.models.settings import SfuOrder
+from ferbench.methods.wslgan.settings import SfuOrder
 
 
 class SelectiveFeatureUnit(nn.Module):

@@ -16,8 +16,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from ferbench.models.densenet import DenseLayer, Transition
-from ferbench.models.deployed import Deployed
+from ferbench.methods.wslgan.densenet import DenseLayer, Transition
+from ferbench.methods.wslgan.deployed import Deployed
 
 
 def folded(module: Deployed) -> Deployed:

@@ -7,10 +7,10 @@ from pydantic import BaseModel
 from torch import nn
 
 from ferbench.errors import DataError, UsageError
-from ferbench.models.attention import AttentionMapGenerator
-from ferbench.models.deployed import Deployed
-from ferbench.models.settings import Architecture
-from ferbench.models.wslgan import WSLGAN
+from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan.deployed import Deployed
+from ferbench.methods.wslgan.network import WSLGAN
+from ferbench.methods.wslgan.settings import Architecture
 from ferbench.runs.record import BEST_TEST, Record
 from ferbench.runs.store import Store
 from ferbench.schema import validated

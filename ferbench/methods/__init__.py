@@ -1,0 +1,5 @@
+"""Methods: what learns from a training side and gives probabilities for a test side.
+
+``interface`` says what a family of methods implements, ``recipes`` reads ``baselines/*.toml``, ``registry`` finds
+the family that a recipe names. Each family has a package of its own here and imports no other.
+"""

@@ -1,0 +1,236 @@
+"""What a method is to the rest of ferbench: it learns from a training side, then gives probabilities for a test side.
+
+A *family* is a package or module with a ``FAMILY``, an instance of a subclass of :class:`Family`. It reads its part of
+a TOML file (:attr:`Family.recipe`), says which runs come before (:meth:`Family.parents`) and builds a
+:class:`Recogniser` for each training. Protocols, folds, seeds, interruption, records, reports and comparisons are
+the same for all families; none of them knows a family by name.
+
+Importing this loads no torch: recipes are listed and reports are written without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+
+from ferbench.errors import UsageError
+from ferbench.schema import Schema
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ferbench.data.faces import Faces
+    from ferbench.methods.recipes import Method
+    from ferbench.protocol.protocol import AttributeProtocol
+    from ferbench.protocol.protocol import Protocol as Rules
+    from ferbench.runs.record import Identity, Record
+    from ferbench.runs.store import Store
+    from ferbench.training.device import Device
+    from ferbench.training.samples import Shared
+
+Report = Callable[[int, int, str], None]  # steps done, steps in all, what there is to tell
+History = list[dict[str, Any]]  # one row an epoch, or whatever a training counts by
+FOLD = "fold"  # the kind of training that is tested under the protocol; others only come before it
+PRETRAIN = "pretrain"
+
+
+@dataclass(frozen=True)
+class Video:
+    """One sequence, cropped and aligned, from its first frame to its last.
+
+    frames : uint8 [T,48,48], T ≥ 1. landmarks : float32 [T,68,2], x and y in pixels of the frames, in the order of
+    the 68 points that CK+ has; None where the set has none.
+    """
+
+    frames: np.ndarray
+    landmarks: np.ndarray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """N samples to be predicted: images or, under a protocol of sequences, whole sequences. It holds no labels.
+
+    images : uint8 [N,48,48]; of a sequence its last frame. videos : N of them under a protocol of sequences, else none.
+    """
+
+    images: np.ndarray
+    videos: Sequence[Video] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSide(Side):
+    """N samples to learn from. Whatever is tested is not in here.
+
+    classes : names of the K classes. labels : int64 [N], places in ``classes``. subjects, sequences : text [N], empty
+    where unknown. shared : derived samples that the folds of one set look up in one table.
+    """
+
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    subjects: np.ndarray
+    sequences: np.ndarray
+    shared: Shared | None = None
+
+
+@dataclass(frozen=True)
+class AttributeSet:
+    """A set of faces with attributes and identities (CelebA) to learn from, with the protocol that names the
+    attributes. Nothing of it is ever tested. ``protocol.splits.attribute_split`` draws training images from it."""
+
+    faces: Faces
+    protocol: AttributeProtocol
+    seed: int
+
+
+@dataclass
+class Workspace:
+    """Where a training works, and what it is told.
+
+    identity : of the run. folder : of the run; unfinished work goes to :meth:`checkpoint`.
+    seed : the seed of one use of randomness by the name of the use, such as "weights" or "plan".
+    report : to be called as work goes on. validation : samples held out of the training side, never test data; None
+    where there are none. keep_best : end with the epoch that did best on them. epochs : a folder for the weights after
+    every epoch, where all of them are wanted.
+    facts : for the record: what was counted. notes : for the record, a sentence each. result : for the record of a
+    training that is not tested.
+    """
+
+    identity: Identity
+    store: Store
+    folder: Path
+    device: Device
+    seed: Callable[[str], int]
+    report: Report = lambda done, total, text: None
+    timed: Callable[[str, Callable[[], Any]], Any] = lambda phase, work: work()
+    validation: TrainingSide | None = None
+    keep_best: bool = False
+    epochs: Path | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    result: dict[str, Any] = field(default_factory=dict)
+
+    def checkpoint(self, name: str) -> Path:
+        """The file that an interrupted training goes on from; it is deleted when the run is done."""
+        return self.folder / "checkpoint" / f"{name}.safetensors"
+
+    def parent(self, role: str) -> tuple[Record, Path]:
+        """The record and the file of weights of a run that this one starts from."""
+        key = self.identity.parents[role]
+        holder = self.store.holder(key)
+        return holder.record(key), holder.folder(key) / "weights.safetensors"
+
+
+class Recogniser(Protocol):
+    """One training of a method. Torch modules and scikit-learn estimators fit behind it alike."""
+
+    def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
+        """Learn. Interrupted and called again with the same workspace, it ends with the same bytes."""
+        ...
+
+    def predict(self, side: Side, work: Workspace) -> np.ndarray:
+        """Probabilities float [N,K] of the classes it was built for; rows sum to 1."""
+        ...
+
+    def state(self) -> Mapping[str, Tensor | np.ndarray]:
+        """All that was learned, as named arrays: what ``weights.safetensors`` holds."""
+        ...
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take up what :meth:`state` gave."""
+        ...
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A run that a training starts from.
+
+    role : its name among the training's parents, once each. kind : of training it is. method : whose.
+    protocol : the name of the protocol whose training side it learns from.
+    """
+
+    role: str
+    kind: str
+    method: Method
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training as an estimate sees it.
+
+    images : different images that are learned from. size : images of the whole prepared set. folds : of the same
+    training that are asked for together, 1 where there are none. done : share of the epochs that lie behind it.
+    tested : images that are predicted.
+    """
+
+    identity: Identity
+    method: Method
+    images: int
+    size: int
+    folds: int
+    done: float
+    tested: int
+
+
+class Family:
+    """A family of methods. Subclasses override what differs from these defaults.
+
+    recipe : the schema of what decides a training: the tables of ``baselines/*.toml`` below the head. Fields
+        ``pretrain`` and ``finetune`` that are a ``training.schedule.Stage`` are the schedules of these trainings.
+    consumes : what it needs beside images: "sequences", "landmarks", "subjects".
+    revision : raised, by kind of training, when a change of code changes what a training gives.
+    """
+
+    recipe: ClassVar[type[Schema]]
+    consumes: ClassVar[frozenset[str]] = frozenset()
+    revision: ClassVar[Mapping[str, int]] = {}
+
+    def recogniser(self, method: Method, kind: str, classes: tuple[str, ...]) -> Recogniser:
+        """Build what is trained by a run of this kind, untrained."""
+        raise AssertionError("a family says what it trains")
+
+    def needs(self, method: Method) -> frozenset[str]:
+        """What a method needs beside images: :attr:`consumes`, unless its recipe decides."""
+        return self.consumes
+
+    def parents(self, kind: str, method: Method, protocol: Rules) -> list[Parent]:
+        """Runs that a training of this kind starts from: by default a fold starts from the method's pre-training, where
+        both the recipe and the protocol have one."""
+        if kind == FOLD and protocol.pretrain and getattr(method.recipe, PRETRAIN, None) is not None:
+            return [Parent(PRETRAIN, PRETRAIN, method, protocol.pretrain)]
+        return []
+
+    def identity(self, kind: str, method: Method, protocol: Rules) -> dict[str, Any]:
+        """What of the recipe decides a training of this kind; its schedule, where it has one, under "stage"."""
+        content = method.recipe.model_dump()
+        stages = {name: content.pop(name, None) for name in (PRETRAIN, "finetune")}
+        stage = stages[PRETRAIN if kind == PRETRAIN else "finetune"]
+        return {**content, "stage": stage} if stage else content
+
+    def owner(self, kind: str, method: Method) -> tuple[str, str]:
+        """The method and the preset that a run of this kind belongs to: another's where several share it."""
+        return method.name, method.preset
+
+    def check(self, role: str, record: Record, method: Method) -> None:
+        """Raise UsageError where a finished run cannot take the place of the parent ``role``."""
+        raise UsageError(f"{method.title} takes no finished run as {role}")
+
+    def estimate(self, device: Device) -> Callable[[Task, int], float] | None:
+        """What says how many seconds a task takes with so many threads, measured when first asked; None: unknown."""
+        return None
+
+    def epochs(self, kind: str, method: Method, protocol: Rules) -> int:
+        """Epochs of a training, 0 where it is not counted by epochs."""
+        stage = self.identity(kind, method, protocol).get("stage") or {}
+        return int(stage.get("epochs", 0))
+
+    def describe(self, method: Method, protocol: Rules) -> list[tuple[str, dict[str, Any]]]:
+        """Titled facts for ``ferbench show``: sizes and shapes. The recipe is shown without being asked for."""
+        return []
