@@ -59,7 +59,7 @@ def changes(before: Lineage, after: Lineage) -> dict[str, tuple[str, str]]:
         stage, recipe, field = path.rpartition("recipe.")
         values = flat[0].get(path, "off"), flat[1].get(path, "off")
         if recipe and values[0] != values[1]:
-            part = {"": "finetune", "pretrain.": "pretrain"}.get(stage, "attention")
+            part = stage.rstrip(".").rpartition(".")[2] or "finetune"  # the kind of the training that it decides
             found[field.replace("stage.", f"{part}.")] = values
     return dict(sorted(found.items()))
 

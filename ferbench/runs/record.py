@@ -24,10 +24,10 @@ class Identity(Schema):
     change a result beyond the last bits of arithmetic.
     """
 
-    # attention = stage 1; pretrain = stage 2 on the pre-training set; fold = fine-tuning + test;
-    # transfer = a finished run tested on another set, with nothing learned there
-    kind: Kind
-    method: str  # a name of baselines/*.toml; for attention always "wslgan", whose AMG all methods share
+    # fold = a training that is tested; transfer = a finished run tested on another set, with nothing learned there;
+    # pretrain = on the pre-training set; attention, teacher … = whatever else a method has to learn first
+    kind: str
+    method: str  # a name of baselines/*.toml; of the owner where several methods share a run
     preset: str
     recipe: dict[str, Any]  # what decides this training: shapes, losses, readings, schedule ("stage")
     protocol: str  # "ckplus@1"; of the set trained on; "ckplus@1+image-folds" is a habit
