@@ -86,7 +86,7 @@ def counts_from_percent(percent: np.ndarray, sizes: list[int]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Interval:
-    """A percentile interval and what was drawn for it: ``units`` subjects, or images where subjects are unknown."""
+    """A percentile interval and what was drawn for it: ``units`` subjects, or rows ("images") for want of them."""
 
     low: float
     high: float

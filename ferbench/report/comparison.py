@@ -9,7 +9,7 @@ from ferbench.report.cells import OURS, SELECTIONS, Grid, done, held, percent, r
 from ferbench.report.model import Report, Training
 from ferbench.report.published import UNKNOWN, PublishedRow
 
-IMAGES, SEQUENCES = "95 % interval (images)", "95 % interval (sequences)"
+IMAGES, SEQUENCES = "95 % interval", "95 %, sequences"
 
 
 def accuracy(report: Report, names: Mapping[str, str]) -> Grid:
@@ -42,11 +42,13 @@ def _ours(t: Training, names: Mapping[str, str], row: PublishedRow | None) -> li
     sequences = ["", ""]
     if t.sequence_interval is not None:
         sequences = [f"{percent(t.sequence_accuracy)}{mark}", reach(t.sequence_interval, "sequence")]
-    n = t.n + (f" of {t.sequences:,} sequences" if t.level == "image" and t.sequences else "")
-    apart = "" if t.held_out is True else f"; {t.apart}"
+    n = t.n + (f", {t.sequences:,} sequences" if t.level == "image" and t.sequences else "")
+    said = [f"n = {n}", t.protocol, t.experiment]
+    said += [] if t.selection == "last" else [SELECTIONS.get(t.selection, t.selection)]
+    said += [] if t.held_out is True else [t.apart]
     return [
         f"{OURS} {names[t.experiment]}", f"{row.figure:.2f}" if row and not t.apart else "", *images, *sequences,
-        f"ours, n = {n}; {SELECTIONS.get(t.selection, t.selection)}; {t.protocol}; {t.experiment}{apart}",
+        "; ".join(said),
     ]  # fmt: skip
 
 
@@ -85,7 +87,7 @@ def sides(report: Report) -> list[Grid]:
             ]  # fmt: skip
             caption = (f"One data side, preset {preset or 'none'}: only such trainings may be held against each other, "
                        "and those of images against those of sequences by sequences alone; percent, mean ± standard "
-                       "deviation (ddof 1) over seeds, best first")  # fmt: skip
+                       "deviation (ddof 1) over seeds, best first by sequences where these are known")  # fmt: skip
             found.append(without_empty((caption, header, rows)))
     return found
 

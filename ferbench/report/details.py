@@ -1,4 +1,4 @@
-"""The tables behind the comparison: all that is measured of each training, its matrix, its folds, what it starts from."""
+"""The tables behind the comparison: what is measured of each training, its matrix, its folds, what it starts from."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ from ferbench.report.published import PublishedMatrix
 from ferbench.report.told import Level
 
 
-def details(report: Report, mine: list[Training], names: Mapping[str, str], level: Level) -> Grid:
+def measured(report: Report, mine: list[Training], names: Mapping[str, str], level: Level) -> Grid:
     """Ours of one level, with all that is measured of each."""
     printed = {row.method: row for row in report.published}
     header = ["Training", "Images", "Subjects", "Folds", "Mean ± std of folds", "Balanced", "Macro F1", "Sequences",
@@ -53,8 +53,8 @@ def seeds(found: list[Seeds], level: Level) -> Grid:
         for s in found
     ]  # fmt: skip
     return (f"Over seeds{_by(level)}: mean ± standard deviation (ddof 1) of the pooled accuracy of whole trainings, "
-            "percent; what varies is the seed alone; their ensemble, the mean of their probabilities, takes n networks an "
-            f"{'image' if level == 'image' else 'answer'}",
+            "percent; what varies is the seed alone; their ensemble, the mean of their probabilities, takes n networks "
+            f"{'an image' if level == 'image' else 'a sequence'}",
             ["Training", "Accuracy", "n", "Ensemble (95 % interval)", "Seeds", "Experiments"], rows)  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def varying(trainings: list[tuple[Identity, Lineage]]) -> dict[str, list[str]]:
     """
     found: dict[str, set[str]] = {}
     for name in ("method", "preset", "seed"):
-        found[name] = {str(getattr(identity, name)) for identity, _ in trainings}
+        found[name] = {str(getattr(identity, name)) or "none" for identity, _ in trainings}
     peers: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
     for identity, made in trainings:
         peers[identity.method, identity.preset].append(dict(_flat(made)))

@@ -47,7 +47,7 @@ class PublishedRow:
     def tested(self) -> str:
         """What it was tested on, in words: ``327 sequences``."""
         if self.level == UNKNOWN:
-            return "images or sequences: unknown"
+            return "level unknown"
         return f"{self.n:,} {self.level}s" if self.n else f"{self.level}s, n unknown"
 
 

@@ -12,23 +12,34 @@ from ferbench.report import comparison, details
 from ferbench.report.cells import OURS, SELECTIONS, Grid, Section, before_seed, listed, named, numeric, percent, reach
 from ferbench.report.model import Report
 from ferbench.report.tables import build
-from ferbench.report.told import FEW, Level
+from ferbench.report.told import FEW, LEVELS
 from ferbench.runs.store import Store
 
-LEVELS: tuple[Level, Level] = ("image", "sequence")
 WIDE = 160  # columns of a console that is a file or a pipe: nothing is cut off
 
 
 def grids(report: Report) -> list[Grid]:
     """Return the tables of a report in reading order, as text cells."""
-    names = named(report.trainings)
-    found = [comparison.accuracy(report, names)] if report.trainings or report.published else []
+    return leading(report) + _behind(report)
+
+
+def leading(report: Report) -> list[Grid]:
+    """Return the tables that hold methods beside each other, which a reader looks for first."""
+    found = []
+    if report.trainings or report.published:
+        found.append(comparison.accuracy(report, named(report.trainings)))
     found += comparison.sides(report)
     if report.trainings:
         found.append(comparison.learned(report))
+    return found
+
+
+def _behind(report: Report) -> list[Grid]:
+    """Return the tables that these figures come from."""
+    names, found = named(report.trainings), list[Grid]()
     for level in LEVELS:
         if mine := [t for t in report.trainings if t.level == level]:
-            found.append(details.details(report, mine, names, level))
+            found.append(details.measured(report, mine, names, level))
     if report.published:
         found.append(comparison.about(report.published, "What is known of the published figures"))
     if (differences := comparison.differences(report)) is not None:
@@ -41,7 +52,7 @@ def grids(report: Report) -> list[Grid]:
     for training in report.trainings:
         found += details.matrices(names[training.experiment], training)
     if report.published_matrix is not None:
-        found += _publisheddetails.matrices(report.published_matrix)
+        found += details.published_matrices(report.published_matrix)
     found += [details.folds(training, names[training.experiment]) for training in report.trainings]
     for level in LEVELS:
         if transfers := [one for one in report.transfers if one.level == level]:

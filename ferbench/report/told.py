@@ -12,6 +12,7 @@ from ferbench.runs.record import Identity, Record
 Level = Literal["image", "sequence"]
 Held = bool | Literal["unknown"]
 
+LEVELS: tuple[Level, Level] = ("image", "sequence")
 SEQUENCES = "-sequences"  # ends the name of a protocol that tests whole sequences of the set before it
 DRAWN = "synth"  # begins the name of every set that ferbench draws
 FEW = "3 frames"  # begins what a method of sequences sees where the set has no more

@@ -37,7 +37,7 @@ def write_report(
     reports = tables.build(store, dataset)
     if not reports and dataset is not None:
         raise DataError(
-            f"no fold of {dataset} has been trained in {store.home}: `ferbench train wslgan --dataset {dataset}`"
+            f"no fold of {dataset} has been trained in {store.home}: `ferbench train METHOD --dataset {dataset}`"
         )
     if pictures is not None:
         from ferbench.report.drawings import draw
@@ -187,7 +187,7 @@ def list_runs(runs: Path | None, format: str) -> None:
 
 
 def _nothing(what: str, home: Path) -> str:
-    return f"no {what} in {home} yet: `ferbench train wslgan --dataset synth` needs no dataset\n"
+    return f"no {what} in {home} yet: `ferbench train METHOD --dataset synth` needs no dataset\n"
 
 
 def _row(
