@@ -116,12 +116,12 @@ def test_a_small_report_to_the_letter(store):
     )
     assert accuracy == (
         "Accuracy on synth, percent: ours, on drawn faces; nothing published is about them (▸)**\n\n"
-        "| Method                   |   Images | 95 % interval (images)   |   Sequences | 95 % interval (sequences)   | From"
-        "                                                             |\n"
-        "|--------------------------|----------|--------------------------|-------------|-----------------------------|-----"
-        "-------------------------------------------------------------|\n"
-        "| ▸ WS-LGAN (tiny, seed 0) |    50.00 | none: one subject        |       50.00 | none: one subject           | "
-        f"ours, n = 2 images of 2 sequences; last epoch; synth@1; {experiment} |"
+        "| Method                   |   Images | 95 % interval     |   Sequences | 95 %, sequences   | "
+        "From                                         |\n"
+        "|--------------------------|----------|-------------------|-------------|-------------------|-"
+        "---------------------------------------------|\n"
+        "| ▸ WS-LGAN (tiny, seed 0) |    50.00 | none: one subject |       50.00 | none: one subject | "
+        f"n = 2 images, 2 sequences; synth@1; {experiment} |"
     )
     assert "| 01     |        2 |          1 |      50.00 | Co Di Ha Sa Su |         2 |" in text
     assert key in text
