@@ -144,7 +144,8 @@ def _classes(axes: Any, classes: list[str], series: list[Series]) -> None:
     axes.set_xticks(range(len(classes)), classes)
     axes.set_ylabel("recall, %")
     axes.set_ylim(0, 100)
-    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    columns = 3 if max(len(name) for name, _ in series) < 26 else 2
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False)
 
 
 def _folds(axes: Any, trainings: list[Training], names: Mapping[str, str]) -> None:
@@ -157,7 +158,7 @@ def _folds(axes: Any, trainings: list[Training], names: Mapping[str, str]) -> No
     axes.set_ylim(len(trainings) - 0.5, -0.5)
     sizes = [fold.images for training in trainings for fold in training.folds]
     reach = f"{min(sizes)} to {max(sizes)} {trainings[0].level}s"
-    axes.set_xlabel(f"accuracy of each fold, % (a dot's area is its n, {reach}); bar: pooled")
+    axes.set_xlabel(f"accuracy of each fold, %; bar: pooled\n(a dot's area is its n, {reach})")
     axes.grid(axis="x", alpha=0.3)
 
 
