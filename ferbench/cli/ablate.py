@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ferbench import DEFAULT_METHOD
 from ferbench.cli import shared
 from ferbench.cli.formats import DataHome, Overrides, Preset, Runs
 
@@ -56,7 +57,7 @@ def ablate(
 
     check_format(format, out)
     options = TrainOptions(
-        method="wslgan", dataset=dataset, preset=preset, folds=folds, rule=rule, folds_file=folds_file,
+        method=DEFAULT_METHOD, dataset=dataset, preset=preset, folds=folds, rule=rule, folds_file=folds_file,
         epochs=epochs, selection=selection, device=device, precision=precision, engine=engine, threads=threads,
         pretrain=not no_pretrain, amg=amg, overrides=tuple(overrides or ()), parallel_folds=parallel_folds,
         habits=protocol_habits,

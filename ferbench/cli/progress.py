@@ -135,7 +135,7 @@ def print_plan(session: "Session", console: Console) -> None:
         )  # fmt: skip
     total = sum(session.share(job) for job in session.jobs)
     if total:
-        folds = session.at_once["fold"]
+        folds = session.at_once.get("fold", 1)
         beside = f", {folds} folds at a time" if folds > 1 else ""
         console.print(f"about {duration(total)} in all{beside}, from a measured step", highlight=False)
     if total > 12 * 3600 and session.device.name == "cpu" and request.method.preset != "tiny":
@@ -168,7 +168,7 @@ def _jobs(session: "Session") -> Table:
         title = session.title(jobs[0])
         table.add_row(
             title if len(jobs) == 1 else f"{title} to {jobs[-1].identity.fold}",
-            f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,}–{images[-1]:,}", str(jobs[0].stage.epochs),
+            f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,}–{images[-1]:,}", str(jobs[0].epochs or ""),
             ", ".join(f"{count} {state}" if len(jobs) > 1 else state for state, count in states.items()),
             duration(sum(session.seconds[job.key] for job in jobs)) if any(session.seconds[job.key] for job in jobs)
             else "",

@@ -30,6 +30,11 @@ class Faces:
     images: np.ndarray
     samples: pd.DataFrame
     card: Card
+    landmarks: np.ndarray | None = None
+
+    def sequence(self, row: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """All frames of the sequence that a row belongs to, up to that row."""
+        return self.images[row : row + 1], None
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -56,6 +56,7 @@ class Protocol(Schema):
     dataset: str  # name of the prepared set
     classes: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_in_the_one_order)]
     frames: Literal["last3", "all"] = "all"
+    level: Literal["image", "sequence"] = "image"  # what is tested and counted
     folds: Folds | None = None
     official: Official | None = None
     preset: str = ""  # that is taken where none is named and the method has it
