@@ -117,13 +117,14 @@ def print_plan(session: "Session", console: Console) -> None:
     """Print what will be trained, what is reused, and how long it will take; of several trainings, one row each."""
     request, protocol = session.requests[0], session.protocol
     made = {job.splits.hash: job.splits for job in session.jobs if job.splits is not None}.values()
+    arithmetic = session.jobs[-1].identity
     seeds, selections = ({str(getattr(one, name)): None for one in session.requests} for name in ("seed", "selection"))
     console.print(
         f"[bold]{', '.join(session.methods)}[/bold], preset {request.method.preset}, under {protocol.identifier}: "
         f"{protocol.description}",
         *(_folds(one, protocol) for one in made),
         f"selection: {', '.join(selections)}; seed {', '.join(seeds)}; "
-        f"{session.device.name}, {session.device.precision}, {session.device.engine} engine",
+        f"{session.device.name}, {arithmetic.precision}, {arithmetic.engine} engine",
         *dict.fromkeys(f"note: {note}" for one in made for note in one.notes),
         sep="\n", highlight=False,
     )  # fmt: skip

@@ -79,8 +79,10 @@ class Run:
         return frame
 
     def save(self, history: History) -> None:
-        """Store weights and history."""
-        write_bytes(self.work.folder / "weights.safetensors", pack(self.recogniser.state(), {"run": self.job.key}))
+        """Store weights and history, and count the weights where the method has not."""
+        state = self.recogniser.state()
+        self.work.facts.setdefault("parameters", sum(int(np.prod(array.shape)) for array in state.values()))
+        write_bytes(self.work.folder / "weights.safetensors", pack(state, {"run": self.job.key}))
         write_text(self.work.folder / "history.csv", pd.DataFrame(history).to_csv(index=False, float_format="%.9g"))
 
 
