@@ -72,7 +72,7 @@ class Run:
         """Predict samples that took no part in training and store what was predicted."""
         job = self.job
         assert not isinstance(job.source, AttributeProtocol)
-        side = sides.tested_side(job.source, job.faces, rows)
+        side = sides.unlabelled_side(job.source, job.faces, rows)
         probabilities = self.timed("prediction", lambda: self.recogniser.predict(side, self.work))
         frame = predictions_frame(job.faces.samples.iloc[rows], self.classes, np.asarray(probabilities))
         self.store.write_predictions(job.key, frame)
@@ -150,7 +150,7 @@ def _best_test(run: Run) -> dict[str, Any]:
         work.epochs = work.folder / EPOCHS
         run.fit(split.train)
         files = kept_epochs(job, run.store)
-    side = sides.tested_side(job.request.protocol, job.faces, split.test)
+    side = sides.unlabelled_side(job.request.protocol, job.faces, split.test)
     truth = sides.targets(job.faces, split.test, tuple(run.classes))
     accuracies = []
     for number, file in enumerate(files):

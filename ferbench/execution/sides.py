@@ -41,7 +41,7 @@ def targets(faces: Faces, rows: np.ndarray, classes: tuple[str, ...]) -> np.ndar
     return faces.samples["label"].iloc[rows].map(classes.index).to_numpy(dtype=np.int64)
 
 
-def tested_side(protocol: Protocol, faces: Faces, rows: np.ndarray) -> Side:
+def unlabelled_side(protocol: Protocol, faces: Faces, rows: np.ndarray) -> Side:
     """Return the samples ``rows`` without labels or names."""
     return Side(images=faces.images[rows], videos=_videos(protocol, faces, rows))
 
