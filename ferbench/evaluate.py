@@ -11,8 +11,7 @@ from ferbench.data import faces as prepared_sets
 from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
 from ferbench.files import data_home, runs_home
-from ferbench.methods.recipes import resolve
-from ferbench.methods.wslgan.trained import deployed
+from ferbench.methods.recipes import family_of, resolve
 from ferbench.predict import chosen
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
@@ -54,7 +53,7 @@ def evaluate(run: str, preset: str, dataset: str, runs: Path | None, home: Path 
     store.begin(identity)
     start = time.perf_counter()
     images = torch.from_numpy(faces.images[rows[known]]).unsqueeze(1)
-    module = deployed(record, source)
+    module = family_of(record).module(record, source)
     with torch.inference_mode():
         logits = torch.cat([module(batch)[0] for batch in images.split(BATCH)])
     frame = predictions_frame(faces.samples.iloc[rows[known]], record.classes, torch.softmax(logits, dim=1).numpy())

@@ -21,13 +21,11 @@ from ferbench.data.align import TEMPLATE
 from ferbench.data.faces import SIZE
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import runs_home, write_bytes
-from ferbench.methods.wslgan.attention import PARTS
-from ferbench.methods.wslgan.deployed import Deployed
-from ferbench.methods.wslgan.folded import folded
-from ferbench.methods.wslgan.trained import deployed
+from ferbench.methods.recipes import family_of
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 from ferbench.seeds import generator
+from ferbench.training.deployable import Deployable
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -80,7 +78,7 @@ def export_run(prefix: str, format: str = "onnx", out: Path | None = None, runs:
     store = Store(runs_home(runs))
     record = store.find(prefix)
     path = _destination(out, record.key)
-    module = deployed(record, store)
+    module = family_of(record).module(record, store)
     content = to_onnx(module, metadata_of(record, module))
     found = parity(content, module)
     if not found.holds:
@@ -92,7 +90,7 @@ def export_run(prefix: str, format: str = "onnx", out: Path | None = None, runs:
     return Exported(path, len(content), OPSET, found)
 
 
-def metadata_of(record: Record, module: Deployed) -> dict[str, str]:
+def metadata_of(record: Record, module: Deployable) -> dict[str, str]:
     """What a user of the file must know, and where it comes from; lists and tables are JSON texts."""
     identity = record.identity
     eyes_and_mouth = dict(zip(("image_left_eye", "image_right_eye", "mouth_centre"), TEMPLATE.tolist(), strict=True))
@@ -107,11 +105,11 @@ def metadata_of(record: Record, module: Deployed) -> dict[str, str]:
         "kind": identity.kind, "fold": identity.fold, "seed": str(identity.seed),
         "run_key": record.key, "data_fingerprint": identity.data, "ferbench_version": __version__,
     }  # fmt: skip
-    return told if module.amg is None else {**told, "maps": json.dumps(PARTS)}
+    return told if not module.parts or len(module.outputs) < 2 else {**told, "maps": json.dumps(module.parts)}
 
 
-def to_onnx(module: Deployed, metadata: dict[str, str]) -> bytes:
-    """Return a module as ONNX bytes with these metadata, in its form of fewest operations (``models.folded``).
+def to_onnx(module: Deployable, metadata: dict[str, str]) -> bytes:
+    """Return a module as ONNX bytes with these metadata, in its form of fewest operations.
 
     Raises CheckFailed when ONNX's own checker refuses them.
     """
@@ -125,7 +123,7 @@ def to_onnx(module: Deployed, metadata: dict[str, str]) -> bytes:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            folded(module), example, written, dynamo=False,  # type: ignore[arg-type]  # it writes to files as well
+            module.for_export(), example, written, dynamo=False,  # type: ignore[arg-type]  # it writes to files as well
             dynamic_axes={name: {0: "batch"} for name in names},
             opset_version=OPSET, input_names=names[:1], output_names=names[1:], verbose=False,
         )  # fmt: skip
@@ -161,7 +159,7 @@ def session(model: Path | bytes, threads: int) -> "onnxruntime.InferenceSession"
         raise DataError(f"{name} cannot be opened ({reason}): export it again with `ferbench export`") from None
 
 
-def parity(content: bytes, module: Deployed) -> Parity:
+def parity(content: bytes, module: Deployable) -> Parity:
     """Compare ONNX bytes in onnxruntime with the module in float64 on the CPU, on seeded images."""
     images = _images()
     with torch.inference_mode():

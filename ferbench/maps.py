@@ -5,23 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from ferbench import DEFAULT_METHOD
 from ferbench.data import drawn
 from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
 from ferbench.files import data_home, runs_home
 from ferbench.labels import EMOTIONS
-from ferbench.methods.recipes import resolve
-from ferbench.methods.wslgan import pointing
-from ferbench.methods.wslgan.attention import PARTS
-from ferbench.methods.wslgan.trained import generator_of
+from ferbench.methods.recipes import family_of, resolve
 from ferbench.report.drawings import draw_maps
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store, shipped_run, shipped_runs
-from ferbench.training.device import Device
-from ferbench.training.samples import maps_of
+from ferbench.training import pointing
 
 
 @dataclass(frozen=True)
@@ -55,37 +51,33 @@ def look(
     Raises UsageError where there is no such run or it has no AMG, DataError for a set that is not prepared or,
     where a figure is wanted, has no expressions.
     """
-    record, store, user = _chosen(run, preset, runs)
+    record, store = _chosen(run, preset, runs)
     drawn.ensure(dataset, data_home(home), lambda *_: None)
     faces = prepared_sets.load(dataset, data_home(home))
-    amg = generator_of(record, store, user)
-    maps = maps_of(amg, torch.from_numpy(np.array(faces.images)), Device())
+    key, maps = family_of(record).maps(record, store, faces.images)
     pointed = [
-        Pointed(part, len(faces), float(pointing.hits(maps[:, number], part).double().mean()), pointing.chance(part))
-        for number, part in enumerate(PARTS)
-    ]
-    figures = [] if out is None else draw_maps(_shown(faces, maps, faces_of_each), out / f"{dataset}-maps")
-    return Look(record.key, dataset, pointed, figures)
+        Pointed(part, len(faces), float(pointing.hits(torch.from_numpy(own), part).double().mean()),
+                pointing.chance(part))
+        for part, own in maps.items()
+    ]  # fmt: skip
+    shown = np.stack(list(maps.values()), axis=1)
+    figures = [] if out is None else draw_maps(_shown(faces, shown, faces_of_each), out / f"{dataset}-maps")
+    return Look(key, dataset, pointed, figures)
 
 
-def _chosen(run: str, preset: str, runs: Path | None) -> tuple[Record, Store, Record | None]:
-    """The attention run, where it lies, and the run that was named where that was trained with it."""
+def _chosen(run: str, preset: str, runs: Path | None) -> tuple[Record, Store]:
+    """The run that was named, or the shipped one that learned the attention maps of a preset."""
     if run:
         store = Store(runs_home(runs))
-        record = store.find(run)
-        if record.identity.kind == "attention":
-            return record, store.holder(record.key), None
-        key = record.identity.parents.get("attention")
-        if key is None:
-            raise UsageError(f"run {record.key} takes no attention maps")
-        return store.holder(key).record(key), store.holder(key), record
-    given = shipped_run(kind="attention", preset=resolve("wslgan", preset, "ckplus").recipe.amg or preset)
+        return store.find(run), store
+    method = resolve(DEFAULT_METHOD, preset, "")
+    given = shipped_run(kind="attention", preset=method.kin.owner("attention", method)[1])
     if given is None:
         raise UsageError(f"no attention maps come with ferbench for the preset {preset!r}: name a run of your own")
-    return given, shipped_runs(), None
+    return given, shipped_runs()
 
 
-def _shown(faces: Faces, maps: Tensor, count: int) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+def _shown(faces: Faces, maps: np.ndarray, count: int) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
     """Images with their maps by expression: for each the last frames of its first subjects, in the table's order."""
     table = faces.samples.reset_index(drop=True)
     found = {}
@@ -94,7 +86,7 @@ def _shown(faces: Faces, maps: Tensor, count: int) -> dict[str, list[tuple[np.nd
         own = table.loc[rows].groupby(table.loc[rows, "subject"].where(table["subject"] != "", table["id"]), sort=False)
         last = [group["frame"].idxmax() for _, group in own][:count]
         if last:
-            found[emotion] = [(np.array(faces.images[row]), maps[row].numpy()) for row in last]
+            found[emotion] = [(np.array(faces.images[row]), maps[row]) for row in last]
     if not found:
         raise DataError(f"{faces.name} has no expressions to show maps of: leave out --out")
     return found

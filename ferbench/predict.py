@@ -8,15 +8,16 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from ferbench import DEFAULT_METHOD
 from ferbench.data import align
 from ferbench.data.align import SIZE, Found
 from ferbench.data.samples import decode
 from ferbench.errors import DataError, UsageError
 from ferbench.files import explained, runs_home
-from ferbench.methods.wslgan.deployed import Deployed
-from ferbench.methods.wslgan.trained import deployed
+from ferbench.methods.recipes import family_of
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store, shipped_run, shipped_runs
+from ferbench.training.deployable import Deployable
 
 NO_FACE = "no face found; --aligned takes the picture as the face"
 _COLOURS = ((255, 80, 0), (0, 120, 255))  # of the eyes' and the mouth's map
@@ -29,7 +30,7 @@ class Face:
     """One face with its expression.
 
     found : where it lies; None where the picture was given as the face. probabilities : by class, adding up to 1.
-    maps : attention float32 [2,H,W] in the order of ``models.attention.PARTS``, None where the method has none.
+    maps : attention float32 [2,H,W] of eyes and mouth, None where the method has none.
     """
 
     found: Found | None
@@ -58,7 +59,7 @@ def chosen(run: str, preset: str, runs: Path | None) -> tuple[Record, Store]:
     if run:
         store = Store(runs_home(runs))
         return store.find(run), store
-    record = shipped_run(kind="pretrain", method="wslgan", preset=preset)
+    record = shipped_run(kind="pretrain", method=DEFAULT_METHOD, preset=preset)
     if record is None:
         raise UsageError(f"no weights come with ferbench for the preset {preset!r}: name a run of your own with --run")
     return record, shipped_runs()
@@ -102,7 +103,7 @@ def predict(
         if record.classes != classes:
             raise UsageError(f"run {record.key} knows other classes than {members[0][0].key}: "
                              f"{', '.join(record.classes)}, not {', '.join(classes)}")  # fmt: skip
-    modules = [deployed(record, store) for record, store in members]
+    modules = [family_of(record).module(record, store) for record, store in members]
     names: dict[str, Path] = {}
     for path in paths:
         try:
@@ -125,7 +126,7 @@ def predict(
 
 
 def _classified(
-    modules: list[Deployed], classes: list[str], crops: np.ndarray, found: list[Found | None]
+    modules: list[Deployable], classes: list[str], crops: np.ndarray, found: list[Found | None]
 ) -> list[Face]:  # fmt: skip
     with torch.inference_mode():
         outputs = [module(torch.from_numpy(crops).unsqueeze(1)) for module in modules]

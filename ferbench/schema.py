@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ferbench.errors import DataError
+from ferbench.files import canonical_json
 
 
 class Schema(BaseModel):
@@ -42,6 +43,11 @@ class Card(Schema):
 
 
 S = TypeVar("S", bound=BaseModel)
+
+
+def plain(content: Any) -> Any:
+    """Return a value as it will be read back from JSON (tuples are lists), so that both compare equal."""
+    return json.loads(canonical_json(content))
 
 
 def validated(schema: type[S], content: Any, origin: str | Path) -> S:

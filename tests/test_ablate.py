@@ -10,14 +10,16 @@ from builders import lay_down, make_faces, people
 from test_cli import SMALL, ferbench
 
 from ferbench.errors import UsageError
-from ferbench.execution import estimate, sampling
 from ferbench.execution.ablation import prepare_ablation
 from ferbench.execution.run_job import training_images
 from ferbench.execution.training import Session, TrainOptions, prepare_training, train_all
 from ferbench.labels import EMOTIONS
+from ferbench.methods.wslgan import estimate as measured
+from ferbench.methods.wslgan.sampling import passes
 from ferbench.protocol import image_folds, splits
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.audit import audit
+from ferbench.training.samples import Shared
 
 LABELS = ["anger", "fear", "happiness"]
 TINY = ("architecture.growth=4", "architecture.generator_layers=[1,1,1]", "architecture.extractor_layers=[1,1,1]",
@@ -91,7 +93,7 @@ def test_one_plan_holds_every_job_of_train_once_and_under_the_same_key(place):
 
 
 def test_methods_that_look_at_the_same_maps_pay_for_them_once(place, monkeypatch):
-    monkeypatch.setattr(estimate, "_measured", lambda name, *_: 1.0 if name == "maps" else 0.001)
+    monkeypatch.setattr(measured, "_measured", lambda name, *_: 1.0 if name == "maps" else 0.001)
     session = ablation(place, "wslgan-sum,gfnet", engine="fast")
     seconds = {session.title(job): session.seconds[job.key] for job in session.jobs if job.kind == "pretrain"}
     whole, fewer, none = seconds.values()
@@ -104,7 +106,12 @@ def test_folds_share_one_table_of_maps_where_they_look_at_most_of_it(place, epoc
     one = options(place, engine="fast", folds=folds, epochs=epochs)
     jobs = prepare_training([one], one.words("train", "wslgan"), place / "runs", place / "data", quiet).jobs
     # Each of the two folds trains on half of the images, of which the table holds 14 samples each.
-    found = {sampling.shared(job, training_images(job)) for job in jobs if job.kind == "fold"}
+    found = set()
+    for job in jobs:
+        if job.kind == "fold":
+            stage = job.method.kin.stage("fold", job.method, job.request.protocol)
+            tables = Shared(job.faces.images, job.split.train, place, job.folds)
+            found.add(tables.pays(passes(stage, training_images(job))))
     assert found == {shared}
 
 

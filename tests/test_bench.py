@@ -12,12 +12,13 @@ import pytest
 import torch
 from test_cli import ferbench
 
-from ferbench.bench import gate, peers, timing
+from ferbench.bench import gate, timing
 from ferbench.bench.run import BenchOptions, _cells, run
 from ferbench.bench.server import largest_rate, simulate
 from ferbench.bench.workloads import Cell, build
 from ferbench.errors import UsageError
 from ferbench.methods.recipes import resolve
+from ferbench.methods.wslgan import peers, stages
 from ferbench.methods.wslgan.attention import AttentionMapGenerator
 from ferbench.methods.wslgan.cost import bytes_of
 from ferbench.methods.wslgan.densenet import DenseLayer
@@ -25,7 +26,7 @@ from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.settings import Architecture
 from ferbench.report.speed import markdown
 from ferbench.runs.speed import SpeedRecord, store, stored
-from ferbench.training import samples, stages
+from ferbench.training import samples
 from ferbench.training.cost import flops
 from ferbench.training.device import Device
 from ferbench.training.engine import Eager

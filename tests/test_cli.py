@@ -257,7 +257,7 @@ def test_data_verbs_from_disk_to_verified(tmp_path):
     (["data", "prepare", "ckplus", "nowhere.zip"], 3, "does not exist"),
     (["data", "prepare", "ckplus"], 2, "say where ckplus is"),
     (["data", "show", "ckplus"], 3, "data prepare ckplus"),
-    (["report", "--dataset", "oulu"], 3, "ferbench train METHOD --dataset oulu"),
+    (["report", "--dataset", "oulu"], 3, "ferbench train wslgan --dataset oulu"),
     (["audit", "none.csv", "--dataset", "synth"], 3, "does not exist"),
     (["show", "wslgan", "--preset", "vast"], 2, "no preset"),
     (["frobnicate"], 2, "No such command"),

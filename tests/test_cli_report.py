@@ -66,7 +66,7 @@ def test_runs_lists_every_state_and_cuts_no_key(store):
 
 @pytest.mark.parametrize("words", [["runs"], ["report"], ["report", "--format", "markdown"]])
 def test_nothing_there_says_how_to_begin(words):
-    assert "`ferbench train METHOD --dataset synth`" in output(*words)
+    assert "`ferbench train wslgan --dataset synth`" in output(*words)
     assert output(*words).count("\n") == 1
 
 
@@ -77,7 +77,7 @@ def test_nothing_there_is_an_empty_list_in_json(words):
 
 def test_wrong_use_is_explained(store, tmp_path):
     store_fold(store, "01", FIRST)
-    with pytest.raises(DataError, match="no fold of oulu .* `ferbench train METHOD --dataset oulu`"):
+    with pytest.raises(DataError, match="no fold of oulu .* `ferbench train wslgan --dataset oulu`"):
         output("report", "--dataset", "oulu")
     with pytest.raises(UsageError, match="unknown format 'pdf': it is console, markdown, latex, csv, json, html"):
         output("report", "--format", "pdf")

@@ -18,6 +18,7 @@ from ferbench.execution.jobs import Job, Request
 from ferbench.execution.partners import companions, partners, side_by_side
 from ferbench.execution.training import TrainOptions, _folds
 from ferbench.methods.recipes import resolve
+from ferbench.methods.wslgan import estimate as measured
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
@@ -32,7 +33,7 @@ FACES = make_faces([{"label": "anger"}])
 def job(kind: str, fold: str = "", parents: dict[str, str] | None = None) -> Job:
     identity = Identity(kind=kind, method="wslgan", preset="tiny", recipe={}, protocol="synth@1", data="d", fold=fold,
                         seed=0, precision="fp32", code=1, parents=parents or {})  # fmt: skip
-    return Job(identity, REQUEST, FACES)
+    return Job(identity, REQUEST, FACES, protocols.load("synth"))
 
 
 def chain() -> list[Job]:
@@ -58,7 +59,7 @@ def maker(store: Store, broken: str = "", made: list[str] | None = None):
 
 
 def test_the_estimate_leaves_out_epochs_that_are_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "_measured", lambda *_: 0.001)
+    monkeypatch.setattr(measured, "_measured", lambda *_: 0.001)
     monkeypatch.setattr(estimate, "training_images", lambda _: 100)
     store, jobs = Store(tmp_path), chain()[:2]
     states = {one.key: "partial" for one in jobs}

@@ -13,7 +13,6 @@ from test_cli import ferbench
 
 from ferbench import __version__, export
 from ferbench.errors import CheckFailed, DataError, UsageError
-from ferbench.execution.jobs import plain
 from ferbench.export import Parity, export_run, session
 from ferbench.files import write_bytes
 from ferbench.methods.wslgan.attention import AttentionMapGenerator
@@ -21,6 +20,7 @@ from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.settings import Architecture
 from ferbench.methods.wslgan.trained import deployed
 from ferbench.runs.store import Store
+from ferbench.schema import plain
 from ferbench.training.checkpoint import pack, unpack
 
 SMALL = {"growth": 4, "stem_stride": 2, "extractor_layers": (1, 1, 1), "generator_layers": (1, 1, 1), "reduction": 4}

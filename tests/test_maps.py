@@ -15,14 +15,14 @@ from ferbench.data.anatomy import Identity, expression, scaled
 from ferbench.data.drawing import View, render
 from ferbench.data.faces import load
 from ferbench.errors import DataError, UsageError
-from ferbench.execution.jobs import plain
 from ferbench.files import write_bytes
 from ferbench.maps import look
-from ferbench.methods.wslgan import pointing
 from ferbench.methods.wslgan.attention import AttentionMapGenerator
 from ferbench.methods.wslgan.settings import Architecture
 from ferbench.runs.store import Store
+from ferbench.schema import plain
 from ferbench.seeds import generator
+from ferbench.training import pointing
 from ferbench.training.checkpoint import pack, unpack
 
 

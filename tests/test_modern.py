@@ -2,18 +2,17 @@
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from builders import make_faces
 from test_training import CPU, SMALL
+from work import workspace
 
 from ferbench.errors import UsageError
-from ferbench.execution.jobs import Request, _recipe
-from ferbench.execution.run_job import _predictions
 from ferbench.execution.training import TrainOptions, prepare_training
+from ferbench.methods.interface import Side
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan import stages
 from ferbench.methods.wslgan.losses import total_loss
@@ -29,10 +28,10 @@ def test_it_changes_fine_tuning_alone_and_says_so():
     paper, modern = resolve("wslgan", "tiny", "ckplus"), resolve("wslgan", "tiny", "ckplus", recipe="modern")
     assert modern.title == "WS-LGAN, modern recipe"
     assert modern.published == ""
-    requests = [Request(method, protocols.load("ckplus")) for method in (paper, modern)]
+    protocol = protocols.load("ckplus")
     for kind in ("attention", "pretrain"):
-        assert _recipe(requests[0], kind) == _recipe(requests[1], kind)
-    off, on = (_recipe(request, "fold")["stage"] for request in requests)
+        assert paper.kin.identity(kind, paper, protocol) == modern.kin.identity(kind, modern, protocol)
+    off, on = (method.kin.identity("fold", method, protocol)["stage"] for method in (paper, modern))
     assert {name: on[name] for name in on.keys() - off.keys()} == {
         "smoothing": 0.1, "ema": 2.0, "flip": True,
     }  # fmt: skip
@@ -207,20 +206,18 @@ def test_it_is_refused_where_nothing_is_fine_tuned():
         prepare_training([options], [], None, None, lambda name: lambda *_: None)
 
 
-def test_the_mirror_image_counts_half():
+def test_the_mirror_image_counts_half(tmp_path):
     faces = make_faces([{"label": "anger"}, {"label": "fear"}, {"label": "fear"}])
     torch.manual_seed(1)
     network = WSLGAN(replace(SMALL, features="global"), 2)
     images = torch.from_numpy(np.array(faces.images))
     found = {}
     for flip in (False, True):
-        stage = resolve("gfnet", "tiny", "ckplus", (f"finetune.flip={str(flip).lower()}",)).recipe.finetune
-        run = SimpleNamespace(
-            job=SimpleNamespace(pair_stage=stage, faces=faces, key="k"), device=CPU, timed=lambda name, work: work(),
-            store=SimpleNamespace(write_predictions=lambda *_: None),
-        )  # fmt: skip
-        frame = _predictions(run, network, None, ["anger", "fear"], np.arange(3))
-        found[flip] = frame[["p_anger", "p_fear"]].to_numpy()
+        method = resolve("gfnet", "tiny", "ckplus", (f"finetune.flip={str(flip).lower()}",))
+        recogniser = method.kin.recogniser(method, "fold", ("anger", "fear"))
+        recogniser.network = network
+        work = workspace(tmp_path, protocol=protocols.load("ckplus"))
+        found[flip] = recogniser.predict(Side(images=images.numpy()), work)
     plain, mirrored = (stages.predict(network, one, CPU).numpy() for one in (images, images.flip(2)))
     np.testing.assert_allclose(found[False], plain, rtol=1e-6)
     np.testing.assert_allclose(found[True], (plain + mirrored) / 2, rtol=1e-6)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ferbench.data.align import TEMPLATE
-from ferbench.methods.wslgan.pointing import chance, hits, region
+from ferbench.training.pointing import chance, hits, region
 
 
 def peak(x: float, y: float, size: int = 48) -> torch.Tensor:

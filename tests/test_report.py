@@ -125,8 +125,8 @@ def test_the_report_is_written_whole_and_console_shows_it(store, tmp_path, capsy
 
 def test_nothing_there_says_how_to_begin(store, capsys):
     write_report(None, "console", None, store.home)
-    assert "ferbench train METHOD --dataset synth" in capsys.readouterr().out
-    with pytest.raises(DataError, match="ferbench train METHOD --dataset oulu"):
+    assert "ferbench train wslgan --dataset synth" in capsys.readouterr().out
+    with pytest.raises(DataError, match="ferbench train wslgan --dataset oulu"):
         write_report("oulu", "console", None, store.home)
 
 

@@ -9,11 +9,11 @@ import pytest
 from builders import lay_down, make_faces, people
 from test_cli import ferbench
 
-from ferbench.execution.jobs import REVISION, Request, _recipe
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan.trained import deployed
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.store import shipped_runs
+from ferbench.schema import plain
 
 RECORDS = shipped_runs().records()
 NETWORKS = [record for record in RECORDS if record.identity.kind == "pretrain"]
@@ -37,9 +37,9 @@ TRAIN = [
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.key)
 def test_each_is_what_the_recipe_of_today_would_train(record):
     identity = record.identity
-    request = Request(resolve(identity.method, identity.preset, "ckplus"), protocols.load("ckplus"))
-    assert identity.recipe == _recipe(request, identity.kind)
-    assert identity.code == REVISION[identity.kind]
+    method, protocol = resolve(identity.method, identity.preset, "ckplus"), protocols.load("ckplus")
+    assert identity.recipe == plain(method.kin.identity(identity.kind, method, protocol))
+    assert identity.code == method.kin.revision.get(identity.kind, 1)
     assert identity.selection == "last"
     assert not record.error
 

@@ -10,19 +10,20 @@ import torch
 from builders import lay_down, make_faces, people
 from stored import store_stage
 from test_training import CPU, SMALL, labelled
+from work import training_side, workspace
 
 from ferbench.errors import DataError, UsageError
 from ferbench.execution import estimate
 from ferbench.execution.jobs import Request, plan
-from ferbench.execution.run_job import Run, _train
-from ferbench.execution.teaching import taught
-from ferbench.methods.recipes import names, resolve
+from ferbench.methods.recipes import resolve, variants
+from ferbench.methods.wslgan import estimate as measured
 from ferbench.methods.wslgan import stages
 from ferbench.methods.wslgan.losses import total_loss
 from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.recipe import PRESETS
 from ferbench.methods.wslgan.settings import LossWeights
 from ferbench.methods.wslgan.stages import Teacher
+from ferbench.methods.wslgan.teaching import taught
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.store import Store
 from ferbench.training.checkpoint import pack
@@ -107,7 +108,7 @@ def test_teachers_are_the_pre_trainings_of_their_presets_and_come_before(tmp_pat
            for preset in ("tiny", "light")}  # fmt: skip
     assert [job.key for job in pretrained[:2]] == [own["tiny"].key, own["light"].key]  # whatever was changed here
     student = pretrained[2]
-    assert student.stage.epochs == 2
+    assert student.epochs == 2
     assert student.identity.parents == {
         "attention": own["tiny"].identity.parents["attention"],
         "teacher tiny": own["tiny"].key, "teacher light": own["light"].key,
@@ -126,11 +127,11 @@ def test_a_fold_without_pre_training_has_no_teachers_which_saw_its_test_side(tmp
     method = resolve("gfnet", "tiny", "fer2013", (*BY, "pretrain.start=light"))
     (job,) = planned(tmp_path, Request(method, protocols.load("fer2013")))
     assert job.identity.parents == {}
-    assert job.stage.epochs == method.recipe.pretrain.epochs
+    assert job.epochs == method.recipe.pretrain.epochs
     assert not {"start", "teachers", "distil"} & job.identity.recipe["stage"].keys()
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", variants("wslgan"))
 def test_no_preset_needs_itself_on_any_way(name):
     def above(preset, seen=()):
         assert preset not in seen
@@ -179,15 +180,13 @@ def test_training_begins_with_the_weights_of_its_parent(tmp_path, monkeypatch, k
     recipe = resolve("gfnet", "tiny", "ckplus", (f"finetune.classifier={classifier}",)).recipe.model_copy(
         update={"architecture": replace(shape, stem_stride=1)}
     )
-    faces = make_faces([{"label": "anger"}, {"label": "fear"}])
-    job = SimpleNamespace(
-        identity=SimpleNamespace(parents={kind: key} if kind else {}, seed=0, kind="pretrain", fold=""), key=key,
-        request=SimpleNamespace(method=SimpleNamespace(recipe=recipe)), faces=faces, pair_stage=recipe.pretrain,
-        stage=recipe.pretrain, losses=None,
-    )  # fmt: skip
+    method = resolve("gfnet", "tiny", "ckplus").model_copy(update={"recipe": recipe})
+    work = workspace(store.home, protocol=protocols.load("ckplus"))
+    work.identity = work.identity.model_copy(update={"parents": {kind: key} if kind else {}})
     begun = {}
     monkeypatch.setattr(stages, "train_network", lambda network, *_: begun.update(network.state_dict()) or [])
-    _train(Run(job, store, CPU, lambda *_: None), own, np.arange(2), np.arange(0), False)
+    side = training_side(2)
+    method.kin.recogniser(method, "pretrain", tuple(own)).fit(replace(side, classes=tuple(own)), work)
     heads = ("classifier.weight", "classifier.bias")
     same = {name: torch.equal(begun[name], tensor) for name, tensor in trained.items() if name not in heads}
     assert all(same.values()) == bool(kind)
@@ -212,7 +211,7 @@ def test_teachers_are_for_pre_training_alone():
 
 def test_the_estimate_counts_what_the_teachers_look_at(tmp_path, monkeypatch):
     sets(tmp_path / "data")
-    monkeypatch.setattr(estimate, "_measured", lambda name, *_: {"network": 3.0, "maps": 1.0}.get(name, 0.0))
+    monkeypatch.setattr(measured, "_measured", lambda name, *_: {"network": 3.0, "maps": 1.0}.get(name, 0.0))
     monkeypatch.setattr(estimate, "training_images", lambda _: 100)
     jobs = [job for job in planned(tmp_path, asked("tiny", *BY, "pretrain.epochs=2")) if job.kind == "pretrain"]
     found = estimate.seconds(jobs, Store(tmp_path / "runs"), {job.key: "absent" for job in jobs},
@@ -223,7 +222,7 @@ def test_the_estimate_counts_what_the_teachers_look_at(tmp_path, monkeypatch):
 
 def test_the_estimate_counts_once_the_maps_that_presets_share(tmp_path, monkeypatch):
     sets(tmp_path / "data")
-    monkeypatch.setattr(estimate, "_measured", lambda name, *_: 1.0 if name == "maps" else 0.0)
+    monkeypatch.setattr(measured, "_measured", lambda name, *_: 1.0 if name == "maps" else 0.0)
     monkeypatch.setattr(estimate, "training_images", lambda job: len(job.faces))
 
     def maps(*changes):
@@ -249,15 +248,12 @@ def test_what_the_teachers_say_is_the_mean_of_their_probabilities_and_kept(tmp_p
         key = store_stage(store, "pretrain", seed=seed, recipe={"architecture": shape.identity()})
         (store.folder(key) / "weights.safetensors").write_bytes(pack(networks[-1].state_dict(), {}))
         keys[f"teacher {seed}"] = key
-    method = resolve("gfnet", "tiny", "ckplus", BY)
-    job = SimpleNamespace(
-        identity=SimpleNamespace(parents={"attention": "none", **keys}), request=SimpleNamespace(method=method)
-    )
+    told, work = [], workspace(tmp_path)
+    work.identity = work.identity.model_copy(update={"parents": {"attention": "none", **keys}})
     images = torch.randint(0, 256, (5, 48, 48), dtype=torch.uint8)
-    told = []
 
     def say(images=images):
-        return taught(job, images, tmp_path / "said", store, CPU, lambda _, work: work(), lambda *at: told.append(at))
+        return taught(images, 0.25, work, lambda *at: told.append(at))
 
     teacher = say()
     wanted = sum(stages.predict(network, images, CPU).double() for network in networks) / 2
@@ -267,5 +263,5 @@ def test_what_the_teachers_say_is_the_mean_of_their_probabilities_and_kept(tmp_p
     again = say()  # an interrupted training goes on with the same, and asks nobody
     assert torch.equal(again.probabilities, teacher.probabilities)
     assert told == [(5, 10), (10, 10)]
-    job.identity.parents = {"attention": "none"}
+    work.identity = work.identity.model_copy(update={"parents": {"attention": "none"}})
     assert say() is None

@@ -12,11 +12,12 @@ import torch
 
 from ferbench.errors import UsageError
 from ferbench.methods.recipes import resolve
+from ferbench.methods.wslgan import stages
 from ferbench.methods.wslgan.attention import AttentionMapGenerator
 from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.recipe import Readings
 from ferbench.methods.wslgan.settings import Architecture, LossWeights
-from ferbench.training import checkpoint, samples, stages
+from ferbench.training import checkpoint, samples
 from ferbench.training.augment import ANGLES, DERIVED, derive, rearrange
 from ferbench.training.device import Device
 from ferbench.training.engine import Captured, Eager

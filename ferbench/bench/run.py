@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ferbench import DEFAULT_METHOD
 from ferbench.bench import timing
 from ferbench.bench.energy import Meter
 from ferbench.bench.roofline import ceilings
@@ -22,7 +23,6 @@ from ferbench.bench.timing import Estimate
 from ferbench.bench.workloads import INFERENCE, TRAINING, WHATS, Cell, Workload, build, peers
 from ferbench.environment import describe_device
 from ferbench.errors import UsageError
-from ferbench.methods.wslgan.recipe import PRESETS
 from ferbench.runs.speed import SpeedRecord, SpeedRow
 from ferbench.training.device import ENGINES, PRECISIONS, Device
 
@@ -44,7 +44,7 @@ class BenchOptions:
     """The options of ``ferbench bench``; every combination of the lists is one row."""
 
     whats: tuple[str, ...] = ("inference", "step")
-    methods: tuple[str, ...] = ("wslgan",)
+    methods: tuple[str, ...] = (DEFAULT_METHOD,)
     presets: tuple[str, ...] = ("tiny",)
     engines: tuple[str, ...] = ("fast",)
     precisions: tuple[str, ...] = ("fp32",)
@@ -93,7 +93,7 @@ def _tell(tick: Tick, before: int, group: list[Cell], cells: int, part: float) -
 
 def _known(options: BenchOptions) -> None:
     for name, given, known in (
-        ("what", options.whats, WHATS), ("preset", options.presets, PRESETS), ("engine", options.engines, ENGINES),
+        ("what", options.whats, WHATS), ("engine", options.engines, ENGINES),
         ("backend", options.backends, tuple(BACKENDS)), ("scenario", options.scenarios, SCENARIOS),
         ("peer", options.peers, PEERS), ("mode", (options.mode,), tuple(MODES)),
     ):  # fmt: skip

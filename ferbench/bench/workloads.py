@@ -5,7 +5,7 @@ what needs more is imported where it is used.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -20,21 +20,13 @@ from torch import Tensor, nn
 
 from ferbench.bench import gate
 from ferbench.bench.gate import Verdict
-from ferbench.bench.peers import Loop, Pairs
 from ferbench.errors import UsageError
-from ferbench.methods import recipes as methods
-from ferbench.methods.wslgan.attention import AttentionMapGenerator
-from ferbench.methods.wslgan.cost import bytes_of
-from ferbench.methods.wslgan.deployed import Deployed
-from ferbench.methods.wslgan.network import WSLGAN
-from ferbench.methods.wslgan.recipe import Recipe
-from ferbench.methods.wslgan.stages import Labelled
+from ferbench.methods import recipes
+from ferbench.methods.interface import Timed
 from ferbench.seeds import derive_seed, generator
-from ferbench.training import samples, stages
 from ferbench.training.cost import flops
 from ferbench.training.device import Device
-from ferbench.training.engine import engine
-from ferbench.training.plan import Batch, Step, looked_up, paired_epoch
+from ferbench.training.plan import Step, paired_epoch
 
 INFERENCE, TRAINING = ("inference", "fe", "amg"), ("step", "epoch")
 WHATS = (*INFERENCE, *TRAINING, "prepare")
@@ -91,30 +83,15 @@ def build(cell: Cell, scratch: Path) -> Workload:
 
 def peers(cell: Cell, names: tuple[str, ...]) -> dict[str, Callable[[], object]]:
     """Calls that do the same work as the cell, a training step, in the peers' ways."""
-    recipe, network, amg = networks(cell.method, cell.preset, cell.seed)
-    train = _set(cell.seed)
-    pairs = [
-        (int(s.images[a]), int(s.derived[a]), int(s.images[b]), int(s.derived[b]))
-        for s in _plan(train, cell.batch, cell.seed) for a, b in zip(s.first, s.second, strict=True)
-    ]  # fmt: skip
-    stage = recipe.finetune
-    return {
-        name: Loop(
-            name, deepcopy(network), deepcopy(amg), Pairs(train.images.numpy(), train.labels.numpy(), pairs),
-            cell.batch, recipe.losses_of(stage), stage.lr, stage.momentum, stage.weight_decay, cell.device,
-            min(2, cell.threads - 1),
-        ).step
-        for name in names
-    }  # fmt: skip
+    timed, (pixels, labels) = networks(cell.method, cell.preset, cell.seed), _set(cell.seed)
+    steps, workers = list(_plan(labels, cell.batch, cell.seed)), min(2, cell.threads - 1)
+    return {name: timed.peer(name, pixels, labels, steps, cell.batch, cell.device, workers) for name in names}
 
 
-def networks(method: str, preset: str, seed: int) -> tuple[Recipe, WSLGAN, AttentionMapGenerator | None]:
-    """A method's networks with seeded random weights: speed does not depend on what they have learned."""
-    recipe = methods.resolve(method, preset, "ckplus").recipe
-    torch.manual_seed(derive_seed(seed, "bench weights"))
-    network = WSLGAN(recipe.architecture, CLASSES)
-    needed = recipe.architecture.needs_attention
-    return recipe, network, AttentionMapGenerator(recipe.architecture).freeze() if needed else None
+def networks(method: str, preset: str, seed: int) -> Timed:
+    """A method's networks with seeded random weights. Raises UsageError for a method that is not timed."""
+    found = recipes.resolve(method, preset, "ckplus")
+    return found.kin.timed(found, CLASSES, derive_seed(seed, "bench weights"))
 
 
 def images(seed: int, count: int, use: str) -> Tensor:
@@ -124,18 +101,14 @@ def images(seed: int, count: int, use: str) -> Tensor:
 
 def _inference(cell: Cell) -> Workload:
     """A call takes uint8 images [B,1,48,48] on the device; grey levels are scaled and normalised inside it."""
-    _, network, amg = networks(cell.method, cell.preset, cell.seed)
-    if cell.what == "amg" and amg is None:
-        raise UsageError(f"{cell.method} has no attention maps to time")
-    parts = {
-        "inference": lambda: Deployed(network, amg),
-        "fe": lambda: _Extractor(network),
-        "amg": lambda: _Generator(amg),
-    }
-    reference = parts[cell.what]().eval()
+    timed = networks(cell.method, cell.preset, cell.seed)
+    reference = timed.part(cell.what)
+    if reference is None:
+        raise UsageError(f"{cell.method} has no {cell.what} to time")
+    reference.eval()
     width = 2 if cell.precision == "bf16" else 4
     fresh = images(cell.seed, gate.FRESH, "fresh").unsqueeze(1)
-    costs = flops(reference, (fresh[:2],)) / 2, bytes_of(reference, (fresh[:2],), width, training=False) / 2
+    costs = flops(reference, (fresh[:2],)) / 2, timed.bytes_of(reference, fresh[:2], width, training=False) / 2
     run = _RUNTIMES[cell.backend](cell) if cell.backend in _RUNTIMES else _torch(cell, deepcopy(reference))
     turns = cycle(
         batch.to(cell.device).unsqueeze(1)
@@ -166,8 +139,7 @@ def _torch(cell: Cell, module: nn.Module) -> Callable[[Tensor], Tensor]:
 def _exported(method: str, preset: str, seed: int) -> bytes:
     from ferbench.export import to_onnx
 
-    _, network, amg = networks(method, preset, seed)
-    return to_onnx(Deployed(network, amg), {})
+    return to_onnx(networks(method, preset, seed).deployable(), {})
 
 
 def _onnx(cell: Cell) -> Callable[[Tensor], Tensor]:
@@ -208,34 +180,6 @@ def first(result: Tensor | tuple[Tensor, ...]) -> Tensor:
     return result if isinstance(result, Tensor) else result[0]
 
 
-class _Extractor(nn.Module):
-    """The network alone, with maps that are given: FE, pooling, fusion, classifier."""
-
-    maps: Tensor
-
-    def __init__(self, network: WSLGAN):
-        super().__init__()
-        self.network = network
-        size = network.architecture.map_size
-        self.register_buffer("maps", torch.linspace(0, 1, 2 * size * size).view(1, 2, size, size))
-
-    def forward(self, x: Tensor) -> Tensor:
-        maps = self.maps.expand(len(x), -1, -1, -1)
-        return self.network(x.to(self.maps.dtype) / 255, maps if self.network.architecture.needs_attention else None)
-
-
-class _Generator(nn.Module):
-    """The AMG alone; its maps, flattened, take the place of logits in the gate."""
-
-    def __init__(self, amg: AttentionMapGenerator | None):
-        super().__init__()
-        self.amg = amg
-
-    def forward(self, x: Tensor) -> Tensor:
-        assert self.amg is not None
-        return self.amg(x.to(self.amg.eyes.output.weight.dtype) / 255).flatten(1)
-
-
 class _Graph:
     """A forward pass replayed from one CUDA graph for one batch size."""
 
@@ -259,88 +203,50 @@ class _Graph:
 
 def _training(cell: Cell, scratch: Path) -> Workload:
     """A step trains on ``batch`` pairs, two streams apart as in the paper; an epoch is one look at each image."""
-    recipe, network, amg = networks(cell.method, cell.preset, cell.seed)
+    timed, (pixels, labels) = networks(cell.method, cell.preset, cell.seed), _set(cell.seed)
     device = Device.chosen(cell.device, cell.precision, cell.engine)
-    train = _set(cell.seed)
-    steps = list(_plan(train, cell.batch, cell.seed))
-    run = _stepper(device, deepcopy(network), deepcopy(amg), train, steps, recipe)
+    steps = list(_plan(labels, cell.batch, cell.seed))
+    run = timed.stepper(device, pixels, labels, steps)
     batches = cycle([step.on(cell.device) for step in steps])
     rows = len(steps[0].images)
     example = torch.zeros(2, 1, 48, 48)
     width = 2 if cell.precision == "bf16" else 4
-    counted = _Extractor(network).eval()
+    counted = timed.trained()
     work = Workload(
         cell, rows, lambda: run(next(batches)),
         lambda: gate.of_losses(_losses(cell.method, cell.preset, cell.seed, device),
                                _losses(cell.method, cell.preset, cell.seed, Device()), cell.precision),
-        3 * flops(counted, (example,)) / 2, bytes_of(counted, (example,), width, training=True) / 2,
+        3 * flops(counted, (example,)) / 2, timed.bytes_of(counted, example, width, training=True) / 2,
     )  # fmt: skip
     if cell.what == "epoch":
         work.images = IMAGES // rows * rows
-        work.call = lambda: _epoch(cell, device, network, amg, train, recipe, scratch)
+        work.call = lambda: _epoch(cell, timed, device, scratch)
     return work
 
 
-def _set(seed: int) -> Labelled:
-    return Labelled(images(seed, IMAGES, "training"), torch.arange(IMAGES) % CLASSES)
+def _set(seed: int) -> tuple[Tensor, Tensor]:
+    """Images uint8 [N,48,48] and labels [N] that training is timed on."""
+    return images(seed, IMAGES, "training"), torch.arange(IMAGES) % CLASSES
 
 
-def _plan(train: Labelled, pairs: int, seed: int) -> Iterator[Step]:
+def _plan(labels: Tensor, pairs: int, seed: int) -> Iterator[Step]:
     """Steps of several epochs; the same for ours and for the peers."""
     for epoch in range(4):
-        yield from paired_epoch(train.labels.numpy(), "sample", pairs, seed, epoch)
-
-
-def _samples(
-    device: Device, amg: AttentionMapGenerator | None, train: Labelled, steps: Iterable[Step], border: str
-) -> samples.Samples:
-    """What ``steps`` look up, in the way of the device's engine."""
-    if amg is not None:
-        device.place(amg)
-    if device.engine == "plain":
-        return samples.Computed(train.images.to(device.name), amg, border, device)
-    pixels = samples.pixel_table(train.images, border)
-    maps = None
-    if amg is not None:
-        maps = samples.map_table(amg, pixels, device, looked_up(steps, len(pixels))).to(device.name)
-    return samples.Tables(pixels.to(device.name), maps, device)
-
-
-def _stepper(
-    device: Device, network: WSLGAN, amg: AttentionMapGenerator | None, train: Labelled, steps: list[Step],
-    recipe: Recipe,
-) -> Callable[[Batch], dict[str, Tensor]]:  # fmt: skip
-    device.place(network).train()
-    source, labels = _samples(device, amg, train, steps, recipe.readings.border), train.labels.to(device.name)
-
-    def loss(batch: Batch) -> dict[str, Tensor]:
-        return stages.pair_loss(network, labels, source, batch, recipe.losses_of(recipe.finetune), device)
-
-    return engine(network, loss, recipe.finetune, device).step
+        yield from paired_epoch(labels.numpy(), "sample", pairs, seed, epoch)
 
 
 @lru_cache(maxsize=4)
 def _losses(method: str, preset: str, seed: int, device: Device) -> list[float]:
     """The losses of the first steps, on small batches: the same plan and weights for every path."""
-    recipe, network, amg = networks(method, preset, seed)
-    train = _set(seed)
-    plan = list(_plan(train, GATE_PAIRS, seed))[: gate.STEPS]
-    run = _stepper(device, network, amg, train, plan, recipe)
+    timed, (pixels, labels) = networks(method, preset, seed), _set(seed)
+    plan = list(_plan(labels, GATE_PAIRS, seed))[: gate.STEPS]
+    run = timed.stepper(device, pixels, labels, plan)
     return [float(run(step.on(device.name))["total"]) for step in plan]
 
 
-def _epoch(
-    cell: Cell, device: Device, network: WSLGAN, amg: AttentionMapGenerator | None, train: Labelled, recipe: Recipe,
-    scratch: Path,
-) -> None:  # fmt: skip
-    """One epoch as ``ferbench train`` does it: tables, plan, steps, checkpoint."""
-    stage = recipe.finetune.model_copy(update={"epochs": 1, "batch": cell.batch, "augment": "sample"})
-    readings = recipe.readings.model_copy(update={"batch_of": "pairs"})
-    plan = stages.network_plan(train.labels.numpy(), stage, readings, cell.seed)
-    source = _samples(device, amg, train, plan(0), readings.border)
+def _epoch(cell: Cell, timed: Timed, device: Device, scratch: Path) -> None:
     with TemporaryDirectory(dir=scratch) as folder:
-        stages.train_network(network, train, source, stage, recipe.losses_of(stage), readings, cell.seed, device,
-                             Path(folder) / "checkpoint", lambda *_: None)  # fmt: skip
+        timed.epoch(device, *_set(cell.seed), cell.batch, cell.seed, Path(folder))
 
 
 def _preparation(cell: Cell, scratch: Path) -> Workload:

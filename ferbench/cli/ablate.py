@@ -5,17 +5,19 @@ from typing import Annotated
 
 import typer
 
+from ferbench import DEFAULT_METHOD
 from ferbench.cli import shared
 from ferbench.cli.formats import DataHome, Overrides, Preset, Runs
 
 
 def ablate(
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Protocol's name, or a protocol file.")] = "ckplus",
+    method: Annotated[str, typer.Option(help="The method whose variants are trained.")] = DEFAULT_METHOD,
     variants: Annotated[
-        str, typer.Option(help="Only these, such as gfnet,lfnet; WS-LGAN is always there to hold them against.")
+        str, typer.Option(help="Only these, such as gfnet,lfnet; the method is always there to hold them against.")
     ] = "",
     protocol_habits: Annotated[
-        bool, typer.Option("--protocol-habits", help="Measure instead how far the literature's habits flatter WS-LGAN.")
+        bool, typer.Option("--protocol-habits", help="Measure instead how far the literature's habits flatter.")
     ] = False,
     readings: Annotated[
         list[str] | None,
@@ -47,7 +49,7 @@ def ablate(
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:
-    """Train WS-LGAN and its variants under one protocol, and show what each part is worth. Resumable at any moment."""
+    """Train a method and its variants under one protocol, and show what each part is worth. Resumable at any moment."""
     from ferbench.cli import progress
     from ferbench.errors import JobFailed
     from ferbench.execution.ablation import prepare_ablation
@@ -56,7 +58,7 @@ def ablate(
 
     check_format(format, out)
     options = TrainOptions(
-        method="wslgan", dataset=dataset, preset=preset, folds=folds, rule=rule, folds_file=folds_file,
+        method=method, dataset=dataset, preset=preset, folds=folds, rule=rule, folds_file=folds_file,
         epochs=epochs, selection=selection, device=device, precision=precision, engine=engine, threads=threads,
         pretrain=not no_pretrain, amg=amg, overrides=tuple(overrides or ()), parallel_folds=parallel_folds,
         habits=protocol_habits,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ferbench import DEFAULT_METHOD
 from ferbench.cli.formats import Runs
 
 _LIST = "; several with commas"
@@ -15,7 +16,7 @@ def bench(
         list[str] | None,
         typer.Argument(help="inference, fe, amg, step, epoch, prepare; inference and step when left out."),
     ] = None,
-    method: Annotated[str, typer.Option(help="Methods" + _LIST + ".")] = "wslgan",
+    method: Annotated[str, typer.Option(help="Methods" + _LIST + ".")] = DEFAULT_METHOD,
     preset: Annotated[str, typer.Option(help="paper, full, light, wide, tiny" + _LIST + ".")] = "tiny",
     engine: Annotated[str, typer.Option(help="plain, fast" + _LIST + ".")] = "fast",
     precision: Annotated[str, typer.Option(help="fp32, tf32, bf16" + _LIST + ".")] = "fp32",

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from ferbench import __version__
+from ferbench import DEFAULT_METHOD, __version__
 from ferbench.cli import ablate, bench, compare, data, evaluate, export, maps, predict, protocol, report, train
 from ferbench.errors import INTERRUPTED, FerbenchError, UsageError
 
@@ -15,7 +15,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
     help="Benchmarks for facial expression recognition whose numbers can be trusted.",
-    epilog="Start with: ferbench train wslgan --dataset synth",
+    epilog=f"Start with: ferbench train {DEFAULT_METHOD} --dataset synth",
 )
 app.add_typer(data.app, name="data", help="Prepare, list, check and draw datasets.")
 app.add_typer(protocol.app, name="protocol", help="Show protocols and export their folds.")

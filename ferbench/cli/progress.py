@@ -117,13 +117,14 @@ def print_plan(session: "Session", console: Console) -> None:
     """Print what will be trained, what is reused, and how long it will take; of several trainings, one row each."""
     request, protocol = session.requests[0], session.protocol
     made = {job.splits.hash: job.splits for job in session.jobs if job.splits is not None}.values()
+    arithmetic = session.jobs[-1].identity
     seeds, selections = ({str(getattr(one, name)): None for one in session.requests} for name in ("seed", "selection"))
     console.print(
         f"[bold]{', '.join(session.methods)}[/bold], preset {request.method.preset}, under {protocol.identifier}: "
         f"{protocol.description}",
         *(_folds(one, protocol) for one in made),
         f"selection: {', '.join(selections)}; seed {', '.join(seeds)}; "
-        f"{session.device.name}, {session.device.precision}, {session.device.engine} engine",
+        f"{session.device.name}, {arithmetic.precision}, {arithmetic.engine} engine",
         *dict.fromkeys(f"note: {note}" for one in made for note in one.notes),
         sep="\n", highlight=False,
     )  # fmt: skip
@@ -135,7 +136,7 @@ def print_plan(session: "Session", console: Console) -> None:
         )  # fmt: skip
     total = sum(session.share(job) for job in session.jobs)
     if total:
-        folds = session.at_once["fold"]
+        folds = session.at_once.get("fold", 1)
         beside = f", {folds} folds at a time" if folds > 1 else ""
         console.print(f"about {duration(total)} in all{beside}, from a measured step", highlight=False)
     if total > 12 * 3600 and session.device.name == "cpu" and request.method.preset != "tiny":
@@ -168,7 +169,7 @@ def _jobs(session: "Session") -> Table:
         title = session.title(jobs[0])
         table.add_row(
             title if len(jobs) == 1 else f"{title} to {jobs[-1].identity.fold}",
-            f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,}–{images[-1]:,}", str(jobs[0].stage.epochs),
+            f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,}–{images[-1]:,}", str(jobs[0].epochs or ""),
             ", ".join(f"{count} {state}" if len(jobs) > 1 else state for state, count in states.items()),
             duration(sum(session.seconds[job.key] for job in jobs)) if any(session.seconds[job.key] for job in jobs)
             else "",

@@ -59,7 +59,7 @@ def train(
 
 def show(
     method: Annotated[str, typer.Argument(help="Method to show; all of them are listed when left out.")] = "",
-    preset: Preset = "paper",
+    preset: Preset = None,
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Protocol it would be trained under.")] = "ckplus",
     overrides: Overrides = None,
     format: Format = "console",
@@ -70,7 +70,7 @@ def show(
     if not method:
         emit(inspection.list_methods(), format)
         return
-    emit(inspection.describe(method, preset or "paper", dataset, tuple(overrides or ())), format)
+    emit(inspection.describe(method, preset or "", dataset, tuple(overrides or ())), format)
 
 
 def env(format: Format = "console") -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ferbench.errors import UsageError
 from ferbench.execution.training import Session, TrainOptions, prepare_training
-from ferbench.methods import recipes as methods
+from ferbench.methods import recipes
 from ferbench.training.loop import Report
 
 
@@ -37,7 +37,7 @@ def prepare_ablation(
         if idle := [one for one in readings if (one,) not in planned]:
             raise UsageError(f"--reading {idle[0]} changes nothing of these trainings")
         return session
-    named = [name.strip() for name in variants.split(",") if name.strip()] or methods.variants(methods.DEFAULT)
+    named = [name.strip() for name in variants.split(",") if name.strip()] or recipes.variants(options.method)
     names = dict.fromkeys([options.method, *([] if options.habits else named)])
     trainings = [replace(options, method=name, seed=seed) for name in names for seed in range(seeds)]
     kind = ["--protocol-habits"] if options.habits else ["--variants", ",".join(names)]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
 
 import torch
 
@@ -18,10 +17,11 @@ from ferbench.execution.jobs import Job, Request, plan
 from ferbench.execution.partners import companions, partners, side_by_side
 from ferbench.execution.run_job import run_job
 from ferbench.files import data_home, runs_home
-from ferbench.methods import recipes as methods
+from ferbench.methods import recipes
+from ferbench.methods.interface import FOLD, PRETRAIN
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import Protocol
-from ferbench.runs.record import BEST_TEST, Kind, Record
+from ferbench.runs.record import BEST_TEST, Record
 from ferbench.runs.store import Store
 from ferbench.training.device import Device
 from ferbench.training.loop import Report
@@ -36,7 +36,7 @@ class TrainOptions:
     method: str
     dataset: str
     preset: str | None = None
-    recipe: str = methods.PAPER
+    recipe: str = recipes.PAPER
     folds: str = ""
     rule: str | None = None
     folds_file: Path | None = None
@@ -83,7 +83,7 @@ class Session:
     device: Device
     states: Mapping[str, str]  # key → absent, partial, failed, done
     seconds: dict[str, float]  # key → estimate; 0 for a job that is done
-    at_once: Mapping[Kind, int]  # jobs of a kind made at a time
+    at_once: Mapping[str, int]  # jobs of a kind made at a time
     partner: list[str]  # the command line of another process that shares the work
 
     @property
@@ -93,11 +93,12 @@ class Session:
     @property
     def experiments(self) -> list[str]:
         """The experiments whose folds are planned."""
-        return list(dict.fromkeys(job.identity.experiment for job in self.jobs if job.kind == "fold"))
+        return list(dict.fromkeys(job.identity.experiment for job in self.jobs if job.kind == FOLD))
 
     def title(self, job: Job) -> str:
         """What a person calls a job among the others."""
-        names = [] if job.kind == "attention" or len(self.methods) == 1 else [job.request.method.title]
+        several = len({one.identity.method for one in self.jobs if one.kind == job.kind}) > 1
+        names = [job.request.method.title] if several else []
         presets = {request.method.preset for request in self.requests}
         names += [f"preset {job.identity.preset}"] if job.identity.preset not in presets else []
         names += [f"seed {job.identity.seed}"] if len({request.seed for request in self.requests}) > 1 else []
@@ -135,7 +136,7 @@ def prepare_training(
         torch.set_num_threads(options.threads)
     home = data_home(home)
     requests = [request for one in trainings for request in _requests(one, protocol, device)]
-    for name in _datasets(protocol):
+    for name in _datasets(requests):
         drawn.ensure(name, home, drawing(name))
     store = Store(runs_home(runs))
     planned = plan(requests, home, store)
@@ -144,9 +145,11 @@ def prepare_training(
     left = Counter(job.kind for job in jobs if states[job.key] != "done")
     threads = torch.get_num_threads()
     processes = side_by_side(options.parallel_folds, max(left.values(), default=0), threads, device.name)
-    at_once: dict[Kind, int] = {kind: max(1, min(processes, left[kind])) for kind in get_args(Kind)}
-    if any(job.forerunners for job in jobs):  # or the later one would wait, then be made by a share of threads
-        at_once = {**at_once, "attention": 1, "pretrain": 1}
+    at_once = {kind: max(1, min(processes, left[kind])) for kind in dict.fromkeys(job.kind for job in jobs)}
+    kinds = {job.key: job.kind for job in jobs}
+    if any(kinds.get(key) == job.kind for job in jobs if job.kind != FOLD for key in job.needs):
+        # One that starts from another of its kind would wait, then be made by a share of the threads.
+        at_once = {kind: count if kind == FOLD else 1 for kind, count in at_once.items()}
     partner = [
         *words, "--folds", options.folds, "--device", device.name,
         "--threads", str(threads // processes), "--parallel-folds", "1",
@@ -205,26 +208,33 @@ def _requests(options: TrainOptions, protocol: Protocol, device: Device) -> list
 def _request(options: TrainOptions, protocol: Protocol, device: Device) -> Request:
     overrides = options.overrides
     if options.epochs is not None:
-        last = "finetune" if protocol.pretrain else "pretrain"
+        last = "finetune" if protocol.pretrain else PRETRAIN
         overrides = (*overrides, f"{last}.epochs={options.epochs}")
-    if options.recipe != methods.PAPER and not protocol.pretrain:
+    if options.recipe != recipes.PAPER and not protocol.pretrain:
         raise UsageError(f"--recipe {options.recipe} changes fine-tuning alone, and {protocol.name} has none: it is "
                          f"trained from random weights, as in pre-training")  # fmt: skip
+    preset = options.preset or (protocol.preset if protocol.preset in recipes.presets(options.method) else "")
     return Request(
-        method=methods.resolve(
-            options.method, options.preset or protocol.preset, protocol.name, overrides, options.recipe
-        ),
+        method=recipes.resolve(options.method, preset, protocol.name, overrides, options.recipe),
         protocol=protocol, seed=options.seed, selection=options.selection,
         precision=device.precision, engine=device.engine, folds=_folds(options.folds), rule=options.rule,
-        folds_file=options.folds_file, pretrain=options.pretrain, amg=options.amg, command=options.command(),
+        folds_file=options.folds_file, pretrain=options.pretrain, command=options.command(),
+        given={"attention": options.amg} if options.amg else {},
         changed=options.overrides,
     )  # fmt: skip
 
 
-def _datasets(protocol: Protocol) -> list[str]:
-    """The prepared sets that a protocol needs: its own, and those of both stages before it."""
-    sets = [protocol.dataset, protocols.load_attributes(protocol.attributes).dataset]
-    return sets + ([protocols.load(protocol.pretrain).dataset] if protocol.pretrain else [])
+def _datasets(requests: Sequence[Request]) -> list[str]:
+    """The prepared sets that some requests need: the target, and those of all that comes before."""
+    sets = [request.protocol.dataset for request in requests]
+    waiting = [(FOLD, request.method, request.protocol) for request in requests]
+    while waiting:
+        kind, method, protocol = waiting.pop()
+        for parent in method.kin.parents(kind, method, protocol):
+            if parent.protocol:
+                sets.append(protocols.load_any(parent.protocol).dataset)
+                waiting.append((parent.kind, parent.method, protocol))
+    return list(dict.fromkeys(sets))
 
 
 def _folds(text: str) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from ferbench.schema import Schema
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
 
     from ferbench.data.faces import Faces
     from ferbench.methods.recipes import Method
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from ferbench.protocol.protocol import Protocol as Rules
     from ferbench.runs.record import Identity, Record
     from ferbench.runs.store import Store
+    from ferbench.training.deployable import Deployable
     from ferbench.training.device import Device
+    from ferbench.training.plan import Batch, Step
     from ferbench.training.samples import Shared
 
 Report = Callable[[int, int, str], None]  # steps done, steps in all, what there is to tell
@@ -93,7 +96,8 @@ class AttributeSet:
 class Workspace:
     """Where a training works, and what it is told.
 
-    identity : of the run. folder : of the run; unfinished work goes to :meth:`checkpoint`.
+    identity : of the run. protocol : that the method is to be tested under. folder : of the run; unfinished work goes
+    to :meth:`checkpoint`.
     seed : the seed of one use of randomness by the name of the use, such as "weights" or "plan".
     report : to be called as work goes on. validation : samples held out of the training side, never test data; None
     where there are none. keep_best : end with the epoch that did best on them. epochs : a folder for the weights after
@@ -107,6 +111,7 @@ class Workspace:
     folder: Path
     device: Device
     seed: Callable[[str], int]
+    protocol: Rules | None = None
     report: Report = lambda done, total, text: None
     timed: Callable[[str, Callable[[], Any]], Any] = lambda phase, work: work()
     validation: TrainingSide | None = None
@@ -165,18 +170,58 @@ class Parent:
 class Task:
     """A training as an estimate sees it.
 
-    images : different images that are learned from. size : images of the whole prepared set. folds : of the same
-    training that are asked for together, 1 where there are none. done : share of the epochs that lie behind it.
-    tested : images that are predicted.
+    protocol : that the method is to be tested under. faces : the prepared set that it learns from. images : different
+    samples that are learned from. folds : of the same training that are asked for together, 1 where there are none.
+    done : share of the epochs that lie behind it. tested : samples that are predicted. retested : it predicts them
+    after every epoch of a training that is done, and does not train.
     """
 
     identity: Identity
     method: Method
+    protocol: Rules
+    faces: Faces
     images: int
-    size: int
-    folds: int
-    done: float
-    tested: int
+    folds: int = 1
+    done: float = 0.0
+    tested: int = 0
+    retested: bool = False
+
+
+class Timed(Protocol):
+    """A method with random weights, as ``ferbench bench`` times it; images are uint8 [N,48,48], labels int64 [N]."""
+
+    def part(self, what: str) -> Module | None:
+        """What takes images uint8 [B,1,48,48] and gives logits first: "inference" is the whole method, the other parts
+        are the family's; None for one that the method does not have."""
+        ...
+
+    def deployable(self) -> Deployable:
+        """The whole method as it is exported."""
+        ...
+
+    def bytes_of(self, module: Module, example: Tensor, width: int, training: bool) -> int:
+        """Bytes that a part moves for a batch, ``width`` bytes an element."""
+        ...
+
+    def trained(self) -> Module:
+        """The part whose arithmetic a training step is counted by."""
+        ...
+
+    def stepper(
+        self, device: Device, images: Tensor, labels: Tensor, steps: list[Step]
+    ) -> Callable[[Batch], dict[str, Tensor]]:
+        """What carries out a training step on a copy of the network; ``steps`` are all that will come."""
+        ...
+
+    def epoch(self, device: Device, images: Tensor, labels: Tensor, batch: int, seed: int, folder: Path) -> None:
+        """One epoch as ``ferbench train`` does it, checkpoint and all."""
+        ...
+
+    def peer(
+        self, name: str, images: Tensor, labels: Tensor, steps: list[Step], batch: int, device: str, workers: int
+    ) -> Callable[[], object]:
+        """A call that does the work of a training step in a peer's way, with so many loader processes."""
+        ...
 
 
 class Family:
@@ -184,13 +229,20 @@ class Family:
 
     recipe : the schema of what decides a training: the tables of ``baselines/*.toml`` below the head. Fields
         ``pretrain`` and ``finetune`` that are a ``training.schedule.Stage`` are the schedules of these trainings.
-    consumes : what it needs beside images: "sequences", "landmarks", "subjects".
-    revision : raised, by kind of training, when a change of code changes what a training gives.
+    consumes : what it needs beside images: "sequences", "landmarks", "neutral" (sequences that begin with a neutral
+        face), "subjects".
+    revision : raised, by kind of training, when a change of code changes what a training gives; 1 where not named.
+    titles : what kinds of training are called in a plan.
+    trainings : how many trainings of so many epochs a run of a kind holds; 1 where not named.
+    torch : whether a device, a precision and an engine are chosen for it; else it computes in float64 on the CPU.
     """
 
     recipe: ClassVar[type[Schema]]
     consumes: ClassVar[frozenset[str]] = frozenset()
     revision: ClassVar[Mapping[str, int]] = {}
+    titles: ClassVar[Mapping[str, str]] = {PRETRAIN: "pre-training"}
+    trainings: ClassVar[Mapping[str, int]] = {}
+    torch: ClassVar[bool] = True
 
     def recogniser(self, method: Method, kind: str, classes: tuple[str, ...]) -> Recogniser:
         """Build what is trained by a run of this kind, untrained."""
@@ -222,6 +274,10 @@ class Family:
         """Raise UsageError where a finished run cannot take the place of the parent ``role``."""
         raise UsageError(f"{method.title} takes no finished run as {role}")
 
+    def drawn(self, data: AttributeSet) -> int:
+        """How many images of a set of attributes a training looks at."""
+        return len(data.faces)
+
     def estimate(self, device: Device) -> Callable[[Task, int], float] | None:
         """What says how many seconds a task takes with so many threads, measured when first asked; None: unknown."""
         return None
@@ -231,6 +287,25 @@ class Family:
         stage = self.identity(kind, method, protocol).get("stage") or {}
         return int(stage.get("epochs", 0))
 
+    def module(self, record: Record, store: Store) -> Deployable:
+        """Rebuild the network of a finished run as one frozen module.
+
+        Raises UsageError where a run has no such network, DataError where its weights are damaged.
+        """
+        raise UsageError(f"run {record.key} is of {record.identity.method}, which is no network that can be handed on")
+
+    def timed(self, method: Method, classes: int, seed: int) -> Timed:
+        """Build a method for ``ferbench bench``. Raises UsageError where the family is not timed."""
+        raise UsageError(f"{method.title} is not among the methods that `ferbench bench` times")
+
+    def maps(self, record: Record, store: Store, images: np.ndarray) -> tuple[str, dict[str, np.ndarray]]:
+        """Attention maps float32 [N,H,W] of images uint8 [N,48,48] by the part of the face that they look at, from a
+        finished run or from the one that it got them of; with the key of the run that learned them.
+
+        Raises UsageError where there are none.
+        """
+        raise UsageError(f"run {record.key} is of {record.identity.method}, which has no attention maps")
+
     def describe(self, method: Method, protocol: Rules) -> list[tuple[str, dict[str, Any]]]:
-        """Titled facts for ``ferbench show``: sizes and shapes. The recipe is shown without being asked for."""
+        """Titled facts for ``ferbench show``, the first of them sizes. The recipe is shown without being asked for."""
         return []

@@ -9,14 +9,15 @@ from typing import Any
 
 from pydantic import SerializeAsAny
 
+from ferbench import DEFAULT_METHOD
 from ferbench.errors import UsageError
 from ferbench.files import shipped
 from ferbench.methods import registry
 from ferbench.methods.interface import Family
+from ferbench.runs.record import Record
 from ferbench.schema import Schema, read_toml, validated
 
 PAPER = "paper"  # the recipe that is the paper's method, and the preset of its own scale
-DEFAULT = "wslgan"  # the method that is meant where none is named
 _HEAD = ("name", "title", "family", "published", "paper", "differs")
 
 
@@ -47,7 +48,7 @@ class Method(Schema):
 def names() -> list[str]:
     """Return the names of all methods that are shipped, the default one first."""
     found = sorted(path.stem for path in shipped("baselines").glob("*.toml"))
-    return sorted(found, key=lambda name: (name != DEFAULT, name))
+    return sorted(found, key=lambda name: (name != DEFAULT_METHOD, name))
 
 
 def variants(name: str) -> list[str]:
@@ -95,6 +96,14 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     schema = registry.family(head.get("family", ""), folder).recipe
     made = validated(schema, content, origin)
     return validated(Method, {**head, "preset": preset, "folder": folder, "recipe": made}, origin)
+
+
+def family_of(record: Record) -> Family:
+    """Return the family of a finished run's method."""
+    told = record.facts.get("method")
+    if told is None:  # a run of before methods were told in full: its method is shipped
+        return registry.family(_read(record.identity.method)[0]["family"])
+    return registry.family(told["family"], Path(told["folder"]) if told.get("folder") else None)
 
 
 def _read(name: str) -> tuple[dict[str, Any], Path | None]:

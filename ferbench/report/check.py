@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from ferbench import __version__, statistics
+from ferbench import DEFAULT_METHOD, __version__, statistics
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import runs_home, sha256_of, shipped, write_text
 from ferbench.report.sides import Side, comparable, sides
@@ -270,7 +270,7 @@ def accept_runs(baselines: list[Path], why: str, runs: Path | None) -> None:
     home = runs_home(runs)
     found = sides(Store(home))
     if not found:
-        raise DataError(f"no tested run in {home}: `ferbench train METHOD --dataset synth`")
+        raise DataError(f"no tested run in {home}: `ferbench train {DEFAULT_METHOD} --dataset synth`")
     if baselines and (len(baselines) > 1 or len(found) > 1):
         raise UsageError(f"--baseline names one file, and {home} holds {len(found)} methods")
     for side in found:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ferbench import DEFAULT_METHOD
 from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home, write_text
 from ferbench.report import formats, render, speed, tables
@@ -37,7 +38,8 @@ def write_report(
     reports = tables.build(store, dataset)
     if not reports and dataset is not None:
         raise DataError(
-            f"no fold of {dataset} has been trained in {store.home}: `ferbench train METHOD --dataset {dataset}`"
+            f"no fold of {dataset} has been trained in {store.home}: "
+            f"`ferbench train {DEFAULT_METHOD} --dataset {dataset}`"
         )
     if pictures is not None:
         from ferbench.report.drawings import draw
@@ -187,7 +189,7 @@ def list_runs(runs: Path | None, format: str) -> None:
 
 
 def _nothing(what: str, home: Path) -> str:
-    return f"no {what} in {home} yet: `ferbench train METHOD --dataset synth` needs no dataset\n"
+    return f"no {what} in {home} yet: `ferbench train {DEFAULT_METHOD} --dataset synth` needs no dataset\n"
 
 
 def _row(

@@ -7,7 +7,7 @@ from pydantic import Field
 from ferbench.files import canonical_json, sha256_of
 from ferbench.schema import Schema
 
-Kind = Literal["attention", "pretrain", "fold", "transfer"]
+Kind = str  # of run: "fold", "transfer", or what a family trains before its folds ("attention", "pretrain", …)
 
 BEST_TEST = "best-test"  # a selection, and
 IMAGE_FOLDS = "+image-folds"  # the end of a protocol's name: habits of the literature, measured but never results
@@ -24,10 +24,10 @@ class Identity(Schema):
     change a result beyond the last bits of arithmetic.
     """
 
-    # fold = a training that is tested; transfer = a finished run tested on another set, with nothing learned there;
-    # pretrain = on the pre-training set; attention, teacher … = whatever else a method has to learn first
-    kind: str
-    method: str  # a name of baselines/*.toml; of the owner where several methods share a run
+    # attention = stage 1; pretrain = stage 2 on the pre-training set; fold = fine-tuning + test;
+    # transfer = a finished run tested on another set, with nothing learned there
+    kind: Kind
+    method: str  # a name of baselines/*.toml; of what several share, that whose it is
     preset: str
     recipe: dict[str, Any]  # what decides this training: shapes, losses, readings, schedule ("stage")
     protocol: str  # "ckplus@1"; of the set trained on; "ckplus@1+image-folds" is a habit

@@ -1,12 +1,13 @@
 """Checkpoints: everything that the rest of a training depends on, in one safetensors file, no pickle."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -63,11 +64,13 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.SGD, averaged:
 
 
 def epochs_done(path: Path) -> int:
-    """Return how many epochs a checkpoint has behind it, without reading its tensors; 0 where there is none."""
+    """Return how many epochs a checkpoint has behind it, without reading its tensors; 0 where there is none, or where
+    it holds other unfinished work."""
     if not path.is_file():
         return 0
     with _opened(path) as file:
-        return json.loads(file.metadata()["progress"])["epoch"]
+        metadata = file.metadata() or {}
+        return json.loads(metadata["progress"])["epoch"] if "progress" in metadata else 0
 
 
 def keep(folder: Path, epoch: int, module: nn.Module) -> None:
@@ -85,9 +88,9 @@ def _epoch(folder: Path, epoch: int) -> Path:
     return folder / f"{epoch:03d}.safetensors"
 
 
-def pack(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+def pack(tensors: Mapping[str, Tensor | np.ndarray], metadata: dict[str, str]) -> bytes:
     """Return safetensors bytes; equal content gives equal bytes."""
-    plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    plain = {name: torch.as_tensor(tensors[name]).detach().cpu().contiguous() for name in sorted(tensors)}
     return safetensors.torch.save(plain, metadata)
 
 

@@ -4,11 +4,12 @@ import copy
 
 from torch import Tensor, nn
 
-from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan.attention import PARTS, AttentionMapGenerator
 from ferbench.methods.wslgan.network import WSLGAN
+from ferbench.training.deployable import Deployable
 
 
-class Deployed(nn.Module):
+class Deployed(Deployable):
     """A trained method as one frozen module in eval mode: grey images in, logits and attention maps out.
 
     network : copied without its auxiliary layers, which the losses alone use.
@@ -18,6 +19,8 @@ class Deployed(nn.Module):
     weights, maps in the order of ``attention.PARTS``; without an AMG ``(logits,)``. The scaling to
     [0,1] and the network's own normalisation are inside.
     """
+
+    parts = PARTS
 
     def __init__(self, network: WSLGAN, amg: AttentionMapGenerator | None):
         super().__init__()
@@ -30,8 +33,13 @@ class Deployed(nn.Module):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of what :meth:`forward` returns, in its order."""
         return ("logits",) if self.amg is None else ("logits", "maps")
+
+    def for_export(self) -> nn.Module:
+        """Batch normalisation folded into thresholds and convolutions (``folded``)."""
+        from ferbench.methods.wslgan.folded import folded
+
+        return folded(self)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         x = images.to(self.network.normalise.mean.dtype) / 255

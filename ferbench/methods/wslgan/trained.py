@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import torch
 from pydantic import BaseModel
 from torch import nn
 
 from ferbench.errors import DataError, UsageError
-from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan.attention import PARTS, AttentionMapGenerator
 from ferbench.methods.wslgan.deployed import Deployed
 from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.settings import Architecture
@@ -15,6 +17,8 @@ from ferbench.runs.record import BEST_TEST, Record
 from ferbench.runs.store import Store
 from ferbench.schema import validated
 from ferbench.training.checkpoint import unpack
+from ferbench.training.device import Device
+from ferbench.training.samples import maps_of
 
 
 class _Shapes(BaseModel):
@@ -80,6 +84,19 @@ def generator_of(record: Record, store: Store, user: Record | None = None) -> At
         path = store.holder(user.key).folder(user.key) / "record.json"
         amg.cam_class = validated(_Shapes, user.identity.recipe, path).architecture.cam_class
     return amg.freeze()
+
+
+def maps(record: Record, store: Store, images: np.ndarray) -> tuple[str, dict[str, np.ndarray]]:
+    """Return what :meth:`ferbench.methods.interface.Family.maps` says."""
+    user, generator = None, record
+    if record.identity.kind != "attention":
+        key = record.identity.parents.get("attention")
+        if key is None:
+            raise UsageError(f"run {record.key} takes no attention maps")
+        user, generator = record, store.holder(key).record(key)
+    amg = generator_of(generator, store.holder(generator.key), user)
+    made = maps_of(amg, torch.from_numpy(np.array(images)), Device()).numpy()
+    return generator.key, {part: made[:, number] for number, part in enumerate(PARTS)}
 
 
 def _load(module: nn.Module, weights: Path) -> None:

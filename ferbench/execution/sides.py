@@ -1,0 +1,85 @@
+"""What a method gets to see of a prepared set: a training side, or a side to be predicted without labels."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ferbench.data.faces import Faces
+from ferbench.errors import DataError, UsageError
+from ferbench.methods.interface import Side, TrainingSide, Video
+from ferbench.methods.recipes import Method
+from ferbench.protocol.protocol import Protocol
+
+SEQUENCE = "sequence"
+LAST = 3  # frames of a sequence that sets without its beginning keep
+
+
+def training_side(
+    protocol: Protocol, faces: Faces, rows: np.ndarray, classes: tuple[str, ...],
+    tables: Path | None = None, folds: int = 1,
+) -> TrainingSide:  # fmt: skip
+    """Return the samples ``rows`` (indices into the prepared set) with their labels.
+
+    tables : the folder where the folds of this set share tables of derived samples; None: no tables.
+    """
+    samples = faces.samples.iloc[rows]
+    shared = None
+    if tables is not None:
+        from ferbench.training.samples import Shared
+
+        shared = Shared(faces.images, rows, tables, folds)
+    return TrainingSide(
+        images=faces.images[rows], videos=_videos(protocol, faces, rows), classes=classes,
+        labels=targets(faces, rows, classes),
+        subjects=samples["subject"].to_numpy(dtype=str), sequences=samples["sequence"].to_numpy(dtype=str),
+        shared=shared,
+    )  # fmt: skip
+
+
+def targets(faces: Faces, rows: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+    """Return the labels of some rows as places in ``classes``, int64 [N]."""
+    return faces.samples["label"].iloc[rows].map(classes.index).to_numpy(dtype=np.int64)
+
+
+def unlabelled_side(protocol: Protocol, faces: Faces, rows: np.ndarray) -> Side:
+    """Return the samples ``rows`` without labels or names."""
+    return Side(images=faces.images[rows], videos=_videos(protocol, faces, rows))
+
+
+def sees(method: Method, protocol: Protocol, faces: Faces, rows: np.ndarray) -> str:
+    """Say what a method looks at: "image", or of sequences "3 frames" or "whole", and what else of them."""
+    needs = method.kin.needs(method)
+    if protocol.level != SEQUENCE or "sequences" not in needs:
+        return "image"
+    lengths = _lengths(faces, rows)
+    frames = f"{lengths.max()} frames" if lengths.max() <= LAST else "whole"
+    return " + ".join([frames, *(what for what in ("landmarks", "neutral") if what in needs)])
+
+
+def check_needs(method: Method, protocol: Protocol, faces: Faces) -> None:
+    """Raise UsageError where a protocol has not what a method consumes, DataError where the prepared set has not."""
+    needs = method.kin.needs(method)
+    if "sequences" in needs and protocol.level != SEQUENCE:
+        raise UsageError(f"{method.title} reads whole sequences, and {protocol.identifier} tests single images: choose "
+                         f"a protocol of sequences, such as {protocol.dataset}-sequences")  # fmt: skip
+    if "landmarks" in needs and faces.landmarks is None:
+        raise DataError(f"{method.title} reads landmarks, and the prepared set {faces.name} has none: prepare it from "
+                        "a source that comes with them")  # fmt: skip
+    rows = np.flatnonzero((faces.samples["sequence"] != "").to_numpy())
+    if "neutral" in needs and not (len(rows) and _lengths(faces, rows).max() > LAST):
+        raise DataError(f"{method.title} needs sequences that begin with a neutral face, and the prepared set "
+                        f"{faces.name} has only the last frames of each: prepare it from whole sequences")  # fmt: skip
+    if "subjects" in needs and (faces.samples["subject"] == "").all():
+        raise DataError(f"{method.title} needs to know who is who, and the prepared set {faces.name} names no subjects")
+
+
+def _videos(protocol: Protocol, faces: Faces, rows: np.ndarray) -> tuple[Video, ...]:
+    if protocol.level != SEQUENCE:
+        return ()
+    return tuple(Video(*faces.sequence(int(row))) for row in rows)
+
+
+def _lengths(faces: Faces, rows: np.ndarray) -> np.ndarray:
+    """Frames of the sequences that some rows belong to."""
+    counts = faces.samples["sequence"].value_counts()
+    return faces.samples["sequence"].iloc[rows].map(counts).to_numpy()

@@ -1,0 +1,154 @@
+"""HOG 3D: Kläser, Marszałek, Schmid, "A spatio-temporal descriptor based on 3D-gradients", BMVC 2008."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+from sklearn.cluster import KMeans
+
+from ferbench.methods.features.descriptor import Descriptor, Seed, frames_of
+from ferbench.methods.features.recipe import Hog3d
+from ferbench.methods.interface import Video
+from ferbench.seeds import generator
+
+GOLDEN = (1 + 5**0.5) / 2
+FITTED_ON = 20_000  # boxes that codewords are learned from, at most
+
+
+def axes(solid: str) -> np.ndarray:
+    """Return one unit normal [A,3] of each pair of opposite faces: 10 of an icosahedron, whose faces look to the
+    vertices of a dodecahedron, 6 of a dodecahedron, whose faces look to those of an icosahedron."""
+    signs = (-1.0, 1.0)
+    if solid == "icosahedron":
+        found = [np.array(corner) for corner in product(signs, repeat=3)]
+        pair = (1 / GOLDEN, GOLDEN)
+    else:
+        found, pair = [], (1.0, GOLDEN)
+    for a, b in product(signs, repeat=2):
+        found += [np.roll((0.0, a * pair[0], b * pair[1]), turn) for turn in range(3)]
+    one_of_two = [axis for axis in found if tuple(axis) > tuple(-axis)]
+    return np.array([axis / np.linalg.norm(axis) for axis in one_of_two])
+
+
+def quantised(gradients: np.ndarray, solid: str, half: bool) -> np.ndarray:
+    """Return histograms [...,B] of gradients [...,3]: what of |g| each face sees, in sum |g|.
+
+    The projection on each normal, less t|g| and at least 0, where t is the cosine of the angle between neighbouring
+    normals: a gradient along a normal belongs to its face alone. half : g and -g share a bin, so B is 10 or 6, not 20
+    or 12; bin A + i is the face opposite to i.
+    """
+    normals = axes(solid)
+    cosines = normals @ normals.T
+    threshold = np.abs(cosines - np.eye(len(normals))).max()
+    seen = gradients @ normals.T
+    length = np.linalg.norm(gradients, axis=-1, keepdims=True)
+    seen = np.abs(seen) if half else np.concatenate([seen, -seen], axis=-1)
+    # Along a normal its neighbours' projections equal t|g| but for rounding, which must not count.
+    seen = np.maximum(seen - threshold * length * (1 + 1e-12), 0.0)
+    total = seen.sum(axis=-1, keepdims=True)
+    return seen * np.divide(length, total, out=np.zeros_like(length), where=total > 0)
+
+
+def averaging(starts: Sequence[float], size: float, parts: int, count: int) -> np.ndarray:
+    """Return the matrix [len(starts)·parts, count] that takes values at ``count`` places to their means in the parts
+    of the intervals [start, start + size), where a value holds from its place to the next. Borders may lie between
+    places. Means over boxes are three such products, as integral videos give them."""
+    edges = np.asarray(starts, dtype=np.float64)[:, None] + np.arange(parts + 1) * (size / parts)
+    low, high = edges[:, :-1].reshape(-1, 1), edges[:, 1:].reshape(-1, 1)
+    place = np.arange(count)
+    overlap = np.clip(np.minimum(high, place + 1) - np.maximum(low, place), 0.0, None)
+    return overlap / (high - low)
+
+
+def mean_gradients(video: np.ndarray, x: np.ndarray, y: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Return the mean of (dI/dx, dI/dy, dI/dt) of a video [T,H,W] in each box, [len(t), len(y), len(x), 3].
+
+    x, y, t : matrices of :func:`averaging`. Central differences, one-sided at the borders.
+    """
+    parts = []
+    for axis in (2, 1, 0):
+        means = np.gradient(video, axis=axis) @ x.T  # [T,H,X]
+        means = y @ means  # [T,Y,X]
+        parts.append(np.tensordot(t, means, axes=1))
+    return np.stack(parts, axis=-1)
+
+
+def box_descriptors(
+    video: np.ndarray, recipe: Hog3d, starts: Sequence[Sequence[float]], size: Sequence[float]
+) -> np.ndarray:
+    """Return the descriptors [boxes, cells, bins] of a video's boxes, not normalised; boxes in the order t, y, x.
+
+    starts : first places of the boxes in x, y, t. size : of each box in x, y, t.
+    """
+    parts = [cells * recipe.blocks for cells in recipe.cells]
+    lengths = (video.shape[2], video.shape[1], video.shape[0])
+    matrices = [averaging(*rest) for rest in zip(starts, size, parts, lengths, strict=True)]
+    bins = quantised(mean_gradients(video, *matrices), recipe.solid, recipe.half)
+    shape = []
+    for axis in (2, 1, 0):
+        shape += [len(starts[axis]), recipe.cells[axis], recipe.blocks]
+    cells = bins.reshape(*shape, -1).sum(axis=(2, 5, 8))  # [boxes and cells of t, of y, of x, bins]
+    cells = cells.transpose(0, 2, 4, 1, 3, 5, 6)
+    return cells.reshape(-1, int(np.prod(recipe.cells)), cells.shape[-1])
+
+
+def normalised(cells: np.ndarray, kind: str) -> np.ndarray:
+    """Return descriptors [boxes, cells, bins] as vectors: each cell to length 1, or the whole to length 1, cut at 0.25
+    and to length 1 again."""
+    if kind == "cells":
+        return _unit(cells).reshape(len(cells), -1)
+    return _unit(np.minimum(_unit(cells.reshape(len(cells), -1)), 0.25))
+
+
+class SpaceTimeGradients(Descriptor):
+    """HOG 3D of a whole sequence, or the frequencies of codewords of it in dense boxes."""
+
+    def __init__(self, recipe: Hog3d) -> None:
+        self.recipe: Hog3d = recipe
+        self.words = np.zeros((0, 0))
+
+    def one(self, sample: Video) -> np.ndarray:
+        """[D] of the whole, or [boxes, D]; boxes that hardly change are 0."""
+        video = frames_of(sample, self.recipe.frames)
+        whole = (video.shape[2], video.shape[1], video.shape[0])
+        if self.recipe.pool == "box":
+            return normalised(box_descriptors(video, self.recipe, [[0]] * 3, whole), self.recipe.normalise)[0]
+        size = [min(side, length) for side, length in zip(self.recipe.box, whole, strict=True)]
+        starts = [
+            np.arange(0, length - side + 1e-9, side / 2) for side, length in zip(size, whole, strict=True)
+        ]  # fmt: skip
+        cells = box_descriptors(video, self.recipe, starts, size)  # type: ignore[arg-type]
+        strong = np.linalg.norm(cells, axis=-1).sum(axis=-1) >= self.recipe.least
+        return normalised(cells, self.recipe.normalise) * strong[:, None]
+
+    def fit(self, raw: np.ndarray, labels: np.ndarray, seed: Seed) -> None:
+        if self.recipe.pool == "box":
+            return
+        boxes = raw.reshape(-1, raw.shape[-1])
+        boxes = boxes[np.any(boxes, axis=1)]
+        rng = generator(seed("codewords"))
+        chosen = boxes[rng.permutation(len(boxes))[:FITTED_ON]]
+        count = min(self.recipe.words, len(np.unique(chosen, axis=0)))
+        machine = KMeans(count, n_init=1, random_state=seed("k-means") % 2**32).fit(chosen)
+        self.words = machine.cluster_centers_
+
+    def transform(self, raw: np.ndarray) -> np.ndarray:
+        return raw if self.recipe.pool == "box" else np.stack([self._frequencies(boxes) for boxes in raw])
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {} if self.recipe.pool == "box" else {"words": self.words}
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        if self.recipe.pool == "words":
+            self.words = state["words"]
+
+    def _frequencies(self, boxes: np.ndarray) -> np.ndarray:
+        """How often each codeword is the nearest one, in shares of the boxes that count."""
+        boxes = boxes[np.any(boxes, axis=1)]
+        distance = (self.words**2).sum(axis=1) - 2 * boxes @ self.words.T
+        counts = np.bincount(distance.argmin(axis=1), minlength=len(self.words))
+        return counts / max(1, len(boxes))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

@@ -1,0 +1,42 @@
+"""Which way a training gets its samples: computed at every step, or from tables that its folds share."""
+
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+
+import torch
+
+from ferbench.files import sha256_of
+from ferbench.methods.interface import TrainingSide, Workspace
+from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan.recipe import Recipe
+from ferbench.training.augment import DERIVED
+from ferbench.training.plan import Step, looked_up
+from ferbench.training.samples import Computed, Samples
+from ferbench.training.schedule import Stage
+
+
+def passes(stage: Stage, images: int) -> int:
+    """How many samples a training on ``images`` images looks at in all its epochs."""
+    return stage.epochs * images * (DERIVED if stage.augment == "expand" else 1)
+
+
+def samples_of(
+    train: TrainingSide, recipe: Recipe, stage: Stage, plan: Callable[[int], list[Step]],
+    amg: AttentionMapGenerator | None, weights: Path | None, work: Workspace, report: Callable[[int, int], None],
+) -> Samples:  # fmt: skip
+    """Return the samples of a training side that ``plan`` names by epoch.
+
+    amg : frozen and on the device, with its file of weights; both None where no maps are needed.
+    report : told how many maps of a new table there are, of how many.
+    """
+    border, shared = recipe.readings.border, train.shared
+    if work.device.engine == "plain" or shared is None:
+        return Computed(torch.from_numpy(train.images).to(work.device.name), amg, border, work.device)
+    if amg is None or weights is None:
+        return shared.tables(border, work.device, work.timed)
+    named = None
+    if not shared.pays(passes(stage, len(train))):
+        named = looked_up(chain.from_iterable(map(plan, range(stage.epochs))), len(train))
+    decides = [sha256_of(weights.read_bytes()), recipe.architecture.cam_class]
+    return shared.tables(border, work.device, work.timed, amg, decides, named, report)
