@@ -1,0 +1,21 @@
+"""Which of a recipe's schedules a training follows. No torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ferbench.methods.cnn.recipe import Recipe
+from ferbench.methods.interface import PRETRAIN
+from ferbench.training.schedule import Stage
+
+if TYPE_CHECKING:
+    from ferbench.protocol.protocol import Protocol
+
+
+def stage_of(kind: str, recipe: Recipe, protocol: Protocol | None) -> Stage:
+    """The schedule of a training for a protocol (None: one like those with a pre-training set).
+
+    A set without a pre-training set is trained as one would be, since its training starts from random weights too.
+    """
+    scratch = kind == PRETRAIN or (protocol is not None and not protocol.pretrain)
+    return recipe.pretrain if scratch and recipe.pretrain is not None else recipe.finetune
