@@ -17,7 +17,9 @@ from ferbench.training.checkpoint import pack, unpack
 from ferbench.training.device import Device
 from tests.work import CLASSES, other_side, training_side, workspace
 
-METHODS = ("resnet18", "small-cnn", "base-dcnn", "center-loss")
+METHODS = (
+    "resnet18", "small-cnn", "base-dcnn", "center-loss", "dlp-cnn", "il-cnn", "iacnn", "nm-softmax",
+)  # fmt: skip
 SHAPES = {
     "small-cnn": ("network.widths=[4,6,8]", "network.hidden=16", "network.feature=12"),
     "base-dcnn": ("network.widths=[4,4,6,6,8,8]", "network.feature=12"),

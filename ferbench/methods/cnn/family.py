@@ -28,6 +28,10 @@ class CnnFamily(Family):
 
         return Cnn(method, kind, classes)
 
+    def needs(self, method: Method) -> frozenset[str]:
+        """Who is who, where images of a person are compared."""
+        return frozenset({"subjects"} if method.recipe.loss.kind in ("identity", "tuplet") else ())
+
     def identity(self, kind: str, method: Method, protocol: Protocol) -> dict[str, Any]:
         recipe: Recipe = method.recipe
         stage = stage_of(kind, recipe, protocol)

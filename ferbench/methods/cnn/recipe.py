@@ -49,14 +49,68 @@ class SoftmaxLoss(Schema):
 
 
 class CenterLoss(Schema):
-    """L = L_S + weight · L_C; ``alpha`` is the centers' rate."""
+    """L = L_S + weight · L_C; ``alpha`` is the centers' rate, ``start`` what they are before the first step."""
 
     kind: Literal["center"]
     weight: float = Field(ge=0)
     alpha: PositiveFloat
+    start: Literal["zeros", "normal"]
 
 
-Loss = Annotated[SoftmaxLoss | CenterLoss, Field(discriminator="kind")]
+class IslandLoss(Schema):
+    """L = L_S + weight · (L_C + push · Σ over pairs of centers of their cosine + 1).
+
+    step : how the push moves the centers: as the paper's own step, or as "autograd" would by the sum over ``pairs``,
+    which are "ordered", "unordered" (half of it) or the "mean" of the ordered ones.
+    """
+
+    kind: Literal["island"]
+    weight: float = Field(ge=0)
+    push: float = Field(ge=0)
+    alpha: PositiveFloat
+    start: Literal["zeros", "normal"]
+    step: Literal["paper", "autograd"]
+    pairs: Literal["ordered", "unordered", "mean"]
+
+
+class LocalityLoss(Schema):
+    """L = L_S + weight · L_LP over so many ``neighbours`` of a class in the batch. ``batches`` are "shuffled", or
+    "grouped": of as many classes as can have all their neighbours there."""
+
+    kind: Literal["locality"]
+    weight: float = Field(ge=0)
+    neighbours: PositiveInt
+    batches: Literal["shuffled", "grouped"]
+
+
+class IdentityLoss(Schema):
+    """IACNN: λ1 = λ2 ``softmax`` of the expression branch, λ3 ``expression``, λ4 ``identity``, λ5 ``joint``; ``margin``
+    of both contrastive losses."""
+
+    kind: Literal["identity"]
+    softmax: float = Field(ge=0)
+    expression: float = Field(ge=0)
+    identity: float = Field(ge=0)
+    joint: float = Field(ge=0)
+    margin: PositiveFloat
+
+
+class TupletLoss(Schema):
+    """L = L_S + weight · L_(N+M). ``positives``: N, beside the query. ``threshold`` T before the first step, ``gap`` τ,
+    ``rate``: T's learning rate in learning rates of the weights. ``metric``: length of the vectors compared."""
+
+    kind: Literal["tuplet"]
+    weight: float = Field(ge=0)
+    positives: PositiveInt
+    threshold: PositiveFloat
+    gap: float = Field(ge=0)
+    rate: float = Field(ge=0)
+    metric: PositiveInt
+
+
+Loss = Annotated[
+    SoftmaxLoss | CenterLoss | IslandLoss | LocalityLoss | IdentityLoss | TupletLoss, Field(discriminator="kind")
+]
 
 
 class Readings(Schema):
@@ -67,7 +121,13 @@ class Readings(Schema):
     border: Literal["edge", "zero"]
 
 
-class TargetStage(Stage):
+class NetworkStage(Stage):
+    """``shift``: how far each image is shifted at most, right or left and up or down, in sides of the image."""
+
+    shift: float = Field(0.0, ge=0, lt=0.5)
+
+
+class TargetStage(NetworkStage):
     """Training on the target set. ``classifier``: after pre-training, "new" begins with random weights for all classes,
     "shared" takes over the weights of those that the pre-training set has as well."""
 
@@ -80,5 +140,5 @@ class Recipe(Schema):
     network: Shape
     loss: Loss
     readings: Readings
-    pretrain: Stage | None = None
+    pretrain: NetworkStage | None = None
     finetune: TargetStage

@@ -11,17 +11,17 @@ from torch import Tensor
 from ferbench.errors import UsageError
 from ferbench.methods.cnn.methods import build
 from ferbench.methods.cnn.network import Network, Truth
-from ferbench.methods.cnn.recipe import Recipe, TargetStage
+from ferbench.methods.cnn.recipe import NetworkStage, Recipe, TargetStage
+from ferbench.methods.cnn.samplers import shifted
 from ferbench.methods.cnn.schedule import stage_of
 from ferbench.methods.interface import PRETRAIN, AttributeSet, History, Side, TrainingSide, Workspace
 from ferbench.methods.recipes import Method
-from ferbench.training.augment import DERIVED
+from ferbench.training.augment import DERIVED, jitter
 from ferbench.training.checkpoint import unpack
 from ferbench.training.device import Device
 from ferbench.training.loop import Terms, fit
 from ferbench.training.plan import Batch
 from ferbench.training.samples import Computed, Samples
-from ferbench.training.schedule import Stage
 from ferbench.training.weights import seeded
 
 
@@ -43,12 +43,17 @@ class Cnn:
             self._start(network, stage, work)
         network.normalise.fit(torch.tensor(train.images), self.recipe.readings.normalise)
         device.place(network)
-        truth, plan = Truth.of(train, device.name), network.plan(train, stage, work.seed("plan"))
+        truth, border = Truth.of(train, device.name), self.recipe.readings.border
+        plan = network.plan(train, stage, work.seed("plan"))
+        if stage.shift:
+            plan = shifted(plan, stage.shift, work.seed("shifts"))
         work.facts |= {"parameters": parameters(network), **network.facts(train, plan)}
-        samples = samples_of(train, stage, self.recipe.readings.border, work)
+        samples = samples_of(train, stage, border, work)
 
         def loss(batch: Batch) -> Terms:
             x, _ = samples(batch.images, batch.derived)
+            if batch.moves.numel():
+                x = device.images(jitter(x, None, batch.moves, border)[0])
             with device.autocast():
                 outputs = network.outputs(x)
             return network.loss({name: one.float() for name, one in outputs.items()}, truth, batch)
@@ -82,7 +87,7 @@ class Cnn:
     def _built(self) -> Network:
         return build(self.recipe, self.kind, len(self.classes))
 
-    def _start(self, network: Network, stage: Stage, work: Workspace) -> None:
+    def _start(self, network: Network, stage: NetworkStage, work: Workspace) -> None:
         """Take the weights of the pre-trained network, the classifier's only of classes that both know, and only where
         the recipe shares them. What the method adds to that network keeps its random weights."""
         record, weights = work.parent(PRETRAIN)
@@ -109,7 +114,7 @@ def predict(network: Network, images: np.ndarray, device: Device) -> Tensor:
     return torch.cat(parts)
 
 
-def samples_of(train: TrainingSide, stage: Stage, border: str, work: Workspace) -> Samples:
+def samples_of(train: TrainingSide, stage: NetworkStage, border: str, work: Workspace) -> Samples:
     """The derived samples of a training side: from a table of all of them where the folds look often enough, else
     computed at each step. Both give the same bytes."""
     looks = len(train) * stage.epochs * (DERIVED if stage.augment == "expand" else 1)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ferbench.methods.cnn.recipe import Recipe
+from ferbench.methods.cnn.recipe import NetworkStage, Recipe
 from ferbench.methods.interface import PRETRAIN
-from ferbench.training.schedule import Stage
 
 if TYPE_CHECKING:
     from ferbench.protocol.protocol import Protocol
 
 
-def stage_of(kind: str, recipe: Recipe, protocol: Protocol | None) -> Stage:
+def stage_of(kind: str, recipe: Recipe, protocol: Protocol | None) -> NetworkStage:
     """The schedule of a training for a protocol (None: one like those with a pre-training set).
 
     A set without a pre-training set is trained as one would be, since its training starts from random weights too.
