@@ -138,16 +138,6 @@ def test_methods_of_one_trunk_and_preset_share_their_pretraining_and_no_more():
     assert of("center-loss", kind=FOLD)[1] != of("base-dcnn", kind=FOLD)[1]
 
 
-def test_without_its_weight_a_loss_leaves_the_plain_network_bit_for_bit(tmp_path):
-    """One seed starts all losses from the same weights, and no other number is drawn on the way."""
-    plain = fitted(little("base-dcnn", "finetune.epochs=2"), workspace(tmp_path / "plain")).state()
-    found = fitted(little("center-loss", "finetune.epochs=2", "loss.weight=0"), workspace(tmp_path / "0")).state()
-    for name, tensor in plain.items():
-        assert torch.equal(tensor, found[name]), name
-    found = fitted(little("center-loss", "finetune.epochs=2"), workspace(tmp_path / "1")).state()
-    assert not torch.equal(plain["embedding.0.weight"], found["embedding.0.weight"])
-
-
 def test_the_paper_s_sizes():
     recipe: Recipe = resolve("base-dcnn", "paper", "ckplus").recipe
     network = build(recipe, FOLD, 7)
