@@ -142,8 +142,19 @@ def test_the_paper_s_sizes():
     recipe: Recipe = resolve("base-dcnn", "paper", "ckplus").recipe
     network = build(recipe, FOLD, 7)
     assert network.trunk(torch.zeros(2, 1, 48, 48)).shape == (2, 9216)
-    assert recipe.pretrain is None
-    assert resolve("small-cnn", "paper", "ckplus").recipe.pretrain is not None
+
+
+def test_folds_start_from_a_pretraining_where_the_recipe_and_the_protocol_have_one():
+    found = {}
+    for name, preset, protocol in (
+        ("base-dcnn", "common", "ckplus"), ("base-dcnn", "paper", "ckplus"), ("il-cnn", "paper", "ckplus"),
+        ("il-cnn", "common", "fer2013"),
+    ):  # fmt: skip
+        method, rules = resolve(name, preset, protocol), protocols.load(protocol)
+        parents = method.kin.parents(FOLD, method, rules)
+        found[name, preset, protocol] = [parent.role for parent in parents], method.kin.epochs(FOLD, method, rules)
+        assert method.kin.parents(PRETRAIN, method, rules) == []
+    assert list(found.values()) == [([PRETRAIN], 40), ([], 40), ([PRETRAIN], 40), ([], 80)]
 
 
 def test_a_loss_s_fields_are_its_own():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ferbench.methods.cnn.recipe import Recipe
 from ferbench.methods.cnn.schedule import stage_of
-from ferbench.methods.interface import PRETRAIN, Family, Recogniser, Task
+from ferbench.methods.interface import PRETRAIN, Family, Parent, Recogniser, Task
 from ferbench.methods.recipes import Method
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ class CnnFamily(Family):
     def needs(self, method: Method) -> frozenset[str]:
         """Who is who, where images of a person are compared."""
         return frozenset({"subjects"} if method.recipe.loss.kind in ("identity", "tuplet") else ())
+
+    def parents(self, kind: str, method: Method, protocol: Protocol) -> list[Parent]:
+        return super().parents(kind, method, protocol) if method.recipe.readings.pretrained else []
 
     def identity(self, kind: str, method: Method, protocol: Protocol) -> dict[str, Any]:
         recipe: Recipe = method.recipe

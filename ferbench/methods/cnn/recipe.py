@@ -115,10 +115,11 @@ Loss = Annotated[
 
 class Readings(Schema):
     """normalise : constants of grey values (``training.normalise``). border : what a rotation uncovers
-    (``training.augment``)."""
+    (``training.augment``). pretrained : whether folds start from a pre-training."""
 
     normalise: Literal["train", "half", "image"]
     border: Literal["edge", "zero"]
+    pretrained: bool = True
 
 
 class NetworkStage(Stage):
@@ -135,10 +136,10 @@ class TargetStage(NetworkStage):
 
 
 class Recipe(Schema):
-    """A method of this family. ``pretrain``: plain softmax on the trunk; left out where there is none."""
+    """A method of this family. ``pretrain``: plain softmax on the trunk."""
 
     network: Shape
     loss: Loss
     readings: Readings
-    pretrain: NetworkStage | None = None
+    pretrain: NetworkStage
     finetune: TargetStage

@@ -17,4 +17,4 @@ def stage_of(kind: str, recipe: Recipe, protocol: Protocol | None) -> NetworkSta
     A set without a pre-training set is trained as one would be, since its training starts from random weights too.
     """
     scratch = kind == PRETRAIN or (protocol is not None and not protocol.pretrain)
-    return recipe.pretrain if scratch and recipe.pretrain is not None else recipe.finetune
+    return recipe.pretrain if scratch and recipe.readings.pretrained else recipe.finetune
