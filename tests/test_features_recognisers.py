@@ -11,7 +11,7 @@ from work import CLASSES, other_side, training_side, workspace
 from ferbench.errors import DataError, UsageError
 from ferbench.methods.features import FAMILY, family
 from ferbench.methods.features.derived import derived
-from ferbench.methods.features.margins import Margins, inner_folds, softmax
+from ferbench.methods.features.margins import Margins, compact, inner_folds, softmax
 from ferbench.methods.features.recipe import Classifier
 from ferbench.methods.interface import FOLD, Side, Task, Video
 from ferbench.methods.recipes import presets, resolve
@@ -145,6 +145,20 @@ def test_margins_are_scikit_learn_s():
     machine = Margins(Classifier(c=(1.0,), inner=2, scale="standard", kernel="linear"), 3).fit(x, labels, 0.5, 7)
     peer = make_pipeline(StandardScaler(), LinearSVC(C=0.5, random_state=7, max_iter=20_000)).fit(x, labels)
     np.testing.assert_allclose(machine.decide(x), peer.decision_function(x), atol=1e-9)
+
+
+def test_more_features_than_samples_are_learned_in_the_samples_own_space():
+    from sklearn.svm import LinearSVC
+
+    rng = np.random.default_rng(3)
+    labels = np.arange(30) % 3
+    x = rng.normal(size=(30, 200)) + labels[:, None] / 4
+    given, basis = compact(x)
+    assert given.shape == (30, 30)
+    np.testing.assert_allclose(given @ basis, x, atol=1e-12)
+    machine = Margins(Classifier(c=(1.0,), inner=2, scale="none", kernel="linear"), 3).fit(x, labels, 0.5, 7)
+    peer = LinearSVC(C=0.5, tol=1e-10, max_iter=1_000_000).fit(x, labels)
+    np.testing.assert_allclose(machine.decide(x), peer.decision_function(x), atol=1e-3)
 
 
 def test_a_machine_that_stops_early_says_so(tmp_path, monkeypatch):
