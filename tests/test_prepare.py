@@ -198,10 +198,10 @@ def test_memory_does_not_grow_with_the_set(tmp_path):
     """Pixels go to disk one by one: the peak is far below the set's own size."""
     import tracemalloc
 
-    from ferbench.data.samples import Listing, Sample
+    from ferbench.data.samples import Aligned, Listing, Sample
 
     blank = np.zeros((48, 48), np.uint8)
-    listing = Listing("toy", [Sample(f"{i:05d}", "", lambda: (blank, "as-is"), "anger") for i in range(8000)])
+    listing = Listing("toy", [Sample(f"{i:05d}", "", lambda: Aligned(blank, "as-is"), "anger") for i in range(8000)])
     tracemalloc.start()
     room.write_set(tmp_path, "toy", "manifest", "memory", listing)
     peak = tracemalloc.get_traced_memory()[1]

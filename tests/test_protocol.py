@@ -88,7 +88,10 @@ def test_a_file_that_is_wrong_is_refused_in_one_line(tmp_path, content, words):
 def test_names_are_helped_along(tmp_path):
     with pytest.raises(UsageError, match="did you mean ckplus"):
         room.load("ckpluss")
-    with pytest.raises(UsageError, match=r"holds attributes.*choose one of ckplus, fer2013, .*synth, synth-wild$"):
+    with pytest.raises(
+        UsageError,
+        match=r"holds attributes.*choose one of ckplus, ckplus-sequences, .*synth, synth-sequences, synth-wild$",
+    ):
         room.load("celeba")
     with pytest.raises(UsageError, match="learned from an attribute protocol"):
         room.load_attributes("ckplus")

@@ -22,6 +22,9 @@ def prepare(
     name: Annotated[str, typer.Option(help="Another name for the prepared set.")] = "",
     camera: Annotated[str, typer.Option(help="Oulu: VL (visible light) or NI (near infrared).")] = "VL",
     lighting: Annotated[str, typer.Option(help="Oulu: Strong, Weak or Dark.")] = "Strong",
+    align: Annotated[
+        str, typer.Option(help="CK+: frame (each by its own landmarks) or sequence (all by the first frame's).")
+    ] = "frame",
     ferplus: Annotated[
         Path | None, typer.Option(help="FER2013: fer2013new.csv, labels by majority of its votes.")
     ] = None,
@@ -36,7 +39,9 @@ def prepare(
     from ferbench.data.verbs import prepare_set
 
     with counter(f"preparing {name or dataset}") as tick:
-        line = prepare_set(dataset, source, data_home, name, camera, lighting, ferplus, skip_corrupt, incomplete, tick)
+        line = prepare_set(
+            dataset, source, data_home, name, camera, lighting, align, ferplus, skip_corrupt, incomplete, tick
+        )
     print(line)
 
 

@@ -45,7 +45,18 @@ def aligned(picture: Image.Image, points: np.ndarray) -> np.ndarray:
     Drawn at a multiple of 48 pixels that is no coarser than the source and then averaged down, so that
     detail finer than a pixel does not alias. Beyond the picture's edge the nearest pixel is repeated.
     """
-    return _resampled(grey(picture), similarity(np.asarray(points, dtype=np.float64)))
+    return placed(picture, points)[0]
+
+
+def placed(picture: Image.Image, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what :func:`aligned` does, and the matrix of :func:`similarity` by which it was drawn."""
+    matrix = similarity(np.asarray(points, dtype=np.float64))
+    return _resampled(grey(picture), matrix), matrix
+
+
+def onto(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return where points [P,2] of the source lie in a picture that was drawn by ``matrix``: its inverse, applied."""
+    return np.linalg.solve(matrix[:, :2], (points - matrix[:, 2]).T).T
 
 
 def celeba_crop(picture: Image.Image) -> np.ndarray:

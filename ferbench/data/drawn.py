@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-DRAWN = ("synth", "synth-attributes", "synth-wild")
+DRAWN = ("synth", "synth-attributes", "synth-sequences", "synth-wild")
 
 
 def ensure(name: str, home: Path, report: Callable[[int, int, str], None]) -> None:

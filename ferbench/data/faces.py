@@ -1,16 +1,20 @@
-"""Reading a prepared set: ``images.npy`` (memory-mapped), ``samples.csv`` and ``card.json``."""
+"""Reading a prepared set: ``images.npy`` (memory-mapped), ``samples.csv``, ``card.json``, and ``landmarks.npy`` where
+the source has landmarks."""
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ferbench.data.landmarks import COUNT
 from ferbench.errors import DataError
 from ferbench.files import canonical_json, sha256_of
 from ferbench.schema import Card, validated
 
+LANDMARKS = "landmarks.npy"  # of a prepared set that has some
 SIZE = 48  # pixels, both ways: "cropped, resized and converted to 48×48 gray-scale" (section IV-B)
 
 # The text columns of samples.csv, then one 0/1 column for each attribute a set of attributes has.
@@ -25,6 +29,8 @@ class Faces:
     samples : N rows with :data:`COLUMNS`; ``frame`` is an integer (-1 where unknown), the others
         are text, empty where unknown. A set of attributes (CelebA) has further columns of 0/1.
     card : where it all came from.
+    landmarks : float32 [N, 68, 2], x and y in pixels of the images, memory-mapped; NaN for images without, None where
+        the set has none at all.
     """
 
     images: np.ndarray
@@ -33,8 +39,23 @@ class Faces:
     landmarks: np.ndarray | None = None
 
     def sequence(self, row: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """All frames of the sequence that a row belongs to, up to that row."""
-        return self.images[row : row + 1], None
+        """Return the frames of the sequence that a row belongs to, in order, up to that row: uint8 [T,48,48], and their
+        landmarks float32 [T,68,2], None where any of them has none. An image of no sequence is one of one frame."""
+        rows = self._members.get(self.samples["sequence"].iloc[row], [row])
+        rows = rows[: rows.index(row) + 1]
+        points = None if self.landmarks is None else np.array(self.landmarks[rows])
+        return np.array(self.images[rows]), None if points is None or np.isnan(points).any() else points
+
+    @cached_property
+    def _members(self) -> dict[str, list[int]]:
+        """Rows by sequence, in the order of their frames."""
+        ordered = self.samples["frame"].reset_index(drop=True).sort_values(kind="stable")
+        names = self.samples["sequence"].to_numpy()
+        found: dict[str, list[int]] = {}
+        for row in ordered.index:
+            if names[row]:
+                found.setdefault(names[row], []).append(int(row))
+        return found
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -48,14 +69,15 @@ class Faces:
         return self.card.fingerprint
 
 
-def fingerprint(samples: pd.DataFrame) -> str:
-    """Return the SHA-256 that identifies a set's content: everything in the table but where it lay.
+def fingerprint(samples: pd.DataFrame, landmarks: np.ndarray | None = None) -> str:
+    """Return the SHA-256 that identifies a set's content: everything in the table but where it lay, and landmarks.
 
     ``source`` and ``aligner`` are left out: the same pixels from another folder are the same data.
     """
     columns = [name for name in samples.columns if name not in ("source", "aligner")]
     text = samples[columns].to_csv(index=False, lineterminator="\n")
-    return sha256_of((canonical_json(columns) + "\n" + text).encode())
+    points = b"" if landmarks is None else np.ascontiguousarray(landmarks).tobytes()
+    return sha256_of((canonical_json(columns) + "\n" + text).encode() + points)
 
 
 def load(name: str, home: Path) -> Faces:
@@ -74,12 +96,17 @@ def load(name: str, home: Path) -> Faces:
             folder / "samples.csv", dtype={c: str for c in COLUMNS if c != "frame"}, keep_default_na=False
         )
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        file = folder / LANDMARKS
+        landmarks = np.load(file, mmap_mode="r", allow_pickle=False) if file.is_file() else None
     except (OSError, ValueError) as error:
         raise DataError(f"the prepared set {folder} is damaged ({error}): prepare it again") from None
     if images.shape != (len(samples), SIZE, SIZE) or images.dtype != np.uint8 or len(samples) != card.count:
         raise DataError(f"the prepared set {folder} is damaged (images {images.shape}, {len(samples)} rows, "
                         f"{card.count} on the card): prepare it again")  # fmt: skip
-    return Faces(images, samples, card)
+    if landmarks is not None and (landmarks.shape != (len(samples), COUNT, 2) or landmarks.dtype != np.float32):
+        raise DataError(f"the prepared set {folder} is damaged (landmarks {landmarks.shape}, {len(samples)} rows): "
+                        "prepare it again")  # fmt: skip
+    return Faces(images, samples, card, landmarks)
 
 
 def load_card(name: str, home: Path) -> Card:

@@ -1,4 +1,5 @@
-"""Preparing a set: samples in, ``images.npy`` + ``samples.csv`` + ``card.json`` out, all or nothing."""
+"""Preparing a set: samples in, ``images.npy`` + ``samples.csv`` + ``card.json`` out, all or nothing; ``landmarks.npy``
+too where the source has landmarks."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +12,8 @@ import pandas as pd
 
 import ferbench
 from ferbench.data import archive, faces, sources
-from ferbench.data.faces import COLUMNS, SIZE
+from ferbench.data.faces import COLUMNS, LANDMARKS, SIZE
+from ferbench.data.landmarks import COUNT
 from ferbench.data.samples import Listing, Sample
 from ferbench.data.sources import Options
 from ferbench.errors import DataError, UsageError
@@ -52,12 +54,14 @@ def write_set(
     if name in ("", ".", "..") or "/" in name or name.startswith("."):
         raise UsageError(f"{name!r} cannot be the name of a prepared set: letters, digits, - and _ will do")
     _unique(samples, source)
-    empty = set(listing.expected.get("class", {})) - {sample.label for sample in samples}
+    wanted = listing.expected.get("class") or listing.expected.get("sequences", {})
+    empty = set(wanted) - {sample.label for sample in samples}
     if every_class and empty:
         raise DataError(f"{source} has no image of {', '.join(in_order(empty))}: the copy is not whole; "
                         "--incomplete accepts it")  # fmt: skip
     rows: list[tuple[Any, ...]] = []
     attributes: list[dict[str, int]] = []
+    points: dict[int, np.ndarray] = {}  # by row: most sets have none
     skipped: list[str] = []
     with new_folder(home / name) as folder:
         with (folder / "images.npy").open("wb") as file:
@@ -65,7 +69,7 @@ def write_set(
             start = file.tell()
             for number, sample in enumerate(samples):
                 try:
-                    face, aligner = sample.face()
+                    face, aligner, own = sample.face()
                 except DataError as error:
                     if not skip_corrupt:
                         raise DataError(f"{error}; --skip-corrupt leaves such images out and lists them") from None
@@ -76,6 +80,8 @@ def write_set(
                 rows.append((sample.id, sample.label, sample.subject, sample.sequence, sample.frame,
                              sample.split, sample.source, aligner, sha256_of(pixels)))  # fmt: skip
                 attributes.append(sample.attributes)
+                if own is not None:
+                    points[len(rows) - 1] = own
                 tick(number + 1, len(samples))
             file.seek(0)
             _header(file, len(rows))
@@ -86,7 +92,12 @@ def write_set(
         if attributes[0]:
             table = pd.concat([table, pd.DataFrame(attributes).astype(np.int8)], axis=1)
         table.to_csv(folder / "samples.csv", index=False, lineterminator="\n")
-        card = _card(name, dataset, source, listing, table, skipped)
+        landmarks = None
+        if points:
+            landmarks = np.full((len(rows), COUNT, 2), np.nan, dtype=np.float32)
+            landmarks[list(points)] = np.stack(list(points.values()))
+            np.save(folder / LANDMARKS, landmarks, allow_pickle=False)
+        card = _card(name, dataset, source, listing, table, landmarks, skipped)
         (folder / "card.json").write_text(json.dumps(card.model_dump(), indent=2, ensure_ascii=False) + "\n", "utf-8")
     return card
 
@@ -102,8 +113,8 @@ def verify(name: str, home: Path) -> list[str]:
     problems = []
     if wrong:
         problems.append(f"{len(wrong)} of {len(prepared)} images have other pixels than noted, such as {wrong[0]}")
-    if faces.fingerprint(prepared.samples) != prepared.fingerprint:
-        problems.append("the table of samples has another fingerprint than the card")
+    if faces.fingerprint(prepared.samples, prepared.landmarks) != prepared.fingerprint:
+        problems.append("the table of samples, or the landmarks, have another fingerprint than the card")
     return problems
 
 
@@ -122,7 +133,10 @@ def _unique(samples: list[Sample], source: str) -> None:
         seen[sample.id] = sample.source
 
 
-def _card(name: str, dataset: str, source: str, listing: Listing, table: pd.DataFrame, skipped: list[str]) -> Card:
+def _card(
+    name: str, dataset: str, source: str, listing: Listing, table: pd.DataFrame, landmarks: np.ndarray | None,
+    skipped: list[str],
+) -> Card:  # fmt: skip
     counts = {
         column: {
             key: int(n) for key, n in table[column][table[column] != ""].value_counts(sort=False).sort_index().items()
@@ -133,6 +147,9 @@ def _card(name: str, dataset: str, source: str, listing: Listing, table: pd.Data
         "class": {key: counts["label"][key] for key in in_order(list(counts["label"]))},
         "split": counts["split"],
     }
+    if "sequences" in listing.expected:
+        shown = table.drop_duplicates("sequence")["label"].value_counts()
+        found["sequences"] = {key: int(shown[key]) for key in in_order(list(shown.index))}
     deviations = [*listing.deviations, *_against(found, listing.expected), *_pixels(table, skipped)]
     versions = {
         "ferbench": ferbench.__version__,
@@ -148,13 +165,14 @@ def _card(name: str, dataset: str, source: str, listing: Listing, table: pd.Data
         sequences=table["sequence"][table["sequence"] != ""].nunique(),
         deviations=deviations, skipped=skipped,
         aligners={str(key): int(n) for key, n in table["aligner"].value_counts().items()},
-        fingerprint=faces.fingerprint(table), versions=versions,
+        fingerprint=faces.fingerprint(table, landmarks), versions=versions,
     )  # fmt: skip
 
 
 def _against(found: dict[str, dict[str, int]], expected: dict[str, dict[str, int]]) -> list[str]:
     return [
-        f"{what} {key}: {found.get(what, {}).get(key, 0):,} images found, {number:,} expected"
+        f"{what} {key}: {found.get(what, {}).get(key, 0):,} {'' if what == 'sequences' else 'images '}found, "
+        f"{number:,} expected"
         for what, numbers in expected.items()
         for key, number in numbers.items()
         if found.get(what, {}).get(key, 0) != number

@@ -3,25 +3,32 @@
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from ferbench.data import align
+from ferbench.data.landmarks import COUNT, anchors
 from ferbench.errors import DataError
 from ferbench.labels import emotion
 
 MAX_PIXELS = 64_000_000  # of one image; the largest honest ones (KDEF, ExpW originals) have under 20 million
 
-Aligned = tuple[np.ndarray, str]  # uint8 [48,48], and the aligner's name
+
+class Aligned(NamedTuple):
+    """A face: pixels uint8 [48,48], the aligner's name, and 68 landmarks [68,2] in pixels of the crop, where known."""
+
+    pixels: np.ndarray
+    aligner: str
+    landmarks: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Sample:
     """One image of a dataset.
 
-    face : returns the aligned face and the aligner's name; raises DataError for a corrupt image.
+    face : returns the aligned face; raises DataError for a corrupt image.
     attributes : 0/1 by name, for sets of attributes.
     """
 
@@ -79,24 +86,31 @@ def decode(content: bytes, path: str) -> Image.Image:
 
 def as_is(read: Callable[[], bytes], path: str) -> Callable[[], Aligned]:
     """A face that comes cropped: resized as it is."""
-    return lambda: (align.resized(decode(read(), path)), "as-is")
+    return lambda: Aligned(align.resized(decode(read(), path)), "as-is")
 
 
 def raw(
-    read: Callable[[], bytes], path: str, landmarks: Callable[[], np.ndarray | None] = lambda: None
-) -> Callable[[], Aligned]:
-    """A raw frame: aligned by the dataset's landmarks (eyes and mouth centre, [3,2]), else by a detector
-    where one is installed, else the centre crop."""
+    read: Callable[[], bytes], path: str, landmarks: Callable[[], np.ndarray | None] = lambda: None,
+    steady: Callable[[], np.ndarray | None] | None = None,
+) -> Callable[[], Aligned]:  # fmt: skip
+    """A raw frame: aligned by the dataset's landmarks ([68,2], or eyes and mouth centre [3,2]), else by a detector
+    where one is installed, else the centre crop.
+
+    steady : landmarks of another frame of the sequence, by which this one is placed as well.
+    """
 
     def face() -> Aligned:
         picture = decode(read(), path)
         points = landmarks()
-        if points is not None:
-            return align.aligned(picture, points), "landmarks"
-        points = align.detected(picture)
-        if points is not None:
-            return align.aligned(picture, points), "mtcnn"
-        return align.centre_crop(picture), "centre-crop"
+        placing = points if steady is None else steady()
+        if placing is not None:
+            crop, matrix = align.placed(picture, anchors(placing) if len(placing) == COUNT else placing)
+            all68 = points if points is not None and len(points) == COUNT else None
+            return Aligned(crop, "landmarks", None if all68 is None else align.onto(matrix, all68))
+        found = align.detected(picture)
+        if found is not None:
+            return Aligned(align.aligned(picture, found), "mtcnn")
+        return Aligned(align.centre_crop(picture), "centre-crop")
 
     return face
 
@@ -108,6 +122,6 @@ def of_pixels(text: str, path: str, size: int = 48) -> Callable[[], Aligned]:
         values = np.array(text.split(), dtype=np.int64)
         if len(values) != size * size or values.min() < 0 or values.max() > 255:
             raise DataError(f"{path} has {len(values)} pixel values; {size * size} between 0 and 255 are wanted")
-        return align.resized(Image.fromarray(values.astype(np.uint8).reshape(size, size))), "as-is"
+        return Aligned(align.resized(Image.fromarray(values.astype(np.uint8).reshape(size, size))), "as-is")
 
     return face

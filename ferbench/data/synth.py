@@ -19,11 +19,14 @@ SUBJECTS, SHOWN = 40, 5  # people of ``synth``, and how many of its seven expres
 FRAMES = (0.7, 0.85, 1.0)  # share of the peak in the last three frames of a sequence
 FACES = 1000  # of ``synth-attributes``
 WILD_SPLIT = {"train": 2000, "val": 400}
+LENGTHS = (8, 13)  # frames of the sequences of ``synth-sequences``: at least, and fewer than
 
 
 def prepare_drawn(name: str, home: Path, tick: Callable[[int, int], None] = lambda done, total: None) -> Card:
-    """Draw the set ``name`` (synth, synth-attributes, synth-wild) into ``home``. Same pixels on every call."""
-    listings = {"synth": _laboratory, "synth-attributes": _attributes, "synth-wild": _wild}
+    """Draw the set ``name`` (see ``drawn.DRAWN``) into ``home``. Same pixels on every call."""
+    listings = {
+        "synth": _laboratory, "synth-attributes": _attributes, "synth-sequences": _sequences, "synth-wild": _wild,
+    }  # fmt: skip
     if name not in listings:
         raise UsageError(f"{name!r} is no drawn set: there are {', '.join(listings)}")
     listing = Listing("drawn", list(listings[name]()), {"seed": SEED})
@@ -43,6 +46,22 @@ def _laboratory() -> Iterator[Sample]:
             for share, frame in zip(FRAMES, range(length - 2, length + 1), strict=True):
                 name = f"{sequence}_{frame:08d}"
                 yield Sample(name, "drawn", _face(who, scaled(units, peak * share), view, "synth", name),
+                             str(emotion), subject, sequence, frame)  # fmt: skip
+
+
+def _sequences() -> Iterator[Sample]:
+    """Like the official CK+: whole posed sequences from a neutral face to the peak, with all 68 landmarks."""
+    emotions = [name for name in EMOTIONS if name != "neutral"]
+    for number in range(SUBJECTS):
+        rng = generator(SEED, "synth-sequences", number)
+        who, subject = Identity.draw(rng), f"P{number + 1:03d}"
+        for place, emotion in enumerate(rng.permutation(emotions)[:SHOWN]):
+            peak, length = rng.uniform(0.9, 1.4), int(rng.integers(*LENGTHS))
+            units, view = expression(str(emotion), rng), View.draw(rng, 0.0)
+            sequence = f"{subject}_{place + 1:03d}"
+            for frame in range(length):
+                name, share = f"{sequence}_{frame:08d}", peak * frame / (length - 1)
+                yield Sample(name, "drawn", _face(who, scaled(units, share), view, "synth-sequences", name, True),
                              str(emotion), subject, sequence, frame)  # fmt: skip
 
 
@@ -79,5 +98,11 @@ def everyday(rng: np.random.Generator) -> dict[str, float]:
     return units
 
 
-def _face(who: Identity, units: dict[str, float], view: View, set_name: str, name: str) -> Callable[[], Aligned]:
-    return lambda: (render(who, units, view, generator(SEED, set_name, "pixels", name))[0], "drawn")
+def _face(
+    who: Identity, units: dict[str, float], view: View, set_name: str, name: str, landmarks: bool = False
+) -> Callable[[], Aligned]:
+    def face() -> Aligned:
+        pixels, points = render(who, units, view, generator(SEED, set_name, "pixels", name))
+        return Aligned(pixels, "drawn", points if landmarks else None)
+
+    return face

@@ -15,7 +15,7 @@ _CAMERAS, _LIGHTINGS = ("VL", "NI"), ("Strong", "Weak", "Dark")
 
 def prepare_set(
     dataset: str, source: Path | None, home: Path | None, name: str, camera: str, lighting: str,
-    ferplus: Path | None, skip_corrupt: bool, incomplete: bool, tick: Callable[[int, int], None],
+    align: str, ferplus: Path | None, skip_corrupt: bool, incomplete: bool, tick: Callable[[int, int], None],
 ) -> str:  # fmt: skip
     """Prepare a set from a source, or draw it. Returns the line that tells what was made."""
     home = data_home(home)
@@ -30,7 +30,9 @@ def prepare_set(
             raise UsageError(f"say where {dataset} is: `ferbench data prepare {dataset} FOLDER_OR_ZIP`")
         if camera not in _CAMERAS or lighting not in _LIGHTINGS:
             raise UsageError(f"--camera is {' or '.join(_CAMERAS)}, --lighting {', '.join(_LIGHTINGS)}")
-        options = Options(cast(Any, camera), cast(Any, lighting), ferplus)
+        if align not in ("frame", "sequence") or (align == "sequence" and dataset != "ckplus"):
+            raise UsageError("--align is frame, or for ckplus sequence: other sets come without tracks of landmarks")
+        options = Options(cast(Any, camera), cast(Any, lighting), cast(Any, align), ferplus)
         card = prepare(dataset, source, home, name, options, skip_corrupt, not incomplete, tick)
     sizes = {"images": card.count, "subjects": card.subjects, "sequences": card.sequences}
     found = ", ".join(f"{number:,} {what}" for what, number in sizes.items() if number)

@@ -56,13 +56,13 @@ class Protocol(Schema):
     dataset: str  # name of the prepared set
     classes: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_in_the_one_order)]
     frames: Literal["last3", "all"] = "all"
-    level: Literal["image", "sequence"] = "image"  # what is tested and counted
+    level: Literal["image", "sequence"] = "image"  # what is predicted and counted
     folds: Folds | None = None
     official: Official | None = None
     preset: str = ""  # that is taken where none is named and the method has it
     attributes: str = ""  # the protocol of attributes that methods learn from which need some; empty: none
     pretrain: str = ""  # the protocol whose training side pre-trains stage 2; empty: none
-    expected_images: PositiveInt | None = None  # that take part, all sides together
+    expected_images: PositiveInt | None = None  # that take part, all sides together; sequences where these are counted
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:

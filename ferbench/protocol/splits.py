@@ -61,16 +61,18 @@ class PartSplit:
 
 
 def select(protocol: Protocol, faces: Faces) -> np.ndarray:
-    """Return the indices that take part: a class of the protocol, the last frames of each sequence.
+    """Return the indices that take part: a class of the protocol, the last frames of each sequence; where whole
+    sequences are tested, the last frame stands for each.
 
     Raises DataError when nothing is left.
     """
     samples = faces.samples
     chosen = samples["label"].isin(protocol.classes)
-    if protocol.frames == "last3":
+    last = 1 if protocol.level == "sequence" else LAST if protocol.frames == "last3" else 0
+    if last:
         ranks = samples[chosen].groupby("sequence")["frame"].rank(ascending=False, method="first")
         known = samples["sequence"] != ""  # images of no sequence stand for themselves
-        chosen &= ~known | (ranks.reindex(samples.index) <= LAST)
+        chosen &= ~known | (ranks.reindex(samples.index) <= last)
     rows = np.flatnonzero(chosen.to_numpy())
     if not len(rows):
         raise DataError(f"the prepared set {faces.name} has no image of the classes of {protocol.identifier}")
@@ -281,7 +283,7 @@ def notes(protocol: Protocol, faces: Faces, rows: np.ndarray) -> list[str]:
     found = set(faces.samples["label"].iloc[rows])
     notes = [f"the set has no image of {name}" for name in protocol.classes if name not in found]
     if protocol.expected_images is not None and len(rows) != protocol.expected_images:
-        notes.append(f"{len(rows):,} images take part; the protocol expects {protocol.expected_images:,}")
+        notes.append(f"{len(rows):,} {protocol.level}s take part; the protocol expects {protocol.expected_images:,}")
     return notes
 
 

@@ -19,6 +19,7 @@ class Options:
 
     camera: Literal["VL", "NI"] = "VL"  # Oulu: visible light or near infrared
     lighting: Literal["Strong", "Weak", "Dark"] = "Strong"  # Oulu
+    align: Literal["frame", "sequence"] = "frame"  # CK+: each frame by its own landmarks, or all by the first frame's
     ferplus: Path | None = None  # FER2013: fer2013new.csv with the FERPlus votes
 
 

@@ -105,9 +105,9 @@ def _face(read: Callable[[], bytes], path: str, points: np.ndarray | None) -> Ca
     def face() -> Aligned:
         picture = decode(read(), path)
         if points is None:
-            return align.celeba_crop(picture), "fixed-crop"
+            return Aligned(align.celeba_crop(picture), "fixed-crop")
         scale = picture.width / align.CELEBA_WIDTH  # the file's points are for 178×218 pixels
-        return align.aligned(picture, (points + 0.5) * scale - 0.5), "landmarks"
+        return Aligned(align.aligned(picture, (points + 0.5) * scale - 0.5), "landmarks")
 
     return face
 

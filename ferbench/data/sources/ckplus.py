@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from ferbench.data.archive import Tree, filename, reader, stem
+from ferbench.data.landmarks import COUNT
 from ferbench.data.samples import Listing, Sample, as_is, folder_emotion, of_pixels, raw
 from ferbench.data.sources import Options, tables
-from ferbench.errors import DataError
+from ferbench.errors import DataError, UsageError
 from ferbench.labels import CKEXTENDED, CKPLUS
 
 _FRAME = re.compile(r"^(S\d{3})_(\d{3})_(\d{8})\.(png|jpe?g)$")
@@ -20,8 +21,7 @@ LAST = 3  # frames of each sequence that every published protocol uses (Zhang et
 # The official release, three frames of each of the 327 labelled sequences.
 _EXPECTED = {"class": {"anger": 135, "contempt": 54, "disgust": 177, "fear": 75, "happiness": 207,
                        "sadness": 84, "surprise": 249}}  # fmt: skip
-# 68 points in the order of Multi-PIE, counted from 0: eyes 36-41 and 42-47, mouth corners 48 and 54.
-_EYES, _MOUTH = (slice(36, 42), slice(42, 48)), (48, 54)
+_SEQUENCES = {"sequences": {name: number // LAST for name, number in _EXPECTED["class"].items()}}
 
 
 def looks_like(paths: list[str]) -> bool:
@@ -33,7 +33,11 @@ def read(tree: Tree, options: Options) -> Listing:
     if not frames:
         return _extended(tree, next(path for path in tree.paths if filename(path).lower() == "ckextended.csv"))
     if any(_EMOTION.match(filename(path)) for path in tree.paths):
-        return _official(tree, frames)
+        return _official(tree, frames, options.align)
+    if options.align != "frame":
+        raise UsageError(
+            f"--align {options.align} takes the official tree of CK+ with its landmarks: crops stay as they are"
+        )
     classes = {path: folder_emotion(path) for path in frames}
     if all(classes.values()):
         return _crops(tree, classes)
@@ -41,8 +45,9 @@ def read(tree: Tree, options: Options) -> Listing:
                     "(Emotion_labels.zip) beside cohn-kanade-images")  # fmt: skip
 
 
-def _official(tree: Tree, frames: list[str]) -> Listing:
-    """cohn-kanade-images/S005/001/S005_001_00000011.png, Emotion/…_emotion.txt, Landmarks/…_landmarks.txt."""
+def _official(tree: Tree, frames: list[str], align: str) -> Listing:
+    """cohn-kanade-images/S005/001/S005_001_00000011.png, Emotion/…_emotion.txt, Landmarks/…_landmarks.txt: labelled
+    sequences whole, from the neutral face on."""
     sequences: dict[str, dict[int, str]] = defaultdict(dict)
     for path in frames:
         subject, sequence, frame, _ = _parts(path)
@@ -58,23 +63,26 @@ def _official(tree: Tree, frames: list[str]) -> Listing:
         if not sequences.get(sequence):
             notes.append(f"sequence {sequence} is labelled but has no images")
             continue
-        numbers = sorted(sequences[sequence])[-LAST:]
-        if np.diff(numbers).max(initial=1) > 1 or len(numbers) < LAST:
-            notes.append(f"sequence {sequence}: the last frames {numbers} are not {LAST} in a row")
+        numbers = sorted(sequences[sequence])
+        last = numbers[-LAST:]
+        if np.diff(last).max(initial=1) > 1 or len(last) < LAST:
+            notes.append(f"sequence {sequence}: the last frames {last} are not {LAST} in a row")
         if int(match[3]) != numbers[-1]:
             notes.append(f"sequence {sequence}: labelled at frame {int(match[3])}, but the last is {numbers[-1]}")
+        first = _points(tree, landmarks.get(stem(sequences[sequence][numbers[0]])))
         for number in numbers:
             image = sequences[sequence][number]
             name = stem(image)
+            points = _points(tree, landmarks.get(name))
             samples.append(Sample(
-                name, image, raw(reader(tree, image), image, _points(tree, landmarks.get(name))),
+                name, image, raw(reader(tree, image), image, points, first if align == "sequence" else None),
                 label, match[1], sequence, number,
             ))  # fmt: skip
     without = sum(sample.id not in landmarks for sample in samples)
     if without:
         notes.append(f"{without} images have no landmark file")
     samples.sort(key=lambda sample: sample.id)
-    return Listing("official tree with Emotion files", samples, {"frames": LAST}, _EXPECTED, tuple(notes))
+    return Listing("official tree with Emotion files", samples, {"align": align}, _SEQUENCES, tuple(notes))
 
 
 def _crops(tree: Tree, classes: dict[str, str]) -> Listing:
@@ -118,11 +126,9 @@ def _points(tree: Tree, path: str | None) -> Callable[[], np.ndarray | None]:
         if path is None:
             return None
         try:
-            all68 = np.array(tables.text(tree, path).split(), dtype=np.float64).reshape(68, 2)
+            return np.array(tables.text(tree, path).split(), dtype=np.float64).reshape(COUNT, 2)
         except ValueError:
-            raise DataError(f"{path} should hold 68 rows of two numbers") from None
-        eyes = [all68[part].mean(axis=0) for part in _EYES]
-        return np.stack([*eyes, all68[list(_MOUTH)].mean(axis=0)])
+            raise DataError(f"{path} should hold {COUNT} rows of two numbers") from None
 
     return points
 

@@ -43,9 +43,10 @@ def read(tree: Tree, options: Options) -> Listing:
         sequences[match["subject"], match["label"]][int(match["frame"])] = path
     samples, notes = [], []
     for (subject, label), frames in sorted(sequences.items()):
-        numbers = sorted(frames)[-LAST:]
-        if len(numbers) < LAST or numbers[-1] - numbers[0] != LAST - 1:
-            notes.append(f"sequence {subject} {label}: the last frames {numbers} are not {LAST} in a row")
+        numbers = sorted(frames)
+        last = numbers[-LAST:]
+        if len(last) < LAST or last[-1] - last[0] != LAST - 1:
+            notes.append(f"sequence {subject} {label}: the last frames {last} are not {LAST} in a row")
         for number in numbers:
             path = frames[number]
             face = (as_is if crops else raw)(reader(tree, path), path)
@@ -59,6 +60,6 @@ def read(tree: Tree, options: Options) -> Listing:
         notes.append(f"{len(sequences)} sequences found, {cells} expected; missing such as {', '.join(missing[:3])}")
     return Listing(
         "preprocessed (Acropped)" if crops else "original images", samples,
-        {"camera": options.camera, "lighting": options.lighting, "frames": LAST},
-        {"class": dict.fromkeys(sorted(OULU.values()), SUBJECTS * LAST)}, tuple(notes),
+        {"camera": options.camera, "lighting": options.lighting},
+        {"sequences": dict.fromkeys(sorted(OULU.values()), SUBJECTS)}, tuple(notes),
     )  # fmt: skip

@@ -1,0 +1,47 @@
+"""The 68 facial landmarks that CK+ comes with, in the order of Multi-PIE (Gross et al. 2010): which point is what, and
+how tracks of them are made comparable."""
+
+import numpy as np
+
+COUNT = 68
+JAW, BROWS, NOSE, EYES, LIPS = (
+    tuple(range(first, after)) for first, after in ((0, 17), (17, 27), (27, 36), (36, 48), (48, 68))
+)
+PARTS = {"brows": BROWS, "eyes": EYES, "nose": NOSE, "mouth": LIPS}  # the 51 points without the jaw
+INNER = tuple(range(17, COUNT))  # those 51
+WITHOUT_CORNERS = tuple(point for point in INNER if point not in (60, 64))  # 49: without the inner corners of the mouth
+NOSE_TIP = 30
+_LEFT_EYE, _RIGHT_EYE, _MOUTH_CORNERS = slice(36, 42), slice(42, 48), [48, 54]
+_FLAT = 1e-6  # pixels; a spread below it is no face
+
+# Where each point lies in a mirror image: the point of the other half of the face.
+MIRROR = np.array([
+    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, *range(35, 30, -1),
+    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+    *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65,
+])  # fmt: skip
+
+
+def anchors(points: np.ndarray) -> np.ndarray:
+    """Return the centres of the image-left eye, the image-right eye and the mouth's corners [3,2] of points [68,2]."""
+    return np.stack([
+        points[_LEFT_EYE].mean(axis=0), points[_RIGHT_EYE].mean(axis=0), points[_MOUTH_CORNERS].mean(axis=0),
+    ])  # fmt: skip
+
+
+def mirrored(points: np.ndarray, width: int) -> np.ndarray:
+    """Return points [...,68,2] of an image ``width`` pixels wide as they lie in its mirror image."""
+    turned = points[..., MIRROR, :].copy()
+    turned[..., 0] = width - 1 - turned[..., 0]
+    return turned
+
+
+def normalised(points: np.ndarray, chosen: tuple[int, ...] = INNER) -> np.ndarray:
+    """Return (x - x_nose) / sd(x), and y likewise, for each frame apart: points [T,68,2] → [T,P,2] of those chosen.
+
+    The tip of the nose is the origin; the deviation is that of the chosen points' coordinates in the frame, so that
+    neither place nor size of the face counts (as in Jung et al. 2015, section 3.2).
+    """
+    origin = points[:, NOSE_TIP : NOSE_TIP + 1]
+    centred = points[:, list(chosen)] - origin
+    return centred / np.maximum(centred.std(axis=1, keepdims=True), _FLAT)
