@@ -1,71 +1,254 @@
-"""A trained network on another set than its own, with nothing learned there: cross-dataset accuracy, or zero-shot."""
+"""A finished model on a protocol's test side, with nothing learned there: cross-dataset accuracy, or zero-shot.
+
+The model is a run of ferbench's, a model from elsewhere with its card, or nothing but a file of predictions.
+"""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
+import pandas as pd
 
 from ferbench.data import drawn
 from ferbench.data import faces as prepared_sets
+from ferbench.data.faces import Faces
 from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
-from ferbench.files import data_home, runs_home
-from ferbench.methods.recipes import family_of, resolve
+from ferbench.execution.sides import unlabelled_side
+from ferbench.files import data_home, runs_home, sha256_of
+from ferbench.methods.interface import Side, Workspace
+from ferbench.methods.recipes import Method, family_of, resolve
 from ferbench.predict import chosen
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
-from ferbench.runs.record import Record
+from ferbench.protocol.protocol import Protocol
+from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store, predictions_frame
+from ferbench.schema import plain
+from ferbench.seeds import derive_seed
+from ferbench.training.device import Device
 
 REVISION = 1  # raised when a change of code changes what an evaluation gives
 BATCH = 128
+TRANSFER = "transfer"
 
 
-def evaluate(run: str, preset: str, dataset: str, runs: Path | None, home: Path | None) -> Record:
-    """Test a finished run, or the shipped weights of ``preset``, on all test images of another protocol.
+@dataclass(frozen=True)
+class Ground:
+    """What is to be predicted: rows of a prepared set under a protocol. split : hash of the fold file, or empty."""
 
-    All classes of the network stay in play: one that the protocol lacks is an error wherever it is predicted.
-    Images of classes that the network never learned are left out, and counted. The result is a run of kind
+    protocol: Protocol
+    faces: Faces
+    rows: np.ndarray
+    split: str
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, dataset: str, home: Path | None) -> "Ground":
+        """All that a protocol tests. A set with a test side alone is enough, and people need not be known.
+
+        Raises what ``protocols.load`` and ``faces.load`` raise, DataError where nothing is tested.
+        """
+        protocol, place = protocols.load(dataset), data_home(home)
+        drawn.ensure(protocol.dataset, place, lambda *_: None)
+        faces = prepared_sets.load(protocol.dataset, place)
+        try:
+            made = splits.make(protocol, faces)
+        except DataError as error:
+            rows, note = splits.tested(protocol, faces)
+            return cls(protocol, faces, rows, "", (note or str(error),))
+        return cls(protocol, faces, np.sort(np.concatenate([fold.test for fold in made.folds])), made.hash)
+
+
+def evaluate(model: str, preset: str, dataset: str, runs: Path | None, home: Path | None) -> Record:
+    """Test a model on all test samples of a protocol.
+
+    model : the key of a finished run, a card of a model from elsewhere (a path ending in .toml, see
+        ``methods.foreign``), or empty for the shipped weights of ``preset``.
+    All classes of the model stay in play: one that the protocol lacks is an error wherever it is predicted.
+    Images of classes that the model never learned are left out, and counted. The result is a run of kind
     "transfer" in the store ``runs``; one that is there already is not made again.
     Raises UsageError for a run that was trained on images of that set, DataError where no image is left.
     """
-    record, source = chosen(run, preset, runs)
-    protocol = protocols.load(dataset)
-    drawn.ensure(protocol.dataset, data_home(home), lambda *_: None)
-    faces = prepared_sets.load(protocol.dataset, data_home(home))
-    if record.identity.data == faces.fingerprint:
-        raise UsageError(f"run {record.key} was trained on images of {faces.name}: its own test side is in "
+    ground, store = Ground.of(dataset, home), Store(runs_home(runs))
+    if model.endswith(".toml"):
+        return _card(resolve(model, "", ground.protocol.name), ground, store)
+    record, source = chosen(model, preset, runs)
+    if record.identity.data == ground.faces.fingerprint:
+        raise UsageError(f"run {record.key} was trained on images of {ground.faces.name}: its own test side is in "
                          "`ferbench report`; evaluate is for sets that it has not seen")  # fmt: skip
-    made = splits.make(protocol, faces)
-    store = Store(runs_home(runs))
     identity = record.identity.model_copy(update={
-        "kind": "transfer", "protocol": protocol.identifier, "data": faces.fingerprint, "split": made.hash, "fold": "",
-        "precision": "fp32", "engine": "plain", "code": REVISION, "parents": {"network": record.key},
+        "kind": TRANSFER, "protocol": ground.protocol.identifier, "data": ground.faces.fingerprint,
+        "split": ground.split, "fold": "", "precision": "fp32", "engine": "plain", "code": REVISION,
+        "parents": {"network": record.key},
     })  # fmt: skip
+    facts = {
+        "trained_on": record.identity.protocol, "trained_as": record.identity.kind,
+        "parameters": record.facts["parameters"],
+        "display": record.facts.get("display") or resolve(identity.method, identity.preset, dataset).title,
+    }  # fmt: skip
+    return _tested(identity, ground, store, record.classes, facts, lambda side: _scores(record, source, side))
+
+
+def _card(method: Method, ground: Ground, store: Store) -> Record:
+    """Test a model from elsewhere as it is."""
+    kin, card = method.kin, method.recipe
+    if not hasattr(card, "output"):
+        raise UsageError(f"{method.title} is a method to train: `ferbench train`; a card has a [model] and an [output]")
+    classes = tuple(label for label in card.output.labels if label)
+    if not classes:
+        raise UsageError(f"the card of {method.title} lacks the line `labels = [...]` under [output]: what each score "
+                         "of the model stands for; or fit it on each fold with --refit")  # fmt: skip
+    identity = Identity(
+        kind=TRANSFER, method=method.name, preset=method.preset,
+        recipe=plain(kin.identity(TRANSFER, method, ground.protocol)), protocol=ground.protocol.identifier,
+        data=ground.faces.fingerprint, split=ground.split, seed=0, precision="fp32", code=REVISION,
+    )  # fmt: skip
+    work = Workspace(identity, store, store.folder(identity.key), Device(), lambda use: derive_seed(0, use))
+    recogniser = kin.recogniser(method, TRANSFER, classes)
+    facts: dict[str, Any] = {
+        "trained_on": list(card.trained.on), "held_out": held_out(card.trained.on, ground), "display": method.title,
+        "trained_as": "elsewhere", "parameters": 0, "method": method.model_dump(mode="json"),
+    }  # fmt: skip
+    return _tested(identity, ground, store, list(classes), facts, lambda side: recogniser.predict(side, work), work)
+
+
+def predictions(file: Path, name: str, trained_on: tuple[str, ...], dataset: str, runs: Path | None,
+                home: Path | None) -> Record:  # fmt: skip
+    """Judge predictions that were made elsewhere: a CSV with the column ``id`` and ``prediction`` or ``p_<class>``
+    columns, or both.
+
+    Every sample that the protocol tests has to be there once. Without probabilities nothing is said of calibration.
+    Raises DataError naming the file and the row of what is wrong.
+    """
+    ground, store = Ground.of(dataset, home), Store(runs_home(runs))
+    frame, classes, certain = _theirs(file, ground)
+    identity = Identity(
+        kind=TRANSFER, method=name, preset="", recipe={"predictions": sha256_of(file.read_bytes())[:16]},
+        protocol=ground.protocol.identifier, data=ground.faces.fingerprint, split=ground.split, seed=0,
+        precision="fp32", code=REVISION,
+    )  # fmt: skip
+    facts: dict[str, Any] = {
+        "trained_on": list(trained_on), "held_out": held_out(trained_on, ground), "display": name,
+        "trained_as": "elsewhere", "parameters": 0,
+    }  # fmt: skip
+    facts |= {"uncalibrated": True} if certain else {}
+    return _tested(identity, ground, store, classes, facts, lambda side: frame)
+
+
+def held_out(trained_on: tuple[str, ...], ground: Ground) -> bool | str:
+    """Say whether the tested set is known not to have been learned from: "unknown" where nobody says on what."""
+    if not trained_on:
+        return "unknown"
+    names = {name.partition("@")[0].lower().replace("+", "plus") for name in trained_on}
+    return not names & {ground.protocol.name, ground.protocol.dataset, ground.faces.card.dataset}
+
+
+def _tested(identity: Identity, ground: Ground, store: Store, classes: list[str], facts: dict[str, Any], predict,
+            work: Workspace | None = None) -> Record:  # fmt: skip
+    """Predict what the model has classes for, and store it as a run."""
     if store.state(identity.key) == "done":
         return store.record(identity.key)
-    rows = np.sort(np.concatenate([fold.test for fold in made.folds]))
-    labels = faces.samples["label"].iloc[rows]
-    known = labels.isin(record.classes).to_numpy()
+    faces = ground.faces
+    labels = faces.samples["label"].iloc[ground.rows]
+    known = labels.isin(classes).to_numpy()
     if not known.any():
-        raise DataError(f"{faces.name} has no image of a class that run {record.key} knows")
-    store.begin(identity)
+        raise DataError(f"{faces.name} has no image of a class that {facts['display']} knows")
+    rows = ground.rows[known]
     start = time.perf_counter()
-    images = torch.from_numpy(faces.images[rows[known]]).unsqueeze(1)
-    module = family_of(record).module(record, source)
-    with torch.inference_mode():
-        logits = torch.cat([module(batch)[0] for batch in images.split(BATCH)])
-    frame = predictions_frame(faces.samples.iloc[rows[known]], record.classes, torch.softmax(logits, dim=1).numpy())
+    probabilities = predict(unlabelled_side(ground.protocol, faces, rows))
+    if isinstance(probabilities, pd.DataFrame):  # of all that is tested
+        probabilities = probabilities.to_numpy()[known]
+    store.begin(identity)
+    frame = predictions_frame(faces.samples.iloc[rows], classes, probabilities)
     store.write_predictions(identity.key, frame)
     done = Record(
-        key=identity.key, experiment=identity.experiment, identity=identity, dataset=faces.name, classes=record.classes,
+        key=identity.key, experiment=identity.experiment, identity=identity, dataset=faces.name, classes=classes,
         environment=describe_device("cpu", "fp32", "plain"),
         timings={"prediction": round(time.perf_counter() - start, 3)},
-        facts={"trained_on": record.identity.protocol, "trained_as": record.identity.kind,
-               "left_out": labels[~known].value_counts().to_dict(), "parameters": record.facts["parameters"],
-               "display": record.facts.get("display", resolve(identity.method, identity.preset, dataset).title)},
+        facts={**facts, **(work.facts if work else {}), "level": ground.protocol.level,
+               "left_out": labels[~known].value_counts().to_dict(), "notes": list(ground.notes)},
         result={"accuracy": float((frame["truth"] == frame["prediction"]).mean()), "images": len(frame)},
     )  # fmt: skip
     store.finish(done)
     return done
+
+
+def _scores(record: Record, source: Store, side: Side) -> np.ndarray:
+    """Probabilities by a finished run: by its network, or by its recogniser where it has none."""
+    import torch
+
+    from ferbench.training.checkpoint import unpack
+
+    kin = family_of(record)
+    try:
+        module = kin.module(record, source)
+    except UsageError:
+        told = record.facts.get("method")
+        if told is None or record.error:
+            raise
+        method = Method.model_validate({**told, "recipe": kin.recipe.model_validate(told["recipe"])})
+        recogniser = kin.recogniser(method, record.identity.kind, tuple(record.classes))
+        recogniser.load(unpack(source.folder(record.key) / "weights.safetensors")[0])
+        work = Workspace(record.identity, source, source.folder(record.key), Device(), lambda use: 0)
+        return recogniser.predict(side, work)
+    images = torch.from_numpy(side.images).unsqueeze(1)
+    with torch.inference_mode():
+        logits = torch.cat([module(batch)[0] for batch in images.split(BATCH)])
+    return torch.softmax(logits, dim=1).numpy()
+
+
+def _theirs(file: Path, ground: Ground) -> tuple[pd.DataFrame, list[str], bool]:
+    """Probabilities of all tested samples in their order, the classes, and whether they are mere decisions."""
+    from ferbench.labels import EMOTIONS, emotion, in_order
+
+    try:
+        frame = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read as CSV ({error})") from None
+    frame.columns = [name.strip() for name in frame.columns]
+    columns = {name: emotion(name[2:]) for name in frame.columns if name.startswith("p_")}
+    if "id" not in frame or not (columns or "prediction" in frame):
+        raise DataError(f"{file} needs the columns id and prediction, or id and p_<class> for each class; it has "
+                        f"{', '.join(frame.columns)}")  # fmt: skip
+    wanted = ground.faces.samples["id"].iloc[ground.rows]
+
+    def refuse(bad: pd.Series, what: str) -> None:
+        if bad.any():
+            row = int(np.flatnonzero(bad.to_numpy())[0])
+            raise DataError(f"{file}, row {row + 2}: {frame['id'].iloc[row]!r} {what} ({int(bad.sum())} such rows)")
+
+    refuse(~frame["id"].isin(wanted), f"is not tested by {ground.protocol.identifier} on {ground.faces.name}")
+    refuse(frame["id"].duplicated(), "is there twice")
+    if len(frame) < len(wanted):
+        missing = wanted[~wanted.isin(frame["id"])]
+        raise DataError(f"{file} lacks {len(missing)} of {len(wanted)} samples, such as {missing.iloc[0]}")
+    if columns:
+        numbers = frame[list(columns)].apply(pd.to_numeric, errors="coerce")
+        refuse(numbers.isna().any(axis=1), "has a probability that is no number")
+        refuse((numbers < 0).any(axis=1) | ((numbers.sum(axis=1) - 1).abs() > 0.01),
+               "has probabilities that do not sum to 1")  # fmt: skip
+        classes = [name for name in EMOTIONS if name in columns.values()]
+        numbers.columns = [columns[name] for name in columns]
+        table = numbers[classes].div(numbers[classes].sum(axis=1), axis=0)
+    else:
+        named = frame["prediction"].map(lambda word: word.strip().lower())
+        unknown = ~named.map(_is_emotion)
+        refuse(unknown, "has a prediction that is no emotion")
+        decided = named.map(emotion)
+        classes = in_order({*decided, *ground.protocol.classes})
+        table = pd.DataFrame({name: (decided == name).astype(float) for name in classes})
+    table.index = pd.Index(frame["id"])
+    return table.loc[wanted], classes, not columns
+
+
+def _is_emotion(word: str) -> bool:
+    from ferbench.labels import emotion
+
+    try:
+        emotion(word)
+    except DataError:
+        return False
+    return True

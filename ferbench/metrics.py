@@ -86,7 +86,7 @@ def counts_from_percent(percent: np.ndarray, sizes: list[int]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Interval:
-    """A percentile interval and what was drawn for it: ``units`` subjects, or images where subjects are unknown."""
+    """A percentile interval and what was drawn for it: ``units`` subjects, or rows ("images") for want of them."""
 
     low: float
     high: float
@@ -121,20 +121,27 @@ def subject_interval(frame: pd.DataFrame, level: float = 0.95, seed: int = 0, re
     return Interval(float(low), float(high), "subjects" if known else "images", len(names))
 
 
-def sequence_accuracy(frame: pd.DataFrame, classes: list[str]) -> tuple[float, int]:
-    """Return the accuracy over sequences and their number.
+def by_sequence(frame: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    """Return one row for each sequence instead of its tested frames: the mean of their probabilities, and the class
+    of the highest mean (the first of equals, in the order of ``classes``); sorted by name, which is the ``id`` too.
 
-    A sequence's prediction is the class of the highest mean probability over its tested frames (the first
-    of equals, in the order of ``classes``). Images of no sequence are left out: (NaN, 0) where all are.
+    Images of no sequence are left out. Other columns keep what the first frame has.
     """
-    known = frame[frame["sequence"] != ""]
-    if known.empty:
-        return float("nan"), 0
     columns = [f"p_{name}" for name in classes]
-    means = known.groupby("sequence")[columns].mean()
-    truth = known.groupby("sequence")["truth"].first()
-    predicted = means.to_numpy().argmax(axis=1)
-    return float((np.array(classes)[predicted] == truth.to_numpy()).mean()), len(means)
+    groups = frame[frame["sequence"] != ""].groupby("sequence")
+    means, first = groups[columns].mean(), groups.first()
+    places = means.to_numpy().argmax(axis=1) if len(means) else np.empty(0, dtype=np.int64)
+    found = first.assign(id=first.index, prediction=np.array(classes)[places])
+    found[columns] = means
+    return found.reset_index()[list(frame.columns)]
+
+
+def sequence_accuracy(frame: pd.DataFrame, classes: list[str]) -> tuple[float, int]:
+    """Return the accuracy over sequences (see :func:`by_sequence`) and their number; (NaN, 0) where there are none."""
+    found = by_sequence(frame, classes)
+    if found.empty:
+        return float("nan"), 0
+    return float((found["truth"] == found["prediction"]).mean()), len(found)
 
 
 def ensemble(frames: list[pd.DataFrame], classes: list[str]) -> pd.DataFrame:

@@ -30,13 +30,14 @@ def output(*words: str) -> str:
 def test_json_has_its_documented_keys(store):
     store_fold(store, "01", FIRST)
     (report,) = json.loads(output("report", "--format", "json"))
-    assert list(report) == ["dataset", "protocol", "published", "published_matrix", "errata", "varying", "trainings",
+    assert list(report) == ["dataset", "protocol", "protocols", "drawn", "published", "compared", "published_matrix", "errata", "varying", "trainings",
                             "seeds", "together", "stages", "holes", "transfers", "habits"]  # fmt: skip
     assert list(report["trainings"][0]) == [
-        "experiment", "variant", "name", "method", "published", "preset", "protocol", "selection", "seed", "devices",
-        "precision", "rule", "split_hash", "data", "parameters", "classes", "folds", "expected", "matrix", "accuracy",
-        "interval", "fold_mean", "fold_std", "balanced_accuracy", "macro_f1", "worst_subject", "worst_class", "sequence_accuracy", "sequences",
-        "images", "subjects", "parents", "notes",
+        "experiment", "variant", "name", "method", "published", "preset", "protocol", "level", "sees",
+        "trained_on", "held_out", "uncalibrated", "selection", "seed", "devices",
+        "precision", "rule", "split_hash", "test_side", "data", "parameters", "classes", "folds", "expected", "matrix", "accuracy",
+        "interval", "fold_mean", "fold_std", "balanced_accuracy", "macro_f1", "worst_subject", "worst_class", "sequence_accuracy",
+        "sequence_interval", "sequences", "images", "subjects", "parents", "differs", "notes",
     ]  # fmt: skip
     assert report["trainings"][0]["interval"] == {"low": 0.0, "high": 1.0, "over": "subjects", "units": 2}
     assert report["holes"][0]["fold"] == "02"

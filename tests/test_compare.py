@@ -185,3 +185,79 @@ def test_images_of_the_accepted_figure_that_are_not_tested_are_counted(tmp_path)
     path.write_text(json.dumps(kept))
     told = ferbench("check", cwd=tmp_path, code=3).stderr
     assert f"1 of the {len(kept['ids'])} accepted images were not tested" in told
+
+
+SEQUENCES = {
+    "protocol": "ckplus-sequences@1",
+    "split": "e" * 64,
+    "data": "b" * 64,
+    "method": "dtagn",
+    "recipe": {"T": 12},
+}
+FACTS = {"level": "sequence", "sees": "whole", "display": "DTAGN", "uncalibrated": True}
+
+
+def test_images_and_sequences_are_compared_by_sequences_alone(tmp_path):
+    frames = [row for row in wrong(RIGHT, 12) for _ in range(3)]
+    store_fold(Store(tmp_path / "a"), "01", frames[:135])
+    store_fold(Store(tmp_path / "a"), "02", frames[135:])
+    store_side(tmp_path / "b", 2, facts=FACTS, **SEQUENCES)
+    told = json.loads(ferbench("compare", "a", "b", "--format", "json", cwd=tmp_path).stdout)
+    assert (told["level"], told["images"], told["protocol"]) == ("sequence", 90, "ckplus@1 and ckplus-sequences@1")
+    assert told["accuracy"] == [pytest.approx(78 / 90), pytest.approx(88 / 90)]
+    assert {flip["second_probability"] for flip in told["flips"]} == {None}
+    assert [flip["first_probability"] for flip in told["flips"]] == pytest.approx([0.9] * len(told["flips"]))
+    shown = ferbench("compare", "a", "b", cwd=tmp_path).stdout
+    assert "n = 90 sequences; the second is better" in shown
+    assert "judged by the mean of its images' probabilities" in shown
+    assert "Not the methods alone" not in shown
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"rows": RIGHT[3:]}, "test different sequences (3 are in one alone, such as S00-anger), so nothing can be compared"),
+    ({"cut": 48}, "differ in the fold of 3 sequences, such as S15-anger (02 and 01), so nothing can be compared"),
+    ({"facts": FACTS | {"held_out": False}}, "was tested on people that it learned from, so nothing can be compared"),
+])  # fmt: skip
+def test_one_line_says_why_two_runs_cannot_be_compared(tmp_path, change, said):
+    store_side(tmp_path / "a", 2)
+    rows, cut = change.get("rows", RIGHT), change.get("cut", 45 - 90 + len(change.get("rows", RIGHT)))
+    for fold, mine in (("01", rows[:cut]), ("02", rows[cut:])):
+        store_fold(Store(tmp_path / "b"), fold, mine, facts=change.get("facts", FACTS), **SEQUENCES)
+    message = ferbench("compare", "a", "b", cwd=tmp_path, code=3).stderr
+    assert said in message
+    assert message.strip().count("\n") == 0
+
+
+def test_images_of_no_sequence_are_not_compared_with_sequences(tmp_path):
+    store_fold(Store(tmp_path / "a"), "01", [("", truth, truth) for _, truth, _ in RIGHT])
+    store_side(tmp_path / "b", 2, facts=FACTS, **SEQUENCES)
+    assert "images of no known sequence" in ferbench("compare", "a", "b", cwd=tmp_path, code=3).stderr
+
+
+def test_what_differs_beside_the_method_is_said(tmp_path):
+    store_side(tmp_path / "a", 2)
+    store_side(tmp_path / "b", 2, method="mine", preset="full", facts={"trained_on": ["fer2013@1", "ckplus@1"],
+               "held_out": "unknown"})  # fmt: skip
+    shown = ferbench("compare", "a", "b", cwd=tmp_path).stdout
+    assert "Not the methods alone differ: preset tiny and full." in shown
+    assert "Not the methods alone differ: trained before on nothing and fer2013@1." in shown
+    assert "Nobody can tell whether WS-LGAN (full) under ckplus@1 learned from people who are tested." in shown
+
+
+def test_sequences_are_accepted_and_checked_like_images(tmp_path):
+    store_side(tmp_path / "runs", 2, facts=FACTS, **SEQUENCES)
+    assert "97.78% of 90 sequences" in accept(tmp_path)
+    kept = json.loads((tmp_path / "baselines" / "accepted" / "ckplus-sequences-dtagn-tiny.json").read_text())
+    assert kept["level"] == "sequence"
+    assert ferbench("check", cwd=tmp_path).stdout.startswith("held: DTAGN (tiny) under ckplus-sequences@1")
+    store_side(tmp_path / "fallen", 14, facts=FACTS, **SEQUENCES)
+    ferbench("check", "--runs", "fallen", cwd=tmp_path, code=1)
+
+
+def test_accepted_figures_of_before_are_of_images():
+    from ferbench.files import shipped
+    from ferbench.schema import read_json, validated
+
+    paths = sorted((shipped("baselines") / "accepted").glob("*.json"))
+    assert paths
+    assert {validated(check.Accepted, read_json(path), path).level for path in paths} == {"image"}

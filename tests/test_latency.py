@@ -43,7 +43,7 @@ def store(tmp_path) -> Store:
 
 def test_the_fastest_valid_inference_of_one_image_is_taken_and_parts_of_trainings_are_not(store):
     (point,) = accuracy_over_latency(speed.stored(store.home), tables.build(store))
-    assert (point.name, point.latency_ms, point.images) == ("WS-LGAN (tiny, seed 0)", 6.25, 70)
+    assert (point.name, point.latency_ms, point.n) == ("WS-LGAN (tiny, seed 0)", 6.25, "70 images")
     assert point.accuracy == pytest.approx(sum(truth == told for _, truth, told in ROWS) / len(ROWS))
     assert point.low < point.accuracy < point.high
     assert point.machine == "cpu: test, 1 thread; onnxruntime, fp32"

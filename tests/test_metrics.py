@@ -218,3 +218,18 @@ def test_reliability_is_guos_sum_over_bins():
         wanted += inside.sum() / 202 * abs(correct[inside].mean() - confidence[inside].mean())
     assert error == pytest.approx(wanted)
     assert metrics.reliability(np.array([0.95]), np.array([True]))[1] == pytest.approx(0.05)
+
+
+def test_a_sequence_keeps_its_person_and_truth_and_has_the_mean_of_its_images():
+    table = pd.DataFrame({
+        "id": ["1", "2", "3", "4"], "subject": ["S", "S", "T", "T"], "sequence": ["b", "b", "a", ""],
+        "truth": ["fear", "fear", "anger", "anger"], "prediction": ["anger", "fear", "anger", "anger"],
+        "p_anger": [0.6, 0.2, 0.9, 0.9], "p_fear": [0.4, 0.8, 0.1, 0.1],
+    })  # fmt: skip
+    found = metrics.by_sequence(table, ["anger", "fear"])
+    assert found[["id", "subject", "truth", "prediction"]].to_numpy().tolist() == [
+        ["a", "T", "anger", "anger"], ["b", "S", "fear", "fear"],
+    ]  # fmt: skip
+    assert found["p_fear"].tolist() == pytest.approx([0.1, 0.6])
+    assert list(found.columns) == list(table.columns)
+    assert metrics.by_sequence(table.assign(sequence=""), ["anger", "fear"]).empty

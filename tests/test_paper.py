@@ -54,3 +54,18 @@ def test_one_table_or_none(tmp_path):
     assert "Table 5" in ferbench("paper", "--table", "5", cwd=tmp_path).stdout
     with pytest.raises(DataError, match="there is no table 1: there are 2, 3"):
         paper.audits("1")
+
+
+def test_what_is_known_of_each_figure_stands_beside_it_and_a_slip_is_said(tmp_path):
+    told = ferbench("paper", "--table", "4", "--format", "markdown", cwd=tmp_path).stdout
+    assert "- Slip: DTAGN should have 81.46 instead of 81.86: 81.46 stands in its own table" in told
+    row = next(line for line in told.splitlines() if line.startswith("| DTAGN"))
+    assert [cell.strip() for cell in row.split("|")][1:8] == [
+        "DTAGN",
+        "81.86 (81.46)",
+        "dynamic",
+        "sequence",
+        "480",
+        "10",
+        "pooled",
+    ]

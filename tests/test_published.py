@@ -41,3 +41,28 @@ def test_the_paper_says_nothing_about_other_datasets():
     assert published.rows("synth") == []
     assert published.matrix("synth") is None
     assert published.errata("synth") == []
+
+
+def test_what_is_known_of_a_figure_belongs_to_it_and_agrees_with_it():
+    for table, _ in published.all_tables():
+        methods = {method for method, *_ in table.get("rows", [])}
+        assert {*table.get("about", {})} <= methods
+        assert table["id"] in ("table8", "table9", "table10") or {*table.get("about", {})} == methods
+    rows = [row for dataset in ("ckplus", "oulu", "rafdb") for row in published.rows(dataset)]
+    for row in rows:
+        assert row.level in ("image", "sequence", "unknown")
+        assert row.average in ("pooled", "fold mean", "unknown")
+        assert row.level == "sequence" or row.feature == "static"
+        if row.average == "pooled":  # some k/n, printed with one or two decimals and at times cut off
+            digits = 0.051 if row.figure == round(row.figure, 1) else 0.011
+            assert min(abs(100 * k / row.n - row.figure) for k in range(row.n + 1)) < digits, row.method
+        else:
+            assert row.level == "image" or not row.n
+    assert {(row.method, row.accuracy, row.correct) for row in rows if row.correct} == {("DTAGN", 81.86, 81.46)}
+
+
+def test_what_nobody_read_is_unknown():
+    rows = {row.method: row for row in published.rows("ckplus")}
+    assert (rows["IACNN"].level, rows["IACNN"].n, rows["IACNN"].folds) == ("unknown", 0, "unknown")
+    assert (rows["Cov3D"].folds, rows["Cov3D"].tested) == ("5", "sequences, n unknown")
+    assert (rows["WS-LGAN"].tested, rows["IL-CNN"].tested) == ("981 images", "level unknown")

@@ -9,7 +9,10 @@ from ferbench.cli.formats import DataHome, Format, Runs
 
 
 def report(
-    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="Only this protocol's runs.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", "-d", help="Only this set: ckplus with ckplus-sequences, or ckplus-sequences alone."),
+    ] = None,
     bench: Annotated[bool, typer.Option("--bench", help="Speed instead of accuracy.")] = False,
     ablation: Annotated[
         bool, typer.Option("--ablation", help="What each part is worth, and how far habits of the literature flatter.")

@@ -128,7 +128,8 @@ def _fold(run: Run) -> dict[str, Any]:
     subjects, made = job.faces.samples["subject"].to_numpy(), job.splits
     assert made is not None
     work.facts |= {
-        "display": request.method.title, "published": request.method.published, "command": request.command,
+        "display": request.method.title, "published": request.method.published,
+        "differs": list(request.method.differs), "command": request.command,
         "level": request.protocol.level, "sees": sides.sees(job.method, request.protocol, job.faces, split.test),
         "trained_on": _trained_on(run), "folds": [other.fold for other in made.folds], "rule": made.rule,
         "split_hash": made.hash,

@@ -180,6 +180,24 @@ def training_sides(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, np.nda
     return train, rows[split == protocol.official.validation] if protocol.official.validation else rows[:0]
 
 
+def tested(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, str]:
+    """Return what a protocol tests of a set of which nothing is to be learned, and a note where that is not the
+    protocol's own test side: people need not be known, and a set that names no splits is tested whole.
+
+    Raises DataError where the set names splits and none is the test side.
+    """
+    rows = select(protocol, faces)
+    if protocol.official is None:
+        return rows, "folds could not be made: all samples are tested at once, since nothing is learned"
+    split = faces.samples["split"].to_numpy()[rows]
+    if (split == "").all():
+        return rows, "the set names no splits: all its samples are tested"
+    chosen = rows[split == protocol.official.test] if protocol.official.test else rows[:0]
+    if not len(chosen):
+        raise DataError(f"the prepared set {faces.name} has no samples of the test side of {protocol.identifier}")
+    return chosen, "the set has a test side alone"
+
+
 def inner(split: Split, faces: Faces, seed: int, fraction: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
     """Split a training side again, for ``best-val``: (train, validation), no subject on both sides.
 

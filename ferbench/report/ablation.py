@@ -6,15 +6,17 @@ The fields of these classes are the keys of the JSON document. Figures of ours a
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from ferbench import metrics, statistics
 from ferbench.files import canonical_json
 from ferbench.report import published, tables
+from ferbench.report.cells import Grid
 from ferbench.report.lineage import Lineage, lineage
-from ferbench.report.render import Grid
-from ferbench.report.tables import Training
+from ferbench.report.model import Training
+from ferbench.report.told import epochs
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 
@@ -100,7 +102,7 @@ def _in_common(made: Lineage) -> Lineage:
     """A lineage without what the variants change: equal for trainings that may be compared."""
     content = {name: value for name, value in made.items() if name not in ("method", "attention")}
     recipe = content["recipe"]
-    shape = {name: value for name, value in recipe.get("architecture", {}).items() if name not in WHOLE}
+    shape = {name: value for name, value in _shape(content).items() if name not in WHOLE}
     content["recipe"] = {**recipe, "architecture": shape}
     for kind, parent in content.items():
         if isinstance(parent, dict) and "recipe" in parent:
@@ -110,9 +112,15 @@ def _in_common(made: Lineage) -> Lineage:
 
 def _changed(made: Lineage) -> str | None:
     """The one part in which a training differs from WS-LGAN: empty for none, None for several."""
-    shape = made["recipe"].get("architecture", {})
+    shape = _shape(made)
     changed = [name for name, value in WHOLE.items() if shape.get(name, value) != value]
     return None if len(changed) > 1 else "".join(changed)
+
+
+def _shape(made: Lineage) -> dict[str, Any]:
+    """The fields of a network's shape; none where a method says it otherwise."""
+    shape = made["recipe"].get("architecture")
+    return shape if isinstance(shape, dict) else {}
 
 
 def _ablation(store: Store, members: list[tuple[Training, str | None]], records: Mapping[str, Record]) -> Ablation:
@@ -147,7 +155,7 @@ def _ablation(store: Store, members: list[tuple[Training, str | None]], records:
 def _epochs(training: Training, records: Mapping[str, Record]) -> dict[str, int]:
     own = records[training.folds[0].run].identity
     stages = {kind: records[key].identity for kind, key in own.parents.items() if key in records} | {"fine-tuning": own}
-    return {kind: one.recipe["stage"]["epochs"] for kind, one in stages.items()}
+    return {kind: epochs(one) for kind, one in stages.items()}
 
 
 def pooled(store: Store, training: Training) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from ferbench import DEFAULT_METHOD, __version__, statistics
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import runs_home, sha256_of, shipped, write_text
 from ferbench.report.sides import Side, comparable, sides
+from ferbench.report.told import Level
 from ferbench.runs.store import Store
 from ferbench.schema import Schema, read_json, validated
 
@@ -50,6 +51,7 @@ class Accepted(Schema):
     data: str
     selection: str
     evaluation: bool
+    level: Level = "image"  # what one prediction is of: ``ids`` are of images or of sequences
     classes: list[str]
     seeds: list[int]
     accuracy: float  # mean over the seeds
@@ -68,7 +70,7 @@ class Accepted(Schema):
         """
         truths = now.set_index("id")["truth"].reindex(self.ids)
         if truths.isna().any():
-            raise DataError(f"{int(truths.isna().sum())} of the {len(self.ids)} accepted images were not tested")
+            raise DataError(f"{int(truths.isna().sum())} of the {len(self.ids)} accepted {self.level}s were not tested")
         return [
             pd.DataFrame({"id": self.ids, "subject": self.subjects, "truth": truths.to_numpy(),
                           "prediction": np.where(np.array(hits, dtype=bool), truths, "")})
@@ -170,7 +172,7 @@ def held_against(accepted: Accepted, side: Side, allowed: float | None, name: st
     elif accepted.evaluation:
         changed = _changed(accepted, frames[0])
         held = not changed
-        why = f"same weights: {len(changed)} images are predicted otherwise or with another certainty"
+        why = f"same weights: {len(changed)} {side.level}s are predicted otherwise or with another certainty"
     else:
         p = max(statistics.permutation(pair, side="worse"), _luck(before, frames))
         held = p > LEVEL
@@ -276,7 +278,7 @@ def accept_runs(baselines: list[Path], why: str, runs: Path | None) -> None:
         reasons = validated(Accepted, read_json(path), path).reasons if path.is_file() else []
         accepted = _accepted(side, why.strip(), reasons)
         write_text(path, json.dumps(accepted.model_dump(), ensure_ascii=False) + "\n")
-        print(f"accepted {side.name}: {accepted.accuracy:.2%} of {len(accepted.ids)} images in {path}")
+        print(f"accepted {side.name}: {accepted.accuracy:.2%} of {len(accepted.ids)} {side.level}s in {path}")
 
 
 def _slug(side: Side) -> str:
@@ -295,8 +297,9 @@ def _accepted(side: Side, why: str, reasons: list[Reason]) -> Accepted:
         kept["margins"] = [round(float(margin), 4) for margin in _margins(first, side.classes)]
     return Accepted(
         method=side.method, title=side.title, preset=side.preset, protocol=side.protocol, split=side.split,
-        data=side.data, selection=side.selection, evaluation=side.evaluation, classes=side.classes, seeds=side.seeds,
-        accuracy=accuracy, ids=list(first["id"]), subjects=list(first["subject"]),
+        data=side.data, selection=side.selection, evaluation=side.evaluation, level=side.level,
+        classes=side.classes, seeds=side.seeds, accuracy=accuracy, ids=list(first["id"]),
+        subjects=list(first["subject"]),
         hits=[(frame["truth"] == frame["prediction"]).astype(int).tolist() for frame in frames], **kept,
         reasons=[*reasons, Reason(why=why, when=date.today().isoformat(), ferbench=__version__, accuracy=accuracy)],
     )  # fmt: skip

@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ferbench import statistics
 from ferbench.errors import UsageError
 from ferbench.files import write_text
-from ferbench.report.sides import Side, chosen, comparable
+from ferbench.report.sides import Side, at_one_level, chosen
+from ferbench.report.told import Level
 from ferbench.statistics import Difference
 
 FORMATS = ("console", "markdown", "json")
@@ -18,7 +20,7 @@ FORMATS = ("console", "markdown", "json")
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class: its images, the share that each side has right, and the difference."""
+    """One class: its images (or sequences), the share that each side has right, and the difference."""
 
     name: str
     images: int
@@ -28,28 +30,32 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Flip:
-    """An image that one side has right more often than the other (with one seed a side: alone).
+    """An image (or a sequence) that one side has right more often than the other (with one seed a side: alone).
 
-    Predictions are those of each side's first seed, with the probability of each.
+    Predictions are those of each side's first seed, with the probability of each; null where scores are none.
     """
 
     id: str
     truth: str
     first: str
-    first_probability: float
+    first_probability: float | None
     second: str
-    second_probability: float
+    second_probability: float | None
     gain: float  # share of seeds that are right: second minus first
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that is said about two sides. Shares are fractions; ``mcnemar`` is null where a side has several seeds."""
+    """All that is said about two sides. Shares are fractions; ``mcnemar`` is null where a side has several seeds.
+
+    level : what is counted. A side of images is reduced to sequences where the other predicts sequences.
+    """
 
     first: str
     second: str
-    protocol: str
-    images: int
+    protocol: str  # of both sides, where they differ
+    level: Level
+    images: int  # or sequences, as the level says
     seeds: tuple[int, int]
     accuracy: tuple[float, float]
     difference: Difference  # second minus first
@@ -57,11 +63,13 @@ class Comparison:
     mcnemar: float | None
     classes: list[ClassRow]
     flips: list[Flip]  # losses first, the surest first
+    remarks: list[str]  # what else differs between the sides than the method, a sentence each
 
 
 def compare(first: Side, second: Side) -> Comparison:
     """Hold two sides against each other. Raises DataError where they were not tested on the same."""
-    comparable(first, second)
+    remarks = _remarks(first, second)
+    first, second = at_one_level(first, second)
     pair = statistics.paired(first.frames, second.frames)
     a, b = (side.frames[0].set_index("id").loc[pair.ids] for side in (first, second))
     truth = a["truth"].to_numpy()
@@ -71,21 +79,40 @@ def compare(first: Side, second: Side) -> Comparison:
     ]  # fmt: skip
     gain = pair.second - pair.first
     flips = [
-        Flip(pair.ids[i], truth[i], a["prediction"].iloc[i], _probability(a, i), b["prediction"].iloc[i],
-             _probability(b, i), float(gain[i]))
+        Flip(pair.ids[i], truth[i], a["prediction"].iloc[i], _probability(first, a, i), b["prediction"].iloc[i],
+             _probability(second, b, i), float(gain[i]))
         for i in map(int, np.flatnonzero(gain))
     ]  # fmt: skip
-    flips.sort(key=lambda flip: (flip.gain, -flip.second_probability, flip.id))
+    flips.sort(key=lambda flip: (flip.gain, -(flip.second_probability or 0), flip.id))
     single = len(first.frames) == len(second.frames) == 1
     return Comparison(
-        first.name, second.name, first.protocol, len(pair.ids), (len(first.frames), len(second.frames)),
+        first.name, second.name, " and ".join(dict.fromkeys((first.protocol, second.protocol))), first.level,
+        len(pair.ids), (len(first.frames), len(second.frames)),
         (float(pair.first.mean()), float(pair.second.mean())), statistics.difference(pair),
         statistics.permutation(pair), statistics.mcnemar(pair) if single else None, rows, flips,
+        remarks,
     )  # fmt: skip
 
 
-def _probability(frame, row: int) -> float:
-    return float(frame[f"p_{frame['prediction'].iloc[row]}"].iloc[row])
+def _remarks(first: Side, second: Side) -> list[str]:
+    """What must be known before the difference is laid to the methods."""
+    found = [
+        f"Nobody can tell whether {one.name} learned from people who are tested."
+        for one in (first, second) if one.held_out is not True
+    ]  # fmt: skip
+    if first.level != second.level:
+        found.append("Sequences are compared: one of images is judged by the mean of its images' probabilities.")
+    if first.method != second.method:
+        learned = [[name for name in one.trained_on if name != one.protocol] for one in (first, second)]
+        for what, one, other in (("preset", [first.preset], [second.preset]), ("trained before on", *learned)):
+            if one != other:
+                sides = f"{', '.join(one) or 'nothing'} and {', '.join(other) or 'nothing'}"
+                found.append(f"Not the methods alone differ: {what} {sides}.")
+    return found
+
+
+def _probability(side: Side, frame: pd.DataFrame, row: int) -> float | None:
+    return None if side.uncalibrated else float(frame[f"p_{frame['prediction'].iloc[row]}"].iloc[row])
 
 
 def write_comparison(first: str, second: str, flips: int, format: str, out: Path | None, runs: Path | None) -> None:
@@ -112,34 +139,39 @@ def verdict(found: Comparison) -> str:
     return "the second is better" if found.difference.value > 0 else "the second is worse"
 
 
+def _sure(name: str, probability: float | None) -> str:
+    return name if probability is None else f"{name} {probability:.0%}"
+
+
 def _text(found: Comparison, flips: int, format: str) -> str:
     from tabulate import tabulate
 
     style = "github" if format == "markdown" else "simple"
+    over = found.difference.over if found.difference.over == "subjects" else f"{found.level}s"
     gap, seeds = found.difference, ["one seed" if n == 1 else f"mean of {n} seeds" for n in found.seeds]
     lines = [
         f"first:  {found.first}: {found.accuracy[0]:.2%} ({seeds[0]})",
         f"second: {found.second}: {found.accuracy[1]:.2%} ({seeds[1]})",
         f"second minus first: {100 * gap.value:+.2f} points, 95 % interval {100 * gap.low:+.2f} to "
-        f"{100 * gap.high:+.2f} over {gap.units} {gap.over}, n = {found.images} images; {verdict(found)}",
-        f"p = {found.p:.4f} by permutation over {gap.over}" + (
-            "" if found.mcnemar is None else f"; McNemar on single images p = {found.mcnemar:.4f}, too small where "
-            "images of one person err together"),
+        f"{100 * gap.high:+.2f} over {gap.units} {over}, n = {found.images} {found.level}s; {verdict(found)}",
+        f"p = {found.p:.4f} by permutation over {over}" + (
+            "" if found.mcnemar is None else f"; McNemar on single {found.level}s p = {found.mcnemar:.4f}, too small "
+            f"where {found.level}s of one person err together"),
+        *found.remarks,
     ]  # fmt: skip
     classes = tabulate(
         [[row.name, row.images, f"{row.first:.1%}", f"{row.second:.1%}", f"{100 * (row.second - row.first):+.1f}"]
          for row in found.classes],
-        ["class", "images", "first", "second", "points"], style,
+        ["class", f"{found.level}s", "first", "second", "points"], style,
         colalign=("left", "right", "right", "right", "right"), disable_numparse=True,
     )  # fmt: skip
     lost = sum(flip.gain < 0 for flip in found.flips)
-    told = f"{lost} images lost, {len(found.flips) - lost} won" + (
+    told = f"{lost} {found.level}s lost, {len(found.flips) - lost} won" + (
         f"; the first {flips}" if len(found.flips) > flips else "")  # fmt: skip
     listed = tabulate(
-        [[flip.id, flip.truth, f"{flip.first} {flip.first_probability:.0%}",
-          f"{flip.second} {flip.second_probability:.0%}"]
+        [[flip.id, flip.truth, _sure(flip.first, flip.first_probability), _sure(flip.second, flip.second_probability)]
          for flip in found.flips[:flips]],
-        ["image", "truth", "first", "second"], style, disable_numparse=True,
+        [found.level, "truth", "first", "second"], style, disable_numparse=True,
     )  # fmt: skip
     bullet = "- " if format == "markdown" else ""
     head = "\n".join(bullet + line for line in lines)

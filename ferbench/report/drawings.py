@@ -13,10 +13,11 @@ import pandas as pd
 from ferbench import metrics
 from ferbench.files import write_bytes
 from ferbench.labels import ABBREVIATIONS
+from ferbench.report.cells import named
+from ferbench.report.charts import Series, recalls_by_level
 from ferbench.report.latency import Point, accuracy_over_latency
+from ferbench.report.model import Report, Training
 from ferbench.report.predictions import predictions
-from ferbench.report.render import named
-from ferbench.report.tables import Report, Training
 from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
 
@@ -33,22 +34,27 @@ def draw(reports: list[Report], store: Store, folder: Path) -> list[Path]:
         for training in report.trainings:
             name, frame = names[training.experiment], _pooled(store, training)
             slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-            title = f"{name}: percent of the row, n = {training.images:,}"
+            title = f"{name}: percent of the row, n = {training.n}"
             percent = metrics.row_percent(training.matrix)
             figures[f"confusion-{slug}"] = partial(_confusion, title=title, classes=training.classes, percent=percent)
-            figures[f"reliability-{slug}"] = partial(_reliability, name=name, classes=training.classes, frame=frame)
-            figures[f"curves-{slug}"] = partial(_curves, name=name, training=training, store=store)
+            if not training.uncalibrated:
+                figures[f"reliability-{slug}"] = partial(_reliability, name=name, classes=training.classes, frame=frame)
+            if curves := _losses(training, store):
+                figures[f"curves-{slug}"] = partial(_curves, name=name, curves=curves)
         if report.published_matrix is not None:
             printed = report.published_matrix
             title = f"published ({printed.table}): percent of the row"
             figures["confusion-published"] = partial(
                 _confusion, title=title, classes=list(printed.classes), percent=printed.percent
             )
-        if report.trainings:
-            figures["classes"] = partial(_classes, report=report, names=names)
-            figures["folds"] = partial(_folds, report=report, names=names)
+        for level, chart in recalls_by_level(report, names).items():
+            end = "" if level == "image" else "-sequences"
+            figures[f"classes{end}"] = partial(_classes, classes=chart.classes, series=chart.series)
+            mine = [training for training in report.trainings if training.level == level]
+            figures[f"folds{end}"] = partial(_folds, trainings=mine, names=names)
         for name, work in figures.items():
-            written += _written(work, folder / f"{report.dataset}-{name}")
+            tall = 0.35 * len(report.trainings) if name.startswith("folds") else 0.0
+            written += _written(work, folder / f"{report.dataset}-{name}", (6.4, max(4.4, tall)))
     if points := accuracy_over_latency(stored(store.home), reports):
         written += draw_latency(points, folder / "latency")
     return written
@@ -126,16 +132,7 @@ def _confusion(axes: Any, title: str, classes: list[str], percent: np.ndarray) -
     axes.set_title(title, fontsize=10)
 
 
-def _classes(axes: Any, report: Report, names: Mapping[str, str]) -> None:
-    classes = report.trainings[0].classes
-    series: list[tuple[str, dict[str, float]]] = []
-    if report.published_matrix is not None:
-        printed = report.published_matrix
-        diagonal = [float(value) for value in np.diag(printed.percent)]
-        series.append((f"published ({printed.table})", dict(zip(printed.classes, diagonal, strict=True))))
-    for training in report.trainings:
-        recalls = [float(100 * value) for value in metrics.recalls(training.matrix)]
-        series.append((names[training.experiment], dict(zip(training.classes, recalls, strict=True))))
+def _classes(axes: Any, classes: list[str], series: list[Series]) -> None:
     width = 0.8 / len(series)
     for place, (name, values) in enumerate(series):
         axes.bar(
@@ -147,21 +144,21 @@ def _classes(axes: Any, report: Report, names: Mapping[str, str]) -> None:
     axes.set_xticks(range(len(classes)), classes)
     axes.set_ylabel("recall, %")
     axes.set_ylim(0, 100)
-    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    columns = 3 if max(len(name) for name, _ in series) < 26 else 2
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False)
 
 
-def _folds(axes: Any, report: Report, names: Mapping[str, str]) -> None:
-    for place, training in enumerate(report.trainings):
+def _folds(axes: Any, trainings: list[Training], names: Mapping[str, str]) -> None:
+    for place, training in enumerate(trainings):
         values = [100 * fold.accuracy for fold in training.folds]
         sizes = [fold.images for fold in training.folds]
         axes.scatter(values, [place] * len(values), s=sizes, alpha=0.5, color=_COLOURS[1], edgecolor="black")
         axes.plot([100 * training.accuracy] * 2, [place - 0.25, place + 0.25], color=_COLOURS[2], linewidth=3)
-    axes.set_yticks(range(len(report.trainings)), [names[t.experiment] for t in report.trainings])
-    axes.set_ylim(len(report.trainings) - 0.5, -0.5)
-    sizes = [fold.images for training in report.trainings for fold in training.folds]
-    axes.set_xlabel(
-        f"accuracy of each fold, % (a dot's area is its n, {min(sizes)} to {max(sizes)} images); bar: pooled"
-    )
+    axes.set_yticks(range(len(trainings)), [names[t.experiment] for t in trainings])
+    axes.set_ylim(len(trainings) - 0.5, -0.5)
+    sizes = [fold.images for training in trainings for fold in training.folds]
+    reach = f"{min(sizes)} to {max(sizes)} {trainings[0].level}s"
+    axes.set_xlabel(f"accuracy of each fold, %; bar: pooled\n(a dot's area is its n, {reach})")
     axes.grid(axis="x", alpha=0.3)
 
 
@@ -182,14 +179,25 @@ def _reliability(axes: Any, name: str, classes: list[str], frame: pd.DataFrame) 
     axes.set_title(f"{name}: ECE {100 * error:.2f} points, n = {len(frame):,}", fontsize=10)
 
 
-def _curves(axes: Any, name: str, training: Training, store: Store) -> None:
+def _losses(training: Training, store: Store) -> dict[str, pd.DataFrame]:
+    """By fold its epochs and its loss, as columns; empty where a method does not learn by epochs."""
+    found = {}
     for fold in training.folds:
-        history = pd.read_csv(store.folder(fold.run) / "history.csv")
-        axes.plot(history["epoch"], history["loss_total"], linewidth=1, alpha=0.8, label=fold.fold)
+        path = store.folder(fold.run) / "history.csv"
+        history = pd.read_csv(path) if path.is_file() and path.stat().st_size > 1 else pd.DataFrame()
+        losses = sorted((name for name in history if name.startswith("loss")), key="loss_total".__ne__)
+        if "epoch" in history and losses:
+            found[fold.fold] = history[["epoch", losses[0]]]
+    return found
+
+
+def _curves(axes: Any, name: str, curves: Mapping[str, pd.DataFrame]) -> None:
+    for fold, history in curves.items():
+        axes.plot(history.iloc[:, 0], history.iloc[:, 1], linewidth=1, alpha=0.8, label=fold)
     axes.set_yscale("log")
     axes.set_xlabel("epoch")
-    axes.set_ylabel("total loss (Eq. 10), training side")
-    axes.set_title(f"{name}: {len(training.folds)} folds", fontsize=10)
+    axes.set_ylabel("loss, training side")
+    axes.set_title(f"{name}: {len(curves)} folds", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, ncols=2, title="fold")
 
@@ -200,7 +208,7 @@ def _latency(axes: Any, points: list[Point]) -> None:
         axes.errorbar(
             point.latency_ms, 100 * point.accuracy, yerr=spread, fmt="osD^v"[place % 5], capsize=3,
             color=_COLOURS[1 + place % (len(_COLOURS) - 1)],
-            label=f"{point.name}, {point.protocol}, n = {point.images:,}",
+            label=f"{point.name}, {point.protocol}, n = {point.n}",
         )  # fmt: skip
     axes.set_xlabel("median latency of one image, ms: " + "; ".join(dict.fromkeys(point.machine for point in points)))
     axes.set_ylabel("pooled accuracy, % (bar: 95 % intervals)")

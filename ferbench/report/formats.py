@@ -4,7 +4,7 @@ import csv
 import io
 import re
 
-from ferbench.report.render import Grid, Section, numeric
+from ferbench.report.cells import Grid, Section, numeric
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

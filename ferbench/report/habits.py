@@ -14,9 +14,9 @@ from ferbench import metrics, statistics
 from ferbench.files import canonical_json
 from ferbench.report import tables
 from ferbench.report.ablation import interval_text, pooled, span_text
+from ferbench.report.cells import Grid
 from ferbench.report.lineage import Lineage, lineage
-from ferbench.report.render import Grid
-from ferbench.report.tables import Training
+from ferbench.report.model import Training
 from ferbench.runs.record import BEST_TEST, IMAGE_FOLDS
 from ferbench.runs.store import Store
 

@@ -13,16 +13,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ferbench import __version__, metrics
+from ferbench import __version__
 from ferbench.errors import DataError
 from ferbench.labels import ABBREVIATIONS
+from ferbench.report.cells import SELECTIONS, Grid, named, numeric
+from ferbench.report.charts import recalls_by_level
 from ferbench.report.latency import accuracy_over_latency
+from ferbench.report.model import Report, Training
 from ferbench.report.predictions import predictions
-from ferbench.report.render import SELECTIONS, Grid, grids, heading, named, numeric
+from ferbench.report.render import grids, heading, leading
 from ferbench.report.summary import overview
-from ferbench.report.tables import Report, Training
+from ferbench.report.told import Level
 from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
+
+HEADS = 12  # trainings with a headline each: of more, the first table says it better
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Mistake:
     id: str
     truth: str
     prediction: str
-    probability: float
+    probability: float | None  # None where scores are no probabilities
     picture: str
 
 
@@ -48,8 +53,9 @@ def page(reports: list[Report], store: Store, errors: int = 0, home: Path | None
         names = named(report.trainings)
         shown.append({
             "report": report, "lines": heading(report), "tables": [_table(grid) for grid in grids(report)],
-            "trainings": [_facts(report, training, names[training.experiment]) for training in report.trainings],
-            "bars": _bars(report, names), "low": _low(report),
+            "leading": len(leading(report)),
+            "trainings": [_facts(training, names[training.experiment]) for training in report.trainings],
+            "charts": _charts(report, names), "few": len(report.trainings) <= HEADS,
             "galleries": [
                 (names[training.experiment], _mistakes(training, store, errors, home))
                 for training in report.trainings if errors
@@ -81,19 +87,33 @@ def _template() -> Any:
     )
 
 
-def _facts(report: Report, training: Training, name: str) -> Mapping[str, Any]:
+def _facts(training: Training, name: str) -> Mapping[str, Any]:
     """What stands on top of a report: the headline with all that it takes to read it."""
     return {
-        "name": name, "accuracy": training.accuracy, "interval": training.interval, "images": training.images,
-        "whole": training.whole, "done": f"{len(training.folds)}/{len(training.expected)}",
-        "selection": SELECTIONS[training.selection], "protocol": report.protocol,
+        "name": name, "accuracy": training.accuracy, "interval": training.interval, "n": training.n,
+        "apart": "" if training.apart == "drawn faces" else training.apart, "level": training.level,
+        "done": f"{len(training.folds)}/{len(training.expected)}",
+        "selection": SELECTIONS.get(training.selection, training.selection), "protocol": training.protocol,
         "folds": [(fold.fold, fold.accuracy, fold.images) for fold in training.folds],
     }  # fmt: skip
 
 
-def _low(report: Report) -> int:
+def _charts(report: Report, names: Mapping[str, str]) -> list[Mapping[str, Any]]:
+    """For each level its recalls (by class a value for each series, or None) and its trainings with their folds."""
+    found: list[Mapping[str, Any]] = []
+    for level, chart in recalls_by_level(report, names).items():
+        values = [(name, [values.get(name, np.nan) for _, values in chart.series]) for name in chart.classes]
+        rows = [(name, [None if np.isnan(value) else value for value in row]) for name, row in values]
+        found.append({
+            "level": level, "series": [name for name, _ in chart.series], "rows": rows, "left_out": chart.left_out,
+            "low": _low(report, level),
+        })  # fmt: skip
+    return found
+
+
+def _low(report: Report, level: Level) -> int:
     """Where the axis of the folds begins: a round figure below all of them, at most 80."""
-    worst = min((fold.accuracy for training in report.trainings for fold in training.folds), default=0.0)
+    worst = min(fold.accuracy for training in report.trainings if training.level == level for fold in training.folds)
     return min(80, int(10 * worst) * 10)
 
 
@@ -106,27 +126,6 @@ def _latency(reports: list[Report], store: Store) -> Mapping[str, Any] | None:
     return {"points": points, "slowest": 5 * math.ceil(slowest * 1.1 / 5), "low": min(80, int(10 * worst) * 10)}
 
 
-def _bars(report: Report, names: Mapping[str, str]) -> Mapping[str, Any] | None:
-    """Recall of each class, published and ours: names of the series, then by class a value for each (or None)."""
-    if not report.trainings:
-        return None
-    classes = report.trainings[0].classes
-    series: list[tuple[str, dict[str, float]]] = []
-    if report.published_matrix is not None:
-        printed = report.published_matrix
-        series.append(
-            (f"published ({printed.table})", dict(zip(printed.classes, np.diag(printed.percent), strict=True)))
-        )
-    for training in report.trainings:
-        recalls = 100 * metrics.recalls(training.matrix)
-        series.append((names[training.experiment], dict(zip(training.classes, recalls, strict=True))))
-    rows = []
-    for name in classes:
-        values = [values.get(name) for _, values in series]
-        rows.append((name, [None if value is None or np.isnan(value) else float(value) for value in values]))
-    return {"series": [name for name, _ in series], "rows": rows}
-
-
 def _mistakes(training: Training, store: Store, count: int, home: Path | None) -> list[Mistake]:
     frames = [predictions(store, store.record(fold.run)) for fold in training.folds]
     frame = pd.concat(frames, ignore_index=True)
@@ -135,7 +134,8 @@ def _mistakes(training: Training, store: Store, count: int, home: Path | None) -
     dataset = store.record(training.folds[0].run).dataset
     pictures = _pictures(dataset, training.data, list(wrong["id"]), home)
     return [
-        Mistake(row.id, row.truth, row.prediction, row.sure, pictures[row.id]) for row in wrong.itertuples(index=False)
+        Mistake(row.id, row.truth, row.prediction, None if training.uncalibrated else row.sure, pictures[row.id])
+        for row in wrong.itertuples(index=False)
     ]
 
 
@@ -158,7 +158,8 @@ def _pictures(dataset: str, fingerprint: str, ids: list[str], home: Path | None)
     if card["fingerprint"] != fingerprint:
         raise DataError(f"{folder} is not the set that was tested: its fingerprint is {card['fingerprint'][:12]}, "
                         f"theirs {fingerprint[:12]}")  # fmt: skip
-    places = dict(zip(samples["id"], range(len(samples)), strict=True))
+    # Of a sequence its last frame is shown.
+    places = {name: place for column in ("sequence", "id") for place, name in enumerate(samples[column])}
     found = {}
     for name in ids:
         content = io.BytesIO()

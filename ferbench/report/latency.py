@@ -3,8 +3,8 @@
 from collections import defaultdict
 from dataclasses import dataclass
 
-from ferbench.report.render import named
-from ferbench.report.tables import Report
+from ferbench.report.cells import named
+from ferbench.report.model import Report
 from ferbench.runs.speed import SpeedRecord
 
 
@@ -14,7 +14,7 @@ class Point:
 
     name: str
     protocol: str
-    images: int  # n of each training
+    n: str  # what each training was tested on: 70 images
     latency_ms: float
     accuracy: float  # mean over seeds
     low: float  # the 95 % intervals of all seeds reach from here …
@@ -45,7 +45,7 @@ def accuracy_over_latency(records: list[SpeedRecord], reports: list[Report]) -> 
                 name = name.replace(f"seed {first.seed}", f"seeds {seeds}")
             latency, machine = fastest[first.name, first.preset]
             points.append(Point(
-                name, report.protocol, first.images, latency,
+                name, first.protocol, first.n, latency,
                 sum(training.accuracy for training in (first, *others)) / (1 + len(others)),
                 min(training.interval.low for training in (first, *others)),
                 max(training.interval.high for training in (first, *others)), machine,

@@ -34,7 +34,7 @@ def varying(trainings: list[tuple[Identity, Lineage]]) -> dict[str, list[str]]:
     """
     found: dict[str, set[str]] = {}
     for name in ("method", "preset", "seed"):
-        found[name] = {str(getattr(identity, name)) for identity, _ in trainings}
+        found[name] = {str(getattr(identity, name)) or "none" for identity, _ in trainings}
     peers: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
     for identity, made in trainings:
         peers[identity.method, identity.preset].append(dict(_flat(made)))
@@ -59,7 +59,7 @@ def changes(before: Lineage, after: Lineage) -> dict[str, tuple[str, str]]:
         stage, recipe, field = path.rpartition("recipe.")
         values = flat[0].get(path, "off"), flat[1].get(path, "off")
         if recipe and values[0] != values[1]:
-            part = {"": "finetune", "pretrain.": "pretrain"}.get(stage, "attention")
+            part = stage.rstrip(".").rpartition(".")[2] or "finetune"  # the kind of the training that it decides
             found[field.replace("stage.", f"{part}.")] = values
     return dict(sorted(found.items()))
 

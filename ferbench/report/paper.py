@@ -7,7 +7,8 @@ import numpy as np
 from ferbench import metrics
 from ferbench.errors import CheckFailed, DataError
 from ferbench.report import published
-from ferbench.report.render import Grid, Section
+from ferbench.report.cells import Grid, Section
+from ferbench.report.comparison import about
 
 ROUNDING = 0.05  # of a cell printed with one decimal
 PRINTED = 0.005  # of an accuracy printed with two decimals
@@ -46,8 +47,9 @@ def _audit(table: dict, citation: str) -> Audit:
         grid, said, problems = _matrix(table, name)
         lines.append(said)
     else:
-        rows = [[method, feature, f"{accuracy:.2f}"] for method, feature, accuracy in table["rows"]]
-        grid = (f"{name}, percent, as printed", ["Method", "Feature", "Accuracy"], rows)
+        rows = published.rows_of(table)
+        grid = about(rows, f"{name}, percent, as printed, and what is known of each figure")
+        lines += [f"Slip: {published.slip(row)}." for row in rows if row.correct is not None]
     if "erratum" in table:
         lines.append(f"Erratum: {table['erratum']}.")
         problems = []

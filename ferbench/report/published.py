@@ -1,6 +1,7 @@
-"""The published figures that stand beside ours."""
+"""The published figures that stand beside ours, and what is known of each."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -9,15 +10,45 @@ from ferbench.files import shipped
 from ferbench.labels import ABBREVIATIONS
 from ferbench.schema import read_toml
 
+UNKNOWN = "unknown"
+
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One method's accuracy in percent, as printed, and the table that it stands in."""
+    """One method's accuracy in percent, as printed, the table that it stands in, and what is known of the figure.
+
+    Whatever nobody could read stays "unknown"; ``n`` and ``classes`` are 0 then.
+    """
 
     method: str
-    feature: str
+    feature: str  # static: single images; dynamic: sequences
     accuracy: float
     table: str
+    level: str = UNKNOWN  # what one prediction is of: image or sequence
+    n: int = 0
+    folds: str = UNKNOWN  # how many, or the split
+    average: str = UNKNOWN  # pooled, or fold mean
+    classes: int = 0
+    source: str = UNKNOWN
+    correct: float | None = None  # what should stand there, where it is a slip; ``note`` says why
+    note: str = ""
+
+    @property
+    def figure(self) -> float:
+        """The accuracy that ours stands beside: as printed, unless that is a slip."""
+        return self.accuracy if self.correct is None else self.correct
+
+    @property
+    def shown(self) -> str:
+        """The accuracy as printed, and in brackets what should stand there."""
+        return f"{self.accuracy:.2f}" + ("" if self.correct is None else f" ({self.correct:.2f})")
+
+    @property
+    def tested(self) -> str:
+        """What it was tested on, in words: ``327 sequences``."""
+        if self.level == UNKNOWN:
+            return "level unknown"
+        return f"{self.n:,} {self.level}s" if self.n else f"{self.level}s, n unknown"
 
 
 @dataclass(frozen=True)
@@ -42,9 +73,18 @@ def rows(dataset: str) -> list[PublishedRow]:
     found: dict[str, PublishedRow] = {}
     for table in _tables(dataset):
         if "rows" in table and "erratum" not in table:
-            for method, feature, accuracy in table["rows"]:
-                found.setdefault(method, PublishedRow(method, feature, accuracy, printed(table["id"])))
+            for row in rows_of(table):
+                found.setdefault(row.method, row)
     return list(found.values())
+
+
+def rows_of(table: dict[str, Any]) -> list[PublishedRow]:
+    """Return the rows of one table."""
+    about = table.get("about", {})
+    return [
+        PublishedRow(method, feature, accuracy, printed(table["id"]), **about.get(method, {}))
+        for method, feature, accuracy in table["rows"]
+    ]
 
 
 def matrix(dataset: str) -> PublishedMatrix | None:
@@ -61,7 +101,39 @@ def matrix(dataset: str) -> PublishedMatrix | None:
 
 def errata(dataset: str) -> list[str]:
     """Return what is wrong in the printed tables of a dataset, a sentence each."""
-    return [f"{printed(table['id'])}: {table['erratum']}" for table in _tables(dataset) if "erratum" in table]
+    found = [f"{printed(table['id'])}: {table['erratum']}" for table in _tables(dataset) if "erratum" in table]
+    return found + [f"{row.table}: {slip(row)}" for row in rows(dataset) if row.correct is not None]
+
+
+def slip(row: PublishedRow) -> str:
+    """What is wrong with a printed figure, in words."""
+    return f"{row.method} should have {row.figure:.2f} instead of {row.accuracy:.2f}: {row.note}"
+
+
+def compared() -> list[str]:
+    """Return the methods that the paper compares itself with, by their names in its tables."""
+    return list(_compared()["methods"])
+
+
+def reason(method: str, dataset: str) -> str:
+    """Say why a compared method has no honest run on a set; empty where nothing stands against one."""
+    for one in _compared()["reason"]:
+        if method in one["methods"] and dataset in one.get("datasets", [dataset]):
+            return str(one["why"])
+    return ""
+
+
+def reproducing() -> dict[str, str]:
+    """Return the shipped method of each published row that one reproduces: ``{"GFNet": "gfnet"}``."""
+    found: dict[str, str] = {}
+    for path in sorted(shipped("baselines").glob("*.toml")):
+        if row := read_toml(path).get("published"):
+            found.setdefault(row, path.stem)
+    return found
+
+
+def _compared() -> dict[str, Any]:
+    return read_toml(shipped("baselines") / "compared" / "methods.toml")
 
 
 def all_tables() -> list[tuple[dict, str]]:

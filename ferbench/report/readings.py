@@ -12,8 +12,9 @@ import pandas as pd
 
 from ferbench.errors import DataError
 from ferbench.files import canonical_json
+from ferbench.report.cells import Grid
 from ferbench.report.lineage import Lineage, changes, lineage
-from ferbench.report.render import Grid
+from ferbench.report.told import asked_for, epochs, set_of, told
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 
@@ -59,7 +60,7 @@ def build(store: Store, dataset: str | None = None) -> list[Readings]:
         one = record.identity
         if (one.kind, one.selection, record.error) != ("fold", "best-val", "") or one.is_habit:
             continue
-        if dataset in (None, one.protocol.partition("@")[0]):
+        if asked_for(one, dataset):
             alike = {**_without_recipes(lineage(one, records)), "seed": one.seed}
             groups[canonical_json(alike)][record.experiment].append(record)
     return [_readings(store, list(group.values()), records) for group in groups.values() if len(group) > 1]
@@ -75,8 +76,10 @@ def _readings(store: Store, trainings: list[list[Record]], records: dict[str, Re
     apart = np.zeros((len(made), len(made)), dtype=int)
     for a, b in combinations(range(len(made)), 2):
         apart[a, b] = apart[b, a] = len(changes(made[a], made[b]))
-    told = [len(folds[0].facts["command"]) for folds in trainings]  # of two alike, the one that took fewer words
-    centre = min(range(len(made)), key=lambda place: (apart[place].sum(), told[place]))
+    words = [
+        len(folds[0].facts.get("command", "")) for folds in trainings
+    ]  # of two alike, the one that took fewer words
+    centre = min(range(len(made)), key=lambda place: (apart[place].sum(), words[place]))
     seen = [_validation(store, folds) for folds in trainings]
     rows = [
         _row(folds, changes(made[centre], one), here, None if here is seen[centre] else seen[centre])
@@ -84,7 +87,7 @@ def _readings(store: Store, trainings: list[list[Record]], records: dict[str, Re
     ]
     first = trainings[centre][0]
     return Readings(
-        first.identity.protocol.partition("@")[0], first.identity.protocol, first.facts["display"],
+        set_of(first.identity.protocol), first.identity.protocol, told(first, records).title,
         first.identity.preset, first.identity.precision, first.identity.seed,
         list(dict.fromkeys(record.environment["device"] for folds in trainings for record in folds)),
         sorted(rows, key=lambda row: (bool(row.changed), -row.accuracy)),
@@ -112,7 +115,7 @@ def _row(
         apart = here["accuracy"] - reference["accuracy"]
     return Reading(
         folds[0].experiment, changed, len(here), int(here["images"].sum()),
-        folds[0].identity.recipe["stage"]["epochs"], float(np.average(here["accuracy"], weights=here["images"])),
+        epochs(folds[0].identity), float(np.average(here["accuracy"], weights=here["images"])),
         None if apart is None else float(apart.mean()),
         None if apart is None or len(apart) < 2 else float(apart.std(ddof=1)),
         0 if apart is None else int((apart > 0).sum()), 0 if apart is None else int((apart < 0).sum()),

@@ -1,16 +1,19 @@
 """Stored runs as what is held against something else: one method under one protocol, by seed."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
 
+from ferbench import metrics
 from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home
 from ferbench.report.lineage import lineage, variant
 from ferbench.report.predictions import predictions
+from ferbench.report.told import Held, Level, told
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 
@@ -19,8 +22,9 @@ from ferbench.runs.store import Store
 class Side:
     """Trainings that differ in their seeds alone, all folds of each put together; or the evaluation of one network.
 
-    frames : the predictions of each seed, in the order of ``seeds``. evaluation : nothing was learned, so that the
-    same code gives the same predictions.
+    frames : the predictions of each seed, in the order of ``seeds``, with the ``fold`` that tested each.
+    evaluation : nothing was learned, so that the same code gives the same predictions. level, trained_on, held_out,
+    uncalibrated : see :class:`ferbench.report.told.Told`.
     """
 
     method: str
@@ -35,6 +39,10 @@ class Side:
     seeds: list[int]
     frames: list[pd.DataFrame]
     evaluation: bool
+    level: Level = "image"
+    trained_on: list[str] = field(default_factory=list)
+    held_out: Held = True
+    uncalibrated: bool = False
 
     @property
     def name(self) -> str:
@@ -65,18 +73,21 @@ def sides(store: Store, prefix: str = "") -> list[Side]:
         tested = record.identity.kind in ("fold", "transfer") and not (record.error or record.identity.is_habit)
         if tested and (record.experiment.startswith(prefix) or record.key.startswith(prefix)):
             groups[variant(lineage(record.identity, records))][record.experiment].append(record)
-    return [_side(store, key, trainings) for key, trainings in groups.items()]
+    return [_side(store, key, trainings, records) for key, trainings in groups.items()]
 
 
-def _side(store: Store, key: str, trainings: dict[str, list[Record]]) -> Side:
+def _side(store: Store, key: str, trainings: dict[str, list[Record]], known: Mapping[str, Record]) -> Side:
     by_seed = sorted(trainings.values(), key=lambda records: records[0].identity.seed)
     first = by_seed[0][0]
-    identity = first.identity
-    frames = [pd.concat([predictions(store, record) for record in records], ignore_index=True) for records in by_seed]
+    identity, about = first.identity, told(first, known)
+    frames = [
+        pd.concat([predictions(store, one).assign(fold=one.identity.fold) for one in records], ignore_index=True)
+        for records in by_seed
+    ]
     return Side(
-        identity.method, first.facts["display"], identity.preset, identity.protocol, identity.split, identity.data,
+        identity.method, about.title, identity.preset, identity.protocol, identity.split, identity.data,
         identity.selection, key, first.classes, [records[0].identity.seed for records in by_seed], frames,
-        identity.kind == "transfer",
+        identity.kind == "transfer", about.level, about.trained_on, about.held_out, about.uncalibrated,
     )  # fmt: skip
 
 
@@ -104,3 +115,45 @@ def comparable(first: Tested, second: Tested) -> None:
     ):
         if one != other:
             raise DataError(f"different {what}, so nothing can be compared: {one} and {other}")
+
+
+def at_one_level(first: Side, second: Side) -> tuple[Side, Side]:
+    """Return both sides as they may be compared: as they are where both predict images or both predict sequences, else
+    both by sequences, each sequence of images judged by the mean of its images' probabilities.
+
+    Raises DataError, in one line, where they cannot be compared: not tested on the same, in the same folds, or one was
+    tested on people that it learned from.
+    """
+    for one in (first, second):
+        if one.held_out is False:
+            raise DataError(f"{one.name} was tested on people that it learned from, so nothing can be compared")
+    if first.level == second.level:
+        comparable(first, second)
+        return first, second
+    first, second = _of_sequences(first), _of_sequences(second)
+    folds = [one.frames[0].set_index("id")[["truth", "fold"]].sort_index() for one in (first, second)]
+    if strange := sorted({*folds[0].index} ^ {*folds[1].index}):
+        raise DataError(f"{first.protocol} and {second.protocol} test different sequences ({len(strange)} are in one "
+                        f"alone, such as {strange[0]}), so nothing can be compared")  # fmt: skip
+    for what in ("truth", "fold"):
+        if (other := folds[0][what] != folds[1][what]).any():
+            name = other.idxmax()
+            raise DataError(f"{first.protocol} and {second.protocol} differ in the {what} of {int(other.sum())} "
+                            f"sequences, such as {name} ({folds[0][what][name]} and {folds[1][what][name]}), so "
+                            "nothing can be compared")  # fmt: skip
+    return first, second
+
+
+def _of_sequences(side: Side) -> Side:
+    """A side by sequences; the name of a sequence is its ``id``."""
+    if side.level == "image":
+        frames = [metrics.by_sequence(frame, side.classes) for frame in side.frames]
+    else:
+        frames = [
+            frame.assign(id=frame["sequence"].where(frame["sequence"] != "", frame["id"])) for frame in side.frames
+        ]
+    if any(frame.empty for frame in frames):
+        raise DataError(
+            f"{side.name} was tested on images of no known sequence, so nothing can be compared with sequences"
+        )
+    return replace(side, frames=frames, level="sequence")

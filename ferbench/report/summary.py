@@ -4,12 +4,14 @@ from collections import defaultdict
 
 import numpy as np
 
-from ferbench.report.render import OURS, SELECTIONS, Grid, Section, sections
-from ferbench.report.tables import Report, Training
+from ferbench.report.cells import OURS, SELECTIONS, Grid, Section
+from ferbench.report.model import Report, Training
+from ferbench.report.render import sections
 
 
 def overview(reports: list[Report]) -> Grid | None:
-    """Return whole trainings of several protocols as one table; None where there are fewer than two protocols.
+    """Return whole trainings of several sets as one table, a column for each protocol; None where there are fewer than
+    two sets. A protocol is of images or of sequences, and so is its column.
 
     A cell is the pooled accuracy in percent, mean ± standard deviation (ddof 1) over seeds where there are
     several; recipes that differ in more than the seed stand in it side by side.
@@ -17,13 +19,18 @@ def overview(reports: list[Report]) -> Grid | None:
     rows: dict[tuple[str, str, str], dict[str, list[Training]]] = defaultdict(lambda: defaultdict(list))
     for report in reports:
         for training in report.trainings:
-            if training.whole:
-                rows[training.method, training.preset, training.selection][report.protocol].append(training)
-    protocols = [report.protocol for report in reports if any(report.protocol in row for row in rows.values())]
-    if len(protocols) < 2:
+            if training.whole and training.held_out is True:
+                rows[training.method, training.preset, training.selection][training.protocol].append(training)
+    shown = [[name for name in report.protocols if any(name in row for row in rows.values())] for report in reports]
+    if sum(map(bool, shown)) < 2:
         return None
+    protocols = [name for names in shown for name in names]
     cells = [
-        [f"{OURS} {method} ({preset})", SELECTIONS[selection], *(_cell(row.get(name, [])) for name in protocols)]
+        [
+            f"{OURS} {method} ({preset})",
+            SELECTIONS.get(selection, selection),
+            *(_cell(row.get(name, [])) for name in protocols),
+        ]
         for (method, preset, selection), row in rows.items()
     ]
     return ("Pooled accuracy, percent, of whole trainings: mean ± standard deviation over n seeds; what varies down is "
@@ -43,5 +50,15 @@ def _cell(trainings: list[Training]) -> str:
 def all_sections(reports: list[Report]) -> list[Section]:
     """Return each report as a section, the overview before them where there is one."""
     table = overview(reports)
-    first: list[Section] = [("all protocols", ["Trainings that lack folds are left out."], [table])] if table else []
+    first: list[Section] = (
+        [
+            (
+                "all protocols",
+                ["Trainings that lack folds are left out, as are those that are not known to be held out."],
+                [table],
+            )
+        ]
+        if table
+        else []
+    )
     return first + sections(reports)

@@ -1,186 +1,30 @@
-"""Stored runs become tables: plain data, the same behind every format.
-
-The fields of these classes are the keys of ``ferbench report --format json``. Figures of ours are fractions,
-computed from the stored predictions; published ones are in percent, as printed. Times are in seconds.
-"""
+"""Stored runs become a report: plain data, whose classes stand in :mod:`ferbench.report.model`."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from ferbench import metrics
 from ferbench.errors import DataError
+from ferbench.files import canonical_json, sha256_of
 from ferbench.labels import ABBREVIATIONS
 from ferbench.report import published
+from ferbench.report.across import across_presets, across_seeds
 from ferbench.report.lineage import lineage, variant, varying
+from ferbench.report.model import Compared, Fold, Hole, Report, Stage, Training, Transfer
 from ferbench.report.predictions import predictions
-from ferbench.report.published import PublishedMatrix, PublishedRow
-from ferbench.runs.record import IMAGE_FOLDS, Identity, Kind, Record
+from ferbench.report.published import PublishedRow
+from ferbench.report.told import asked_for, epochs, is_drawn, set_of, told
+from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
 
 
-@dataclass(frozen=True)
-class Fold:
-    """One fold of one training."""
-
-    fold: str
-    images: int
-    subjects: int  # 0 where they are unknown
-    accuracy: float
-    absent: list[str]  # classes of the protocol without a test image in this fold, abbreviated
-    seconds: float
-    run: str  # key
-
-
-@dataclass(frozen=True)
-class Training:
-    """One method trained under one protocol with one seed: all of its folds that are done.
-
-    All figures but ``fold_mean`` and ``fold_std`` are of the folds' predictions put together.
-    """
-
-    experiment: str  # 8 digits that its folds share
-    variant: str  # 8 digits that trainings share which differ in nothing but their seeds
-    name: str  # of baselines/*.toml
-    method: str  # as printed in tables
-    published: str  # the paper's row that it reproduces, or empty
-    preset: str
-    protocol: str
-    selection: str
-    seed: int
-    devices: list[str]
-    precision: str
-    rule: str  # how the folds were made, in words
-    split_hash: str
-    data: str  # fingerprint of the prepared set
-    parameters: int
-    classes: list[str]
-    folds: list[Fold]
-    expected: list[str]  # names of all folds of the protocol
-    matrix: np.ndarray  # counts [K,K], rows are the truth
-    accuracy: float
-    interval: metrics.Interval
-    fold_mean: float
-    fold_std: float
-    balanced_accuracy: float
-    macro_f1: float
-    worst_subject: tuple[str, float, int]  # the lowest accuracy of one person, with its images; "" where unknown
-    worst_class: tuple[str, float, int]  # the lowest recall, with its images
-    sequence_accuracy: float
-    sequences: int  # 0 where they are unknown
-    images: int
-    subjects: int  # 0 where they are unknown
-    parents: dict[str, str]  # kind of the stage → key of its run
-    notes: list[str]
-
-    @property
-    def whole(self) -> bool:
-        """Whether every fold of the protocol is there: only then may it be compared."""
-        return len(self.folds) == len(self.expected)
-
-
-@dataclass(frozen=True)
-class Seeds:
-    """Whole trainings of one variant: what chance alone does to the pooled accuracy."""
-
-    variant: str
-    method: str
-    preset: str
-    seeds: list[int]
-    experiments: list[str]
-    mean: float
-    std: float  # ddof 1
-    ensemble: float  # accuracy of the mean of their probabilities
-    ensemble_interval: metrics.Interval
-
-
-@dataclass(frozen=True)
-class Together:
-    """The presets of one method as an ensemble: for each seed the mean of one network's probabilities of each."""
-
-    method: str
-    presets: list[str]
-    seeds: list[int]
-    accuracies: list[float]  # by seed
-    intervals: list[metrics.Interval]
-    mean: float
-    std: float  # ddof 1; 0 for a single seed
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A run that folds start from: attention maps or pre-training."""
-
-    run: str
-    kind: str
-    protocol: str
-    seed: int
-    result: dict  # validation figures, by part for attention
-    epochs: int
-    images: int
-    device: str
-    seconds: float
-    shipped: bool  # it came with the package
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """A finished network tested on this protocol's images with nothing learned there, all its classes in play."""
-
-    run: str
-    method: str
-    preset: str
-    seed: int
-    trained_on: str  # protocol
-    classes: list[str]  # of the network
-    matrix: np.ndarray  # counts [K,K] over them
-    images: int
-    left_out: dict[str, int]  # images of classes that the network never learned
-    accuracy: float
-    interval: metrics.Interval
-    balanced_accuracy: float
-    macro_f1: float
-    shipped: bool  # the network came with the package
-
-
-@dataclass(frozen=True)
-class Hole:
-    """A fold without a finished run, and the command that fills it (empty where no run tells it)."""
-
-    experiment: str
-    method: str
-    preset: str
-    seed: int
-    fold: str
-    reason: str  # the error of a failed run, "begun, not finished" or "not begun"
-    command: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything that is said about one protocol."""
-
-    dataset: str  # the protocol's name, without its version
-    protocol: str
-    published: list[PublishedRow]
-    published_matrix: PublishedMatrix | None
-    errata: list[str]
-    varying: dict[str, list[str]]  # what differs between the trainings: field → values
-    trainings: list[Training]
-    seeds: list[Seeds]
-    together: list[Together]
-    stages: list[Stage]
-    holes: list[Hole]
-    transfers: list[Transfer]
-    habits: int = 0  # folds of habits of the literature, which are no results: left out
-
-
 def build(store: Store, dataset: str | None = None, habits: bool = False) -> list[Report]:
-    """Return one report for each protocol that folds were trained under (of ``dataset`` only, when given).
+    """Return one report for each set that something was tested on (of ``dataset`` only, when given).
 
+    dataset : a set, with all protocols that test its people, by images or by sequences; or a protocol of sequences
+        (``ckplus-sequences``) alone.
     habits : runs that measure habits of the literature take part too (see ``Identity.is_habit``); they are no
         results, and only their number is told otherwise.
     Raises DataError where a record or predictions are damaged.
@@ -191,29 +35,26 @@ def build(store: Store, dataset: str | None = None, habits: bool = False) -> lis
     transfers: dict[str, list[Transfer]] = defaultdict(list)
     left_out: Counter[str] = Counter()
     for record in records.values():
-        if _asked_for(record.identity, dataset, "transfer") and not record.error:
-            transfers[record.identity.protocol].append(_transfer(store, record))
-        if _asked_for(record.identity, dataset):
-            if record.identity.is_habit and not habits:
-                left_out[record.identity.protocol.removesuffix(IMAGE_FOLDS)] += 1
-            else:
-                groups[record.identity.protocol].append(record)
+        kind, name = record.identity.kind, dataset or set_of(record.identity.protocol)
+        if not asked_for(record.identity, dataset):
+            continue
+        if kind == "transfer" and not record.error:
+            transfers[name].append(_transfer(store, record, records))
+        if kind == "fold" and record.identity.is_habit and not habits:
+            left_out[name] += 1
+        elif kind == "fold":
+            groups[name].append(record)
     for identity in store.unfinished():
-        if _asked_for(identity, dataset) and (habits or not identity.is_habit):
-            begun[identity.protocol].append(identity)
+        if identity.kind == "fold" and asked_for(identity, dataset) and (habits or not identity.is_habit):
+            begun[dataset or set_of(identity.protocol)].append(identity)
     return [
-        _report(store, protocol, groups[protocol], begun[protocol], records, transfers[protocol],
-                left_out[protocol])
-        for protocol in sorted({*groups, *begun, *transfers})
-    ]  # fmt: skip
-
-
-def _asked_for(identity: Identity, dataset: str | None, kind: Kind = "fold") -> bool:
-    return identity.kind == kind and dataset in (None, identity.protocol.partition("@")[0])
+        _report(store, name, groups[name], begun[name], records, transfers[name], left_out[name])
+        for name in sorted({*groups, *begun, *transfers})
+    ]
 
 
 def _report(
-    store: Store, protocol: str, records: list[Record], begun: list[Identity], by_key: Mapping[str, Record],
+    store: Store, name: str, records: list[Record], begun: list[Identity], by_key: Mapping[str, Record],
     transfers: list[Transfer], habits: int,
 ) -> Report:  # fmt: skip
     done: dict[str, list[Record]] = defaultdict(list)
@@ -227,33 +68,64 @@ def _report(
         missed[identity.experiment][identity.fold] = identity, "begun, not finished"
     for group in done.values():
         group.sort(key=lambda record: record.facts["folds"].index(record.identity.fold))
-    frames = {experiment: [predictions(store, record) for record in group] for experiment, group in done.items()}
+    frames = {
+        experiment: [predictions(store, record).assign(fold=record.identity.fold) for record in group]
+        for experiment, group in done.items()
+    }
     pooled = {experiment: pd.concat(group, ignore_index=True) for experiment, group in frames.items()}
     trainings = sorted(
         (_training(group, frames[experiment], pooled[experiment], by_key) for experiment, group in done.items()),
         key=lambda t: (t.method, t.preset, t.variant, t.seed, t.experiment),
     )
     commands = {record.experiment: record.facts["command"] for record in records if "command" in record.facts}
-    holes = [hole for t in trainings for hole in _holes(t, missed.pop(t.experiment, {}), commands[t.experiment])]
+    holes = [hole for t in trainings
+             for hole in _holes(t, missed.pop(t.experiment, {}), commands.get(t.experiment, ""))]  # fmt: skip
     for experiment, folds in missed.items():
         command = commands.get(experiment, "")
         holes += [_hole(*folds[fold], command) for fold in sorted(folds)]
     used = dict.fromkeys(key for t in trainings for key in t.parents.values())
-    compared = [(group[0].identity, lineage(group[0].identity, by_key)) for group in done.values()]
-    name = protocol.partition("@")[0]
+    made = [(group[0].identity, lineage(group[0].identity, by_key)) for group in done.values()]
+    everything = [*(r.identity for r in records), *begun]
+    protocols = sorted({*(one.protocol for one in everything), *(one.protocol for one in transfers)})
+    home, alone = set_of(name), name != set_of(name)  # of sequences alone, methods of images are left out
+    printed = [row for row in published.rows(home) if row.feature == "dynamic" or not alone]
     return Report(
-        name, protocol, published.rows(name), published.matrix(name), published.errata(name),
-        varying(compared), trainings, across_seeds(trainings, pooled), across_presets(trainings, pooled),
+        name, protocols[0], protocols, is_drawn(home), printed,
+        _compared(printed, [] if alone or not printed else published.compared(), trainings, name),
+        None if alone else published.matrix(home), published.errata(home), varying(made), trainings,
+        across_seeds(trainings, pooled), across_presets(trainings, pooled),
         [_stage(by_key[key], store.holder(key) != store) for key in used if key in by_key and not by_key[key].error],
         holes, transfers, habits,
     )  # fmt: skip
+
+
+def _compared(
+    printed: list[PublishedRow], others: list[str], trainings: list[Training], dataset: str
+) -> list[Compared]:
+    """Every method with a row of its own or among ``others``, with ours or the reason why there is none."""
+    methods = dict.fromkeys([row.method for row in printed] + others)
+    if not methods:
+        return []
+    figures, shipped, found = {row.method for row in printed}, published.reproducing(), []
+    for method in methods:
+        ours = [t for t in trainings if t.published == method]
+        why, command = "", ""
+        if ours and all(t.apart for t in ours) and method in figures:
+            why = f"ours does not stand beside it: {', '.join(dict.fromkeys(t.apart for t in ours))}"
+        elif not ours and (reason := published.reason(method, set_of(dataset))):
+            why = f"not run here: {reason}"
+        elif not ours:
+            why = "not run here"
+            command = f"ferbench train {shipped[method]} --dataset {dataset}" if method in shipped else ""
+        found.append(Compared(method, [t.experiment for t in ours], why, command))
+    return found
 
 
 def _training(
     records: list[Record], frames: list[pd.DataFrame], pooled: pd.DataFrame, by_key: Mapping[str, Record]
 ) -> Training:
     first = records[0]
-    identity, facts, classes = first.identity, first.facts, first.classes
+    identity, facts, classes, about = first.identity, first.facts, first.classes, told(first, by_key)
     if pooled["id"].duplicated().any():
         twice = pooled.loc[pooled["id"].duplicated(), "id"].iloc[0]
         raise DataError(f"experiment {first.experiment} tests {twice} more than once: its runs were mixed up; delete "
@@ -261,31 +133,44 @@ def _training(
     matrix = metrics.confusion(pooled["truth"], pooled["prediction"], classes)
     folds = [_fold(record, frame) for record, frame in zip(records, frames, strict=True)]
     mean, std = metrics.spread([fold.accuracy for fold in folds])
-    sequence, sequences = metrics.sequence_accuracy(pooled, classes)
+    whole = pooled if about.level == "sequence" else metrics.by_sequence(pooled, classes)
     return Training(
         experiment=first.experiment, variant=variant(lineage(identity, by_key)), name=identity.method,
-        method=facts["display"],
-        published=facts["published"], preset=identity.preset, protocol=identity.protocol,
+        method=about.title, published=about.published, level=about.level, sees=about.sees, trained_on=about.trained_on,
+        held_out=about.held_out, uncalibrated=about.uncalibrated, differs=about.differs, preset=identity.preset,
+        protocol=identity.protocol,
         selection=identity.selection, seed=identity.seed,
         devices=list(dict.fromkeys(record.environment["device"] for record in records)),
-        precision=identity.precision, rule=facts["rule"], split_hash=facts["split_hash"], data=identity.data,
-        parameters=facts["parameters"], classes=classes, folds=folds, expected=facts["folds"], matrix=matrix,
+        precision=identity.precision, rule=facts["rule"], split_hash=facts["split_hash"],
+        test_side=_test_side(whole if len(whole) else pooled), data=identity.data,
+        parameters=facts.get("parameters", 0), classes=classes, folds=folds, expected=facts["folds"], matrix=matrix,
         accuracy=metrics.accuracy(matrix), interval=metrics.subject_interval(pooled), fold_mean=mean, fold_std=std,
         balanced_accuracy=metrics.balanced_accuracy(matrix), macro_f1=metrics.macro_f1(matrix),
         worst_subject=_worst(pooled[pooled["subject"] != ""], "subject"), worst_class=_worst(pooled, "truth"),
-        sequence_accuracy=sequence, sequences=sequences, images=len(pooled),
+        sequence_accuracy=float((whole["truth"] == whole["prediction"]).mean()),
+        sequence_interval=None if whole.empty else metrics.subject_interval(whole), sequences=len(whole),
+        images=len(pooled) if about.level == "image" else 0,
         subjects=_subjects(pooled), parents=identity.parents,
-        notes=list(dict.fromkeys(note for record in records for note in record.facts["notes"])),
+        notes=list(dict.fromkeys(note for record in records for note in record.facts.get("notes", []))),
     )  # fmt: skip
 
 
-def _transfer(store: Store, record: Record) -> Transfer:
-    identity, frame = record.identity, predictions(store, record)
+def _test_side(frame: pd.DataFrame) -> str:
+    names = frame["sequence"].where(frame["sequence"] != "", frame["id"])
+    return sha256_of(canonical_json(sorted(zip(frame["fold"], names, frame["truth"], strict=True))).encode())[:8]
+
+
+def _transfer(store: Store, record: Record, by_key: Mapping[str, Record]) -> Transfer:
+    identity, frame, about = record.identity, predictions(store, record), told(record, by_key)
     matrix = metrics.confusion(frame["truth"], frame["prediction"], record.classes)
+    network = identity.parents.get("network", "")
     return Transfer(
-        record.key, record.facts["display"], identity.preset, identity.seed, record.facts["trained_on"], record.classes,
-        matrix, len(frame), record.facts["left_out"], metrics.accuracy(matrix), metrics.subject_interval(frame),
-        metrics.balanced_accuracy(matrix), metrics.macro_f1(matrix), store.holder(identity.parents["network"]) != store,
+        run=record.key, method=about.title, preset=identity.preset, seed=identity.seed, protocol=identity.protocol,
+        level=about.level, sees=about.sees, trained_on=about.trained_on, held_out=about.held_out,
+        uncalibrated=about.uncalibrated, classes=record.classes, matrix=matrix, images=len(frame),
+        left_out=record.facts.get("left_out", {}), accuracy=metrics.accuracy(matrix),
+        interval=metrics.subject_interval(frame), balanced_accuracy=metrics.balanced_accuracy(matrix),
+        macro_f1=metrics.macro_f1(matrix), shipped=bool(network) and store.holder(network) != store,
     )  # fmt: skip
 
 
@@ -315,7 +200,7 @@ def _holes(t: Training, missed: dict[str, tuple[Identity, str]], command: str) -
     there = {fold.fold for fold in t.folds}
     return [
         Hole(t.experiment, t.method, t.preset, t.seed, fold, missed[fold][1] if fold in missed else "not begun",
-             f"{command} --folds {fold}")
+             f"{command} --folds {fold}" if command else "")
         for fold in t.expected if fold not in there
     ]  # fmt: skip
 
@@ -330,60 +215,9 @@ def _hole(identity: Identity, reason: str, command: str) -> Hole:
 
 def _stage(record: Record, shipped: bool) -> Stage:
     identity = record.identity
-    images = record.facts.get("train_images") or sum(part["train_images"] for part in record.result.values())
+    parts = [part for part in record.result.values() if isinstance(part, dict)]
+    images = record.facts.get("train_images") or sum(part.get("train_images", 0) for part in parts)
     return Stage(
-        record.key, identity.kind, identity.protocol, identity.seed, record.result,
-        identity.recipe["stage"]["epochs"], images, record.environment["device"], sum(record.timings.values()),
-        shipped,
-    )  # fmt: skip
-
-
-def across_seeds(trainings: list[Training], pooled: Mapping[str, pd.DataFrame]) -> list[Seeds]:
-    """Return what whole trainings of equal variant say together, where there are two or more.
-
-    pooled : by experiment the predictions of all its folds.
-    """
-    groups: dict[str, list[Training]] = defaultdict(list)
-    for training in trainings:
-        if training.whole:
-            groups[training.variant].append(training)
-    return [_seeds(group, pooled) for group in groups.values() if len(group) > 1]
-
-
-def across_presets(trainings: list[Training], pooled: Mapping[str, pd.DataFrame]) -> list[Together]:
-    """Return what all presets of a method give together, by the seeds that each of them has, where there are two or
-    more presets. A method with several recipes for one preset is left out: nothing says which of them to take.
-
-    pooled : by experiment the predictions of all its folds.
-    """
-    methods: dict[tuple[str, ...], dict[tuple[str, str], dict[int, Training]]] = defaultdict(lambda: defaultdict(dict))
-    for t in trainings:
-        if t.whole:
-            methods[t.method, t.selection, t.split_hash, t.data][t.preset, t.variant][t.seed] = t
-    found = []
-    for (method, *_), recipes in methods.items():
-        presets = [preset for preset, _ in recipes]
-        seeds = sorted(set.intersection(*map(set, recipes.values())))
-        if len(presets) == len(set(presets)) > 1 and seeds:
-            figures = [_ensemble([one[seed] for one in recipes.values()], pooled) for seed in seeds]
-            shares = [accuracy for accuracy, _ in figures]
-            found.append(Together(method, presets, seeds, shares, [interval for _, interval in figures],
-                                  *metrics.spread(shares)))  # fmt: skip
-    return found
-
-
-def _ensemble(group: list[Training], pooled: Mapping[str, pd.DataFrame]) -> tuple[float, metrics.Interval]:
-    """The accuracy of some trainings' mean probabilities, with its interval."""
-    classes = group[0].classes
-    together = metrics.ensemble([pooled[t.experiment] for t in group], classes)
-    matrix = metrics.confusion(together["truth"], together["prediction"], classes)
-    return metrics.accuracy(matrix), metrics.subject_interval(together)
-
-
-def _seeds(group: list[Training], pooled: Mapping[str, pd.DataFrame]) -> Seeds:
-    first = group[0]
-    return Seeds(
-        first.variant, first.method, first.preset, [t.seed for t in group], [t.experiment for t in group],
-        *metrics.spread([t.accuracy for t in group]),
-        *_ensemble(group, pooled),
+        record.key, identity.kind, identity.protocol, identity.seed, record.result, epochs(identity), images,
+        record.environment["device"], sum(record.timings.values()), shipped,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """How one step of training is carried out: eagerly, or on CUDA as one captured graph.
 
-Both do the same: loss, backward pass, SGD. A captured step launches as one graph instead of some
-thousand kernels; its kernels are those of the eager step.
+Both do the same: loss, backward pass, SGD, and what a module does to its own buffers after that. A captured
+step launches as one graph instead of some thousand kernels; its kernels are those of the eager step.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from ferbench.training.plan import Batch
 
 Terms = dict[str, Tensor]  # scalar losses by name, "total" among them
 Loss = Callable[[Batch], Terms]
+After = Callable[[Batch], None]
 _CAPTURE = Lock()
 _WARM_UP = 3  # steps before a capture, so that libraries have chosen kernels and allocated their work spaces
 
@@ -33,10 +34,14 @@ class Schedule(Protocol):
 
 
 class Eager:
-    """Steps carried out operation by operation."""
+    """Steps carried out operation by operation.
 
-    def __init__(self, module: nn.Module, loss: Loss, schedule: Schedule):
-        self.loss = loss
+    after : called once the optimizer is through with a step, for state that follows a rule of its own and no gradient,
+        such as class centers. It lies in the module's buffers, or a checkpoint would not hold it.
+    """
+
+    def __init__(self, module: nn.Module, loss: Loss, schedule: Schedule, after: After | None = None):
+        self.loss, self.after = loss, after
         self.optimizer = sgd(module, schedule)
 
     def rate(self, value: float) -> None:
@@ -50,17 +55,21 @@ class Eager:
         self.optimizer.zero_grad(set_to_none=True)
         terms["total"].backward()
         self.optimizer.step()
+        if self.after is not None:
+            with torch.no_grad():
+                self.after(batch)
         return {name: term.detach() for name, term in terms.items()}
 
 
 class Captured(Eager):
     """Steps replayed from one CUDA graph, captured at the first batch. All batches must be of its shape.
 
-    ``loss`` must neither read a value back to the host nor make tensors from the host's memory.
+    ``loss`` and ``after`` must neither read a value back to the host nor make tensors from the host's memory, and
+    ``after`` must change buffers in place.
     """
 
-    def __init__(self, module: nn.Module, loss: Loss, schedule: Schedule):
-        super().__init__(module, loss, schedule)
+    def __init__(self, module: nn.Module, loss: Loss, schedule: Schedule, after: After | None = None):
+        super().__init__(module, loss, schedule, after)
         self.module = module
         self.graph: torch.cuda.CUDAGraph | None = None
         for group in self.optimizer.param_groups:
@@ -100,10 +109,12 @@ class Captured(Eager):
             self.terms = super().step(self.batch)
 
 
-def engine(module: nn.Module, loss: Loss, schedule: Schedule, device: Device) -> Eager:
+def engine(
+    module: nn.Module, loss: Loss, schedule: Schedule, device: Device, after: After | None = None
+) -> Eager:  # fmt: skip
     """Return what carries out the steps on a device."""
     kind = Captured if device.engine == "fast" and device.name == "cuda" else Eager
-    return kind(module, loss, schedule)
+    return kind(module, loss, schedule, after)
 
 
 def sgd(module: nn.Module, schedule: Schedule) -> torch.optim.SGD:

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_f
 from ferbench.training import checkpoint
 from ferbench.training.checkpoint import Progress
 from ferbench.training.device import Device
-from ferbench.training.engine import Loss, Schedule, Terms, engine
+from ferbench.training.engine import After, Loss, Schedule, Terms, engine
 from ferbench.training.plan import Step
 
 Report = Callable[[int, int, str], None]  # steps done, steps in all, what the last epoch gave
@@ -37,6 +37,7 @@ def fit(
     validate: Callable[[], float] | None = None,
     keep_best: bool = False,
     epochs: Path | None = None,
+    after: After | None = None,
 ) -> list[dict[str, float]]:
     """Train ``module`` and return one row of history an epoch.
 
@@ -46,8 +47,9 @@ def fit(
     validate : a score called in eval mode after each epoch, higher is better (never on test data).
     keep_best : end with the weights of the first epoch with the best score instead of the last epoch's.
     epochs : a folder that gets the weights after every epoch; a checkpoint of a training that kept fewer is not used.
+    after : what changes buffers of the module by a rule of its own after each step (:class:`engine.Eager`).
     """
-    steps = engine(module, loss, schedule, device)
+    steps = engine(module, loss, schedule, device, after)
     per_epoch = len(plan(0))
     averaged = _averaged(module, schedule.ema * per_epoch) if schedule.ema else None
     if epochs is not None and not checkpoint.kept(epochs, done := checkpoint.epochs_done(saved)) and done:

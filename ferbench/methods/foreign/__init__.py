@@ -1,0 +1,5 @@
+"""Anybody's model: an ONNX file, a callable or an estimator, described by a card."""
+
+from ferbench.methods.foreign.family import FAMILY
+
+__all__ = ["FAMILY"]

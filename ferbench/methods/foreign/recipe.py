@@ -1,0 +1,68 @@
+"""The card of somebody's model: where it is, what it takes, what it gives, what it was trained on. No torch."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, PositiveInt
+
+from ferbench.labels import emotion
+from ferbench.schema import Schema
+
+Kind = Literal["onnx", "callable", "estimator"]
+
+
+def _emotions(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Standard names of a model's own labels, in its order; an empty text stays: a label that is no emotion."""
+    named = tuple(emotion(label) if label else "" for label in labels)
+    known = [name for name in named if name]
+    if len(set(known)) != len(known):
+        raise ValueError(f"two labels mean the same emotion: {', '.join(labels)}")
+    return named
+
+
+class Model(Schema):
+    """``source`` is an ONNX file, beside the card unless its path is absolute, or ``package.module:name``: a function
+    from images to scores, or an estimator (or what makes one) with ``fit`` and ``predict_proba`` as in scikit-learn."""
+
+    source: str
+    kind: Kind
+
+
+class Input(Schema):
+    """What the model takes for a face of 48×48 grey levels 0 to 255.
+
+    size : height and width that faces are resized to (bilinear). colour : grey levels are repeated for "rgb" and
+    "bgr". layout : order of the axes; "flat" is one row a face. scale : the range that 0 to 255 is brought to.
+    mean, deviation : taken off and divided by afterwards, one for each channel or one for all.
+    """
+
+    size: PositiveInt = 48
+    colour: Literal["grey", "rgb", "bgr"] = "grey"
+    layout: Literal["nchw", "nhwc", "nhw", "flat"] = "nchw"
+    scale: Literal["0..255", "0..1", "-1..1"] = "0..1"
+    mean: tuple[float, ...] = (0.0,)
+    deviation: tuple[float, ...] = (1.0,)
+
+
+class Output(Schema):
+    """labels : the emotion of each score, in any usual spelling; empty for a score that is no emotion. An estimator
+    that is fitted here needs none. gives : what the scores are; "scores" are margins, which are no probabilities."""
+
+    labels: Annotated[tuple[str, ...], AfterValidator(_emotions)] = ()
+    gives: Literal["probabilities", "logits", "scores"] = "probabilities"
+
+
+class Trained(Schema):
+    """on : datasets that the model has learned from as its authors say, by ferbench's names where it has them; empty:
+    they do not say. note : what else is known of it."""
+
+    on: tuple[str, ...] = ()
+    note: str = ""
+
+
+class Recipe(Schema):
+    """A whole card."""
+
+    model: Model
+    input: Input = Field(default_factory=Input)
+    output: Output = Field(default_factory=Output)
+    trained: Trained = Field(default_factory=Trained)

@@ -1,0 +1,159 @@
+"""Somebody's model at work: faces in its form, its scores as probabilities of the classes that are asked for."""
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ferbench.errors import DataError, UsageError
+from ferbench.methods.foreign.recipe import Input
+from ferbench.methods.interface import AttributeSet, History, Side, TrainingSide, Workspace
+from ferbench.methods.recipes import Method
+
+BATCH = 64  # faces that a model is given at a time
+
+Scores = Callable[[np.ndarray], np.ndarray]
+
+
+class Foreign:
+    """One model. ``classes`` are those that it is to speak of, in their order."""
+
+    def __init__(self, method: Method, classes: tuple[str, ...]):
+        self.method, self.classes, self.card = method, classes, method.recipe
+        self.model = opened(method)
+        self.fitted: tuple[str, ...] = ()  # emotions of the columns of an estimator that was fitted here
+
+    def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
+        """Fit an estimator anew. Raises UsageError for a model that cannot learn."""
+        assert isinstance(train, TrainingSide)
+        if not hasattr(self.model, "fit"):
+            raise UsageError(f"{self.method.title} has no fit: `ferbench evaluate` tests it as it is")
+        if hasattr(self.model, "get_params"):
+            from sklearn.base import clone
+
+            self.model = clone(self.model)
+        self.model.fit(prepared(train.images, self.card.input), train.labels)
+        present = getattr(self.model, "classes_", np.arange(len(train.classes)))
+        self.fitted = tuple(train.classes[int(label)] for label in present)
+        work.notes.append("the fitted estimator is not stored: that would take a pickle, which ferbench never writes")
+        return []
+
+    def predict(self, side: Side, work: Workspace | None) -> np.ndarray:
+        """Probabilities [N,K] of :attr:`classes`; what the model has scores for beside them is left out, and the rest
+        brought to a sum of 1."""
+        labels = self.fitted or self.card.output.labels
+        if not labels:
+            raise UsageError(f"the card of {self.method.title} lacks the line `labels = [...]` under [output]")
+        faces = prepared(side.images, self.card.input)
+        scores = np.concatenate([self._scores(faces[at : at + BATCH]) for at in range(0, len(faces), BATCH)])
+        if scores.ndim != 2 or scores.shape[1] != len(labels):
+            raise DataError(f"{self.method.title} gives {scores.shape[1:]} scores a face, and its card names "
+                            f"{len(labels)} labels")  # fmt: skip
+        if not np.isfinite(scores).all():
+            raise DataError(f"{self.method.title} gives scores that are no finite numbers")
+        probabilities = self._probabilities(scores, work)
+        found = np.zeros((len(probabilities), len(self.classes)))
+        for column, label in enumerate(labels):
+            if label in self.classes:
+                found[:, self.classes.index(label)] += probabilities[:, column]
+        return found / np.maximum(found.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+
+    def state(self) -> Mapping[str, np.ndarray]:
+        """Nothing: a model from elsewhere stays in its own file."""
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Nothing to take up."""
+
+    def _scores(self, faces: np.ndarray) -> np.ndarray:
+        if hasattr(self.model, "predict_proba"):
+            return np.asarray(self.model.predict_proba(faces), dtype=np.float64)
+        if hasattr(self.model, "decision_function"):
+            return np.asarray(self.model.decision_function(faces), dtype=np.float64)
+        if hasattr(self.model, "run"):
+            (entry, *_) = self.model.get_inputs()
+            kind = {"tensor(uint8)": np.uint8, "tensor(double)": np.float64}.get(entry.type, np.float32)
+            return np.asarray(self.model.run(None, {entry.name: faces.astype(kind)})[0], dtype=np.float64)
+        given = self.model(faces)
+        given = given.detach().cpu().numpy() if hasattr(given, "detach") else given
+        return np.asarray(given, dtype=np.float64)
+
+    def _probabilities(self, scores: np.ndarray, work: Workspace | None) -> np.ndarray:
+        margins = not hasattr(self.model, "predict_proba") and hasattr(self.model, "decision_function")
+        gives = "scores" if margins else self.card.output.gives
+        if gives == "probabilities":
+            if scores.min() < -1e-3 or np.abs(scores.sum(axis=1) - 1).max() > 1e-2:
+                raise DataError(f"{self.method.title} gives no probabilities (rows sum to {scores.sum(axis=1).min():.3g} "
+                                f"to {scores.sum(axis=1).max():.3g}): its card may need gives = \"logits\"")  # fmt: skip
+            return scores.clip(0) / scores.clip(0).sum(axis=1, keepdims=True)
+        if gives == "scores" and work is not None:
+            work.facts["uncalibrated"] = True
+        raised = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return raised / raised.sum(axis=1, keepdims=True)
+
+
+def opened(method: Method) -> Any:
+    """Return the model of a card: an onnxruntime session, a callable, or an estimator.
+
+    Raises DataError for what cannot be opened.
+    """
+    model = method.recipe.model
+    if model.kind == "onnx":
+        import onnxruntime
+
+        from ferbench.methods.foreign.family import file_of
+
+        try:
+            return onnxruntime.InferenceSession(file_of(method).read_bytes(), providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own errors share no base
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(f"{model.source} cannot be opened by onnxruntime: {reason}") from None
+    module = module_of(model.source, method.folder)
+    name = model.source.partition(":")[2]
+    found = getattr(module, name, None)
+    if found is None:
+        raise DataError(f"the module {module.__name__} has no {name!r}, which {method.title} is to be")
+    if model.kind == "estimator" and not hasattr(found, "get_params") and callable(found):
+        found = found()  # a class, or a function that makes one
+    elif model.kind == "estimator" and isinstance(found, type):
+        found = found()
+    return found
+
+
+def module_of(source: str, folder: Path | None) -> ModuleType:
+    """Import the module of ``package.module:name``, beside the card or installed. DataError where that fails."""
+    name, colon, _ = source.partition(":")
+    if not colon:
+        raise DataError(f"[model] source is an ONNX file or package.module:name, not {source!r}")
+    for place in filter(None, (folder, Path.cwd())):
+        if str(place) not in sys.path and (place / f"{name.partition('.')[0]}.py").is_file():
+            sys.path.insert(0, str(place))
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise DataError(f"the module {name!r} cannot be imported ({error})") from None
+
+
+def prepared(images: np.ndarray, wanted: Input) -> np.ndarray:
+    """Return faces uint8 [N,48,48] in a model's own form: float32, resized, scaled, with its axes."""
+    if images.shape[1] != wanted.size:
+        size = (wanted.size, wanted.size)
+        images = np.stack([np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BILINEAR)) for one in images])
+    x: np.ndarray = images.astype(np.float32)
+    if wanted.scale != "0..255":
+        x = x / 255
+    if wanted.scale == "-1..1":
+        x = x * 2 - 1
+    if wanted.layout in ("nhw", "flat"):
+        x = (x - wanted.mean[0]) / wanted.deviation[0]
+        return x if wanted.layout == "nhw" else x.reshape(len(x), -1)
+    channels = 1 if wanted.colour == "grey" else 3
+    x = np.repeat(x[:, None], channels, axis=1)
+    mean, deviation = (np.array(one, dtype=np.float32).reshape(1, -1, 1, 1) for one in (wanted.mean, wanted.deviation))
+    x = (x - mean) / deviation
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if wanted.layout == "nhwc" else x

@@ -1,0 +1,192 @@
+"""Static convolutional networks: trunks, recipes, training, interruption, pre-training shared by trunks."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ferbench.errors import DataError
+from ferbench.methods.cnn.methods import build
+from ferbench.methods.cnn.recipe import Recipe
+from ferbench.methods.interface import FOLD, PRETRAIN
+from ferbench.methods.recipes import Method, resolve
+from ferbench.protocol import protocol as protocols
+from ferbench.runs.record import Record
+from ferbench.training.checkpoint import pack, unpack
+from ferbench.training.device import Device
+from tests.work import CLASSES, other_side, training_side, workspace
+
+METHODS = (
+    "resnet18", "small-cnn", "base-dcnn", "center-loss", "dlp-cnn", "il-cnn", "iacnn", "nm-softmax",
+)  # fmt: skip
+SHAPES = {
+    "small-cnn": ("network.widths=[4,6,8]", "network.hidden=16", "network.feature=12"),
+    "base-dcnn": ("network.widths=[4,4,6,6,8,8]", "network.feature=12"),
+    "resnet18": ("network.widths=[4,6,8,8]",),
+}
+
+
+def little(name: str, *changes: str) -> Method:
+    """The method at its tiny preset with a network that trains in a second."""
+    trunk = resolve(name, "tiny", "synth").recipe.network.trunk
+    return resolve(name, "tiny", "synth", (*SHAPES[trunk], *changes))
+
+
+def fitted(method: Method, work, side=None):
+    recogniser = method.kin.recogniser(method, FOLD, CLASSES)
+    recogniser.fit(side or training_side(), work)
+    return recogniser
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_learns_predicts_saves_and_loads(name, tmp_path):
+    method, work = little(name, "finetune.epochs=10", "finetune.lr=0.02"), workspace(tmp_path)
+    recogniser = fitted(method, work)
+    side, labels = other_side()
+    found = recogniser.predict(side, work)
+    assert found.shape == (12, 3)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
+    assert (found.argmax(axis=1) == labels).mean() >= 0.75
+    again = method.kin.recogniser(method, FOLD, CLASSES)
+    again.load({name: torch.as_tensor(one) for name, one in recogniser.state().items()})
+    assert (again.predict(side, work) == found).all()
+    assert work.facts["parameters"] > 0
+
+
+class _KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_interrupted_and_resumed_ends_with_the_same_bytes(name, tmp_path):
+    method = little(name, "finetune.epochs=3")
+
+    def killed(done: int, total: int, text: str) -> None:
+        if done > total // 2:
+            raise _KilledError
+
+    whole = fitted(method, workspace(tmp_path / "whole")).state()
+    with pytest.raises(_KilledError):
+        fitted(method, workspace(tmp_path / "killed", report=killed))
+    work = workspace(tmp_path / "killed")
+    assert work.checkpoint("network").is_file()
+    assert pack(fitted(method, work).state(), {}) == pack(whole, {})
+
+
+def test_best_epoch_is_that_of_the_validation_side_and_epochs_are_kept(tmp_path):
+    method = little("small-cnn", "finetune.epochs=5")
+    work = workspace(tmp_path, validation=training_side(12, seed=3), keep_best=True, epochs=tmp_path / "epochs")
+    recogniser = method.kin.recogniser(method, FOLD, CLASSES)
+    history = recogniser.fit(training_side(), work)
+    scores = [row["validation_accuracy"] for row in history]
+    best = tmp_path / "epochs" / f"{int(np.argmax(scores)) + 1:03d}.safetensors"
+    assert pack(unpack(best)[0], {}) == pack(recogniser.state(), {})
+
+
+def test_bfloat16_trains_and_keeps_features_and_state_in_single_precision(tmp_path):
+    method = little("center-loss", "finetune.epochs=1")
+    state = fitted(method, workspace(tmp_path, Device(precision="bf16"))).state()
+    assert {tensor.dtype for tensor in state.values()} <= {torch.float32, torch.int64}
+
+
+def test_a_fold_starts_from_the_pretrained_network_but_for_the_classifier(tmp_path):
+    method = little("center-loss", "finetune.epochs=1", "finetune.lr=1e-12")
+    work = workspace(tmp_path)
+    identity = work.identity.model_copy(update={"kind": PRETRAIN, "fold": ""})
+    before = method.kin.recogniser(method, PRETRAIN, ("anger", "sadness"))
+    before.fit(_two_classes(), replace(work, identity=identity, folder=work.store.begin(identity)))
+    folder = work.store.begin(identity)
+    (folder / "weights.safetensors").write_bytes(pack(before.state(), {}))
+    work.store.finish(Record(
+        key=identity.key, experiment="", identity=identity, dataset="synth", classes=["anger", "sadness"],
+        environment={}, facts={}, timings={}, result={},
+    ))  # fmt: skip
+    own = work.identity.model_copy(update={"parents": {PRETRAIN: identity.key}})
+    for classifier, taken in (("new", False), ("shared", True)):
+        one = little("center-loss", "finetune.epochs=1", "finetune.lr=1e-12", f"finetune.classifier={classifier}")
+        folder = tmp_path / classifier
+        found = fitted(one, replace(work, identity=own, folder=folder)).state()
+        for name, theirs in before.state().items():
+            if name.startswith(("trunk", "embedding")):
+                torch.testing.assert_close(found[name], theirs, atol=1e-6, rtol=1e-6)
+        anger = torch.allclose(found["classifier.weight"][0], before.state()["classifier.weight"][0], atol=1e-6)
+        assert anger is taken
+
+
+def _two_classes():
+    side = training_side()
+    keep = side.labels < 2
+    return replace(
+        side, images=side.images[keep], labels=side.labels[keep], classes=("anger", "sadness"),
+        subjects=side.subjects[keep], sequences=side.sequences[keep],
+    )  # fmt: skip
+
+
+def test_methods_of_one_trunk_and_preset_share_their_pretraining_and_no_more():
+    ckplus = protocols.load("ckplus")
+
+    def of(name: str, preset: str = "tiny", kind: str = PRETRAIN):
+        method = resolve(name, preset, "ckplus")
+        return method.kin.owner(kind, method), method.kin.identity(kind, method, ckplus)
+
+    assert of("center-loss") == of("base-dcnn")
+    assert of("center-loss")[0] == ("base-dcnn", "tiny")
+    assert of("center-loss") != of("small-cnn")
+    assert of("base-dcnn", "common") != of("base-dcnn")
+    assert of("center-loss", kind=FOLD)[0] == ("center-loss", "tiny")
+    assert of("center-loss", kind=FOLD)[1] != of("base-dcnn", kind=FOLD)[1]
+
+
+def test_the_paper_s_sizes():
+    recipe: Recipe = resolve("base-dcnn", "paper", "ckplus").recipe
+    network = build(recipe, FOLD, 7)
+    assert network.trunk(torch.zeros(2, 1, 48, 48)).shape == (2, 9216)
+
+
+def test_folds_start_from_a_pretraining_where_the_recipe_and_the_protocol_have_one():
+    found = {}
+    for name, preset, protocol in (
+        ("base-dcnn", "common", "ckplus"), ("base-dcnn", "paper", "ckplus"), ("il-cnn", "paper", "ckplus"),
+        ("il-cnn", "common", "fer2013"),
+    ):  # fmt: skip
+        method, rules = resolve(name, preset, protocol), protocols.load(protocol)
+        parents = method.kin.parents(FOLD, method, rules)
+        found[name, preset, protocol] = [parent.role for parent in parents], method.kin.epochs(FOLD, method, rules)
+        assert method.kin.parents(PRETRAIN, method, rules) == []
+    assert list(found.values()) == [([PRETRAIN], 40), ([], 40), ([PRETRAIN], 40), ([], 80)]
+
+
+def test_a_loss_s_fields_are_its_own():
+    with pytest.raises(DataError, match="alpha"):
+        resolve("center-loss", "tiny", "ckplus", ("loss.kind=softmax",))
+
+
+def test_an_estimate_takes_seconds_for_images_and_epochs():
+    from ferbench.methods.interface import Task
+
+    method = resolve("small-cnn", "tiny", "ckplus")
+    work_identity = workspace_identity()
+    estimate = method.kin.estimate(Device())
+    assert estimate is not None
+    task = Task(work_identity, method, protocols.load("ckplus"), None, 900, 10, 0.0, 90)
+    whole = estimate(task, 1)
+    assert whole > 0
+    assert estimate(replace(task, done=1.0), 1) < whole / 10
+    assert estimate(replace(task, images=1800), 1) > 1.5 * whole
+
+
+def workspace_identity():
+    from ferbench.runs.record import Identity
+
+    return Identity(
+        kind=FOLD, method="tried", preset="tiny", recipe={}, protocol="ckplus@1", data="0" * 64, fold="01", seed=0,
+        precision="fp32", code=1,
+    )  # fmt: skip
+
+
+def test_show_tells_sizes():
+    method = resolve("small-cnn", "tiny", "ckplus")
+    title, facts = method.kin.describe(method, protocols.load("ckplus"))[0]
+    assert title == "sizes"
+    assert facts["parameters"] > 1000
