@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ferbench.data.resample import resample
 from ferbench.errors import DataError
-from ferbench.methods.features.tracks import resample
 from ferbench.methods.interface import Report, Side, Video
 from ferbench.schema import Schema
 

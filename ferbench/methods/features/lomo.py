@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from sklearn.decomposition import PCA
 
+from ferbench.data.landmarks import normalised
+from ferbench.data.resample import resample
 from ferbench.errors import DataError
 from ferbench.methods.features.derived import derived
 from ferbench.methods.features.descriptor import Descriptor, described, frames_of, taken_up
@@ -13,7 +15,6 @@ from ferbench.methods.features.histograms import histogram
 from ferbench.methods.features.margins import softmax
 from ferbench.methods.features.recipe import Recipe, SubEvents
 from ferbench.methods.features.subevents import OrderedTemplates, learned
-from ferbench.methods.features.tracks import normalised, resample
 from ferbench.methods.interface import AttributeSet, History, Side, TrainingSide, Video, Workspace
 from ferbench.seeds import generator
 
@@ -31,7 +32,7 @@ class Appearance(Descriptor):
 
 
 class Shape(Descriptor):
-    """Each frame's landmarks, free of place and of size along each axis, [T,136]."""
+    """Each frame's landmarks, without the jaw, free of place and of size along each axis, [T,102]."""
 
     def __init__(self, recipe: SubEvents) -> None:
         self.recipe: SubEvents = recipe
