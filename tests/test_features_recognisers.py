@@ -223,6 +223,12 @@ def test_derived_samples_are_turned_and_mirrored_with_their_landmarks():
         np.testing.assert_allclose(video.landmarks[0, point], [x, y], atol=0.5)
 
 
+def test_samples_held_out_for_choosing_an_epoch_are_said_to_be_unused(tmp_path):
+    work = workspace(tmp_path, validation=training_side(6), keep_best=True)
+    made("hog-svm").fit(training_side(), work)
+    assert work.notes == ["no epoch was chosen, since none is kept: the samples held out for that are not used"]
+
+
 def test_learning_from_derived_samples_holds_out_originals(tmp_path):
     work = workspace(tmp_path)
     history = made("hog-svm", 'training.augment="expand"').fit(training_side(12), work)

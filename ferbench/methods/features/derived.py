@@ -7,11 +7,20 @@ import numpy as np
 import torch
 
 from ferbench.data.landmarks import mirrored
-from ferbench.methods.interface import TrainingSide, Video
+from ferbench.methods.features.recipe import Recipe
+from ferbench.methods.interface import AttributeSet, TrainingSide, Video, Workspace
 from ferbench.training.augment import ANGLES, DERIVED, derive
 
 SIDE = 48  # pixels of a crop
 CENTRE = (SIDE - 1) / 2  # about which it is turned
+
+
+def learned_from(train: TrainingSide | AttributeSet, recipe: Recipe, work: Workspace) -> TrainingSide:
+    """Return what a training learns from: its side, or the derived samples of it where the recipe says so."""
+    assert isinstance(train, TrainingSide)
+    if work.validation is not None and work.keep_best:
+        work.notes.append("no epoch was chosen, since none is kept: the samples held out for that are not used")
+    return derived(train) if recipe.training.augment == "expand" else train
 
 
 def derived(side: TrainingSide) -> TrainingSide:
