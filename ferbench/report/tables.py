@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from ferbench import metrics
@@ -187,9 +188,11 @@ def _worst(frame: pd.DataFrame, by: str) -> tuple[str, float, int]:
     """The group with the lowest accuracy, the larger of equals, with its accuracy and images."""
     if frame.empty:
         return "", float("nan"), 0
-    hits = (frame["truth"] == frame["prediction"]).groupby(frame[by]).agg(["mean", "size"]).reset_index()
-    name, mean, size = hits.sort_values(["mean", "size", by], ascending=[True, False, True]).iloc[0]
-    return str(name), float(mean), int(size)
+    codes, names = pd.factorize(frame[by], sort=True)
+    sizes = np.bincount(codes)
+    shares = np.bincount(codes, weights=(frame["truth"] == frame["prediction"]).to_numpy()) / sizes
+    place = np.lexsort((-sizes, shares))[0]
+    return str(names[place]), float(shares[place]), int(sizes[place])
 
 
 def _subjects(frame: pd.DataFrame) -> int:
