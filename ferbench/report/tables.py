@@ -16,7 +16,7 @@ from ferbench.report.lineage import lineage, variant, varying
 from ferbench.report.model import Compared, Fold, Hole, Report, Stage, Training, Transfer
 from ferbench.report.predictions import predictions
 from ferbench.report.published import PublishedRow
-from ferbench.report.told import asked_for, epochs, is_drawn, set_of, told
+from ferbench.report.told import SEQUENCES, asked_for, epochs, is_drawn, set_of, told
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
 
@@ -107,7 +107,8 @@ def _compared(
     methods = dict.fromkeys([row.method for row in printed] + others)
     if not methods:
         return []
-    figures, shipped, found = {row.method for row in printed}, published.reproducing(), []
+    figures, found = {row.method for row in printed}, []
+    shipped, dynamic = published.reproducing(), published.dynamic()
     for method in methods:
         ours = [t for t in trainings if t.published == method]
         why, command = "", ""
@@ -117,7 +118,8 @@ def _compared(
             why = f"not run here: {reason}"
         elif not ours:
             why = "not run here"
-            command = f"ferbench train {shipped[method]} --dataset {dataset}" if method in shipped else ""
+            kind = SEQUENCES if method in dynamic and dataset == set_of(dataset) else ""
+            command = f"ferbench train {shipped[method]} --dataset {dataset}{kind}" if method in shipped else ""
         found.append(Compared(method, [t.experiment for t in ours], why, command))
     return found
 
