@@ -45,7 +45,7 @@ def told(record: Record, records: Mapping[str, Record]) -> Told:
     return Told(
         titled(facts.get("display") or identity.method, sees), facts.get("published", ""), level, sees,
         _trained_on(facts, identity, records), facts.get("held_out", True), bool(facts.get("uncalibrated")),
-        list(facts.get("differs", [])),
+        list(facts.get("differs") or facts.get("method", {}).get("differs", [])),
     )  # fmt: skip
 
 
