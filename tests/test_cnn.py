@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from ferbench.errors import DataError
+from ferbench.errors import DataError, UsageError
 from ferbench.methods.cnn.methods import build
 from ferbench.methods.cnn.recipe import Recipe
+from ferbench.methods.cnn.recogniser import samples_of
 from ferbench.methods.interface import FOLD, PRETRAIN
 from ferbench.methods.recipes import Method, resolve
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.record import Record
+from ferbench.schema import plain
 from ferbench.training.checkpoint import pack, unpack
 from ferbench.training.device import Device
+from ferbench.training.samples import Computed, Shared, Tables
 from tests.work import CLASSES, other_side, training_side, workspace
 
 METHODS = (
@@ -23,7 +26,7 @@ METHODS = (
 SHAPES = {
     "small-cnn": ("network.widths=[4,6,8]", "network.hidden=16", "network.feature=12"),
     "base-dcnn": ("network.widths=[4,4,6,6,8,8]", "network.feature=12"),
-    "resnet18": ("network.widths=[4,6,8,8]",),
+    "resnet18": ("network.widths=[4,4,4,8]",),
 }
 
 
@@ -52,6 +55,21 @@ def test_learns_predicts_saves_and_loads(name, tmp_path):
     again.load({name: torch.as_tensor(one) for name, one in recogniser.state().items()})
     assert (again.predict(side, work) == found).all()
     assert work.facts["parameters"] > 0
+
+
+def test_samples_from_a_shared_table_give_the_same_bytes_as_computed_ones(tmp_path):
+    """The table holds the whole set; a training gets its own rows. The fast engine takes it where folds look often."""
+    side, rows = training_side(24), np.arange(6, 18)
+    mine = {name: getattr(side, name)[rows] for name in ("images", "labels", "subjects", "sequences")}
+    method, states = little("small-cnn", "finetune.epochs=2"), []
+    for folds, engine in ((1, "plain"), (1, "fast"), (20, "fast")):
+        home = tmp_path / f"{engine}{folds}"
+        shared = Shared(side.images, rows, home, folds)
+        work = workspace(home, Device(engine=engine))
+        states.append(pack(fitted(method, work, replace(side, **mine, shared=shared)).state(), {}))
+        kind = samples_of(replace(side, **mine, shared=shared), method.recipe.finetune, "edge", work)
+        assert isinstance(kind, Tables if folds == 20 else Computed)
+    assert states[0] == states[1] == states[2]
 
 
 class _KilledError(Exception):
@@ -96,12 +114,7 @@ def test_a_fold_starts_from_the_pretrained_network_but_for_the_classifier(tmp_pa
     identity = work.identity.model_copy(update={"kind": PRETRAIN, "fold": ""})
     before = method.kin.recogniser(method, PRETRAIN, ("anger", "sadness"))
     before.fit(_two_classes(), replace(work, identity=identity, folder=work.store.begin(identity)))
-    folder = work.store.begin(identity)
-    (folder / "weights.safetensors").write_bytes(pack(before.state(), {}))
-    work.store.finish(Record(
-        key=identity.key, experiment="", identity=identity, dataset="synth", classes=["anger", "sadness"],
-        environment={}, facts={}, timings={}, result={},
-    ))  # fmt: skip
+    finished(work, identity, before, ("anger", "sadness"))
     own = work.identity.model_copy(update={"parents": {PRETRAIN: identity.key}})
     for classifier, taken in (("new", False), ("shared", True)):
         one = little("center-loss", "finetune.epochs=1", "finetune.lr=1e-12", f"finetune.classifier={classifier}")
@@ -136,6 +149,37 @@ def test_methods_of_one_trunk_and_preset_share_their_pretraining_and_no_more():
     assert of("base-dcnn", "common") != of("base-dcnn")
     assert of("center-loss", kind=FOLD)[0] == ("center-loss", "tiny")
     assert of("center-loss", kind=FOLD)[1] != of("base-dcnn", kind=FOLD)[1]
+
+
+def finished(work, identity, recogniser, classes: tuple[str, ...]) -> Record:
+    """Store what was trained as a finished run."""
+    folder = work.store.begin(identity)
+    (folder / "weights.safetensors").write_bytes(pack(recogniser.state(), {}))
+    record = Record(
+        key=identity.key, experiment="", identity=identity, dataset="synth", classes=list(classes), environment={},
+        facts={}, timings={}, result={},
+    )  # fmt: skip
+    work.store.finish(record)
+    return record
+
+
+def test_a_finished_run_is_handed_on_as_a_module_of_the_same_answers(tmp_path):
+    side, _ = other_side()
+    for kind in (FOLD, PRETRAIN):
+        method = little("nm-softmax", "finetune.epochs=1", "pretrain.epochs=1")
+        recipe = method.kin.identity(kind, method, protocols.load("synth"))
+        work = workspace(tmp_path / kind)
+        work.identity = identity = work.identity.model_copy(update={"kind": kind, "recipe": plain(recipe)})
+        recogniser = method.kin.recogniser(method, kind, CLASSES)
+        recogniser.fit(training_side(), work)
+        record = finished(work, identity, recogniser, CLASSES)
+        module = method.kin.module(record, work.store)
+        (logits,) = module(torch.from_numpy(side.images).unsqueeze(1))
+        found = torch.softmax(logits, dim=1).numpy()
+        np.testing.assert_allclose(found, recogniser.predict(side, work), atol=1e-6)
+        assert module.outputs == ("logits",)
+        with pytest.raises(UsageError, match="failed"):
+            method.kin.module(record.model_copy(update={"error": "it broke"}), work.store)
 
 
 def test_the_paper_s_sizes():
@@ -189,4 +233,6 @@ def test_show_tells_sizes():
     method = resolve("small-cnn", "tiny", "ckplus")
     title, facts = method.kin.describe(method, protocols.load("ckplus"))[0]
     assert title == "sizes"
-    assert facts["parameters"] > 1000
+    assert facts["feature"] == 256
+    layers = 25 * 16 + 9 * 16 * 32 + 9 * 32 * 64 + 64 * 36 * 256 + 256 + 256 * 256 + 256 + 256 * 7 + 7
+    assert facts["network parameters"] == f"{layers + 3 * (16 + 32 + 64) + 2:,}"  # normalisation and PReLU

@@ -12,6 +12,9 @@ from ferbench.methods.recipes import Method
 
 if TYPE_CHECKING:
     from ferbench.protocol.protocol import Protocol
+    from ferbench.runs.record import Record
+    from ferbench.runs.store import Store
+    from ferbench.training.deployable import Deployable
     from ferbench.training.device import Device
 
 
@@ -50,6 +53,11 @@ class CnnFamily(Family):
         from ferbench.methods.cnn.inspection import Estimate
 
         return Estimate(device)
+
+    def module(self, record: Record, store: Store) -> Deployable:
+        from ferbench.methods.cnn.trained import deployed
+
+        return deployed(record, store)
 
     def describe(self, method: Method, protocol: Protocol) -> list[tuple[str, dict[str, Any]]]:
         from ferbench.methods.cnn.inspection import describe

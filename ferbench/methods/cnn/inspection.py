@@ -48,12 +48,15 @@ class Estimate:
 
 
 def describe(recipe: Recipe, classes: int) -> list[tuple[str, dict[str, Any]]]:
-    """The network's sizes: what is learned in training, and what a test image costs."""
+    """What is learned in training, and what a test image costs."""
     network = seeded(0, lambda: build(recipe, FOLD, classes)).eval()
     cost = flops(network, (torch.zeros(1, 1, 48, 48),))
     return [(
         "sizes",
-        {"parameters": parameters(network), "feature": network.trunk.feature, "MFLOP per image": round(cost / 1e6, 1)},
+        {
+            "network parameters": f"{parameters(network):,}", "network FLOPs per image": f"{cost / 1e9:.3f} G",
+            "feature": network.trunk.feature, "classes": classes,
+        },
     )]  # fmt: skip
 
 
