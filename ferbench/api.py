@@ -1,14 +1,14 @@
 """The same from Python: a protocol's folds, scores of predictions, and runs that reports take. An example:
 
->>> from sklearn.linear_model import LogisticRegression
+>>> from sklearn.neighbors import KNeighborsClassifier
 >>> from ferbench import api
 >>> judge = api.Judge("My method", "synth")
 >>> for fold in api.folds("synth"):
 ...     train, test = (side.images.reshape(len(side), -1) / 255 for side in (fold.train, fold.test))
-...     judge.add(fold, LogisticRegression(max_iter=50).fit(train, fold.train.labels).predict_proba(test))
+...     judge.add(fold, KNeighborsClassifier(9).fit(train, fold.train.labels).predict_proba(test))
 >>> score = judge.score()
 >>> print(f"{score.accuracy:.2%} of {score.n} images of {score.subjects} people")
-48.00% of 600 images of 40 people
+20.50% of 600 images of 40 people
 >>> keys = judge.store()     # now `ferbench report`, `compare` and `check` know it
 """
 
