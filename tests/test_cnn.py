@@ -9,6 +9,7 @@ import torch
 from ferbench.errors import DataError, UsageError
 from ferbench.methods.cnn.methods import build
 from ferbench.methods.cnn.recipe import Recipe
+from ferbench.methods.cnn.recogniser import samples_of
 from ferbench.methods.interface import FOLD, PRETRAIN
 from ferbench.methods.recipes import Method, resolve
 from ferbench.protocol import protocol as protocols
@@ -16,6 +17,7 @@ from ferbench.runs.record import Record
 from ferbench.schema import plain
 from ferbench.training.checkpoint import pack, unpack
 from ferbench.training.device import Device
+from ferbench.training.samples import Computed, Shared, Tables
 from tests.work import CLASSES, other_side, training_side, workspace
 
 METHODS = (
@@ -53,6 +55,21 @@ def test_learns_predicts_saves_and_loads(name, tmp_path):
     again.load({name: torch.as_tensor(one) for name, one in recogniser.state().items()})
     assert (again.predict(side, work) == found).all()
     assert work.facts["parameters"] > 0
+
+
+def test_samples_from_a_shared_table_give_the_same_bytes_as_computed_ones(tmp_path):
+    """The table holds the whole set; a training gets its own rows. The fast engine takes it where folds look often."""
+    side, rows = training_side(24), np.arange(6, 18)
+    mine = {name: getattr(side, name)[rows] for name in ("images", "labels", "subjects", "sequences")}
+    method, states = little("small-cnn", "finetune.epochs=2"), []
+    for folds, engine in ((1, "plain"), (1, "fast"), (20, "fast")):
+        home = tmp_path / f"{engine}{folds}"
+        shared = Shared(side.images, rows, home, folds)
+        work = workspace(home, Device(engine=engine))
+        states.append(pack(fitted(method, work, replace(side, **mine, shared=shared)).state(), {}))
+        kind = samples_of(replace(side, **mine, shared=shared), method.recipe.finetune, "edge", work)
+        assert isinstance(kind, Tables if folds == 20 else Computed)
+    assert states[0] == states[1] == states[2]
 
 
 class _KilledError(Exception):

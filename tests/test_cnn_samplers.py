@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from ferbench.methods.cnn.network import people_of
 from ferbench.methods.cnn.samplers import grouped_epoch, pair_epoch, shifted, tuplet_epoch
 from ferbench.methods.interface import FOLD
 from ferbench.methods.recipes import resolve
@@ -47,6 +48,15 @@ def test_there_are_fewer_positives_where_there_are_no_more_people():
     for step in tuplet_epoch(labels, people, 5, "none", 4, 0, 0):
         for query, rows in tuplets(step):
             assert sorted(rows) == sorted([query, query ^ 1, query ^ 2])
+
+
+def test_images_without_a_name_are_people_of_their_own():
+    side = training_side(9)
+    side.subjects[3:6] = ""
+    people = people_of(side)
+    assert len(set(people)) == 5
+    assert len(set(people[3:6])) == 3
+    assert len(set(people[:3])) == 1
 
 
 def test_queries_are_all_images_in_turn():

@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ferbench.methods.cnn.network import Network, Outputs, Truth
+from ferbench.methods.cnn.network import Network, Outputs, Truth, people_of
 from ferbench.methods.cnn.recipe import IdentityLoss, Loss, Shape
 from ferbench.methods.cnn.samplers import pair_epoch
 from ferbench.methods.interface import TrainingSide
@@ -73,16 +72,16 @@ class IdentityNetwork(Network):
         return {"total": total, **terms}
 
     def plan(self, side: TrainingSide, stage: Stage, seed: int) -> Callable[[int], list[Step]]:
-        people = np.unique(side.subjects, return_inverse=True)[1]
+        people = people_of(side)
         return lambda epoch: pair_epoch(side.labels, people, stage.augment, stage.batch, seed, epoch)
 
     def facts(self, side: TrainingSide, plan: Callable[[int], list[Step]]) -> dict[str, Any]:
         """How the pairs of the first epoch divide, where not all images have partners of every kind."""
-        found: Counter[str] = Counter()
+        found, people = Counter[str](), people_of(side)
         for step in plan(0):
             first, second = step.images[step.first], step.images[step.second]
             expression = side.labels[first] == side.labels[second]
-            person = side.subjects[first] == side.subjects[second]
+            person = people[first] == people[second]
             for one, other in zip(expression, person, strict=True):
                 found[f"{'same' if one else 'other'} expression, {'same' if other else 'other'} person"] += 1
         return {"pairs": dict(sorted(found.items()))}

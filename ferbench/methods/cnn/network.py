@@ -24,16 +24,22 @@ Outputs = dict[str, Tensor]  # float32 [B,…] by name: "features", "logits" and
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of the training images, int64 [N] each, on the device: classes, and people by number (all one
-    person where nobody is named)."""
+    """What is known of the training images, int64 [N] each, on the device: classes, and people by number."""
 
     labels: Tensor
     people: Tensor
 
     @classmethod
     def of(cls, side: TrainingSide, device: str) -> Truth:
-        people = np.unique(side.subjects, return_inverse=True)[1]
-        return cls(torch.tensor(side.labels).to(device), torch.tensor(people).to(device))
+        return cls(torch.tensor(side.labels).to(device), torch.tensor(people_of(side)).to(device))
+
+
+def people_of(side: TrainingSide) -> np.ndarray:
+    """The number of each image's person, int64 [N]; an image without a name is a person of its own."""
+    names, people = np.unique(side.subjects, return_inverse=True)
+    alone = np.flatnonzero(side.subjects == "")
+    people[alone] = len(names) + np.arange(len(alone))
+    return people.astype(np.int64)
 
 
 class Network(nn.Module):

@@ -21,7 +21,7 @@ from ferbench.training.checkpoint import unpack
 from ferbench.training.device import Device
 from ferbench.training.loop import Terms, fit
 from ferbench.training.plan import Batch
-from ferbench.training.samples import Computed, Samples
+from ferbench.training.samples import Computed, Samples, Tables, pixel_table
 from ferbench.training.weights import seeded
 
 
@@ -119,12 +119,16 @@ def predict(network: Network, images: np.ndarray, device: Device) -> Tensor:
 
 
 def samples_of(train: TrainingSide, stage: NetworkStage, border: str, work: Workspace) -> Samples:
-    """The derived samples of a training side: from a table of all of them where the folds look often enough, else
-    computed at each step. Both give the same bytes."""
+    """The derived samples of a training side: from a table of all of them where the folds look often enough or a graph
+    is captured, which cannot compute them, else computed at each step. All give the same bytes."""
+    device, shared, images = work.device, train.shared, torch.tensor(train.images)
     looks = len(train) * stage.epochs * (DERIVED if stage.augment == "expand" else 1)
-    if work.device.engine == "fast" and train.shared is not None and train.shared.pays(looks):
-        return train.shared.tables(border, work.device, work.timed)
-    return Computed(torch.tensor(train.images).to(work.device.name), None, border, work.device)
+    captured = device.engine == "fast" and device.name == "cuda"
+    if shared is not None and (captured or (device.engine == "fast" and shared.pays(looks))):
+        return shared.tables(border, device, work.timed)
+    if captured:
+        return Tables(pixel_table(images, border).to(device.name), None, device)
+    return Computed(images.to(device.name), None, border, device)
 
 
 def parameters(network: torch.nn.Module) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ferbench.methods.cnn.network import Network, Outputs, Truth
+from ferbench.methods.cnn.network import Network, Outputs, Truth, people_of
 from ferbench.methods.cnn.recipe import Loss, Shape, TupletLoss
 from ferbench.methods.cnn.samplers import tuplet_epoch
 from ferbench.methods.interface import TrainingSide
@@ -45,8 +45,8 @@ def tuplet_loss(
 class TupletNetwork(Network):
     """2B(N+M)Softmax: L = L_S + weight · L_(N+M), on two branches of fully connected layers; that of softmax decides.
 
-    threshold : T, learned along with the weights at ``rate`` of their learning rate; weight decay draws at it by less
-    than a hundredth of one tuplet's pull.
+    threshold : T, learned along with the weights at ``rate`` of their learning rate. Weight decay draws at it too, at
+    the recipes' values 200 times less than a batch of tuplets that all pull one way.
     """
 
     level = False  # people have more and fewer expressions
@@ -71,10 +71,11 @@ class TupletNetwork(Network):
         return {"total": softmax + settings.weight * term, "softmax": softmax, "tuplet": term}
 
     def plan(self, side: TrainingSide, stage: Stage, seed: int) -> Callable[[int], list[Step]]:
-        people, positives = np.unique(side.subjects, return_inverse=True)[1], self.settings.positives
+        people, positives = people_of(side), self.settings.positives
         return lambda epoch: tuplet_epoch(side.labels, people, positives, stage.augment, stage.batch, seed, epoch)
 
     def facts(self, side: TrainingSide, plan: Callable[[int], list[Step]]) -> dict[str, Any]:
         """How many images no tuplet finds negatives for, since their person shows no other expression."""
-        kinds = {person: len(set(side.labels[side.subjects == person])) for person in set(side.subjects)}
-        return {"without_negatives": sum(kinds[person] == 1 for person in side.subjects)}
+        people = people_of(side).tolist()
+        kinds = Counter(person for person, _ in set(zip(people, side.labels.tolist(), strict=True)))
+        return {"without_negatives": sum(kinds[person] == 1 for person in people)}
