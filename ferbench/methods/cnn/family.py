@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ferbench.methods.cnn.recipe import Recipe
-from ferbench.methods.cnn.schedule import stage_of
-from ferbench.methods.interface import PRETRAIN, Family, Parent, Recogniser, Task
+from ferbench.methods.cnn.schedule import asked_shape, learns, stage_of
+from ferbench.methods.interface import FOLD, PRETRAIN, Family, Parent, Recogniser, Task
 from ferbench.methods.recipes import Method
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ class CnnFamily(Family):
     recipe = Recipe
 
     def recogniser(self, method: Method, kind: str, classes: tuple[str, ...]) -> Recogniser:
+        if kind == method.recipe.asks:
+            from ferbench.methods.cnn.attributes import Attributes
+
+            return Attributes(method, kind)
         from ferbench.methods.cnn.recogniser import Cnn
 
         return Cnn(method, kind, classes)
@@ -36,13 +40,23 @@ class CnnFamily(Family):
         return frozenset({"subjects"} if method.recipe.loss.kind in ("identity", "tuplet") else ())
 
     def parents(self, kind: str, method: Method, protocol: Protocol) -> list[Parent]:
-        return super().parents(kind, method, protocol) if method.recipe.readings.pretrained else []
+        """Pre-training for folds where the recipe has one, and the network that the method's loss asks."""
+        recipe: Recipe = method.recipe
+        found = super().parents(kind, method, protocol) if recipe.readings.pretrained else []
+        asking = kind == FOLD or (kind == PRETRAIN and recipe.pretrains is not None)
+        if recipe.asks and asking:
+            found.insert(0, Parent(recipe.asks, recipe.asks, method, protocol.attributes))
+        return found
 
     def identity(self, kind: str, method: Method, protocol: Protocol) -> dict[str, Any]:
         recipe: Recipe = method.recipe
         stage = stage_of(kind, recipe, protocol)
         content = {"network": recipe.network.model_dump(), "readings": recipe.readings.model_dump()}
-        own = {} if kind == PRETRAIN else {"loss": recipe.loss.model_dump()}
+        if kind == recipe.asks:
+            own = {"network": asked_shape(recipe).model_dump(), "learns": learns(recipe)}
+            return {**content, **own, "stage": stage.identity()}
+        loss = recipe.pretrains if kind == PRETRAIN else recipe.loss
+        own = {} if loss is None else {"loss": loss.model_dump()}
         return {**content, **own, "stage": stage.identity()}
 
     def owner(self, kind: str, method: Method) -> tuple[str, str]:

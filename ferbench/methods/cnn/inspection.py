@@ -11,7 +11,7 @@ from ferbench.methods.cnn.methods import build
 from ferbench.methods.cnn.network import Network
 from ferbench.methods.cnn.recipe import Recipe
 from ferbench.methods.cnn.recogniser import parameters
-from ferbench.methods.cnn.schedule import stage_of
+from ferbench.methods.cnn.schedule import asked_shape, stage_of
 from ferbench.methods.interface import FOLD, Task
 from ferbench.training.augment import DERIVED
 from ferbench.training.cost import flops
@@ -34,7 +34,7 @@ class Estimate:
         """Return the seconds of what is left of a task that has so many threads to itself."""
         recipe, kind = task.method.recipe, task.identity.kind
         stage = stage_of(kind, recipe, task.protocol)
-        key = str(recipe.network), threads
+        key = str(asked_shape(recipe) if kind == recipe.asks else recipe.network), threads
         if key not in self.rates:
             before = torch.get_num_threads()
             torch.set_num_threads(threads)

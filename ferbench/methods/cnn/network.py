@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ferbench.methods.cnn.recipe import Loss, Shape
+from ferbench.methods.cnn.recipe import Loss, NetworkStage, Shape
 from ferbench.methods.cnn.trunks import trunk
-from ferbench.methods.interface import TrainingSide
+from ferbench.methods.interface import TrainingSide, Workspace
 from ferbench.training.loop import Terms
 from ferbench.training.normalise import Normalise
 from ferbench.training.plan import Batch, Step, single_epoch
+from ferbench.training.samples import Samples
 from ferbench.training.schedule import Stage
 
 Outputs = dict[str, Tensor]  # float32 [B,…] by name: "features", "logits" and what a method adds
@@ -67,6 +68,9 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images float [B,1,48,48] in [0,1] → logits [B,K] of a test image."""
         return self.outputs(x)["logits"]
+
+    def begin(self, train: TrainingSide, samples: Samples, stage: NetworkStage, work: Workspace) -> None:
+        """What comes before the training by labels, on the device, from the weights that this starts from."""
 
     def loss(self, outputs: Outputs, truth: Truth, batch: Batch) -> Terms:
         """The losses of a step by name, "total" among them: means over the batch."""

@@ -1,14 +1,18 @@
 """The recipe of the convolutional networks: the schema of their TOML files. No torch."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from ferbench.schema import Schema
 from ferbench.training.schedule import Stage
 
+TEACHER, GENDER = "teacher", "gender"  # kinds of training on faces with attributes
+
 Three = tuple[PositiveInt, PositiveInt, PositiveInt]
+Two = tuple[PositiveInt, PositiveInt]
 Four = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
+Five = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt]
 Six = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt]
 
 
@@ -39,7 +43,34 @@ class ResNetShape(Schema):
     stem_stride: Literal[1, 2]
 
 
-Shape = Annotated[SmallShape | BaseShape | ResNetShape, Field(discriminator="trunk")]
+class PatchShape(Schema):
+    """DCMA-CNNs: a network of two convolutions on square patches (``side`` and ``stride`` in pixels; ``patch_widths``,
+    ``patch_feature``) beside one of three on the whole face (``widths``, ``face_feature``), both pooled over the face
+    itself, its ``mirror`` image, and rotations by ``turns`` degrees."""
+
+    trunk: Literal["dcma"]
+    side: PositiveInt
+    stride: PositiveInt
+    patch_widths: Two
+    patch_feature: PositiveInt
+    widths: Three
+    face_feature: PositiveInt
+    feature: PositiveInt
+    mirror: bool
+    turns: tuple[float, ...]
+
+
+class StackShape(Schema):
+    """FN2EN: five steps of ``depth`` 3×3 convolutions with ReLU each, max-pooling after the first four, then one fully
+    connected layer."""
+
+    trunk: Literal["fn2en"]
+    widths: Five
+    depth: PositiveInt
+    feature: PositiveInt
+
+
+Shape = Annotated[SmallShape | BaseShape | ResNetShape | PatchShape | StackShape, Field(discriminator="trunk")]
 
 
 class SoftmaxLoss(Schema):
@@ -108,8 +139,34 @@ class TupletLoss(Schema):
     metric: PositiveInt
 
 
+class RegressionLoss(Schema):
+    """FN2EN: ``epochs`` at ``lr`` in which the convolutions learn the maps of a ``teacher``, before softmax.
+
+    learns : what the teacher is trained for, "identities" or "attributes"; "either": identities where the set has
+    several images of each of enough people, else attributes.
+    """
+
+    kind: Literal["regression"]
+    teacher: StackShape
+    learns: Literal["either", "identities", "attributes"]
+    epochs: PositiveInt
+    lr: PositiveFloat
+
+
+class TreeLoss(Schema):
+    """PAT: L = Σ over leaves of P(leaf) · CE_leaf + ``attribute`` · CE_attributes + ``center`` · L_PAT. ``node``:
+    length of the features of nodes and leaves. ``alpha``: rate of the centers."""
+
+    kind: Literal["tree"]
+    node: PositiveInt
+    attribute: float = Field(ge=0)
+    center: float = Field(ge=0)
+    alpha: PositiveFloat
+
+
 Loss = Annotated[
-    SoftmaxLoss | CenterLoss | IslandLoss | LocalityLoss | IdentityLoss | TupletLoss, Field(discriminator="kind")
+    SoftmaxLoss | CenterLoss | IslandLoss | LocalityLoss | IdentityLoss | TupletLoss | RegressionLoss | TreeLoss,
+    Field(discriminator="kind"),
 ]
 
 
@@ -136,10 +193,28 @@ class TargetStage(NetworkStage):
 
 
 class Recipe(Schema):
-    """A method of this family. ``pretrain``: plain softmax on the trunk."""
+    """A method of this family. ``pretrain``: plain softmax on the trunk. ``attributes``: the training of a network on
+    faces with attributes or identities, for losses that ask one."""
 
     network: Shape
     loss: Loss
     readings: Readings
     pretrain: NetworkStage
     finetune: TargetStage
+    attributes: NetworkStage | None = None
+
+    @property
+    def asks(self) -> str:
+        """The kind of training, on faces with attributes, of the network that the loss asks; empty for none."""
+        return {"regression": TEACHER, "tree": GENDER}.get(self.loss.kind, "")
+
+    @property
+    def pretrains(self) -> Loss | None:
+        """The loss that takes part in pre-training as well."""
+        return self.loss if self.loss.kind == "regression" else None
+
+    @model_validator(mode="after")
+    def _asked(self) -> Self:
+        if self.asks and self.attributes is None:
+            raise ValueError(f"the loss {self.loss.kind} needs a table [attributes]")
+        return self

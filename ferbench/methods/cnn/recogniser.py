@@ -49,6 +49,7 @@ class Cnn:
             plan = shifted(plan, stage.shift, work.seed("shifts"))
         work.facts |= {"parameters": parameters(network), **network.facts(train, plan)}
         samples = samples_of(train, stage, border, work)
+        network.begin(train, samples, stage, work)
 
         def loss(batch: Batch) -> Terms:
             x, _ = samples(batch.images, batch.derived)
@@ -94,6 +95,9 @@ class Cnn:
         theirs, own = unpack(weights)[0], network.state_dict()
         known = record.classes if isinstance(stage, TargetStage) and stage.classifier == "shared" else []
         for name in [name for name in theirs if name.startswith("classifier.")]:
+            if name not in own:
+                del theirs[name]  # a method that has classifiers of its own
+                continue
             rows = theirs[name]
             theirs[name] = own[name].clone()
             for place, label in enumerate(self.classes):

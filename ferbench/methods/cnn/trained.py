@@ -31,6 +31,8 @@ def deployed(record: Record, store: Store) -> Deployed:
         raise UsageError(f"run {record.key} measures a habit and keeps no weights: take that of the last epoch")
     if record.error:
         raise UsageError(f"run {record.key} failed: the command that trained it tries again")
+    if "learns" in record.identity.recipe:
+        raise UsageError(f"run {record.key} learned attributes, no expressions: take a fold or pretrain run")
     folder = store.folder(record.key)
     stored = validated(_Stored, record.identity.recipe, folder / "record.json")
     network = seeded(0, lambda: network_of(stored.network, stored.loss, len(record.classes)))

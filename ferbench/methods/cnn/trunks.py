@@ -1,8 +1,10 @@
 """Trunks: what makes vectors of normalised images, and the layer that makes the feature of them."""
 
+import torch
 from torch import Tensor, nn
 
-from ferbench.methods.cnn.recipe import BaseShape, ResNetShape, Shape, SmallShape
+from ferbench.methods.cnn.patches import patches, turned
+from ferbench.methods.cnn.recipe import BaseShape, PatchShape, ResNetShape, Shape, SmallShape, StackShape
 
 _MAP = 6  # pixels of a map's side after 48 pixels have been halved three times
 
@@ -127,8 +129,94 @@ class ResNet18(Trunk):
         return self.blocks(self.stem(x)).mean(dim=(2, 3))
 
 
+class PatchTrunk(Trunk):
+    """DCMA-CNNs as we read it: one network on all patches of a face, one on the whole face, their features side by
+    side, and of each feature the greatest over transforms of the face (expressional transformation-invariant pooling):
+    y = max_t φ(t(x)).
+
+    Vectors are the whole face's ``face`` columns, then each patch's. Their embedding is one layer, so that a face of
+    which all patches' columns have weight 0 is judged by the whole alone.
+    """
+
+    SIZE = 48
+
+    def __init__(self, shape: PatchShape):
+        super().__init__()
+        self.side, self.stride, self.mirror, self.turns = shape.side, shape.stride, shape.mirror, shape.turns
+        self.of_patches = nn.Sequential(
+            *_convolution(1, shape.patch_widths[0], 3), *_convolution(*shape.patch_widths, 3), nn.Flatten(),
+            nn.Linear(shape.patch_widths[1] * (shape.side // 4) ** 2, shape.patch_feature), nn.ReLU(),
+        )  # fmt: skip
+        channels = shape.widths
+        self.of_face = nn.Sequential(
+            *_convolution(1, channels[0], 5), *_convolution(channels[0], channels[1], 3),
+            *_convolution(channels[1], channels[2], 3), nn.Flatten(),
+            nn.Linear(channels[2] * _MAP**2, shape.face_feature), nn.ReLU(),
+        )  # fmt: skip
+        self.face, self.feature = shape.face_feature, shape.feature
+        self.width = self.face + ((self.SIZE - self.side) // self.stride + 1) ** 2 * shape.patch_feature
+
+    def embedding(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(self.width, self.feature), nn.ReLU())
+
+    def transforms(self, x: Tensor) -> list[Tensor]:
+        """The images as they are, then as each of the transforms shows them."""
+        mirrored = [x.flip(3)] if self.mirror else []
+        return [x, *mirrored, *(turned(x, angle) for angle in self.turns)]
+
+    def of_one(self, x: Tensor) -> Tensor:
+        """φ: vectors of images as they are."""
+        cut = patches(x, self.side, self.stride)
+        of_patches = self.of_patches(cut.flatten(0, 1).unsqueeze(1)).unflatten(0, cut.shape[:2])
+        return torch.cat([self.of_face(x), of_patches.flatten(1)], dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        together = self.transforms(x)
+        return self.of_one(torch.cat(together)).unflatten(0, (len(together), len(x))).amax(dim=0)
+
+
+class StackTrunk(Trunk):
+    """Five steps of 3×3 convolutions, max-pooling after the first four: the shape of FN2EN's networks, that of the
+    expression network and, with more and wider convolutions, that of our teacher. Maps have 3×3 cells."""
+
+    POOLED = 4
+
+    def __init__(self, shape: StackShape):
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 1
+        for place, width in enumerate(shape.widths):
+            for again in range(shape.depth):
+                pooled = place < self.POOLED and again == shape.depth - 1
+                layers += _convolution(channels, width, 3, pooled)
+                channels = width
+        self.maps = nn.Sequential(*layers)
+        self.channels, self.width, self.feature = channels, channels * (_MAP // 2) ** 2, shape.feature
+
+    def embedding(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(self.width, self.feature), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.maps(x).flatten(1)
+
+
+def _convolution(channels: int, width: int, kernel: int, pooled: bool = True) -> list[nn.Module]:
+    """A convolution, pooling and ReLU, in this order: the maximum of what ReLU leaves is what it leaves of the maximum.
+
+    Its start is that of He et al. 2015, since no batch normalisation follows.
+    """
+    convolution = nn.Conv2d(channels, width, kernel, padding=kernel // 2)
+    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+    nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+    return [convolution, *([nn.MaxPool2d(2)] if pooled else []), nn.ReLU()]
+
+
 def trunk(shape: Shape) -> Trunk:
     """Build the trunk of a recipe."""
+    if isinstance(shape, PatchShape):
+        return PatchTrunk(shape)
+    if isinstance(shape, StackShape):
+        return StackTrunk(shape)
     if isinstance(shape, SmallShape):
         return SmallCnn(shape)
     if isinstance(shape, BaseShape):

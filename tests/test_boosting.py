@@ -1,0 +1,194 @@
+"""Boosted deep belief networks: patches, machines, rounds, and whole trainings."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ferbench.methods.boosting.belief import cut, machine, upward
+from ferbench.methods.boosting.recipe import Belief, Boosting, Patches, Tuning
+from ferbench.methods.boosting.rounds import choose, fitted, weak
+from ferbench.methods.boosting.tuning import strong, tuned
+from ferbench.methods.interface import FOLD
+from ferbench.methods.recipes import presets, resolve
+from ferbench.protocol import protocol as protocols
+from ferbench.training.checkpoint import pack
+from tests.work import CLASSES, other_side, training_side, workspace
+
+ROUNDS = Boosting(rounds=6, ridge=1e-3, newton=6)
+LITTLE = ("patches.stride=16", "belief.hidden=[12,8]", "belief.epochs=4", "boosting.rounds=4", "tuning.steps=5")
+
+
+def fitted_on(side, work, *changes):
+    method = resolve("bdbn", "tiny", "synth", (*LITTLE, *changes))
+    recogniser = method.kin.recogniser(method, FOLD, CLASSES)
+    return recogniser, recogniser.fit(side, work)
+
+
+def toy(count=120, patches=7, units=3, seed=0):
+    """Units of patches that each tell a little of a sign, by a share of their own."""
+    rng = np.random.default_rng(seed)
+    signs = np.where(rng.random(count) < 0.4, 1.0, -1.0)
+    values = rng.normal(0, 1, (patches, count, units))
+    values[:, :, 0] += 0.7 * signs
+    return values, signs
+
+
+def test_patches_are_cut_row_by_row_from_stretched_images():
+    image = np.arange(48 * 48).reshape(1, 48, 48) % 200 + 20
+    found = cut(image.astype(np.uint8), Patches(side=16, stride=8))
+    assert found.shape == (25, 1, 256)
+    assert (found.min(), found.max()) == (0, 1)
+    levels = (image[0] - 20) / 199
+    np.testing.assert_allclose(found[7, 0], levels[8:24, 16:32].ravel())
+    assert np.isfinite(cut(np.full((1, 48, 48), 7, dtype=np.uint8), Patches(side=16, stride=8))).all()
+
+
+def test_images_are_told_from_noise_better_the_longer_a_machine_learns():
+    values = cut(training_side().images, Patches(side=16, stride=16))[0]
+    noise = np.random.default_rng(0).random(values.shape)
+    gaps = []
+    for epochs in (1, 40):
+        made = machine(values, 16, Belief(hidden=(16,), epochs=epochs, lr=0.05, batch=8), 0)
+
+        def energy(v, made=made):  # F(v) = −b·v − Σ_j log(1 + exp(c_j + W_j·v))
+            hidden = np.logaddexp(0, v @ made.components_.T + made.intercept_hidden_).sum(axis=1)
+            return float((-v @ made.intercept_visible_ - hidden).mean())
+
+        gaps.append(energy(values) - energy(noise))
+    assert gaps[1] < gaps[0] - 5
+
+
+def test_stacks_go_upward_by_sigmoids():
+    rng = np.random.default_rng(0)
+    patches = rng.random((2, 3, 4))
+    layers = [(rng.normal(0, 1, (2, 4, 5)), rng.normal(0, 1, (2, 5))), (rng.normal(0, 1, (2, 5, 2)), np.zeros((2, 2)))]
+    found = upward(patches, layers)
+    for place in range(2):
+        values = patches[place]
+        for weights, biases in layers:
+            values = 1 / (1 + np.exp(-(values @ weights[place] + biases[place])))
+        np.testing.assert_allclose(found[place], values)
+
+
+def test_a_top_unit_is_at_the_minimum_of_its_loss():
+    units, signs = toy()
+    weights = np.random.default_rng(1).random(len(signs))
+    weights /= weights.sum()
+    tops = fitted(units, signs, weights, 0.01, 12)
+
+    def loss(place, top):
+        z = units[place] @ top[:-1] + top[-1]
+        return (weights * np.logaddexp(0, -signs * z)).sum() + 0.01 / 2 * (top[:-1] ** 2).sum()
+
+    for place in range(len(units)):
+        least = loss(place, tops[place])
+        for number in range(units.shape[2] + 1):
+            for step in (-0.01, 0.01):
+                moved = tops[place].copy()
+                moved[number] += step
+                assert loss(place, moved) > least
+
+
+def test_rounds_are_those_of_the_formula_and_the_loss_falls_with_each():
+    units, signs = toy()
+    found = choose(units, signs, ROUNDS)
+    assert len(set(found.patches)) == len(found.patches) == 6
+    weights = np.full(len(signs), 1 / len(signs))
+    total, before = np.zeros(len(signs)), 1.0
+    for place, top, vote, loss in zip(found.patches, found.tops, found.votes, found.losses, strict=True):
+        said = weak(units[[place]], top[None])[0]
+        np.testing.assert_allclose(said, 2 / (1 + np.exp(-(units[place] @ top[:-1] + top[-1]))) - 1)
+        edge = (weights * signs * said).sum()
+        assert vote == pytest.approx(0.5 * np.log((1 + edge) / (1 - edge)))
+        weights = weights * np.exp(-vote * signs * said)
+        weights /= weights.sum()
+        total += vote * said
+        assert loss == pytest.approx(np.exp(-signs * total).mean())
+        assert loss < before
+        before = loss
+    assert found.errors[-1] == (signs * total <= 0).mean() < found.errors[0]
+
+
+def test_a_patch_that_is_the_label_is_chosen_first():
+    units, signs = toy()
+    units[4] = 0.5
+    units[4, :, 1] += 0.5 * signs
+    assert choose(units, signs, ROUNDS).patches[0] == 4
+
+
+def test_boosting_ends_where_no_patch_tells_anything():
+    units, signs = np.zeros((3, 10, 2)), np.tile([1.0, -1.0], 5)
+    assert len(choose(units, signs, ROUNDS).patches) == 0
+
+
+def test_tuning_lowers_the_exponential_loss_of_the_strong_classifier():
+    rng = np.random.default_rng(0)
+    patches, signs = rng.random((3, 40, 6)), np.tile([1.0, -1.0], 20)
+    layers = [(rng.normal(0, 1, (3, 6, 4)), rng.normal(0, 1, (3, 4)))]
+    tops, votes = rng.normal(0, 1, (3, 5)), np.array([0.5, 0.3, 0.2])
+    score = votes @ weak(upward(patches, layers), tops)
+    told = strong(*map(torch.from_numpy, (patches,)), [tuple(map(torch.from_numpy, layers[0]))],
+                  *map(torch.from_numpy, (tops, votes)))  # fmt: skip
+    np.testing.assert_allclose(told.numpy(), score)
+    settings = Tuning(loops=1, steps=20, lr=0.01)
+    better, top, losses = tuned(patches, layers, tops, votes, signs, settings)
+    assert losses[0] == pytest.approx(np.exp(-signs * score).mean())
+    assert (np.diff(losses) < 0).all()
+    after = np.exp(-signs * (votes @ weak(upward(patches, better), top))).mean()
+    assert after < losses[-1]
+
+
+def test_learns_predicts_saves_and_loads(tmp_path):
+    work = workspace(tmp_path)
+    recogniser, history = fitted_on(training_side(45), work, "tuning.loops=2")
+    side, labels = other_side()
+    found = recogniser.predict(side, work)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert (found.argmax(axis=1) == labels).mean() >= 0.75
+    assert work.facts["uncalibrated"]
+    assert {row["loop"] for row in history} == {1, 2}
+    assert {row["class"] for row in history} == set(CLASSES)
+    method = resolve("bdbn", "tiny", "synth", LITTLE)
+    again = method.kin.recogniser(method, FOLD, CLASSES)
+    again.load({name: torch.as_tensor(one) for name, one in recogniser.state().items()})
+    assert (again.predict(side, work) == found).all()
+    scores = np.log(found)
+    machines = np.stack([one.score(cut(side.images, recogniser.recipe.patches)) for one in recogniser.machines], 1)
+    assert (np.abs(machines) <= 1).all()
+    np.testing.assert_allclose(scores - scores[:, :1], machines - machines[:, :1], atol=1e-12)
+
+
+def test_interrupted_and_begun_anew_ends_with_the_same_bytes(tmp_path):
+    class KilledError(Exception):
+        pass
+
+    def killed(done, total, text):
+        if done > total // 2:
+            raise KilledError
+
+    side = training_side()
+    whole = pack(fitted_on(side, workspace(tmp_path / "whole"))[0].state(), {})
+    with pytest.raises(KilledError):
+        fitted_on(side, workspace(tmp_path / "killed", report=killed))
+    assert pack(fitted_on(side, workspace(tmp_path / "killed"))[0].state(), {}) == whole
+    assert pack(fitted_on(side, workspace(tmp_path / "other", seed=1))[0].state(), {}) != whole
+
+
+def test_a_changed_test_side_changes_nothing_of_a_sample_that_stays(tmp_path):
+    work = workspace(tmp_path)
+    recogniser, _ = fitted_on(training_side(), work)
+    before = pack(recogniser.state(), {})
+    side, _ = other_side()
+    found = recogniser.predict(side, work)
+    poisoned = replace(side, images=np.concatenate([side.images[:4], 255 - side.images[4:]]))
+    np.testing.assert_allclose(recogniser.predict(poisoned, work)[:4], found[:4], rtol=1e-12)
+    assert pack(recogniser.state(), {}) == before
+
+
+def test_nothing_comes_before_a_fold_and_every_preset_is_a_recipe():
+    for preset in presets("bdbn"):
+        method = resolve("bdbn", preset, "ckplus")
+        assert method.kin.parents(FOLD, method, protocols.load("ckplus")) == []
+        assert not method.kin.torch
