@@ -40,7 +40,8 @@ def training_side(
 
 def targets(faces: Faces, rows: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
     """Return the labels of some rows as places in ``classes``, int64 [N]."""
-    return faces.samples["label"].iloc[rows].map(classes.index).to_numpy(dtype=np.int64)
+    places = faces.samples["label"].iloc[rows].map(classes.index)
+    return np.array(places, dtype=np.int64)  # a copy: pandas lends what may not be written to
 
 
 def unlabelled_side(protocol: Protocol, faces: Faces, rows: np.ndarray) -> Side:
