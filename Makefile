@@ -1,12 +1,13 @@
 # make demo   install, then train and report on drawn faces: needs nothing but Python 3.11 or later
-# make test   install, then all tests
+# make test   install, then the tests, but for those that train for long
+# make test-slow   those; CI runs both
 # make check  formatting, lint, types
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 
-.PHONY: demo test check install clean
+.PHONY: demo test test-slow check install clean
 
 install: $(VENV)/installed
 
@@ -19,11 +20,18 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 demo: install
 	$(BIN)/ferbench train wslgan --dataset synth --data-home demo/data --runs demo/runs
+	$(BIN)/ferbench maps $$(grep -l '"kind": "attention"' demo/runs/*/record.json | head -1 | xargs dirname | xargs basename) \
+	  --dataset synth --data-home demo/data --runs demo/runs --out demo/figures
 	$(BIN)/ferbench report --dataset synth --runs demo/runs
+	$(BIN)/ferbench report --dataset synth --runs demo/runs --data-home demo/data --format html --errors 12 --out demo/report.html
+	@echo 'the same as a page: $(CURDIR)/demo/report.html'
 
 test: install
-	$(BIN)/python -m pytest -n auto --ignore tests/benchmarks
-	$(BIN)/python -m pytest tests/benchmarks
+	$(BIN)/python -m pytest -n auto -m 'not slow' --ignore tests/benchmarks
+	$(BIN)/python -m pytest -m 'not slow' tests/benchmarks
+
+test-slow: install
+	$(BIN)/python -m pytest -n auto -m slow
 
 check: install
 	$(BIN)/ruff format --check .

@@ -92,15 +92,14 @@ def test_interrupted_training_goes_on_to_the_same_bytes(trained, tmp_path):
             # A shell starts background jobs deaf to Ctrl-C, and their children inherit it.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )  # fmt: skip
-        deadline = time.monotonic() + 60
         known = len(list((tmp_path / "runs").glob("*/checkpoint/*")) + list((tmp_path / "runs").glob("*/record.json")))
-        while time.monotonic() < deadline and process.poll() is None:
+        while process.poll() is None:
             files = list((tmp_path / "runs").glob("*/checkpoint/*")) + list((tmp_path / "runs").glob("*/record.json"))
             if len(files) > known:
                 break
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=600)
         assert process.returncode == 130, stderr
         assert b"the same command goes on" in stderr
     done = subprocess.run([sys.executable, "-m", "ferbench", *TRAIN], env=env, capture_output=True)
@@ -157,12 +156,11 @@ def test_a_terminated_training_leaves_nobody_at_work(trained, tmp_path):
         return held
 
     try:
-        deadline = time.monotonic() + 120
-        while len(at_work()) < 2 and time.monotonic() < deadline:
+        while len(at_work()) < 2 and process.poll() is None:
             time.sleep(0.1)
         assert len(at_work()) == 2
         process.terminate()
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=600)
         assert process.returncode == 130
         assert b"the same command goes on" in stderr
         assert at_work() == []

@@ -156,6 +156,17 @@ def test_tracks_know_neither_place_nor_scale():
     assert len(inputs.GEOMETRY) == len(WITHOUT_CORNERS) == 49
 
 
+def test_tracks_are_standardised_by_the_training_side_alone(tmp_path):
+    one, side, test, work = trained("dtgn", tmp_path)
+    one.fit(side, work)
+    network = one.parts["dtgn"]
+    every = inputs.tracks_of(side.videos, 12, every=True)[..., inputs.GEOMETRY, :].flatten(0, 1)
+    torch.testing.assert_close(network.mean, every.mean(dim=0))
+    before = network.mean.clone()
+    one.predict(test[0], work)
+    assert torch.equal(network.mean, before)
+
+
 def test_joint_training_changes_the_last_layers_alone(tmp_path):
     one, side, _, work = trained("dtagn", tmp_path, "joint.epochs=1", "joint.batch=8")
     method = resolve("dtagn", "tiny", "synth-sequences", QUICK)

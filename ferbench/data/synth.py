@@ -18,7 +18,7 @@ SEED = 2020  # of the drawn sets: they are the same everywhere
 SUBJECTS, SHOWN = 40, 5  # people of ``synth``, and how many of its seven expressions each of them shows
 FRAMES = (0.7, 0.85, 1.0)  # share of the peak in the last three frames of a sequence
 FACES = 1000  # of ``synth-attributes``
-WILD_SPLIT = {"train": 2000, "val": 400}
+WILD_SPLIT = {"train": 1200, "val": 200}
 LENGTHS = (8, 13)  # frames of the sequences of ``synth-sequences``: at least, and fewer than
 
 

@@ -12,6 +12,7 @@ CROP = 60  # pixels: MSCNN reads 60×60 of images enlarged to
 ENLARGED = 64
 # Of PHRNN, level by level: those of a public re-implementation.
 UNITS = (30, 30, 60, 60, 90, 90)
+_STILL = 1e-3  # of a normalised coordinate; one that moves less is still
 PARTS = 13  # of a face, of 3DCNN-DAP
 # Where they lie on the crop, in shares of its sides (x, y): inner and outer brows, eyes, root and wings of the nose,
 # corners of the mouth, lips. Our reading: the paper's are defined by hand, and are not printed as numbers.
@@ -42,18 +43,31 @@ class Appearance(nn.Module):
 
 
 class Geometry(nn.Module):
-    """DTGN (section 3.2): tracks of landmarks [B,T,P,2] as one row → fully connected 100, 600, K."""
+    """DTGN (section 3.2): tracks of landmarks [B,T,P,2] as one row → fully connected 100, 600, K.
+
+    Each coordinate is standardised by the training side first: faces differ far less than their parts lie apart.
+    """
+
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, steps: int, points: int, classes: int, dropout: float):
         super().__init__()
+        self.register_buffer("mean", torch.zeros(steps, points, 2))
+        self.register_buffer("deviation", torch.ones(steps, points, 2))
         self.maps = nn.Sequential(
             nn.Flatten(), nn.Linear(steps * points * 2, 100), nn.ReLU(), nn.Linear(100, 600), nn.ReLU(),
             nn.Dropout(dropout),
         )  # fmt: skip
         self.top = nn.Linear(600, classes)
 
+    def standardise(self, tracks: Tensor) -> None:
+        """Take mean and deviation of each coordinate from training tracks [N,T,P,2]."""
+        self.mean.copy_(tracks.mean(dim=0))
+        self.deviation.copy_(tracks.std(dim=0, correction=0).clamp_min(_STILL))
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.maps(x)
+        features = self.maps((x - self.mean) / self.deviation)
         return self.top(features), features
 
 

@@ -14,6 +14,7 @@ from ferbench.methods.recipes import Method
 from ferbench.methods.sequences import inputs, networks
 from ferbench.methods.sequences.recipe import TRACKS, Part, Recipe
 from ferbench.seeds import derive_seed
+from ferbench.training.augment import DERIVED
 from ferbench.training.loop import Terms, fit
 from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
 from ferbench.training.weights import seeded
@@ -57,6 +58,9 @@ class Sequences:
             )
             module.to(work.device.name)
             read = self._reader(part, train, work)
+            if isinstance(module, networks.Geometry):
+                every = torch.arange(len(train), device=work.device.name).repeat_interleave(DERIVED)
+                module.standardise(read(every, torch.arange(DERIVED, device=work.device.name).repeat(len(train))))
             rows = work.timed(part, lambda: self._train(part, module, read, labels, train, work))  # noqa: B023
             history += [{"part": part, **row} for row in rows]
         work.facts["parameters"] = sum(p.numel() for one in self.parts.values() for p in one.parameters())

@@ -9,7 +9,7 @@ from ferbench.methods.wslgan.settings import Architecture, LossWeights
 from ferbench.schema import Schema
 from ferbench.training.schedule import Stage
 
-Preset = Literal["paper", "full", "light", "wide", "tiny"]
+Preset = Literal["paper", "full", "light", "wide", "tiny", "demo"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 
 
