@@ -4,6 +4,7 @@ The model is a run of ferbench's, a model from elsewhere with its card, or nothi
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from ferbench.training.device import Device
 REVISION = 1  # raised when a change of code changes what an evaluation gives
 BATCH = 128
 TRANSFER = "transfer"
+Predict = Callable[[Side], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,29 @@ def _card(method: Method, ground: Ground, store: Store) -> Record:
         "trained_as": "elsewhere", "parameters": 0, "method": method.model_dump(mode="json"),
     }  # fmt: skip
     return _tested(identity, ground, store, list(classes), facts, lambda side: recogniser.predict(side, work), work)
+
+
+def predictor(model: str, preset: str, dataset: str, runs: Path | None) -> tuple[str, list[str], Predict]:
+    """Return a model's title, its classes, and what gives probabilities [N,K] for samples.
+
+    model : as for :func:`evaluate`.
+    """
+    if not model.endswith(".toml"):
+        record, source = chosen(model, preset, runs)
+        return record.key, record.classes, lambda side: _scores(record, source, side)
+    method = resolve(model, "", dataset)
+    labels = getattr(getattr(method.recipe, "output", None), "labels", ())
+    classes = tuple(label for label in labels if label)
+    if not classes:
+        raise UsageError(f"{method.title} is no card of a model with labels under [output]")
+    recogniser = method.kin.recogniser(method, TRANSFER, classes)
+    store = Store(runs_home(runs))
+    identity = Identity(
+        kind=TRANSFER, method=method.name, preset=method.preset, recipe={}, protocol="", data="", seed=0,
+        precision="fp32", code=REVISION,
+    )  # fmt: skip
+    work = Workspace(identity, store, store.folder(identity.key), Device(), lambda use: derive_seed(0, use))
+    return method.title, list(classes), lambda side: recogniser.predict(side, work)
 
 
 def predictions(file: Path, name: str, trained_on: tuple[str, ...], dataset: str, runs: Path | None,

@@ -128,12 +128,12 @@ def by_sequence(frame: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     Images of no sequence are left out. Other columns keep what the first frame has.
     """
     columns = [f"p_{name}" for name in classes]
-    groups = frame[frame["sequence"] != ""].groupby("sequence")
-    means, first = groups[columns].mean(), groups.first()
+    known = frame[frame["sequence"] != ""]
+    means = known.groupby("sequence")[columns].mean()
+    found = known.drop_duplicates("sequence").set_index("sequence", drop=False).loc[means.index].reset_index(drop=True)
     places = means.to_numpy().argmax(axis=1) if len(means) else np.empty(0, dtype=np.int64)
-    found = first.assign(id=first.index, prediction=np.array(classes)[places])
-    found[columns] = means
-    return found.reset_index()[list(frame.columns)]
+    found[columns] = means.to_numpy()
+    return found.assign(id=found["sequence"], prediction=np.array(classes)[places])
 
 
 def sequence_accuracy(frame: pd.DataFrame, classes: list[str]) -> tuple[float, int]:

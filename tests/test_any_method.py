@@ -66,6 +66,8 @@ def test_a_run_of_before_is_of_images_held_out_and_trained_on_what_its_parents_w
     )
     assert facts.trained_on == ["celeba@1", "mine@2", "fer2013@1", "run 0000000000000000", "ckplus@1"]
     assert (facts.title, facts.published) == ("WS-LGAN", "WS-LGAN")
+    key = store_fold(store, "02", [("S1", "anger", "anger")], facts={"method": {"differs": ["It is smaller."]}})
+    assert told(store.record(key), {}).differs == ["It is smaller."]
 
 
 def test_images_and_sequences_stand_in_one_report_in_columns_of_their_own(store):
@@ -170,6 +172,11 @@ def test_every_compared_method_has_a_row_with_ours_or_the_reason(store, dataset)
     assert names <= {*published.compared()}
 
 
+def _oulu(store: Store):
+    lay(store, protocol="oulu@1")
+    return tables.build(store, "oulu")[0]
+
+
 def test_reasons_and_commands_are_those_of_the_set(store):
     lay(store, protocol="rafdb@1")
     lay(store)
@@ -177,6 +184,8 @@ def test_reasons_and_commands_are_those_of_the_set(store):
     why = {one.method: (one.why, one.command) for one in reports["ckplus"].compared}
     assert why["PHRNN-MSCNN"] == ("not run here: CK+48 has no landmarks and no onset", "")
     assert why["WS-LGAN"] == ("", "")
+    oulu = {one.method: one.command for one in _oulu(store).compared}
+    assert oulu["HOG 3D"] == "ferbench train hog3d --dataset oulu-sequences"
     assert why["GFNet"] == ("not run here", "ferbench train gfnet --dataset ckplus")
     assert {one.method: one.why for one in reports["rafdb"].compared}["HOG 3D"].endswith("RAF-DB has single images")
     assert "ferbench train gfnet --dataset ckplus" in row(reports["ckplus"], "GFNet")["From"]

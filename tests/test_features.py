@@ -251,7 +251,7 @@ def test_one_mode_and_all_features_give_the_log_covariance():
     np.testing.assert_allclose(got, log(covariance + 1e-3 * np.trace(covariance) / 4 * np.eye(4)), atol=1e-10)
 
 
-def test_expectation_maximisation_never_loses_likelihood():
+def test_a_mixture_fits_clusters_better_than_one_sphere():
     rng = np.random.default_rng(5)
     x = np.concatenate([rng.normal(place, 1, (60, 3)) for place in (-3, 0, 3)])
     many = Modes.fitted(x, 6, "diag", 1)

@@ -11,7 +11,7 @@ from work import CLASSES, other_side, training_side, workspace
 from ferbench.errors import DataError, UsageError
 from ferbench.methods.features import FAMILY, family
 from ferbench.methods.features.derived import derived
-from ferbench.methods.features.margins import Margins, inner_folds, softmax
+from ferbench.methods.features.margins import Margins, compact, inner_folds, softmax
 from ferbench.methods.features.recipe import Classifier
 from ferbench.methods.interface import FOLD, Side, Task, Video
 from ferbench.methods.recipes import presets, resolve
@@ -147,6 +147,20 @@ def test_margins_are_scikit_learn_s():
     np.testing.assert_allclose(machine.decide(x), peer.decision_function(x), atol=1e-9)
 
 
+def test_more_features_than_samples_are_learned_in_the_samples_own_space():
+    from sklearn.svm import LinearSVC
+
+    rng = np.random.default_rng(3)
+    labels = np.arange(30) % 3
+    x = rng.normal(size=(30, 200)) + labels[:, None] / 4
+    given, basis = compact(x)
+    assert given.shape == (30, 30)
+    np.testing.assert_allclose(given @ basis, x, atol=1e-12)
+    machine = Margins(Classifier(c=(1.0,), inner=2, scale="none", kernel="linear"), 3).fit(x, labels, 0.5, 7)
+    peer = LinearSVC(C=0.5, tol=1e-10, max_iter=1_000_000).fit(x, labels)
+    np.testing.assert_allclose(machine.decide(x), peer.decision_function(x), atol=1e-3)
+
+
 def test_a_machine_that_stops_early_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("ferbench.methods.features.margins.ITERATIONS", 1)
     work = workspace(tmp_path)
@@ -207,6 +221,12 @@ def test_derived_samples_are_turned_and_mirrored_with_their_landmarks():
         y, x = np.argwhere(video.frames[0] > 128).mean(axis=0)
         point = 36 if number < len(ANGLES) else 45  # the mirrored left eye's corner is the right one's
         np.testing.assert_allclose(video.landmarks[0, point], [x, y], atol=0.5)
+
+
+def test_samples_held_out_for_choosing_an_epoch_are_said_to_be_unused(tmp_path):
+    work = workspace(tmp_path, validation=training_side(6), keep_best=True)
+    made("hog-svm").fit(training_side(), work)
+    assert work.notes == ["no epoch was chosen, since none is kept: the samples held out for that are not used"]
 
 
 def test_learning_from_derived_samples_holds_out_originals(tmp_path):

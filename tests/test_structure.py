@@ -17,7 +17,7 @@ FLOORS = {
     "data": 3, "runs": 3,
     "protocol": 4, "training": 4, "report": 4,
     "methods": 5,
-    "execution": 6, "bench": 6, "export": 6, "predict": 6, "evaluate": 6, "maps": 6, "cli": 7, "__main__": 8,
+    "execution": 6, "bench": 6, "export": 6, "predict": 6, "evaluate": 6, "maps": 6, "api": 6, "contamination": 6, "cli": 7, "__main__": 8,
 }  # fmt: skip
 
 

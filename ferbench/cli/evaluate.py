@@ -1,5 +1,6 @@
-"""``ferbench evaluate``."""
+"""``ferbench evaluate``, ``contamination`` and ``card``."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,22 +9,93 @@ from ferbench.cli.formats import DataHome, Format, Runs, emit
 
 
 def evaluate(
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Protocol whose test images are predicted.")],
-    run: Annotated[
-        str, typer.Argument(help="A trained run: its key or the beginning; the shipped weights if not.")
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Protocol whose test samples are predicted.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A run's key or its beginning; a card (TOML), an ONNX file or module:name with a card beside it; "
+            "the shipped weights if not given."
+        ),
     ] = "",
+    preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light, wide or full.")] = "tiny",
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Fit the model anew on each fold's training side, as train does.")
+    ] = False,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Judge this CSV instead: id, and prediction or p_<class> columns.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="With --predictions: what made them, for tables.")] = "",
+    trained_on: Annotated[
+        list[str] | None, typer.Option(help="With --predictions: a dataset that it learned from; repeat for several.")
+    ] = None,
+    format: Format = "console",
+    runs: Runs = None,
+    data_home: DataHome = None,
+) -> None:
+    """Test a model where it learned nothing: a run on another set, a model from elsewhere, or given predictions.
+
+    Examples: ferbench evaluate model.onnx -d ckplus; ferbench evaluate --predictions theirs.csv -d ckplus.
+    """
+    from ferbench import evaluate as work
+    from ferbench.errors import UsageError
+
+    if predictions is not None:
+        if model or refit:
+            raise UsageError("--predictions stands for the model: give no MODEL and no --refit")
+        name = name or predictions.stem
+        record = work.predictions(predictions, name, tuple(trained_on or ()), dataset, runs, data_home)
+    else:
+        if name or trained_on:
+            raise UsageError("--name and --trained-on go with --predictions; a model says both on its card")
+        if model.endswith((".toml", ".onnx")) or ":" in model:
+            from ferbench.methods.foreign.cards import card_beside
+
+            model = str(card_beside(model))
+        if refit:
+            if not model.endswith(".toml"):
+                raise UsageError("--refit takes a model with a card: a run is what it is")
+            from ferbench.cli.train import train
+
+            train(model, dataset=dataset, runs=runs, data_home=data_home)
+            return
+        record = work.evaluate(model, preset, dataset, runs, data_home)
+    network = record.identity.parents.get("network") or record.facts["display"]
+    emit([(f"run {record.key}: {network} on {record.identity.protocol}", {
+        "trained on": record.facts["trained_on"] or "unknown", "images": record.result["images"],
+        "accuracy": f"{record.result['accuracy']:.2%}",
+        "held out": record.facts.get("held_out", True),
+        "left out, unknown to the network": record.facts["left_out"] or "none",
+        "see": f"ferbench report --dataset {record.identity.protocol.partition('@')[0]}",
+    })], format)  # fmt: skip
+
+
+def contamination(
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Protocol with an official split.")],
+    model: Annotated[str, typer.Argument(help="As for evaluate.")] = "",
     preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light, wide or full.")] = "tiny",
     format: Format = "console",
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:
-    """Test a trained network on a set that it has not seen: cross-dataset, or zero-shot from pre-training."""
-    from ferbench.evaluate import evaluate as work
+    """Look for signs that a model has learned from the test images. Evidence, never a verdict; the exit code is 0."""
+    from dataclasses import asdict
 
-    record = work(run, preset, dataset, runs, data_home)
-    emit([(f"run {record.key}: {record.identity.parents['network']} on {record.identity.protocol}", {
-        "trained on": record.facts["trained_on"], "images": record.result["images"],
-        "accuracy": f"{record.result['accuracy']:.2%}",
-        "left out, unknown to the network": record.facts["left_out"] or "none",
-        "see": f"ferbench report --dataset {record.identity.protocol.partition('@')[0]}",
-    })], format)  # fmt: skip
+    from ferbench.contamination import contamination as work
+
+    if model.endswith((".toml", ".onnx")) or ":" in model:
+        from ferbench.methods.foreign.cards import card_beside
+
+        model = str(card_beside(model))
+    found = work(model, preset, dataset, runs, data_home)
+    emit([(f"{found.title} on {dataset}", {name: _rounded(value) for name, value in asdict(found).items()})], format)
+
+
+def _rounded(value: object) -> object:
+    return f"{value:.3f}" if isinstance(value, float) else value
+
+
+def card(model: Annotated[str, typer.Argument(help="An ONNX file, or package.module:name.")]) -> None:
+    """Print a card to start from for a model from elsewhere: what it takes, what it gives, what it learned from."""
+    from ferbench.methods.foreign.cards import template
+
+    print(template(model), end="")

@@ -32,6 +32,8 @@ app.command()(bench.bench)
 app.command()(export.export)
 app.command()(predict.predict)
 app.command()(evaluate.evaluate)
+app.command()(evaluate.contamination)
+app.command()(evaluate.card)
 app.command()(maps.maps)
 app.command()(train.env)
 

@@ -125,16 +125,13 @@ def _fold(run: Run) -> dict[str, Any]:
     work.epochs = work.folder / EPOCHS if request.keep_epochs else None
     run.save(run.fit(train, validation, keep_best))
     predictions = run.predict(split.test)
-    subjects, made = job.faces.samples["subject"].to_numpy(), job.splits
+    made = job.splits
     assert made is not None
     work.facts |= {
         "display": request.method.title, "published": request.method.published,
         "differs": list(request.method.differs), "command": request.command,
-        "level": request.protocol.level, "sees": sides.sees(job.method, request.protocol, job.faces, split.test),
-        "trained_on": _trained_on(run), "folds": [other.fold for other in made.folds], "rule": made.rule,
-        "split_hash": made.hash,
-        "train_images": len(train), "validation_images": len(validation), "test_images": len(split.test),
-        "train_subjects": len(set(subjects[train]) - {""}), "test_subjects": len(set(subjects[split.test]) - {""}),
+        "sees": sides.sees(job.method, request.protocol, job.faces, split.test), "trained_on": _trained_on(run),
+        **sides.fold_facts(request.protocol, job.faces, made, split, train, len(validation)),
         "notes": [*made.notes, *work.notes, *_given(run)],
     }  # fmt: skip
     return {"accuracy": _hits(predictions), "images": len(split.test)}

@@ -1,6 +1,7 @@
 """What a method gets to see of a prepared set: a training side, or a side to be predicted without labels."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from ferbench.errors import DataError, UsageError
 from ferbench.methods.interface import Side, TrainingSide, Video
 from ferbench.methods.recipes import Method
 from ferbench.protocol.protocol import Protocol
+from ferbench.protocol.splits import Split, Splits
 
 SEQUENCE = "sequence"
 LAST = 3  # frames of a sequence that sets without its beginning keep
@@ -54,6 +56,19 @@ def sees(method: Method, protocol: Protocol, faces: Faces, rows: np.ndarray) -> 
     lengths = _lengths(faces, rows)
     frames = f"{lengths.max()} frames" if lengths.max() <= LAST else "whole"
     return " + ".join([frames, *(what for what in ("landmarks", "neutral") if what in needs)])
+
+
+def fold_facts(
+    protocol: Protocol, faces: Faces, made: Splits, split: Split, train: np.ndarray, validation: int
+) -> dict[str, Any]:
+    """What a fold's record tells of its sides. train : rows that were learned from, without ``validation`` others."""
+    subjects = faces.samples["subject"].to_numpy()
+    return {
+        "level": protocol.level, "folds": [other.fold for other in made.folds], "rule": made.rule,
+        "split_hash": made.hash, "train_images": len(train), "validation_images": validation,
+        "test_images": len(split.test), "train_subjects": len(set(subjects[train]) - {""}),
+        "test_subjects": len(set(subjects[split.test]) - {""}),
+    }  # fmt: skip
 
 
 def check_needs(method: Method, protocol: Protocol, faces: Faces) -> None:

@@ -123,6 +123,12 @@ def reason(method: str, dataset: str) -> str:
     return ""
 
 
+def dynamic() -> set[str]:
+    """Return the methods that read sequences, of all tables."""
+    rows = (row for table, _ in all_tables() for row in table.get("rows", []))
+    return {method for method, feature, _ in rows if feature == "dynamic"}
+
+
 def reproducing() -> dict[str, str]:
     """Return the shipped method of each published row that one reproduces: ``{"GFNet": "gfnet"}``."""
     found: dict[str, str] = {}

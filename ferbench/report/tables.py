@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from ferbench import metrics
@@ -15,7 +16,7 @@ from ferbench.report.lineage import lineage, variant, varying
 from ferbench.report.model import Compared, Fold, Hole, Report, Stage, Training, Transfer
 from ferbench.report.predictions import predictions
 from ferbench.report.published import PublishedRow
-from ferbench.report.told import asked_for, epochs, is_drawn, set_of, told
+from ferbench.report.told import SEQUENCES, asked_for, epochs, is_drawn, set_of, told
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
 
@@ -106,7 +107,8 @@ def _compared(
     methods = dict.fromkeys([row.method for row in printed] + others)
     if not methods:
         return []
-    figures, shipped, found = {row.method for row in printed}, published.reproducing(), []
+    figures, found = {row.method for row in printed}, []
+    shipped, dynamic = published.reproducing(), published.dynamic()
     for method in methods:
         ours = [t for t in trainings if t.published == method]
         why, command = "", ""
@@ -116,7 +118,8 @@ def _compared(
             why = f"not run here: {reason}"
         elif not ours:
             why = "not run here"
-            command = f"ferbench train {shipped[method]} --dataset {dataset}" if method in shipped else ""
+            kind = SEQUENCES if method in dynamic and dataset == set_of(dataset) else ""
+            command = f"ferbench train {shipped[method]} --dataset {dataset}{kind}" if method in shipped else ""
         found.append(Compared(method, [t.experiment for t in ours], why, command))
     return found
 
@@ -187,9 +190,11 @@ def _worst(frame: pd.DataFrame, by: str) -> tuple[str, float, int]:
     """The group with the lowest accuracy, the larger of equals, with its accuracy and images."""
     if frame.empty:
         return "", float("nan"), 0
-    hits = (frame["truth"] == frame["prediction"]).groupby(frame[by]).agg(["mean", "size"]).reset_index()
-    name, mean, size = hits.sort_values(["mean", "size", by], ascending=[True, False, True]).iloc[0]
-    return str(name), float(mean), int(size)
+    codes, names = pd.factorize(frame[by], sort=True)
+    sizes = np.bincount(codes)
+    shares = np.bincount(codes, weights=(frame["truth"] == frame["prediction"]).to_numpy()) / sizes
+    place = np.lexsort((-sizes, shares))[0]
+    return str(names[place]), float(shares[place]), int(sizes[place])
 
 
 def _subjects(frame: pd.DataFrame) -> int:

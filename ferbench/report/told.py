@@ -45,7 +45,7 @@ def told(record: Record, records: Mapping[str, Record]) -> Told:
     return Told(
         titled(facts.get("display") or identity.method, sees), facts.get("published", ""), level, sees,
         _trained_on(facts, identity, records), facts.get("held_out", True), bool(facts.get("uncalibrated")),
-        list(facts.get("differs", [])),
+        list(facts.get("differs") or facts.get("method", {}).get("differs", [])),
     )  # fmt: skip
 
 
@@ -78,8 +78,8 @@ def epochs(identity: Identity) -> int:
 def set_of(protocol: str) -> str:
     """Return the set whose report a protocol stands in: ``ckplus-sequences@1`` beside ``ckplus@1``.
 
-    Both test the same people, sequences whole in one and image by image in the other. Of drawn faces each set has people
-    of its own, and its report.
+    Both test the same people, sequences whole in one and image by image in the other. Of drawn faces each set has
+    people of its own, and its report.
     """
     name = protocol.partition("@")[0]
     return name if is_drawn(name) else name.removesuffix(SEQUENCES)

@@ -6,11 +6,21 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ferbench.methods.features.tracks import mirrored
-from ferbench.methods.interface import TrainingSide, Video
+from ferbench.data.landmarks import mirrored
+from ferbench.methods.features.recipe import Recipe
+from ferbench.methods.interface import AttributeSet, TrainingSide, Video, Workspace
 from ferbench.training.augment import ANGLES, DERIVED, derive
 
-CENTRE = 23.5  # of a crop's pixels, about which it is turned
+SIDE = 48  # pixels of a crop
+CENTRE = (SIDE - 1) / 2  # about which it is turned
+
+
+def learned_from(train: TrainingSide | AttributeSet, recipe: Recipe, work: Workspace) -> TrainingSide:
+    """Return what a training learns from: its side, or the derived samples of it where the recipe says so."""
+    assert isinstance(train, TrainingSide)
+    if work.validation is not None and work.keep_best:
+        work.notes.append("no epoch was chosen, since none is kept: the samples held out for that are not used")
+    return derived(train) if recipe.training.augment == "expand" else train
 
 
 def derived(side: TrainingSide) -> TrainingSide:
@@ -33,7 +43,7 @@ def turned(landmarks: np.ndarray, which: int) -> np.ndarray:
     # Counter-clockwise as one looks at it, with y pointing down.
     matrix = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     found = (landmarks - CENTRE) @ matrix.T + CENTRE
-    return (mirrored(found) if which >= len(ANGLES) else found).astype(landmarks.dtype)
+    return (mirrored(found, SIDE) if which >= len(ANGLES) else found).astype(landmarks.dtype)
 
 
 def _images(images: np.ndarray, which: int) -> np.ndarray:

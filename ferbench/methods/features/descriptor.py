@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ferbench.data.resample import resample
 from ferbench.errors import DataError
-from ferbench.methods.features.tracks import resample
 from ferbench.methods.interface import Report, Side, Video
 from ferbench.schema import Schema
 
@@ -67,16 +67,11 @@ class _Kept:
 _KEPT = _Kept()
 
 
-def described(
-    descriptor: Descriptor, side: Side, report: Report = lambda done, total, text: None, only: Sequence[str] = ()
-) -> np.ndarray:
-    """Return the descriptions [N,…] of a side's samples.
-
-    only : what else than the recipe decides them, as text.
-    Raises DataError where sequences are needed and the side has none.
-    """
+def described(descriptor: Descriptor, side: Side, report: Report = lambda done, total, text: None) -> np.ndarray:
+    """Return the descriptions [N,…] of a side's samples. Raises DataError where sequences are needed and the side has
+    none."""
     samples: Any = side.images if descriptor.reads == "image" else videos_of(side)
-    said = f"{type(descriptor).__name__} {descriptor.recipe.model_dump_json()} {' '.join(only)}".encode()
+    said = f"{type(descriptor).__name__} {descriptor.recipe.model_dump_json()}".encode()
     found = []
     for number, sample in enumerate(samples):
         key = hashlib.sha256(said + _content(sample)).digest()

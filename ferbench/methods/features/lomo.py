@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 from sklearn.decomposition import PCA
 
+from ferbench.data.landmarks import normalised
+from ferbench.data.resample import resample
 from ferbench.errors import DataError
-from ferbench.methods.features.derived import derived
+from ferbench.methods.features.derived import learned_from
 from ferbench.methods.features.descriptor import Descriptor, described, frames_of, taken_up
 from ferbench.methods.features.histograms import histogram
 from ferbench.methods.features.margins import softmax
 from ferbench.methods.features.recipe import Recipe, SubEvents
 from ferbench.methods.features.subevents import OrderedTemplates, learned
-from ferbench.methods.features.tracks import normalised, resample
 from ferbench.methods.interface import AttributeSet, History, Side, TrainingSide, Video, Workspace
 from ferbench.seeds import generator
 
@@ -31,7 +32,7 @@ class Appearance(Descriptor):
 
 
 class Shape(Descriptor):
-    """Each frame's landmarks, free of place and of size along each axis, [T,136]."""
+    """Each frame's landmarks, without the jaw, free of place and of size along each axis, [T,102]."""
 
     def __init__(self, recipe: SubEvents) -> None:
         self.recipe: SubEvents = recipe
@@ -75,8 +76,7 @@ class SubEventModel:
 
     def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
         """One row for each description: the accuracy of its models on what they were trained on."""
-        assert isinstance(train, TrainingSide)
-        side, settings = derived(train) if self.recipe.training.augment == "expand" else train, self.settings
+        side, settings = learned_from(train, self.recipe, work), self.settings
         signs = np.where(side.labels[:, None] == np.arange(self.classes), 1.0, -1.0)
         history: History = []
         for number, name in enumerate(settings.reads):

@@ -37,6 +37,20 @@ def inner_folds(labels: np.ndarray, subjects: np.ndarray, count: int, seed: int)
         return list(folder.split(labels, labels, subjects if known else None))
 
 
+def compact(x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return samples [N,D] in coordinates [N,N] of what they span, and its orthonormal basis [N,D], where D > N; else
+    the samples and None.
+
+    The weights of a linear machine are a sum of samples, and lengths are the same in these coordinates, so its
+    solution is too. liblinear takes time in proportion to N·D for each of many steps; this is a thirtieth of it for
+    300 samples of 9,000 numbers.
+    """
+    if x.shape[1] <= len(x):
+        return x, None
+    q, r = np.linalg.qr(x.T)
+    return np.ascontiguousarray(r.T), q.T
+
+
 class Margins:
     """One linear SVM for each of K classes, against the rest.
 
@@ -63,10 +77,12 @@ class Margins:
         machine = LinearSVC(C=c, random_state=seed % 2**32, max_iter=ITERATIONS, dual="auto")
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", ConvergenceWarning)
-            machine.fit((x - self.mean) / self.deviation, labels)
+            given, basis = compact((x - self.mean) / self.deviation)
+            machine.fit(given, labels)
         self.converged = not said
         two = len(present) == 2  # scikit-learn has one machine for two classes: the second's against the first's
-        self.weights[present] = np.concatenate([-machine.coef_, machine.coef_]) if two else machine.coef_
+        weights = machine.coef_ if basis is None else machine.coef_ @ basis
+        self.weights[present] = np.concatenate([-weights, weights]) if two else weights
         self.bias[present] = np.concatenate([-machine.intercept_, machine.intercept_]) if two else machine.intercept_
         return self
 

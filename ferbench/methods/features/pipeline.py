@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from ferbench.methods.features.derived import derived
+from ferbench.methods.features.derived import learned_from
 from ferbench.methods.features.descriptor import Descriptor, described, taken_up
 from ferbench.methods.features.margins import Margins, inner_folds, softmax
 from ferbench.methods.features.recipe import Recipe
 from ferbench.methods.interface import AttributeSet, History, Side, TrainingSide, Workspace
+from ferbench.training.augment import DERIVED
 
 
 class Pipeline:
@@ -24,12 +25,11 @@ class Pipeline:
 
     def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
         """One row for each penalty that was tried: its accuracy on held-out subjects of the training side."""
-        assert isinstance(train, TrainingSide)
-        side = derived(train) if self.recipe.training.augment == "expand" else train
+        side = learned_from(train, self.recipe, work)
         raw = work.timed("description", lambda: described(self.descriptor, side, work.report))
         self.descriptor.fit(raw, side.labels, work.seed)
         x = self.descriptor.transform(raw)
-        history = self._tried(raw, x, side, len(train), work)
+        history = self._tried(raw, x, side, work)
         best = max(history, key=lambda row: (row.get("inner_accuracy", 0.0), -row["c"]))["c"]
         self.margins.fit(x, side.labels, best, work.seed("margins"))
         if not self.margins.converged:
@@ -51,9 +51,10 @@ class Pipeline:
         self.descriptor.load(_under("descriptor.", arrays))
         self.margins.load(_under("classifier.", arrays))
 
-    def _tried(self, raw: np.ndarray, x: np.ndarray, side: TrainingSide, count: int, work: Workspace) -> History:
+    def _tried(self, raw: np.ndarray, x: np.ndarray, side: TrainingSide, work: Workspace) -> History:
         """Rows of the penalties. What is learned with labels is learned again without the subjects held out; derived
-        samples, which come behind the first ``count``, are never held out."""
+        samples, which come behind the samples themselves, are never held out."""
+        count = len(side) // (DERIVED if self.recipe.training.augment == "expand" else 1)
         penalties = sorted(self.classifier.c)
         if len(penalties) == 1:
             return [{"c": penalties[0]}]

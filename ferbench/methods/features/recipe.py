@@ -62,7 +62,7 @@ class Covariance(Schema):
 
     kind: Literal["cov3d"]
     frames: Annotated[int, Field(ge=4, multiple_of=4)]
-    windows: tuple[PositiveInt, ...]
+    windows: tuple[Annotated[int, Field(ge=2, le=48)], ...] = Field(min_length=1)
     flow: bool
     ridge: PositiveFloat
 

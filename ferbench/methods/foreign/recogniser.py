@@ -87,9 +87,10 @@ class Foreign:
         margins = not hasattr(self.model, "predict_proba") and hasattr(self.model, "decision_function")
         gives = "scores" if margins else self.card.output.gives
         if gives == "probabilities":
-            if scores.min() < -1e-3 or np.abs(scores.sum(axis=1) - 1).max() > 1e-2:
-                raise DataError(f"{self.method.title} gives no probabilities (rows sum to {scores.sum(axis=1).min():.3g} "
-                                f"to {scores.sum(axis=1).max():.3g}): its card may need gives = \"logits\"")  # fmt: skip
+            sums = scores.sum(axis=1)
+            if scores.min() < -1e-3 or np.abs(sums - 1).max() > 1e-2:
+                raise DataError(f"{self.method.title} gives no probabilities (rows sum to {sums.min():.3g} up to "
+                                f'{sums.max():.3g}): its card may need gives = "logits"')  # fmt: skip
             return scores.clip(0) / scores.clip(0).sum(axis=1, keepdims=True)
         if gives == "scores" and work is not None:
             work.facts["uncalibrated"] = True

@@ -1,0 +1,130 @@
+"""Did a model see what it is tested on? Evidence from its own answers, never a verdict.
+
+FER2013's labels are noisy: people agree with 65 ± 5 % of them (Goodfellow et al. 2013, section 3). A model that learned
+nothing of the test images cannot do much better there than the labels allow, whatever it has learned by heart of the
+training images; one that does, *and* does no better on its training images, answers test images as it answers what it
+learned. Each of both alone is no evidence: a small network has no gap at a low level, and a large one that learned the
+training images by heart stands far above its test accuracy.
+"""
+
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ferbench.errors import DataError
+from ferbench.evaluate import Ground, Predict, predictor
+from ferbench.execution.sides import unlabelled_side
+from ferbench.protocol.protocol import Protocol
+from ferbench.seeds import generator
+
+AGREEMENT = {"fer2013": (0.65, 0.05)}  # share of labels that people agree with, and its deviation
+DEVIATIONS = 2  # of it, above the mean: what an honest test accuracy is not expected to pass
+GAP = 0.05  # training over test accuracy: below this, one that high is not explained by learning by heart
+NEAR = 0.99  # correlation of two faces' grey levels from which one is taken for a copy of the other
+SAMPLE = 2000  # training images that are asked, drawn by a fixed seed
+_ROWS = 512  # of a block of correlations
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was found. consistent : with having learned from the test images; None: this set gives no ground to say.
+
+    trained, tested : accuracy on a sample of the training split and on the test side, of so many images. ceiling : of
+    an honest test accuracy. near : test images that are near-duplicates of a training image. repeated, single : mean
+    confidence on those, and on the others.
+    """
+
+    title: str
+    consistent: bool | None
+    sentence: str
+    trained: float
+    train_images: int
+    tested: float
+    test_images: int
+    ceiling: float | None
+    near: int
+    repeated: float
+    single: float
+
+
+def contamination(model: str, preset: str, dataset: str, runs: Path | None, home: Path | None) -> Evidence:
+    """Ask a model about the training split and the test side of a protocol with an official split.
+
+    Raises DataError for a protocol of folds or a set without both sides.
+    """
+    ground = Ground.of(dataset, home)
+    title, classes, predict = predictor(model, preset, dataset, runs)
+    train = _train_rows(ground.protocol, ground)
+    sample = np.sort(generator(0, "contamination").permutation(train)[:SAMPLE])
+    trained, _, train_count = _asked(ground, sample, classes, predict)
+    tested, confidence, test_count = _asked(ground, ground.rows, classes, predict)
+    copies = near_duplicates(np.asarray(ground.faces.images[ground.rows]), np.asarray(ground.faces.images[train]))
+    ceiling = ceiling_of(ground.protocol.dataset)
+    consistent, sentence = judged(trained, train_count, tested, test_count, ceiling)
+    return Evidence(
+        title, consistent, sentence, trained, train_count, tested, test_count, ceiling, int(copies.sum()),
+        float(confidence[copies].mean()) if copies.any() else float("nan"), float(confidence[~copies].mean()),
+    )  # fmt: skip
+
+
+def ceiling_of(dataset: str) -> float | None:
+    """The test accuracy that noisy labels leave to an honest model, where people's agreement is known."""
+    agreement = AGREEMENT.get(dataset)
+    return None if agreement is None else agreement[0] + DEVIATIONS * agreement[1]
+
+
+def judged(
+    trained: float, train_images: int, tested: float, test_images: int, ceiling: float | None
+) -> tuple[bool | None, str]:
+    """Say what two accuracies are consistent with.
+
+    The test accuracy has to pass the ceiling by more than chance (its 95 % binomial bound), and the training accuracy
+    must not stand above it by more than :data:`GAP`.
+    """
+    if ceiling is None:
+        return None, "nothing is known of how far people agree with this set's labels, so no level is too high"
+    bound = tested - 1.96 * sqrt(tested * (1 - tested) / test_images)
+    above, flat = bound > ceiling, trained - tested < GAP
+    figures = f"{tested:.1%} of {test_images:,} test images, {trained:.1%} of {train_images:,} training images"
+    if above and flat:
+        return True, (f"consistent with having learned from the test images: {figures}; people agree with less of the "
+                      f"labels ({ceiling:.0%} at most), and the training images are not known better")  # fmt: skip
+    if above:
+        return False, f"high for these labels ({figures}), but training images are known far better, as by heart"
+    return False, f"no sign of it: {figures}; labels as noisy as these allow up to {ceiling:.0%}"
+
+
+def near_duplicates(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Say for each image uint8 [N,48,48] whether one of the others [M,48,48] correlates with it by :data:`NEAR`."""
+    first, second = _normalised(one), _normalised(other)
+    return np.concatenate([
+        (first[at : at + _ROWS] @ second.T).max(axis=1) >= NEAR for at in range(0, len(first), _ROWS)
+    ])  # fmt: skip
+
+
+def _normalised(images: np.ndarray) -> np.ndarray:
+    flat = images.reshape(len(images), -1).astype(np.float32)
+    flat -= flat.mean(axis=1, keepdims=True)
+    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1.0)
+
+
+def _train_rows(protocol: Protocol, ground: Ground) -> np.ndarray:
+    if protocol.official is None:
+        raise DataError(f"{protocol.identifier} has folds: ask about a protocol with an official training split")
+    chosen = ground.faces.samples["split"].to_numpy() == protocol.official.train
+    rows = np.flatnonzero(chosen & ground.faces.samples["label"].isin(protocol.classes).to_numpy())
+    if not len(rows):
+        raise DataError(f"the prepared set {ground.faces.name} has no training split to compare with")
+    return rows
+
+
+def _asked(ground: Ground, rows: np.ndarray, classes: list[str], predict: Predict) -> tuple[float, np.ndarray, int]:
+    """Accuracy on the rows whose class the model has, its confidence on all of them, and how many they are."""
+    probabilities = predict(unlabelled_side(ground.protocol, ground.faces, rows))
+    labels: Any = ground.faces.samples["label"].iloc[rows].to_numpy()
+    known = np.isin(labels, classes)
+    named = np.array(classes)[probabilities.argmax(axis=1)]
+    return float((named == labels)[known].mean()), probabilities.max(axis=1), int(known.sum())

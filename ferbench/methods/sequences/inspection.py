@@ -1,0 +1,66 @@
+"""Sizes of networks for sequences, and how long their trainings take."""
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ferbench.data.landmarks import COUNT
+from ferbench.methods.interface import Task
+from ferbench.methods.recipes import Method
+from ferbench.methods.sequences.inputs import GEOMETRY
+from ferbench.methods.sequences.recipe import Part, Recipe
+from ferbench.methods.sequences.recogniser import build
+from ferbench.training.augment import DERIVED
+from ferbench.training.cost import flops
+from ferbench.training.device import Device
+
+_ROWS = 16  # sequences of the measured step
+
+
+def example(part: Part, recipe: Recipe, count: int) -> Tensor:
+    """An input of a part for so many sequences."""
+    network = recipe.network
+    if part in ("dtgn", "phrnn"):
+        return torch.rand(count, network.steps, len(GEOMETRY) if part == "dtgn" else COUNT, 2)
+    return torch.rand(count, 48, 48) if part == "mscnn" else torch.rand(count, network.frames, 48, 48)
+
+
+def describe(method: Method, classes: int) -> list[tuple[str, dict[str, Any]]]:
+    """Parameters and FLOPs of one sequence, part by part."""
+    sizes: dict[str, Any] = {}
+    for part in method.recipe.network.parts:
+        module = build(part, method.recipe, classes).eval()
+        sizes[f"{part} parameters"] = f"{sum(p.numel() for p in module.parameters()):,}"
+        sizes[f"{part} FLOPs per sequence"] = f"{flops(module, (example(part, method.recipe, 2),)) / 2e9:.4f} G"
+    return [("sizes", sizes)]
+
+
+class Estimate:
+    """Seconds of a task, from one measured step of each part."""
+
+    def __init__(self, device: Device):
+        self.device = device
+        self.rates: dict[tuple[str, str, int], float] = {}
+
+    def __call__(self, task: Task, threads: int) -> float:
+        recipe: Recipe = task.method.recipe
+        looks = task.images * recipe.finetune.epochs * (DERIVED if recipe.finetune.augment == "expand" else 1)
+        return (1 - task.done) * looks * sum(self._rate(part, recipe, threads) for part in recipe.network.parts)
+
+    def _rate(self, part: Part, recipe: Recipe, threads: int) -> float:
+        key = part, str(recipe.network), threads
+        if key not in self.rates:
+            before = torch.get_num_threads()
+            torch.set_num_threads(threads)
+            module, x = build(part, recipe, 7).to(self.device.name), example(part, recipe, _ROWS).to(self.device.name)
+            times = []
+            for _ in range(3):
+                start = time.perf_counter()
+                with self.device.autocast():
+                    module(x)[0].float().sum().backward()
+                times.append(time.perf_counter() - start)
+            torch.set_num_threads(before)
+            self.rates[key] = min(times) / _ROWS
+        return self.rates[key]

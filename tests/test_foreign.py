@@ -1,0 +1,344 @@
+"""Models from elsewhere: cards, the form that a model takes faces in, folds, zero-shot, given predictions, the API."""
+
+import doctest
+import json
+import textwrap
+
+import numpy as np
+import pandas as pd
+import pytest
+from builders import lay_down, make_faces, people
+from test_cli import ferbench
+
+from ferbench import api, evaluate
+from ferbench.contamination import GAP, ceiling_of, judged, near_duplicates
+from ferbench.data import faces as prepared_sets
+from ferbench.errors import DataError, UsageError
+from ferbench.files import sha256_of
+from ferbench.methods.foreign.cards import card_beside, template
+from ferbench.methods.foreign.recipe import Input, Recipe
+from ferbench.methods.foreign.recogniser import Foreign, prepared
+from ferbench.methods.interface import Side
+from ferbench.methods.recipes import resolve
+from ferbench.runs.store import Store
+
+EMOTIONS = ["anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise"]
+ROWS = people(10, EMOTIONS, frames=3)
+PIPELINE = """
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
+from sklearn.linear_model import LogisticRegression
+pipeline = make_pipeline(PCA(8, random_state=0), LogisticRegression(max_iter=200))
+margins = LinearSVC(random_state=0)
+"""
+CALLABLE = """
+import numpy as np
+import torch
+def first_pixels(faces):
+    return torch.from_numpy(faces[:, 0, 0, :7] * 4)
+def nothing(faces):
+    return np.full((len(faces), 7), np.nan)
+"""
+CARD = """
+family = "foreign"
+name = "{name}"
+title = "{name}"
+[model]
+source = "{source}"
+kind = "{kind}"
+[input]
+layout = "{layout}"
+[output]
+labels = {labels}
+gives = "{gives}"
+[trained]
+on = {on}
+[preset.own]
+"""
+LABELS = '["Angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]'
+
+
+@pytest.fixture
+def place(tmp_path):
+    lay_down(make_faces(ROWS, name="ckplus"), tmp_path / "data")
+    (tmp_path / "pipes.py").write_text(PIPELINE)
+    (tmp_path / "nets.py").write_text(CALLABLE)
+    return tmp_path
+
+
+def card(place, name, **fields):
+    told = {
+        "name": name,
+        "kind": "callable",
+        "layout": "nchw",
+        "labels": LABELS,
+        "gives": "logits",
+        "on": '["fer2013"]',
+    }
+    path = place / f"{name}.toml"
+    path.write_text(CARD.format(**{**told, **fields}))
+    return path
+
+
+def onnx_file(path, size=48):
+    """A model of one matrix product: logits are the sums of seven rows of pixels."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    weights = np.zeros((size * size, 7), dtype=np.float32)
+    for label in range(7):
+        weights[label * size : (label + 1) * size, label] = 0.1
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["faces"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["scores"])], "g",
+        [helper.make_tensor_value_info("faces", TensorProto.FLOAT, ["N", 1, size, size])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 7])],
+        [helper.make_tensor("w", TensorProto.FLOAT, weights.shape, weights.flatten())],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, path)
+    return weights
+
+
+def test_faces_take_the_form_of_the_card():
+    images = np.random.default_rng(0).integers(0, 256, (2, 48, 48)).astype(np.uint8)
+    x = images / 255
+    np.testing.assert_allclose(prepared(images, Input()), x[:, None], rtol=1e-6)
+    np.testing.assert_allclose(
+        prepared(images, Input(scale="-1..1", layout="flat")), (2 * x - 1).reshape(2, -1), atol=1e-6
+    )
+    rgb = prepared(images, Input(colour="rgb", layout="nhwc", scale="0..255", mean=(1, 2, 3), deviation=(2.0,)))
+    assert rgb.shape == (2, 48, 48, 3)
+    for channel in range(3):
+        np.testing.assert_allclose(rgb[..., channel], (images - (channel + 1.0)) / 2, rtol=1e-6)
+    assert prepared(images, Input(size=64, layout="nhw")).shape == (2, 64, 64)
+
+
+def test_scores_are_read_by_the_card_s_labels(place):
+    weights = onnx_file(place / "rows.onnx")
+    method = resolve(str(card(place, "rows", source="rows.onnx", kind="onnx")), "", "ckplus")
+    images = np.random.default_rng(1).integers(0, 256, (3, 48, 48)).astype(np.uint8)
+    classes = ("anger", "fear", "neutral")
+    found = Foreign(method, classes).predict(Side(images=images), None)
+    logits = (images.reshape(3, -1) / 255) @ weights.astype(np.float64)
+    all7 = np.exp(logits - logits.max(axis=1, keepdims=True))
+    kept = all7[:, [0, 2, 6]]
+    np.testing.assert_allclose(found, kept / kept.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_a_pipeline_goes_through_the_folds_and_stands_in_report_compare_and_check(place):
+    card(place, "pipeline", source="pipes:pipeline", kind="estimator", layout="flat", labels="[]", gives="probabilities",
+         on="[]")  # fmt: skip
+    said = ferbench("evaluate", "pipes:pipeline", "--dataset", "ckplus", "--refit", cwd=place).stdout
+    assert "pipeline (own, seed 0): " in said
+    assert "pipeline" in ferbench("report", "--dataset", "ckplus", cwd=place).stdout
+    ferbench("check", "--accept", "--why", "first", "--baseline", "accepted", cwd=place)
+    assert ferbench("check", "--baseline", "accepted", cwd=place).stdout.startswith("held: pipeline")
+    assert "pipeline" in ferbench("compare", "runs", "runs", cwd=place).stdout
+    record = Store(place / "runs").records()[0]
+    assert any("pickle" in note for note in record.facts["notes"])
+
+
+@pytest.mark.parametrize("kind", ["callable", "onnx"])
+def test_callables_and_onnx_files_are_tested_as_they_are(place, kind):
+    onnx_file(place / "rows.onnx")
+    source = {"callable": "nets:first_pixels", "onnx": "rows.onnx"}[kind]
+    path = card(place, "theirs", source=source, kind=kind)
+    said = json.loads(ferbench("evaluate", path.name, "-d", "ckplus", "--format", "json", cwd=place).stdout)
+    (facts,) = said.values()
+    assert facts["images"] == 10 * 6 * 3
+    assert facts["left out, unknown to the network"] == {"contempt": 30}
+    assert (facts["trained on"], facts["held out"]) == (["fer2013"], True)
+    report = json.loads(ferbench("report", "--dataset", "ckplus", "--format", "json", cwd=place).stdout)
+    assert "theirs" in json.dumps(report)
+    ferbench("check", "--accept", "--why", "first", "--baseline", "accepted", cwd=place)
+    assert "held: theirs" in ferbench("check", "--baseline", "accepted", cwd=place).stdout
+    again = ferbench("evaluate", path.name, "-d", "ckplus", "--refit", cwd=place, code=2)
+    assert "has no fit" in again.stdout + again.stderr
+
+
+def test_a_set_with_a_test_side_alone_is_enough(place):
+    rows = [{"label": label, "split": "val"} for label in EMOTIONS]
+    lay_down(make_faces(rows, name="fer2013"), place / "data")
+    record = evaluate.evaluate(str(card(place, "own", source="nets:first_pixels")), "", "fer2013-public",
+                               place / "runs", place / "data")  # fmt: skip
+    assert record.result["images"] == 6
+    assert record.facts["notes"] == ["the set has a test side alone"]
+    assert record.facts["held_out"] is False  # it says that it has learned from fer2013
+
+
+@pytest.mark.parametrize(("source", "fields", "words"), [
+    ("nets:nowhere", {}, "has no 'nowhere'"),
+    ("missing:model", {}, "cannot be imported"),
+    ("nets:nothing", {}, "no finite numbers"),
+    ("nets:first_pixels", {"labels": '["anger", "fear"]'}, "its card names 2 labels"),
+    ("nets:first_pixels", {"gives": "probabilities"}, 'may need gives = "logits"'),
+    ("none.onnx", {"kind": "onnx"}, "does not exist"),
+])  # fmt: skip
+def test_what_is_wrong_with_a_model_is_one_line(place, source, fields, words):
+    path = card(place, "odd", source=source, **fields)
+    with pytest.raises(DataError, match=words):
+        evaluate.evaluate(str(path), "", "ckplus", place / "runs", place / "data")
+
+
+def test_a_model_without_a_card_is_told_how_to_get_one(place, monkeypatch):
+    monkeypatch.chdir(place)
+    with pytest.raises(UsageError, match=r"`ferbench card rows.onnx > rows.toml` writes one"):
+        card_beside("rows.onnx")
+    onnx_file(place / "rows.onnx", size=32)
+    written = ferbench("card", "rows.onnx", cwd=place).stdout
+    (place / "rows.toml").write_text(written)
+    recipe: Recipe = resolve("rows.toml", "", "").recipe
+    assert (recipe.input.size, recipe.input.layout, recipe.input.colour) == (32, "nchw", "grey")
+    assert recipe.model.kind == "onnx"
+    assert "nets:first_pixels" in template("nets:first_pixels")
+
+
+def given(place, change=lambda frame: frame):
+    faces = prepared_sets.load("ckplus", place / "data")
+    frame = pd.DataFrame({"id": faces.samples["id"], "prediction": faces.samples["label"].replace("fear", "Surprised")})
+    path = place / "theirs.csv"
+    change(frame).to_csv(path, index=False)
+    return path
+
+
+def test_predictions_from_elsewhere_are_judged(place):
+    given(place)
+    words = ("evaluate", "--predictions", "theirs.csv", "-d", "ckplus", "--name", "Their method", "--format", "json")
+    (facts,) = json.loads(ferbench(*words, "--trained-on", "CK+", cwd=place).stdout).values()
+    assert facts["accuracy"] == f"{6 / 7:.2%}"
+    assert facts["held out"] is False
+    assert "Their method" in ferbench("report", "--dataset", "ckplus", cwd=place).stdout
+    (record,) = Store(place / "runs").records()
+    assert record.facts["uncalibrated"] is True
+
+
+def test_given_probabilities_are_taken_as_they_are(place):
+    def spread(frame):
+        for label in EMOTIONS:
+            frame[f"p_{label}"] = np.where(frame["prediction"].str.lower() == label, 0.4, 0.1)
+        frame["p_surprise"] += np.where(frame["prediction"] == "Surprised", 0.3, 0)
+        return frame.drop(columns="prediction").sample(frac=1, random_state=0)
+
+    record = evaluate.predictions(given(place, spread), "Theirs", (), "ckplus", place / "runs", place / "data")
+    stored = Store(place / "runs").predictions(record.key).filter(like="p_").to_numpy()
+    assert stored.max(axis=1) == pytest.approx(0.4)
+    assert record.facts["held_out"] == "unknown"
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda f: f.iloc[1:], "lacks 1 of 210 samples"),
+    (lambda f: pd.concat([f, f.iloc[:1]]), r"row 212: .* is there twice"),
+    (lambda f: f.replace({"id": {f["id"][2]: "nobody"}}), r"row 4: 'nobody' is not tested by ckplus@1"),
+    (lambda f: f.replace({"prediction": {"anger": "grumpy"}}), r"row 2: .* has a prediction that is no emotion"),
+    (lambda f: f.assign(p_anger=0.5, p_fear=0.4), r"row 2: .* do not sum to 1"),
+    (lambda f: f.assign(p_anger="x", p_fear="1"), r"row 2: .* is no number"),
+    (lambda f: f[["prediction"]], "needs the columns id and prediction"),
+])  # fmt: skip
+def test_odd_predictions_name_the_file_and_the_row(place, change, words):
+    with pytest.raises(DataError, match=rf"theirs.csv.*{words}"):
+        evaluate.predictions(given(place, change), "Theirs", (), "ckplus", place / "runs", place / "data")
+
+
+def test_the_example_of_the_api_gives_what_it_says(place, monkeypatch):
+    monkeypatch.setenv("FERBENCH_DATA", str(place / "data"))
+    monkeypatch.chdir(place)
+    failed, tried = doctest.testmod(api)
+    assert (failed, tried > 0) == (0, True)
+    assert "My method" in ferbench("report", "--dataset", "synth", cwd=place).stdout
+
+
+def test_the_api_scores_like_the_report_and_refuses_what_is_odd(place):
+    judge = api.Judge("Certain", "ckplus", place / "data")
+    folds = api.folds("ckplus", place / "data")
+    with pytest.raises(UsageError, match="no predictions of fold 01"):
+        judge.score()
+    tested: list[str] = []
+    for fold in folds:
+        assert not set(fold.train.subjects) & {name[:4] for name in fold.ids}
+        with pytest.raises(UsageError, match="takes probabilities"):
+            judge.add(fold, np.ones((1, 7)))
+        with pytest.raises(UsageError, match="sum to 1"):
+            judge.add(fold, np.ones((len(fold.ids), 7)))
+        judge.add(fold, np.eye(7)[np.zeros(len(fold.ids), dtype=int)])
+        tested += fold.ids
+    score = judge.score()
+    assert (score.n, score.accuracy, len(set(tested))) == (210, pytest.approx(1 / 7), 210)
+    keys = judge.store(place / "runs")
+    assert len(keys) == len(folds)
+    assert judge.store(place / "runs") == keys
+    report = json.loads(ferbench("report", "--dataset", "ckplus", "--format", "json", cwd=place).stdout)
+    assert "Certain" in json.dumps(report)
+
+
+# What existing classifiers reach on FER2013: training sample, its size, PublicTest; and whether they are suspect.
+PEERS = [
+    ("fer 25.10.3", 0.747, 2000, 0.6473, False), ("face-api 1.7.15", 0.586, 2000, 0.5790, False),
+    ("human 3.3.6", 0.845, 2000, 0.6470, False), ("emotion-mini", 0.744, 2000, 0.6481, False),
+    ("big_XCEPTION", 0.852, 2000, 0.6500, False), ("simple_CNN", 0.826, 2000, 0.6358, False),
+    ("mini_XCEPTION", 0.688, 2000, 0.6278, False), ("PyEmotion", 0.955, 2000, 0.5185, False),
+    ("tensorflow-fer", 0.886, 2000, 0.5369, False), ("py-feat 0.3", 0.808, 1000, 0.7701, True),
+    ("facemood 1.0.1", 0.894, 1000, 0.8741, True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "trained", "images", "tested", "suspect"), PEERS)
+def test_the_two_suspect_public_models_are_flagged_and_the_clean_ones_not(name, trained, images, tested, suspect):
+    consistent, sentence = judged(trained, images, tested, 3589, ceiling_of("fer2013"))
+    assert consistent is suspect, name
+    assert ("consistent with having learned" in sentence) == suspect
+
+
+def test_a_high_figure_alone_and_a_small_gap_alone_are_no_evidence():
+    ceiling = ceiling_of("fer2013")
+    assert judged(0.99, 2000, 0.80, 3589, ceiling)[0] is False
+    assert judged(0.60, 2000, 0.60, 3589, ceiling)[0] is False
+    assert judged(ceiling + 0.2 + GAP, 2000, ceiling + 0.2, 3589, ceiling)[0] is False
+    assert judged(0.90, 2000, 0.90, 3589, None)[0] is None
+
+
+def test_near_duplicates_are_found_whatever_their_light():
+    rng = np.random.default_rng(0)
+    images = rng.integers(40, 200, (5, 48, 48)).astype(np.uint8)
+    other = rng.integers(40, 200, (4, 48, 48)).astype(np.uint8)
+    other[2] = images[3] // 2 + 20
+    assert near_duplicates(images, other).tolist() == [False, False, False, True, False]
+
+
+def test_a_model_that_learned_the_test_images_is_told_from_one_that_did_not(place):
+    """Labels of both splits are noise, so that what is known of them can only be known by heart."""
+    rng = np.random.default_rng(0)
+    rows = [{"label": str(rng.choice(EMOTIONS[:4])), "split": split} for split in ["train"] * 300 + ["val"] * 300]
+    faces = make_faces(rows, name="fer2013")
+    lay_down(faces, place / "data")
+    labels = faces.samples["label"]
+    known = {sha256_of(faces.images[row].tobytes()): labels[row] for row in range(len(faces))}
+    (place / "heart.py").write_text(
+        textwrap.dedent(f"""
+        import hashlib, numpy as np
+        labels = ["anger", "contempt", "disgust", "fear"]
+        known = {known!r}
+        seen = {{name: label for number, (name, label) in enumerate(known.items()) if number < 300}}
+        def recall(faces, memory):
+            names = [hashlib.sha256(np.round(face).astype(np.uint8).tobytes()).hexdigest() for face in faces]
+            return np.eye(4)[[labels.index(memory.get(name, "anger")) for name in names]]
+        def all_of_it(faces):
+            return recall(faces, known)
+        def honest(faces):
+            return recall(faces, seen)
+    """)
+    )
+    from ferbench.contamination import contamination
+
+    found = {}
+    for name in ("all_of_it", "honest"):
+        path = card(place, name, source=f"heart:{name}", layout="nhw", labels='["anger","contempt","disgust","fear"]',
+                    gives="probabilities")  # fmt: skip
+        text = path.read_text().replace('layout = "nhw"', 'layout = "nhw"\nscale = "0..255"')
+        path.write_text(text)
+        found[name] = contamination(str(path), "", "fer2013-public", place / "runs", place / "data")
+    assert found["all_of_it"].consistent is True
+    assert found["honest"].consistent is False
+    assert found["honest"].trained == 1.0
+    assert found["honest"].near == 0

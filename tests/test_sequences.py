@@ -1,0 +1,223 @@
+"""Networks for sequences: sizes as printed or counted, what each reads, and that trainings can be repeated."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from work import CLASSES, other_side, training_side, workspace
+
+from ferbench.data.faces import SIZE
+from ferbench.data.landmarks import BROWS, COUNT, JAW, WITHOUT_CORNERS
+from ferbench.errors import UsageError
+from ferbench.methods.recipes import resolve
+from ferbench.methods.sequences import inputs, networks, recogniser
+from ferbench.protocol import protocol as protocols
+from ferbench.training.augment import ANGLES, DERIVED, derive
+
+QUICK = ("finetune.epochs=3", "finetune.batch=8", "network.dropout=0.2")
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def trained(name, tmp_path, *changes, **more):
+    landmarks = name in ("dtgn", "dtagn", "phrnn", "phrnn-mscnn")
+    method = resolve(name, "tiny", "synth-sequences", (*QUICK, *changes))
+    one = method.kin.recogniser(method, "fold", CLASSES)
+    work = workspace(tmp_path, protocol=protocols.load("synth-sequences"), **more)
+    return one, training_side(24, frames=6, landmarks=landmarks), other_side(12, frames=6, landmarks=landmarks), work
+
+
+def test_networks_have_the_sizes_that_were_counted():
+    assert parameters(networks.Appearance(12, 7, 0.0, size=64)) == 5_784_235
+    assert parameters(networks.Appearance(3, 7, 0.0, size=64)) == 5_769_835
+    assert parameters(networks.Geometry(12, 49, 7, 0.0)) == 182_507
+    assert parameters(networks.Still(7)) == 53_207
+    hierarchy = networks.Hierarchy(7)
+    assert parameters(hierarchy) - parameters(hierarchy.top) == 552_120
+
+
+def test_maps_of_the_still_network_have_the_sizes_of_its_figure():
+    network, sizes = networks.Still(7), []
+    for layer in network.maps:
+        if isinstance(layer, nn.LocalResponseNorm | nn.Conv2d):
+            layer.register_forward_hook(
+                lambda module, args, out: sizes.append((type(module).__name__, tuple(out.shape[1:])))
+            )
+    network(torch.rand(2, 48, 48))
+    assert [shape for name, shape in sizes if name == "LocalResponseNorm"] == [(10, 28, 28), (20, 12, 12), (40, 4, 4)]
+    assert sizes[-1] == ("Conv2d", (40, 2, 2))
+
+
+def test_the_order_of_frames_matters_to_the_appearance_network():
+    torch.manual_seed(0)
+    network, x = networks.Appearance(3, 7, 0.0).eval(), torch.rand(2, 3, 48, 48)
+    assert not torch.allclose(network(x)[0], network(x.flip(1))[0])
+
+
+def test_neither_jaw_nor_order_of_levels_leaks_in_the_hierarchy():
+    torch.manual_seed(0)
+    network, x = networks.Hierarchy(7), torch.randn(2, 5, COUNT, 2, requires_grad=True)
+    network(x)[0].sum().backward()
+    assert x.grad[:, :, list(JAW)].abs().max() == 0
+    assert (x.grad[:, :, 17:].abs().amax(dim=(0, 1, 3)) > 0).all()
+    moved = x.detach().clone()
+    moved[:, :, list(BROWS)] += 1
+    before, after = network.levels(x.detach()), network.levels(moved)
+    for name in ("eyes", "nose", "mouth"):
+        assert torch.equal(before[0][name], after[0][name])
+    assert not torch.equal(before[0]["brows"], after[0]["brows"])
+    assert torch.equal(before[3]["lower"], after[3]["lower"])
+    assert not torch.equal(before[3]["upper"], after[3]["upper"])
+
+
+def test_reversed_time_and_swapped_directions_swap_the_last_states():
+    torch.manual_seed(0)
+    network = networks.Hierarchy(7)
+    x = torch.randn(2, 5, network.whole.input_size)
+    _, (state, _) = network.whole(x)
+    other = nn.LSTM(network.whole.input_size, network.whole.hidden_size, batch_first=True, bidirectional=True)
+    own = network.whole.state_dict()
+    other.load_state_dict({
+        name: own[name.removesuffix("_reverse") if name.endswith("_reverse") else name + "_reverse"] for name in own
+    })  # fmt: skip
+    _, (turned, _) = other(x.flip(1))
+    torch.testing.assert_close(turned, state.flip(0))
+
+
+def test_the_verification_signal_is_its_formula():
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(6, 4)), np.array([0, 1, 0, 1, 2, 2])
+    first, second = np.array([0, 0, 1, 4]), np.array([2, 1, 3, 5])
+    wanted = []
+    for a, b in zip(first, second, strict=True):
+        distance = np.sqrt(((features[a] - features[b]) ** 2).sum())
+        wanted.append(distance**2 / 2 if labels[a] == labels[b] else max(0.0, 3.0 - distance) ** 2 / 2)
+    found = recogniser.verification(*map(torch.from_numpy, (features, labels, first, second)), 3.0)
+    assert found.item() == pytest.approx(np.mean(wanted))
+
+
+def test_parts_without_deformation_give_their_maps_and_a_moved_part_costs_its_deformation():
+    torch.manual_seed(0)
+    network, x = networks.ActionParts(5, 3, 4, deformed=True), torch.rand(2, 5, 48, 48)
+    with torch.no_grad():
+        network.cost.zero_()
+        maps, scores = network.scores(x)
+        torch.testing.assert_close(scores, maps.mean(dim=(3, 4, 5)))
+        network.cost[2, 1] = torch.tensor([0.1, -0.2, 0.3, 0.4, 0.5, -0.6])
+        _, bent = network.scores(x)
+    changed = (bent - scores).abs().amax(dim=0) > 1e-6
+    assert changed.nonzero().tolist() == [[2, 1]]
+    side, frames = 6, 1
+    across, down = networks.PLACES[2]
+    cost = 0.0
+    for z in range(frames):
+        for y in range(side):
+            for place in range(side):
+                dx, dy, dz = place - (across * side - 0.5), y - (down * side - 0.5), z - (frames - 1) / 2
+                cost += 0.1 * dx - 0.2 * dy + 0.3 * dz + 0.4 * dx**2 + 0.5 * dy**2 - 0.6 * dz**2
+    assert (bent - scores)[0, 2, 1].item() == pytest.approx(cost / (frames * side * side), rel=1e-4)
+
+
+def test_zeroing_a_part_changes_its_own_scores_alone():
+    torch.manual_seed(0)
+    network, x = networks.ActionParts(5, 3, 4, deformed=True), torch.rand(2, 5, 48, 48)
+    with torch.no_grad():
+        before = network(x)[1].unflatten(1, (networks.PARTS, 3))
+        network.specific[0].weight.unflatten(0, (networks.PARTS, 3))[4] = 0
+        network.specific[0].bias.unflatten(0, (networks.PARTS, 3))[4] = 0
+        after = network(x)[1].unflatten(1, (networks.PARTS, 3))
+    assert ((after - before).abs().amax(dim=(0, 2)) > 1e-6).nonzero().flatten().tolist() == [4]
+
+
+@pytest.mark.parametrize("which", range(DERIVED))
+def test_landmarks_turn_with_their_pictures(which):
+    picture = torch.zeros(1, SIZE, SIZE, dtype=torch.uint8)
+    picture[0, 29:32, 9:12] = 255  # around the point (10, 30)
+    track = np.full((1, COUNT, 2), 20.0)
+    point = 36  # the left corner of an eye; in the mirror image it is point 45
+    track[0, point] = 10, 30
+    drawn = derive(picture, torch.tensor([which]))[0, 0].double().numpy()
+    weights = drawn / drawn.sum()
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    found = inputs.turn(track, which)[0, 45 if which >= len(ANGLES) else point]
+    np.testing.assert_allclose(found, [(weights * columns).sum(), (weights * rows).sum()], atol=0.1)
+
+
+def test_tracks_know_neither_place_nor_scale():
+    side = training_side(3, frames=5, landmarks=True)
+    one = inputs.tracks_of(side.videos, 12, every=False)
+    assert one.shape == (3, 1, 12, COUNT, 2)
+    moved = [
+        type(video)(video.frames, video.landmarks * np.float32([2, 0.5]) + np.float32([5, -7])) for video in side.videos
+    ]
+    torch.testing.assert_close(inputs.tracks_of(moved, 12, every=False), one, atol=1e-4, rtol=1e-4)
+    assert len(inputs.GEOMETRY) == len(WITHOUT_CORNERS) == 49
+
+
+def test_joint_training_changes_the_last_layers_alone(tmp_path):
+    one, side, _, work = trained("dtagn", tmp_path, "joint.epochs=1", "joint.batch=8")
+    method = resolve("dtagn", "tiny", "synth-sequences", QUICK)
+    apart = method.kin.recogniser(method, "fold", CLASSES)
+    apart.recipe = apart.recipe.model_copy(update={"fusion": apart.recipe.fusion.model_copy(update={"kind": "mean"})})
+    one.fit(side, work)
+    apart.fit(side, workspace(tmp_path / "other", protocol=work.protocol))
+    before, after = apart.state(), one.state()
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert changed == {f"{part}/top.{kind}" for part in ("dtan", "dtgn") for kind in ("weight", "bias")}
+
+
+def test_the_sum_s_loss_has_the_same_gradient_for_both_logits():
+    torch.manual_seed(0)
+    first, second = torch.randn(2, 4, 3, requires_grad=True).unbind(0)
+    first.retain_grad(), second.retain_grad()
+    nn.functional.cross_entropy(first + second, torch.tensor([0, 1, 2, 1])).backward()
+    torch.testing.assert_close(first.grad, second.grad)
+
+
+@pytest.mark.parametrize("name", ["dtan", "dtgn", "dtagn", "phrnn", "mscnn", "phrnn-mscnn", "3dcnn", "3dcnn-dap"])
+def test_an_interrupted_training_ends_with_the_same_bytes_and_is_stored_whole(name, tmp_path):
+    fewer = ("joint.epochs=2", "joint.batch=8", "network.filters=2")
+    one, side, test, work = trained(name, tmp_path / "whole", *fewer)
+    one.fit(side, work)
+    told = one.predict(test[0], work)
+    assert told.shape == (12, 3)
+    np.testing.assert_allclose(told.sum(axis=1), 1, rtol=1e-5)
+
+    class Stop(Exception):
+        pass
+
+    def stopping(done, total, text):
+        if done == 5:
+            raise Stop
+
+    other, side, test, work = trained(name, tmp_path / "cut", *fewer, report=stopping)
+    with pytest.raises(Stop):
+        other.fit(side, work)
+    again, side, test, work = trained(name, tmp_path / "cut", *fewer)
+    again.fit(side, work)
+    for key, tensor in one.state().items():
+        assert torch.equal(tensor, again.state()[key]), key
+    loaded, *_ = trained(name, tmp_path / "load", *fewer)
+    loaded.load(one.state())
+    np.testing.assert_array_equal(loaded.predict(test[0], work), told)
+
+
+def test_what_can_be_learned_is_learned(tmp_path):
+    one, side, (test, labels), work = trained("dtan", tmp_path, "finetune.epochs=15", "finetune.augment=none")
+    one.fit(side, work)
+    assert (one.predict(test, work).argmax(axis=1) == labels).mean() > 0.8
+
+
+def test_of_two_networks_in_turn_no_epoch_can_be_chosen(tmp_path):
+    one, side, _, work = trained("phrnn-mscnn", tmp_path, keep_best=True)
+    with pytest.raises(UsageError, match="an epoch cannot be chosen"):
+        one.fit(side, work)
+
+
+def test_methods_say_what_they_need():
+    for name, wanted in {"dtan": {"sequences"}, "dtagn": {"sequences", "landmarks"}, "mscnn": {"sequences"},
+                         "phrnn": {"sequences", "landmarks"}, "3dcnn-dap": {"sequences"}}.items():  # fmt: skip
+        method = resolve(name, "tiny", "synth-sequences")
+        assert method.kin.needs(method) == wanted
