@@ -14,14 +14,13 @@ Layers = list[tuple[np.ndarray, np.ndarray]]  # weights [P,in,out] and biases [P
 
 
 def cut(images: np.ndarray, shape: Patches) -> np.ndarray:
-    """Return the patches of images uint8 [N,48,48], row by row: float64 [P,N,side²], each image's grey levels stretched
+    """Return the patches of images uint8 [N,48,48], row by row: float64 [P,N,side²], each patch's grey levels stretched
     to 0..1, which a machine of binary units takes for probabilities."""
-    levels = images.astype(np.float64)
-    low, high = levels.min(axis=(1, 2), keepdims=True), levels.max(axis=(1, 2), keepdims=True)
-    levels = (levels - low) / np.maximum(high - low, 1)
-    windows = np.lib.stride_tricks.sliding_window_view(levels, (shape.side, shape.side), axis=(1, 2))
+    windows = np.lib.stride_tricks.sliding_window_view(images, (shape.side, shape.side), axis=(1, 2))
     windows = windows[:, :: shape.stride, :: shape.stride]
-    return windows.reshape(len(images), -1, shape.side**2).transpose(1, 0, 2).copy()
+    levels = windows.reshape(len(images), -1, shape.side**2).transpose(1, 0, 2).astype(np.float64)
+    low, high = levels.min(axis=2, keepdims=True), levels.max(axis=2, keepdims=True)
+    return (levels - low) / np.maximum(high - low, 1)
 
 
 def machine(values: np.ndarray, hidden: int, settings: Belief, seed: int) -> BernoulliRBM:
