@@ -34,7 +34,7 @@ def test_networks_have_the_sizes_that_were_counted():
     assert parameters(networks.Appearance(3, 7, 0.0, size=64)) == 5_769_835
     assert parameters(networks.Geometry(12, 49, 7, 0.0)) == 182_507
     assert parameters(networks.Still(7)) == 53_207
-    hierarchy = networks.Hierarchy(7)
+    hierarchy = networks.Hierarchy(5, 7)
     assert parameters(hierarchy) - parameters(hierarchy.top) == 552_120
 
 
@@ -58,7 +58,7 @@ def test_the_order_of_frames_matters_to_the_appearance_network():
 
 def test_neither_jaw_nor_order_of_levels_leaks_in_the_hierarchy():
     torch.manual_seed(0)
-    network, x = networks.Hierarchy(7), torch.randn(2, 5, COUNT, 2, requires_grad=True)
+    network, x = networks.Hierarchy(5, 7), torch.randn(2, 5, COUNT, 2, requires_grad=True)
     network(x)[0].sum().backward()
     assert x.grad[:, :, list(JAW)].abs().max() == 0
     assert (x.grad[:, :, 17:].abs().amax(dim=(0, 1, 3)) > 0).all()
@@ -74,7 +74,7 @@ def test_neither_jaw_nor_order_of_levels_leaks_in_the_hierarchy():
 
 def test_reversed_time_and_swapped_directions_swap_the_last_states():
     torch.manual_seed(0)
-    network = networks.Hierarchy(7)
+    network = networks.Hierarchy(5, 7)
     x = torch.randn(2, 5, network.whole.input_size)
     _, (state, _) = network.whole(x)
     other = nn.LSTM(network.whole.input_size, network.whole.hidden_size, batch_first=True, bidirectional=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ferbench.data.landmarks import BROWS, EYES, LIPS, NOSE
+from ferbench.data.landmarks import BROWS, COUNT, EYES, LIPS, NOSE
 
 CROP = 60  # pixels: MSCNN reads 60×60 of images enlarged to
 ENLARGED = 64
@@ -42,42 +42,50 @@ class Appearance(nn.Module):
         return self.top(features), features
 
 
-class Geometry(nn.Module):
-    """DTGN (section 3.2): tracks of landmarks [B,T,P,2] as one row → fully connected 100, 600, K.
-
-    Each coordinate is standardised by the training side first: faces differ far less than their parts lie apart.
-    """
+class Tracks(nn.Module):
+    """A network that reads tracks [B,T,P,2], each coordinate standardised by the training side: parts of a face lie much
+    farther apart than faces differ, and without that nothing is learned in the time that there is."""
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, steps: int, points: int, classes: int, dropout: float):
+    def __init__(self, steps: int, points: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(steps, points, 2))
         self.register_buffer("deviation", torch.ones(steps, points, 2))
-        self.maps = nn.Sequential(
-            nn.Flatten(), nn.Linear(steps * points * 2, 100), nn.ReLU(), nn.Linear(100, 600), nn.ReLU(),
-            nn.Dropout(dropout),
-        )  # fmt: skip
-        self.top = nn.Linear(600, classes)
 
     def standardise(self, tracks: Tensor) -> None:
         """Take mean and deviation of each coordinate from training tracks [N,T,P,2]."""
         self.mean.copy_(tracks.mean(dim=0))
         self.deviation.copy_(tracks.std(dim=0, correction=0).clamp_min(_STILL))
 
+    def standardised(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.deviation
+
+
+class Geometry(Tracks):
+    """DTGN (section 3.2): tracks of landmarks as one row → fully connected 100, 600, K."""
+
+    def __init__(self, steps: int, points: int, classes: int, dropout: float):
+        super().__init__(steps, points)
+        self.maps = nn.Sequential(
+            nn.Flatten(), nn.Linear(steps * points * 2, 100), nn.ReLU(), nn.Linear(100, 600), nn.ReLU(),
+            nn.Dropout(dropout),
+        )  # fmt: skip
+        self.top = nn.Linear(600, classes)
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.maps((x - self.mean) / self.deviation)
+        features = self.maps(self.standardised(x))
         return self.top(features), features
 
 
-class Hierarchy(nn.Module):
+class Hierarchy(Tracks):
     """PHRNN (Zhang et al. 2017): tracks of four parts through bidirectional RNNs, merged level by level: brows with
     eyes, then with the nose above and nose with mouth below (the nose is in both), then all, into a bidirectional LSTM,
     of whose last states a linear layer makes the logits. Tracks [B,T,68,2]; the jaw is not read."""
 
-    def __init__(self, classes: int):
-        super().__init__()
+    def __init__(self, steps: int, classes: int):
+        super().__init__(steps, COUNT)
 
         def level(inputs: dict[str, int], units: int) -> nn.ModuleDict:
             return nn.ModuleDict({name: _both(size, units) for name, size in inputs.items()})
@@ -94,6 +102,7 @@ class Hierarchy(nn.Module):
 
     def levels(self, x: Tensor) -> list[dict[str, Tensor]]:
         """States [B,T,2·units] of each level by the part of the face."""
+        x = self.standardised(x)
         found = [_each(self.first, {name: x[:, :, list(own)].flatten(2) for name, own in self.parts.items()})]
         last = found[-1]
         merged = {"eyes": torch.cat([last["brows"], last["eyes"]], 2), "nose": last["nose"], "mouth": last["mouth"]}

@@ -30,7 +30,7 @@ def build(part: Part, recipe: Recipe, classes: int) -> nn.Module:
     if part == "dtgn":
         return networks.Geometry(network.steps, len(inputs.GEOMETRY), classes, network.dropout)
     if part == "phrnn":
-        return networks.Hierarchy(classes)
+        return networks.Hierarchy(network.steps, classes)
     if part == "mscnn":
         return networks.Still(classes)
     return networks.ActionParts(network.frames, classes, network.filters, part == "3dcnn-dap")
@@ -58,7 +58,7 @@ class Sequences:
             )
             module.to(work.device.name)
             read = self._reader(part, train, work)
-            if isinstance(module, networks.Geometry):
+            if isinstance(module, networks.Tracks):
                 every = torch.arange(len(train), device=work.device.name).repeat_interleave(DERIVED)
                 module.standardise(read(every, torch.arange(DERIVED, device=work.device.name).repeat(len(train))))
             rows = work.timed(part, lambda: self._train(part, module, read, labels, train, work))  # noqa: B023
