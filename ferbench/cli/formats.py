@@ -12,7 +12,10 @@ DataHome = Annotated[
     typer.Option(help="Where prepared sets live.", envvar="FERBENCH_DATA", show_default="the platform's data folder"),
 ]
 Runs = Annotated[Path | None, typer.Option(help="Where runs live.", envvar="FERBENCH_RUNS", show_default="./runs")]
-Preset = Annotated[str | None, typer.Option(help="paper, full, light, wide or tiny; the protocol's own when left out.")]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="Of the method, such as tiny or paper (see `ferbench show`); the protocol's own when left out."),
+]
 Format = Annotated[str, typer.Option(help="console or json.")]
 Overrides = Annotated[
     list[str] | None,

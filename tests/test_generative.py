@@ -1,0 +1,165 @@
+"""Methods that generate neutral faces: who learns from what, and that trainings can be repeated."""
+
+import numpy as np
+import pytest
+import torch
+from work import CLASSES, other_side, training_side, workspace
+
+from ferbench.errors import UsageError
+from ferbench.methods.generative.networks import Adversary, Classifiers, Generator
+from ferbench.methods.generative.recipe import Losses, Network
+from ferbench.methods.generative.recogniser import Pair, contrast
+from ferbench.methods.recipes import resolve
+from ferbench.protocol import protocol as protocols
+
+QUICK = ("network.widths=[4,4,8,8]", "network.width=8", "network.embedding=8", "generator.epochs=2", "generator.batch=12",
+         "finetune.epochs=2", "finetune.batch=12")  # fmt: skip
+WIDTHS = (8, 8, 16, 16)
+
+
+def trained(name, tmp_path, *changes, **more):
+    method = resolve(name, "tiny", "synth-sequences", (*QUICK, *changes))
+    return method.kin.recogniser(method, "fold", CLASSES), workspace(
+        tmp_path, protocol=protocols.load("synth-sequences"), **more
+    )
+
+
+def faces(count: int = 8) -> torch.Tensor:
+    torch.manual_seed(0)
+    coarse = torch.rand(count, 1, 6, 6) * 2 - 1
+    return torch.nn.functional.interpolate(coarse, (48, 48), mode="bilinear", align_corners=False)
+
+
+def test_the_generator_learns_eight_pairs_by_heart():
+    x, y = faces(), faces().flip(0) * 0.8
+    torch.manual_seed(1)
+    generator = Generator((16, 32, 64, 64))
+    optimizer = torch.optim.Adam(generator.parameters(), 0.005)
+    for _ in range(400):
+        loss = (generator(x) - y).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if loss < 0.018:
+            break
+    assert loss.item() < 0.02
+
+
+def test_the_generator_s_layers_have_the_sizes_that_are_classified():
+    sizes = [tuple(maps.shape[1:]) for maps in Generator(WIDTHS).layers(faces(2))]
+    assert sizes == [(8, 24, 24), (8, 12, 12), (16, 6, 6), (16, 3, 3), (16, 6, 6), (8, 12, 12), (8, 24, 24)]
+    assert Generator(WIDTHS)(faces(2)).shape == (2, 1, 48, 48)
+
+
+def test_each_of_both_gets_its_own_gradient_alone():
+    torch.manual_seed(0)
+    pair, x, y = Pair(Generator(WIDTHS), Adversary(4)), faces(4), faces(4).flip(0)
+
+    def gradients(*names):
+        pair.zero_grad(set_to_none=True)
+        terms = pair.loss(x, y, Losses())
+        sum(terms[name] for name in names).backward()
+        return [any(p.grad is not None for p in part.parameters()) for part in (pair.generator, pair.adversary)]
+
+    assert gradients("reconstruction", "adversary") == [True, False]
+    assert gradients("told apart") == [False, True]
+    assert "adversary" not in pair.loss(x, y, Losses(adversary=0.0))
+
+
+def test_losses_of_the_pair_are_their_formulas():
+    torch.manual_seed(0)
+    pair, x, y = Pair(Generator(WIDTHS), Adversary(4)).double().eval(), faces(3).double(), faces(3).double().flip(0)
+    terms = pair.loss(x, y, Losses(reconstruction=7.0, adversary=2.0))
+    with torch.no_grad():
+        made = pair.generator(x)
+        real, fake = pair.adversary(x, y).numpy(), pair.adversary(x, made).numpy()
+    told = lambda logits: np.log1p(np.exp(-logits)).mean()  # noqa: E731
+    assert terms["reconstruction"].item() == pytest.approx(7 * np.abs(y.numpy() - made.numpy()).mean(), rel=1e-6)
+    assert terms["adversary"].item() == pytest.approx(2 * told(fake), rel=1e-5)
+    assert terms["told apart"].item() == pytest.approx((told(real) + told(-fake)) / 2, rel=1e-5)
+    assert terms["total"].item() == pytest.approx(sum(v.item() for n, v in terms.items() if n != "total"), rel=1e-6)
+
+
+def test_what_is_the_same_as_its_neutral_face_has_no_difference():
+    torch.manual_seed(0)
+    head = Classifiers(Network(kind="contrast", widths=WIDTHS), 3).eval()
+    logits, difference = head([faces(2), faces(2)])
+    assert difference.abs().max() == 0
+    torch.testing.assert_close(logits[0], head.whole.bias.expand(2, -1))
+
+
+def test_each_classifier_reads_its_own_layer_and_the_last_all_of_them():
+    torch.manual_seed(0)
+    head = Classifiers(Network(kind="residue", widths=WIDTHS), 3).eval()
+    maps = [one.detach() for one in Generator(WIDTHS).layers(faces(2))]
+    before, _ = head(maps)
+    assert len(before) == 5
+    for place in range(7):
+        changed = [one + (number == place) for number, one in enumerate(maps)]
+        moved = [not torch.equal(a, b) for a, b in zip(before, head(changed)[0], strict=True)]
+        inside = 2 <= place < 6
+        assert moved == [number == place - 2 for number in range(4)] + [inside]
+
+
+def test_the_contrastive_term_is_its_formula():
+    rng = np.random.default_rng(0)
+    features, labels, first, second = (
+        rng.normal(size=(4, 3)),
+        np.array([0, 0, 1, 1]),
+        np.array([0, 1]),
+        np.array([1, 2]),
+    )
+    apart = np.sqrt(((features[first] - features[second]) ** 2).sum(axis=1))
+    wanted = (apart[0] ** 2 + max(0.0, 4 - apart[1]) ** 2) / 4
+    found = contrast(*map(torch.from_numpy, (features, labels, first, second)), 4.0)
+    assert found.item() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("name", ["derl", "gcnet"])
+def test_an_interrupted_training_ends_with_the_same_bytes_and_is_stored_whole(name, tmp_path):
+    side, test = training_side(12, frames=5), other_side(6, frames=5)[0]
+    one, work = trained(name, tmp_path / "whole")
+    one.fit(side, work)
+    told = one.predict(test, work)
+    assert told.shape == (6, 3)
+    np.testing.assert_allclose(told.sum(axis=1), 1, rtol=1e-5)
+
+    class Stop(Exception):
+        pass
+
+    for at in (4, 5):  # in the first stage; and in the second, as both report their own steps
+
+        def stopping(done, total, text, at=at, seen=[0]):  # noqa: B006
+            seen[0] += 1
+            if seen[0] == at:
+                raise Stop
+
+        other, work = trained(name, tmp_path / f"cut{at}", report=stopping)
+        with pytest.raises(Stop):
+            other.fit(side, work)
+        again, work = trained(name, tmp_path / f"cut{at}")
+        again.fit(side, work)
+        for key, tensor in one.state().items():
+            assert torch.equal(tensor, again.state()[key]), key
+    loaded, work = trained(name, tmp_path / "load")
+    loaded.load(one.state())
+    np.testing.assert_array_equal(loaded.predict(test, work), told)
+
+
+def test_the_generator_is_not_changed_by_the_second_stage(tmp_path):
+    side = training_side(12, frames=5)
+    states = []
+    for epochs in (1, 3):
+        one, work = trained("derl", tmp_path / str(epochs), f"finetune.epochs={epochs}")
+        one.fit(side, work)
+        states.append(one.generator.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_they_need_sequences_that_begin_neutral_and_choose_no_epoch(tmp_path):
+    for name in ("derl", "gcnet"):
+        method = resolve(name, "tiny", "synth-sequences")
+        assert method.kin.needs(method) == {"sequences", "neutral"}
+    one, work = trained("derl", tmp_path, keep_best=True)
+    with pytest.raises(UsageError, match="an epoch cannot be chosen"):
+        one.fit(training_side(12, frames=5), work)
