@@ -20,7 +20,7 @@ class Trunk(nn.Module):
 
     def embedding(self) -> nn.Module:
         """A new layer (or several) from the trunk's vectors to the feature."""
-        raise NotImplementedError
+        raise AssertionError("a trunk says what its features are made by")
 
 
 class SmallCnn(Trunk):
