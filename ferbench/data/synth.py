@@ -72,7 +72,7 @@ def _attributes() -> Iterator[Sample]:
         who = Identity.draw(rng)
         units = everyday(rng)
         name = f"{number + 1:06d}"
-        yield Sample(name, "drawn", _face(who, units, View.draw(rng, 0.6), "synth-attributes", name),
+        yield Sample(name, "drawn", _face(who, units, View.draw(rng, 0.1), "synth-attributes", name),
                      attributes=attributes(who, units))  # fmt: skip
 
 
