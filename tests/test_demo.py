@@ -34,8 +34,10 @@ def test_the_demo_learns_to_tell_expressions_and_its_maps_lie_on_the_parts(tmp_p
     (training,) = report["trainings"]
     assert training["images"] == 600
     assert 3 / 7 < training["accuracy"] < 1  # of seven classes, a seventh is chance
-    (stage,) = (path for path in (tmp_path / "runs").glob("*/record.json") if '"kind": "attention"' in path.read_text())
     ferbench("report", "--format", "html", "--errors", "12", "--out", "demo.html", cwd=tmp_path)
     assert "<img" in (tmp_path / "demo.html").read_text()
-    for part in json.loads(stage.read_text())["result"].values():
-        assert part["pointing"] > 2 * part["pointing_chance"]
+    (looked,) = json.loads(ferbench("maps", "--preset", "demo", "--format", "json", cwd=tmp_path).stdout).values()
+    assert {row["map"] for row in looked} == {"eyes", "mouth"}
+    for row in looked:
+        on, anywhere = (float(row[name].rstrip("%")) for name in ("maximum on the part", "anywhere would be"))
+        assert on > 2 * anywhere
