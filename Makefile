@@ -20,7 +20,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 demo: install
 	$(BIN)/ferbench train wslgan --dataset synth --data-home demo/data --runs demo/runs
-	$(BIN)/ferbench maps --dataset synth --preset demo --data-home demo/data --out demo/figures
+	$(BIN)/ferbench maps $$(grep -l '"kind": "attention"' demo/runs/*/record.json | head -1 | xargs dirname | xargs basename) \
+	  --dataset synth --data-home demo/data --runs demo/runs --out demo/figures
 	$(BIN)/ferbench report --dataset synth --runs demo/runs
 	$(BIN)/ferbench report --dataset synth --runs demo/runs --data-home demo/data --format html --errors 12 --out demo/report.html
 	@echo 'the same as a page: $(CURDIR)/demo/report.html'

@@ -9,8 +9,6 @@ import pytest
 from builders import lay_down, make_faces, people
 from test_cli import ferbench
 
-from ferbench.data.drawn import DRAWN
-from ferbench.data.synth import prepare_drawn
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan.trained import deployed
 from ferbench.protocol import protocol as protocols
@@ -39,8 +37,7 @@ TRAIN = [
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.key)
 def test_each_is_what_the_recipe_of_today_would_train(record):
     identity = record.identity
-    name = "synth" if record.dataset in DRAWN else "ckplus"
-    method, protocol = resolve(identity.method, identity.preset, name), protocols.load(name)
+    method, protocol = resolve(identity.method, identity.preset, "ckplus"), protocols.load("ckplus")
     assert identity.recipe == plain(method.kin.identity(identity.kind, method, protocol))
     assert identity.code == method.kin.revision.get(identity.kind, 1)
     assert identity.selection == "last"
@@ -97,26 +94,6 @@ def test_with_the_other_sets_prepared_they_are_trained_on(tmp_path):
     assert "pre-training on fer2013" in told
     assert "attention: weights that come with ferbench" in told
     assert "pretrain: weights that come with ferbench" not in told
-
-
-def test_maps_of_drawn_faces_come_from_the_set_that_anybody_draws(tmp_path):
-    (learned,) = (record for record in RECORDS if record.dataset in DRAWN)
-    assert learned.identity.preset == protocols.load("synth").preset
-    assert prepare_drawn(learned.dataset, tmp_path).fingerprint == learned.identity.data
-    for part in learned.result.values():
-        assert part["pointing"] > 2 * part["pointing_chance"]
-
-
-def test_a_set_that_the_maps_were_learned_from_need_not_be_drawn_and_changes_nothing_if_it_is(tmp_path):
-    lay_down(make_faces(TARGET, name="synth"), tmp_path / "data")
-    lay_down(make_faces([{"label": "anger", "split": "train"}] * 2, name="synth-wild"), tmp_path / "data")
-    words = ["train", "wslgan", "--dataset", "synth", "--threads", "1", "--dry-run"]
-    told = ferbench(*words, cwd=tmp_path).stdout
-    assert "attention: weights that come with ferbench" in told
-    assert "synth-attributes need not be drawn" in " ".join(told.split())
-    assert not (tmp_path / "data" / "synth-attributes").exists()
-    lay_down(make_faces(TARGET, name="synth-attributes"), tmp_path / "data")
-    assert "attention: weights that come with ferbench" in ferbench(*words, cwd=tmp_path).stdout
 
 
 def test_another_recipe_gets_none_of_them(tmp_path):

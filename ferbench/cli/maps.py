@@ -13,9 +13,7 @@ def maps(
         str, typer.Argument(help="An attention run, or one trained with it: key or the beginning; the shipped if not.")
     ] = "",
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Prepared set whose faces are looked at.")] = "synth",
-    preset: Annotated[
-        str, typer.Option(help="Which shipped attention maps: tiny (those of wide), light or demo.")
-    ] = "tiny",
+    preset: Annotated[str, typer.Option(help="Which shipped attention maps: tiny (those of wide) or light.")] = "tiny",
     out: Annotated[Path | None, typer.Option(help="Folder for a figure like Figure 6, PNG and SVG.")] = None,
     faces: Annotated[int, typer.Option(min=1, help="Faces of each expression in the figure.")] = 3,
     format: Format = "console",
