@@ -17,8 +17,6 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ferbench.data.drawn import DRAWN
-
 if TYPE_CHECKING:
     from ferbench.execution.executors import Outcome
     from ferbench.execution.jobs import Job
@@ -132,10 +130,9 @@ def print_plan(session: "Session", console: Console) -> None:
     )  # fmt: skip
     console.print(_jobs(session))
     for record in session.given:
-        unused = "need not be drawn" if record.dataset in DRAWN else "is not prepared here"
         console.print(
             f"{record.identity.kind}: weights that come with ferbench, {result_line(record.result)} "
-            f"[dim]{record.key}[/dim]; {record.dataset} {unused}", highlight=False,
+            f"[dim]{record.key}[/dim]; {record.dataset} is not prepared here", highlight=False,
         )  # fmt: skip
     total = sum(session.share(job) for job in session.jobs)
     if total:

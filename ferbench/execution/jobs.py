@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ferbench.data import drawn
 from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
@@ -245,35 +244,26 @@ class _Planner:
             raise DataError(f"{error}; or take {named}, whose weights come with ferbench") from None
 
     def stand_in(self, parent: Parent, request: Request) -> Record | None:
-        """The shipped run that stands in for a parent whose set is not prepared: one of the same recipe, or none.
-
-        Drawn sets are the same everywhere, and nobody prepares them: a shipped run learned from the very same images.
-        """
-        found = shipped_instead(parent, request)
-        if found is None or found.dataset in drawn.DRAWN:
-            return found
-        return None if found.dataset in prepared_sets.prepared(self.home) else found
+        """The shipped run that stands in for a parent whose set is not prepared: one of the same recipe, or none."""
+        if not parent.protocol:
+            return None
+        protocol, own = protocols.load_any(parent.protocol), _of(parent, request)
+        if protocol.dataset in prepared_sets.prepared(self.home):
+            return None
+        above = own.kin.parents(parent.kind, own.method, own.protocol)
+        if own.given.keys() & {one.role for one in above}:
+            return None
+        name, preset = own.kin.owner(parent.kind, own.method)
+        return shipped_run(
+            kind=parent.kind, method=name, preset=preset, protocol=protocol.identifier,
+            recipe=plain(own.kin.identity(parent.kind, own.method, own.protocol)),
+        )  # fmt: skip
 
     def chosen(self, role: str, request: Request) -> str:
         """The key of a run that was named to be a parent."""
         record = self.store.find(request.given[role])
         request.kin.check(role, record, request.method)
         return record.key
-
-
-def shipped_instead(parent: Parent, request: Request) -> Record | None:
-    """Return the run of the package that has the recipe of a parent, whatever sets are prepared; None without one."""
-    if not parent.protocol:
-        return None
-    protocol, own = protocols.load_any(parent.protocol), _of(parent, request)
-    above = own.kin.parents(parent.kind, own.method, own.protocol)
-    if own.given.keys() & {one.role for one in above}:
-        return None
-    name, preset = own.kin.owner(parent.kind, own.method)
-    return shipped_run(
-        kind=parent.kind, method=name, preset=preset, protocol=protocol.identifier,
-        recipe=plain(own.kin.identity(parent.kind, own.method, own.protocol)),
-    )  # fmt: skip
 
 
 def _of(parent: Parent, request: Request) -> Request:

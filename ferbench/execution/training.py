@@ -13,7 +13,7 @@ from ferbench.data import drawn
 from ferbench.errors import UsageError
 from ferbench.execution import estimate
 from ferbench.execution.executors import Outcome, execute
-from ferbench.execution.jobs import Job, Request, plan, shipped_instead
+from ferbench.execution.jobs import Job, Request, plan
 from ferbench.execution.partners import companions, partners, side_by_side
 from ferbench.execution.run_job import run_job
 from ferbench.files import data_home, runs_home
@@ -225,16 +225,15 @@ def _request(options: TrainOptions, protocol: Protocol, device: Device) -> Reque
 
 
 def _datasets(requests: Sequence[Request]) -> list[str]:
-    """The prepared sets that some requests need: the target, and those of all that comes before, but for what a run
-    of the package has learned already."""
+    """The prepared sets that some requests need: the target, and those of all that comes before."""
     sets = [request.protocol.dataset for request in requests]
-    waiting = [(FOLD, request) for request in requests]
+    waiting = [(FOLD, request.method, request.protocol) for request in requests]
     while waiting:
-        kind, request = waiting.pop()
-        for parent in request.kin.parents(kind, request.method, request.protocol):
-            if parent.protocol and not shipped_instead(parent, request):
+        kind, method, protocol = waiting.pop()
+        for parent in method.kin.parents(kind, method, protocol):
+            if parent.protocol:
                 sets.append(protocols.load_any(parent.protocol).dataset)
-                waiting.append((parent.kind, replace(request, method=parent.method)))
+                waiting.append((parent.kind, parent.method, protocol))
     return list(dict.fromkeys(sets))
 
 
