@@ -44,7 +44,7 @@ class Bars:
         blind : say nothing of test sides, where something is to be chosen without them.
         """
         self.title, self.blind = session.title, blind
-        self.expected = {job.key: session.share(job) for job in session.jobs}
+        self.expected = session.shares()
         if total := sum(self.expected.values()):
             self.whole = self.progress.add_task("all", total=total, text="")
 
@@ -134,7 +134,7 @@ def print_plan(session: "Session", console: Console) -> None:
             f"{record.identity.kind}: weights that come with ferbench, {result_line(record.result)} "
             f"[dim]{record.key}[/dim]; {record.dataset} is not prepared here", highlight=False,
         )  # fmt: skip
-    total = sum(session.share(job) for job in session.jobs)
+    total = sum(session.shares().values())
     if total:
         folds = session.at_once.get("fold", 1)
         beside = f", {folds} folds at a time" if folds > 1 else ""

@@ -1,5 +1,6 @@
 """What ``ferbench train`` and ``ablate`` do: options become requests, one plan with an estimate, and runs."""
 
+import heapq
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -111,9 +112,18 @@ class Session:
         """The methods, as printed in tables."""
         return list(dict.fromkeys(request.method.title for request in self.requests))
 
-    def share(self, job: Job) -> float:
-        """The seconds that a job adds to the whole."""
-        return self.seconds[job.key] / self.at_once[job.kind]
+    def shares(self) -> dict[str, float]:
+        """The seconds of the whole that each job stands for, by key: those of a kind are made so many at a time, each
+        by the first that is free, so that three on two processes take as long as four."""
+        found = {}
+        for kind, count in self.at_once.items():
+            own = [self.seconds[job.key] for job in self.jobs if job.kind == kind]
+            free = [0.0] * count
+            for seconds in own:
+                heapq.heapreplace(free, free[0] + seconds)
+            scale = max(free) / total if (total := sum(own)) else 0.0
+            found.update({job.key: self.seconds[job.key] * scale for job in self.jobs if job.kind == kind})
+        return found
 
 
 def prepare_training(

@@ -1,7 +1,17 @@
-"""What one pass of a network costs in floating-point operations."""
+"""What a pass of a network costs: in floating-point operations, and in seconds of this machine."""
+
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
+
+from ferbench.training.device import Device
+
+FORWARD = 1 / 3  # of a training pass: the backward pass computes two gradients, each as much work as the forward one
+_CALLS, _SECONDS, _LONGEST = 4, 0.5, 3.0  # a call is timed at least so often and so long, but for slow ones
 
 
 def flops(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:
@@ -12,3 +22,38 @@ def flops(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(*inputs)
     return counter.get_total_flops()
+
+
+def seconds_of(made: Callable[[], Callable[[], object]], device: Device, threads: int) -> float:
+    """Return the median seconds of a call that has so many threads to itself.
+
+    On a CPU the other threads of this process are kept busy with the same call meanwhile, as they are where
+    trainings run side by side: cores share caches and memory, and some are half a core.
+
+    made : gives the call, and is called once for each that runs at a time.
+    """
+    before = torch.get_num_threads()
+    copies = max(1, before // max(1, threads)) if device.name == "cpu" else 1
+    calls = [made() for _ in range(copies)]
+
+    def timed(call: Callable[[], object]) -> float:
+        torch.set_num_threads(max(1, threads))  # OpenMP keeps the number for each thread apart
+        taken: list[float] = []
+        began = time.perf_counter()
+        while True:
+            start = time.perf_counter()
+            call()
+            if device.name == "cuda":
+                torch.cuda.synchronize()
+            taken.append(time.perf_counter() - start)
+            spent = time.perf_counter() - began
+            if spent > _LONGEST or (len(taken) >= _CALLS and spent > _SECONDS):
+                return statistics.median(taken[1:] or taken)  # the first call also prepares
+
+    try:
+        if copies == 1:
+            return timed(calls[0])
+        with ThreadPoolExecutor(copies) as pool:
+            return max(pool.map(timed, calls))
+    finally:
+        torch.set_num_threads(before)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
 from ferbench.methods.cnn.methods import build
-from ferbench.methods.cnn.network import Network
 from ferbench.methods.cnn.recipe import Recipe
 from ferbench.methods.cnn.recogniser import parameters
 from ferbench.methods.cnn.schedule import asked_shape, stage_of
 from ferbench.methods.interface import FOLD, Task
 from ferbench.training.augment import DERIVED
-from ferbench.training.cost import flops
+from ferbench.training.cost import FORWARD, flops, seconds_of
 from ferbench.training.device import Device
 from ferbench.training.weights import seeded
 
-FORWARD = 1 / 3  # of a training pass: the backward pass computes two gradients, each as much work as the forward one
 ROWS = {"cpu": 16, "cuda": 128}  # images in the measured step
 _CLASSES = 7
 
@@ -36,10 +35,9 @@ class Estimate:
         stage = stage_of(kind, recipe, task.protocol)
         key = str(asked_shape(recipe) if kind == recipe.asks else recipe.network), threads
         if key not in self.rates:
-            before = torch.get_num_threads()
-            torch.set_num_threads(threads)
-            self.rates[key] = _measured(seeded(0, lambda: build(recipe, kind, _CLASSES)), self.device)
-            torch.set_num_threads(before)
+            count = ROWS[self.device.name]
+            step = partial(_step, recipe, kind, self.device, count)
+            self.rates[key] = seconds_of(step, self.device, threads) / count
         rate = self.rates[key]
         if task.retested:
             return stage.epochs * task.tested * rate * FORWARD
@@ -60,16 +58,14 @@ def describe(recipe: Recipe, classes: int) -> list[tuple[str, dict[str, Any]]]:
     )]  # fmt: skip
 
 
-def _measured(network: Network, device: Device) -> float:
-    """Seconds for one image of a training step, the best of three steps."""
+def _step(recipe: Recipe, kind: str, device: Device, count: int) -> Callable[[], object]:
+    """A training step of so many images, its loss left out."""
+    network = seeded(0, lambda: build(recipe, kind, _CLASSES))
     device.place(network)
-    x = device.images(torch.rand(ROWS[device.name], 1, 48, 48, device=device.name))
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
+    x = device.images(torch.rand(count, 1, 48, 48, device=device.name))
+
+    def step() -> None:
         with device.autocast():
             network.outputs(x)["logits"].float().sum().backward()
-        if device.name == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times) / len(x)
+
+    return step

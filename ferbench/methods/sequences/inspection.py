@@ -1,6 +1,7 @@
 """Sizes of networks for sequences, and how long their trainings take."""
 
-import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from ferbench.methods.sequences.inputs import GEOMETRY
 from ferbench.methods.sequences.recipe import Part, Recipe
 from ferbench.methods.sequences.recogniser import build
 from ferbench.training.augment import DERIVED
-from ferbench.training.cost import flops
+from ferbench.training.cost import flops, seconds_of
 from ferbench.training.device import Device
 
 _ROWS = 16  # sequences of the measured step
@@ -52,15 +53,16 @@ class Estimate:
     def _rate(self, part: Part, recipe: Recipe, threads: int) -> float:
         key = part, str(recipe.network), threads
         if key not in self.rates:
-            before = torch.get_num_threads()
-            torch.set_num_threads(threads)
-            module, x = build(part, recipe, 7).to(self.device.name), example(part, recipe, _ROWS).to(self.device.name)
-            times = []
-            for _ in range(3):
-                start = time.perf_counter()
-                with self.device.autocast():
-                    module(x)[0].float().sum().backward()
-                times.append(time.perf_counter() - start)
-            torch.set_num_threads(before)
-            self.rates[key] = min(times) / _ROWS
+            self.rates[key] = seconds_of(partial(_step, part, recipe, self.device), self.device, threads) / _ROWS
         return self.rates[key]
+
+
+def _step(part: Part, recipe: Recipe, device: Device) -> Callable[[], object]:
+    """A training step of a part, its loss left out."""
+    module, x = build(part, recipe, 7).to(device.name), example(part, recipe, _ROWS).to(device.name)
+
+    def step() -> None:
+        with device.autocast():
+            module(x)[0].float().sum().backward()
+
+    return step

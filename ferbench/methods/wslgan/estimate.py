@@ -1,23 +1,33 @@
 """How long the trainings of a plan take, from one measured step of each kind."""
 
-import time
 from collections.abc import Callable, Hashable
 
 import torch
+from torch import Tensor
 
+from ferbench.data.faces import SIZE
 from ferbench.methods.interface import Task
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan.attention import AttentionMapGenerator
 from ferbench.methods.wslgan.network import WSLGAN
+from ferbench.methods.wslgan.recipe import PairStage, Recipe
 from ferbench.methods.wslgan.sampling import passes
-from ferbench.methods.wslgan.settings import Architecture
+from ferbench.methods.wslgan.stages import Labelled, network_plan, pair_loss, part_loss
 from ferbench.runs.record import TEACHER
 from ferbench.training.augment import DERIVED
+from ferbench.training.cost import FORWARD, seconds_of
 from ferbench.training.device import Device
+from ferbench.training.engine import engine
+from ferbench.training.plan import single_epoch
+from ferbench.training.samples import Computed, Tables, pixel_table
+from ferbench.training.schedule import Stage
 
-FORWARD = 1 / 3  # of a training pass: the backward pass computes two gradients, each as much work as the forward one
-ROWS = {"cpu": 20, "cuda": 128}  # images in the measured step: enough to be a batch and to keep a GPU busy, few
+ROWS = {
+    "cpu": 20,
+    "cuda": 128,
+}  # images in the measured step, at most: enough to be a batch and to keep a GPU busy, few
 # enough for the largest preset on a CPU
+_CLASSES = 7
 
 
 class Estimate:
@@ -25,7 +35,7 @@ class Estimate:
 
     def __init__(self, device: Device):
         self.device = device
-        self.rates: dict[tuple[str, str, int], float] = {}  # seconds for one image, measured when first needed
+        self.rates: dict[tuple[str, str, int, int], float] = {}  # seconds for one image, measured when first needed
         self.tables: set[tuple[Hashable, ...]] = set()
 
     def __call__(self, task: Task, threads: int) -> float:
@@ -33,13 +43,12 @@ class Estimate:
         recipe = task.method.recipe
         stage = task.method.kin.stage(task.identity.kind, task.method, task.protocol)  # type: ignore[attr-defined]
 
-        def rate(name: str, shape: Architecture = recipe.architecture) -> float:
-            key = name, str(shape if name == "network" else shape.generator()), threads
+        def rate(name: str, recipe: Recipe = recipe) -> float:
+            shape = recipe.architecture
+            count = min(ROWS[self.device.name], _rows(recipe, stage))
+            key = name, str(shape if name == "network" else shape.generator()), count, threads
             if key not in self.rates:
-                before = torch.get_num_threads()
-                torch.set_num_threads(threads)
-                self.rates[key] = _measured(name, shape, self.device)
-                torch.set_num_threads(before)
+                self.rates[key] = _measured(name, recipe, count, self.device, threads)
             return self.rates[key]
 
         kind = "attention" if task.identity.kind == "attention" else "network"
@@ -50,9 +59,9 @@ class Estimate:
         seconds = left * looks * rate(kind)
         for role in task.identity.parents:
             if role.startswith(TEACHER):
-                shape = resolve(task.method.name, role[len(TEACHER) :], task.protocol.name).recipe.architecture
-                maps = rate("maps", shape) if shape.needs_attention else 0.0
-                seconds += left * images * (rate("network", shape) * FORWARD + maps)
+                teacher = resolve(task.method.name, role[len(TEACHER) :], task.protocol.name).recipe
+                maps = rate("maps", teacher) if teacher.architecture.needs_attention else 0.0
+                seconds += left * images * (rate("network", teacher) * FORWARD + maps)
         if "attention" not in task.identity.parents:
             return seconds
         every = len(task.faces) * DERIVED
@@ -70,30 +79,54 @@ class Estimate:
         return seconds
 
 
-def _measured(name: str, architecture: Architecture, device: Device) -> float:
-    rows = ROWS[device.name]
-    x = device.images(torch.rand(rows, 1, 48, 48, device=device.name))
-    call: Callable[[], object]
-    if name == "maps":
-        amg = AttentionMapGenerator(architecture)
-        device.place(amg)
-        amg.freeze()
-        call = lambda: amg(x)  # noqa: E731
-    elif name == "attention":
-        part = AttentionMapGenerator(architecture).eyes
-        device.place(part)
-        call = lambda: part(x).float().sum().backward()  # noqa: E731
-    else:
-        network = WSLGAN(architecture, 7)
-        device.place(network)
-        maps = torch.rand(rows, 2, architecture.map_size, architecture.map_size, device=device.name)
-        call = lambda: network(x, maps).float().sum().backward()  # noqa: E731
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        with device.autocast():
-            call()
-        if device.name == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times) / rows
+def _rows(recipe: Recipe, stage: Stage) -> int:
+    """Images in a step."""
+    pairs = isinstance(stage, PairStage) and recipe.readings.batch_of == "pairs"
+    return 2 * stage.batch if pairs else stage.batch
+
+
+def _measured(name: str, recipe: Recipe, count: int, device: Device, threads: int) -> float:
+    """Seconds for one image of a batch of so many, of noise."""
+    made = {"maps": _maps, "attention": _part_step, "network": _step}[name]
+    return seconds_of(lambda: made(recipe, count, device), device, threads) / count
+
+
+def _maps(recipe: Recipe, count: int, device: Device) -> Callable[[], object]:
+    amg = AttentionMapGenerator(recipe.architecture)
+    device.place(amg)
+    amg.freeze()
+    x = device.images(torch.rand(count, 1, 48, 48, device=device.name))
+
+    def maps() -> None:
+        with torch.no_grad(), device.autocast():
+            amg(x)
+
+    return maps
+
+
+def _part_step(recipe: Recipe, count: int, device: Device) -> Callable[[], object]:
+    part, stage = AttentionMapGenerator(recipe.architecture).eyes, recipe.attention
+    device.place(part)
+    train = Labelled(_noise(count), torch.arange(count) % 2).on(device)
+    samples = Computed(train.images, None, recipe.readings.border, device)
+    steps = engine(part, lambda batch: part_loss(part, train.labels, samples, batch, stage, device), stage, device)
+    batch = single_epoch(count, "sample", count, 0, 0, stage.shuffle)[0].on(device.name)
+    return lambda: steps.step(batch)
+
+
+def _step(recipe: Recipe, count: int, device: Device) -> Callable[[], object]:
+    shape, readings = recipe.architecture, recipe.readings
+    pairs = readings.batch_of == "pairs"
+    stage = recipe.finetune.model_copy(update={"batch": count // 2 if pairs else count, "augment": "sample"})
+    network, labels = WSLGAN(shape, _CLASSES), torch.arange(count) % _CLASSES
+    device.place(network)
+    maps = torch.rand(count, DERIVED, 2, shape.map_size, shape.map_size)
+    samples = Tables(pixel_table(_noise(count), readings.border).to(device.name), maps.to(device.name), device)
+    there, losses = labels.to(device.name), recipe.losses_of(stage)
+    steps = engine(network, lambda batch: pair_loss(network, there, samples, batch, losses, device), stage, device)
+    batch = network_plan(labels.numpy(), stage, readings, 0)(0)[0].on(device.name)
+    return lambda: steps.step(batch)
+
+
+def _noise(count: int) -> Tensor:
+    return torch.randint(0, 256, (count, SIZE, SIZE), dtype=torch.uint8)

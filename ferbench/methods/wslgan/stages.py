@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ferbench.methods.wslgan.attention import PartClassifier
 from ferbench.methods.wslgan.losses import total_loss
 from ferbench.methods.wslgan.network import WSLGAN
-from ferbench.methods.wslgan.recipe import PairStage, Readings, Recipe
+from ferbench.methods.wslgan.recipe import PairStage, PartStage, Readings, Recipe
 from ferbench.methods.wslgan.settings import LossWeights
 from ferbench.training.augment import erase, jitter, rearrange
 from ferbench.training.device import Device
@@ -59,12 +59,7 @@ def train_part(
     samples = Computed(train.images, None, recipe.readings.border, device)
 
     def loss(batch: Batch) -> Terms:
-        x, _ = samples(batch.images, batch.derived)
-        if stage.shuffle:
-            x = device.images(rearrange(x, batch.tiles, batch.offsets))
-        with device.autocast():
-            logits = part(x)
-        return {"total": nn.functional.cross_entropy(logits.float(), train.labels[batch.images])}
+        return part_loss(part, train.labels, samples, batch, stage, device)
 
     def plan(epoch: int) -> list[Step]:
         return single_epoch(len(train.labels), stage.augment, stage.batch, seed, epoch, stage.shuffle)
@@ -73,6 +68,18 @@ def train_part(
         return accuracy(predict(part, validation.images, device), validation.labels)
 
     return fit(part, loss, plan, stage, device, saved, report, validate)
+
+
+def part_loss(
+    part: PartClassifier, labels: Tensor, samples: Samples, batch: Batch, stage: PartStage, device: Device
+) -> Terms:
+    """One step of stage 1. labels : of the training images [N], on the device."""
+    x, _ = samples(batch.images, batch.derived)
+    if stage.shuffle:
+        x = device.images(rearrange(x, batch.tiles, batch.offsets))
+    with device.autocast():
+        logits = part(x)
+    return {"total": nn.functional.cross_entropy(logits.float(), labels[batch.images])}
 
 
 def train_network(
