@@ -91,9 +91,9 @@ def _wild() -> Iterator[Sample]:
 def everyday(rng: np.random.Generator) -> dict[str, float]:
     """Draw how a face looks in an ordinary photograph: half smile, a third have their lips apart."""
     units = {name: max(0.0, rng.normal(0, 0.25)) for name in ("1", "2", "4", "5", "15", "17")}
-    if rng.random() < 0.4:
+    if rng.random() < 0.25:
         units |= {"12": rng.uniform(0.6, 1.1), "6": rng.uniform(0.2, 0.8)}
-    if rng.random() < 0.4:
+    if rng.random() < 0.25:
         units["25"] = rng.uniform(0.5, 1.2)
     return units
 
