@@ -1,6 +1,10 @@
 """Small things that several tests build by hand."""
 
+import json
 import os
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +53,29 @@ def people(count: int, labels: list[str], frames: int = 3) -> list[dict]:
     ]  # fmt: skip
 
 
-def childrens_seconds() -> float:
-    """Processor time of the processes that were started here and have ended; what else is at work takes no part in it."""
-    spent = os.times()
-    return spent.children_user + spent.children_system
+_WATCHED = """
+import collections, json, os, sys
+opened = collections.Counter()
+watch = os.path.realpath(sys.argv.pop(1))
+def heard(event, given):
+    if event == "open" and isinstance(given[0], str) and os.path.realpath(given[0]).startswith(watch):
+        opened[os.path.relpath(os.path.realpath(given[0]), watch)] += 1
+sys.addaudithook(heard)
+from ferbench.cli.main import run
+try:
+    run()
+except SystemExit as end:
+    code = end.code
+print(json.dumps([opened, [name for name in ("torch", "matplotlib") if name in sys.modules]]), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def watched(folder: Path, *words: str, cwd: Path) -> tuple[Counter[str], list[str]]:
+    """Run ``ferbench`` and return how often it opened each file below ``folder``, and what it loaded of torch and
+    matplotlib: what makes it slow or quick, on any machine."""
+    done = subprocess.run([sys.executable, "-c", _WATCHED, str(folder), *words], capture_output=True, text=True, cwd=cwd,
+                          env={**os.environ, "FERBENCH_RUNS": str(folder)})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    opened, loaded = json.loads(done.stderr.splitlines()[-1])
+    return Counter(opened), loaded
