@@ -16,7 +16,7 @@ from ferbench.execution import partners as room
 from ferbench.execution.executors import execute
 from ferbench.execution.jobs import Job, Request
 from ferbench.execution.partners import companions, partners, side_by_side
-from ferbench.execution.training import TrainOptions, _folds
+from ferbench.execution.training import Session, TrainOptions, _folds
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan import estimate as measured
 from ferbench.protocol import protocol as protocols
@@ -24,6 +24,7 @@ from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
 from ferbench.training import checkpoint
 from ferbench.training.checkpoint import Progress
+from ferbench.training.cost import seconds_of
 from ferbench.training.device import Device
 
 REQUEST = Request(resolve("wslgan", "tiny", "synth"), protocols.load("synth"), command="ferbench train wslgan")
@@ -76,6 +77,62 @@ def test_the_estimate_leaves_out_epochs_that_are_done(tmp_path, monkeypatch):
     checkpoint.save(store.folder(jobs[1].key) / "checkpoint" / "network.safetensors", network, optimizer,
                     Progress(REQUEST.method.recipe.pretrain.epochs))  # fmt: skip
     assert estimate.seconds(jobs, store, states, Device(), alone)[jobs[1].key] == 0
+
+
+def test_folds_that_do_not_fill_the_last_round_are_counted_as_a_round(tmp_path):
+    jobs = [job("attention"), *(job("fold", f"{n:02d}") for n in range(1, 6))]
+    seconds = {one.key: 12.0 if one.kind == "attention" else 10.0 for one in jobs}
+    session = Session([REQUEST], jobs, [], Store(tmp_path), Device(), {}, seconds, {"attention": 1, "fold": 2}, [])
+    shares = session.shares()
+    assert sum(shares.values()) == pytest.approx(12 + 3 * 10)
+    assert shares[jobs[0].key] == pytest.approx(12)
+    done = Session([REQUEST], jobs, [], Store(tmp_path), Device(), {}, dict.fromkeys(seconds, 0.0), {"fold": 1}, [])
+    assert sum(done.shares().values()) == 0
+
+
+def test_a_measured_call_has_its_own_threads_while_the_others_are_busy_with_the_same():
+    before, at_work, most_at_work, seen, lock = torch.get_num_threads(), 0, 0, set(), threading.Lock()
+
+    def made():
+        def call():
+            nonlocal at_work, most_at_work
+            with lock:
+                at_work += 1
+                most_at_work = max(most_at_work, at_work)
+                seen.add(torch.get_num_threads())
+            time.sleep(0.02)
+            with lock:
+                at_work -= 1
+
+        return call
+
+    try:
+        torch.set_num_threads(4)
+        assert seconds_of(made, Device(), 2) == pytest.approx(0.02, rel=2)
+        assert (most_at_work, seen) == (2, {2})
+        most_at_work, seen = 0, set()
+        seconds_of(made, Device(), 4, most=1)
+        assert (most_at_work, seen, torch.get_num_threads()) == (1, {1}, 4)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_method_of_small_steps_is_trained_on_one_thread(tmp_path):
+    small, large = (resolve("wslgan", preset, "synth") for preset in ("demo", "tiny"))
+    assert [one.kin.threads(one) for one in (small, large)] == [1, 0]
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        for device, most, threads in ((Device(), 1, 1), (Device(), 0, 2), (Device(), 8, 2), (Device("cuda"), 1, 2)):
+            with device.threads(most):
+                assert torch.get_num_threads() == threads
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    recipe, protocol = small.recipe.model_copy(update={"threads": 2}), protocols.load("synth")
+    more = small.model_copy(update={"recipe": recipe})
+    for kind in ("attention", "pretrain", "fold"):  # where it is computed is no part of what is
+        assert small.kin.identity(kind, small, protocol) == more.kin.identity(kind, more, protocol)
 
 
 @pytest.mark.parametrize(("wanted", "device", "at_once"), [

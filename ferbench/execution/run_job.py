@@ -90,14 +90,16 @@ def run_job(job: Job, store: Store, device: Device, report: Report) -> Record:
     """Make one run, or go on with it where it was interrupted, and store it. Returns its record."""
     store.begin(job.identity)
     run = Run(job, store, device, report)
-    result = (_best_test if job.made_from else _fold if job.kind == FOLD else _before)(run)
-    facts = run.work.facts
-    facts["method"] = job.method.model_dump(mode="json")
-    record = Record(
-        key=job.key, experiment=job.identity.experiment, identity=job.identity, dataset=job.faces.name,
-        classes=run.classes, environment=describe_device(device.name, job.identity.precision, job.identity.engine),
-        facts=facts, timings=run.timings, result=result,
-    )  # fmt: skip
+    make = _best_test if job.made_from else _fold if job.kind == FOLD else _before
+    with device.threads(job.request.kin.threads(job.method)):
+        result = make(run)
+        facts = run.work.facts
+        facts["method"] = job.method.model_dump(mode="json")
+        record = Record(
+            key=job.key, experiment=job.identity.experiment, identity=job.identity, dataset=job.faces.name,
+            classes=run.classes, environment=describe_device(device.name, job.identity.precision, job.identity.engine),
+            facts=facts, timings=run.timings, result=result,
+        )  # fmt: skip
     store.finish(record)
     return record
 

@@ -282,6 +282,11 @@ class Family:
         """What says how many seconds a task takes with so many threads, measured when first asked; None: unknown."""
         return None
 
+    def threads(self, method: Method) -> int:
+        """Threads of a CPU that a training takes at most, 0: all that there are. Steps of small networks gain next to
+        nothing by a second one, and lose much by it where other processes want the cores."""
+        return 0
+
     def epochs(self, kind: str, method: Method, protocol: Rules) -> int:
         """Epochs of a training, 0 where it is not counted by epochs."""
         stage = self.identity(kind, method, protocol).get("stage") or {}

@@ -2,7 +2,8 @@
 
 import ctypes
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -81,6 +82,17 @@ class Device:
         if self.precision == "bf16":
             return torch.autocast(self.name, torch.bfloat16)
         return nullcontext()
+
+    @contextmanager
+    def threads(self, most: int) -> Iterator[None]:
+        """Keep a CPU to so many threads at most for as long as the block lasts; 0: to all that there are."""
+        before = torch.get_num_threads()
+        if most and self.name == "cpu":
+            torch.set_num_threads(min(before, most))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def place(self, module: nn.Module) -> nn.Module:
         """Move a network here, in the memory order that its convolutions like (channels last)."""

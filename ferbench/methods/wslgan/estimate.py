@@ -88,7 +88,7 @@ def _rows(recipe: Recipe, stage: Stage) -> int:
 def _measured(name: str, recipe: Recipe, count: int, device: Device, threads: int) -> float:
     """Seconds for one image of a batch of so many, of noise."""
     made = {"maps": _maps, "attention": _part_step, "network": _step}[name]
-    return seconds_of(lambda: made(recipe, count, device), device, threads) / count
+    return seconds_of(lambda: made(recipe, count, device), device, threads, recipe.threads) / count
 
 
 def _maps(recipe: Recipe, count: int, device: Device) -> Callable[[], object]:

@@ -93,6 +93,9 @@ class WSLGANFamily(Family):
             return recipe.pretrain
         return recipe.finetune if protocol.pretrain else recipe.pretrain.alone()
 
+    def threads(self, method: Method) -> int:
+        return method.recipe.threads
+
     def epochs(self, kind: str, method: Method, protocol: Protocol) -> int:
         return self.stage(kind, method, protocol).epochs
 

@@ -81,6 +81,9 @@ class Recipe(Schema):
     attention: PartStage
     pretrain: TaughtStage
     finetune: TargetStage
+    threads: int = Field(
+        0, ge=0
+    )  # of a CPU that a training takes at most; 0: all that there are. No part of the identity
     amg: Preset | Literal[""] = ""  # the preset whose AMG is taken; its own where empty. No shape, so no identity
 
     def losses_of(self, stage: PairStage) -> LossWeights:
