@@ -12,7 +12,7 @@ from ferbench.errors import UsageError
 from ferbench.methods.recipes import resolve
 from ferbench.methods.sequences import inputs, networks
 from ferbench.protocol import protocol as protocols
-from ferbench.training.augment import ANGLES, DERIVED, derive
+from ferbench.training.augment import ANGLES, DERIVED, derive, turned
 
 QUICK = ("finetune.epochs=3", "finetune.batch=8", "network.dropout=0.2")
 
@@ -129,7 +129,7 @@ def test_landmarks_turn_with_their_pictures(which):
     drawn = derive(picture, torch.tensor([which]))[0, 0].double().numpy()
     weights = drawn / drawn.sum()
     rows, columns = np.mgrid[:SIZE, :SIZE]
-    found = inputs.turn(track, which)[0, 45 if which >= len(ANGLES) else point]
+    found = turned(track, which)[0, 45 if which >= len(ANGLES) else point]
     np.testing.assert_allclose(found, [(weights * columns).sum(), (weights * rows).sum()], atol=0.1)
 
 
