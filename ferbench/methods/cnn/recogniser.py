@@ -21,7 +21,7 @@ from ferbench.training.checkpoint import unpack
 from ferbench.training.device import Device
 from ferbench.training.loop import Terms, fit
 from ferbench.training.plan import Batch, passes
-from ferbench.training.samples import Computed, Samples, Tables, pixel_table
+from ferbench.training.samples import Computed, Samples, Tables, batches, pixel_table
 from ferbench.training.weights import seeded
 
 
@@ -109,12 +109,8 @@ class Cnn:
 def predict(network: Network, images: np.ndarray, device: Device) -> Tensor:
     """Class probabilities of undistorted images: uint8 [N,48,48] → float32 [N,K] on the CPU."""
     network.eval()
-    parts = []
     with torch.inference_mode(), device.autocast():
-        for start in range(0, len(images), device.rows):
-            part = torch.tensor(images[start : start + device.rows]).to(device.name)
-            x = device.images(part.unsqueeze(1).float() / 255)
-            parts.append(torch.softmax(network(x).float(), dim=1).cpu())
+        parts = [torch.softmax(network(x).float(), dim=1).cpu() for x in batches(torch.tensor(images), device)]
     return torch.cat(parts)
 
 
