@@ -16,8 +16,7 @@ import numpy as np
 
 from ferbench.errors import DataError
 from ferbench.evaluate import Ground, Predict, predictor
-from ferbench.execution.sides import unlabelled_side
-from ferbench.protocol.protocol import Protocol
+from ferbench.protocol import splits
 from ferbench.seeds import generator
 
 AGREEMENT = {"fer2013": (0.65, 0.05)}  # share of labels that people agree with, and its deviation
@@ -57,7 +56,7 @@ def contamination(model: str, preset: str, dataset: str, runs: Path | None, home
     """
     ground = Ground.of(dataset, home)
     title, classes, predict = predictor(model, preset, dataset, runs)
-    train = _train_rows(ground.protocol, ground)
+    train = _train_rows(ground)
     sample = np.sort(generator(0, "contamination").permutation(train)[:SAMPLE])
     trained, _, train_count = _asked(ground, sample, classes, predict)
     tested, confidence, test_count = _asked(ground, ground.rows, classes, predict)
@@ -111,19 +110,15 @@ def _normalised(images: np.ndarray) -> np.ndarray:
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1.0)
 
 
-def _train_rows(protocol: Protocol, ground: Ground) -> np.ndarray:
-    if protocol.official is None:
-        raise DataError(f"{protocol.identifier} has folds: ask about a protocol with an official training split")
-    chosen = ground.faces.samples["split"].to_numpy() == protocol.official.train
-    rows = np.flatnonzero(chosen & ground.faces.samples["label"].isin(protocol.classes).to_numpy())
-    if not len(rows):
-        raise DataError(f"the prepared set {ground.faces.name} has no training split to compare with")
-    return rows
+def _train_rows(ground: Ground) -> np.ndarray:
+    if ground.protocol.official is None:
+        raise DataError(f"{ground.protocol.identifier} has folds: ask about a protocol with an official training split")
+    return splits.training_sides(ground.protocol, ground.faces)[0]
 
 
 def _asked(ground: Ground, rows: np.ndarray, classes: list[str], predict: Predict) -> tuple[float, np.ndarray, int]:
     """Accuracy on the rows whose class the model has, its confidence on all of them, and how many they are."""
-    probabilities = predict(unlabelled_side(ground.protocol, ground.faces, rows))
+    probabilities = predict(ground.side(rows))
     labels: Any = ground.faces.samples["label"].iloc[rows].to_numpy()
     known = np.isin(labels, classes)
     named = np.array(classes)[probabilities.argmax(axis=1)]

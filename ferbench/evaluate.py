@@ -19,6 +19,7 @@ from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
 from ferbench.execution.sides import unlabelled_side
 from ferbench.files import data_home, runs_home, sha256_of
+from ferbench.labels import EMOTIONS, emotion, in_order
 from ferbench.methods.interface import Side, Workspace
 from ferbench.methods.recipes import Method, family_of, resolve
 from ferbench.predict import chosen
@@ -63,6 +64,10 @@ class Ground:
             return cls(protocol, faces, rows, "", (note or str(error),))
         return cls(protocol, faces, np.sort(np.concatenate([fold.test for fold in made.folds])), made.hash)
 
+    def side(self, rows: np.ndarray) -> Side:
+        """Some rows of the prepared set as a model gets to see them."""
+        return unlabelled_side(self.protocol, self.faces, rows)
+
 
 def evaluate(model: str, preset: str, dataset: str, runs: Path | None, home: Path | None) -> Record:
     """Test a model on all test samples of a protocol.
@@ -91,30 +96,45 @@ def evaluate(model: str, preset: str, dataset: str, runs: Path | None, home: Pat
         "parameters": record.facts["parameters"],
         "display": record.facts.get("display") or resolve(identity.method, identity.preset, dataset).title,
     }  # fmt: skip
-    return _tested(identity, ground, store, record.classes, facts, lambda side: _scores(record, source, side))
+    return _tested(identity, ground, store, record.classes, facts,
+                   lambda rows: _scores(record, source, ground.side(rows)))  # fmt: skip
 
 
 def _card(method: Method, ground: Ground, store: Store) -> Record:
     """Test a model from elsewhere as it is."""
-    kin, card = method.kin, method.recipe
-    if not hasattr(card, "output"):
-        raise UsageError(f"{method.title} is a method to train: `ferbench train`; a card has a [model] and an [output]")
-    classes = tuple(label for label in card.output.labels if label)
-    if not classes:
-        raise UsageError(f"the card of {method.title} lacks the line `labels = [...]` under [output]: what each score "
-                         "of the model stands for; or fit it on each fold with --refit")  # fmt: skip
-    identity = Identity(
-        kind=TRANSFER, method=method.name, preset=method.preset,
-        recipe=plain(kin.identity(TRANSFER, method, ground.protocol)), protocol=ground.protocol.identifier,
-        data=ground.faces.fingerprint, split=ground.split, seed=0, precision="fp32", code=REVISION,
-    )  # fmt: skip
-    work = Workspace(identity, store, store.folder(identity.key), Device(), lambda use: derive_seed(0, use))
-    recogniser = kin.recogniser(method, TRANSFER, classes)
+    classes, predict, work = _opened(method, store, ground)
+    trained_on = method.recipe.trained.on
     facts: dict[str, Any] = {
-        "trained_on": list(card.trained.on), "held_out": held_out(card.trained.on, ground), "display": method.title,
+        "trained_on": list(trained_on), "held_out": held_out(trained_on, ground), "display": method.title,
         "trained_as": "elsewhere", "parameters": 0, "method": method.model_dump(mode="json"),
     }  # fmt: skip
-    return _tested(identity, ground, store, list(classes), facts, lambda side: recogniser.predict(side, work), work)
+    return _tested(work.identity, ground, store, classes, facts, lambda rows: predict(ground.side(rows)), work)
+
+
+def _opened(method: Method, store: Store, ground: Ground | None = None) -> tuple[list[str], Predict, Workspace]:
+    """Open a model from elsewhere: its classes, what gives probabilities [N,K] for samples, and its workspace.
+
+    ground : what it is tested on, which is part of its run's identity; None where no run comes of it.
+    Raises UsageError for what is no card, and for one that does not say what the model's scores stand for.
+    """
+    kin = method.kin
+    if not hasattr(method.recipe, "output"):
+        raise UsageError(f"{method.title} is a method to train: `ferbench train`; a card has a [model] and an [output]")
+    classes = tuple(label for label in method.recipe.output.labels if label)
+    if not classes:
+        instead = "" if ground is None else "; or fit it on each fold with --refit"
+        raise UsageError(f"the card of {method.title} lacks the line `labels = [...]` under [output]: what each score "
+                         f"of the model stands for{instead}")  # fmt: skip
+    tested: dict[str, Any] = {"recipe": {}, "protocol": "", "data": ""} if ground is None else {
+        "recipe": plain(kin.identity(TRANSFER, method, ground.protocol)), "protocol": ground.protocol.identifier,
+        "data": ground.faces.fingerprint, "split": ground.split,
+    }  # fmt: skip
+    identity = Identity(
+        kind=TRANSFER, method=method.name, preset=method.preset, seed=0, precision="fp32", code=REVISION, **tested
+    )
+    work = Workspace(identity, store, store.folder(identity.key), Device(), lambda use: derive_seed(0, use))
+    recogniser = kin.recogniser(method, TRANSFER, classes)
+    return list(classes), lambda side: recogniser.predict(side, work), work
 
 
 def predictor(model: str, preset: str, dataset: str, runs: Path | None) -> tuple[str, list[str], Predict]:
@@ -126,18 +146,8 @@ def predictor(model: str, preset: str, dataset: str, runs: Path | None) -> tuple
         record, source = chosen(model, preset, runs)
         return record.key, record.classes, lambda side: _scores(record, source, side)
     method = resolve(model, "", dataset)
-    labels = getattr(getattr(method.recipe, "output", None), "labels", ())
-    classes = tuple(label for label in labels if label)
-    if not classes:
-        raise UsageError(f"{method.title} is no card of a model with labels under [output]")
-    recogniser = method.kin.recogniser(method, TRANSFER, classes)
-    store = Store(runs_home(runs))
-    identity = Identity(
-        kind=TRANSFER, method=method.name, preset=method.preset, recipe={}, protocol="", data="", seed=0,
-        precision="fp32", code=REVISION,
-    )  # fmt: skip
-    work = Workspace(identity, store, store.folder(identity.key), Device(), lambda use: derive_seed(0, use))
-    return method.title, list(classes), lambda side: recogniser.predict(side, work)
+    classes, predict, _ = _opened(method, Store(runs_home(runs)))
+    return method.title, classes, predict
 
 
 def predictions(file: Path, name: str, trained_on: tuple[str, ...], dataset: str, runs: Path | None,
@@ -160,7 +170,8 @@ def predictions(file: Path, name: str, trained_on: tuple[str, ...], dataset: str
         "trained_as": "elsewhere", "parameters": 0,
     }  # fmt: skip
     facts |= {"uncalibrated": True} if certain else {}
-    return _tested(identity, ground, store, classes, facts, lambda side: frame)
+    ids = ground.faces.samples["id"]
+    return _tested(identity, ground, store, classes, facts, lambda rows: frame.loc[ids.iloc[rows]].to_numpy())
 
 
 def held_out(trained_on: tuple[str, ...], ground: Ground) -> bool | str:
@@ -171,9 +182,9 @@ def held_out(trained_on: tuple[str, ...], ground: Ground) -> bool | str:
     return not names & {ground.protocol.name, ground.protocol.dataset, ground.faces.card.dataset}
 
 
-def _tested(identity: Identity, ground: Ground, store: Store, classes: list[str], facts: dict[str, Any], predict,
-            work: Workspace | None = None) -> Record:  # fmt: skip
-    """Predict what the model has classes for, and store it as a run."""
+def _tested(identity: Identity, ground: Ground, store: Store, classes: list[str], facts: dict[str, Any],
+            predict: Callable[[np.ndarray], np.ndarray], work: Workspace | None = None) -> Record:  # fmt: skip
+    """Predict what the model has classes for, and store it as a run. predict : gives probabilities [N,K] for rows."""
     if store.state(identity.key) == "done":
         return store.record(identity.key)
     faces = ground.faces
@@ -183,9 +194,7 @@ def _tested(identity: Identity, ground: Ground, store: Store, classes: list[str]
         raise DataError(f"{faces.name} has no image of a class that {facts['display']} knows")
     rows = ground.rows[known]
     start = time.perf_counter()
-    probabilities = predict(unlabelled_side(ground.protocol, faces, rows))
-    if isinstance(probabilities, pd.DataFrame):  # of all that is tested
-        probabilities = probabilities.to_numpy()[known]
+    probabilities = predict(rows)
     store.begin(identity)
     frame = predictions_frame(faces.samples.iloc[rows], classes, probabilities)
     store.write_predictions(identity.key, frame)
@@ -227,8 +236,6 @@ def _scores(record: Record, source: Store, side: Side) -> np.ndarray:
 
 def _theirs(file: Path, ground: Ground) -> tuple[pd.DataFrame, list[str], bool]:
     """Probabilities of all tested samples in their order, the classes, and whether they are mere decisions."""
-    from ferbench.labels import EMOTIONS, emotion, in_order
-
     try:
         frame = pd.read_csv(file, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
@@ -270,8 +277,6 @@ def _theirs(file: Path, ground: Ground) -> tuple[pd.DataFrame, list[str], bool]:
 
 
 def _is_emotion(word: str) -> bool:
-    from ferbench.labels import emotion
-
     try:
         emotion(word)
     except DataError:

@@ -15,10 +15,10 @@ from ferbench.execution.run_job import training_images
 from ferbench.execution.training import Session, TrainOptions, prepare_training, train_all
 from ferbench.labels import EMOTIONS
 from ferbench.methods.wslgan import estimate as measured
-from ferbench.methods.wslgan.sampling import passes
 from ferbench.protocol import image_folds, splits
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.audit import audit
+from ferbench.training.plan import passes
 from ferbench.training.samples import Shared
 
 LABELS = ["anger", "fear", "happiness"]

@@ -11,7 +11,7 @@ from work import CLASSES, other_side, training_side, workspace
 from ferbench.errors import DataError, UsageError
 from ferbench.methods.features import FAMILY, family
 from ferbench.methods.features.derived import derived
-from ferbench.methods.features.margins import Margins, compact, inner_folds, softmax
+from ferbench.methods.features.margins import Margins, compact, softmax
 from ferbench.methods.features.recipe import Classifier
 from ferbench.methods.interface import FOLD, Side, Task, Video
 from ferbench.methods.recipes import presets, resolve
@@ -102,18 +102,6 @@ def test_penalties_are_chosen_on_held_out_people(name, tmp_path):
     assert [row["c"] for row in history] == [0.0001, 1.0]
     best = max(history, key=lambda row: (row["inner_accuracy"], -row["c"]))
     assert work.facts["c"] == best["c"]
-
-
-def test_inner_folds_part_people():
-    side = training_side(24)
-    folds = inner_folds(side.labels, side.subjects, 3, seed=1)
-    assert len(folds) == 3
-    assert sorted(np.concatenate([held for _, held in folds])) == list(range(24))
-    for learn, held in folds:
-        assert not set(side.subjects[learn]) & set(side.subjects[held])
-    unknown = np.array([""] * 24)
-    assert len(inner_folds(side.labels, unknown, 3, seed=1)) == 3
-    assert inner_folds(side.labels, np.array(["P0"] * 24), 3, seed=1) == []
 
 
 def test_one_person_alone_leaves_nothing_to_choose_by(tmp_path):

@@ -8,7 +8,7 @@ from work import CLASSES, other_side, training_side, workspace
 from ferbench.errors import UsageError
 from ferbench.methods.generative.networks import Adversary, Classifiers, Generator
 from ferbench.methods.generative.recipe import Losses, Network
-from ferbench.methods.generative.recogniser import Pair, contrast
+from ferbench.methods.generative.recogniser import Pair
 from ferbench.methods.recipes import resolve
 from ferbench.protocol import protocol as protocols
 
@@ -99,20 +99,6 @@ def test_each_classifier_reads_its_own_layer_and_the_last_all_of_them():
         moved = [not torch.equal(a, b) for a, b in zip(before, head(changed)[0], strict=True)]
         inside = 2 <= place < 6
         assert moved == [number == place - 2 for number in range(4)] + [inside]
-
-
-def test_the_contrastive_term_is_its_formula():
-    rng = np.random.default_rng(0)
-    features, labels, first, second = (
-        rng.normal(size=(4, 3)),
-        np.array([0, 0, 1, 1]),
-        np.array([0, 1]),
-        np.array([1, 2]),
-    )
-    apart = np.sqrt(((features[first] - features[second]) ** 2).sum(axis=1))
-    wanted = (apart[0] ** 2 + max(0.0, 4 - apart[1]) ** 2) / 4
-    found = contrast(*map(torch.from_numpy, (features, labels, first, second)), 4.0)
-    assert found.item() == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("name", ["derl", "gcnet"])

@@ -10,9 +10,9 @@ from ferbench.data.faces import SIZE
 from ferbench.data.landmarks import BROWS, COUNT, JAW, WITHOUT_CORNERS
 from ferbench.errors import UsageError
 from ferbench.methods.recipes import resolve
-from ferbench.methods.sequences import inputs, networks, recogniser
+from ferbench.methods.sequences import inputs, networks
 from ferbench.protocol import protocol as protocols
-from ferbench.training.augment import ANGLES, DERIVED, derive
+from ferbench.training.augment import ANGLES, DERIVED, derive, turned
 
 QUICK = ("finetune.epochs=3", "finetune.batch=8", "network.dropout=0.2")
 
@@ -86,18 +86,6 @@ def test_reversed_time_and_swapped_directions_swap_the_last_states():
     torch.testing.assert_close(turned, state.flip(0))
 
 
-def test_the_verification_signal_is_its_formula():
-    rng = np.random.default_rng(0)
-    features, labels = rng.normal(size=(6, 4)), np.array([0, 1, 0, 1, 2, 2])
-    first, second = np.array([0, 0, 1, 4]), np.array([2, 1, 3, 5])
-    wanted = []
-    for a, b in zip(first, second, strict=True):
-        distance = np.sqrt(((features[a] - features[b]) ** 2).sum())
-        wanted.append(distance**2 / 2 if labels[a] == labels[b] else max(0.0, 3.0 - distance) ** 2 / 2)
-    found = recogniser.verification(*map(torch.from_numpy, (features, labels, first, second)), 3.0)
-    assert found.item() == pytest.approx(np.mean(wanted))
-
-
 def test_parts_without_deformation_give_their_maps_and_a_moved_part_costs_its_deformation():
     torch.manual_seed(0)
     network, x = networks.ActionParts(5, 3, 4, deformed=True), torch.rand(2, 5, 48, 48)
@@ -141,7 +129,7 @@ def test_landmarks_turn_with_their_pictures(which):
     drawn = derive(picture, torch.tensor([which]))[0, 0].double().numpy()
     weights = drawn / drawn.sum()
     rows, columns = np.mgrid[:SIZE, :SIZE]
-    found = inputs.turn(track, which)[0, 45 if which >= len(ANGLES) else point]
+    found = turned(track, which)[0, 45 if which >= len(ANGLES) else point]
     np.testing.assert_allclose(found, [(weights * columns).sum(), (weights * rows).sum()], atol=0.1)
 
 

@@ -9,6 +9,7 @@ import pytest
 from builders import make_faces, people
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from work import training_side
 
 from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
@@ -16,6 +17,7 @@ from ferbench.labels import CELEBA_ATTRIBUTES
 from ferbench.protocol import protocol as room
 from ferbench.protocol import splits
 from ferbench.protocol.protocol import Folds, Protocol
+from ferbench.protocol.stratified import grouped_folds
 
 CLASSES = ("anger", "happiness", "sadness")
 
@@ -291,3 +293,15 @@ def test_ck48_gives_the_published_folds(real_data, tmp_path):
     assert made.notes == ()
     labels = faces.load("ckplus", tmp_path).samples["label"]
     assert "fear" not in set(labels.iloc[made.folds[9].test])
+
+
+def test_grouped_folds_part_people():
+    side = training_side(24)
+    folds = grouped_folds(side.labels, side.subjects, 3, seed=1)
+    assert len(folds) == 3
+    assert sorted(np.concatenate([held for _, held in folds])) == list(range(24))
+    for learn, held in folds:
+        assert not set(side.subjects[learn]) & set(side.subjects[held])
+    unknown = np.array([""] * 24)
+    assert len(grouped_folds(side.labels, unknown, 3, seed=1)) == 3
+    assert grouped_folds(side.labels, np.array(["P0"] * 24), 3, seed=1) == []

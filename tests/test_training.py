@@ -22,6 +22,7 @@ from ferbench.training.augment import ANGLES, DERIVED, derive, rearrange
 from ferbench.training.device import Device
 from ferbench.training.engine import Captured, Eager
 from ferbench.training.loop import learning_rate
+from ferbench.training.losses import contrastive
 from ferbench.training.plan import looked_up, paired_epoch, single_epoch, steps
 
 SMALL = Architecture(growth=4, stem_stride=2, extractor_layers=(1, 1, 1), generator_layers=(1, 1, 1), reduction=4)
@@ -388,3 +389,15 @@ def test_every_reading_is_an_option_with_a_default():
     assert set(Readings.model_fields) == set(defaults.model_dump())
     assert (defaults.batch_of, defaults.pairing, defaults.normalise, defaults.border) == (
         "pairs", "permutation", "train", "edge")  # fmt: skip
+
+
+def test_the_contrastive_term_is_its_formula():
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(6, 4)), np.array([0, 1, 0, 1, 2, 2])
+    first, second = np.array([0, 0, 1, 4]), np.array([2, 1, 3, 5])
+    wanted = []
+    for a, b in zip(first, second, strict=True):
+        distance = np.sqrt(((features[a] - features[b]) ** 2).sum())
+        wanted.append(distance**2 / 2 if labels[a] == labels[b] else max(0.0, 3.0 - distance) ** 2 / 2)
+    found = contrastive(*map(torch.from_numpy, (features, labels, first, second)), 3.0)
+    assert found.item() == pytest.approx(np.mean(wanted))

@@ -47,10 +47,7 @@ def evaluate(
     else:
         if name or trained_on:
             raise UsageError("--name and --trained-on go with --predictions; a model says both on its card")
-        if model.endswith((".toml", ".onnx")) or ":" in model:
-            from ferbench.methods.foreign.cards import card_beside
-
-            model = str(card_beside(model))
+        model = _named(model)
         if refit:
             if not model.endswith(".toml"):
                 raise UsageError("--refit takes a model with a card: a run is what it is")
@@ -82,12 +79,17 @@ def contamination(
 
     from ferbench.contamination import contamination as work
 
-    if model.endswith((".toml", ".onnx")) or ":" in model:
-        from ferbench.methods.foreign.cards import card_beside
-
-        model = str(card_beside(model))
-    found = work(model, preset, dataset, runs, data_home)
+    found = work(_named(model), preset, dataset, runs, data_home)
     emit([(f"{found.title} on {dataset}", {name: _rounded(value) for name, value in asdict(found).items()})], format)
+
+
+def _named(model: str) -> str:
+    """A model from elsewhere by the path of its card; a run by its key, as it is."""
+    if not (model.endswith((".toml", ".onnx")) or ":" in model):
+        return model
+    from ferbench.methods.foreign.cards import card_beside
+
+    return str(card_beside(model))
 
 
 def _rounded(value: object) -> object:

@@ -20,6 +20,7 @@ FRAMES = (0.7, 0.85, 1.0)  # share of the peak in the last three frames of a seq
 FACES = 1000  # of ``synth-attributes``
 WILD_SPLIT = {"train": 1200, "val": 200}
 LENGTHS = (8, 13)  # frames of the sequences of ``synth-sequences``: at least, and fewer than
+TOLD = (6, 20)  # the same of ``synth``, of which only the last three frames are drawn
 
 
 def prepare_drawn(name: str, home: Path, tick: Callable[[int, int], None] = lambda done, total: None) -> Card:
@@ -35,33 +36,39 @@ def prepare_drawn(name: str, home: Path, tick: Callable[[int, int], None] = lamb
 
 def _laboratory() -> Iterator[Sample]:
     """Like CK+: posed sequences under plain light, of which the last three frames are kept; seven classes."""
-    emotions = [name for name in EMOTIONS if name != "neutral"]
-    for number in range(SUBJECTS):
-        rng = generator(SEED, "synth", number)
-        who, subject = Identity.draw(rng), f"P{number + 1:03d}"
-        for place, emotion in enumerate(rng.permutation(emotions)[:SHOWN]):
-            peak, length = rng.uniform(0.9, 1.4), int(rng.integers(6, 20))
-            units, view = expression(str(emotion), rng), View.draw(rng, 0.0)
-            sequence = f"{subject}_{place + 1:03d}"
-            for share, frame in zip(FRAMES, range(length - 2, length + 1), strict=True):
-                name = f"{sequence}_{frame:08d}"
-                yield Sample(name, "drawn", _face(who, scaled(units, peak * share), view, "synth", name),
-                             str(emotion), subject, sequence, frame)  # fmt: skip
+
+    def last(peak: float, length: int) -> list[tuple[int, float]]:
+        return [(frame, peak * share) for frame, share in zip(range(length - 2, length + 1), FRAMES, strict=True)]
+
+    return _posed("synth", TOLD, last)
 
 
 def _sequences() -> Iterator[Sample]:
     """Like the official CK+: whole posed sequences from a neutral face to the peak, with all 68 landmarks."""
+
+    def whole(peak: float, length: int) -> list[tuple[int, float]]:
+        return [(frame, peak * frame / (length - 1)) for frame in range(length)]
+
+    return _posed("synth-sequences", LENGTHS, whole, landmarks=True)
+
+
+def _posed(
+    set_name: str, lengths: tuple[int, int], frames: Callable[[float, int], list[tuple[int, float]]],
+    landmarks: bool = False,
+) -> Iterator[Sample]:  # fmt: skip
+    """Sequences that people pose. lengths : in frames, at least and fewer than. frames : the numbers of those to draw
+    of a sequence with such a peak and length, and how strong the expression is in each."""
     emotions = [name for name in EMOTIONS if name != "neutral"]
     for number in range(SUBJECTS):
-        rng = generator(SEED, "synth-sequences", number)
+        rng = generator(SEED, set_name, number)
         who, subject = Identity.draw(rng), f"P{number + 1:03d}"
         for place, emotion in enumerate(rng.permutation(emotions)[:SHOWN]):
-            peak, length = rng.uniform(0.9, 1.4), int(rng.integers(*LENGTHS))
+            peak, length = rng.uniform(0.9, 1.4), int(rng.integers(*lengths))
             units, view = expression(str(emotion), rng), View.draw(rng, 0.0)
             sequence = f"{subject}_{place + 1:03d}"
-            for frame in range(length):
-                name, share = f"{sequence}_{frame:08d}", peak * frame / (length - 1)
-                yield Sample(name, "drawn", _face(who, scaled(units, share), view, "synth-sequences", name, True),
+            for frame, strength in frames(peak, length):
+                name = f"{sequence}_{frame:08d}"
+                yield Sample(name, "drawn", _face(who, scaled(units, strength), view, set_name, name, landmarks),
                              str(emotion), subject, sequence, frame)  # fmt: skip
 
 

@@ -10,10 +10,9 @@ from ferbench.errors import DataError, UsageError
 from ferbench.methods.interface import Side, TrainingSide, Video
 from ferbench.methods.recipes import Method
 from ferbench.protocol.protocol import Protocol
-from ferbench.protocol.splits import Split, Splits
+from ferbench.protocol.splits import LAST, Split, Splits
 
 SEQUENCE = "sequence"
-LAST = 3  # frames of a sequence that sets without its beginning keep
 
 
 def training_side(

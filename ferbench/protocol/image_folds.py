@@ -13,6 +13,7 @@ from ferbench.files import sha256_of
 from ferbench.protocol import splits
 from ferbench.protocol.protocol import Protocol
 from ferbench.protocol.splits import Split, Splits
+from ferbench.protocol.stratified import rare_classes
 from ferbench.runs.record import IMAGE_FOLDS
 from ferbench.seeds import derive_seed
 
@@ -33,7 +34,7 @@ def make(protocol: Protocol, faces: Faces) -> Splits:
     if labels.value_counts().max() < count:
         raise UsageError(f"no class has {count} images: too few to stratify {count} folds")
     folder = StratifiedKFold(count, shuffle=True, random_state=derive_seed(0, "image folds") % 2**32)
-    with splits.rare_classes():
+    with rare_classes():
         folds = tuple(
             Split(f"{number + 1:02d}", np.sort(ordered[train]), np.sort(ordered[test]))
             for number, (train, test) in enumerate(folder.split(ordered, labels))

@@ -1,10 +1,6 @@
 """Splits: a protocol and a prepared set become index arrays, disjoint by construction and checked."""
 
-import warnings
 from bisect import bisect_right
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +11,7 @@ from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
 from ferbench.files import sha256_of
 from ferbench.protocol.protocol import AttributeProtocol, Protocol
+from ferbench.protocol.stratified import grouped_folds, rare_classes
 from ferbench.seeds import derive_seed, generator
 
 LAST = 3  # "the last three frames of each sequence are used for training and testing" (IV-A-2, IV-A-3)
@@ -204,19 +201,12 @@ def inner(split: Split, faces: Faces, seed: int, fraction: float = 0.1) -> tuple
     About ``fraction`` of the subjects are held out; of the images, stratified, where subjects are unknown.
     Raises UsageError for a training side that is too small.
     """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
     subjects = faces.samples["subject"].to_numpy()[split.train]
     labels = faces.samples["label"].to_numpy()[split.train]
-    known = not (subjects == "").any()
-    parts = min(round(1 / fraction), len(set(subjects)) if known else len(labels), Counter(labels).most_common(1)[0][1])
-    if parts < 2:
+    folds = grouped_folds(labels, subjects, round(1 / fraction), derive_seed(seed, "inner", split.fold))
+    if not folds:
         raise UsageError(f"fold {split.fold} trains on too little to hold some of it out: choose --selection last")
-    chance = derive_seed(seed, "inner", split.fold) % 2**32
-    kind = StratifiedGroupKFold if known else StratifiedKFold
-    folder = kind(parts, shuffle=True, random_state=chance)
-    with rare_classes():
-        train, validation = next(iter(folder.split(split.train, labels, subjects if known else None)))
+    train, validation = folds[0]
     return split.train[train], split.train[validation]
 
 
@@ -354,14 +344,6 @@ def _all_named(faces: Faces, rows: np.ndarray) -> None:
     if unknown:
         raise DataError(f"{unknown} of {len(rows)} images of {faces.name} name no subject, so folds by subject are "
                         "impossible; prepare a copy of the dataset that names them")  # fmt: skip
-
-
-@contextmanager
-def rare_classes() -> Iterator[None]:
-    """A class with fewer images than folds cannot be in all of them; the fold table shows where it is not."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        yield
 
 
 def _by_subject(of: dict[str, int], faces: Faces, rows: np.ndarray) -> tuple[Split, ...]:

@@ -7,8 +7,12 @@ Derived sample 0 is the image itself, 7 its mirror image.
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from ferbench.data.faces import SIZE
+from ferbench.data.landmarks import mirrored
 
 ANGLES = (0, -15, -10, -5, 5, 10, 15)  # degrees, counter-clockwise positive
 DERIVED = 2 * len(ANGLES)
@@ -42,6 +46,15 @@ def derive(images: Tensor, which: Tensor, border: str = "edge") -> Tensor:
     flipped = (which >= len(ANGLES))[:, None, None, None]
     pixels = torch.where(flipped, pixels.flip(3), pixels)
     return pixels.round() / 255
+
+
+def turned(landmarks: np.ndarray, which: int) -> np.ndarray:
+    """Return landmarks [T,68,2], x and y in pixels, as they lie in the derived sample ``which`` of their frames."""
+    angle, centre = math.radians(ANGLES[which % len(ANGLES)]), (SIZE - 1) / 2
+    # A picture turned counter-clockwise, y down: a point goes from (x, y) to (x cos + y sin, y cos - x sin).
+    rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    found = (landmarks - centre) @ rotation + centre
+    return (mirrored(found, SIZE) if which >= len(ANGLES) else found).astype(landmarks.dtype)
 
 
 def jitter(x: Tensor, maps: Tensor | None, moves: Tensor, border: str) -> tuple[Tensor, Tensor | None]:

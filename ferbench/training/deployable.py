@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
+
+from ferbench.errors import DataError, UsageError
+from ferbench.runs.record import BEST_TEST, Record
+from ferbench.training.checkpoint import unpack
 
 
 class Deployable(nn.Module):
@@ -38,3 +43,20 @@ class Deployed(Deployable):
         """Images uint8 [N,1,48,48] → ``(logits [N,K],)`` in the precision of the weights."""
         weight = next(self.network.parameters())
         return (self.network(images.to(weight.dtype) / 255),)
+
+
+def check_kept(record: Record) -> None:
+    """Raise UsageError for a run that keeps no weights."""
+    if record.identity.selection == BEST_TEST:
+        raise UsageError(f"run {record.key} measures a habit and keeps no weights: take that of the last epoch")
+    if record.error:
+        raise UsageError(f"run {record.key} failed: the command that trained it tries again")
+
+
+def load_weights(module: nn.Module, weights: Path) -> None:
+    """Put a run's weights into its network. Raises DataError where they are missing, damaged or of another shape."""
+    tensors, _ = unpack(weights)
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError:
+        raise DataError(f"{weights} does not fit the run's recipe: delete its run folder and train again") from None

@@ -14,6 +14,7 @@ from torch import Tensor
 from ferbench.data.faces import SIZE
 from ferbench.seeds import generator
 from ferbench.training.augment import DERIVED, ERASED, SLENDER, TILE, TILES
+from ferbench.training.schedule import Stage
 
 _NONE = np.empty(0, dtype=np.int64)
 
@@ -92,6 +93,11 @@ def steps(count: int, augment: str, batch: int) -> int:
     shuffle; a set smaller than one batch is one step."""
     total = count * (DERIVED if augment == "expand" else 1)
     return max(1, total // batch)
+
+
+def passes(stage: Stage, images: int) -> int:
+    """Return how many samples a training on ``images`` images looks at in all its epochs."""
+    return stage.epochs * images * (DERIVED if stage.augment == "expand" else 1)
 
 
 def single_epoch(

@@ -8,7 +8,7 @@ training sees most of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -156,13 +156,16 @@ def map_table(
     return table.unflatten(0, pixels.shape[:2])
 
 
+def batches(images: Tensor, device: Device) -> Iterator[Tensor]:
+    """Undistorted images uint8 [N,48,48] as a network takes them, ``device.rows`` at a time: float [B,1,48,48] in
+    [0,1] on the device."""
+    for part in images.split(device.rows):
+        yield device.images(part.to(device.name).unsqueeze(1).float() / 255)
+
+
 def maps_of(amg: Callable[[Tensor], Tensor], images: Tensor, device: Device) -> Tensor:
     """Maps of undistorted images: uint8 [N,48,48] → float32 [N,2,H,W] on the device; one branch's [N,H,W]."""
-    parts = [
-        attention(amg, device.images(part.to(device.name).unsqueeze(1).float() / 255), device)
-        for part in images.split(device.rows)
-    ]
-    return torch.cat(parts)
+    return torch.cat([attention(amg, x, device) for x in batches(images, device)])
 
 
 def maps_if_any(amg: Callable[[Tensor], Tensor] | None, images: Tensor, device: Device) -> Tensor | None:

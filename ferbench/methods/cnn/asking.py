@@ -11,6 +11,7 @@ from ferbench.methods.cnn.recipe import Shape
 from ferbench.methods.interface import Workspace
 from ferbench.training.checkpoint import unpack
 from ferbench.training.device import Device
+from ferbench.training.samples import batches
 
 
 def asked(role: str, shape: Shape, work: Workspace) -> Network:
@@ -28,9 +29,7 @@ def outputs_of(network: Network, images: np.ndarray, device: Device) -> dict[str
     network.eval()
     found: dict[str, list[Tensor]] = {}
     with torch.inference_mode(), device.autocast():
-        for start in range(0, len(images), device.rows):
-            part = torch.tensor(images[start : start + device.rows]).to(device.name)
-            x = device.images(part.unsqueeze(1).float() / 255)
+        for x in batches(torch.tensor(images), device):
             for name, one in network.outputs(x).items():
                 found.setdefault(name, []).append(one.float().cpu())
     return {name: torch.cat(parts) for name, parts in found.items()}

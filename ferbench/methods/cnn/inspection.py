@@ -13,9 +13,9 @@ from ferbench.methods.cnn.recipe import Recipe
 from ferbench.methods.cnn.recogniser import parameters
 from ferbench.methods.cnn.schedule import asked_shape, stage_of
 from ferbench.methods.interface import FOLD, Task
-from ferbench.training.augment import DERIVED
 from ferbench.training.cost import FORWARD, flops, seconds_of
 from ferbench.training.device import Device
+from ferbench.training.plan import passes
 from ferbench.training.weights import seeded
 
 ROWS = {"cpu": 16, "cuda": 128}  # images in the measured step
@@ -41,8 +41,7 @@ class Estimate:
         rate = self.rates[key]
         if task.retested:
             return stage.epochs * task.tested * rate * FORWARD
-        looks = stage.epochs * task.images * (DERIVED if stage.augment == "expand" else 1)
-        return ((1 - task.done) * looks + task.tested * FORWARD) * rate
+        return ((1 - task.done) * passes(stage, task.images) + task.tested * FORWARD) * rate
 
 
 def describe(recipe: Recipe, classes: int) -> list[tuple[str, dict[str, Any]]]:

@@ -16,12 +16,12 @@ from ferbench.methods.cnn.samplers import shifted
 from ferbench.methods.cnn.schedule import stage_of
 from ferbench.methods.interface import PRETRAIN, AttributeSet, History, Side, TrainingSide, Workspace
 from ferbench.methods.recipes import Method
-from ferbench.training.augment import DERIVED, jitter
+from ferbench.training.augment import jitter
 from ferbench.training.checkpoint import unpack
 from ferbench.training.device import Device
 from ferbench.training.loop import Terms, fit
-from ferbench.training.plan import Batch
-from ferbench.training.samples import Computed, Samples, Tables, pixel_table
+from ferbench.training.plan import Batch, passes
+from ferbench.training.samples import Computed, Samples, Tables, batches, pixel_table
 from ferbench.training.weights import seeded
 
 
@@ -109,12 +109,8 @@ class Cnn:
 def predict(network: Network, images: np.ndarray, device: Device) -> Tensor:
     """Class probabilities of undistorted images: uint8 [N,48,48] → float32 [N,K] on the CPU."""
     network.eval()
-    parts = []
     with torch.inference_mode(), device.autocast():
-        for start in range(0, len(images), device.rows):
-            part = torch.tensor(images[start : start + device.rows]).to(device.name)
-            x = device.images(part.unsqueeze(1).float() / 255)
-            parts.append(torch.softmax(network(x).float(), dim=1).cpu())
+        parts = [torch.softmax(network(x).float(), dim=1).cpu() for x in batches(torch.tensor(images), device)]
     return torch.cat(parts)
 
 
@@ -122,9 +118,8 @@ def samples_of(train: TrainingSide, stage: NetworkStage, border: str, work: Work
     """The derived samples of a training side: from a table of all of them where the folds look often enough or a graph
     is captured, which cannot compute them, else computed at each step. All give the same bytes."""
     device, shared, images = work.device, train.shared, torch.tensor(train.images)
-    looks = len(train) * stage.epochs * (DERIVED if stage.augment == "expand" else 1)
     captured = device.engine == "fast" and device.name == "cuda"
-    if shared is not None and (captured or (device.engine == "fast" and shared.pays(looks))):
+    if shared is not None and (captured or (device.engine == "fast" and shared.pays(passes(stage, len(train))))):
         return shared.tables(border, device, work.timed)
     if captured:
         return Tables(pixel_table(images, border).to(device.name), None, device)

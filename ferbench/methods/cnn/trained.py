@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from ferbench.errors import DataError, UsageError
+from ferbench.errors import UsageError
 from ferbench.methods.cnn.methods import network_of
 from ferbench.methods.cnn.recipe import Loss, Shape
-from ferbench.runs.record import BEST_TEST, Record
+from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 from ferbench.schema import validated
-from ferbench.training.checkpoint import unpack
-from ferbench.training.deployable import Deployed
+from ferbench.training.deployable import Deployed, check_kept, load_weights
 from ferbench.training.weights import seeded
 
 
@@ -27,19 +26,11 @@ def deployed(record: Record, store: Store) -> Deployed:
 
     Raises UsageError for runs that keep no weights, DataError where weights are missing, damaged or of another shape.
     """
-    if record.identity.selection == BEST_TEST:
-        raise UsageError(f"run {record.key} measures a habit and keeps no weights: take that of the last epoch")
-    if record.error:
-        raise UsageError(f"run {record.key} failed: the command that trained it tries again")
+    check_kept(record)
     if "learns" in record.identity.recipe:
         raise UsageError(f"run {record.key} learned attributes, no expressions: take a fold or pretrain run")
     folder = store.folder(record.key)
     stored = validated(_Stored, record.identity.recipe, folder / "record.json")
     network = seeded(0, lambda: network_of(stored.network, stored.loss, len(record.classes)))
-    weights = folder / "weights.safetensors"
-    tensors, _ = unpack(weights)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError:
-        raise DataError(f"{weights} does not fit the run's recipe: delete its run folder and train again") from None
+    load_weights(network, folder / "weights.safetensors")
     return Deployed(network)

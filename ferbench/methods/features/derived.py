@@ -1,18 +1,13 @@
 """The 14 derived samples of each training sample, whole sequences with their landmarks among them."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from ferbench.data.landmarks import mirrored
 from ferbench.methods.features.recipe import Recipe
 from ferbench.methods.interface import AttributeSet, TrainingSide, Video, Workspace
-from ferbench.training.augment import ANGLES, DERIVED, derive
-
-SIDE = 48  # pixels of a crop
-CENTRE = (SIDE - 1) / 2  # about which it is turned
+from ferbench.training.augment import DERIVED, derive, turned
 
 
 def learned_from(train: TrainingSide | AttributeSet, recipe: Recipe, work: Workspace) -> TrainingSide:
@@ -35,15 +30,6 @@ def derived(side: TrainingSide) -> TrainingSide:
         labels=np.tile(side.labels, DERIVED), subjects=np.tile(side.subjects, DERIVED),
         sequences=np.tile(side.sequences, DERIVED), shared=None,
     )  # fmt: skip
-
-
-def turned(landmarks: np.ndarray, which: int) -> np.ndarray:
-    """Return landmarks [T,68,2] of the derived sample ``which``: x and y as its frames show them."""
-    angle = math.radians(ANGLES[which % len(ANGLES)])
-    # Counter-clockwise as one looks at it, with y pointing down.
-    matrix = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    found = (landmarks - CENTRE) @ matrix.T + CENTRE
-    return (mirrored(found, SIDE) if which >= len(ANGLES) else found).astype(landmarks.dtype)
 
 
 def _images(images: np.ndarray, which: int) -> np.ndarray:

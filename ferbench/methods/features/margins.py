@@ -6,11 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.kernel_approximation import AdditiveChi2Sampler
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.svm import LinearSVC
 
 from ferbench.methods.features.recipe import Classifier
-from ferbench.protocol.splits import rare_classes
 
 ITERATIONS = 20_000  # at most; scikit-learn's own 1,000 do not reach its tolerance with large C
 
@@ -19,22 +17,6 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     """Return scores [N,K] as rows that sum to 1; -inf becomes 0. Margins are no log-odds: these are uncalibrated."""
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     return shares / shares.sum(axis=1, keepdims=True)
-
-
-def inner_folds(labels: np.ndarray, subjects: np.ndarray, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Split a training side [N] again: pairs of rows (to learn from, held out), no subject in both.
-
-    Of samples whose subjects are not all known, stratified by class alone. Fewer than ``count`` folds where there are
-    fewer subjects, or fewer samples of the largest class; none where not even two can be made.
-    """
-    known = not (subjects == "").any()
-    count = min(count, len(set(subjects)) if known else len(labels), int(np.bincount(labels).max()))
-    if count < 2:
-        return []
-    kind = StratifiedGroupKFold if known else StratifiedKFold
-    folder = kind(count, shuffle=True, random_state=seed % 2**32)
-    with rare_classes():
-        return list(folder.split(labels, labels, subjects if known else None))
 
 
 def compact(x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -7,9 +7,10 @@ import numpy as np
 
 from ferbench.methods.features.derived import learned_from
 from ferbench.methods.features.descriptor import Descriptor, described, taken_up
-from ferbench.methods.features.margins import Margins, inner_folds, softmax
+from ferbench.methods.features.margins import Margins, softmax
 from ferbench.methods.features.recipe import Recipe
 from ferbench.methods.interface import AttributeSet, History, Side, TrainingSide, Workspace
+from ferbench.protocol.stratified import grouped_folds
 from ferbench.training.augment import DERIVED
 
 
@@ -58,7 +59,7 @@ class Pipeline:
         penalties = sorted(self.classifier.c)
         if len(penalties) == 1:
             return [{"c": penalties[0]}]
-        folds = inner_folds(side.labels[:count], side.subjects[:count], self.classifier.inner, work.seed("inner"))
+        folds = grouped_folds(side.labels[:count], side.subjects[:count], self.classifier.inner, work.seed("inner"))
         if not folds:
             middle = penalties[len(penalties) // 2]
             work.notes.append(f"too few samples to hold some out: the penalty {middle} was not tried against others")

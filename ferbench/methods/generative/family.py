@@ -21,10 +21,6 @@ class GenerativeFamily(Family):
 
         return Generative(method, classes)
 
-    def identity(self, kind: str, method: Method, protocol: Protocol) -> dict[str, Any]:
-        content = method.recipe.model_dump()
-        return {**{name: value for name, value in content.items() if name != "finetune"}, "stage": content["finetune"]}
-
     def describe(self, method: Method, protocol: Protocol) -> list[tuple[str, dict[str, Any]]]:
         from ferbench.methods.generative.networks import Classifiers, Generator
 

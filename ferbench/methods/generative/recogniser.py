@@ -16,10 +16,9 @@ from ferbench.methods.interface import AttributeSet, History, Side, TrainingSide
 from ferbench.methods.recipes import Method
 from ferbench.training.augment import derive
 from ferbench.training.loop import Terms, fit
+from ferbench.training.losses import contrastive
 from ferbench.training.plan import Batch, paired_epoch, single_epoch
 from ferbench.training.weights import seeded
-
-_FEW = 1e-12  # under the root of a distance, whose gradient at 0 would be none
 
 
 class Pair(nn.Module):
@@ -95,7 +94,7 @@ class Generative:
                 "recognition": torch.stack([nn.functional.cross_entropy(one.float(), own) for one in logits]).sum()
             }
             if recipe.losses.contrast:
-                terms["contrast"] = recipe.losses.contrast * contrast(
+                terms["contrast"] = recipe.losses.contrast * contrastive(
                     features.float(), own, batch.first, batch.second, recipe.losses.margin
                 )
             return terms | {"total": torch.stack(list(terms.values())).sum()}
@@ -138,13 +137,6 @@ class Generative:
         """What the classifiers read of a batch: maps of the frozen generator, or faces and what it makes of them."""
         with torch.no_grad():
             return generator.layers(x) if self.recipe.network.kind == "residue" else [x, generator(x)]
-
-
-def contrast(features: Tensor, labels: Tensor, first: Tensor, second: Tensor, margin: float) -> Tensor:
-    """½ D² for pairs of one class, ½ max(0, m − D)² for others (Hadsell et al. 2006, Eq. 4)."""
-    distance = ((features[first] - features[second]).square().sum(dim=1) + _FEW).sqrt()
-    same = labels[first] == labels[second]
-    return torch.where(same, distance.square(), (margin - distance).clamp_min(0).square()).mean() / 2
 
 
 def _signed(x: Tensor) -> Tensor:

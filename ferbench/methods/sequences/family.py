@@ -28,10 +28,6 @@ class SequencesFamily(Family):
         tracks = any(part in TRACKS for part in method.recipe.network.parts)
         return frozenset({"sequences", "landmarks"} if tracks else {"sequences"})
 
-    def identity(self, kind: str, method: Method, protocol: Protocol) -> dict[str, Any]:
-        content = method.recipe.model_dump()
-        return {**{name: value for name, value in content.items() if name != "finetune"}, "stage": content["finetune"]}
-
     def estimate(self, device: Device) -> Callable[[Task, int], float]:
         from ferbench.methods.sequences.inspection import Estimate
 

@@ -1,17 +1,15 @@
 """What the networks read of sequences: frames and tracks, brought to one length, with their 14 derived samples."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ferbench.data.faces import SIZE
-from ferbench.data.landmarks import COUNT, WITHOUT_CORNERS, mirrored, normalised
+from ferbench.data.landmarks import COUNT, WITHOUT_CORNERS, normalised
 from ferbench.data.resample import resample
 from ferbench.methods.interface import Video
-from ferbench.training.augment import ANGLES, DERIVED, derive
+from ferbench.training.augment import DERIVED, derive, turned
 
 
 def frames_of(videos: Sequence[Video], count: int) -> Tensor:
@@ -34,18 +32,9 @@ def tracks_of(videos: Sequence[Video], steps: int, every: bool) -> Tensor:
     for video in videos:
         assert video.landmarks is not None
         track = resample(video.landmarks.astype(np.float64), steps)
-        turned = [turn(track, which) for which in range(DERIVED if every else 1)]
-        found.append(np.stack([normalised(one, tuple(range(COUNT))) for one in turned]))
+        samples = [turned(track, which) for which in range(DERIVED if every else 1)]
+        found.append(np.stack([normalised(one, tuple(range(COUNT))) for one in samples]))
     return torch.from_numpy(np.stack(found).astype(np.float32))
-
-
-def turn(track: np.ndarray, which: int) -> np.ndarray:
-    """Landmarks [T,68,2] as they lie in a derived sample of their frames (``training.augment.derive``)."""
-    angle, centre = math.radians(ANGLES[which % len(ANGLES)]), (SIZE - 1) / 2
-    # A picture turned counter-clockwise, y down: a point goes from (x, y) to (x cos + y sin, y cos - x sin).
-    rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    moved = (track - centre) @ rotation + centre
-    return mirrored(moved, SIZE) if which >= len(ANGLES) else moved
 
 
 GEOMETRY = list(WITHOUT_CORNERS)  # the 49 points of DTGN

@@ -13,9 +13,9 @@ from ferbench.methods.recipes import Method
 from ferbench.methods.sequences.inputs import GEOMETRY
 from ferbench.methods.sequences.recipe import Part, Recipe
 from ferbench.methods.sequences.recogniser import build
-from ferbench.training.augment import DERIVED
 from ferbench.training.cost import flops, seconds_of
 from ferbench.training.device import Device
+from ferbench.training.plan import passes
 
 _ROWS = 16  # sequences of the measured step
 
@@ -47,7 +47,7 @@ class Estimate:
 
     def __call__(self, task: Task, threads: int) -> float:
         recipe: Recipe = task.method.recipe
-        looks = task.images * recipe.finetune.epochs * (DERIVED if recipe.finetune.augment == "expand" else 1)
+        looks = passes(recipe.finetune, task.images)
         return (1 - task.done) * looks * sum(self._rate(part, recipe, threads) for part in recipe.network.parts)
 
     def _rate(self, part: Part, recipe: Recipe, threads: int) -> float:

@@ -16,6 +16,7 @@ from ferbench.methods.sequences.recipe import TRACKS, Part, Recipe
 from ferbench.seeds import derive_seed
 from ferbench.training.augment import DERIVED
 from ferbench.training.loop import Terms, fit
+from ferbench.training.losses import contrastive
 from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
 from ferbench.training.weights import seeded
 
@@ -99,7 +100,7 @@ class Sequences:
                 logits, features = module(read(batch.images, batch.derived))
             terms = {"recognition": nn.functional.cross_entropy(logits.float(), own)}
             if part == "mscnn":
-                terms["verification"] = signal.weight * verification(
+                terms["verification"] = signal.weight * contrastive(
                     features.float(), own, batch.first, batch.second, signal.margin
                 )
             terms["total"] = torch.stack(list(terms.values())).sum()
@@ -171,10 +172,3 @@ class Sequences:
         module.to(device.name).eval()
         with torch.inference_mode(), device.autocast():
             return torch.cat([module(one.to(device.name))[0].float().cpu() for one in x.split(device.rows)])
-
-
-def verification(features: Tensor, labels: Tensor, first: Tensor, second: Tensor, margin: float) -> Tensor:
-    """½ D² for pairs of one class, ½ max(0, m − D)² for others; D is the Euclidean distance (Hadsell et al. 2006)."""
-    distance = ((features[first] - features[second]).square().sum(dim=1) + 1e-12).sqrt()
-    same = labels[first] == labels[second]
-    return torch.where(same, distance.square(), (margin - distance).clamp_min(0).square()).mean() / 2

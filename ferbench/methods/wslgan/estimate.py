@@ -11,14 +11,13 @@ from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan.attention import AttentionMapGenerator
 from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.recipe import PairStage, Recipe
-from ferbench.methods.wslgan.sampling import passes
 from ferbench.methods.wslgan.stages import Labelled, network_plan, pair_loss, part_loss
 from ferbench.runs.record import TEACHER
 from ferbench.training.augment import DERIVED
 from ferbench.training.cost import FORWARD, seconds_of
 from ferbench.training.device import Device
 from ferbench.training.engine import engine
-from ferbench.training.plan import single_epoch
+from ferbench.training.plan import passes, single_epoch
 from ferbench.training.samples import Computed, Tables, pixel_table
 from ferbench.training.schedule import Stage
 

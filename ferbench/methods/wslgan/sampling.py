@@ -10,15 +10,9 @@ from ferbench.files import sha256_of
 from ferbench.methods.interface import TrainingSide, Workspace
 from ferbench.methods.wslgan.attention import AttentionMapGenerator
 from ferbench.methods.wslgan.recipe import Recipe
-from ferbench.training.augment import DERIVED
-from ferbench.training.plan import Step, looked_up
+from ferbench.training.plan import Step, looked_up, passes
 from ferbench.training.samples import Computed, Samples
 from ferbench.training.schedule import Stage
-
-
-def passes(stage: Stage, images: int) -> int:
-    """How many samples a training on ``images`` images looks at in all its epochs."""
-    return stage.epochs * images * (DERIVED if stage.augment == "expand" else 1)
 
 
 def samples_of(

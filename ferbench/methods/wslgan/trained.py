@@ -1,22 +1,20 @@
 """A finished run as a module that takes images as they are stored."""
 
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel
-from torch import nn
 
 from ferbench.errors import DataError, UsageError
 from ferbench.methods.wslgan.attention import PARTS, AttentionMapGenerator
 from ferbench.methods.wslgan.deployed import Deployed
 from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.settings import Architecture
-from ferbench.runs.record import BEST_TEST, Record
+from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 from ferbench.schema import validated
-from ferbench.training.checkpoint import unpack
+from ferbench.training.deployable import check_kept, load_weights
 from ferbench.training.device import Device
 from ferbench.training.samples import maps_of
 
@@ -49,21 +47,18 @@ def deployed(record: Record, store: Store) -> Deployed:
     identity = record.identity
     if identity.kind == "attention":
         raise UsageError(f"run {record.key} holds attention maps alone: take a fold or pretrain run (`ferbench runs`)")
-    if identity.selection == BEST_TEST:
-        raise UsageError(f"run {record.key} measures a habit and keeps no weights: take that of the last epoch")
-    if record.error:
-        raise UsageError(f"run {record.key} failed: the command that trained it tries again")
+    check_kept(record)
     folder = store.folder(record.key)
     architecture = validated(_Shapes, identity.recipe, folder / "record.json").architecture
     network = WSLGAN(architecture, len(record.classes))
-    _load(network, folder / "weights.safetensors")
+    load_weights(network, folder / "weights.safetensors")
     amg = None
     if architecture.needs_attention:
         if "attention" not in identity.parents:
             raise DataError(f"run {record.key} names no attention run, but its network takes attention maps")
         amg = AttentionMapGenerator(architecture)
         key = identity.parents["attention"]
-        _load(amg, store.holder(key).folder(key) / "weights.safetensors")
+        load_weights(amg, store.holder(key).folder(key) / "weights.safetensors")
     return Deployed(network, amg)
 
 
@@ -79,7 +74,7 @@ def generator_of(record: Record, store: Store, user: Record | None = None) -> At
     amg = AttentionMapGenerator(
         Architecture(growth=shape.growth, stem_stride=shape.stem_stride, generator_layers=shape.layers)
     )
-    _load(amg, folder / "weights.safetensors")
+    load_weights(amg, folder / "weights.safetensors")
     if user is not None:
         path = store.holder(user.key).folder(user.key) / "record.json"
         amg.cam_class = validated(_Shapes, user.identity.recipe, path).architecture.cam_class
@@ -97,11 +92,3 @@ def maps(record: Record, store: Store, images: np.ndarray) -> tuple[str, dict[st
     amg = generator_of(generator, store.holder(generator.key), user)
     made = maps_of(amg, torch.from_numpy(np.array(images)), Device()).numpy()
     return generator.key, {part: made[:, number] for number, part in enumerate(PARTS)}
-
-
-def _load(module: nn.Module, weights: Path) -> None:
-    tensors, _ = unpack(weights)
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError:
-        raise DataError(f"{weights} does not fit the run's recipe: delete its run folder and train again") from None
