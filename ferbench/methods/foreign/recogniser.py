@@ -137,7 +137,7 @@ def module_of(source: str, folder: Path | None) -> ModuleType:
     """Import the module of ``package.module:name``, beside the card or installed. DataError where that fails."""
     name, colon, _ = source.partition(":")
     if not colon:
-        raise DataError(f"[model] source is an ONNX file or package.module:name, not {source!r}")
+        raise DataError(f"[model] source of a callable or an estimator is package.module:name, not {source!r}")
     for place in filter(None, (folder, Path.cwd())):
         if str(place) not in sys.path and (place / f"{name.partition('.')[0]}.py").is_file():
             sys.path.insert(0, str(place))
