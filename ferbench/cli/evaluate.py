@@ -13,8 +13,8 @@ def evaluate(
     model: Annotated[
         str,
         typer.Argument(
-            help="A run's key or its beginning; a card (TOML), an ONNX file or module:name with a card beside it; "
-            "the shipped weights if not given."
+            help="A run's key or its beginning; a card (TOML), or an ONNX or Keras file or module:name with a card "
+            "beside it; a card that comes with ferbench, such as fer-25; the shipped weights if not given."
         ),
     ] = "",
     preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light, wide or full.")] = "tiny",
@@ -38,6 +38,7 @@ def evaluate(
     """
     from ferbench import evaluate as work
     from ferbench.errors import UsageError
+    from ferbench.methods.foreign.cards import card_of
 
     if predictions is not None:
         if model or refit:
@@ -47,7 +48,7 @@ def evaluate(
     else:
         if name or trained_on:
             raise UsageError("--name and --trained-on go with --predictions; a model says both on its card")
-        model = _named(model)
+        model = card_of(model)
         if refit:
             if not model.endswith(".toml"):
                 raise UsageError("--refit takes a model with a card: a run is what it is")
@@ -78,25 +79,19 @@ def contamination(
     from dataclasses import asdict
 
     from ferbench.contamination import contamination as work
+    from ferbench.methods.foreign.cards import card_of
 
-    found = work(_named(model), preset, dataset, runs, data_home)
+    found = work(card_of(model), preset, dataset, runs, data_home)
     emit([(f"{found.title} on {dataset}", {name: _rounded(value) for name, value in asdict(found).items()})], format)
-
-
-def _named(model: str) -> str:
-    """A model from elsewhere by the path of its card; a run by its key, as it is."""
-    if not (model.endswith((".toml", ".onnx")) or ":" in model):
-        return model
-    from ferbench.methods.foreign.cards import card_beside
-
-    return str(card_beside(model))
 
 
 def _rounded(value: object) -> object:
     return f"{value:.3f}" if isinstance(value, float) else value
 
 
-def card(model: Annotated[str, typer.Argument(help="An ONNX file, or package.module:name.")]) -> None:
+def card(
+    model: Annotated[str, typer.Argument(help="An ONNX or Keras file, package.module:name, or a shipped card.")],
+) -> None:
     """Print a card to start from for a model from elsewhere: what it takes, what it gives, what it learned from."""
     from ferbench.methods.foreign.cards import template
 

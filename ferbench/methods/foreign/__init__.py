@@ -1,4 +1,4 @@
-"""Anybody's model: an ONNX file, a callable or an estimator, described by a card."""
+"""Anybody's model: an ONNX or Keras file, a callable or an estimator, described by a card."""
 
 from ferbench.methods.foreign.family import FAMILY
 

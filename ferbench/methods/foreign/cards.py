@@ -1,9 +1,13 @@
-"""A card to start from, for a model that has none."""
+"""Where the card of a model is: given, beside it, or shipped; and a card to start from, for a model that has none."""
 
 import json
 from pathlib import Path
 
 from ferbench.errors import DataError, UsageError
+from ferbench.files import shipped
+
+KERAS = (".h5", ".hdf5", ".keras")
+_FILES = (".onnx", *KERAS)
 
 _HEAD = """# What ferbench has to know of a model from elsewhere. A # before a field: that is its default.
 family = "foreign"
@@ -12,10 +16,13 @@ title = "{name}"
 
 [model]
 source = "{source}"
-kind = "{kind}"                   # onnx, callable (images to scores) or estimator (fit and predict_proba)
+kind = "{kind}"                   # onnx, keras, callable (images to scores) or estimator (fit and predict_proba)
+# package = "fer"                 # an installed package that holds the file: source is then its path as that lists it,
+# version = "25.10.3"             # and sha256 = "..." the file's hash
 
 [input]
 size = {size}
+# resize = "bilinear"             # or bicubic
 layout = "{layout}"               # nchw, nhwc, nhw, or flat: one row a face
 colour = "{colour}"               # grey, rgb, bgr
 scale = "0..1"                    # 0..255, 0..1, -1..1
@@ -31,16 +38,34 @@ on = []                           # what its authors say that it learned from, s
 
 [preset.own]
 """
+_LABELS = '["anger", "disgust"]     # each score\'s emotion, in the model\'s order'
+
+
+def shipped_cards() -> list[str]:
+    """Return the names of the cards that come with ferbench: public models whose weights an installed package holds."""
+    return sorted(path.stem for path in (shipped("baselines") / "cards").glob("*.toml"))
+
+
+def card_of(model: str) -> str:
+    """Return the path of a model's card, or ``model`` itself where it is none's: the key of a run, or nothing.
+
+    Raises UsageError for a file or a module without a card.
+    """
+    named = model in shipped_cards() or model.endswith((".toml", *_FILES)) or ":" in model
+    return str(card_beside(model)) if named else model
 
 
 def card_beside(model: str) -> Path:
-    """Return the card of a model: itself where it is one, else a TOML file of the same name beside it.
+    """Return the card of a model: itself where it is one, a shipped one by its name, else a TOML file of the same name
+    beside it.
 
-    model : a path ending in .toml or .onnx, or ``package.module:name``.
+    model : a path ending in .toml, .onnx, .h5, .hdf5 or .keras, ``package.module:name``, or a shipped card's name.
     Raises UsageError where there is none, naming the command that writes one to start from.
     """
     if model.endswith(".toml"):
         return Path(model)
+    if model in shipped_cards():
+        return shipped("baselines") / "cards" / f"{model}.toml"
     _, colon, name = model.partition(":")
     path = Path(f"{name}.toml") if colon else Path(model).with_suffix(".toml")
     if not path.is_file():
@@ -49,16 +74,21 @@ def card_beside(model: str) -> Path:
 
 
 def template(model: str) -> str:
-    """Return a card for an ONNX file or ``package.module:name``, with what can be read from the file filled in.
+    """Return a card for an ONNX or Keras file or ``package.module:name``, with what can be read from the file filled
+    in; a shipped card as it is.
 
-    Raises DataError for a file that is no ONNX model.
+    Raises DataError for a file that is no such model, UsageError where Keras is missing.
     """
+    if model in shipped_cards():
+        return card_beside(model).read_text(encoding="utf-8")
     if ":" in model:
         name = model.partition(":")[2]
         return _HEAD.format(name=name, source=model, kind="estimator", size=48, layout="flat", colour="grey",
                             labels="[]                       # an estimator that is fitted here needs none",
                             gives="probabilities")  # fmt: skip
     path = Path(model)
+    if path.suffix in KERAS:
+        return _of_keras(path)
     import onnx
 
     try:
@@ -69,7 +99,7 @@ def template(model: str) -> str:
     last = len(sides) == 4 and sides[3] in (1, 3)
     channels = sides[3] if last else sides[1] if len(sides) == 4 else 1
     told = {one.key: one.value for one in loaded.metadata_props}
-    labels = told.get("labels") or '["anger", "disgust"]     # each score\'s emotion, in the model\'s order'
+    labels = told.get("labels") or _LABELS
     if told.get("labels"):
         labels = json.dumps(json.loads(labels))
     return _HEAD.format(
@@ -77,3 +107,19 @@ def template(model: str) -> str:
         layout="nhwc" if last else "nchw", colour="rgb" if channels == 3 else "grey", labels=labels,
         gives="logits" if told.get("labels") else "probabilities",
     ).replace('scale = "0..1"', 'scale = "0..255"' if told.get("preprocessing") else 'scale = "0..1"')  # fmt: skip
+
+
+def _of_keras(path: Path) -> str:
+    """A card for a Keras file: its sides and channels, which lie last but where a file says otherwise."""
+    from ferbench.methods.foreign.keras_files import Network
+
+    if not path.is_file():
+        raise DataError(f"{path} does not exist")
+    shape = Network(path).shape or ()
+    first = len(shape) == 4 and shape[1] in (1, 3)
+    channels = (shape[1] if first else shape[3]) if len(shape) == 4 else 1
+    side = shape[2] if len(shape) > 2 else None
+    return _HEAD.format(
+        name=path.stem, source=path.name, kind="keras", size=side or 48, layout="nchw" if first else "nhwc",
+        colour="rgb" if channels == 3 else "grey", labels=_LABELS, gives="probabilities",
+    )  # fmt: skip

@@ -5,10 +5,15 @@ from typing import Any, ClassVar
 
 from ferbench.errors import DataError
 from ferbench.files import sha256_of
-from ferbench.methods.foreign.recipe import Recipe
+from ferbench.methods.foreign.packages import packaged
+from ferbench.methods.foreign.recipe import FILES, Input, Model, Recipe
 from ferbench.methods.interface import Family, Recogniser
 from ferbench.methods.recipes import Method
 from ferbench.protocol.protocol import Protocol
+
+# Fields that cards have not always had. Left at their defaults they are no part of what tells runs apart, so runs
+# of before keep their keys.
+_LATER = {"package", "version", "sha256", "resize"}
 
 
 class ForeignFamily(Family):
@@ -26,23 +31,31 @@ class ForeignFamily(Family):
         """With the hash of the model's file, so that another model under the same name is another run."""
         content = method.recipe.model_dump()
         del content["trained"]  # what is known of a model changes nothing that it says
+        for table, schema in (("model", Model), ("input", Input)):
+            for field in _LATER & set(content[table]):
+                if content[table][field] == schema.model_fields[field].default:
+                    del content[table][field]
         return {**content, "file": sha256_of(file_of(method).read_bytes())[:16]}
 
 
 def file_of(method: Method) -> Path:
-    """Return the model's file: the ONNX file, or the file of the module that its source names.
+    """Return the model's file: its own, that of an installed package, or the file of the module that its source names.
 
-    Raises DataError where there is none.
+    Raises DataError where there is none or its hash is another than the card's, UsageError for a package that is not
+    installed.
     """
-    source = method.recipe.model.source
-    if method.recipe.model.kind == "onnx":
-        path = (method.folder or Path()) / source
-        if not path.is_file():
-            raise DataError(f"{path} does not exist: [model] source of the card of {method.title} names it")
-        return path
-    from ferbench.methods.foreign.recogniser import module_of
+    model = method.recipe.model
+    if model.kind not in FILES:
+        from ferbench.methods.foreign.recogniser import module_of
 
-    return Path(str(module_of(source, method.folder).__file__))
+        return Path(str(module_of(model.source, method.folder).__file__))
+    path = packaged(model) if model.package else (method.folder or Path()) / model.source
+    if not path.is_file():
+        raise DataError(f"{path} does not exist: [model] source of the card of {method.title} names it")
+    if model.sha256 and (found := sha256_of(path.read_bytes())) != model.sha256:
+        raise DataError(f"{path} is another file than the card of {method.title} describes: its SHA-256 is {found}, "
+                        f"not {model.sha256}")  # fmt: skip
+    return path
 
 
 FAMILY = ForeignFamily()

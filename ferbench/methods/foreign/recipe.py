@@ -1,13 +1,14 @@
 """The card of somebody's model: where it is, what it takes, what it gives, what it was trained on. No torch."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from ferbench.labels import emotion
 from ferbench.schema import Schema
 
-Kind = Literal["onnx", "callable", "estimator"]
+Kind = Literal["onnx", "keras", "callable", "estimator"]
+FILES: tuple[Kind, ...] = ("onnx", "keras")  # kinds whose source is a file that holds the whole model
 
 
 def _emotions(labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -20,22 +21,39 @@ def _emotions(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Model(Schema):
-    """``source`` is an ONNX file, beside the card unless its path is absolute, or ``package.module:name``: a function
-    from images to scores, or an estimator (or what makes one) with ``fit`` and ``predict_proba`` as in scikit-learn."""
+    """``source`` is an ONNX or a Keras file, beside the card unless its path is absolute, or ``package.module:name``: a
+    function from images to scores, or an estimator (or what makes one) with ``fit`` and ``predict_proba`` as in
+    scikit-learn.
+
+    package, version : of an installed distribution that holds the file; ``source`` is then its path as that lists it.
+    sha256 : of the file. It decides what is tested; a version only says what to install.
+    """
 
     source: str
     kind: Kind
+    package: str = ""
+    version: str = ""
+    sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
+
+    @model_validator(mode="after")
+    def _told_in_full(self) -> Self:
+        if (self.package or self.sha256) and self.kind not in FILES:
+            raise ValueError(f"package and sha256 are of a file, of kind {' or '.join(FILES)}, not {self.kind}")
+        if self.package and not (self.version and self.sha256):
+            raise ValueError("a file of a package needs its version and its sha256")
+        return self
 
 
 class Input(Schema):
     """What the model takes for a face of 48×48 grey levels 0 to 255.
 
-    size : height and width that faces are resized to (bilinear). colour : grey levels are repeated for "rgb" and
-    "bgr". layout : order of the axes; "flat" is one row a face. scale : the range that 0 to 255 is brought to.
-    mean, deviation : taken off and divided by afterwards, one for each channel or one for all.
+    size : height and width that faces are resized to. resize : how, as Pillow does it. colour : grey levels are
+    repeated for "rgb" and "bgr". layout : order of the axes; "flat" is one row a face. scale : the range that 0 to 255
+    is brought to. mean, deviation : taken off and divided by afterwards, one for each channel or one for all.
     """
 
     size: PositiveInt = 48
+    resize: Literal["bilinear", "bicubic"] = "bilinear"
     colour: Literal["grey", "rgb", "bgr"] = "grey"
     layout: Literal["nchw", "nhwc", "nhw", "flat"] = "nchw"
     scale: Literal["0..255", "0..1", "-1..1"] = "0..1"

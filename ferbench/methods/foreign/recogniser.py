@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ferbench.errors import DataError, UsageError
-from ferbench.methods.foreign.recipe import Input
+from ferbench.methods.foreign.recipe import FILES, Input
 from ferbench.methods.interface import AttributeSet, History, Side, TrainingSide, Workspace
 from ferbench.methods.recipes import Method
 
@@ -49,8 +49,10 @@ class Foreign:
         labels = self.fitted or self.card.output.labels
         if not labels:
             raise UsageError(f"the card of {self.method.title} lacks the line `labels = [...]` under [output]")
-        faces = prepared(side.images, self.card.input)
-        scores = np.concatenate([self._scores(faces[at : at + BATCH]) for at in range(0, len(faces), BATCH)])
+        scores = np.concatenate([  # prepared batch by batch: a large network takes far more bytes a face than are kept
+            self._scores(prepared(side.images[at : at + BATCH], self.card.input))
+            for at in range(0, len(side.images), BATCH)
+        ])  # fmt: skip
         if scores.ndim != 2 or scores.shape[1] != len(labels):
             raise DataError(f"{self.method.title} gives {scores.shape[1:]} scores a face, and its card names "
                             f"{len(labels)} labels")  # fmt: skip
@@ -99,18 +101,23 @@ class Foreign:
 
 
 def opened(method: Method) -> Any:
-    """Return the model of a card: an onnxruntime session, a callable, or an estimator.
+    """Return the model of a card: an onnxruntime session, a callable (a Keras network too), or an estimator.
 
-    Raises DataError for what cannot be opened.
+    Raises DataError for what cannot be opened, UsageError for a library that is missing.
     """
     model = method.recipe.model
-    if model.kind == "onnx":
-        import onnxruntime
-
+    if model.kind in FILES:
         from ferbench.methods.foreign.family import file_of
 
+        path = file_of(method)
+        if model.kind == "keras":
+            from ferbench.methods.foreign.keras_files import Network
+
+            return Network(path)
+        import onnxruntime
+
         try:
-            return onnxruntime.InferenceSession(file_of(method).read_bytes(), providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own errors share no base
             reason = " ".join(str(error).split())[:200]
             raise DataError(f"{model.source} cannot be opened by onnxruntime: {reason}") from None
@@ -130,7 +137,7 @@ def module_of(source: str, folder: Path | None) -> ModuleType:
     """Import the module of ``package.module:name``, beside the card or installed. DataError where that fails."""
     name, colon, _ = source.partition(":")
     if not colon:
-        raise DataError(f"[model] source is an ONNX file or package.module:name, not {source!r}")
+        raise DataError(f"[model] source of a callable or an estimator is package.module:name, not {source!r}")
     for place in filter(None, (folder, Path.cwd())):
         if str(place) not in sys.path and (place / f"{name.partition('.')[0]}.py").is_file():
             sys.path.insert(0, str(place))
@@ -143,8 +150,8 @@ def module_of(source: str, folder: Path | None) -> ModuleType:
 def prepared(images: np.ndarray, wanted: Input) -> np.ndarray:
     """Return faces uint8 [N,48,48] in a model's own form: float32, resized, scaled, with its axes."""
     if images.shape[1] != wanted.size:
-        size = (wanted.size, wanted.size)
-        images = np.stack([np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BILINEAR)) for one in images])
+        size, way = (wanted.size, wanted.size), Image.Resampling[wanted.resize.upper()]
+        images = np.stack([np.asarray(Image.fromarray(one).resize(size, way)) for one in images])
     x: np.ndarray = images.astype(np.float32)
     if wanted.scale != "0..255":
         x = x / 255
