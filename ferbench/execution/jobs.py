@@ -91,7 +91,12 @@ class Job:
     @property
     def all_epochs(self) -> int:
         """Epochs of all its trainings together."""
-        return self.epochs * self.request.kin.trainings.get(self.kind, 1)
+        return self.epochs * self.trainings
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings of so many epochs it holds."""
+        return self.request.kin.trainings.get(self.kind, 1)
 
     @property
     def made_from(self) -> str:
