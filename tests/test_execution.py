@@ -146,7 +146,7 @@ def test_folds_side_by_side_share_the_threads(wanted, device, at_once):
 
 def test_folds_side_by_side_are_a_number_or_auto():
     for wrong in ("0", "-1", "all"):
-        with pytest.raises(UsageError, match="parallel-folds"):
+        with pytest.raises(UsageError, match="--jobs"):
             side_by_side(wrong, 10, 2, "cpu")
 
 
