@@ -10,11 +10,13 @@ side is looked at here, once, after training has ended.
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from ferbench.environment import describe_device
 from ferbench.execution import sides
@@ -91,7 +93,10 @@ def run_job(job: Job, store: Store, device: Device, report: Report) -> Record:
     store.begin(job.identity)
     run = Run(job, store, device, report)
     make = _best_test if job.made_from else _fold if job.kind == FOLD else _before
-    with device.threads(job.request.kin.threads(job.method) * job.trainings):
+    kin = job.request.kin
+    # How a BLAS shares a product among threads decides its last bits: one thread gives the same bytes wherever.
+    alone = nullcontext() if kin.torch else threadpool_limits(1)
+    with device.threads(kin.threads(job.method) * job.trainings), alone:
         result = make(run)
         facts = run.work.facts
         facts["method"] = job.method.model_dump(mode="json")
