@@ -20,10 +20,11 @@ _CELL = 1 << 24  # characters of one cell; 2,304 grey values have under 10,000
 _SHOWN = 40  # characters of a foreign line that a message shows
 _FORMULA = re.compile(r"=|#(?:REF!|NAME\?|VALUE!|DIV/0!|N/A|NUM!|NULL!)$")
 # How files begin that are no text, whatever they are called.
-_KINDS = {b"PK\x03\x04": "a zip archive or an Excel workbook", b"\x1f\x8b": "a gzip file", b"BZh": "a bzip2 file",
-          b"\xfd7zXZ": "an xz file", b"7z\xbc\xaf": "a 7z archive", b"Rar!": "a rar archive", b"PAR1": "a Parquet file",
-          b"\xd0\xcf\x11\xe0": "an old Excel workbook", b"\x89PNG": "an image",
-          b"\xff\xd8\xff": "an image"}  # fmt: skip
+_KINDS = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook", b"\x1f\x8b": "a gzip file", b"BZh91AY&SY": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file", b"7z\xbc\xaf": "a 7z archive", b"Rar!": "a rar archive", b"PAR1\x15": "a Parquet file",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook", b"\x89PNG": "an image", b"\xff\xd8\xff": "an image",
+}  # fmt: skip
 
 
 class Row(dict[str, str]):

@@ -292,7 +292,7 @@ def test_kaggle_s_challenge(tmp_path):
     assert card.counts["split"] == {"train": 7}
     assert "train.csv has no column Usage: its 7 rows were taken as the split train" in card.deviations
     assert "test.csv has pixels but no labels and is left out" in card.deviations
-    with pytest.raises(DataError, match=r"test.csv has pixels but no labels.*icml_face_data.csv of the challenge has"):
+    with pytest.raises(DataError, match=r"test.csv has pixels but no labels.*icml_face_data.csv of it has"):
         prepare("fer2013", tmp_path / "x" / "test.csv", tmp_path / "home")
     lay(tmp_path / "x", {"icml_face_data.csv": FER})
     assert prepare("fer2013", tmp_path / "x", tmp_path / "home").count == 9
@@ -627,7 +627,7 @@ def test_sfew(tmp_path):
     assert "1 test images have no labels and are left out" in card.deviations
 
 
-VOTES = ["Training,fer0000000.png,4,0,0,1,3,2,0,0,0,0", "Training,fer0000001.png,0,9,1,0,0,0,0,0,0,0", "PublicTest,,0,0,0,0,0,0,0,0,0,10",
+VOTES = ["Training,fer0000000.png,4.,0,0,1,3,2,0,0,0,0", "Training,fer0000001.png,0,9,1,0,0,0,0,0,0,0", "PublicTest,,0,0,0,0,0,0,0,0,0,10",
          "PrivateTest,fer0000003.png,0,0,0,0,0,0,0,8,2,0"]  # fmt: skip
 VOTES_HEAD = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
 

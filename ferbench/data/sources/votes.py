@@ -45,4 +45,4 @@ def majority(votes: Sequence[int]) -> str:
 
 def of_row(row: tables.Row) -> str:
     """Return the majority label of a row of :func:`table`."""
-    return majority([int(row[name]) for name in COLUMNS])
+    return majority(counted([row[name] for name in COLUMNS], row.where))
