@@ -19,6 +19,7 @@ from ferbench.cli import (
     protocol,
     readable,
     report,
+    sweep,
     train,
 )
 from ferbench.errors import INTERRUPTED, FerbenchError, UsageError
@@ -36,6 +37,9 @@ app.command()(protocol.audit)
 app.command()(train.show)
 app.command()(train.train)
 app.command()(ablate.ablate)
+app.command()(sweep.sweep)
+app.command()(sweep.status)
+app.command()(sweep.retry)
 app.command()(report.runs)
 app.command()(report.report)
 app.command()(report.paper)
