@@ -90,7 +90,7 @@ def test_names_are_helped_along(tmp_path):
         room.load("ckpluss")
     with pytest.raises(
         UsageError,
-        match=r"holds attributes.*choose one of ckplus, ckplus-sequences, .*synth, synth-sequences, synth-wild$",
+        match=r"holds attributes.*choose one of affectnet, affectnet-7, ckplus, ckplus-sequences, .*synth, synth-sequences, synth-wild$",
     ):
         room.load("celeba")
     with pytest.raises(UsageError, match="learned from an attribute protocol"):

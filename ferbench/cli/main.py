@@ -7,7 +7,21 @@ from typing import Any
 import typer
 
 from ferbench import DEFAULT_METHOD, __version__
-from ferbench.cli import ablate, bench, compare, data, evaluate, export, maps, predict, protocol, report, sweep, train
+from ferbench.cli import (
+    ablate,
+    bench,
+    compare,
+    data,
+    evaluate,
+    export,
+    maps,
+    predict,
+    protocol,
+    readable,
+    report,
+    sweep,
+    train,
+)
 from ferbench.errors import INTERRUPTED, FerbenchError, UsageError
 
 app = typer.Typer(
@@ -51,6 +65,7 @@ def version(version: bool = typer.Option(False, "--version", help="Print the ver
 def run() -> None:
     """Entry point of the ``ferbench`` command. Exit codes: see ``ferbench.errors``."""
     signal.signal(signal.SIGTERM, _interrupted)
+    readable.on(sys.stdout, sys.stderr)
     sys.exit(_code())
 
 
@@ -65,7 +80,7 @@ def _code() -> int:
         # Not standalone, so that errors come out here; Ctrl-C comes out as typer's own 130, or as itself.
         code = app(standalone_mode=False) or 0
     except FerbenchError as error:
-        print(f"ferbench: {error}", file=sys.stderr)
+        print(f"ferbench: {readable.one_line(str(error))}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
