@@ -8,10 +8,10 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ferbench.errors import DataError
-from ferbench.files import canonical_json
+from ferbench.files import canonical_json, is_intact
 
 
 class Schema(BaseModel):
@@ -40,6 +40,8 @@ class Card(Schema):
     aligners: dict[str, int]  # how many images each aligner handled
     fingerprint: str  # SHA-256 over ids, labels, subjects, sequences, splits and pixels, in order
     versions: dict[str, str]  # ferbench, numpy, pillow (and the detector's, where one was used)
+    files: dict[str, str] = Field(default_factory=dict)  # SHA-256 of the set's other files; none on a card of before
+    digest: str = ""  # of this card (files.seal); empty on a card of before
 
 
 S = TypeVar("S", bound=BaseModel)
@@ -60,6 +62,24 @@ def validated(schema: type[S], content: Any, origin: str | Path) -> S:
             for problem in error.errors()
         )
         raise DataError(f"{origin} is not valid: {problems}") from None
+
+
+def read_sealed(schema: type[S], path: Path, remedy: str) -> S:
+    """Read a JSON file that carries its own checksum (``files.seal``).
+
+    remedy : what to do where it is damaged. Raises DataError, FileNotFoundError.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        reason = "" if is_intact(content) else "it is not what was written"
+    except ValueError as error:
+        reason = str(error)
+    if reason:
+        raise DataError(f"{path} is damaged ({reason}): {remedy}")
+    try:
+        return validated(schema, content, path)
+    except DataError as error:
+        raise DataError(f"{error}: {remedy}") from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:

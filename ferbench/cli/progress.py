@@ -81,6 +81,8 @@ class Bars:
             line = f"[green]done[/green]    {title}{told}  [dim]{record.key}[/dim]"
         self.ended += expected
         self._advance(self.ended)
+        for note in record.facts.get("damage", ()):
+            self.console.print(f"note: {note}", highlight=False)
         self.console.print(line, highlight=False)
 
     def bar(self, title: str):
@@ -110,7 +112,8 @@ def bars(to_stderr: bool = False) -> Iterator[Bars]:
         yield Bars(progress)
 
 
-WORDS = {"absent": "to train", "partial": "to go on with", "failed": "to try again", "done": "reused"}
+WORDS = {"absent": "to train", "partial": "to go on with", "failed": "to try again", "done": "reused",
+         "damaged": "to train again"}  # fmt: skip
 
 
 def print_plan(session: "Session", console: Console) -> None:
@@ -126,6 +129,8 @@ def print_plan(session: "Session", console: Console) -> None:
         f"selection: {', '.join(selections)}; seed {', '.join(seeds)}; "
         f"{session.device.name}, {arithmetic.precision}, {arithmetic.engine} engine",
         *dict.fromkeys(f"note: {note}" for one in made for note in one.notes),
+        *(f"note: {session.store.damage(key).rpartition(': ')[0]}: it is trained again"
+          for key, state in session.states.items() if state == "damaged"),
         sep="\n", highlight=False,
     )  # fmt: skip
     console.print(_jobs(session))
