@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ferbench.errors import DataError
-from ferbench.files import canonical_json, is_intact
+from ferbench.files import canonical_json, is_intact, sha256_of_file
 
 
 class Schema(BaseModel):
@@ -42,6 +42,11 @@ class Card(Schema):
     versions: dict[str, str]  # ferbench, numpy, pillow (and the detector's, where one was used)
     files: dict[str, str] = Field(default_factory=dict)  # SHA-256 of the set's other files; none on a card of before
     digest: str = ""  # of this card (files.seal); empty on a card of before
+
+    def changed(self, folder: Path) -> list[str]:
+        """The files of the set in its folder that are missing or not what was prepared; none on a card of before."""
+        there = {name: sha256_of_file(folder / name) for name in self.files if (folder / name).is_file()}
+        return [name for name, digest in self.files.items() if there.get(name) != digest]
 
 
 S = TypeVar("S", bound=BaseModel)

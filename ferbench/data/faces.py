@@ -10,7 +10,7 @@ import pandas as pd
 
 from ferbench.data.landmarks import COUNT
 from ferbench.errors import DataError
-from ferbench.files import canonical_json, sha256_of, sha256_of_file
+from ferbench.files import canonical_json, sha256_of
 from ferbench.schema import Card, read_sealed
 
 LANDMARKS = "landmarks.npy"  # of a prepared set that has some
@@ -92,8 +92,9 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
         raise DataError(f"the dataset {name} is not prepared in {home}: run `ferbench data prepare "
                         f"{name}{source}`")  # fmt: skip
     card = load_card(name, home)
+    if verify and (changed := card.changed(folder)):
+        raise DataError(f"{folder / changed[0]} is damaged (it is not what was prepared): prepare {name} again")
     try:
-        damaged = [file for file, digest in card.files.items() if verify and sha256_of_file(folder / file) != digest]
         samples = pd.read_csv(
             folder / "samples.csv", dtype={c: str for c in COLUMNS if c != "frame"}, keep_default_na=False
         )
@@ -102,8 +103,6 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
         landmarks = np.load(file, mmap_mode="r", allow_pickle=False) if file.is_file() else None
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise DataError(f"the prepared set {folder} is damaged ({error}): prepare it again") from None
-    if damaged:
-        raise DataError(f"{folder / damaged[0]} is damaged (it is not what was prepared): prepare {name} again")
     if images.shape != (len(samples), SIZE, SIZE) or images.dtype != np.uint8 or len(samples) != card.count:
         raise DataError(f"the prepared set {folder} is damaged (images {images.shape}, {len(samples)} rows, "
                         f"{card.count} on the card): prepare it again")  # fmt: skip

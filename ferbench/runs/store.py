@@ -140,10 +140,15 @@ class Store:
             frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"),
         )
 
-    def predictions(self, key: str) -> pd.DataFrame:
-        """Read a run's predictions: id, subject, sequence, truth, prediction as text, p_<class> as floats."""
+    def predictions(self, key: str, record: Record | None = None) -> pd.DataFrame:
+        """Read a run's predictions: id, subject, sequence, truth, prediction as text, p_<class> as floats.
+
+        record : the run's, where it has been read already.
+        """
         text = ["id", "subject", "sequence", "truth", "prediction"]
-        return self._table(self.record(key), PREDICTIONS, dtype=dict.fromkeys(text, str), keep_default_na=False)
+        return self._table(
+            record or self.record(key), PREDICTIONS, dtype=dict.fromkeys(text, str), keep_default_na=False
+        )
 
     def history(self, record: Record) -> pd.DataFrame:
         """Read a run's history, one row an epoch; empty where its method does not learn by epochs."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ferbench.errors import DataError
 from ferbench.files import canonical_json, write_bytes
 
-_SEAL = "sha256"
+_SEAL = "sealed"
 
 
 @dataclass
@@ -76,9 +76,9 @@ def epochs_done(path: Path) -> int:
         return 0
     try:
         with _opened(path) as file:
-            metadata = file.metadata() or {}
-            return json.loads(metadata["progress"])["epoch"] if "progress" in metadata else 0
-    except (DataError, ValueError):
+            _, told = _seal(file.metadata() or {})
+            return json.loads(told["progress"])["epoch"] if "progress" in told else 0
+    except (DataError, ValueError, TypeError):
         return 0
 
 
@@ -118,7 +118,8 @@ def pack(tensors: Mapping[str, Tensor | np.ndarray], metadata: dict[str, str]) -
 def sealed(tensors: Mapping[str, Tensor | np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
     """:func:`pack` with a SHA-256 of all tensors and metadata among the metadata."""
     told = dict(metadata or {})
-    return pack(tensors, {**told, _SEAL: _digest(tensors, told)})
+    # One entry, since the format keeps no order among several, and equal content is to give equal bytes.
+    return pack(tensors, {_SEAL: json.dumps([_digest(tensors, told), told])})
 
 
 def unsealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -127,10 +128,19 @@ def unsealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     A file without a seal, of before there were any, passes.
     """
     tensors, metadata = unpack(path)
-    told = metadata.pop(_SEAL, "")
-    if told and told != _digest(tensors, metadata):
+    try:
+        digest, told = _seal(metadata)
+        intact = digest == _digest(tensors, told) if digest else not told.keys() - {"progress"}
+    except (ValueError, TypeError):
+        intact = False
+    if not intact:
         raise DataError(f"{path} is damaged (it is not what was written): delete it")
-    return tensors, metadata
+    return tensors, told
+
+
+def _seal(metadata: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """The digest of a file, empty where it has no seal, and its other metadata."""
+    return tuple(json.loads(metadata[_SEAL])) if _SEAL in metadata else ("", metadata)  # type: ignore[return-value]
 
 
 def remembered(path: Path, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
