@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ferbench.data.landmarks import COUNT
-from ferbench.errors import DataError
+from ferbench.errors import DataError, refusal
 from ferbench.files import canonical_json, sha256_of
 from ferbench.schema import Card, read_sealed
 
@@ -102,7 +102,9 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
         file = folder / LANDMARKS
         landmarks = np.load(file, mmap_mode="r", allow_pickle=False) if file.is_file() else None
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise DataError(f"the prepared set {folder} is damaged ({error}): prepare it again") from None
+        raise DataError(
+            refusal(error, folder) or f"the prepared set {folder} is damaged ({error}): prepare it again"
+        ) from None
     if images.shape != (len(samples), SIZE, SIZE) or images.dtype != np.uint8 or len(samples) != card.count:
         raise DataError(f"the prepared set {folder} is damaged (images {images.shape}, {len(samples)} rows, "
                         f"{card.count} on the card): prepare it again")  # fmt: skip

@@ -91,7 +91,8 @@ class Run:
 
 def run_job(job: Job, store: Store, device: Device, report: Report) -> Record:
     """Make one run, or go on with it where it was interrupted, and store it. Returns its record."""
-    store.begin(job.identity)
+    for stray in store.begin(job.identity).rglob(".*.*"):  # begun by a process that was killed
+        stray.unlink(missing_ok=True)
     damage = [note for folder in unfinished(job, store) for note in sift(folder)]
     run = Run(job, store, device, report)
     make = _best_test if job.made_from else _fold if job.kind == FOLD else _before

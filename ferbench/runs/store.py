@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from ferbench.errors import DataError, UsageError
+from ferbench.errors import DataError, UsageError, refusal
 from ferbench.files import seal, sha256_of, sha256_of_file, shipped, write_json, write_text
 from ferbench.runs.record import Identity, Record
 from ferbench.schema import read_sealed
@@ -102,7 +102,7 @@ class Store:
             if record.files.get(name) not in (None, sha256_of_file(path)):
                 raise DataError(_not_stored(path))
         except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror}): {_AGAIN}") from None
+            raise DataError(refusal(error, path) or f"{path} cannot be read ({error.strerror}): {_AGAIN}") from None
         return path
 
     def records(self) -> list[Record]:
@@ -164,7 +164,7 @@ class Store:
                 raise DataError(_not_stored(path))
             return pd.read_csv(io.BytesIO(content), **options) if content.strip() else pd.DataFrame()
         except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read ({error}): {_AGAIN}") from None
+            raise DataError(refusal(error, path) or f"{path} cannot be read ({error}): {_AGAIN}") from None
 
 
 def _not_stored(path: Path) -> str:
