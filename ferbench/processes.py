@@ -4,13 +4,14 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from threading import Thread
 from typing import Any
 
 from ferbench.errors import INTERRUPTED
 
 STOPPED = "ferbench: interrupted; the same command goes on from here"
-_GRACE = 4.0  # seconds from a signal to the end; all that is on disk is whole at any moment
+_GRACE = 3.5  # seconds from a signal to the end; all that is on disk is whole at any moment
 _LOOK = 0.5  # seconds between two looks for the parent
 _PARENT = "FERBENCH_PARENT"
 
@@ -27,6 +28,14 @@ def heed_signals() -> None:
     signal.set_wakeup_fd(tells, warn_on_full_buffer=False)
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # signals to a loader's worker are its own
     Thread(target=_end_overdue, args=(told,), daemon=True).start()
+
+
+def leave(code: int) -> None:
+    """End this process at once: what it has printed is seen, what it has on disk is whole."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def child_environment() -> dict[str, str]:
@@ -48,8 +57,8 @@ def _end_overdue(told: int) -> None:
     while os.read(told, 1)[0] not in (signal.SIGINT, signal.SIGTERM):
         pass
     time.sleep(_GRACE)
-    print(STOPPED, file=sys.stderr, flush=True)
-    os._exit(INTERRUPTED)
+    print(STOPPED, file=sys.stderr)
+    leave(INTERRUPTED)
 
 
 def _end_orphaned(parent: int) -> None:

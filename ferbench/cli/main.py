@@ -7,7 +7,7 @@ import typer
 from ferbench import DEFAULT_METHOD, __version__
 from ferbench.cli import ablate, bench, compare, data, evaluate, export, maps, predict, protocol, report, train
 from ferbench.errors import INTERRUPTED, DataError, FerbenchError, JobFailed, UsageError, refusal
-from ferbench.processes import STOPPED, end_with_parent, heed_signals
+from ferbench.processes import STOPPED, end_with_parent, heed_signals, leave
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,7 +48,10 @@ def run() -> None:
     """Entry point of the ``ferbench`` command. Exit codes: see ``ferbench.errors``."""
     heed_signals()
     end_with_parent()
-    sys.exit(_code())
+    code = _code()
+    if code == INTERRUPTED:  # taking down all that torch has set up takes seconds, and nothing is left to do
+        leave(code)
+    sys.exit(code)
 
 
 def _code() -> int:

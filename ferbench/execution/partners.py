@@ -15,7 +15,7 @@ from ferbench.processes import child_environment
 from ferbench.training.loop import Report
 
 _PATIENCE = 30  # seconds that a partner without work left has to end, and
-_GRACE = 3  # those that all have which are told to
+_GRACE = 2  # those that all have which are told to
 
 
 def side_by_side(wanted: str, folds: int, threads: int, device: str) -> int:
