@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ _PACKAGES = (
 
 def describe() -> dict[str, Any]:
     """Return facts about this process's machine and software, all of them plain JSON. Loads no torch."""
+    return dict(_facts())
+
+
+@cache  # of what the process began with: a thousand short jobs need not ask git a thousand times
+def _facts() -> dict[str, Any]:
     import ferbench
 
     return {
@@ -46,6 +52,22 @@ def describe_device(device: str, precision: str, engine: str) -> dict[str, Any]:
         threads = torch.get_num_threads()
         line = f"cpu: {_cpu()}, {threads} thread{'s' if threads > 1 else ''}"
     return {**describe(), "device": line, "precision": precision, "engine": engine, "threads": torch.get_num_threads()}
+
+
+def memory_available() -> int | None:
+    """Return the bytes of memory that new processes can have, of the machine and of this process's control group;
+    None where the system does not say (all but Linux)."""
+    try:
+        facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text("utf-8").splitlines())
+        available = int(facts["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    group = Path("/sys/fs/cgroup")  # version 2, as containers see their own
+    try:
+        room = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no limit reads "max"
+        return available
+    return max(0, min(available, room))
 
 
 def _version(package: str) -> str:

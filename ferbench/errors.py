@@ -67,7 +67,7 @@ def refusal(error: BaseException, place: Path | str = "") -> str:
         return f"too many files are open ({place}): raise the limit, as by `ulimit -n 1024`"
     said = one_line(error)
     if isinstance(error, MemoryError) or number == errno.ENOMEM or any(part in said.lower() for part in _ALLOCATION):
-        return f"out of memory ({said}): take fewer folds at a time (--parallel-folds 1) or a smaller preset"
+        return f"out of memory ({said}): take fewer jobs at a time (--jobs 1) or a smaller preset"
     return ""
 
 

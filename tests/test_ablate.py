@@ -61,7 +61,7 @@ def place(tmp_path: Path) -> Path:
 
 def options(place: Path, **more) -> TrainOptions:
     fields = {"method": "wslgan", "overrides": TINY, "device": "cpu", "precision": "fp32", "engine": "plain",
-              "parallel_folds": "1"}  # fmt: skip
+              "jobs": "1"}  # fmt: skip
     return TrainOptions(dataset=str(place / "pair.toml"), **{**fields, **more})
 
 
@@ -124,7 +124,7 @@ def test_other_processes_get_the_command_that_plans_the_same(place):
     words = ablation(place, "gfnet", seeds=3, preset="tiny").partner
     assert words[:7] == ["ablate", "--variants", "wslgan,gfnet", "--seeds", "3", "--dataset", str(place / "pair.toml")]
     assert [word for word in words if word in TINY] == list(TINY)
-    assert words[words.index("--parallel-folds") + 1] == "1"
+    assert words[words.index("--jobs") + 1] == "1"
     assert "--protocol-habits" in ablation(place, habits=True).partner
 
 

@@ -173,7 +173,7 @@ def test_a_terminated_training_leaves_nobody_at_work(trained, tmp_path):
 def test_folds_in_threads_give_the_bytes_of_folds_in_a_row(trained, tmp_path):
     """How folds share a GPU, here on the CPU: each thread takes the next fold that no other has."""
     overrides = tuple(SMALL[place + 1] for place, word in enumerate(SMALL) if word == "--set")
-    options = TrainOptions("wslgan", "synth", epochs=1, threads=1, overrides=overrides, parallel_folds="1")
+    options = TrainOptions("wslgan", "synth", epochs=1, threads=1, overrides=overrides, jobs="1")
     runs, data = tmp_path / "runs", trained / "data"
     for row in json.loads(ferbench("runs", "--format", "json", cwd=trained).stdout):
         if row["kind"] != "fold":

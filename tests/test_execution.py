@@ -26,6 +26,7 @@ from ferbench.training import checkpoint
 from ferbench.training.checkpoint import Progress
 from ferbench.training.cost import seconds_of
 from ferbench.training.device import Device
+from ferbench.training.together import together
 
 REQUEST = Request(resolve("wslgan", "tiny", "synth"), protocols.load("synth"), command="ferbench train wslgan")
 FACES = make_faces([{"label": "anger"}])
@@ -145,7 +146,7 @@ def test_folds_side_by_side_share_the_threads(wanted, device, at_once):
 
 def test_folds_side_by_side_are_a_number_or_auto():
     for wrong in ("0", "-1", "all"):
-        with pytest.raises(UsageError, match="parallel-folds"):
+        with pytest.raises(UsageError, match="--jobs"):
             side_by_side(wrong, 10, 2, "cpu")
 
 
@@ -262,3 +263,36 @@ def test_the_command_line_that_makes_a_run_is_kept():
         "ferbench train wslgan --dataset ckplus --preset tiny --rule file --folds-file f.csv --seed 3 --no-pretrain "
         "--set readings.pairing=balanced"
     )
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_trainings_of_one_run_report_as_one_and_give_their_results_in_order(at_once):
+    told = []
+
+    def train(number, report):
+        for step in range(1, 4):
+            report(step, 3, f"part {number}")
+        return number
+
+    assert together(2, at_once, 1, train, lambda done, total, text: told.append((done, total))) == [0, 1]
+    assert sorted(told) == [(done, 6) for done in range(1, 7)]
+
+
+def test_an_interrupted_training_ends_the_one_beside_it_at_its_next_step():
+    ends, began = [], threading.Event()
+
+    def train(number, report):
+        if number == 0:
+            assert began.wait(10)
+            raise KeyboardInterrupt
+        try:
+            for step in range(100_000):
+                report(step, 100_000, "")
+                began.set()
+                time.sleep(0.001)
+        finally:
+            ends.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        together(2, 2, 1, train, lambda *_: None)
+    assert ends == [1]

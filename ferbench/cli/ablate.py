@@ -39,7 +39,10 @@ def ablate(
     precision: shared.Precision = "auto",
     engine: shared.Engine = "auto",
     threads: shared.Threads = None,
-    parallel_folds: shared.Parallel = "auto",
+    jobs: shared.Jobs = "auto",
+    executor: shared.Executor = "local",
+    address: shared.Address = "",
+    gpus_per_job: shared.GpusPerJob = 0.0,
     no_pretrain: shared.NoPretrain = False,
     amg: shared.Amg = "",
     overrides: Overrides = None,
@@ -53,14 +56,15 @@ def ablate(
     from ferbench.cli import progress
     from ferbench.errors import JobFailed
     from ferbench.execution.ablation import prepare_ablation
-    from ferbench.execution.training import TrainOptions, train_all
+    from ferbench.execution.training import TrainOptions
     from ferbench.report.verbs import check_format, write_ablation, write_readings
 
     check_format(format, out)
     options = TrainOptions(
         method=method, dataset=dataset, preset=preset, folds=folds, rule=rule, folds_file=folds_file,
         epochs=epochs, selection=selection, device=device, precision=precision, engine=engine, threads=threads,
-        pretrain=not no_pretrain, amg=amg, overrides=tuple(overrides or ()), parallel_folds=parallel_folds,
+        pretrain=not no_pretrain, amg=amg, overrides=tuple(overrides or ()), jobs=jobs,
+        executor=executor, address=address, gpus_per_job=gpus_per_job,
         habits=protocol_habits,
     )  # fmt: skip
     failure: JobFailed | None = None
@@ -69,9 +73,8 @@ def ablate(
         progress.print_plan(session, bars.console)
         if dry_run:
             return
-        bars.expect(session, blind=bool(readings))
         try:
-            train_all(session, bars.job, bars.outcome)
+            progress.carry_out(session, bars, blind=bool(readings))
         except JobFailed as error:  # the tables say what there is, and which folds are missing
             failure = error
     if readings:

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from ferbench import DEFAULT_METHOD, __version__
-from ferbench.cli import ablate, bench, compare, data, evaluate, export, maps, predict, protocol, report, train
+from ferbench.cli import ablate, bench, compare, data, evaluate, export, maps, predict, protocol, report, sweep, train
 from ferbench.errors import INTERRUPTED, DataError, FerbenchError, JobFailed, UsageError, refusal
 from ferbench.processes import STOPPED, end_with_parent, heed_signals, leave
 
@@ -22,6 +22,9 @@ app.command()(protocol.audit)
 app.command()(train.show)
 app.command()(train.train)
 app.command()(ablate.ablate)
+app.command()(sweep.sweep)
+app.command()(sweep.status)
+app.command()(sweep.retry)
 app.command()(report.runs)
 app.command()(report.report)
 app.command()(report.paper)

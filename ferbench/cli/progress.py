@@ -1,11 +1,14 @@
 """Progress bars, the plan and the closing lines of ``ferbench train`` and ``ablate``."""
 
+import shlex
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from ferbench.execution.executors import Outcome
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from ferbench.execution.training import Session
     from ferbench.protocol.protocol import Protocol
     from ferbench.protocol.splits import Splits
+    from ferbench.runs.plans import Standing
 
 console = Console()
 
@@ -112,23 +117,33 @@ def bars(to_stderr: bool = False) -> Iterator[Bars]:
         yield Bars(progress)
 
 
+_MOST_TOLD = 20  # trainings of which a command says at its end what came of each
 WORDS = {"absent": "to train", "partial": "to go on with", "failed": "to try again", "done": "reused",
          "damaged": "to train again"}  # fmt: skip
 
 
 def print_plan(session: "Session", console: Console) -> None:
     """Print what will be trained, what is reused, and how long it will take; of several trainings, one row each."""
-    request, protocol = session.requests[0], session.protocol
-    made = {job.splits.hash: job.splits for job in session.jobs if job.splits is not None}.values()
+    request = session.requests[0]
+    splits = {job.splits.hash: job.splits for job in session.jobs if job.splits is not None}.values()
     arithmetic = session.jobs[-1].identity
-    seeds, selections = ({str(getattr(one, name)): None for one in session.requests} for name in ("seed", "selection"))
+    seeds = sorted({request.seed for request in session.requests})
+    selections = dict.fromkeys(request.selection for request in session.requests)
+    for protocol in session.protocols:
+        under = [one for one in session.requests if one.protocol.identifier == protocol.identifier]
+        made = [one for one in splits if one.protocol.startswith(protocol.identifier)]
+        console.print(
+            f"[bold]{', '.join(dict.fromkeys(one.method.title for one in under))}[/bold], "
+            f"preset {', '.join(dict.fromkeys(one.method.preset for one in under))}, under {protocol.identifier}: "
+            f"{protocol.description}",
+            *(_folds(one, protocol) for one in made),
+            *dict.fromkeys(f"note: {note}" for one in made for note in one.notes),
+            sep="\n", highlight=False,
+        )  # fmt: skip
+    where = "on a Ray cluster, " if session.cluster else ""
     console.print(
-        f"[bold]{', '.join(session.methods)}[/bold], preset {request.method.preset}, under {protocol.identifier}: "
-        f"{protocol.description}",
-        *(_folds(one, protocol) for one in made),
-        f"selection: {', '.join(selections)}; seed {', '.join(seeds)}; "
-        f"{session.device.name}, {arithmetic.precision}, {arithmetic.engine} engine",
-        *dict.fromkeys(f"note: {note}" for one in made for note in one.notes),
+        f"selection: {', '.join(selections)}; seed {_ranges(seeds)}; "
+        f"{where}{session.device.name}, {arithmetic.precision}, {arithmetic.engine} engine",
         *(f"note: {session.store.damage(key).rpartition(': ')[0]}: it is trained again"
           for key, state in session.states.items() if state == "damaged"),
         sep="\n", highlight=False,
@@ -147,6 +162,17 @@ def print_plan(session: "Session", console: Console) -> None:
     if total > 12 * 3600 and session.device.name == "cpu" and request.method.preset != "tiny":
         shorter = "wide, light or tiny" if request.method.preset == "paper" else "tiny"
         console.print(f"[yellow]long for a CPU: --preset {shorter} would do; nothing was changed by itself[/yellow]")
+
+
+def _ranges(numbers: list[int]) -> str:
+    """``[0, 1, 2, 5]`` → ``0–2, 5``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
 
 
 def _folds(made: "Splits", protocol: "Protocol") -> str:
@@ -193,13 +219,51 @@ def _state(session: "Session", job: "Job") -> str:
     return "to train again, its epochs were not kept" if trained else "to test"
 
 
+def carry_out(session: "Session", bars: Bars, blind: bool = False) -> None:
+    """Make the jobs of a session under bars, while its plan lies in the store for `ferbench status`.
+
+    blind : see :meth:`Bars.expect`. Raises JobFailed at the end if any failed.
+    """
+    from ferbench.execution.partners import is_partner
+    from ferbench.execution.training import train_all
+    from ferbench.runs.plans import under_way
+
+    bars.expect(session, blind)
+    plan = nullcontext() if is_partner() else under_way(session.store.home, session.plan(sys.argv[1:]))
+    with plan:
+        train_all(session, bars.job, bars.outcome)
+
+
 def print_end(session: "Session") -> None:
     """Say what came of whole trainings, and where the figures are."""
     from ferbench.report.render import headlines
 
-    for line in headlines(session.store, session.protocol.name, session.experiments):
-        console.print(line, highlight=False)
-    console.print(f"see: ferbench report --dataset {session.protocol.name}", highlight=False)
+    for protocol in session.protocols:
+        if len(session.experiments) <= _MOST_TOLD:
+            for line in headlines(session.store, protocol.name, session.experiments):
+                console.print(line, highlight=False)
+        console.print(f"see: ferbench report --dataset {protocol.name}", highlight=False)
+
+
+def standings(found: "list[Standing]", home: Path) -> Group | str:
+    """Tables of how far commands are; below each what failed in it."""
+    if not found:
+        return f"no command has made runs in {home} yet"
+    table = Table(box=None, pad_edge=False)
+    for name in ("command", "", "done", "running", "failed", "waiting", "to go", "id"):
+        table.add_column(name, justify="right" if name in ("done", "running", "failed", "waiting", "to go") else "left")
+    told: list[Text] = []
+    for one in found:
+        counts, left = one.counts, one.seconds_left
+        open_jobs = counts["running"] + counts["waiting"]
+        state = "under way" if one.alive else "ended" if not open_jobs else "stopped"
+        table.add_row(
+            Text(shlex.join(["ferbench", *one.plan.command])), state, *(str(counts[name]) for name in counts),
+            "" if not open_jobs else "unknown" if left is None else f"about {duration(left)}", one.plan.id,
+        )  # fmt: skip
+        told += [Text(f"running  {title}") for title in one.running]
+        told += [Text(f"failed   {title}: {error}") for title, error in one.failed.items()]
+    return Group(table, *told)
 
 
 def result_line(result: dict) -> str:

@@ -20,9 +20,18 @@ Precision = Annotated[
 ]
 Engine = Annotated[str, typer.Option(help="auto, plain or fast: how steps are carried out.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores when left out.")]
-Parallel = Annotated[
-    str, typer.Option(help="Folds trained at a time, in a process each; auto: on a CPU one for each thread.")
+Jobs = Annotated[
+    str,
+    typer.Option(
+        "--jobs", "--parallel-folds",
+        help="Jobs at a time, in a process each; auto: on a CPU one for each thread, as far as memory allows.",
+    ),
+]  # fmt: skip
+Executor = Annotated[str, typer.Option(help="Where jobs are made: local, or ray (`pip install 'ferbench[ray]'`).")]
+Address = Annotated[
+    str, typer.Option(help="Of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; one is started here when left out.")
 ]
+GpusPerJob = Annotated[float, typer.Option(min=0, help="Ray: GPUs of each job, such as 0.25; 0 takes CPUs alone.")]
 NoPretrain = Annotated[bool, typer.Option("--no-pretrain", help="Fine-tune from random weights.")]
 Amg = Annotated[str, typer.Option(help="Run of a trained AMG to use (key or its beginning).")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]

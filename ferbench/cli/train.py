@@ -29,7 +29,10 @@ def train(
     precision: shared.Precision = "auto",
     engine: shared.Engine = "auto",
     threads: shared.Threads = None,
-    parallel_folds: shared.Parallel = "auto",
+    jobs: shared.Jobs = "auto",
+    executor: shared.Executor = "local",
+    address: shared.Address = "",
+    gpus_per_job: shared.GpusPerJob = 0.0,
     no_pretrain: shared.NoPretrain = False,
     amg: shared.Amg = "",
     overrides: Overrides = None,
@@ -39,22 +42,22 @@ def train(
 ) -> None:
     """Train a method under a protocol: attention maps, pre-training, then every fold. Resumable at any moment."""
     from ferbench.cli import progress
-    from ferbench.execution.training import TrainOptions, prepare_training, train_all
+    from ferbench.execution.training import TrainOptions, prepare_training
 
     options = TrainOptions(
         method=method, dataset=dataset, preset=preset, recipe=recipe, folds=folds, rule=rule, folds_file=folds_file,
         seed=seed, epochs=epochs, selection=selection, device=device, precision=precision, engine=engine,
         threads=threads, pretrain=not no_pretrain, amg=amg, overrides=tuple(overrides or ()),
-        parallel_folds=parallel_folds,
+        jobs=jobs,
+        executor=executor, address=address, gpus_per_job=gpus_per_job,
     )  # fmt: skip
     with progress.bars() as bars:
         session = prepare_training([options], options.words("train", method), runs, data_home, bars.drawing)
         progress.print_plan(session, bars.console)
-        if not dry_run:
-            bars.expect(session)
-            train_all(session, bars.job, bars.outcome)
-    if not dry_run:
-        progress.print_end(session)
+        if dry_run:
+            return
+        progress.carry_out(session, bars)
+    progress.print_end(session)
 
 
 def show(

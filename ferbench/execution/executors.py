@@ -1,18 +1,16 @@
 """Running jobs here, one after the other. Several processes with the same command share the work."""
 
-import fcntl
 import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from ferbench.environment import describe
 from ferbench.errors import FerbenchError, JobFailed, one_line, refusal
 from ferbench.execution.jobs import Job
-from ferbench.files import explained, write_text
+from ferbench.files import write_text
+from ferbench.runs.claim import claim
 from ferbench.runs.record import Record
 from ferbench.runs.store import EPOCHS, Store
 
@@ -34,66 +32,72 @@ def execute(jobs: list[Job], store: Store, make: Make) -> Iterator[Outcome]:
     A job that fails is recorded and the others go on, save those that start from it; JobFailed is
     raised at the end. A job that another process is making is waited for, after all others are done.
     """
-    waiting = list(jobs)
-    failed: list[str] = []
+    waiting = {job.key: job for job in jobs}
+    failed: set[str] = set()
     while waiting:
         progressed = False
-        for job in list(waiting):
-            if any(key in failed for key in job.needs):
-                waiting.remove(job)
-                failed.append(job.key)
+        for key, job in list(waiting.items()):
+            if any(need in failed for need in job.needs):
+                del waiting[key]
+                failed.add(key)
                 continue
-            if any(other.key in job.needs for other in waiting):
+            if any(need in waiting for need in job.needs):
                 continue
-            with _claim(store.folder(job.key)) as mine:
+            with claim(store.folder(key)) as mine:
                 if not mine:
                     continue
-                waiting.remove(job)
+                del waiting[key]
                 progressed = True
-                reused = store.checked(job.key) == "done"
-                record = store.record(job.key) if reused else _make(job, store, make)
+                reused = store.checked(key) == "done"
+                record = store.record(key) if reused else attempt(job, store, make)
             if record.error:
-                failed.append(job.key)
+                failed.add(key)
             yield Outcome(job, record, reused)
         if waiting and not progressed:
             time.sleep(1)
+    end(jobs, failed)
+
+
+def end(jobs: list[Job], failed: set[str]) -> None:
+    """Raise JobFailed where any of some jobs failed, or could not start since another did."""
     if failed:
         raise JobFailed(f"{len(failed)} of {len(jobs)} jobs failed or could not start: `ferbench runs` shows why; "
-                        "the others are finished and kept, the same command tries these again")  # fmt: skip
+                        "the others are finished and kept, the same command tries these again, or `ferbench "
+                        "retry`")  # fmt: skip
 
 
-def _make(job: Job, store: Store, make: Make) -> Record:
+def attempt(job: Job, store: Store, make: Make) -> Record:
+    """Make a run. One that fails is a record too, with its error; what is no longer needed is deleted.
+
+    Raises FerbenchError as it comes: it tells of the whole, not of this job.
+    """
     try:
         record = make(job)
     except FerbenchError:
         raise
     except Exception as error:
-        record = Record(
-            key=job.key, experiment=job.identity.experiment, identity=job.identity, dataset=job.faces.name,
-            classes=[], environment=describe(), facts={"command": job.request.command}, timings={},
-            error=refusal(error) or one_line(error),
-        )  # fmt: skip
-        write_text(store.folder(job.key) / "traceback.txt", traceback.format_exc())
-        store.finish(record)
-        return record
+        return fail(job, store, refusal(error) or one_line(error), traceback.format_exc())
+    tidy(job, store)
+    return record
+
+
+def tidy(job: Job, store: Store) -> None:
+    """Delete what a job that is done needed on its way."""
     spent = [store.folder(job.key) / "checkpoint"]
     if job.made_from:
         spent += [store.folder(key) / EPOCHS for key in (job.key, job.made_from)]
     for folder in spent:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def fail(job: Job, store: Store, error: str, told: str = "") -> Record:
+    """Store that a job failed, in one line, and with the traceback where there is one."""
+    record = Record(
+        key=job.key, experiment=job.identity.experiment, identity=job.identity, dataset=job.faces.name,
+        classes=[], environment=describe(), facts={"command": job.request.command}, timings={},
+        error=error.splitlines()[0],
+    )  # fmt: skip
+    if told:
+        write_text(store.folder(job.key) / "traceback.txt", told)
+    store.finish(record)
     return record
-
-
-@contextmanager
-def _claim(folder: Path) -> Iterator[bool]:
-    """Hold a run's folder against other processes; False where another holds it. Dies with the process."""
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        opened = (folder / ".lock").open("w")
-    with opened as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class Job:
     def kind(self) -> str:
         return self.identity.kind
 
-    @property
+    @cached_property
     def key(self) -> str:
         return self.identity.key
 
@@ -91,7 +91,12 @@ class Job:
     @property
     def all_epochs(self) -> int:
         """Epochs of all its trainings together."""
-        return self.epochs * self.request.kin.trainings.get(self.kind, 1)
+        return self.epochs * self.trainings
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings of so many epochs it holds."""
+        return self.request.kin.trainings.get(self.kind, 1)
 
     @property
     def made_from(self) -> str:
@@ -173,6 +178,7 @@ class _Planner:
     def __init__(self, home: Path, store: Store):
         self.home, self.store = home, store
         self.load: Load = cache(lambda name: prepared_sets.load(name, home))
+        self.made: dict[tuple[str, str | None, int, Path | None], Splits] = {}
 
     def folds(self, request: Request) -> Plan:
         """One request's jobs and the runs of the package that take the place of some."""
@@ -181,7 +187,8 @@ class _Planner:
         if request.image_folds:
             made = image_folds.make(protocol, target)
         else:
-            made = splits.make(protocol, target, request.rule, request.seed, request.folds_file)
+            seed = request.seed if splits.drawn(protocol, request.rule) else 0
+            made = self.split(protocol, request.rule, seed, request.folds_file)
         check_needs(request.method, protocol, target)
         names = [split.fold for split in made.folds]
         if unknown := [fold for fold in request.folds if fold not in names]:
@@ -193,6 +200,13 @@ class _Planner:
             for fold in request.folds or names
         ]
         return Plan(before.jobs + folds, before.given)
+
+    def split(self, protocol: Protocol, rule: str | None, seed: int, file: Path | None) -> Splits:
+        """The folds of a protocol, made once for all trainings that share them."""
+        key = protocol.model_dump_json(), rule, seed, file
+        if key not in self.made:
+            self.made[key] = splits.make(protocol, self.load(protocol.dataset), rule, seed, file)
+        return self.made[key]
 
     def before(self, kind: str, request: Request) -> _Found:
         """What comes before a training of a request, and its parents by role."""
@@ -215,10 +229,10 @@ class _Planner:
                 found.parents[role] = stand_ins[role].key
                 found.given.append(stand_ins[role])
             else:
-                self.made(parent, request, found)
+                self.made_before(parent, request, found)
         return found
 
-    def made(self, parent: Parent, request: Request, found: _Found) -> None:
+    def made_before(self, parent: Parent, request: Request, found: _Found) -> None:
         """Add the job that a parent is, after what comes before that."""
         if not parent.protocol:
             raise UsageError(f"{request.method.title} learns from attributes, and {request.protocol.identifier} "

@@ -1,6 +1,8 @@
 """Folds trained side by side, which share the work by the store: on a CPU the same command again in other
 processes, on a GPU other threads of this one, since processes would take turns on it."""
 
+import os
+import resource
 import subprocess
 import sys
 import time
@@ -10,12 +12,14 @@ from threading import Event, Thread
 
 import torch
 
+from ferbench.environment import memory_available
 from ferbench.errors import FerbenchError, UsageError
 from ferbench.processes import child_environment
 from ferbench.training.loop import Report
 
 _PATIENCE = 30  # seconds that a partner without work left has to end, and
 _GRACE = 2  # those that all have which are told to
+_MARK = "FERBENCH_PARTNER"  # of the environment of a partner, which neither plans aloud nor has partners of its own
 
 
 def side_by_side(wanted: str, folds: int, threads: int, device: str) -> int:
@@ -27,8 +31,25 @@ def side_by_side(wanted: str, folds: int, threads: int, device: str) -> int:
     if wanted == "auto":
         return max(1, min(folds, threads)) if device == "cpu" else 1
     if not wanted.isdigit() or int(wanted) < 1:
-        raise UsageError(f"--parallel-folds takes a number from 1, or auto, not {wanted!r}")
+        raise UsageError(f"--jobs takes a number from 1, or auto, not {wanted!r}")
     return min(int(wanted), max(1, min(folds, threads) if device == "cpu" else folds))
+
+
+def is_partner() -> bool:
+    """Say whether this process was started to share the work of another."""
+    return _MARK in os.environ
+
+
+def memory_allows() -> int:
+    """Return how many more processes such as this one, at its largest, the memory has room for.
+
+    Where the system does not say how much is available (it is read on Linux), nothing stands against many.
+    """
+    available = memory_available()
+    if available is None:
+        return sys.maxsize
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return available // peak
 
 
 @contextmanager
@@ -39,7 +60,8 @@ def partners(count: int, words: list[str]) -> Iterator[None]:
     """
     command = [sys.executable, "-m", "ferbench", *words]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    processes = [subprocess.Popen(command, env=child_environment(), **quiet) for _ in range(count)]  # type: ignore[call-overload]
+    own = {**child_environment(), _MARK: "1"}
+    processes = [subprocess.Popen(command, env=own, **quiet) for _ in range(count)]  # type: ignore[call-overload]
     try:
         yield
         for process in processes:

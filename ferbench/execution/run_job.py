@@ -96,7 +96,7 @@ def run_job(job: Job, store: Store, device: Device, report: Report) -> Record:
     damage = [note for folder in unfinished(job, store) for note in sift(folder)]
     run = Run(job, store, device, report)
     make = _best_test if job.made_from else _fold if job.kind == FOLD else _before
-    with device.threads(job.request.kin.threads(job.method)):
+    with device.threads(job.request.kin.threads(job.method) * job.trainings):
         result = make(run)
         facts = run.work.facts
         facts["method"] = job.method.model_dump(mode="json")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -13,15 +14,17 @@ import torch
 from ferbench.data import drawn
 from ferbench.errors import UsageError
 from ferbench.execution import estimate
+from ferbench.execution.cluster import LOCAL, Cluster
 from ferbench.execution.executors import Outcome, execute
 from ferbench.execution.jobs import Job, Request, plan
-from ferbench.execution.partners import companions, partners, side_by_side
+from ferbench.execution.partners import companions, is_partner, memory_allows, partners, side_by_side
 from ferbench.execution.run_job import run_job
 from ferbench.files import data_home, runs_home
 from ferbench.methods import recipes
 from ferbench.methods.interface import FOLD, PRETRAIN
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import Protocol
+from ferbench.runs.plans import Plan, Planned, now
 from ferbench.runs.record import BEST_TEST, Record
 from ferbench.runs.store import Store
 from ferbench.training.device import Device
@@ -51,19 +54,23 @@ class TrainOptions:
     pretrain: bool = True
     amg: str = ""
     overrides: tuple[str, ...] = ()
-    parallel_folds: str = "auto"
+    jobs: str = "auto"
+    executor: str = LOCAL
+    address: str = ""
+    gpus_per_job: float = 0.0
     habits: bool = False  # of `ferbench ablate --protocol-habits`: the four ways of testing one training
 
     def command(self) -> str:
         """The command line that makes these runs, folds left out."""
-        return shlex.join(["ferbench", *self.words("train", self.method)])
+        return shlex.join(["ferbench", *replace(self, folds="").words("train", self.method)])
 
     def words(self, *verb: str) -> list[str]:
-        """A verb with what it is for, then these options, those left out that are the default; no folds."""
+        """A verb with what it is for, then these options, those left out that are the default, and those that say where
+        and how it is made."""
         words = [*verb, "--dataset", self.dataset]
         default = TrainOptions(self.method, self.dataset)
-        for name in ("preset", "recipe", "rule", "folds_file", "seed", "epochs", "selection", "precision", "engine",
-                     "amg"):  # fmt: skip
+        for name in ("preset", "recipe", "folds", "rule", "folds_file", "seed", "epochs", "selection", "precision",
+                     "engine", "amg"):  # fmt: skip
             value = getattr(self, name)
             if value != getattr(default, name):
                 words += [f"--{name.replace('_', '-')}", str(value)]
@@ -74,22 +81,45 @@ class TrainOptions:
 
 
 @dataclass(frozen=True)
+class _Told:
+    """What need not be said of a job, since all have it: methods by kind, presets, seeds, changes of the recipe."""
+
+    methods: dict[str, set[str]]
+    presets: set[str]
+    seeds: set[int]
+    changes: set[str]
+
+
+@dataclass(frozen=True)
 class Session:
-    """Requests under one protocol, planned: their jobs in order, what is done already, how long the rest takes."""
+    """Requests, planned: their jobs in order, what is done already, where the rest is made and how long it takes."""
 
     requests: list[Request]
     jobs: list[Job]
     given: list[Record]  # runs of the package that take the place of jobs
     store: Store
+    home: Path  # of prepared sets
     device: Device
     states: Mapping[str, str]  # key → absent, partial, failed, done
     seconds: dict[str, float]  # key → estimate; 0 for a job that is done
     at_once: Mapping[str, int]  # jobs of a kind made at a time
     partner: list[str]  # the command line of another process that shares the work
+    cluster: Cluster | None = None  # where jobs are made, if not here
 
     @property
     def protocol(self) -> Protocol:
+        """The protocol, of the first where there are several."""
         return self.requests[0].protocol
+
+    @property
+    def protocols(self) -> list[Protocol]:
+        return list({request.protocol.identifier: request.protocol for request in self.requests}.values())
+
+    def plan(self, command: list[str]) -> Plan:
+        """What the store keeps of it while ``command`` carries it out."""
+        jobs = [Planned(key=job.key, title=self.title(job), kind=job.kind, seconds=round(self.seconds[job.key], 3))
+                for job in self.jobs]  # fmt: skip
+        return Plan(command=command, started=now(), at_once=max(self.at_once.values(), default=1), jobs=jobs)
 
     @property
     def experiments(self) -> list[str]:
@@ -98,14 +128,21 @@ class Session:
 
     def title(self, job: Job) -> str:
         """What a person calls a job among the others."""
-        several = len({one.identity.method for one in self.jobs if one.kind == job.kind}) > 1
-        names = [job.request.method.title] if several else []
-        presets = {request.method.preset for request in self.requests}
-        names += [f"preset {job.identity.preset}"] if job.identity.preset not in presets else []
-        names += [f"seed {job.identity.seed}"] if len({request.seed for request in self.requests}) > 1 else []
-        shared = set.intersection(*(set(request.changed) for request in self.requests))
-        names += [change for change in job.request.changed if change not in shared]
+        told = self._told
+        names = [job.request.method.title] if len(told.methods[job.kind]) > 1 else []
+        names += [f"preset {job.identity.preset}"] if {job.identity.preset} != told.presets else []
+        names += [f"seed {job.identity.seed}"] if len(told.seeds) > 1 else []
+        names += [change for change in job.request.changed if change not in told.changes]
         return f"{', '.join(names)}, {job.title}" if names else job.title
+
+    @cached_property
+    def _told(self) -> "_Told":
+        methods: dict[str, set[str]] = {}
+        for job in self.jobs:
+            methods.setdefault(job.kind, set()).add(job.identity.method)
+        changes = set.intersection(*(set(request.changed) for request in self.requests))
+        presets = {request.method.preset for request in self.requests}
+        return _Told(methods, presets, {request.seed for request in self.requests}, changes)
 
     @property
     def methods(self) -> list[str]:
@@ -132,41 +169,52 @@ def prepare_training(
 ) -> Session:  # fmt: skip
     """Resolve options to a planned session; drawn sets are drawn on the way.
 
-    trainings : one or more, which differ in method, seed and overrides alone.
-    words : the command line that makes them all, folds left out, for other processes that share the work.
+    trainings : one or more; where and how they are made is what the first says.
+    words : the command line that makes them all, for other processes that share the work.
     drawing : gives a progress report for the set of that name.
     Raises UsageError for options that do not fit, DataError for a set that is not prepared.
     """
     options = trainings[0]
-    if options.selection not in SELECTIONS:
-        raise UsageError(f"unknown selection {options.selection!r}: it is {' or '.join(SELECTIONS)}")
-    protocol = protocols.load(options.dataset)
-    device = Device.chosen(options.device, options.precision, options.engine)
+    if unknown := {one.selection for one in trainings} - set(SELECTIONS):
+        raise UsageError(f"unknown selection {unknown.pop()!r}: it is {' or '.join(SELECTIONS)}")
+    cluster = Cluster.chosen(options.executor, options.address, options.jobs, options.threads, options.gpus_per_job)
+    device = Device.chosen(options.device, options.precision, options.engine, here=cluster is None)
     if options.threads:
         torch.set_num_threads(options.threads)
     home = data_home(home)
-    requests = [request for one in trainings for request in _requests(one, protocol, device)]
+    rules = {name: protocols.load(name) for name in dict.fromkeys(one.dataset for one in trainings)}
+    requests = [request for one in trainings for request in _requests(one, rules[one.dataset], device)]
     for name in _datasets(requests):
         drawn.ensure(name, home, drawing(name))
     store = Store(runs_home(runs))
     planned = plan(requests, home, store)
     jobs = planned.jobs
     states = {job.key: store.checked(job.key) for job in jobs}
+    if cluster is not None:
+        at_once = {job.kind: max(1, cluster.most) for job in jobs}
+        seconds = dict.fromkeys(states, 0.0)  # its machines are others
+        return Session(requests, jobs, planned.given, store, home, device, states, seconds, at_once, [], cluster)
     left = Counter(job.kind for job in jobs if states[job.key] != "done")
     threads = torch.get_num_threads()
-    processes = side_by_side(options.parallel_folds, max(left.values(), default=0), threads, device.name)
+    processes = side_by_side(options.jobs, max(left.values(), default=0), threads, device.name)
     at_once = {kind: max(1, min(processes, left[kind])) for kind in dict.fromkeys(job.kind for job in jobs)}
     kinds = {job.key: job.kind for job in jobs}
     if any(kinds.get(key) == job.kind for job in jobs if job.kind != FOLD for key in job.needs):
         # One that starts from another of its kind would wait, then be made by a share of the threads.
         at_once = {kind: count if kind == FOLD else 1 for kind, count in at_once.items()}
+    if is_partner():
+        seconds = dict.fromkeys(states, 0.0)
+    else:
+        seconds = estimate.seconds(jobs, store, states, device, at_once)
+    if options.jobs == "auto" and device.name == "cpu":
+        # The measured steps have taken what a job takes, or near it; other processes will need as much each.
+        processes = min(processes, 1 + memory_allows())
+        at_once = {kind: min(count, processes) for kind, count in at_once.items()}
     partner = [
-        *words, "--folds", options.folds, "--device", device.name,
-        "--threads", str(threads // processes), "--parallel-folds", "1",
+        *words, "--device", device.name, "--threads", str(max(1, threads // processes)), "--jobs", "1",
         "--runs", str(store.home), "--data-home", str(home),
     ]  # fmt: skip
-    seconds = estimate.seconds(jobs, store, states, device, at_once)
-    return Session(requests, jobs, planned.given, store, device, states, seconds, at_once, partner)
+    return Session(requests, jobs, planned.given, store, home, device, states, seconds, at_once, partner)
 
 
 def train_all(session: Session, report: Callable[[Job], Report], done: Callable[[Outcome], None]) -> None:
@@ -174,6 +222,12 @@ def train_all(session: Session, report: Callable[[Job], Report], done: Callable[
 
     Raises JobFailed at the end if any failed.
     """
+    if session.cluster is not None:
+        from ferbench.execution import on_ray
+
+        for outcome in on_ray.execute(session.jobs, session.store, session.home, session.device, session.cluster):
+            done(outcome)
+        return
     processes = max(session.at_once.values())
 
     def share(quiet: Report) -> None:
@@ -182,6 +236,7 @@ def train_all(session: Session, report: Callable[[Job], Report], done: Callable[
 
     with ExitStack() as stack:
         alone = True
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
 
         def make(job: Job):
             nonlocal alone

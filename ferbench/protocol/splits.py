@@ -119,6 +119,11 @@ def make(
     )  # fmt: skip
 
 
+def drawn(protocol: Protocol, rule: str | None) -> bool:
+    """Say whether the seed decides the folds of :func:`make`: those of the other rules are the same for all seeds."""
+    return protocol.folds is not None and (rule or protocol.folds.rule) == "random"
+
+
 def check_folds(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) -> None:
     """Assert what every result claims: no subject on both sides, every sample tested exactly once.
 

@@ -34,20 +34,21 @@ class Device:
     engine: str = "plain"
 
     @classmethod
-    def chosen(cls, name: str, precision: str, engine: str = "auto") -> "Device":
+    def chosen(cls, name: str, precision: str, engine: str = "auto", here: bool = True) -> "Device":
         """Resolve "auto" and set the process up for repeatable arithmetic and, on a CPU, for steps that use the
         memory of the step before.
 
         "auto" is CUDA where there is one; bf16 on CPUs with instructions for it, fp32 elsewhere; the fast engine
         where it is proven, which is on CPUs.
 
+        here : whether this process computes on it; else it need not be there.
         Raises UsageError for a device that is not there or a precision that it does not have.
         """
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
         if name not in ("cpu", "cuda"):
             raise UsageError(f"unknown device {name!r}: it is auto, cpu or cuda")
-        if name == "cuda" and not torch.cuda.is_available():
+        if here and name == "cuda" and not torch.cuda.is_available():
             raise UsageError("no CUDA device is usable here: leave --device out, or take --device cpu")
         if precision == "auto":
             capable = name == "cpu" and any(torch.cpu.get_capabilities().get(one) for one in _BF16)

@@ -11,7 +11,7 @@ from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan.attention import AttentionMapGenerator
 from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.recipe import PairStage, Recipe
-from ferbench.methods.wslgan.stages import Labelled, network_plan, pair_loss, part_loss
+from ferbench.methods.wslgan.stages import Labelled, branches_at_once, network_plan, pair_loss, part_loss
 from ferbench.runs.record import TEACHER
 from ferbench.training.augment import DERIVED
 from ferbench.training.cost import FORWARD, seconds_of
@@ -50,12 +50,15 @@ class Estimate:
                 self.rates[key] = _measured(name, recipe, count, self.device, threads)
             return self.rates[key]
 
-        kind = "attention" if task.identity.kind == "attention" else "network"
+        kind, at_once = "network", 1
+        if task.identity.kind == "attention":
+            kind, at_once = "attention", branches_at_once(recipe, self.device, threads)
+            threads //= at_once
         if task.retested:
             return stage.epochs * task.tested * rate(kind) * FORWARD
         images, left = task.images, 1 - task.done
         looks = passes(stage, images)
-        seconds = left * looks * rate(kind)
+        seconds = left * looks * rate(kind) / at_once
         for role in task.identity.parents:
             if role.startswith(TEACHER):
                 teacher = resolve(task.method.name, role[len(TEACHER) :], task.protocol.name).recipe

@@ -24,13 +24,14 @@ from ferbench.training.checkpoint import unpack
 from ferbench.training.device import Device
 from ferbench.training.loop import Report
 from ferbench.training.samples import maps_if_any, maps_of
+from ferbench.training.together import together
 from ferbench.training.weights import seeded
 
 ATTENTION = "attention"
 
 
 class Attention:
-    """Stage 1: both branches of the AMG, one after the other. It predicts nothing."""
+    """Stage 1: both branches of the AMG, side by side where there are threads for both. It predicts nothing."""
 
     def __init__(self, method: Method):
         self.recipe: Recipe = method.recipe
@@ -38,26 +39,32 @@ class Attention:
 
     def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
         assert isinstance(train, AttributeSet)
-        history = []
-        for number, part in enumerate(PARTS):
-            split = splits.attribute_split(train.protocol, train.faces, part, train.seed)
-            work.notes.extend(split.notes)
-            learned = _labelled(train.faces.images[split.train], split.train_target)
-            held_out = _labelled(train.faces.images[split.validation], split.validation_target)
+        chosen = [splits.attribute_split(train.protocol, train.faces, part, train.seed) for part in PARTS]
+        held_out = [_labelled(train.faces.images[split.validation], split.validation_target) for split in chosen]
+        for part in PARTS:
             whole = seeded(work.seed(f"{part} weights"), lambda: AttentionMapGenerator(self.recipe.architecture))
-            branch = self.branches[part] = getattr(whole, part)
-            rows = work.timed(part, lambda: stages.train_part(
-                branch, learned, held_out, self.recipe, work.seed(part), work.device,  # noqa: B023
-                work.checkpoint(part), _share(work.report, number, len(PARTS), f"{part}: "),  # noqa: B023
+            self.branches[part] = getattr(whole, part)
+
+        def trained(number: int, report: Report) -> list[dict[str, float]]:
+            part, split = PARTS[number], chosen[number]
+            learned = _labelled(train.faces.images[split.train], split.train_target)
+            return work.timed(part, lambda: stages.train_part(
+                self.branches[part], learned, held_out[number], self.recipe, work.seed(part), work.device,
+                work.checkpoint(part), lambda done, total, text: report(done, total, f"{part}: {text}"),
             ))  # fmt: skip
-            history += [{"part": part, **row} for row in rows]
+
+        at_once = stages.branches_at_once(self.recipe, work.device, torch.get_num_threads())
+        histories = together(len(PARTS), at_once, self.recipe.threads, trained, work.report)
+        for part, split, held, rows in zip(PARTS, chosen, held_out, histories, strict=True):
+            work.notes.extend(split.notes)
             work.result[part] = {
                 "validation_accuracy": rows[-1]["validation_accuracy"],
                 "validation_images": len(split.validation), "train_images": len(split.train),
-                "pointing": _pointing(branch, part, held_out.images, self.recipe.architecture.cam_class, work.device),
+                "pointing": _pointing(self.branches[part], part, held.images, self.recipe.architecture.cam_class,
+                                      work.device),
                 "pointing_chance": pointing.chance(part),
             }  # fmt: skip
-        return history
+        return [{"part": part, **row} for part, rows in zip(PARTS, histories, strict=True) for row in rows]
 
     def predict(self, side: Side, work: Workspace) -> np.ndarray:
         raise AssertionError("attention maps are learned from a set that nothing is tested on")
@@ -193,8 +200,3 @@ def _pointing(branch: PartClassifier, part: str, images: Tensor, cam_class: CamC
     """The share of images whose attention map has its maximum on the part."""
     maps = maps_of(lambda x: branch.attention(x, cam_class), images, device)
     return float(pointing.hits(maps, part).double().mean())
-
-
-def _share(report: Report, number: int, count: int, prefix: str) -> Report:
-    """A report for one of several trainings of equal weight within a run."""
-    return lambda done, total, text: report(number * total + done, count * total, prefix + text)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ferbench.methods.wslgan.attention import PartClassifier
+from ferbench.methods.wslgan.attention import PARTS, PartClassifier
 from ferbench.methods.wslgan.losses import total_loss
 from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.recipe import PairStage, PartStage, Readings, Recipe
@@ -68,6 +68,13 @@ def train_part(
         return accuracy(predict(part, validation.images, device), validation.labels)
 
     return fit(part, loss, plan, stage, device, saved, report, validate)
+
+
+def branches_at_once(recipe: Recipe, device: Device, threads: int) -> int:
+    """How many branches of the AMG are trained at a time: both, where each takes a part of the threads that there
+    are."""
+    both = device.name == "cpu" and 0 < recipe.threads <= threads // len(PARTS)
+    return len(PARTS) if both else 1
 
 
 def part_loss(

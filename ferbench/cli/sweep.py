@@ -1,0 +1,106 @@
+"""``ferbench sweep``, ``status`` and ``retry``."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ferbench.cli import shared
+from ferbench.cli.formats import DataHome, Format, Runs
+
+_PERIOD = 2.0  # seconds between two looks of --watch
+
+
+def sweep(
+    plan: Annotated[Path, typer.Argument(help="TOML file: methods, datasets, seeds, [options], [set].")],
+    device: shared.Device = "auto",
+    precision: shared.Precision = "auto",
+    engine: shared.Engine = "auto",
+    threads: shared.Threads = None,
+    jobs: shared.Jobs = "auto",
+    executor: shared.Executor = "local",
+    address: shared.Address = "",
+    gpus_per_job: shared.GpusPerJob = 0.0,
+    dry_run: shared.DryRun = False,
+    runs: Runs = None,
+    data_home: DataHome = None,
+) -> None:
+    """Train methods × datasets × seeds × options, as a file has them. Resumable at any moment."""
+    from dataclasses import replace
+
+    from ferbench.cli import progress
+    from ferbench.execution.sweep import read_sweep
+    from ferbench.execution.training import prepare_training
+
+    trainings = [
+        replace(one, device=device, precision=precision, engine=engine, threads=threads, jobs=jobs, executor=executor,
+                address=address, gpus_per_job=gpus_per_job)
+        for one in read_sweep(plan)
+    ]  # fmt: skip
+    words = ["sweep", str(plan), "--precision", precision, "--engine", engine]
+    with progress.bars() as bars:
+        session = prepare_training(trainings, words, runs, data_home, bars.drawing)
+        progress.print_plan(session, bars.console)
+        if dry_run:
+            return
+        progress.carry_out(session, bars)
+    progress.print_end(session)
+
+
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds until nothing runs.")] = False,
+    format: Format = "console",
+    runs: Runs = None,
+) -> None:
+    """Show how far the commands are that make runs: jobs done, running, failed, waiting, and the time to go."""
+    from ferbench.errors import UsageError
+    from ferbench.files import runs_home
+    from ferbench.runs.plans import standing, stored
+    from ferbench.runs.store import Store
+
+    if format not in ("console", "json"):
+        raise UsageError(f"unknown format {format!r}: it is console or json")
+    store = Store(runs_home(runs))
+    if format == "json":
+        found = [standing(plan, store) for plan in stored(store.home)]
+        rows = [{"id": one.plan.id, "command": one.plan.command, "started": one.plan.started, "alive": one.alive,
+                 **one.counts, "running_jobs": one.running, "failed_jobs": one.failed,
+                 "seconds_left": one.seconds_left} for one in found]  # fmt: skip
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    from ferbench.cli.progress import standings
+
+    console = Console()
+    if not watch:
+        console.print(standings([standing(plan, store) for plan in stored(store.home)], store.home))
+        return
+    with Live(console=console, refresh_per_second=4) as live:
+        while True:
+            found = [standing(plan, store) for plan in stored(store.home)]
+            live.update(standings(found, store.home))
+            if not any(one.alive for one in found):
+                return
+            time.sleep(_PERIOD)
+
+
+def retry(
+    plan: Annotated[str, typer.Argument(help="A command by its id in `ferbench status`, or the beginning.")] = "",
+    runs: Runs = None,
+) -> None:
+    """Try again what failed: the commands whose jobs failed are carried out once more. Done runs are reused."""
+    from ferbench.cli.main import app
+    from ferbench.files import runs_home
+    from ferbench.runs.plans import stored, to_retry
+    from ferbench.runs.store import Store
+
+    store = Store(runs_home(runs))
+    again = to_retry(stored(store.home), store, plan)
+    if not again:
+        print(f"nothing to try again in {store.home}: no job has failed")
+    for one in again:
+        app([*one.command, "--runs", str(store.home)], standalone_mode=False)
