@@ -158,7 +158,7 @@ def _digest(tensors: Mapping[str, Tensor | np.ndarray], metadata: Mapping[str, s
     for name in sorted(tensors):
         plain = torch.as_tensor(tensors[name]).detach().cpu().contiguous()
         digest.update(f"{name} {plain.dtype} {tuple(plain.shape)} ".encode())
-        digest.update(memoryview(plain.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
