@@ -8,10 +8,10 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ferbench.errors import DataError
-from ferbench.files import canonical_json
+from ferbench.files import canonical_json, is_intact, sha256_of_file
 
 
 class Schema(BaseModel):
@@ -40,6 +40,13 @@ class Card(Schema):
     aligners: dict[str, int]  # how many images each aligner handled
     fingerprint: str  # SHA-256 over ids, labels, subjects, sequences, splits and pixels, in order
     versions: dict[str, str]  # ferbench, numpy, pillow (and the detector's, where one was used)
+    files: dict[str, str] = Field(default_factory=dict)  # SHA-256 of the set's other files; none on a card of before
+    digest: str = ""  # of this card (files.seal); empty on a card of before
+
+    def changed(self, folder: Path) -> list[str]:
+        """The files of the set in its folder that are missing or not what was prepared; none on a card of before."""
+        there = {name: sha256_of_file(folder / name) for name in self.files if (folder / name).is_file()}
+        return [name for name, digest in self.files.items() if there.get(name) != digest]
 
 
 S = TypeVar("S", bound=BaseModel)
@@ -60,6 +67,24 @@ def validated(schema: type[S], content: Any, origin: str | Path) -> S:
             for problem in error.errors()
         )
         raise DataError(f"{origin} is not valid: {problems}") from None
+
+
+def read_sealed(schema: type[S], path: Path, remedy: str) -> S:
+    """Read a JSON file that carries its own checksum (``files.seal``).
+
+    remedy : what to do where it is damaged. Raises DataError, FileNotFoundError.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        reason = "" if is_intact(content) else "it is not what was written"
+    except ValueError as error:
+        reason = str(error)
+    if reason:
+        raise DataError(f"{path} is damaged ({reason}): {remedy}")
+    try:
+        return validated(schema, content, path)
+    except DataError as error:
+        raise DataError(f"{error}: {remedy}") from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:

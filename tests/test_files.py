@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ferbench.files import new_folder, write_bytes, write_text
+from ferbench.files import alone, is_intact, new_folder, seal, write_bytes, write_text
 
 
 @pytest.mark.parametrize(("mask", "file", "folder"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
@@ -41,3 +41,34 @@ def test_a_folder_appears_whole_or_stays_as_it_was(tmp_path):
         raise RuntimeError
     assert (tmp_path / "b" / "c").read_text() == "first"
     assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+def test_two_that_make_the_same_folder_both_end_well(tmp_path):
+    path = tmp_path / "b"
+    with new_folder(path) as first:
+        (first / "c").write_text("first")
+        with new_folder(path) as second:
+            (second / "c").write_text("second")
+    assert (path / "c").read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+def test_one_waits_while_another_process_is_alone_with_a_file(tmp_path):
+    code = ("import sys, time\nfrom pathlib import Path\nfrom ferbench.files import alone\n"
+            "with alone(Path('lock')):\n    print('in', flush=True)\n    sys.stdin.read()\n    Path('done').touch()\n")  # fmt: skip
+    other = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout.readline() == b"in\n"
+    other.stdin.close()
+    with alone(tmp_path / "lock"):
+        assert (tmp_path / "done").exists()
+    assert other.wait() == 0
+    other.stdout.close()
+
+
+def test_a_sealed_document_tells_of_any_change(tmp_path):
+    document = seal({"a": (1, 2.5), "b": {"c": "é"}})
+    assert document["a"] == [1, 2.5]
+    assert is_intact(document)
+    assert is_intact({"a": 1})  # of before
+    assert not is_intact(document | {"a": [1, 2]})
+    assert not is_intact(document | {"more": 0})

@@ -290,12 +290,15 @@ def test_devices_are_all_named(store):
 def test_damaged_predictions_are_one_line_with_what_to_do(store, change, problem):
     key = store_fold(store, "01", FIRST)
     store.write_predictions(key, change(store.predictions(key)))
+    store.finish(store.record(key))
     with pytest.raises(DataError, match=f"run {key} {problem}: delete .* and train again"):
         tables.build(store)
 
 
 def test_an_image_that_is_tested_twice_stops_the_report(store):
     key = store_fold(store, "01", FIRST)
-    store.write_predictions(store_fold(store, "02", SECOND), store.predictions(key))
+    other = store_fold(store, "02", SECOND)
+    store.write_predictions(other, store.predictions(key))
+    store.finish(store.record(other))
     with pytest.raises(DataError, match="tests 01-000 more than once"):
         tables.build(store)

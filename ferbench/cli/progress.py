@@ -86,6 +86,8 @@ class Bars:
             line = f"[green]done[/green]    {title}{told}  [dim]{record.key}[/dim]"
         self.ended += expected
         self._advance(self.ended)
+        for note in record.facts.get("damage", ()):
+            self.console.print(f"note: {note}", highlight=False)
         self.console.print(line, highlight=False)
 
     def bar(self, title: str):
@@ -116,7 +118,8 @@ def bars(to_stderr: bool = False) -> Iterator[Bars]:
 
 
 _MOST_TOLD = 20  # trainings of which a command says at its end what came of each
-WORDS = {"absent": "to train", "partial": "to go on with", "failed": "to try again", "done": "reused"}
+WORDS = {"absent": "to train", "partial": "to go on with", "failed": "to try again", "done": "reused",
+         "damaged": "to train again"}  # fmt: skip
 
 
 def print_plan(session: "Session", console: Console) -> None:
@@ -140,7 +143,10 @@ def print_plan(session: "Session", console: Console) -> None:
     where = "on a Ray cluster, " if session.cluster else ""
     console.print(
         f"selection: {', '.join(selections)}; seed {_ranges(seeds)}; "
-        f"{where}{session.device.name}, {arithmetic.precision}, {arithmetic.engine} engine", highlight=False,
+        f"{where}{session.device.name}, {arithmetic.precision}, {arithmetic.engine} engine",
+        *(f"note: {session.store.damage(key).rpartition(': ')[0]}: it is trained again"
+          for key, state in session.states.items() if state == "damaged"),
+        sep="\n", highlight=False,
     )  # fmt: skip
     console.print(_jobs(session))
     for record in session.given:

@@ -1,7 +1,6 @@
 """Reading a prepared set: ``images.npy`` (memory-mapped), ``samples.csv``, ``card.json``, and ``landmarks.npy`` where
 the source has landmarks."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ferbench.data.landmarks import COUNT
-from ferbench.errors import DataError
+from ferbench.errors import DataError, refusal
 from ferbench.files import canonical_json, sha256_of
-from ferbench.schema import Card, validated
+from ferbench.schema import Card, read_sealed
 
 LANDMARKS = "landmarks.npy"  # of a prepared set that has some
 SIZE = 48  # pixels, both ways: "cropped, resized and converted to 48×48 gray-scale" (section IV-B)
@@ -86,9 +85,11 @@ def unaligned(count: int, total: int) -> str:
             "landmarks, and no face was found (detector: `pip install 'ferbench[detect]'`)")  # fmt: skip
 
 
-def load(name: str, home: Path) -> Faces:
+def load(name: str, home: Path, verify: bool = True) -> Faces:
     """Open the prepared set ``home/name``.
 
+    verify : hold all files against the checksums on the card (or, of a set prepared before there were any, images and
+        table against their fingerprints), so that nothing is computed from other pixels or labels than were prepared.
     Raises DataError when it is not prepared (the message names the command) or is damaged.
     """
     folder = home / name
@@ -97,6 +98,8 @@ def load(name: str, home: Path) -> Faces:
         raise DataError(f"the dataset {name} is not prepared in {home}: run `ferbench data prepare "
                         f"{name}{source}`")  # fmt: skip
     card = load_card(name, home)
+    if verify and (changed := card.changed(folder)):
+        raise DataError(f"{folder / changed[0]} is damaged (it is not what was prepared): prepare {name} again")
     try:
         samples = pd.read_csv(
             folder / "samples.csv", dtype={c: str for c in COLUMNS if c != "frame"}, keep_default_na=False
@@ -104,27 +107,42 @@ def load(name: str, home: Path) -> Faces:
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
         file = folder / LANDMARKS
         landmarks = np.load(file, mmap_mode="r", allow_pickle=False) if file.is_file() else None
-    except (OSError, ValueError) as error:
-        raise DataError(f"the prepared set {folder} is damaged ({error}): prepare it again") from None
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise DataError(
+            refusal(error, folder) or f"the prepared set {folder} is damaged ({error}): prepare it again"
+        ) from None
     if images.shape != (len(samples), SIZE, SIZE) or images.dtype != np.uint8 or len(samples) != card.count:
         raise DataError(f"the prepared set {folder} is damaged (images {images.shape}, {len(samples)} rows, "
                         f"{card.count} on the card): prepare it again")  # fmt: skip
     if landmarks is not None and (landmarks.shape != (len(samples), COUNT, 2) or landmarks.dtype != np.float32):
         raise DataError(f"the prepared set {folder} is damaged (landmarks {landmarks.shape}, {len(samples)} rows): "
                         "prepare it again")  # fmt: skip
-    return Faces(images, samples, card, landmarks)
+    found = Faces(images, samples, card, landmarks)
+    if verify and not card.files and (problems := differences(found)):
+        raise DataError(f"the prepared set {folder} is damaged ({'; '.join(problems)}): prepare it again")
+    return found
+
+
+def differences(faces: Faces) -> list[str]:
+    """Hash a set's pixels, table and landmarks and say what is not as it was prepared: one sentence each."""
+    noted = faces.samples["sha256"].to_numpy()
+    wrong = [row for row, image in enumerate(faces.images) if sha256_of(image.tobytes()) != noted[row]]
+    problems = []
+    if wrong:
+        problems.append(f"{len(wrong)} of {len(faces)} images have other pixels than noted, such as "
+                        f"{faces.samples['id'].iloc[wrong[0]]}")  # fmt: skip
+    if fingerprint(faces.samples, faces.landmarks) != faces.fingerprint:
+        problems.append("the table of samples, or the landmarks, have another fingerprint than the card")
+    return problems
 
 
 def load_card(name: str, home: Path) -> Card:
     """Read only the card of ``home/name``."""
     path = home / name / "card.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_sealed(Card, path, "prepare the set again")
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: run `ferbench data prepare {name}`") from None
-    except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}): prepare the set again") from None
-    return validated(Card, content, path)
 
 
 def prepared(home: Path) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from ferbench.errors import refusal
 from ferbench.execution.jobs import Job
 from ferbench.execution.run_job import kept_epochs, share_done, test_images, training_images
 from ferbench.methods.interface import Family, Task
@@ -28,10 +29,14 @@ def seconds(
             estimates[kin] = kin.estimate(device)
         estimate, own, total = estimates[kin], threads // at_once[job.kind], 0.0
         if states[job.key] != "done" and estimate is not None:
-            if job.made_from:
-                total += estimate(_task(job, store, retested=True), own)
-            if not job.made_from or not (states.get(job.made_from) != "done" or kept_epochs(job, store)):
-                total += estimate(_task(job, store), own)
+            try:
+                if job.made_from:
+                    total += estimate(_task(job, store, retested=True), own)
+                if not job.made_from or not (states.get(job.made_from) != "done" or kept_epochs(job, store)):
+                    total += estimate(_task(job, store), own)
+            except (MemoryError, RuntimeError) as error:  # what does not fit is for its job to fail by, not for all
+                if not refusal(error):
+                    raise
         found[job.key] = total
     return found
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ferbench.environment import describe
-from ferbench.errors import FerbenchError, JobFailed
+from ferbench.errors import FerbenchError, JobFailed, one_line, refusal
 from ferbench.execution.jobs import Job
 from ferbench.files import write_text
 from ferbench.runs.claim import claim
@@ -48,7 +48,7 @@ def execute(jobs: list[Job], store: Store, make: Make) -> Iterator[Outcome]:
                     continue
                 del waiting[key]
                 progressed = True
-                reused = store.state(key) == "done"
+                reused = store.checked(key) == "done"
                 record = store.record(key) if reused else attempt(job, store, make)
             if record.error:
                 failed.add(key)
@@ -76,7 +76,7 @@ def attempt(job: Job, store: Store, make: Make) -> Record:
     except FerbenchError:
         raise
     except Exception as error:
-        return fail(job, store, f"{type(error).__name__}: {error}", traceback.format_exc())
+        return fail(job, store, refusal(error) or one_line(error), traceback.format_exc())
     tidy(job, store)
     return record
 

@@ -80,7 +80,7 @@ def execute(jobs: list[Job], store: Store, home: Path, device: Device, cluster: 
                             continue
                         del waiting[key]
                         progressed = True
-                        if store.state(key) == "done":
+                        if store.checked(key) == "done":
                             yield Outcome(job, store.record(key), reused=True)
                         else:
                             sender.send(job, own.pop_all())

@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from threading import Event, Thread
@@ -13,10 +14,11 @@ import torch
 
 from ferbench.environment import memory_available
 from ferbench.errors import FerbenchError, UsageError
+from ferbench.processes import child_environment
 from ferbench.training.loop import Report
 
 _PATIENCE = 30  # seconds that a partner without work left has to end, and
-_GRACE = 10  # those that one has which is told to
+_GRACE = 2  # those that all have which are told to
 _MARK = "FERBENCH_PARTNER"  # of the environment of a partner, which neither plans aloud nor has partners of its own
 
 
@@ -54,11 +56,12 @@ def memory_allows() -> int:
 def partners(count: int, words: list[str]) -> Iterator[None]:
     """Keep ``count`` more processes of ``ferbench`` with these words at work for as long as the block lasts.
 
-    One that dies leaves its fold to the others. None outlives the block.
+    One that dies leaves its fold to the others. None outlives the block, nor this process.
     """
     command = [sys.executable, "-m", "ferbench", *words]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    processes = [subprocess.Popen(command, env={**os.environ, _MARK: "1"}, **quiet) for _ in range(count)]  # type: ignore[call-overload]
+    own = {**child_environment(), _MARK: "1"}
+    processes = [subprocess.Popen(command, env=own, **quiet) for _ in range(count)]  # type: ignore[call-overload]
     try:
         yield
         for process in processes:
@@ -67,10 +70,11 @@ def partners(count: int, words: list[str]) -> Iterator[None]:
     finally:
         for process in processes:
             process.terminate()
+        end = time.monotonic() + _GRACE
         for process in processes:
             try:
-                process.wait(_GRACE)
-            except subprocess.TimeoutExpired:  # Python drops what a signal raises while a destructor runs, say
+                process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:  # deep in an operation; what it has on disk is whole
                 process.kill()
                 process.wait()
 

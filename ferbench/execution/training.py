@@ -189,7 +189,7 @@ def prepare_training(
     store = Store(runs_home(runs))
     planned = plan(requests, home, store)
     jobs = planned.jobs
-    states = {job.key: store.state(job.key) for job in jobs}
+    states = {job.key: store.checked(job.key) for job in jobs}
     if cluster is not None:
         at_once = {job.kind: max(1, cluster.most) for job in jobs}
         seconds = dict.fromkeys(states, 0.0)  # its machines are others

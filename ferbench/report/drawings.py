@@ -183,8 +183,7 @@ def _losses(training: Training, store: Store) -> dict[str, pd.DataFrame]:
     """By fold its epochs and its loss, as columns; empty where a method does not learn by epochs."""
     found = {}
     for fold in training.folds:
-        path = store.folder(fold.run) / "history.csv"
-        history = pd.read_csv(path) if path.is_file() and path.stat().st_size > 1 else pd.DataFrame()
+        history = store.history(store.record(fold.run))
         losses = sorted((name for name in history if name.startswith("loss")), key="loss_total".__ne__)
         if "epoch" in history and losses:
             found[fold.fold] = history[["epoch", losses[0]]]

@@ -139,30 +139,40 @@ def _mistakes(training: Training, store: Store, count: int, home: Path | None) -
     ]
 
 
+def _damaged(path: Path, dataset: str) -> str:
+    return f"{path} is damaged (it is not what was prepared): prepare {dataset} again"
+
+
 def _pictures(dataset: str, fingerprint: str, ids: list[str], home: Path | None) -> dict[str, str]:
     """Read images of a prepared set as PNG data URIs, by id."""
-    import json
-
     from PIL import Image
 
-    from ferbench.files import data_home
+    from ferbench.files import data_home, sha256_of
+    from ferbench.schema import Card, read_sealed
 
     folder = data_home(home) / dataset
+    changed: list[str] = []
     try:
-        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        card = read_sealed(Card, folder / "card.json", "prepare the set again")
+        changed = card.changed(folder)
         samples = pd.read_csv(folder / "samples.csv", dtype=str, keep_default_na=False)
-        images = np.load(folder / "images.npy", mmap_mode="r")
+        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
+        if changed:
+            raise DataError(_damaged(folder / changed[0], dataset)) from None
         raise DataError(f"the pictures of {dataset} cannot be read ({error}): `ferbench data prepare {dataset} …`, or "
                         "name the folder by --data-home") from None  # fmt: skip
-    if card["fingerprint"] != fingerprint:
-        raise DataError(f"{folder} is not the set that was tested: its fingerprint is {card['fingerprint'][:12]}, "
+    if card.fingerprint != fingerprint:
+        raise DataError(f"{folder} is not the set that was tested: its fingerprint is {card.fingerprint[:12]}, "
                         f"theirs {fingerprint[:12]}")  # fmt: skip
     # Of a sequence its last frame is shown.
     places = {name: place for column in ("sequence", "id") for place, name in enumerate(samples[column])}
     found = {}
     for name in ids:
+        place = places.get(name)
+        if changed or place is None or sha256_of(images[place].tobytes()) != samples["sha256"].iloc[place]:
+            raise DataError(_damaged(folder / "".join(changed[:1]), dataset))
         content = io.BytesIO()
-        Image.fromarray(np.array(images[places[name]])).save(content, "png")
+        Image.fromarray(np.array(images[place])).save(content, "png")
         found[name] = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
     return found

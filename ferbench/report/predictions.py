@@ -12,7 +12,7 @@ def predictions(store: Store, record: Record) -> pd.DataFrame:
 
     Raises DataError where they are not of that kind.
     """
-    frame = store.predictions(record.key)
+    frame = store.predictions(record.key, record)
     columns = ["id", "subject", "sequence", "truth", "prediction", *(f"p_{name}" for name in record.classes)]
     missing = [name for name in columns if name not in frame]
     strange = [] if missing else sorted({*frame["truth"], *frame["prediction"]} - {*record.classes})

@@ -16,7 +16,7 @@ from ferbench.report.cells import Grid
 from ferbench.report.lineage import Lineage, changes, lineage
 from ferbench.report.told import asked_for, epochs, set_of, told
 from ferbench.runs.record import Record
-from ferbench.runs.store import Store
+from ferbench.runs.store import HISTORY, Store
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,10 @@ def _validation(store: Store, folds: list[Record]) -> pd.DataFrame:
     """By fold: ``accuracy`` on the held-out subjects after the last epoch, and their ``images``."""
     rows = {}
     for record in folds:
-        path = store.folder(record.key) / "history.csv"
         try:
-            accuracy = float(pd.read_csv(path)["validation_accuracy"].iloc[-1])
-        except (OSError, KeyError, IndexError, ValueError):
+            accuracy = float(store.history(record)["validation_accuracy"].iloc[-1])
+        except (KeyError, IndexError, ValueError):
+            path = store.folder(record.key) / HISTORY
             raise DataError(f"{path} tells no validation accuracy: delete its folder and train again") from None
         rows[record.identity.fold] = {"accuracy": accuracy, "images": record.facts["validation_images"]}
     return pd.DataFrame.from_dict(rows, orient="index").sort_index()

@@ -15,7 +15,8 @@ def claim(folder: Path) -> Iterator[bool]:
     """Hold a folder against other processes; False where another holds it. Dies with the process."""
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("w") as lock:
+        opened = (folder / _LOCK).open("w")
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

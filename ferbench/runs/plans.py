@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 from ferbench.errors import DataError, UsageError
-from ferbench.files import canonical_json, explained, sha256_of, write_json
+from ferbench.files import canonical_json, explained, seal, sha256_of, write_json
 from ferbench.runs.claim import claim, held
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
-from ferbench.schema import Schema, read_json, validated
+from ferbench.schema import Schema, read_sealed
 
 VERBS = ("train", "ablate", "sweep")  # that make plans: nothing else of a plan's file is ever carried out
 
@@ -39,6 +39,7 @@ class Plan(Schema):
     started: float
     at_once: int
     jobs: list[Planned]
+    digest: str = ""  # of this file (files.seal); empty in one of before
 
     @property
     def id(self) -> str:
@@ -68,7 +69,7 @@ def under_way(home: Path, plan: Plan) -> Iterator[None]:
     folder = _folder(home, plan.id)
     with claim(folder) as mine:
         if mine:
-            write_json(folder / "plan.json", plan.model_dump())
+            write_json(folder / "plan.json", seal(plan.model_dump(exclude={"digest"})))
         yield
 
 
@@ -76,7 +77,7 @@ def stored(home: Path) -> list[Plan]:
     """Read all plans, the latest last. Raises DataError for a damaged one."""
     with explained(home):
         paths = sorted((home / "plans").glob("*/plan.json"))
-    return sorted((validated(Plan, read_json(path), path) for path in paths), key=lambda plan: plan.started)
+    return sorted((read_sealed(Plan, path, "delete it") for path in paths), key=lambda plan: plan.started)
 
 
 def standing(plan: Plan, store: Store) -> Standing:

@@ -71,3 +71,5 @@ class Record(Schema):
     timings: dict[str, float]  # seconds by phase
     result: dict[str, Any] = Field(default_factory=dict)  # small summary; metrics proper are recomputed
     error: str = ""  # one line; empty when the run is done
+    files: dict[str, str] = Field(default_factory=dict)  # SHA-256 of the run's files by name; none in one of before
+    digest: str = ""  # of this record (files.seal); empty in one of before

@@ -3,14 +3,16 @@
 The fields of :class:`SpeedRow` are the keys of ``ferbench bench --format json`` and the columns of csv.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
+from ferbench.errors import DataError
 from ferbench.files import canonical_json, sha256_of, write_json
-from ferbench.schema import Schema, validated
+from ferbench.schema import Schema, read_sealed
+
+_AGAIN = "delete it and time again"
 
 
 class SpeedRow(Schema):
@@ -80,7 +82,10 @@ def store(home: Path, record: SpeedRecord) -> Path:
 
 def stored(home: Path) -> list[SpeedRecord]:
     """Read all speed records, sorted by key. Raises DataError for a damaged one."""
-    return [
-        validated(SpeedRecord, json.loads(path.read_text(encoding="utf-8")), path)
-        for path in sorted((home / "speed").glob("*.json"))
-    ]
+    found = []
+    for path in sorted((home / "speed").glob("*.json")):
+        record = read_sealed(SpeedRecord, path, _AGAIN)
+        if record.key != path.stem:
+            raise DataError(f"{path} is damaged (it is not what was stored): {_AGAIN}")
+        found.append(record)
+    return found

@@ -8,9 +8,12 @@ runs/<key>/weights.safetensors
 runs/<key>/predictions.csv    id,subject,sequence,truth,prediction,p_<class>…
 runs/<key>/traceback.txt      of a failed run
 runs/<key>/record.json        written last: done, or failed where it carries an error
+
+The record carries the SHA-256 of the other files and of itself, and whoever reads one of them gets what was stored or
+a DataError. Records of before have none; theirs are taken as they are.
 """
 
-import json
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +21,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from ferbench.errors import DataError, UsageError
-from ferbench.files import shipped, write_json, write_text
+from ferbench.errors import DataError, UsageError, refusal
+from ferbench.files import seal, sha256_of, sha256_of_file, shipped, write_json, write_text
 from ferbench.runs.record import Identity, Record
-from ferbench.schema import validated
+from ferbench.schema import read_sealed
 
-State = Literal["absent", "partial", "failed", "done"]
+State = Literal["absent", "partial", "failed", "done", "damaged"]
+WEIGHTS, PREDICTIONS, HISTORY = "weights.safetensors", "predictions.csv", "history.csv"
 EPOCHS = "epochs"  # the folder of a run that keeps the weights of every epoch for a while
+_AGAIN = "delete the run's folder and train again"
+_ANEW = "delete it, and the command that trained this goes on"
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,22 @@ class Store:
             return "failed" if self.record(key).error else "done"
         return "partial" if (self.folder(key) / "identity.json").is_file() else "absent"
 
+    def checked(self, key: str) -> State:
+        """:meth:`state`, or "damaged" where a run that has ended is not what was stored. Reads all its files."""
+        return "damaged" if self.damage(key) else self.state(key)
+
+    def damage(self, key: str) -> str:
+        """Say what is wrong with a run that has ended, naming the file; empty where nothing is."""
+        if not (self.folder(key) / "record.json").is_file():
+            return ""
+        try:
+            record = self.record(key)
+            for name in record.files:
+                self.file(record, name)
+        except DataError as error:
+            return str(error)
+        return ""
+
     def begin(self, identity: Identity) -> Path:
         """Make (or go on in) the run's folder and return it. An old failure is forgotten."""
         folder = self.folder(identity.key)
@@ -57,18 +79,31 @@ class Store:
 
     def finish(self, record: Record) -> None:
         """Store the record: from here on the run is done, or failed."""
-        write_json(self.folder(record.key) / "record.json", record.model_dump())
+        folder = self.folder(record.key)
+        there = [] if record.error else [name for name in (WEIGHTS, PREDICTIONS, HISTORY) if (folder / name).is_file()]
+        stored = record.model_copy(update={"files": {name: sha256_of_file(folder / name) for name in there}})
+        write_json(folder / "record.json", seal(stored.model_dump(exclude={"digest"})))
 
     def record(self, key: str) -> Record:
         """Read a run's record; DataError when it is missing or not a record."""
         path = self.folder(key) / "record.json"
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            record = read_sealed(Record, path, _AGAIN)
         except FileNotFoundError:
             raise DataError(f"there is no run {key} in {self.home}: see `ferbench runs`") from None
-        except ValueError as error:
-            raise DataError(f"{path} is damaged ({error}): delete the folder and train again") from None
-        return validated(Record, content, path)
+        if not key == record.key == record.identity.key:
+            raise DataError(f"{path} is damaged (it is not of the run {key}): {_AGAIN}")
+        return record
+
+    def file(self, record: Record, name: str) -> Path:
+        """Return the path of a file of a finished run; DataError when it is missing or is not what was stored."""
+        path = self.folder(record.key) / name
+        try:
+            if record.files.get(name) not in (None, sha256_of_file(path)):
+                raise DataError(_not_stored(path))
+        except OSError as error:
+            raise DataError(refusal(error, path) or f"{path} cannot be read ({error.strerror}): {_AGAIN}") from None
+        return path
 
     def records(self) -> list[Record]:
         """Read all finished runs (done and failed), sorted by key."""
@@ -80,11 +115,15 @@ class Store:
 
     def unfinished(self) -> list[Identity]:
         """Read the identities of runs that were begun and have no record yet."""
-        return [
-            validated(Identity, json.loads(path.read_text(encoding="utf-8")), path)
-            for path in sorted(self.home.glob("*/identity.json"))
-            if not (path.parent / "record.json").exists()
-        ]
+        found = []
+        for path in sorted(self.home.glob("*/identity.json")):
+            if (path.parent / "record.json").exists():
+                continue
+            identity = read_sealed(Identity, path, _ANEW)
+            if identity.key != path.parent.name:
+                raise DataError(f"{path} is damaged (it is not of the run {path.parent.name}): {_ANEW}")
+            found.append(identity)
+        return found
 
     def find(self, prefix: str) -> Record:
         """Return the one finished run whose key begins with ``prefix``; UsageError otherwise."""
@@ -101,14 +140,35 @@ class Store:
             frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"),
         )
 
-    def predictions(self, key: str) -> pd.DataFrame:
-        """Read a run's predictions: id, subject, sequence, truth, prediction as text, p_<class> as floats."""
-        path = self.folder(key) / "predictions.csv"
+    def predictions(self, key: str, record: Record | None = None) -> pd.DataFrame:
+        """Read a run's predictions: id, subject, sequence, truth, prediction as text, p_<class> as floats.
+
+        record : the run's, where it has been read already.
+        """
         text = ["id", "subject", "sequence", "truth", "prediction"]
+        return self._table(
+            record or self.record(key), PREDICTIONS, dtype=dict.fromkeys(text, str), keep_default_na=False
+        )
+
+    def history(self, record: Record) -> pd.DataFrame:
+        """Read a run's history, one row an epoch; empty where its method does not learn by epochs."""
+        if HISTORY not in record.files and not (self.folder(record.key) / HISTORY).is_file():
+            return pd.DataFrame()
+        return self._table(record, HISTORY)
+
+    def _table(self, record: Record, name: str, **options: Any) -> pd.DataFrame:
+        path = self.folder(record.key) / name
         try:
-            return pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False)
+            content = path.read_bytes()
+            if record.files.get(name) not in (None, sha256_of(content)):
+                raise DataError(_not_stored(path))
+            return pd.read_csv(io.BytesIO(content), **options) if content.strip() else pd.DataFrame()
         except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read ({error}): delete the run's folder and train again") from None
+            raise DataError(refusal(error, path) or f"{path} cannot be read ({error}): {_AGAIN}") from None
+
+
+def _not_stored(path: Path) -> str:
+    return f"{path} is damaged (it is not what was stored): {_AGAIN}"
 
 
 def predictions_frame(samples: pd.DataFrame, classes: list[str], probabilities: np.ndarray) -> pd.DataFrame:

@@ -1,0 +1,26 @@
+"""Signals, kills, full disks and the like, each done for real. The long version: FERBENCH_KILLS=60."""
+
+import os
+
+import pytest
+from ends import SCENARIOS
+from kills import killed
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_fault_ends_as_promised(name, tmp_path):
+    outcomes = SCENARIOS[name](tmp_path / "place")
+    if not outcomes:
+        pytest.skip("nobody may mount a disk here")
+    for outcome in outcomes:
+        assert outcome.held, outcome
+
+
+def test_a_training_that_is_killed_again_and_again_ends_with_the_bytes_of_one_that_is_not(tmp_path):
+    count = int(os.environ.get("FERBENCH_KILLS", "8"))
+    log = killed(tmp_path, count, epochs=150 * max(1, count // 8))
+    assert (len(log.kills), log.orphans, log.code) == (count, 0, 0), log
+    assert log.same, log
+    assert log.files == 6
