@@ -13,6 +13,7 @@ import pandas as pd
 from ferbench import metrics
 from ferbench.files import write_bytes
 from ferbench.labels import ABBREVIATIONS
+from ferbench.reading import read_csv
 from ferbench.report.cells import named
 from ferbench.report.charts import Series, recalls_by_level
 from ferbench.report.latency import Point, accuracy_over_latency
@@ -71,7 +72,8 @@ def _written(work: Callable[[Any], None], stem: Path, size: tuple[float, float] 
     from matplotlib.figure import Figure
 
     # Equal figures are equal bytes: no random identifiers, no date.
-    with matplotlib.rc_context({"svg.hashsalt": "ferbench", "font.size": 9}):
+    # Names come from records: no text is a formula.
+    with matplotlib.rc_context({"svg.hashsalt": "ferbench", "font.size": 9, "text.parse_math": False}):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         work(figure.add_subplot())
@@ -183,8 +185,9 @@ def _losses(training: Training, store: Store) -> dict[str, pd.DataFrame]:
     """By fold its epochs and its loss, as columns; empty where a method does not learn by epochs."""
     found = {}
     for fold in training.folds:
-        path = store.folder(fold.run) / "history.csv"
-        history = pd.read_csv(path) if path.is_file() and path.stat().st_size > 1 else pd.DataFrame()
+        path = store.file(fold.run, "history.csv")
+        history = read_csv(path) if path.is_file() and path.stat().st_size > 1 else pd.DataFrame()
+        history = history.apply(pd.to_numeric, errors="coerce")
         losses = sorted((name for name in history if name.startswith("loss")), key="loss_total".__ne__)
         if "epoch" in history and losses:
             found[fold.fold] = history[["epoch", losses[0]]]

@@ -16,6 +16,7 @@ import pandas as pd
 from ferbench import __version__
 from ferbench.errors import DataError
 from ferbench.labels import ABBREVIATIONS
+from ferbench.reading import read_array, read_csv
 from ferbench.report.cells import SELECTIONS, Grid, named, numeric
 from ferbench.report.charts import recalls_by_level
 from ferbench.report.latency import accuracy_over_latency
@@ -26,6 +27,7 @@ from ferbench.report.summary import overview
 from ferbench.report.told import Level
 from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
+from ferbench.schema import Card, read_json, validated
 
 HEADS = 12  # trainings with a headline each: of more, the first table says it better
 
@@ -141,27 +143,34 @@ def _mistakes(training: Training, store: Store, count: int, home: Path | None) -
 
 def _pictures(dataset: str, fingerprint: str, ids: list[str], home: Path | None) -> dict[str, str]:
     """Read images of a prepared set as PNG data URIs, by id."""
-    import json
-
     from PIL import Image
 
     from ferbench.files import data_home
 
     folder = data_home(home) / dataset
     try:
-        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-        samples = pd.read_csv(folder / "samples.csv", dtype=str, keep_default_na=False)
-        images = np.load(folder / "images.npy", mmap_mode="r")
-    except (OSError, ValueError) as error:
+        card = validated(Card, read_json(folder / "card.json"), folder / "card.json")
+        samples = read_csv(folder / "samples.csv", dtype=str)
+        images = read_array(folder / "images.npy")
+    except (FileNotFoundError, DataError) as error:
         raise DataError(f"the pictures of {dataset} cannot be read ({error}): `ferbench data prepare {dataset} …`, or "
                         "name the folder by --data-home") from None  # fmt: skip
-    if card["fingerprint"] != fingerprint:
-        raise DataError(f"{folder} is not the set that was tested: its fingerprint is {card['fingerprint'][:12]}, "
+    if card.fingerprint != fingerprint:
+        raise DataError(f"{folder} is not the set that was tested: its fingerprint is {card.fingerprint[:12]}, "
                         f"theirs {fingerprint[:12]}")  # fmt: skip
+    if (
+        images.ndim != 3
+        or images.dtype != np.uint8
+        or len(images) != len(samples)
+        or not {"id", "sequence"} <= {*samples}
+    ):
+        raise DataError(f"{folder} is damaged: prepare it again")
     # Of a sequence its last frame is shown.
     places = {name: place for column in ("sequence", "id") for place, name in enumerate(samples[column])}
     found = {}
     for name in ids:
+        if name not in places:
+            raise DataError(f"{folder} has no image {name}, which was tested")
         content = io.BytesIO()
         Image.fromarray(np.array(images[places[name]])).save(content, "png")
         found[name] = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ferbench.errors import DataError
 from ferbench.files import canonical_json
+from ferbench.reading import read_csv
 from ferbench.report.cells import Grid
 from ferbench.report.lineage import Lineage, changes, lineage
 from ferbench.report.told import asked_for, epochs, set_of, told
@@ -98,12 +99,14 @@ def _validation(store: Store, folds: list[Record]) -> pd.DataFrame:
     """By fold: ``accuracy`` on the held-out subjects after the last epoch, and their ``images``."""
     rows = {}
     for record in folds:
-        path = store.folder(record.key) / "history.csv"
+        path, images = store.file(record.key, "history.csv"), record.facts.get("validation_images", 0)
         try:
-            accuracy = float(pd.read_csv(path)["validation_accuracy"].iloc[-1])
-        except (OSError, KeyError, IndexError, ValueError):
-            raise DataError(f"{path} tells no validation accuracy: delete its folder and train again") from None
-        rows[record.identity.fold] = {"accuracy": accuracy, "images": record.facts["validation_images"]}
+            accuracy = float(read_csv(path)["validation_accuracy"].iloc[-1])
+        except (FileNotFoundError, DataError, KeyError, IndexError, ValueError):
+            accuracy = float("nan")
+        if not (np.isfinite(accuracy) and images):
+            raise DataError(f"{path} tells no validation accuracy: delete its folder and train again")
+        rows[record.identity.fold] = {"accuracy": accuracy, "images": images}
     return pd.DataFrame.from_dict(rows, orient="index").sort_index()
 
 

@@ -10,7 +10,6 @@ runs/<key>/traceback.txt      of a failed run
 runs/<key>/record.json        written last: done, or failed where it carries an error
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,8 +19,10 @@ import pandas as pd
 
 from ferbench.errors import DataError, UsageError
 from ferbench.files import shipped, write_json, write_text
+from ferbench.reading import read_csv
 from ferbench.runs.record import Identity, Record
-from ferbench.schema import validated
+from ferbench.schema import read_json, validated
+from ferbench.text import SUSPECT, printable
 
 State = Literal["absent", "partial", "failed", "done"]
 EPOCHS = "epochs"  # the folder of a run that keeps the weights of every epoch for a while
@@ -35,6 +36,13 @@ class Store:
 
     def folder(self, key: str) -> Path:
         return self.home / key
+
+    def file(self, key: str, name: str) -> Path:
+        """Return the path of a run's file. Raises DataError where a link in its place leads out of the store."""
+        path = self.folder(key) / name
+        if path.is_symlink() and not path.resolve().is_relative_to(self.home.resolve()):
+            raise DataError(f"{path} is a link out of {self.home}: put the file itself there")
+        return path
 
     def holder(self, key: str) -> "Store":
         """Return the store that has this finished run: this one, or that of the package."""
@@ -61,14 +69,13 @@ class Store:
 
     def record(self, key: str) -> Record:
         """Read a run's record; DataError when it is missing or not a record."""
-        path = self.folder(key) / "record.json"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise DataError(f"there is no run {key} in {self.home}: see `ferbench runs`") from None
-        except ValueError as error:
-            raise DataError(f"{path} is damaged ({error}): delete the folder and train again") from None
-        return validated(Record, content, path)
+        path = self.file(key, "record.json")
+        missing = f"there is no run {key} in {self.home}: see `ferbench runs`"
+        record = validated(Record, read_json(path, missing, "delete the folder and train again"), path)
+        if not key == record.key == record.identity.key or record.experiment != record.identity.experiment:
+            raise DataError(f"{path} is of another run than its folder is named after: a run lies in the folder of its "
+                            f"key, {record.identity.key}")  # fmt: skip
+        return record
 
     def records(self) -> list[Record]:
         """Read all finished runs (done and failed), sorted by key."""
@@ -81,14 +88,14 @@ class Store:
     def unfinished(self) -> list[Identity]:
         """Read the identities of runs that were begun and have no record yet."""
         return [
-            validated(Identity, json.loads(path.read_text(encoding="utf-8")), path)
+            validated(Identity, read_json(self.file(path.parent.name, path.name)), path)
             for path in sorted(self.home.glob("*/identity.json"))
             if not (path.parent / "record.json").exists()
         ]
 
     def find(self, prefix: str) -> Record:
         """Return the one finished run whose key begins with ``prefix``; UsageError otherwise."""
-        keys = [path.parent.name for path in self.home.glob(f"{prefix}*/record.json")]
+        keys = [name for path in self.home.glob("*/record.json") if (name := path.parent.name).startswith(prefix)]
         if len(keys) != 1:
             problem = f"{len(keys)} runs begin with" if keys else "no finished run begins with"
             raise UsageError(f"{problem} {prefix!r} in {self.home}: see `ferbench runs`")
@@ -103,12 +110,16 @@ class Store:
 
     def predictions(self, key: str) -> pd.DataFrame:
         """Read a run's predictions: id, subject, sequence, truth, prediction as text, p_<class> as floats."""
-        path = self.folder(key) / "predictions.csv"
+        path = self.file(key, "predictions.csv")
         text = ["id", "subject", "sequence", "truth", "prediction"]
         try:
-            return pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False)
-        except (OSError, ValueError) as error:
+            frame = read_csv(path, dtype=dict.fromkeys(text, str))
+        except (FileNotFoundError, DataError) as error:
             raise DataError(f"{path} cannot be read ({error}): delete the run's folder and train again") from None
+        for name in set(text) & set(frame):
+            if SUSPECT.search("".join(frame[name])):
+                frame[name] = frame[name].map(printable)
+        return frame
 
 
 def predictions_frame(samples: pd.DataFrame, classes: list[str], probabilities: np.ndarray) -> pd.DataFrame:
