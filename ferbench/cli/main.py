@@ -9,6 +9,7 @@ import typer
 from ferbench import DEFAULT_METHOD, __version__
 from ferbench.cli import ablate, bench, compare, data, evaluate, export, maps, predict, protocol, report, train
 from ferbench.errors import INTERRUPTED, FerbenchError, UsageError
+from ferbench.text import printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -62,7 +63,7 @@ def _code() -> int:
         # Not standalone, so that errors come out here; Ctrl-C comes out as typer's own 130, or as itself.
         code = app(standalone_mode=False) or 0
     except FerbenchError as error:
-        print(f"ferbench: {error}", file=sys.stderr)
+        print(f"ferbench: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+from ferbench.text import printable
 
 if TYPE_CHECKING:
     from ferbench.execution.executors import Outcome
@@ -73,12 +76,12 @@ class Bars:
         record, title = outcome.record, self.title(outcome.job)
         expected = self.expected.pop(outcome.job.key, 0.0)
         if outcome.reused and not expected:  # what a partner has made meanwhile was expected
-            line = f"[dim]reused[/dim]  {title}  [dim]{record.key}[/dim]"
+            line = f"[dim]reused[/dim]  {_plain(title)}  [dim]{record.key}[/dim]"
         elif record.error:
-            line = f"[red]failed[/red]  {title}: {record.error}"
+            line = f"[red]failed[/red]  {_plain(f'{title}: {record.error}')}"
         else:
             told = "" if self.blind and record.identity.kind == "fold" else f": {result_line(record.result)}"
-            line = f"[green]done[/green]    {title}{told}  [dim]{record.key}[/dim]"
+            line = f"[green]done[/green]    {_plain(title + told)}  [dim]{record.key}[/dim]"
         self.ended += expected
         self._advance(self.ended)
         self.console.print(line, highlight=False)
@@ -90,13 +93,18 @@ class Bars:
         def report(done: int, total: int, text: str) -> None:
             nonlocal task
             if task is None:
-                task = self.progress.add_task(title, total=total, text="")
-            self.progress.update(task, completed=done, total=total, text=text)
+                task = self.progress.add_task(_plain(title), total=total, text="")
+            self.progress.update(task, completed=done, total=total, text=_plain(text))
             if done >= total:
                 self.progress.remove_task(task)
                 task = None
 
         return report
+
+
+def _plain(text: str) -> str:
+    """A text of somebody's files between our own markup: shown as it is."""
+    return escape(printable(text))
 
 
 @contextmanager
@@ -119,13 +127,13 @@ def print_plan(session: "Session", console: Console) -> None:
     made = {job.splits.hash: job.splits for job in session.jobs if job.splits is not None}.values()
     arithmetic = session.jobs[-1].identity
     seeds, selections = ({str(getattr(one, name)): None for one in session.requests} for name in ("seed", "selection"))
+    under = f", preset {request.method.preset}, under {protocol.identifier}: {protocol.description}"
     console.print(
-        f"[bold]{', '.join(session.methods)}[/bold], preset {request.method.preset}, under {protocol.identifier}: "
-        f"{protocol.description}",
-        *(_folds(one, protocol) for one in made),
+        f"[bold]{_plain(', '.join(session.methods))}[/bold]{_plain(under)}",
+        *(_plain(_folds(one, protocol)) for one in made),
         f"selection: {', '.join(selections)}; seed {', '.join(seeds)}; "
         f"{session.device.name}, {arithmetic.precision}, {arithmetic.engine} engine",
-        *dict.fromkeys(f"note: {note}" for one in made for note in one.notes),
+        *dict.fromkeys(_plain(f"note: {note}") for one in made for note in one.notes),
         sep="\n", highlight=False,
     )  # fmt: skip
     console.print(_jobs(session))
@@ -168,7 +176,7 @@ def _jobs(session: "Session") -> Table:
         images = sorted({test_images(job) if job.made_from else training_images(job) for job in jobs})
         title = session.title(jobs[0])
         table.add_row(
-            title if len(jobs) == 1 else f"{title} to {jobs[-1].identity.fold}",
+            _plain(title if len(jobs) == 1 else f"{title} to {jobs[-1].identity.fold}"),
             f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,}–{images[-1]:,}", str(jobs[0].epochs or ""),
             ", ".join(f"{count} {state}" if len(jobs) > 1 else state for state, count in states.items()),
             duration(sum(session.seconds[job.key] for job in jobs)) if any(session.seconds[job.key] for job in jobs)
@@ -193,7 +201,7 @@ def print_end(session: "Session") -> None:
     from ferbench.report.render import headlines
 
     for line in headlines(session.store, session.protocol.name, session.experiments):
-        console.print(line, highlight=False)
+        console.print(printable(line), highlight=False, markup=False)
     console.print(f"see: ferbench report --dataset {session.protocol.name}", highlight=False)
 
 

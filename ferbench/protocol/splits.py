@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ferbench import reading
 from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
 from ferbench.files import sha256_of
 from ferbench.protocol.protocol import AttributeProtocol, Protocol
 from ferbench.protocol.stratified import grouped_folds, rare_classes
 from ferbench.seeds import derive_seed, generator
+from ferbench.text import printable
 
 LAST = 3  # "the last three frames of each sequence are used for training and testing" (IV-A-2, IV-A-3)
 COLUMNS = ("id", "subject", "label", "fold", "role")  # of a fold file
@@ -266,12 +268,12 @@ def read_csv(path: Path) -> pd.DataFrame:
     Raises DataError for what is no fold file.
     """
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        frame = reading.read_csv(path, dtype=str)
     except FileNotFoundError:
         raise DataError(f"the fold file {path} does not exist") from None
-    except (ValueError, OSError) as error:
-        raise DataError(f"the fold file {path} is not a CSV file: {error}") from None
-    frame.columns = [name.strip().lower() for name in frame.columns]
+    frame.columns = [name.lower() for name in frame.columns]
+    if frame.columns.duplicated().any():
+        raise DataError(f"the fold file {path} has two columns {frame.columns[frame.columns.duplicated()][0]!r}")
     if missing := {"id", "fold"} - set(frame.columns):
         raise DataError(f"the fold file {path} lacks the column {', '.join(sorted(missing))}; "
                         f"it needs id and fold, and may have {', '.join(COLUMNS)}")  # fmt: skip
@@ -279,7 +281,7 @@ def read_csv(path: Path) -> pd.DataFrame:
         raise DataError(f"the fold file {path} has {'no rows' if frame.empty else 'rows that name no fold'}")
     if "role" not in frame:
         frame["role"] = "test"
-    frame = frame.apply(lambda column: column.str.strip())
+    frame = frame.map(lambda cell: printable(cell).strip())
     frame["role"] = frame["role"].str.lower()
     if odd := sorted(set(frame["role"]) - {"train", "test"}):
         raise DataError(f"the fold file {path} has the role {odd[0]!r}: a role is train or test")

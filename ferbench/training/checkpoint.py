@@ -11,10 +11,15 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
 from ferbench.errors import DataError
 from ferbench.files import write_bytes
+from ferbench.schema import Schema, parse_json, validated
+from ferbench.text import printable
+
+_REMEDY = "delete its run folder and train again"
 
 
 @dataclass
@@ -48,19 +53,22 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.SGD, averaged:
     if not path.is_file():
         return Progress()
     tensors, metadata = unpack(path)
-    facts = json.loads(metadata["progress"])
+    facts = _progress(metadata, path)
     part = {
         kind: {name[len(kind) + 1 :]: t for name, t in tensors.items() if name.startswith(kind + "/")}
         for kind in ("model", "momentum", "averaged", "best")
     }
-    module.load_state_dict(part["model"])
-    if averaged is not None:
-        averaged.load_state_dict(part["averaged"])
+    try:
+        module.load_state_dict(part["model"])
+        if averaged is not None:
+            averaged.load_state_dict(part["averaged"])
+    except RuntimeError:
+        raise DataError(f"{path} is of another training: delete its run folder and train again") from None
     for name, parameter in module.named_parameters():
         if name in part["momentum"]:
             # The memory order of the parameter, or the optimizer would copy in every step.
             optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(part["momentum"][name])
-    return Progress(facts["epoch"], facts["history"], facts["best_score"], part["best"])
+    return Progress(facts.epoch, facts.history, facts.best_score, part["best"])
 
 
 def epochs_done(path: Path) -> int:
@@ -70,7 +78,19 @@ def epochs_done(path: Path) -> int:
         return 0
     with _opened(path) as file:
         metadata = file.metadata() or {}
-        return json.loads(metadata["progress"])["epoch"] if "progress" in metadata else 0
+        return _progress(metadata, path).epoch if "progress" in metadata else 0
+
+
+class _Facts(Schema):
+    """What a checkpoint says of itself."""
+
+    epoch: NonNegativeInt
+    history: list[dict[str, float]]
+    best_score: float
+
+
+def _progress(metadata: Mapping[str, str], path: Path) -> _Facts:
+    return validated(_Facts, parse_json(metadata.get("progress", ""), path, _REMEDY), path)
 
 
 def keep(folder: Path, epoch: int, module: nn.Module) -> None:
@@ -106,4 +126,4 @@ def _opened(path: Path) -> Iterator[Any]:
         with safetensors.safe_open(path, framework="pt") as file:
             yield file
     except (OSError, safetensors.SafetensorError) as error:
-        raise DataError(f"{path} cannot be read ({error}): delete its run folder and train again") from None
+        raise DataError(f"{path} cannot be read ({printable(str(error))}): {_REMEDY}") from None
