@@ -9,6 +9,9 @@
 The message is one line that says what is wrong and what to do about it. Ctrl-C and SIGTERM exit with 130.
 """
 
+import errno
+from pathlib import Path
+
 
 class FerbenchError(Exception):
     """Base of every error that is reported as one line instead of a traceback."""
@@ -41,3 +44,33 @@ class JobFailed(FerbenchError):
 
 
 INTERRUPTED = 130
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, the size that a file may have
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_OPEN = (errno.EMFILE, errno.ENFILE)
+_ALLOCATION = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "cannot allocate memory")
+
+
+def refusal(error: BaseException, place: Path | str = "") -> str:
+    """Say in one line what a machine has too little of, or does not allow, and what to do; empty for other errors.
+
+    place : what was being written, where the error does not name it.
+    """
+    number = getattr(error, "errno", None)
+    place = getattr(error, "filename", None) or place or "a file"
+    if number in _FULL:
+        return (f"the disk is full while writing {place}; free some space or choose another folder (--data-home, "
+                "--runs); nothing was left behind")  # fmt: skip
+    if number in _REFUSED:
+        return f"no permission for {place}; choose another folder or change its permissions"
+    if number in _OPEN:
+        return f"too many files are open ({place}): raise the limit, as by `ulimit -n 1024`"
+    said = one_line(error)
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or any(part in said.lower() for part in _ALLOCATION):
+        return f"out of memory ({said}): take fewer folds at a time (--parallel-folds 1) or a smaller preset"
+    return ""
+
+
+def one_line(error: BaseException) -> str:
+    """An error's kind and the first line of what it says."""
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0].removesuffix(":")

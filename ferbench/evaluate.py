@@ -28,7 +28,7 @@ from ferbench.protocol import splits
 from ferbench.protocol.protocol import Protocol
 from ferbench.reading import read_csv
 from ferbench.runs.record import Identity, Record
-from ferbench.runs.store import Store, predictions_frame
+from ferbench.runs.store import WEIGHTS, Store, predictions_frame
 from ferbench.schema import plain
 from ferbench.seeds import derive_seed
 from ferbench.text import printable
@@ -187,7 +187,7 @@ def held_out(trained_on: tuple[str, ...], ground: Ground) -> bool | str:
 def _tested(identity: Identity, ground: Ground, store: Store, classes: list[str], facts: dict[str, Any],
             predict: Callable[[np.ndarray], np.ndarray], work: Workspace | None = None) -> Record:  # fmt: skip
     """Predict what the model has classes for, and store it as a run. predict : gives probabilities [N,K] for rows."""
-    if store.state(identity.key) == "done":
+    if store.checked(identity.key) == "done":
         return store.record(identity.key)
     faces = ground.faces
     labels = faces.samples["label"].iloc[ground.rows]
@@ -227,7 +227,7 @@ def _scores(record: Record, source: Store, side: Side) -> np.ndarray:
             raise
         method = Method.model_validate({**told, "recipe": kin.recipe.model_validate(told["recipe"])})
         recogniser = kin.recogniser(method, record.identity.kind, tuple(record.classes))
-        weights = source.file(record.key, "weights.safetensors")
+        weights = source.file(record, WEIGHTS)
         try:
             recogniser.load(unpack(weights)[0])
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError):

@@ -4,18 +4,19 @@ Also the two folders a user can move: the data home and the runs home.
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ferbench.errors import DataError
+from ferbench.errors import DataError, refusal
 
 MOST = 256 << 20  # bytes of a record or table; the largest honest one, of 200,000 predictions, has 0.03 GB
 
@@ -104,16 +105,35 @@ def new_folder(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             temporary.chmod(0o777 & ~_MASK)
-            if path.exists():
-                old = temporary.with_name(temporary.name + ".old")
-                os.replace(path, old)
-                os.replace(temporary, path)
-                shutil.rmtree(old)
-            else:
-                os.replace(temporary, path)
+            _put_in_place(temporary, path)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+
+def _put_in_place(folder: Path, path: Path) -> None:
+    """Give a folder its name. Another process may do the same meanwhile: the last one stays."""
+    while True:
+        try:
+            os.replace(folder, path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        with suppress(FileNotFoundError):
+            os.replace(path, old)
+        shutil.rmtree(old)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold the file ``path`` against all other processes, which wait their turn. Let go by dying, too."""
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
 
 @contextmanager
@@ -122,19 +142,36 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DataError(f"the disk is full while writing {path}; free some space or choose another "
-                            "folder (--data-home, --runs); nothing was left behind") from error  # fmt: skip
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            place = error.filename or path
-            raise DataError(f"no permission for {place}; choose another folder or change its "
-                            "permissions") from error  # fmt: skip
+        if line := refusal(error, path):
+            raise DataError(line) from error
         raise
 
 
 def sha256_of(content: bytes) -> str:
     """Return the hexadecimal SHA-256 of bytes."""
     return hashlib.sha256(content).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a JSON document with the SHA-256 of all that it says in its field ``digest``."""
+    content = json.loads(json.dumps(content, allow_nan=False))  # as it will be read
+    return {**content, "digest": _digest(content)}
+
+
+def is_intact(content: Any) -> bool:
+    """Whether a JSON document says what it was sealed with. One without a seal, of before there were any, passes."""
+    told = content.get("digest") if isinstance(content, dict) else None
+    return not told or told == _digest(content)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return sha256_of(canonical_json({key: value for key, value in content.items() if key != "digest"}).encode())
 
 
 def canonical_json(content: Any) -> str:

@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def read_csv(path: Path, **options: Any) -> "pd.DataFrame":
+def read_csv(path: Path, content: bytes | None = None, **options: Any) -> "pd.DataFrame":
     """Read a CSV file by pandas with these options, empty cells as empty texts and names stripped.
 
+    content : of the file, where it has been read.
     Raises FileNotFoundError, and DataError for a file that is no table: with a row longer than its header, a name
     that repeats, another encoding than UTF-8.
     """
     import pandas as pd
 
-    content = read_bytes(path)
+    content = read_bytes(path) if content is None else content
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows that would be cut

@@ -10,11 +10,11 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ferbench.errors import DataError
-from ferbench.files import canonical_json, read_bytes
-from ferbench.text import SUSPECT, cleaned, printable
+from ferbench.files import canonical_json, is_intact, read_bytes
+from ferbench.text import cleaned, printable
 
 
 class Schema(BaseModel):
@@ -53,6 +53,8 @@ class Card(Schema):
     aligners: dict[str, int]  # how many images each aligner handled
     fingerprint: str  # SHA-256 over ids, labels, subjects, sequences, splits and pixels, in order
     versions: dict[str, str]  # ferbench, numpy, pillow (and the detector's, where one was used)
+    files: dict[Name, str] = Field(default_factory=dict)  # SHA-256 of the set's other files; none on a card of before
+    digest: str = ""  # of this card (files.seal); empty on a card of before
 
 
 S = TypeVar("S", bound=BaseModel)
@@ -75,6 +77,25 @@ def validated(schema: type[S], content: Any, origin: str | Path) -> S:
         raise DataError(f"{origin} is not valid: {problems}") from None
 
 
+def read_sealed(schema: type[S], path: Path, remedy: str) -> S:
+    """Read a JSON file that carries its own checksum (``files.seal``).
+
+    remedy : what to do where it is damaged. Raises DataError, FileNotFoundError.
+    """
+    try:
+        content = _parsed(read_bytes(path))
+        reason = "" if is_intact(content) else "it is not what was written"
+        content = cleaned(content)
+    except (ValueError, RecursionError) as error:
+        reason = _reason(error)
+    if reason:
+        raise DataError(f"{path} is damaged ({reason}): {remedy}")
+    try:
+        return validated(schema, content, path)
+    except DataError as error:
+        raise DataError(f"{error}: {remedy}") from None
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; DataError when it is missing or does not parse."""
     try:
@@ -85,27 +106,26 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} is not valid TOML: {_reason(error)}") from None
 
 
-def read_json(path: Path, missing: str = "", remedy: str = "") -> Any:
-    """Read a JSON file as :func:`parse_json` does.
-
-    missing : what to say where there is no such file. remedy : what to do about a file that does not parse.
-    """
+def read_json(path: Path) -> Any:
+    """Read a JSON file; DataError when it is missing or :func:`parse_json` refuses it."""
     try:
         content = read_bytes(path)
     except FileNotFoundError:
-        raise DataError(missing or f"{path} does not exist") from None
-    return parse_json(content, path, remedy)
+        raise DataError(f"{path} does not exist") from None
+    return parse_json(content, path)
 
 
-def parse_json(content: bytes | str, origin: str | Path, remedy: str = "") -> Any:
+def parse_json(content: bytes | str, origin: str | Path) -> Any:
     """Return what JSON says, its texts made printable; DataError for what does not parse, and for numbers that no
     JSON of ours has: NaN, infinities, whole numbers of more than 64 bits."""
     try:
-        text = content if isinstance(content, str) else content.decode()
-        found = _DECODER.decode(text)
+        return cleaned(_parsed(content))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{origin} is not valid JSON: {_reason(error)}{remedy and '; ' + remedy}") from None
-    return cleaned(found) if SUSPECT.search(text) or _ESCAPE.search(text) else found
+        raise DataError(f"{origin} is not valid JSON: {_reason(error)}") from None
+
+
+def _parsed(content: bytes | str) -> Any:
+    return _DECODER.decode(content if isinstance(content, str) else content.decode())
 
 
 def _whole(text: str) -> int:
@@ -127,7 +147,6 @@ def _constant(text: str) -> None:
 
 
 _DECODER = json.JSONDecoder(parse_int=_whole, parse_float=_finite, parse_constant=_constant)
-_ESCAPE = re.compile(r"\\[bfnrtu]")
 
 
 def _reason(error: Exception) -> str:

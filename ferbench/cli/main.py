@@ -1,14 +1,13 @@
 """``ferbench``: the verbs, put together; errors become one line and an exit code."""
 
-import signal
 import sys
-from typing import Any
 
 import typer
 
 from ferbench import DEFAULT_METHOD, __version__
 from ferbench.cli import ablate, bench, compare, data, evaluate, export, maps, predict, protocol, report, train
-from ferbench.errors import INTERRUPTED, FerbenchError, UsageError
+from ferbench.errors import INTERRUPTED, DataError, FerbenchError, JobFailed, UsageError, refusal
+from ferbench.processes import STOPPED, end_with_parent, heed_signals
 from ferbench.text import printable
 
 app = typer.Typer(
@@ -48,20 +47,16 @@ def version(version: bool = typer.Option(False, "--version", help="Print the ver
 
 def run() -> None:
     """Entry point of the ``ferbench`` command. Exit codes: see ``ferbench.errors``."""
-    signal.signal(signal.SIGTERM, _interrupted)
+    heed_signals()
+    end_with_parent()
     sys.exit(_code())
-
-
-def _interrupted(*_: Any) -> None:
-    """Take SIGTERM, which schedulers and containers send, for Ctrl-C: by itself it would end this process alone, and
-    leave its partners at work."""
-    raise KeyboardInterrupt
 
 
 def _code() -> int:
     try:
         # Not standalone, so that errors come out here; Ctrl-C comes out as typer's own 130, or as itself.
         code = app(standalone_mode=False) or 0
+        sys.stdout.flush()  # or a full disk would be met after all this
     except FerbenchError as error:
         print(f"ferbench: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
@@ -71,11 +66,14 @@ def _code() -> int:
         sys.stderr.close()  # the reader of a pipe has gone: nobody is left to tell
         return 0
     except Exception as error:
+        if line := refusal(error):
+            print(f"ferbench: {line}", file=sys.stderr)
+            return DataError.exit_code if isinstance(error, OSError) else JobFailed.exit_code
         show = getattr(error, "show", None)  # wrong usage, which knows how to print itself
         if show is None:
             raise
         show()
         return UsageError.exit_code
     if code == INTERRUPTED:
-        print("ferbench: interrupted; the same command goes on from here", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
     return code

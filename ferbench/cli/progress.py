@@ -84,6 +84,8 @@ class Bars:
             line = f"[green]done[/green]    {_plain(title + told)}  [dim]{record.key}[/dim]"
         self.ended += expected
         self._advance(self.ended)
+        for note in record.facts.get("damage", ()):
+            self.console.print(_plain(f"note: {note}"), highlight=False)
         self.console.print(line, highlight=False)
 
     def bar(self, title: str):
@@ -118,7 +120,8 @@ def bars(to_stderr: bool = False) -> Iterator[Bars]:
         yield Bars(progress)
 
 
-WORDS = {"absent": "to train", "partial": "to go on with", "failed": "to try again", "done": "reused"}
+WORDS = {"absent": "to train", "partial": "to go on with", "failed": "to try again", "done": "reused",
+         "damaged": "to train again"}  # fmt: skip
 
 
 def print_plan(session: "Session", console: Console) -> None:
@@ -134,6 +137,8 @@ def print_plan(session: "Session", console: Console) -> None:
         f"selection: {', '.join(selections)}; seed {', '.join(seeds)}; "
         f"{session.device.name}, {arithmetic.precision}, {arithmetic.engine} engine",
         *dict.fromkeys(_plain(f"note: {note}") for one in made for note in one.notes),
+        *(_plain(f"note: {session.store.damage(key).rpartition(': ')[0]}: it is trained again")
+          for key, state in session.states.items() if state == "damaged"),
         sep="\n", highlight=False,
     )  # fmt: skip
     console.print(_jobs(session))

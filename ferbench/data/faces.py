@@ -10,9 +10,9 @@ import pandas as pd
 
 from ferbench.data.landmarks import COUNT
 from ferbench.errors import DataError, UsageError
-from ferbench.files import canonical_json, sha256_of
+from ferbench.files import canonical_json, sha256_of, sha256_of_file
 from ferbench.reading import read_array, read_csv
-from ferbench.schema import Card, plain_name, read_json, validated
+from ferbench.schema import Card, plain_name, read_sealed
 
 LANDMARKS = "landmarks.npy"  # of a prepared set that has some
 SIZE = 48  # pixels, both ways: "cropped, resized and converted to 48×48 gray-scale" (section IV-B)
@@ -80,9 +80,11 @@ def fingerprint(samples: pd.DataFrame, landmarks: np.ndarray | None = None) -> s
     return sha256_of((canonical_json(columns) + "\n" + text).encode() + points)
 
 
-def load(name: str, home: Path) -> Faces:
+def load(name: str, home: Path, verify: bool = True) -> Faces:
     """Open the prepared set ``home/name``.
 
+    verify : hold all files against the checksums on the card (or, of a set prepared before there were any, images and
+        table against their fingerprints), so that nothing is computed from other pixels or labels than were prepared.
     Raises DataError when it is not prepared (the message names the command) or is damaged.
     """
     folder = place(name, home)
@@ -96,8 +98,11 @@ def load(name: str, home: Path) -> Faces:
         images = read_array(folder / "images.npy")
         file = folder / LANDMARKS
         landmarks = read_array(file) if file.is_file() else None
-    except (FileNotFoundError, DataError) as error:
+        damaged = [file for file, digest in card.files.items() if verify and sha256_of_file(folder / file) != digest]
+    except (OSError, DataError) as error:
         raise DataError(f"the prepared set {folder} is damaged ({error}): prepare it again") from None
+    if damaged:
+        raise DataError(f"{folder / damaged[0]} is damaged (it is not what was prepared): prepare {name} again")
     if missing := [name for name in COLUMNS if name not in samples]:
         raise DataError(f"the prepared set {folder} is damaged (samples.csv lacks {missing[0]}): prepare it again")
     whole = [name for name in samples if name == "frame" or name not in COLUMNS]
@@ -110,7 +115,23 @@ def load(name: str, home: Path) -> Faces:
     if landmarks is not None and (landmarks.shape != (len(samples), COUNT, 2) or landmarks.dtype != np.float32):
         raise DataError(f"the prepared set {folder} is damaged (landmarks {landmarks.shape}, {len(samples)} rows): "
                         "prepare it again")  # fmt: skip
-    return Faces(images, samples, card, landmarks)
+    found = Faces(images, samples, card, landmarks)
+    if verify and not card.files and (problems := differences(found)):
+        raise DataError(f"the prepared set {folder} is damaged ({'; '.join(problems)}): prepare it again")
+    return found
+
+
+def differences(faces: Faces) -> list[str]:
+    """Hash a set's pixels, table and landmarks and say what is not as it was prepared: one sentence each."""
+    noted = faces.samples["sha256"].to_numpy()
+    wrong = [row for row, image in enumerate(faces.images) if sha256_of(image.tobytes()) != noted[row]]
+    problems = []
+    if wrong:
+        problems.append(f"{len(wrong)} of {len(faces)} images have other pixels than noted, such as "
+                        f"{faces.samples['id'].iloc[wrong[0]]}")  # fmt: skip
+    if fingerprint(faces.samples, faces.landmarks) != faces.fingerprint:
+        problems.append("the table of samples, or the landmarks, have another fingerprint than the card")
+    return problems
 
 
 def place(name: str, home: Path) -> Path:
@@ -124,8 +145,10 @@ def place(name: str, home: Path) -> Path:
 def load_card(name: str, home: Path) -> Card:
     """Read only the card of ``home/name``."""
     path = place(name, home) / "card.json"
-    missing = f"{path} does not exist: run `ferbench data prepare {name}`"
-    return validated(Card, read_json(path, missing, "prepare the set again"), path)
+    try:
+        return read_sealed(Card, path, "prepare the set again")
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist: run `ferbench data prepare {name}`") from None
 
 
 def prepared(home: Path) -> list[str]:

@@ -1,7 +1,6 @@
 """Preparing a set: samples in, ``images.npy`` + ``samples.csv`` + ``card.json`` out, all or nothing; ``landmarks.npy``
 too where the source has landmarks."""
 
-import json
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +16,7 @@ from ferbench.data.landmarks import COUNT
 from ferbench.data.samples import Listing, Sample
 from ferbench.data.sources import Options
 from ferbench.errors import DataError, UsageError
-from ferbench.files import new_folder, sha256_of
+from ferbench.files import new_folder, seal, sha256_of, sha256_of_file, write_json
 from ferbench.labels import in_order
 from ferbench.schema import Card
 
@@ -98,24 +97,17 @@ def write_set(
             landmarks[list(points)] = np.stack(list(points.values()))
             np.save(folder / LANDMARKS, landmarks, allow_pickle=False)
         card = _card(name, dataset, source, listing, table, landmarks, skipped)
-        (folder / "card.json").write_text(json.dumps(card.model_dump(), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        files = {file.name: sha256_of_file(file) for file in sorted(folder.iterdir())}
+        card = card.model_copy(update={"files": files})
+        write_json(folder / "card.json", seal(card.model_dump(exclude={"digest"})))
     return card
 
 
 def verify(name: str, home: Path) -> list[str]:
     """Hash a prepared set again and return what differs from its table and card: one sentence each."""
-    prepared = faces.load(name, home)
-    wrong = [
-        prepared.samples["id"].iloc[row]
-        for row in range(len(prepared))
-        if sha256_of(prepared.images[row].tobytes()) != prepared.samples["sha256"].iloc[row]
-    ]
-    problems = []
-    if wrong:
-        problems.append(f"{len(wrong)} of {len(prepared)} images have other pixels than noted, such as {wrong[0]}")
-    if faces.fingerprint(prepared.samples, prepared.landmarks) != prepared.fingerprint:
-        problems.append("the table of samples, or the landmarks, have another fingerprint than the card")
-    return problems
+    prepared = faces.load(name, home, verify=False)
+    changed = [file for file, digest in prepared.card.files.items() if sha256_of_file(home / name / file) != digest]
+    return [*(f"{file} is not what was prepared" for file in changed), *faces.differences(prepared)]
 
 
 def _header(file: BinaryIO, count: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ferbench.environment import describe
-from ferbench.errors import FerbenchError, JobFailed
+from ferbench.errors import FerbenchError, JobFailed, one_line, refusal
 from ferbench.execution.jobs import Job
 from ferbench.files import explained, write_text
 from ferbench.runs.record import Record
@@ -50,7 +50,7 @@ def execute(jobs: list[Job], store: Store, make: Make) -> Iterator[Outcome]:
                     continue
                 waiting.remove(job)
                 progressed = True
-                reused = store.state(job.key) == "done"
+                reused = store.checked(job.key) == "done"
                 record = store.record(job.key) if reused else _make(job, store, make)
             if record.error:
                 failed.append(job.key)
@@ -71,7 +71,7 @@ def _make(job: Job, store: Store, make: Make) -> Record:
         record = Record(
             key=job.key, experiment=job.identity.experiment, identity=job.identity, dataset=job.faces.name,
             classes=[], environment=describe(), facts={"command": job.request.command}, timings={},
-            error=f"{type(error).__name__}: {error}".splitlines()[0],
+            error=refusal(error) or one_line(error),
         )  # fmt: skip
         write_text(store.folder(job.key) / "traceback.txt", traceback.format_exc())
         store.finish(record)
@@ -89,7 +89,8 @@ def _claim(folder: Path) -> Iterator[bool]:
     """Hold a run's folder against other processes; False where another holds it. Dies with the process."""
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+        opened = (folder / ".lock").open("w")
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,9 +1,9 @@
 """Folds trained side by side, which share the work by the store: on a CPU the same command again in other
 processes, on a GPU other threads of this one, since processes would take turns on it."""
 
-import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from threading import Event, Thread
@@ -11,10 +11,11 @@ from threading import Event, Thread
 import torch
 
 from ferbench.errors import FerbenchError, UsageError
+from ferbench.processes import child_environment
 from ferbench.training.loop import Report
 
 _PATIENCE = 30  # seconds that a partner without work left has to end, and
-_GRACE = 10  # those that one has which is told to
+_GRACE = 3  # those that all have which are told to
 
 
 def side_by_side(wanted: str, folds: int, threads: int, device: str) -> int:
@@ -34,11 +35,11 @@ def side_by_side(wanted: str, folds: int, threads: int, device: str) -> int:
 def partners(count: int, words: list[str]) -> Iterator[None]:
     """Keep ``count`` more processes of ``ferbench`` with these words at work for as long as the block lasts.
 
-    One that dies leaves its fold to the others. None outlives the block.
+    One that dies leaves its fold to the others. None outlives the block, nor this process.
     """
     command = [sys.executable, "-m", "ferbench", *words]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    processes = [subprocess.Popen(command, env={**os.environ}, **quiet) for _ in range(count)]  # type: ignore[call-overload]
+    processes = [subprocess.Popen(command, env=child_environment(), **quiet) for _ in range(count)]  # type: ignore[call-overload]
     try:
         yield
         for process in processes:
@@ -47,10 +48,11 @@ def partners(count: int, words: list[str]) -> Iterator[None]:
     finally:
         for process in processes:
             process.terminate()
+        end = time.monotonic() + _GRACE
         for process in processes:
             try:
-                process.wait(_GRACE)
-            except subprocess.TimeoutExpired:  # Python drops what a signal raises while a destructor runs, say
+                process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:  # deep in an operation; what it has on disk is whole
                 process.kill()
                 process.wait()
 

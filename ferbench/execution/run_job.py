@@ -26,7 +26,7 @@ from ferbench.protocol.protocol import AttributeProtocol
 from ferbench.runs.record import Record
 from ferbench.runs.store import EPOCHS, Store, predictions_frame
 from ferbench.seeds import derive_seed
-from ferbench.training.checkpoint import epochs_done, kept, pack, unpack
+from ferbench.training.checkpoint import epochs_done, kept, pack, sift, unpack
 from ferbench.training.device import Device
 from ferbench.training.loop import Report
 
@@ -74,7 +74,10 @@ class Run:
         assert not isinstance(job.source, AttributeProtocol)
         side = sides.unlabelled_side(job.source, job.faces, rows)
         probabilities = self.timed("prediction", lambda: self.recogniser.predict(side, self.work))
-        frame = predictions_frame(job.faces.samples.iloc[rows], self.classes, np.asarray(probabilities))
+        probabilities = np.asarray(probabilities)
+        if not np.isfinite(probabilities).all():  # of which argmax would make a class, and chance a figure
+            raise FloatingPointError("the method gave probabilities that are no numbers")
+        frame = predictions_frame(job.faces.samples.iloc[rows], self.classes, probabilities)
         self.store.write_predictions(job.key, frame)
         return frame
 
@@ -89,12 +92,14 @@ class Run:
 def run_job(job: Job, store: Store, device: Device, report: Report) -> Record:
     """Make one run, or go on with it where it was interrupted, and store it. Returns its record."""
     store.begin(job.identity)
+    damage = [note for folder in unfinished(job, store) for note in sift(folder)]
     run = Run(job, store, device, report)
     make = _best_test if job.made_from else _fold if job.kind == FOLD else _before
     with device.threads(job.request.kin.threads(job.method)):
         result = make(run)
         facts = run.work.facts
         facts["method"] = job.method.model_dump(mode="json")
+        facts |= {"damage": damage} if damage else {}
         record = Record(
             key=job.key, experiment=job.identity.experiment, identity=job.identity, dataset=job.faces.name,
             classes=run.classes, environment=describe_device(device.name, job.identity.precision, job.identity.engine),
@@ -165,6 +170,12 @@ def _best_test(run: Run) -> dict[str, Any]:
     }).to_csv(index=False, float_format="%.9g"))  # fmt: skip
     work.facts |= run.store.record(job.made_from).facts | {"epoch": best + 1, "command": job.request.command}
     return {"accuracy": _hits(predictions), "images": len(split.test), "epoch": best + 1}
+
+
+def unfinished(job: Job, store: Store) -> list[Path]:
+    """The folders of unfinished work that a job goes on from, which end with it."""
+    kept = [store.folder(key) / EPOCHS for key in (job.key, job.made_from)] if job.made_from else []
+    return [store.folder(job.key) / "checkpoint", *kept]
 
 
 def kept_epochs(job: Job, store: Store) -> list[Path]:

@@ -151,7 +151,7 @@ def prepare_training(
     store = Store(runs_home(runs))
     planned = plan(requests, home, store)
     jobs = planned.jobs
-    states = {job.key: store.state(job.key) for job in jobs}
+    states = {job.key: store.checked(job.key) for job in jobs}
     left = Counter(job.kind for job in jobs if states[job.key] != "done")
     threads = torch.get_num_threads()
     processes = side_by_side(options.parallel_folds, max(left.values(), default=0), threads, device.name)

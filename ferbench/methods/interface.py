@@ -126,10 +126,11 @@ class Workspace:
         return self.folder / "checkpoint" / f"{name}.safetensors"
 
     def parent(self, role: str) -> tuple[Record, Path]:
-        """The record and the file of weights of a run that this one starts from."""
+        """The record and the file of weights of a run that this one starts from; DataError where it is damaged."""
         key = self.identity.parents[role]
         holder = self.store.holder(key)
-        return holder.record(key), holder.folder(key) / "weights.safetensors"
+        record = holder.record(key)
+        return record, holder.file(record, "weights.safetensors")
 
 
 class Recogniser(Protocol):

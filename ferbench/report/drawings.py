@@ -13,7 +13,6 @@ import pandas as pd
 from ferbench import metrics
 from ferbench.files import write_bytes
 from ferbench.labels import ABBREVIATIONS
-from ferbench.reading import read_csv
 from ferbench.report.cells import named
 from ferbench.report.charts import Series, recalls_by_level
 from ferbench.report.latency import Point, accuracy_over_latency
@@ -185,9 +184,7 @@ def _losses(training: Training, store: Store) -> dict[str, pd.DataFrame]:
     """By fold its epochs and its loss, as columns; empty where a method does not learn by epochs."""
     found = {}
     for fold in training.folds:
-        path = store.file(fold.run, "history.csv")
-        history = read_csv(path) if path.is_file() and path.stat().st_size > 1 else pd.DataFrame()
-        history = history.apply(pd.to_numeric, errors="coerce")
+        history = store.history(store.record(fold.run)).apply(pd.to_numeric, errors="coerce")
         losses = sorted((name for name in history if name.startswith("loss")), key="loss_total".__ne__)
         if "epoch" in history and losses:
             found[fold.fold] = history[["epoch", losses[0]]]

@@ -27,7 +27,6 @@ from ferbench.report.summary import overview
 from ferbench.report.told import Level
 from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
-from ferbench.schema import Card, read_json, validated
 
 HEADS = 12  # trainings with a headline each: of more, the first table says it better
 
@@ -145,14 +144,16 @@ def _pictures(dataset: str, fingerprint: str, ids: list[str], home: Path | None)
     """Read images of a prepared set as PNG data URIs, by id."""
     from PIL import Image
 
-    from ferbench.files import data_home
+    from ferbench.files import data_home, sha256_of, sha256_of_file
+    from ferbench.schema import Card, read_sealed
 
     folder = data_home(home) / dataset
     try:
-        card = validated(Card, read_json(folder / "card.json"), folder / "card.json")
+        card = read_sealed(Card, folder / "card.json", "prepare the set again")
         samples = read_csv(folder / "samples.csv", dtype=str)
         images = read_array(folder / "images.npy")
-    except (FileNotFoundError, DataError) as error:
+        damaged = [folder / file for file, digest in card.files.items() if sha256_of_file(folder / file) != digest]
+    except (OSError, DataError) as error:
         raise DataError(f"the pictures of {dataset} cannot be read ({error}): `ferbench data prepare {dataset} …`, or "
                         "name the folder by --data-home") from None  # fmt: skip
     if card.fingerprint != fingerprint:
@@ -162,16 +163,18 @@ def _pictures(dataset: str, fingerprint: str, ids: list[str], home: Path | None)
         images.ndim != 3
         or images.dtype != np.uint8
         or len(images) != len(samples)
-        or not {"id", "sequence"} <= {*samples}
+        or not {"id", "sequence", "sha256"} <= {*samples}
     ):
         raise DataError(f"{folder} is damaged: prepare it again")
     # Of a sequence its last frame is shown.
     places = {name: place for column in ("sequence", "id") for place, name in enumerate(samples[column])}
     found = {}
     for name in ids:
-        if name not in places:
-            raise DataError(f"{folder} has no image {name}, which was tested")
+        place = places.get(name)
+        if place is None or damaged or sha256_of(images[place].tobytes()) != samples["sha256"].iloc[place]:
+            raise DataError(f"{damaged[0] if damaged else folder} is damaged (it is not what was prepared): prepare "
+                            f"{dataset} again")  # fmt: skip
         content = io.BytesIO()
-        Image.fromarray(np.array(images[places[name]])).save(content, "png")
+        Image.fromarray(np.array(images[place])).save(content, "png")
         found[name] = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
     return found

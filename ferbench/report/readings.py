@@ -12,12 +12,11 @@ import pandas as pd
 
 from ferbench.errors import DataError
 from ferbench.files import canonical_json
-from ferbench.reading import read_csv
 from ferbench.report.cells import Grid
 from ferbench.report.lineage import Lineage, changes, lineage
 from ferbench.report.told import asked_for, epochs, set_of, told
 from ferbench.runs.record import Record
-from ferbench.runs.store import Store
+from ferbench.runs.store import HISTORY, Store
 
 
 @dataclass(frozen=True)
@@ -99,12 +98,13 @@ def _validation(store: Store, folds: list[Record]) -> pd.DataFrame:
     """By fold: ``accuracy`` on the held-out subjects after the last epoch, and their ``images``."""
     rows = {}
     for record in folds:
-        path, images = store.file(record.key, "history.csv"), record.facts.get("validation_images", 0)
+        images = record.facts.get("validation_images", 0)
         try:
-            accuracy = float(read_csv(path)["validation_accuracy"].iloc[-1])
-        except (FileNotFoundError, DataError, KeyError, IndexError, ValueError):
+            accuracy = float(store.history(record)["validation_accuracy"].iloc[-1])
+        except (KeyError, IndexError, ValueError):
             accuracy = float("nan")
         if not (np.isfinite(accuracy) and images):
+            path = store.folder(record.key) / HISTORY
             raise DataError(f"{path} tells no validation accuracy: delete its folder and train again")
         rows[record.identity.fold] = {"accuracy": accuracy, "images": images}
     return pd.DataFrame.from_dict(rows, orient="index").sort_index()

@@ -75,6 +75,8 @@ class Record(Schema):
     timings: dict[str, float]  # seconds by phase
     result: dict[str, Any] = Field(default_factory=dict)  # small summary; metrics proper are recomputed
     error: str = ""  # one line; empty when the run is done
+    files: dict[Name, str] = Field(default_factory=dict)  # SHA-256 of the run's files by name; none in one of before
+    digest: str = ""  # of this record (files.seal); empty in one of before
 
     @model_validator(mode="after")
     def _told_as_read(self) -> Self:

@@ -8,8 +8,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ferbench.errors import DataError
 from ferbench.files import canonical_json, sha256_of, write_json
-from ferbench.schema import Schema, read_json, validated
+from ferbench.schema import Schema, read_sealed
+
+_AGAIN = "delete it and time again"
 
 
 class SpeedRow(Schema):
@@ -88,4 +91,10 @@ def store(home: Path, record: SpeedRecord) -> Path:
 
 def stored(home: Path) -> list[SpeedRecord]:
     """Read all speed records, sorted by key. Raises DataError for a damaged one."""
-    return [validated(SpeedRecord, read_json(path), path) for path in sorted((home / "speed").glob("*.json"))]
+    found = []
+    for path in sorted((home / "speed").glob("*.json")):
+        record = read_sealed(SpeedRecord, path, _AGAIN)
+        if record.key != path.stem:
+            raise DataError(f"{path} is damaged (it is not what was stored): {_AGAIN}")
+        found.append(record)
+    return found

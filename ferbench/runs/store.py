@@ -8,6 +8,9 @@ runs/<key>/weights.safetensors
 runs/<key>/predictions.csv    id,subject,sequence,truth,prediction,p_<class>…
 runs/<key>/traceback.txt      of a failed run
 runs/<key>/record.json        written last: done, or failed where it carries an error
+
+The record carries the SHA-256 of the other files and of itself, and whoever reads one of them gets what was stored or
+a DataError. Records of before have none; theirs are taken as they are.
 """
 
 from dataclasses import dataclass
@@ -18,14 +21,17 @@ import numpy as np
 import pandas as pd
 
 from ferbench.errors import DataError, UsageError
-from ferbench.files import shipped, write_json, write_text
+from ferbench.files import read_bytes, seal, sha256_of, sha256_of_file, shipped, write_json, write_text
 from ferbench.reading import read_csv
 from ferbench.runs.record import Identity, Record
-from ferbench.schema import read_json, validated
+from ferbench.schema import read_sealed
 from ferbench.text import SUSPECT, printable
 
-State = Literal["absent", "partial", "failed", "done"]
+State = Literal["absent", "partial", "failed", "done", "damaged"]
+WEIGHTS, PREDICTIONS, HISTORY = "weights.safetensors", "predictions.csv", "history.csv"
 EPOCHS = "epochs"  # the folder of a run that keeps the weights of every epoch for a while
+_AGAIN = "delete the run's folder and train again"
+_ANEW = "delete it, and the command that trained this goes on"
 
 
 @dataclass(frozen=True)
@@ -36,13 +42,6 @@ class Store:
 
     def folder(self, key: str) -> Path:
         return self.home / key
-
-    def file(self, key: str, name: str) -> Path:
-        """Return the path of a run's file. Raises DataError where a link in its place leads out of the store."""
-        path = self.folder(key) / name
-        if path.is_symlink() and not path.resolve().is_relative_to(self.home.resolve()):
-            raise DataError(f"{path} is a link out of {self.home}: put the file itself there")
-        return path
 
     def holder(self, key: str) -> "Store":
         """Return the store that has this finished run: this one, or that of the package."""
@@ -56,6 +55,22 @@ class Store:
             return "failed" if self.record(key).error else "done"
         return "partial" if (self.folder(key) / "identity.json").is_file() else "absent"
 
+    def checked(self, key: str) -> State:
+        """:meth:`state`, or "damaged" where a run that has ended is not what was stored. Reads all its files."""
+        return "damaged" if self.damage(key) else self.state(key)
+
+    def damage(self, key: str) -> str:
+        """Say what is wrong with a run that has ended, naming the file; empty where nothing is."""
+        if not (self.folder(key) / "record.json").is_file():
+            return ""
+        try:
+            record = self.record(key)
+            for name in record.files:
+                self.file(record, name)
+        except DataError as error:
+            return str(error)
+        return ""
+
     def begin(self, identity: Identity) -> Path:
         """Make (or go on in) the run's folder and return it. An old failure is forgotten."""
         folder = self.folder(identity.key)
@@ -65,17 +80,40 @@ class Store:
 
     def finish(self, record: Record) -> None:
         """Store the record: from here on the run is done, or failed."""
-        write_json(self.folder(record.key) / "record.json", record.model_dump())
+        folder = self.folder(record.key)
+        there = [] if record.error else [name for name in (WEIGHTS, PREDICTIONS, HISTORY) if (folder / name).is_file()]
+        stored = record.model_copy(update={"files": {name: sha256_of_file(folder / name) for name in there}})
+        write_json(folder / "record.json", seal(stored.model_dump(exclude={"digest"})))
 
     def record(self, key: str) -> Record:
         """Read a run's record; DataError when it is missing or not a record."""
-        path = self.file(key, "record.json")
-        missing = f"there is no run {key} in {self.home}: see `ferbench runs`"
-        record = validated(Record, read_json(path, missing, "delete the folder and train again"), path)
+        path = self._inside(key, "record.json")
+        try:
+            record = read_sealed(Record, path, _AGAIN)
+        except FileNotFoundError:
+            raise DataError(f"there is no run {key} in {self.home}: see `ferbench runs`") from None
         if not key == record.key == record.identity.key or record.experiment != record.identity.experiment:
-            raise DataError(f"{path} is of another run than its folder is named after: a run lies in the folder of its "
-                            f"key, {record.identity.key}")  # fmt: skip
+            raise DataError(f"{path} is damaged (it is not of the run {key}): {_AGAIN}")
         return record
+
+    def file(self, record: Record, name: str) -> Path:
+        """Return the path of a file of a finished run; DataError when it is missing or is not what was stored."""
+        path = self._inside(record.key, name)
+        try:
+            if path.exists() and not path.is_file():
+                raise DataError(f"{path} is no file: {_AGAIN}")
+            if record.files.get(name) not in (None, sha256_of_file(path)):
+                raise DataError(_not_stored(path))
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}): {_AGAIN}") from None
+        return path
+
+    def _inside(self, key: str, name: str) -> Path:
+        """The path of a run's file. Raises DataError where a link in its place leads out of the store."""
+        path = self.folder(key) / name
+        if path.is_symlink() and not path.resolve().is_relative_to(self.home.resolve()):
+            raise DataError(f"{path} is a link out of {self.home}: put the file itself there")
+        return path
 
     def records(self) -> list[Record]:
         """Read all finished runs (done and failed), sorted by key."""
@@ -87,11 +125,16 @@ class Store:
 
     def unfinished(self) -> list[Identity]:
         """Read the identities of runs that were begun and have no record yet."""
-        return [
-            validated(Identity, read_json(self.file(path.parent.name, path.name)), path)
-            for path in sorted(self.home.glob("*/identity.json"))
-            if not (path.parent / "record.json").exists()
-        ]
+        found = []
+        for path in sorted(self.home.glob("*/identity.json")):
+            key = path.parent.name
+            if (path.parent / "record.json").exists():
+                continue
+            identity = read_sealed(Identity, self._inside(key, path.name), _ANEW)
+            if identity.key != key:
+                raise DataError(f"{path} is damaged (it is not of the run {key}): {_ANEW}")
+            found.append(identity)
+        return found
 
     def find(self, prefix: str) -> Record:
         """Return the one finished run whose key begins with ``prefix``; UsageError otherwise."""
@@ -110,16 +153,32 @@ class Store:
 
     def predictions(self, key: str) -> pd.DataFrame:
         """Read a run's predictions: id, subject, sequence, truth, prediction as text, p_<class> as floats."""
-        path = self.file(key, "predictions.csv")
         text = ["id", "subject", "sequence", "truth", "prediction"]
-        try:
-            frame = read_csv(path, dtype=dict.fromkeys(text, str))
-        except (FileNotFoundError, DataError) as error:
-            raise DataError(f"{path} cannot be read ({error}): delete the run's folder and train again") from None
+        frame = self._table(self.record(key), PREDICTIONS, dtype=dict.fromkeys(text, str))
         for name in set(text) & set(frame):
             if SUSPECT.search("".join(frame[name])):
                 frame[name] = frame[name].map(printable)
         return frame
+
+    def history(self, record: Record) -> pd.DataFrame:
+        """Read a run's history, one row an epoch; empty where its method does not learn by epochs."""
+        if HISTORY not in record.files and not (self.folder(record.key) / HISTORY).is_file():
+            return pd.DataFrame()
+        return self._table(record, HISTORY)
+
+    def _table(self, record: Record, name: str, **options: Any) -> pd.DataFrame:
+        path = self._inside(record.key, name)
+        try:
+            content = read_bytes(path)
+            if record.files.get(name) not in (None, sha256_of(content)):
+                raise DataError(_not_stored(path))
+            return read_csv(path, content, **options) if content.strip() else pd.DataFrame()
+        except FileNotFoundError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}): {_AGAIN}") from None
+
+
+def _not_stored(path: Path) -> str:
+    return f"{path} is damaged (it is not what was stored): {_AGAIN}"
 
 
 def predictions_frame(samples: pd.DataFrame, classes: list[str], probabilities: np.ndarray) -> pd.DataFrame:

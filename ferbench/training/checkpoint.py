@@ -1,8 +1,12 @@
-"""Checkpoints: everything that the rest of a training depends on, in one safetensors file, no pickle."""
+"""Checkpoints: everything that the rest of a training depends on, in one safetensors file, no pickle.
 
+The format notices a file that was cut short and no flipped bit, so unfinished work carries a checksum of its own.
+"""
+
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +19,11 @@ from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
 from ferbench.errors import DataError
-from ferbench.files import write_bytes
+from ferbench.files import canonical_json, write_bytes
 from ferbench.schema import Schema, parse_json, validated
 from ferbench.text import printable
 
+_SEAL = "sha256"
 _REMEDY = "delete its run folder and train again"
 
 
@@ -45,14 +50,14 @@ def save(
         tensors |= {f"averaged/{name}": tensor for name, tensor in averaged.state_dict().items()}
     tensors |= {f"best/{name}": tensor for name, tensor in progress.best.items()}
     facts = {"epoch": progress.epoch, "history": progress.history, "best_score": progress.best_score}
-    write_bytes(path, pack(tensors, {"progress": json.dumps(facts)}))
+    write_bytes(path, sealed(tensors, {"progress": json.dumps(facts)}))
 
 
 def restore(path: Path, module: nn.Module, optimizer: torch.optim.SGD, averaged: nn.Module | None = None) -> Progress:
     """Bring module, optimizer and averaged weights to where the checkpoint was written; else a fresh Progress."""
     if not path.is_file():
         return Progress()
-    tensors, metadata = unpack(path)
+    tensors, metadata = unsealed(path)
     facts = _progress(metadata, path)
     part = {
         kind: {name[len(kind) + 1 :]: t for name, t in tensors.items() if name.startswith(kind + "/")}
@@ -72,13 +77,16 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.SGD, averaged:
 
 
 def epochs_done(path: Path) -> int:
-    """Return how many epochs a checkpoint has behind it, without reading its tensors; 0 where there is none, or where
-    it holds other unfinished work."""
+    """Return how many epochs a checkpoint has behind it, without reading its tensors; 0 where there is none, where it
+    holds other unfinished work, or where it cannot be read."""
     if not path.is_file():
         return 0
-    with _opened(path) as file:
-        metadata = file.metadata() or {}
-        return _progress(metadata, path).epoch if "progress" in metadata else 0
+    try:
+        with _opened(path) as file:
+            metadata = file.metadata() or {}
+            return _progress(metadata, path).epoch if "progress" in metadata else 0
+    except DataError:
+        return 0
 
 
 class _Facts(Schema):
@@ -90,12 +98,24 @@ class _Facts(Schema):
 
 
 def _progress(metadata: Mapping[str, str], path: Path) -> _Facts:
-    return validated(_Facts, parse_json(metadata.get("progress", ""), path, _REMEDY), path)
+    return validated(_Facts, parse_json(metadata.get("progress", ""), path), path)
+
+
+def sift(folder: Path) -> list[str]:
+    """Throw away the files of unfinished work in a folder that are damaged. Returns a sentence for each."""
+    notes = []
+    for path in sorted(folder.rglob("*.safetensors")):
+        try:
+            unsealed(path)
+        except DataError:
+            path.unlink(missing_ok=True)
+            notes.append(f"{path} was damaged and is thrown away; what it held is made again")
+    return notes
 
 
 def keep(folder: Path, epoch: int, module: nn.Module) -> None:
     """Write the weights after ``epoch`` (from 1) beside those of the others."""
-    write_bytes(_epoch(folder, epoch), pack(module.state_dict(), {}))
+    write_bytes(_epoch(folder, epoch), sealed(module.state_dict()))
 
 
 def kept(folder: Path, epochs: int) -> list[Path]:
@@ -112,6 +132,43 @@ def pack(tensors: Mapping[str, Tensor | np.ndarray], metadata: dict[str, str]) -
     """Return safetensors bytes; equal content gives equal bytes."""
     plain = {name: torch.as_tensor(tensors[name]).detach().cpu().contiguous() for name in sorted(tensors)}
     return safetensors.torch.save(plain, metadata)
+
+
+def sealed(tensors: Mapping[str, Tensor | np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
+    """:func:`pack` with a SHA-256 of all tensors and metadata among the metadata."""
+    told = dict(metadata or {})
+    return pack(tensors, {**told, _SEAL: _digest(tensors, told)})
+
+
+def unsealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read tensors and metadata; DataError when the file is missing, or holds something else than was written.
+
+    A file without a seal, of before there were any, passes.
+    """
+    tensors, metadata = unpack(path)
+    told = metadata.pop(_SEAL, "")
+    if told and told != _digest(tensors, metadata):
+        raise DataError(f"{path} is damaged (it is not what was written): delete it")
+    return tensors, metadata
+
+
+def remembered(path: Path, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    """Return tensors that are made once: those of the file, or made (again) where it is missing or damaged."""
+    if path.is_file():
+        with suppress(DataError):
+            return unsealed(path)[0]
+    made = make()
+    write_bytes(path, sealed(made))
+    return made
+
+
+def _digest(tensors: Mapping[str, Tensor | np.ndarray], metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(canonical_json(metadata).encode())
+    for name in sorted(tensors):
+        plain = torch.as_tensor(tensors[name]).detach().cpu().contiguous()
+        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)} ".encode())
+        digest.update(memoryview(plain.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
 
 
 def unpack(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -48,6 +48,7 @@ def fit(
     keep_best : end with the weights of the first epoch with the best score instead of the last epoch's.
     epochs : a folder that gets the weights after every epoch; a checkpoint of a training that kept fewer is not used.
     after : what changes buffers of the module by a rule of its own after each step (:class:`engine.Eager`).
+    Raises FloatingPointError where the loss is no finite number.
     """
     steps = engine(module, loss, schedule, device, after)
     per_epoch = len(plan(0))
@@ -67,6 +68,9 @@ def fit(
                 averaged.update_parameters(module)
             report(epoch * per_epoch + number + 1, schedule.epochs * per_epoch, _line(progress))
         row = {"epoch": epoch + 1, "lr": rate, **{f"loss_{k}": float(v) / per_epoch for k, v in sums.items()}}
+        if not math.isfinite(row["loss_total"]):
+            raise FloatingPointError(f"the loss is {row['loss_total']} in epoch {epoch + 1} of {schedule.epochs}: a "
+                                     f"lower learning rate than {rate:g} may do")  # fmt: skip
         with _in_place(averaged, module):
             if validate is not None:
                 module.eval()

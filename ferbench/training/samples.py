@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ferbench.files import canonical_json, sha256_of, write_bytes
+from ferbench.files import canonical_json, sha256_of
 from ferbench.training.augment import DERIVED, derive
-from ferbench.training.checkpoint import pack, unpack
+from ferbench.training.checkpoint import remembered
 from ferbench.training.device import Device
 
 _DERIVED_AT_ONCE = 128  # images of which derived samples are made at a time
@@ -106,10 +106,10 @@ class Shared:
             None if wanted is None else sha256_of(wanted.numpy().tobytes()),
         ]  # fmt: skip
         path = self.home / f"{sha256_of(canonical_json(decides).encode())[:16]}.safetensors"
-        if not path.is_file():
-            made = timed("attention maps", lambda: map_table(amg, pixels, device, wanted, report))
-            write_bytes(path, pack({"maps": made}, {}))
-        maps = unpack(path)[0]["maps"][rows].to(device.name)
+        made = remembered(
+            path, lambda: {"maps": timed("attention maps", lambda: map_table(amg, pixels, device, wanted, report))}
+        )
+        maps = made["maps"][rows].to(device.name)
         return Tables(pixels[rows].to(device.name), maps, device)
 
 

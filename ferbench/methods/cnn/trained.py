@@ -8,7 +8,7 @@ from ferbench.errors import UsageError
 from ferbench.methods.cnn.methods import network_of
 from ferbench.methods.cnn.recipe import Loss, Shape
 from ferbench.runs.record import Record
-from ferbench.runs.store import Store
+from ferbench.runs.store import WEIGHTS, Store
 from ferbench.schema import validated
 from ferbench.training.deployable import Deployed, check_kept, load_weights
 from ferbench.training.weights import seeded
@@ -29,8 +29,7 @@ def deployed(record: Record, store: Store) -> Deployed:
     check_kept(record)
     if "learns" in record.identity.recipe:
         raise UsageError(f"run {record.key} learned attributes, no expressions: take a fold or pretrain run")
-    folder = store.folder(record.key)
-    stored = validated(_Stored, record.identity.recipe, folder / "record.json")
+    stored = validated(_Stored, record.identity.recipe, store.folder(record.key) / "record.json")
     network = seeded(0, lambda: network_of(stored.network, stored.loss, len(record.classes)))
-    load_weights(network, folder / "weights.safetensors")
+    load_weights(network, store.file(record, WEIGHTS))
     return Deployed(network)

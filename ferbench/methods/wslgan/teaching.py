@@ -5,13 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ferbench.files import write_bytes
 from ferbench.methods.interface import Workspace
 from ferbench.methods.wslgan import stages
 from ferbench.methods.wslgan.stages import Teacher
 from ferbench.methods.wslgan.trained import deployed
 from ferbench.runs.record import TEACHER
-from ferbench.training.checkpoint import pack, unpack
+from ferbench.training.checkpoint import remembered
 from ferbench.training.samples import maps_if_any
 
 _BATCHES = 10  # of a prediction, between two reports
@@ -41,7 +40,5 @@ def taught(images: Tensor, share: float, work: Workspace, report: Callable[[int,
             total = total + torch.cat(said)
         return total / len(keys)
 
-    file = work.checkpoint("teacher")
-    if not file.is_file():
-        write_bytes(file, pack({"probabilities": work.timed("teachers", mean)}, {}))
-    return Teacher(unpack(file)[0]["probabilities"], share)
+    said = remembered(work.checkpoint("teacher"), lambda: {"probabilities": work.timed("teachers", mean)})
+    return Teacher(said["probabilities"], share)

@@ -12,7 +12,7 @@ from ferbench.methods.wslgan.deployed import Deployed
 from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.settings import Architecture
 from ferbench.runs.record import Record
-from ferbench.runs.store import Store
+from ferbench.runs.store import WEIGHTS, Store
 from ferbench.schema import validated
 from ferbench.training.deployable import check_kept, load_weights
 from ferbench.training.device import Device
@@ -48,17 +48,17 @@ def deployed(record: Record, store: Store) -> Deployed:
     if identity.kind == "attention":
         raise UsageError(f"run {record.key} holds attention maps alone: take a fold or pretrain run (`ferbench runs`)")
     check_kept(record)
-    folder = store.folder(record.key)
-    architecture = validated(_Shapes, identity.recipe, folder / "record.json").architecture
+    architecture = validated(_Shapes, identity.recipe, store.folder(record.key) / "record.json").architecture
     network = WSLGAN(architecture, len(record.classes))
-    load_weights(network, folder / "weights.safetensors")
+    load_weights(network, store.file(record, WEIGHTS))
     amg = None
     if architecture.needs_attention:
         if "attention" not in identity.parents:
             raise DataError(f"run {record.key} names no attention run, but its network takes attention maps")
         amg = AttentionMapGenerator(architecture)
         key = identity.parents["attention"]
-        load_weights(amg, store.holder(key).folder(key) / "weights.safetensors")
+        holder = store.holder(key)
+        load_weights(amg, holder.file(holder.record(key), WEIGHTS))
     return Deployed(network, amg)
 
 
@@ -69,12 +69,11 @@ def generator_of(record: Record, store: Store, user: Record | None = None) -> At
         the package's own recipes: weights are the same for all readings.
     Raises DataError when weights are missing, damaged or of another shape.
     """
-    folder = store.folder(record.key)
-    shape = validated(_Generator, record.identity.recipe, folder / "record.json").generator
+    shape = validated(_Generator, record.identity.recipe, store.folder(record.key) / "record.json").generator
     amg = AttentionMapGenerator(
         Architecture(growth=shape.growth, stem_stride=shape.stem_stride, generator_layers=shape.layers)
     )
-    load_weights(amg, folder / "weights.safetensors")
+    load_weights(amg, store.file(record, WEIGHTS))
     if user is not None:
         path = store.holder(user.key).folder(user.key) / "record.json"
         amg.cam_class = validated(_Shapes, user.identity.recipe, path).architecture.cam_class
