@@ -8,7 +8,6 @@ from ferbench import DEFAULT_METHOD, __version__
 from ferbench.cli import ablate, bench, compare, data, evaluate, export, maps, predict, protocol, report, train
 from ferbench.errors import INTERRUPTED, DataError, FerbenchError, JobFailed, UsageError, refusal
 from ferbench.processes import STOPPED, end_with_parent, heed_signals
-from ferbench.text import printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,7 +57,7 @@ def _code() -> int:
         code = app(standalone_mode=False) or 0
         sys.stdout.flush()  # or a full disk would be met after all this
     except FerbenchError as error:
-        print(f"ferbench: {printable(str(error))}", file=sys.stderr)
+        print(f"ferbench: {error}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

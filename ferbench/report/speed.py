@@ -119,7 +119,7 @@ def _share(value: float | None) -> str:
 
 
 def _ratio(value: float | None, low: float | None, high: float | None) -> str:
-    return "" if value is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return "" if value is None or low is None or high is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _console(records: list[SpeedRecord]) -> None:

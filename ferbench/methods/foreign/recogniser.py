@@ -78,9 +78,9 @@ class Foreign:
         if hasattr(self.model, "decision_function"):
             return np.asarray(self.model.decision_function(faces), dtype=np.float64)
         if hasattr(self.model, "run"):
-            (entry, *_) = self.model.get_inputs()
-            kind = {"tensor(uint8)": np.uint8, "tensor(double)": np.float64}.get(entry.type, np.float32)
-            return np.asarray(self.model.run(None, {entry.name: faces.astype(kind)})[0], dtype=np.float64)
+            from ferbench.methods.foreign.onnx_files import scores
+
+            return scores(self.model, faces, self.method.title)
         given = self.model(faces)
         given = given.detach().cpu().numpy() if hasattr(given, "detach") else given
         return np.asarray(given, dtype=np.float64)
@@ -114,13 +114,9 @@ def opened(method: Method) -> Any:
             from ferbench.methods.foreign.keras_files import Network
 
             return Network(path)
-        import onnxruntime
+        from ferbench.methods.foreign.onnx_files import session
 
-        try:
-            return onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's own errors share no base
-            reason = " ".join(str(error).split())[:200]
-            raise DataError(f"{model.source} cannot be opened by onnxruntime: {reason}") from None
+        return session(path)
     module = module_of(model.source, method.folder)
     name = model.source.partition(":")[2]
     found = getattr(module, name, None)
