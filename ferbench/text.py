@@ -18,12 +18,16 @@ _HIDDEN = re.compile(f"[{_UNSEEN}]")
 _LONE = re.compile("[\ud800-\udfff]")  # halves of a character, which no stream can encode
 SUSPECT = re.compile(f"[{_UNSEEN}\ud800-\udfff]")
 
+_ORDER = re.compile(r"((?<!\S):|#)(:\w|#\[)")
+
 _CODE = re.compile(r"((?<!`)`[^`\\]+`(?!`))")
 _NUMBER = re.compile(r"[-+][\d.,]+( ?%)?( (±|to) [-+]?[\d.,]+)?( \([-–+\d., ]+\))?")
 
 
 def printable(text: str) -> str:
     """Return a text as one line that shows what it says: no control sequences, no changes of direction."""
+    if "::" in text or "##[" in text:  # where a line begins so, a build service takes it for an order
+        text = _ORDER.sub(r"\1 \2", text)
     if not SUSPECT.search(text):
         return text
     return _LONE.sub("\ufffd", _HIDDEN.sub("", _BREAK.sub(" ", _SEQUENCE.sub("", text))))
@@ -60,7 +64,7 @@ def _unmarked(text: str) -> str:
 def spreadsheet(text: str) -> str:
     """Return a cell that no spreadsheet takes for a formula: what begins like one, and is no number, gets an
     apostrophe, which spreadsheets hide."""
-    text = printable(text)
+    text = printable(text).strip()
     formula = text.startswith(tuple("=@＝＠＋－")) or (text.startswith(("+", "-")) and not _NUMBER.fullmatch(text))
     return f"'{text}" if formula else text
 
