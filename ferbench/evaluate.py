@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ferbench import tables
 from ferbench.data import drawn
 from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
@@ -26,7 +27,6 @@ from ferbench.predict import chosen
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
 from ferbench.protocol.protocol import Protocol
-from ferbench.reading import read_csv
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import WEIGHTS, Store, predictions_frame
 from ferbench.schema import plain
@@ -63,8 +63,9 @@ class Ground:
             made = splits.make(protocol, faces)
         except DataError as error:
             rows, note = splits.tested(protocol, faces)
-            return cls(protocol, faces, rows, "", (note or str(error),))
-        return cls(protocol, faces, np.sort(np.concatenate([fold.test for fold in made.folds])), made.hash)
+            return cls(protocol, faces, rows, "", (note or str(error), *splits.alignment(faces, rows)))
+        rows = np.sort(np.concatenate([fold.test for fold in made.folds]))
+        return cls(protocol, faces, rows, made.hash, tuple(splits.alignment(faces, rows)))
 
     def side(self, rows: np.ndarray) -> Side:
         """Some rows of the prepared set as a model gets to see them."""
@@ -242,11 +243,13 @@ def _scores(record: Record, source: Store, side: Side) -> np.ndarray:
 
 def _theirs(file: Path, ground: Ground) -> tuple[pd.DataFrame, list[str], bool]:
     """Probabilities of all tested samples in their order, the classes, and whether they are mere decisions."""
-    try:
-        frame = read_csv(file, dtype=str)
-    except FileNotFoundError:
-        raise DataError(f"{file} does not exist") from None
-    columns = {name: emotion(name[2:]) for name in frame.columns if name.startswith("p_")}
+    frame = tables.frame(file, (), ("id", "prediction"))
+    columns = {name: name[2:] for name in frame.columns if name.startswith("p_")}
+    if odd := [name for name, word in columns.items() if not _is_emotion(word)]:
+        raise DataError(f"{file}: the column {odd[0]!r} should be p_ and an emotion: {', '.join(EMOTIONS)}")
+    columns = {name: emotion(word) for name, word in columns.items()}
+    if len(set(columns.values())) < len(columns):
+        raise DataError(f"{file} has two columns for one emotion: {', '.join(columns)}")
     if "id" not in frame or not (columns or "prediction" in frame):
         raise DataError(f"{file} needs the columns id and prediction, or id and p_<class> for each class; it has "
                         f"{', '.join(frame.columns)}")  # fmt: skip
@@ -257,7 +260,9 @@ def _theirs(file: Path, ground: Ground) -> tuple[pd.DataFrame, list[str], bool]:
     def refuse(bad: pd.Series, what: str) -> None:
         if bad.any():
             row = int(np.flatnonzero(bad.to_numpy())[0])
-            raise DataError(f"{file}, row {row + 2}: {frame['id'].iloc[row]!r} {what} ({int(bad.sum())} such rows)")
+            raise DataError(
+                f"{file}, line {frame.index[row]}: {frame['id'].iloc[row]!r} {what} ({int(bad.sum())} such rows)"
+            )
 
     refuse(~frame["id"].isin(wanted), f"is not tested by {ground.protocol.identifier} on {ground.faces.name}")
     refuse(frame["id"].duplicated(), "is there twice")

@@ -38,7 +38,7 @@ class Card(Schema):
 
     schema_version: Literal[1] = 1
     name: Name  # the prepared set's name, also its folder
-    dataset: str  # the source that read it: ckplus, oulu, rafdb, celeba, fer2013, jaffe, kdef, manifest, synth
+    dataset: str  # the source that read it: a name of data.sources, or of a drawn set
     layout: str  # which of the dataset's layouts was recognised
     source: str  # the folder or archive, as the user gave it
     options: dict[str, Any]  # the reader's options, resolved (camera, lighting, …)

@@ -100,7 +100,7 @@ def test_absent_classes_are_noted(tmp_path):
 
 
 @pytest.mark.parametrize(("content", "words"), [
-    ("name,fold\na,1\n", "lacks the column id"), ("id,fold,role\na,1,dev\n", "a role is train or test"),
+    ("name,fold\na,1\n", "has no column id"), ("id,fold,role\na,1,dev\n", "another role than train and test"),
 ])  # fmt: skip
 def test_what_is_no_fold_file_is_explained(tmp_path, content, words):
     path = tmp_path / "folds.csv"

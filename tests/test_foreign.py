@@ -229,11 +229,11 @@ def test_given_probabilities_are_taken_as_they_are(place):
 
 @pytest.mark.parametrize(("change", "words"), [
     (lambda f: f.iloc[1:], "lacks 1 of 210 samples"),
-    (lambda f: pd.concat([f, f.iloc[:1]]), r"row 212: .* is there twice"),
-    (lambda f: f.replace({"id": {f["id"][2]: "nobody"}}), r"row 4: 'nobody' is not tested by ckplus@1"),
-    (lambda f: f.replace({"prediction": {"anger": "grumpy"}}), r"row 2: .* has a prediction that is no emotion"),
-    (lambda f: f.assign(p_anger=0.5, p_fear=0.4), r"row 2: .* do not sum to 1"),
-    (lambda f: f.assign(p_anger="x", p_fear="1"), r"row 2: .* is no number"),
+    (lambda f: pd.concat([f, f.iloc[:1]]), r"line 212: .* is there twice"),
+    (lambda f: f.replace({"id": {f["id"][2]: "nobody"}}), r"line 4: 'nobody' is not tested by ckplus@1"),
+    (lambda f: f.replace({"prediction": {"anger": "grumpy"}}), r"line 2: .* has a prediction that is no emotion"),
+    (lambda f: f.assign(p_anger=0.5, p_fear=0.4), r"line 2: .* do not sum to 1"),
+    (lambda f: f.assign(p_anger="x", p_fear="1"), r"line 2: .* is no number"),
     (lambda f: f[["prediction"]], "needs the columns id and prediction"),
 ])  # fmt: skip
 def test_odd_predictions_name_the_file_and_the_row(place, change, words):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from test_sources import lay, png, zipped
 
-from ferbench.data import align, archive, faces
+from ferbench.data import align, faces, packed
 from ferbench.data import prepare as room
 from ferbench.data.prepare import prepare, verify
 from ferbench.errors import DataError, UsageError
@@ -190,7 +190,7 @@ def test_junk_of_operating_systems_is_not_seen(tmp_path):
     files = {"a/.DS_Store": b"", "a/._x.png": b"", "__MACOSX/a/x.png": b"", "a/Thumbs.db": b"", "a/x.png": b""}
     root = lay(tmp_path / "root", files)
     for source in (root, zipped(root, tmp_path / "x.zip")):
-        with archive.opened(source) as tree:
+        with packed.opened(source) as tree:
             assert tree.paths == ["a/x.png"]
 
 

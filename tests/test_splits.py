@@ -183,7 +183,7 @@ def test_rules_that_do_not_fit_are_wrong_usage(call, words):
 
 @pytest.mark.parametrize(("lines", "words"), [
     (["id,fold"], "has no rows"),
-    (["id,fold", "S000_000_01,"], "name no fold"),
+    (["id,fold", "S000_000_01,"], "line 2, names no fold"),
     (["id,fold", "nobody,1"], "such as nobody"),
     (["id,fold", *(f"S00{s}_000_01,1" for s in range(4))], "fold 1 trains on nothing"),
     (["id,fold,role", "S000_000_01,1,train", "S001_000_01,2,test"], "fold 1 tests nothing"),

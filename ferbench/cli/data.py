@@ -16,9 +16,14 @@ Name = Annotated[str, typer.Argument(help="Name of a prepared set (see `ferbench
 def prepare(
     dataset: Annotated[
         str,
-        typer.Argument(help="ckplus, oulu, rafdb, celeba, fer2013, jaffe, kdef, manifest, or a drawn set."),
+        typer.Argument(
+            help="ckplus, oulu, rafdb, celeba, fer2013, ferplus, affectnet, expw, sfew, jaffe, kdef, manifest, "
+            "or a drawn set."
+        ),
     ],
-    source: Annotated[Path | None, typer.Argument(help="The folder, zip or CSV file that you have.")] = None,
+    source: Annotated[
+        Path | None, typer.Argument(help="The folder, archive (zip, tar) or table that you have.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Another name for the prepared set.")] = "",
     camera: Annotated[str, typer.Option(help="Oulu: VL (visible light) or NI (near infrared).")] = "VL",
     lighting: Annotated[str, typer.Option(help="Oulu: Strong, Weak or Dark.")] = "Strong",
@@ -28,6 +33,9 @@ def prepare(
     ferplus: Annotated[
         Path | None, typer.Option(help="FER2013: fer2013new.csv, labels by majority of its votes.")
     ] = None,
+    labels: Annotated[
+        str, typer.Option(help="manifest: what its labels mean, such as 0=neutral,1=happiness,8=- (- leaves out).")
+    ] = "",
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Leave corrupt images out, and list them.")
     ] = False,
@@ -40,7 +48,7 @@ def prepare(
 
     with counter(f"preparing {name or dataset}") as tick:
         line = prepare_set(
-            dataset, source, data_home, name, camera, lighting, align, ferplus, skip_corrupt, incomplete, tick
+            dataset, source, data_home, name, camera, lighting, align, ferplus, labels, skip_corrupt, incomplete, tick
         )
     print(line)
 

@@ -5,7 +5,20 @@ import sys
 import typer
 
 from ferbench import DEFAULT_METHOD, __version__
-from ferbench.cli import ablate, bench, compare, data, evaluate, export, maps, predict, protocol, report, train
+from ferbench.cli import (
+    ablate,
+    bench,
+    compare,
+    data,
+    evaluate,
+    export,
+    maps,
+    predict,
+    protocol,
+    readable,
+    report,
+    train,
+)
 from ferbench.errors import INTERRUPTED, DataError, FerbenchError, JobFailed, UsageError, refusal
 from ferbench.processes import STOPPED, end_with_parent, heed_signals
 
@@ -48,6 +61,7 @@ def run() -> None:
     """Entry point of the ``ferbench`` command. Exit codes: see ``ferbench.errors``."""
     heed_signals()
     end_with_parent()
+    readable.on(sys.stdout, sys.stderr)
     sys.exit(_code())
 
 
@@ -57,7 +71,7 @@ def _code() -> int:
         code = app(standalone_mode=False) or 0
         sys.stdout.flush()  # or a full disk would be met after all this
     except FerbenchError as error:
-        print(f"ferbench: {error}", file=sys.stderr)
+        print(f"ferbench: {readable.one_line(str(error))}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

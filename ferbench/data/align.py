@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ferbench.data.faces import SIZE
+from ferbench.errors import DataError
 
 # Pixel-centre coordinates (x right, y down) of the image-left eye, the image-right eye and the mouth's centre.
 TEMPLATE = np.array([[15.5, 18.5], [32.5, 18.5], [24.0, 37.0]])
@@ -23,6 +24,9 @@ TEMPLATE = np.array([[15.5, 18.5], [32.5, 18.5], [24.0, 37.0]])
 # The same three points of img_align_celeba at 178×218 pixels (datasets' own alignment; mouth = mean of its corners).
 CELEBA = np.array([[69.0, 111.0], [108.0, 111.0], [88.5, 152.0]])
 CELEBA_WIDTH = 178
+
+CENTRE = "centre-crop"  # the aligner's name where a raw frame had neither landmarks nor a face that was found
+_MOST = 1 << 29  # pixels on the way to a face; more come of points that are not of the picture
 
 
 def similarity(points: np.ndarray, target: np.ndarray = TEMPLATE) -> np.ndarray:
@@ -50,7 +54,14 @@ def aligned(picture: Image.Image, points: np.ndarray) -> np.ndarray:
 
 def placed(picture: Image.Image, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return what :func:`aligned` does, and the matrix of :func:`similarity` by which it was drawn."""
-    matrix = similarity(np.asarray(points, dtype=np.float64))
+    points = np.asarray(points, dtype=np.float64)
+    if (
+        not np.isfinite(points).all()
+        or np.ptp(points, axis=0).max() < 1
+        or np.abs(points).max() > 8 * max(picture.size)
+    ):
+        raise DataError(f"the landmarks do not fit a picture of {picture.width}×{picture.height} pixels")
+    matrix = similarity(points)
     return _resampled(grey(picture), matrix), matrix
 
 
@@ -95,16 +106,21 @@ def grey(picture: Image.Image) -> Image.Image:
 
 def _resampled(image: Image.Image, matrix: np.ndarray) -> np.ndarray:
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    if not 0 < scale < 2 * max(image.size):
+        raise DataError(f"the landmarks do not fit a picture of {image.width}×{image.height} pixels")
     factor = max(1, int(np.ceil(scale)))
     corners = matrix @ np.array([[-1, SIZE, -1, SIZE], [-1, -1, SIZE, SIZE], [1, 1, 1, 1]])
     low = np.floor(corners.min(axis=1)).astype(int)
     high = np.ceil(corners.max(axis=1)).astype(int)
     margin = max(0, -low[0], -low[1], high[0] - image.width + 2, high[1] - image.height + 2)
+    added = min(margin, 4 * max(image.size))
+    if max((image.width + 2 * added) * (image.height + 2 * added), (SIZE * factor) ** 2) > _MOST:
+        raise DataError(f"the landmarks do not fit a picture of {image.width}×{image.height} pixels")
     if margin:
-        image = Image.fromarray(np.pad(np.asarray(image), min(margin, 4 * max(image.size)), mode="edge"))
+        image = Image.fromarray(np.pad(np.asarray(image), added, mode="edge"))
     # Pillow counts from a pixel's corner: its coordinates are ours + 0.5, in both pictures.
     linear = matrix[:, :2] / factor
-    shift = matrix[:, 2] + 0.5 + margin - matrix[:, :2] @ np.array([0.5, 0.5])
+    shift = matrix[:, 2] + 0.5 + added - matrix[:, :2] @ np.array([0.5, 0.5])
     data = (*linear[0], shift[0], *linear[1], shift[1])
     large = image.transform((SIZE * factor, SIZE * factor), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
     return np.asarray(large.reduce(factor) if factor > 1 else large)

@@ -1,20 +1,17 @@
-"""A folder or a zip, seen the same way: safe relative paths, junk left out, sizes bounded."""
+"""What dataset readers see of a source on disk, be it a folder, an archive or one file: safe relative paths, junk left
+out, sizes bounded. The archives themselves are read by :mod:`ferbench.data.packed`."""
 
-import stat
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 from ferbench.errors import DataError
 from ferbench.files import explained
 
 MAX_FILE = 2 << 30  # bytes of one entry; the largest honest one (icml_face_data.csv) has 0.3 GB
-MAX_RATIO = 200  # of an entry's size to its packed size; text of pixels packs some 4:1, a bomb 1000:1
-_RATIO_FLOOR = 1 << 20  # small entries of repeated text may pack better than that, and cannot hurt
+HEAD = 1 << 14  # bytes in which a file shows what it is
 
 _JUNK_NAMES = {".ds_store", "thumbs.db", "desktop.ini"}
 
@@ -30,8 +27,8 @@ class Tree(Protocol):
     @property
     def paths(self) -> list[str]: ...
 
-    def read(self, path: str) -> bytes:
-        """Return a file's bytes. Raises DataError when it is damaged or too large."""
+    def read(self, path: str, limit: int = -1) -> bytes:
+        """Return a file's bytes, or the first ``limit`` of them. Raises DataError when it is damaged or too large."""
         ...
 
 
@@ -44,80 +41,40 @@ class Folder:
     @cached_property
     def paths(self) -> list[str]:
         with explained(self.root):
-            inside = self.root.resolve()
-            found = []
-            for path in self.root.rglob("*"):
-                relative = path.relative_to(self.root).as_posix()
-                if _junk(relative) or not path.is_file():
-                    continue
-                if path.is_symlink() and not path.resolve().is_relative_to(inside):
-                    continue
-                found.append(relative)
-            return sorted(found)
-
-    def read(self, path: str) -> bytes:
-        if not (self.root / path).is_file():
-            raise DataError(f"{self.name} has no file {path}")
-        with explained(self.root / path):
-            if (self.root / path).stat().st_size > MAX_FILE:
-                raise DataError(f"{path} in {self.name} is larger than {MAX_FILE >> 30} GB: not a file of a dataset")
-            return (self.root / path).read_bytes()
-
-
-class Zip:
-    """A zip archive, read in place and never unpacked."""
-
-    def __init__(self, file: zipfile.ZipFile, name: str):
-        self.file, self.name = file, name
-        self._entries: dict[str, zipfile.ZipInfo] = {}
-        for entry in file.infolist():
-            path = entry.filename.replace("\\", "/")
-            pure = PurePosixPath(path)
-            if pure.is_absolute() or ".." in pure.parts or (len(path) > 1 and path[1] == ":"):
-                raise DataError(f"{name} has the entry {path!r}, which leads out of the archive: get a clean copy")
-            if stat.S_ISLNK(entry.external_attr >> 16) or entry.is_dir() or _junk(path):
-                continue
-            _bounded(entry, name)
-            self._entries[pure.as_posix()] = entry
+            return sorted(self._files)
 
     @cached_property
-    def paths(self) -> list[str]:
-        return sorted(self._entries)
+    def _files(self) -> dict[str, Path]:
+        """Files by path; a name that is not UTF-8 is told with its bytes as \\x.., since tables and cards are UTF-8."""
+        inside, found = self.root.resolve(), {}
+        for path in self.root.rglob("*"):
+            relative = shown(path.relative_to(self.root))
+            if junk(relative) or not path.is_file():
+                continue
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                continue
+            found[relative] = path
+        return found
 
-    def read(self, path: str) -> bytes:
-        if path not in self._entries:
-            raise DataError(f"{self.name} has no file {path}")
+    def located(self, path: str) -> Path:
+        """Return where a file lies. Raises DataError where there is none."""
+        file = self.root / path
+        if not file.is_file():
+            file = self._files.get(path, file)
+            if not file.is_file():
+                raise DataError(f"{self.name} has no file {path}")
+        return file
+
+    def read(self, path: str, limit: int = -1) -> bytes:
         try:
-            return self.file.read(self._entries[path])
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
-            raise DataError(f"{path} in {self.name} cannot be unpacked ({error}): get the archive again") from None
-
-
-@contextmanager
-def opened(source: Path) -> Iterator[Tree]:
-    """Open a folder, a zip, or the folder of a single file (a CSV given by its path).
-
-    Raises DataError when there is nothing there or the zip is not whole.
-    """
-    with explained(source):
-        if source.is_dir():
-            yield Folder(source)
-            return
-        if not source.exists():
-            raise DataError(f"{source} does not exist: give the folder or the zip of the dataset")
-    if zipfile.is_zipfile(source):
-        try:
-            with zipfile.ZipFile(source) as file:
-                yield Zip(file, str(source))
-        except zipfile.BadZipFile as error:
-            raise DataError(f"{source} is not a whole zip ({error}): download it again") from None
-        return
-    if source.suffix.lower() == ".zip":
-        raise DataError(f"{source} is not a whole zip (its directory is missing): download it again")
-    if source.suffix.lower() in (".csv", ".txt"):
-        yield SingleFile(source)
-        return
-    raise DataError(f"{source} is neither a folder, a zip nor a CSV file: unpack it and give the folder")
+            file = self.located(path)
+            with explained(file):
+                if limit < 0 and file.stat().st_size > MAX_FILE:
+                    raise DataError(f"{path} in {self.name} is larger than {MAX_FILE >> 30} GB: no file of a dataset")
+                with file.open("rb") as opened:
+                    return opened.read(limit)
+        except OSError as error:
+            raise DataError(f"{path} in {self.name} cannot be read ({error.strerror or error})") from None
 
 
 class SingleFile(Folder):
@@ -125,7 +82,7 @@ class SingleFile(Folder):
 
     def __init__(self, file: Path):
         super().__init__(file.parent)
-        self.name, self.only = str(file), file.name
+        self.name, self.only = str(file), shown(Path(file.name))
 
     @cached_property
     def paths(self) -> list[str]:
@@ -147,14 +104,12 @@ def stem(path: str) -> str:
     return filename(path).rpartition(".")[0]
 
 
-def _junk(path: str) -> bool:
+def shown(path: Path) -> str:
+    """Return a path of this machine as text that any UTF-8 file can hold."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+
+
+def junk(path: str) -> bool:
     """What operating systems leave behind: .DS_Store, ._resource forks, Thumbs.db, __MACOSX."""
     parts = path.split("/")
     return parts[-1].lower() in _JUNK_NAMES or parts[-1].startswith("._") or "__MACOSX" in parts
-
-
-def _bounded(entry: zipfile.ZipInfo, name: str) -> None:
-    ratio = entry.file_size / max(entry.compress_size, 1)
-    if entry.file_size > MAX_FILE or (entry.file_size > _RATIO_FLOOR and ratio > MAX_RATIO):
-        raise DataError(f"{entry.filename} in {name} would unpack to {entry.file_size / 1e6:,.0f} MB from "
-                        f"{entry.compress_size / 1e6:,.1f} MB: a decompression bomb, not a dataset")  # fmt: skip

@@ -80,6 +80,12 @@ def fingerprint(samples: pd.DataFrame, landmarks: np.ndarray | None = None) -> s
     return sha256_of((canonical_json(columns) + "\n" + text).encode() + points)
 
 
+def unaligned(count: int, total: int) -> str:
+    """Say in one sentence that some images are no aligned faces, for the card, the plan and the tables."""
+    return (f"{count:,} of {total:,} images are cropped at the centre of raw pictures, not aligned: there were no "
+            "landmarks, and no face was found (detector: `pip install 'ferbench[detect]'`)")  # fmt: skip
+
+
 def load(name: str, home: Path, verify: bool = True) -> Faces:
     """Open the prepared set ``home/name``.
 

@@ -2,6 +2,8 @@
 too where the source has landmarks."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,11 +12,13 @@ import numpy as np
 import pandas as pd
 
 import ferbench
-from ferbench.data import archive, faces, sources
+from ferbench.data import faces, packed, sources
+from ferbench.data.align import CENTRE
+from ferbench.data.archive import Tree, shown
 from ferbench.data.faces import COLUMNS, LANDMARKS, SIZE
 from ferbench.data.landmarks import COUNT
 from ferbench.data.samples import Listing, Sample
-from ferbench.data.sources import Options
+from ferbench.data.sources import Options, Reader
 from ferbench.errors import DataError, UsageError
 from ferbench.files import new_folder, seal, sha256_of, sha256_of_file, write_json
 from ferbench.labels import in_order
@@ -27,7 +31,9 @@ def prepare(
     dataset: str, source: Path, home: Path, name: str = "", options: Options | None = None,
     skip_corrupt: bool = False, every_class: bool = False, tick: Tick = lambda done, total: None,
 ) -> Card:  # fmt: skip
-    """Read ``source`` (folder, zip or CSV) as ``dataset`` and write the prepared set ``home/name``.
+    """Read ``source`` (folder, archive or table) as ``dataset`` and write the prepared set ``home/name``.
+
+    What a source lacks is looked for in the archives that lie inside of it.
 
     skip_corrupt : leave corrupt images out and list them on the card.
     every_class : refuse a copy in which a class of the dataset has no image at all.
@@ -35,11 +41,35 @@ def prepare(
     """
     reader = sources.named(dataset)
     options = options or Options()
-    with archive.opened(source) as tree:
-        if not reader.looks_like(tree.paths):
-            raise DataError(sources.mistaken(dataset, tree))
-        listing = reader.read(tree, options)
-        return write_set(home, name or dataset, dataset, str(source), listing, skip_corrupt, every_class, tick)
+    with packed.opened(source) as tree, ExitStack() as stack:
+        try:
+            listing = _listed(dataset, reader, tree, options)
+        except DataError as error:
+            nested = stack.enter_context(packed.looked_into(tree))
+            if nested is None:
+                raise
+            listing = _within(dataset, reader, nested, options, error)
+        return write_set(home, name or dataset, dataset, shown(source), listing, skip_corrupt, every_class, tick)
+
+
+def _listed(dataset: str, reader: Reader, tree: Tree, options: Options) -> Listing:
+    if not reader.looks_like(tree):
+        raise DataError(sources.mistaken(dataset, tree))
+    return reader.read(tree, options)
+
+
+def _within(dataset: str, reader: Reader, nested: packed.Nested, options: Options, error: DataError) -> Listing:
+    """Read a source together with the archives inside. error : what is wrong with it alone."""
+    names = ", ".join(nested.inner)
+    try:
+        listing = _listed(dataset, reader, nested, options)
+    except DataError as other:
+        if reader.looks_like(nested) and not reader.looks_like(nested.outer):
+            raise other from None
+        raise DataError(f"{error} (it holds {names}, where that is not either)") from None
+    return replace(
+        listing, deviations=(*listing.deviations, f"read from archives inside of the source as well: {names}")
+    )
 
 
 def write_set(
@@ -62,6 +92,7 @@ def write_set(
     attributes: list[dict[str, int]] = []
     points: dict[int, np.ndarray] = {}  # by row: most sets have none
     skipped: list[str] = []
+    blank: list[str] = []  # ids of images of one grey value
     with new_folder(home / name) as folder:
         with (folder / "images.npy").open("wb") as file:
             _header(file, 0)
@@ -76,6 +107,8 @@ def write_set(
                     continue
                 pixels = face.tobytes()
                 file.write(pixels)
+                if not np.ptp(face):
+                    blank.append(sample.id)
                 rows.append((sample.id, sample.label, sample.subject, sample.sequence, sample.frame,
                              sample.split, sample.source, aligner, sha256_of(pixels)))  # fmt: skip
                 attributes.append(sample.attributes)
@@ -96,7 +129,7 @@ def write_set(
             landmarks = np.full((len(rows), COUNT, 2), np.nan, dtype=np.float32)
             landmarks[list(points)] = np.stack(list(points.values()))
             np.save(folder / LANDMARKS, landmarks, allow_pickle=False)
-        card = _card(name, dataset, source, listing, table, landmarks, skipped)
+        card = _card(name, dataset, source, listing, table, landmarks, skipped, blank)
         files = {file.name: sha256_of_file(file) for file in sorted(folder.iterdir())}
         card = card.model_copy(update={"files": files})
         write_json(folder / "card.json", seal(card.model_dump(exclude={"digest"})))
@@ -127,7 +160,7 @@ def _unique(samples: list[Sample], source: str) -> None:
 
 def _card(
     name: str, dataset: str, source: str, listing: Listing, table: pd.DataFrame, landmarks: np.ndarray | None,
-    skipped: list[str],
+    skipped: list[str], blank: list[str],
 ) -> Card:  # fmt: skip
     counts = {
         column: {
@@ -142,7 +175,7 @@ def _card(
     if "sequences" in listing.expected:
         shown = table.drop_duplicates("sequence")["label"].value_counts()
         found["sequences"] = {key: int(shown[key]) for key in in_order(list(shown.index))}
-    deviations = [*listing.deviations, *_against(found, listing.expected), *_pixels(table, skipped)]
+    deviations = [*listing.deviations, *_against(found, listing.expected), *_pixels(table, skipped, blank)]
     versions = {
         "ferbench": ferbench.__version__,
         "numpy": np.__version__,
@@ -171,9 +204,14 @@ def _against(found: dict[str, dict[str, int]], expected: dict[str, dict[str, int
     ]
 
 
-def _pixels(table: pd.DataFrame, skipped: list[str]) -> list[str]:
-    """What the pixels themselves tell: duplicates, and identical pixels across splits or labels."""
+def _pixels(table: pd.DataFrame, skipped: list[str], blank: list[str]) -> list[str]:
+    """What the pixels themselves tell: faces that were not found, empty images, duplicates, and identical pixels across
+    splits or labels."""
     notes = [f"{len(skipped)} corrupt images left out"] if skipped else []
+    if centred := int((table["aligner"] == CENTRE).sum()):
+        notes.append(faces.unaligned(centred, len(table)))
+    if blank:
+        notes.append(f"{len(blank):,} images are of one grey value all over, such as {blank[0]}: they show nothing")
     copies = table[table["sha256"].duplicated(keep=False)]
     if len(copies):
         groups = copies.groupby("sha256")

@@ -1,12 +1,14 @@
 """What a dataset reader gives: samples that say what they are and can be asked for their picture."""
 
 import io
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ferbench.data import align
 from ferbench.data.landmarks import COUNT, anchors
@@ -14,6 +16,8 @@ from ferbench.errors import DataError
 from ferbench.labels import emotion
 
 MAX_PIXELS = 64_000_000  # of one image; the largest honest ones (KDEF, ExpW originals) have under 20 million
+# What is read as a picture, by content. Others of Pillow's formats start programs (EPS) or are no photographs.
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "TGA", "PCX", "AVIF")
 
 
 class Aligned(NamedTuple):
@@ -69,19 +73,37 @@ def folder_emotion(path: str) -> str:
 
 
 def decode(content: bytes, path: str) -> Image.Image:
-    """Return the picture in image bytes, whatever the file is called. Raises DataError if it is corrupt."""
-    try:
-        picture = Image.open(io.BytesIO(content))
-        if picture.width * picture.height > MAX_PIXELS:
-            raise DataError(f"{path} has {picture.width}×{picture.height} pixels: too large for an image of a face")
-        picture.load()
-    except DataError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{path} is a decompression bomb: {error}") from None
-    except Exception as error:
-        raise DataError(f"{path} is not a readable image ({type(error).__name__}: {error})") from None
-    return picture
+    """Return the picture in image bytes, upright, whatever the file is called. Raises DataError if it is corrupt.
+
+    A camera that was held on its side stores the picture on its side, and says so in EXIF: it is turned here, so that
+    no picture of any source lies down. Landmarks and boxes that come with a set are those of the upright picture.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of damaged EXIF, and of sizes that are judged here
+        try:
+            picture = Image.open(io.BytesIO(content), formats=_formats())
+            if picture.width * picture.height > MAX_PIXELS:
+                raise DataError(f"{path} has {picture.width}×{picture.height} pixels: too large for an image of a face")
+            picture.load()
+        except DataError:
+            raise
+        except Image.DecompressionBombError as error:
+            raise DataError(f"{path} is a decompression bomb: {error}") from None
+        except UnidentifiedImageError:
+            kind = " but HEIC: save it as JPEG" if content[4:8] == b"ftyp" else ""
+            raise DataError(f"{path} is not a readable image{kind}") from None
+        except Exception as error:
+            raise DataError(f"{path} is not a readable image ({type(error).__name__}: {error})") from None
+        try:
+            return ImageOps.exif_transpose(picture)
+        except Exception:  # damaged EXIF under sound pixels: there is no telling how the camera was held
+            return picture
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def as_is(read: Callable[[], bytes], path: str) -> Callable[[], Aligned]:
@@ -104,13 +126,31 @@ def raw(
         points = landmarks()
         placing = points if steady is None else steady()
         if placing is not None:
-            crop, matrix = align.placed(picture, anchors(placing) if len(placing) == COUNT else placing)
+            try:
+                crop, matrix = align.placed(picture, anchors(placing) if len(placing) == COUNT else placing)
+            except DataError as error:
+                raise DataError(f"{path}: {error}") from None
             all68 = points if points is not None and len(points) == COUNT else None
             return Aligned(crop, "landmarks", None if all68 is None else align.onto(matrix, all68))
         found = align.detected(picture)
         if found is not None:
             return Aligned(align.aligned(picture, found), "mtcnn")
-        return Aligned(align.centre_crop(picture), "centre-crop")
+        return Aligned(align.centre_crop(picture), align.CENTRE)
+
+    return face
+
+
+def boxed(read: Callable[[], bytes], path: str, box: tuple[int, int, int, int]) -> Callable[[], Aligned]:
+    """A face that the dataset's own box cuts out of a picture. box : left, top, right, bottom in pixels."""
+
+    def face() -> Aligned:
+        picture = decode(read(), path)
+        left, top, right, bottom = box
+        inside = (max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height))
+        if inside[2] - inside[0] < 2 or inside[3] - inside[1] < 2:
+            raise DataError(f"{path}: the box {left},{top} to {right},{bottom} holds nothing of a picture of "
+                            f"{picture.width}×{picture.height} pixels")  # fmt: skip
+        return Aligned(align.resized(picture.crop(inside)), "box")
 
     return face
 
@@ -119,7 +159,10 @@ def of_pixels(text: str, path: str, size: int = 48) -> Callable[[], Aligned]:
     """A face given as ``size``² grey values in a CSV cell."""
 
     def face() -> Aligned:
-        values = np.array(text.split(), dtype=np.int64)
+        try:
+            values = np.array(text.strip("[]").replace(",", " ").split(), dtype=np.int64)
+        except (ValueError, OverflowError):
+            raise DataError(f"{path} has pixel values that are no whole numbers: {text[:40]!r}") from None
         if len(values) != size * size or values.min() < 0 or values.max() > 255:
             raise DataError(f"{path} has {len(values)} pixel values; {size * size} between 0 and 255 are wanted")
         return Aligned(align.resized(Image.fromarray(values.astype(np.uint8).reshape(size, size))), "as-is")

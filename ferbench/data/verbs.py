@@ -14,8 +14,8 @@ _CAMERAS, _LIGHTINGS = ("VL", "NI"), ("Strong", "Weak", "Dark")
 
 
 def prepare_set(
-    dataset: str, source: Path | None, home: Path | None, name: str, camera: str, lighting: str,
-    align: str, ferplus: Path | None, skip_corrupt: bool, incomplete: bool, tick: Callable[[int, int], None],
+    dataset: str, source: Path | None, home: Path | None, name: str, camera: str, lighting: str, align: str,
+    ferplus: Path | None, labels: str, skip_corrupt: bool, incomplete: bool, tick: Callable[[int, int], None],
 ) -> str:  # fmt: skip
     """Prepare a set from a source, or draw it. Returns the line that tells what was made."""
     home = data_home(home)
@@ -27,12 +27,16 @@ def prepare_set(
         card = prepare_drawn(dataset, home, tick)
     else:
         if source is None:
-            raise UsageError(f"say where {dataset} is: `ferbench data prepare {dataset} FOLDER_OR_ZIP`")
+            raise UsageError(f"say where {dataset} is: `ferbench data prepare {dataset} FOLDER_OR_ARCHIVE`")
         if camera not in _CAMERAS or lighting not in _LIGHTINGS:
             raise UsageError(f"--camera is {' or '.join(_CAMERAS)}, --lighting {', '.join(_LIGHTINGS)}")
         if align not in ("frame", "sequence") or (align == "sequence" and dataset != "ckplus"):
             raise UsageError("--align is frame, or for ckplus sequence: other sets come without tracks of landmarks")
-        options = Options(cast(Any, camera), cast(Any, lighting), cast(Any, align), ferplus)
+        if ferplus is not None and dataset != "fer2013":
+            raise UsageError("--ferplus belongs to fer2013; the dataset ferplus reads the folders of FERPlus")
+        if labels and dataset != "manifest":
+            raise UsageError("--labels belongs to manifest: what the numbers of other sets mean is known")
+        options = Options(cast(Any, camera), cast(Any, lighting), cast(Any, align), ferplus, labels)
         card = prepare(dataset, source, home, name, options, skip_corrupt, not incomplete, tick)
     sizes = {"images": card.count, "subjects": card.subjects, "sequences": card.sequences}
     found = ", ".join(f"{number:,} {what}" for what, number in sizes.items() if number)

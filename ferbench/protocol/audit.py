@@ -8,6 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from ferbench.data.faces import Faces
+from ferbench.errors import DataError
 from ferbench.labels import emotion, in_order
 from ferbench.protocol.splits import read_csv
 
@@ -92,9 +93,17 @@ def _contradictions(frame: pd.DataFrame, samples: pd.DataFrame, column: str) -> 
     known = samples.loc[given.index, column]
     wrong = (given != "") & (known != "") & (given.str.isdigit() == known.str.isdigit())
     if column == "label":
-        given = given.where(~wrong, given[wrong].map(emotion))
+        given = given.where(~wrong, given[wrong].map(_standard))
     wrong &= given != known
     return _finding("fault", "", f"{column}s that contradict the prepared set", given.index[wrong])
+
+
+def _standard(word: str) -> str:
+    """The usual name of an emotion; a word that is none stays as it is, and contradicts."""
+    try:
+        return emotion(word)
+    except DataError:
+        return word
 
 
 def _finding(severity: Severity, fold: str, what: str, found: Sequence[str] | pd.Index | pd.Series) -> Finding:

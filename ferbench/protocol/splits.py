@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ferbench import reading
-from ferbench.data.faces import Faces
+from ferbench import tables
+from ferbench.data.align import CENTRE
+from ferbench.data.faces import Faces, unaligned
 from ferbench.errors import DataError, UsageError
 from ferbench.files import sha256_of
 from ferbench.protocol.protocol import AttributeProtocol, Protocol
 from ferbench.protocol.stratified import grouped_folds, rare_classes
 from ferbench.seeds import derive_seed, generator
-from ferbench.text import printable
 
 LAST = 3  # "the last three frames of each sequence are used for training and testing" (IV-A-2, IV-A-3)
 COLUMNS = ("id", "subject", "label", "fold", "role")  # of a fold file
@@ -267,34 +267,32 @@ def read_csv(path: Path) -> pd.DataFrame:
 
     Raises DataError for what is no fold file.
     """
-    try:
-        frame = reading.read_csv(path, dtype=str)
-    except FileNotFoundError:
-        raise DataError(f"the fold file {path} does not exist") from None
-    frame.columns = [name.lower() for name in frame.columns]
-    if frame.columns.duplicated().any():
-        raise DataError(f"the fold file {path} has two columns {frame.columns[frame.columns.duplicated()][0]!r}")
-    if missing := {"id", "fold"} - set(frame.columns):
-        raise DataError(f"the fold file {path} lacks the column {', '.join(sorted(missing))}; "
-                        f"it needs id and fold, and may have {', '.join(COLUMNS)}")  # fmt: skip
-    if frame.empty or (frame["fold"].str.strip() == "").any():
-        raise DataError(f"the fold file {path} has {'no rows' if frame.empty else 'rows that name no fold'}")
+    frame = tables.frame(path, ("id", "fold"), COLUMNS)
     if "role" not in frame:
         frame["role"] = "test"
-    frame = frame.map(lambda cell: printable(cell).strip())
     frame["role"] = frame["role"].str.lower()
-    if odd := sorted(set(frame["role"]) - {"train", "test"}):
-        raise DataError(f"the fold file {path} has the role {odd[0]!r}: a role is train or test")
-    return frame
+    for bad, what in (
+        (frame["id"] == "", "names no sample"), (frame["fold"] == "", "names no fold"),
+        (~frame["role"].isin(("train", "test")), "has another role than train and test"),
+    ):  # fmt: skip
+        if bad.any():
+            raise DataError(f"the fold file {path}, line {frame.index[bad][0]}, {what}")
+    return frame.reset_index(drop=True)
 
 
 def notes(protocol: Protocol, faces: Faces, rows: np.ndarray) -> list[str]:
-    """What a reader should know: classes without images, and another number of images than expected."""
+    """What a reader should know: classes without images, another number of images than expected, faces not aligned."""
     found = set(faces.samples["label"].iloc[rows])
     notes = [f"the set has no image of {name}" for name in protocol.classes if name not in found]
     if protocol.expected_images is not None and len(rows) != protocol.expected_images:
         notes.append(f"{len(rows):,} {protocol.level}s take part; the protocol expects {protocol.expected_images:,}")
-    return notes
+    return [*notes, *alignment(faces, rows)]
+
+
+def alignment(faces: Faces, rows: np.ndarray) -> list[str]:
+    """Say how many of these images are no aligned faces; nothing where all are."""
+    centred = int((faces.samples["aligner"].iloc[rows] == CENTRE).sum())
+    return [unaligned(centred, len(rows))] if centred else []
 
 
 def _official(protocol: Protocol, faces: Faces, rows: np.ndarray) -> Split:

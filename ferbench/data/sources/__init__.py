@@ -10,7 +10,8 @@ from ferbench.data.archive import Tree
 from ferbench.data.samples import Listing
 from ferbench.errors import UsageError
 
-NAMES = ("ckplus", "oulu", "rafdb", "celeba", "fer2013", "jaffe", "kdef", "manifest")
+NAMES = ("ckplus", "oulu", "rafdb", "celeba", "fer2013", "ferplus", "affectnet", "expw", "sfew", "jaffe", "kdef",
+         "manifest")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,14 @@ class Options:
     lighting: Literal["Strong", "Weak", "Dark"] = "Strong"  # Oulu
     align: Literal["frame", "sequence"] = "frame"  # CK+: each frame by its own landmarks, or all by the first frame's
     ferplus: Path | None = None  # FER2013: fer2013new.csv with the FERPlus votes
+    labels: str = ""  # manifest: "0=neutral,1=happiness,8=-": what its labels mean; - leaves such rows out
 
 
 class Reader(Protocol):
     """A module of this room."""
 
-    def looks_like(self, paths: list[str]) -> bool:
-        """Say whether these paths could be the dataset, in any of its layouts."""
+    def looks_like(self, tree: Tree) -> bool:
+        """Say whether this could be the dataset, in any of its layouts, by its paths or how its tables begin."""
         ...
 
     def read(self, tree: Tree, options: Options) -> Listing:
@@ -47,7 +49,7 @@ def named(dataset: str) -> Reader:
 
 def mistaken(dataset: str, tree: Tree) -> str:
     """Say in one line why ``tree`` is not ``dataset``, and which dataset it looks like instead."""
-    others = [name for name in NAMES if name not in (dataset, "manifest") and named(name).looks_like(tree.paths)]
+    others = [name for name in NAMES if name not in (dataset, "manifest") and named(name).looks_like(tree)]
     if others:
         return f"{tree.name} looks like {others[0]}, not {dataset}: `ferbench data prepare {others[0]} {tree.name}`"
     some = ", ".join(tree.paths[:2]) or "nothing"

@@ -1,6 +1,6 @@
 """CelebA (Liu et al. 2015): aligned images with 40 attributes; official text files or Kaggle's CSV."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 
 import numpy as np
 
@@ -14,8 +14,10 @@ from ferbench.labels import CELEBA_ATTRIBUTES
 _SPLITS = {"0": "train", "1": "val", "2": "test"}
 
 
-def looks_like(paths: list[str]) -> bool:
-    return any(filename(path).startswith("list_attr_celeba.") or "/img_align_celeba/" in f"/{path}" for path in paths)
+def looks_like(tree: Tree) -> bool:
+    return any(
+        filename(path).startswith("list_attr_celeba.") or "/img_align_celeba/" in f"/{path}" for path in tree.paths
+    )
 
 
 def read(tree: Tree, options: Options) -> Listing:
@@ -32,7 +34,7 @@ def read(tree: Tree, options: Options) -> Listing:
         raise DataError(f"{tree.name} has {path} but no folder img_align_celeba of images: unpack img_align_celeba.zip")
     attributes = dict(_table(tree, path, CELEBA_ATTRIBUTES))
     points = _landmarks(tree)
-    splits = _optional(tree, "list_eval_partition")
+    splits = _optional(tree, "list_eval_partition", _SPLITS)
     people = _optional(tree, "identity_CelebA")
     samples = [
         Sample(
@@ -55,37 +57,35 @@ def _table(tree: Tree, path: str, columns: tuple[str, ...]):
     """Yield (image, 0/1 by attribute). The header's count is not trusted; −1 and 0 both mean absent."""
     if path.endswith(".csv"):
         for row in tables.rows(tree, path, ("image_id", *columns)):
-            yield row["image_id"], {name: _flag(row[name], path) for name in columns}
+            yield row["image_id"], {name: _flag(row[name], row.where) for name in columns}
         return
-    lines = tables.text(tree, path).split("\n")
-    header = next((number for number, line in enumerate(lines) if set(columns) <= set(line.split())), None)
-    if header is None:
-        raise DataError(f"{path} has no line with the names of the {len(columns)} attributes")
-    names = lines[header].split()
-    for number, line in enumerate(lines[header + 1 :], start=header + 2):
-        cells = line.split()
-        if not cells:
+    names: list[str] = []
+    for number, cells in tables.lines(tree, path):
+        if not names:
+            names = cells if set(columns) <= set(cells) else []
             continue
         if len(cells) != len(names) + 1:
             raise DataError(
                 f"{path}, line {number}: {len(cells) - 1} values for {len(names)} attributes; the file is cut"
             )
-        yield cells[0], {name: _flag(value, path) for name, value in zip(names, cells[1:], strict=True)}
+        where = f"{path}, line {number}"
+        yield cells[0], {name: _flag(value, where) for name, value in zip(names, cells[1:], strict=True)}
+    if not names:
+        raise DataError(f"{path} has no line with the names of the {len(columns)} attributes")
 
 
-def _flag(value: str, path: str) -> int:
+def _flag(value: str, where: str) -> int:
     if value not in ("1", "-1", "0"):
-        raise DataError(f"{path}: an attribute is 1, -1 or 0, not {value!r}")
+        raise DataError(f"{where}: an attribute is 1, -1 or 0, not {value[:20]!r}")
     return int(value == "1")
 
 
-def _optional(tree: Tree, name: str) -> dict[str, str]:
-    """A file of two columns (image, value), with or without a header; empty where there is none."""
+def _optional(tree: Tree, name: str, known: Container[str] = ()) -> dict[str, str]:
+    """A file of two columns (image, value), with or without a header; empty where there is none. known : its values."""
     path = _find(tree, name)
     if path is None:
         return {}
-    lines = (line.replace(",", " ").replace(";", " ").split() for line in tables.text(tree, path).splitlines())
-    return {cells[0]: cells[1] for cells in lines if len(cells) == 2 and cells[1].isdigit()}
+    return {name: values[0] for name, values in _values(tree, path, 1, known)}
 
 
 def _landmarks(tree: Tree) -> dict[str, np.ndarray]:
@@ -93,12 +93,28 @@ def _landmarks(tree: Tree) -> dict[str, np.ndarray]:
     path = _find(tree, "list_landmarks_align_celeba")
     found = {}
     if path is not None:
-        for line in tables.text(tree, path).splitlines():
-            cells = line.replace(",", " ").replace(";", " ").split()
-            if len(cells) == 11 and cells[0].lower().endswith((".jpg", ".png")):
-                five = np.array(cells[1:], dtype=np.float64).reshape(5, 2)
-                found[cells[0]] = np.stack([five[0], five[1], five[3:].mean(axis=0)])
+        for name, values in _values(tree, path, 10):
+            five = np.array(values, dtype=np.float64).reshape(5, 2)
+            found[name] = np.stack([five[0], five[1], five[3:].mean(axis=0)])
     return found
+
+
+def _values(
+    tree: Tree, path: str, count: int, known: Container[str] = ()
+) -> Iterator[tuple[str, list[str]]]:  # fmt: skip
+    """Yield (image, its whole numbers) of a table; what precedes the first image is its count and its header."""
+    begun = False
+    for number, (name, *values) in tables.lines(tree, path):
+        image = name.lower().endswith((".jpg", ".jpeg", ".png"))
+        if not image and not begun:
+            continue
+        begun = True
+        if not image or len(values) != count or any(tables.whole(value) is None for value in values):
+            raise DataError(f"{path}, line {number}: {' '.join([name, *values])[:40]!r} should be an image and {count} "
+                            "whole numbers; the file is cut or has something appended")  # fmt: skip
+        if known and values[0] not in known:
+            raise DataError(f"{path}, line {number}: {values[0]} is none of the values that this file may have")
+        yield name, values
 
 
 def _face(read: Callable[[], bytes], path: str, points: np.ndarray | None) -> Callable[[], Aligned]:
@@ -107,7 +123,10 @@ def _face(read: Callable[[], bytes], path: str, points: np.ndarray | None) -> Ca
         if points is None:
             return Aligned(align.celeba_crop(picture), "fixed-crop")
         scale = picture.width / align.CELEBA_WIDTH  # the file's points are for 178×218 pixels
-        return Aligned(align.aligned(picture, (points + 0.5) * scale - 0.5), "landmarks")
+        try:
+            return Aligned(align.aligned(picture, (points + 0.5) * scale - 0.5), "landmarks")
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
 
     return face
 

@@ -11,7 +11,7 @@ from ferbench.data.landmarks import COUNT
 from ferbench.data.samples import Listing, Sample, as_is, folder_emotion, of_pixels, raw
 from ferbench.data.sources import Options, tables
 from ferbench.errors import DataError, UsageError
-from ferbench.labels import CKEXTENDED, CKPLUS
+from ferbench.labels import CKEXTENDED, CKPLUS, USAGES
 
 _FRAME = re.compile(r"^(S\d{3})_(\d{3})_(\d{8})\.(png|jpe?g)$")
 _EMOTION = re.compile(r"^(S\d{3})_(\d{3})_(\d{8})_emotion\.txt$")
@@ -24,8 +24,8 @@ _EXPECTED = {"class": {"anger": 135, "contempt": 54, "disgust": 177, "fear": 75,
 _SEQUENCES = {"sequences": {name: number // LAST for name, number in _EXPECTED["class"].items()}}
 
 
-def looks_like(paths: list[str]) -> bool:
-    return any(_FRAME.match(filename(path)) or filename(path).lower() == "ckextended.csv" for path in paths)
+def looks_like(tree: Tree) -> bool:
+    return any(_FRAME.match(filename(path)) or filename(path).lower() == "ckextended.csv" for path in tree.paths)
 
 
 def read(tree: Tree, options: Options) -> Listing:
@@ -101,13 +101,13 @@ def _crops(tree: Tree, classes: dict[str, str]) -> Listing:
 def _extended(tree: Tree, path: str) -> Listing:
     """ckextended.csv: emotion,pixels,Usage; one frame a sequence and no subjects."""
     samples = []
-    for number, row in enumerate(tables.rows(tree, path, ("emotion", "pixels"))):
-        source = f"{path}, row {number + 1}"
-        if row["emotion"] not in {str(key) for key in CKEXTENDED}:
-            raise DataError(f"{source}: unknown emotion {row['emotion']!r}, 0 to 7 are known")
-        split = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}.get(row.get("Usage", ""), "")
-        samples.append(Sample(f"row{number + 1:05d}", source, of_pixels(row["pixels"], source),
-                              CKEXTENDED[int(row["emotion"])], split=split))  # fmt: skip
+    for number, row in enumerate(tables.rows(tree, path, ("emotion", "pixels"), ("Usage",))):
+        code, usage = tables.whole(row["emotion"]), row.get("Usage", "")
+        if code not in CKEXTENDED or usage not in ("", *USAGES):
+            raise DataError(f"{row.where}: emotion {row['emotion'][:20]!r} and Usage {usage[:20]!r} are not of "
+                            f"ckextended.csv, which knows 0 to 7 and {', '.join(USAGES)}")  # fmt: skip
+        samples.append(Sample(f"row{number + 1:05d}", row.where, of_pixels(row["pixels"], row.where),
+                              CKEXTENDED[code], split=USAGES.get(usage, "")))  # fmt: skip
     notes = ("ckextended.csv names no subjects, so folds by subject are impossible; its own split shares people",)
     return Listing("ckextended.csv", samples, {}, {}, notes)
 
@@ -116,7 +116,7 @@ def _emotion(tree: Tree, path: str) -> str:
     content = tables.text(tree, path).split()
     try:
         return CKPLUS[int(float(content[0]))]
-    except (IndexError, ValueError, KeyError):
+    except (IndexError, ValueError, KeyError, OverflowError):
         raise DataError(f"{path} should hold one number from 1 to 7 such as 3.0000000e+00, not "
                         f"{' '.join(content)[:40]!r}") from None  # fmt: skip
 

@@ -1,19 +1,23 @@
-"""FER2013 (Goodfellow et al. 2015): fer2013.csv, icml_face_data.csv, Kaggle folders; FERPlus votes."""
+"""FER2013 (Goodfellow et al. 2015): a table of pixels under any name, Parquet, Kaggle folders; FERPlus votes."""
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 from ferbench.data.archive import SingleFile, Tree, filename, reader, stem
 from ferbench.data.samples import Listing, Sample, as_is, folder_emotion, of_pixels
-from ferbench.data.sources import Options, tables
+from ferbench.data.sources import Options, parquet, tables, votes
 from ferbench.errors import DataError, UsageError
-from ferbench.labels import FER2013, FERPLUS
+from ferbench.labels import FER2013, USAGES, emotion
 
-_SPLITS = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
-_IMAGE = re.compile(r"^(Training|PublicTest|PrivateTest)_(\d+)\.(jpe?g|png)$")
-_CSV = ("fer2013.csv", "icml_face_data.csv")
+_IMAGE = re.compile(r"^(Training|PublicTest|PrivateTest)_(\d{1,9})\.(jpe?g|png)$")
+_OFFICIAL = ("fer2013.csv", "icml_face_data.csv")  # the names under which the whole table is handed on
+# What a file's path says of a side, its last word first.
+_PART = re.compile(r"(?:^|[^a-z])(train|publictest|privatetest|val|test)(?:ing|id|idation)?(?![a-z])")
+_MEANT = {"publictest": "val", "privatetest": "test"}
+_TRAINING = {"anger": 3995, "disgust": 436, "fear": 4097, "happiness": 7215, "sadness": 4830, "surprise": 3171,
+             "neutral": 4965}  # fmt: skip
 _EXPECTED = {
     "class": {"anger": 4953, "disgust": 547, "fear": 5121, "happiness": 8989, "sadness": 6077, "surprise": 4002,
               "neutral": 6198},
@@ -21,79 +25,178 @@ _EXPECTED = {
 }  # fmt: skip
 
 
-def looks_like(paths: list[str]) -> bool:
-    return any(filename(path).lower() in _CSV or _IMAGE.match(filename(path)) for path in paths)
+def looks_like(tree: Tree) -> bool:
+    return bool(pixel_tables(tree)) or any(_IMAGE.match(filename(p)) or parquet.named(p) for p in tree.paths)
+
+
+def pixel_tables(tree: Tree) -> dict[str, list[str]]:
+    """Return the columns of each CSV that has one called pixels, whatever the file is called; not ckextended.csv."""
+    named = (
+        path for path in tree.paths if path.lower().endswith(".csv") and filename(path).lower() != "ckextended.csv"
+    )
+    found = {path: tables.columns(tree, path) for path in named}
+    return {path: columns for path, columns in found.items() if "pixels" in columns}
 
 
 def read(tree: Tree, options: Options) -> Listing:
-    path = next((path for path in tree.paths if filename(path).lower() in _CSV), None)
-    if path is not None:
-        return _csv(tree, path, options.ferplus)
-    if options.ferplus is not None:
-        raise UsageError(
-            "--ferplus is joined to fer2013.csv row by row; the images of a folder copy are in another order"
-        )
-    return _folders(tree)
+    found = pixel_tables(tree)
+    if found:
+        path, parts = chosen(tree, found)
+        if path:
+            given = options.ferplus
+            return whole(tree, path, votes.table(SingleFile(given), given.name) if given else None)
+        _no_votes(options.ferplus)
+        return _parts(tree, parts, [path for path in found if path not in parts])
+    _no_votes(options.ferplus)
+    if any(_IMAGE.match(filename(path)) for path in tree.paths):
+        return _folders(tree)
+    return _parquet(tree, [path for path in tree.paths if parquet.named(path)])
 
 
-def _csv(tree: Tree, path: str, ferplus: Path | None) -> Listing:
-    """emotion,pixels,Usage, in any order and with blanks in the names (icml_face_data.csv)."""
+def _no_votes(ferplus: Path | None) -> None:
+    if ferplus is not None:
+        raise UsageError("--ferplus is joined to fer2013.csv row by row; other copies of FER2013 are in another order, "
+                         "or lack rows")  # fmt: skip
+
+
+def chosen(tree: Tree, found: dict[str, list[str]]) -> tuple[str, list[str]]:
+    """Return the whole table (emotion, pixels, Usage), or else the tables of single sides (emotion, pixels)."""
+    complete = [path for path, columns in found.items() if {"emotion", "usage"} <= set(columns)]
+    official = [path for path in complete if filename(path).lower() in _OFFICIAL]
+    if len(complete) > 1 and not official:
+        raise DataError(f"{tree.name} holds several tables with emotion, pixels and Usage ({', '.join(complete[:3])}): "
+                        "give one of them")  # fmt: skip
+    if complete:
+        return (official or complete)[0], []
+    labelled = [path for path, columns in found.items() if "emotion" in columns]
+    if not labelled:
+        raise DataError(f"{next(iter(found))} has pixels but no labels, as test.csv of the Kaggle challenge: nothing"
+                        "can be trained or judged on it; icml_face_data.csv of the challenge has its labels")  # fmt: skip
+    sides = Counter(_side(path) for path in labelled)
+    if len(labelled) > 1 and max(sides.values()) > 1:
+        raise DataError(f"{tree.name} holds several tables with emotion and pixels, and neither a column Usage nor "
+                        f"their names tell the sides apart ({', '.join(labelled[:3])}): give one of them")  # fmt: skip
+    return "", sorted(labelled, key=lambda path: list(USAGES.values()).index(_side(path)))
+
+
+def _told(path: str) -> str:
+    """The side of the split that a file's path tells, empty where it tells none."""
+    words = _PART.findall(path.lower())
+    return _MEANT.get(words[-1], words[-1]) if words else ""
+
+
+def _side(path: str) -> str:
+    return _told(path) or "train"
+
+
+def label(cell: str, where: str) -> str:
+    """Return the emotion of a cell: one of FER2013's numbers, or a word."""
+    code = tables.whole(cell)
+    if code in FER2013:
+        return FER2013[code]
+    if code == 7:
+        raise DataError(f"{where}: emotion 7 (contempt) is not of FER2013 but of ckextended.csv: give the file that "
+                        "name, and prepare it as ckplus")  # fmt: skip
+    try:
+        return emotion(cell)
+    except DataError:
+        raise DataError(f"{where}: the emotion {cell[:20]!r} is not of FER2013 (0 to 6); the file is cut or has "
+                        "something appended") from None  # fmt: skip
+
+
+def whole(tree: Tree, path: str, voted: Sequence[tables.Row] | None) -> Listing:
+    """emotion,pixels,Usage in any order and with blanks in the names (icml_face_data.csv). voted : rows of FERPlus."""
     rows = tables.rows(tree, path, ("emotion", "pixels", "Usage"))
-    votes = list(_majority(ferplus, len(rows))) if ferplus else None
+    if voted is not None and len(voted) != len(rows):
+        raise DataError(f"{votes.FILE} has {len(voted):,} rows and {path} {len(rows):,}: they are joined row by row, "
+                        "so both must be whole")  # fmt: skip
     samples = []
     for number, row in enumerate(rows):
-        source = f"{path}, row {number + 1}"
-        if row["emotion"] not in {str(key) for key in FER2013} or row["Usage"] not in _SPLITS:
-            raise DataError(f"{source}: emotion {row['emotion'][:20]!r} and Usage {row['Usage'][:20]!r} are not of "
-                            "FER2013; the file is cut or has something appended")  # fmt: skip
-        label = FER2013[int(row["emotion"])] if votes is None else votes[number]
-        if label:
-            samples.append(Sample(f"row{number + 1:05d}", source, of_pixels(row["pixels"], source), label,
-                                  split=_SPLITS[row["Usage"]]))  # fmt: skip
-    if votes is None:
-        return Listing(filename(path), samples, {}, _EXPECTED)
+        if row["Usage"] not in USAGES:
+            raise DataError(f"{row.where}: Usage {row['Usage'][:20]!r} is not one of {', '.join(USAGES)}; the file is "
+                            "cut or has something appended")  # fmt: skip
+        name = label(row["emotion"], row.where)
+        if voted is not None:
+            if voted[number]["Usage"] != row["Usage"]:
+                raise DataError(f"{row.where} is of {row['Usage']}, {voted[number].where} of {voted[number]['Usage']}: "
+                                "the rows of both files are in another order")  # fmt: skip
+            name = votes.of_row(voted[number])
+        if name:
+            samples.append(Sample(f"row{number + 1:05d}", row.where, of_pixels(row["pixels"], row.where), name,
+                                  split=USAGES[row["Usage"]]))  # fmt: skip
+    layout = f"{filename(path)}: a table of emotion, pixels, Usage"
+    if voted is None:
+        return Listing(layout, samples, {}, _EXPECTED)
     notes = (f"{len(rows) - len(samples):,} images without a FERPlus majority are left out",)
-    return Listing(f"{filename(path)} with FERPlus votes", samples, {"ferplus": "majority"}, {}, notes)
+    return Listing(f"{layout}, with FERPlus votes", samples, votes.RULE, {}, notes)
+
+
+def _parts(tree: Tree, paths: list[str], unlabelled: list[str]) -> Listing:
+    """train.csv of the Kaggle challenge, or a table for each side: emotion,pixels and no Usage."""
+    samples, notes = [], []
+    for path in paths:
+        side = _side(path)
+        rows = tables.rows(tree, path, ("emotion", "pixels"))
+        prefix = f"{side}-" if len(paths) > 1 else ""
+        samples += [
+            Sample(f"{prefix}row{number + 1:05d}", row.where, of_pixels(row["pixels"], row.where),
+                   label(row["emotion"], row.where), split=side)
+            for number, row in enumerate(rows)
+        ]  # fmt: skip
+        notes.append(f"{filename(path)} has no column Usage: its {len(rows):,} rows were taken as the split {side}")
+    notes += [f"{path} has pixels but no labels and is left out" for path in unlabelled]
+    expected = {"class": _TRAINING, "split": {"train": _EXPECTED["split"]["train"]}}
+    return Listing(f"{', '.join(map(filename, paths))}: a table of emotion and pixels", samples, {},
+                   expected if [_side(path) for path in paths] == ["train"] else _EXPECTED, tuple(notes))  # fmt: skip
+
+
+def _parquet(tree: Tree, paths: list[str]) -> Listing:
+    """Parquet files of images and labels, such as data/train-00000-of-00001.parquet."""
+    samples, notes, assumed = [], [], False
+    counts: Counter[str] = Counter()
+    for path in paths:
+        part = parquet.opened(tree, path)
+        side = _side(path)
+        assumed |= part.names is None
+        for place, cell in enumerate(part.labels):
+            where = f"{path}, row {place + 1}"
+            code = tables.whole(cell)
+            if part.names is not None and code is not None:
+                if not 0 <= code < len(part.names):
+                    raise DataError(f"{where}: the label {code} is none of the {len(part.names)} that the file names")
+                cell = part.names[code]
+            counts[side] += 1
+            samples.append(Sample(f"{side}-{counts[side]:05d}", where, part.face(place, where), label(cell, where),
+                                  split=side))  # fmt: skip
+        told = "by its name" if _told(path) else "since neither its name nor a column tells a split"
+        notes.append(f"{filename(path)}: its {len(part.labels):,} rows were taken as the split {side}, {told}")
+    if assumed:
+        notes.append("the labels have no names in the file: they were taken as FER2013's own numbers, 0 = anger to "
+                     "6 = neutral")  # fmt: skip
+    expected = {} if set(counts) != set(USAGES.values()) else _EXPECTED
+    return Listing("Parquet files of images and labels", samples, {}, expected, tuple(notes))
 
 
 def _folders(tree: Tree) -> Listing:
     """train/angry/Training_3908.jpg, test/angry/PublicTest_*.jpg: the name, not the folder, tells the split."""
     found = [(path, match) for path in tree.paths if (match := _IMAGE.match(filename(path)))]
-    usages = list(_SPLITS)
+    usages = list(USAGES)
     # A number can lie in two class folders: the label is then part of the id.
     times = Counter(stem(path) for path, _ in found)
     found.sort(key=lambda item: (usages.index(item[1][1]), int(item[1][2]), item[0]))
     samples = []
     for path, match in found:
-        label = folder_emotion(path) or FER2013.get(_number(path), "")
-        if not label:
+        named = folder_emotion(path) or FER2013.get(_number(path), "")
+        if not named:
             raise DataError(f"{path}: its folder names no emotion")
-        name = stem(path) if times[stem(path)] == 1 else f"{stem(path)}-{label}"
-        samples.append(Sample(name, path, as_is(reader(tree, path), path), label, split=_SPLITS[match[1]]))
+        name = stem(path) if times[stem(path)] == 1 else f"{stem(path)}-{named}"
+        samples.append(Sample(name, path, as_is(reader(tree, path), path), named, split=USAGES[match[1]]))
     counts = Counter(sample.split for sample in samples)
-    notes = [f"no images of {usage}" for usage, split in _SPLITS.items() if not counts[split]]
+    notes = [f"no images of {usage}" for usage, split in USAGES.items() if not counts[split]]
     return Listing("class folders", samples, {}, _EXPECTED if not notes else {"split": {
         split: number for split, number in _EXPECTED["split"].items() if counts[split]}}, tuple(notes))  # fmt: skip
 
 
 def _number(path: str) -> int:
-    parent = path.split("/")[-2] if "/" in path else ""
-    return int(parent) if parent.isdigit() else -1
-
-
-def _majority(path: Path, count: int) -> Iterator[str]:
-    """The majority label of each row of fer2013new.csv, or "" (Barsoum et al. 2016, src/ferplus.py).
-
-    Single votes are noise and count as none; the winner needs more than half of the remaining votes;
-    "unknown" and "NF" (no face) are no emotions.
-    """
-    names = (*FERPLUS, "unknown", "NF")
-    rows = tables.rows(SingleFile(path), path.name, names)
-    if len(rows) != count:
-        raise DataError(f"{path} has {len(rows):,} rows and fer2013.csv {count:,}: they are joined row by row, "
-                        "so both must be whole")  # fmt: skip
-    for row in rows:
-        votes = [int(row[name]) if int(row[name]) > 1 else 0 for name in names]
-        best = max(votes)
-        name = names[votes.index(best)]
-        yield name if name in FERPLUS and best > 0.5 * sum(votes) else ""
+    code = tables.whole(path.split("/")[-2]) if "/" in path else None
+    return -1 if code is None else code

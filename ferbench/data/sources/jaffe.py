@@ -12,8 +12,8 @@ _IMAGE = re.compile(r"^([A-Z]{2})[.-](AN|DI|FE|HA|NE|SA|SU)\d*\.\d+\.(tiff?|jpe?
 IMAGES, SUBJECTS = 213, 10
 
 
-def looks_like(paths: list[str]) -> bool:
-    return any(_IMAGE.match(filename(path)) for path in paths)
+def looks_like(tree: Tree) -> bool:
+    return any(_IMAGE.match(filename(path)) for path in tree.paths)
 
 
 def read(tree: Tree, options: Options) -> Listing:

@@ -12,8 +12,8 @@ _IMAGE = re.compile(r"^([AB])([FM]\d\d)(AF|AN|DI|HA|NE|SA|SU)(S|HL|HR|FL|FR)\.(j
 _EXPECTED = {"class": dict.fromkeys(sorted(set(KDEF.values())), 140)}  # 70 subjects, 2 sessions
 
 
-def looks_like(paths: list[str]) -> bool:
-    return any(_IMAGE.match(filename(path)) for path in paths)
+def looks_like(tree: Tree) -> bool:
+    return any(_IMAGE.match(filename(path)) for path in tree.paths)
 
 
 def read(tree: Tree, options: Options) -> Listing:

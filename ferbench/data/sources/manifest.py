@@ -1,9 +1,11 @@
 """Any other dataset: a CSV of path,label[,subject,sequence,frame,split] beside its images."""
 
+from pathlib import PurePosixPath
+
 from ferbench.data.archive import Tree, filename, reader
 from ferbench.data.samples import Listing, Sample, as_is
 from ferbench.data.sources import Options, tables
-from ferbench.errors import DataError
+from ferbench.errors import DataError, UsageError
 from ferbench.labels import emotion
 
 _SPLITS = {
@@ -14,10 +16,12 @@ _SPLITS = {
     "validation": "val",
     "test": "test",
 }
+_NEEDED, _OPTIONAL = ("path", "label"), ("subject", "sequence", "frame", "split")
+_LEFT_OUT = "-"
 
 
-def looks_like(paths: list[str]) -> bool:
-    return any(path.lower().endswith(".csv") for path in paths)
+def looks_like(tree: Tree) -> bool:
+    return any(path.lower().endswith(".csv") for path in tree.paths)
 
 
 def read(tree: Tree, options: Options) -> Listing:
@@ -25,21 +29,65 @@ def read(tree: Tree, options: Options) -> Listing:
     path = next((path for path in tabled if filename(path).lower() == "manifest.csv"), tabled[0])
     if len(tabled) > 1 and filename(path).lower() != "manifest.csv":
         raise DataError(f"{tree.name} holds {len(tabled)} CSV files: give the manifest itself, or call it manifest.csv")
-    base = path.rpartition("/")[0]
-    samples = []
-    for number, row in enumerate(tables.rows(tree, path, ("path", "label"))):
-        where = f"{filename(path)}, row {number + 1}"
-        image = f"{base}/{row['path']}".lstrip("/")
-        if ".." in image.split("/") or row["path"].startswith("/"):
-            raise DataError(f"{where}: {row['path']!r} leads out of the folder; paths are relative to the manifest")
+    meanings, base = meant(options.labels), path.rpartition("/")[0]
+    samples, left = [], 0
+    for row in tables.rows(tree, path, _NEEDED, _OPTIONAL):
+        # Windows writes \ between folders; as part of a name it does not come up.
+        given = row["path"].replace("\\", "/")
+        if ".." in given.split("/") or given.startswith("/") or given[1:2] == ":":
+            raise DataError(f"{row.where}: {row['path'][:80]!r} leads out of the folder; paths are relative to the "
+                            "manifest")  # fmt: skip
+        image = PurePosixPath(base, given).as_posix()
+        label = _label(row, meanings)
+        if label == _LEFT_OUT:
+            left += 1
+            continue
         split = row.get("split", "").lower()
         if split and split not in _SPLITS:
-            raise DataError(f"{where}: the split {split!r} is not one of train, val, test")
-        frame = row.get("frame", "")
-        if frame and not frame.lstrip("-").isdigit():
-            raise DataError(f"{where}: the frame {frame!r} is not a whole number")
+            raise DataError(f"{row.where}: the split {split[:20]!r} is not one of train, val, test")
+        frame = tables.whole(row.get("frame", "") or "-1")
+        if frame is None:
+            raise DataError(f"{row.where}: the frame {row['frame'][:20]!r} is not a whole number")
         samples.append(Sample(
-            row["path"], image, as_is(reader(tree, image), image), emotion(row["label"]),
-            row.get("subject", ""), row.get("sequence", ""), int(frame or -1), _SPLITS.get(split, ""),
+            row["path"], image, as_is(reader(tree, image), image), label, row.get("subject", ""),
+            row.get("sequence", ""), frame, _SPLITS.get(split, ""),
         ))  # fmt: skip
-    return Listing("manifest", samples)
+    if left and not samples:
+        raise DataError(f"{path}: --labels leaves out every row")
+    notes = [f"{left:,} rows are left out by --labels"] if left else []
+    return Listing("manifest", samples, {"labels": options.labels} if options.labels else {}, {}, tuple(notes))
+
+
+def meant(labels: str) -> dict[str, str]:
+    """Return what labels mean by ``0=neutral,1=happiness,8=-``; "-" where rows are left out. Raises UsageError."""
+    meanings: dict[str, str] = {}
+    for pair in filter(None, (part.strip() for part in labels.split(","))):
+        given, sign, name = (part.strip() for part in pair.partition("="))
+        if not given or not sign or not name:
+            raise UsageError(f"--labels {pair!r} should be like 0=neutral, or 8=- for what is left out")
+        if (key := _key(given)) in meanings:
+            raise UsageError(f"--labels says twice what {given!r} means")
+        try:
+            meanings[key] = name if name == _LEFT_OUT else emotion(name)
+        except DataError as error:
+            raise UsageError(f"--labels {pair!r}: {error}") from None
+    return meanings
+
+
+def _key(label: str) -> str:
+    """Numbers are compared as numbers (``3.0`` is 3), words without case."""
+    number = tables.whole(label)
+    return label.lower() if number is None else str(number)
+
+
+def _label(row: tables.Row, meanings: dict[str, str]) -> str:
+    label = row["label"]
+    if (known := meanings.get(_key(label))) is not None:
+        return known
+    if tables.whole(label) is not None:
+        raise DataError(f"{row.where}: the label {label} is a number: say what each means, such as "
+                        "--labels '0=neutral,1=happiness' (8=- leaves out)")  # fmt: skip
+    try:
+        return emotion(label)
+    except DataError as error:
+        raise DataError(f"{row.where}: {error}") from None

@@ -12,14 +12,14 @@ from ferbench.labels import OULU
 # …/{VL,NI}[_Acropped]/{Strong,Weak,Dark}/P001/Anger/000.jpeg, whatever the folders above are called.
 _FRAME = re.compile(
     r"(?:^|/)(?P<camera>VL|NI)(?P<crop>_Acropped)?/(?P<lighting>Strong|Weak|Dark)/(?P<subject>P\d{3})/"
-    r"(?P<label>[A-Za-z]+)/(?P<frame>\d+)\.(?:jpe?g|png|bmp)$"
+    r"(?P<label>[A-Za-z]+)/(?P<frame>\d{1,9})\.(?:jpe?g|png|bmp)$"
 )
 LAST = 3  # frames of each sequence (Zhang et al. 2020, IV-A-3)
 SUBJECTS = 80  # in each camera and lighting, six expressions each
 
 
-def looks_like(paths: list[str]) -> bool:
-    return any(_FRAME.search(path) for path in paths)
+def looks_like(tree: Tree) -> bool:
+    return any(_FRAME.search(path) for path in tree.paths)
 
 
 def read(tree: Tree, options: Options) -> Listing:

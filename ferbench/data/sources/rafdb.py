@@ -12,6 +12,7 @@ from ferbench.labels import RAFDB
 
 # The release ships "patition"; its ReadMe also says "partition".
 _LIST = re.compile(r"^list_part?ition_label\.txt$|^list_patition_label\.txt$")
+_COMPOUND = 11  # labels of the compound set
 _STEM = re.compile(r"^(train|test)_\d+")
 _IMAGE = re.compile(r"^(train|test)_\d+(_aligned)?\.(jpe?g|png)$")
 
@@ -23,9 +24,9 @@ _EXPECTED = {
 }
 
 
-def looks_like(paths: list[str]) -> bool:
+def looks_like(tree: Tree) -> bool:
     return any(
-        _LIST.match(filename(path)) or re.match(r"^(train|test)_\d+_aligned\.", filename(path)) for path in paths
+        _LIST.match(filename(path)) or re.match(r"^(train|test)_\d+_aligned\.", filename(path)) for path in tree.paths
     )
 
 
@@ -42,17 +43,19 @@ def read(tree: Tree, options: Options) -> Listing:
 
 def _official(tree: Tree, path: str, images: set[str]) -> Listing:
     """EmoLabel/list_patition_label.txt ("train_00001.jpg 5") and Image/aligned or Image/original."""
-    labels: dict[str, str] = {}
-    for number, line in enumerate(tables.text(tree, path).splitlines()):
-        cells = line.split()
-        if not cells:
-            continue
-        if len(cells) < 2 or not _STEM.match(cells[0]) or not cells[1].isdigit():
-            raise DataError(f"{path}, line {number + 1}: {line[:40]!r} should be like 'train_00001.jpg 5'")
-        labels[stem(cells[0])] = cells[1]
-    if any(int(value) > 7 for value in labels.values()):
-        raise DataError(f"{path} has labels up to {max(map(int, labels.values()))}: the compound set of RAF-DB; "
-                        "give the folder of the basic one (7 labels)")  # fmt: skip
+    labels: dict[str, int] = {}
+    for number, cells in tables.lines(tree, path):
+        code = tables.whole(cells[1]) if len(cells) > 1 else None
+        # Repositories that clean labels add columns of their own; only the first two are read.
+        if code is None or not 1 <= code <= _COMPOUND or not _STEM.match(cells[0]):
+            raise DataError(f"{path}, line {number}: {' '.join(cells)[:40]!r} should be like 'train_00001.jpg 5'")
+        if labels.setdefault(stem(cells[0]), code) != code:
+            raise DataError(f"{path}, line {number}: {cells[0]} has the label {code}, and another one above")
+    if not labels:
+        raise DataError(f"{path} is empty")
+    if (most := max(labels.values())) > len(RAFDB):
+        raise DataError(f"{path} has labels up to {most}: the compound set of RAF-DB; give the folder of the basic one "
+                        "(7 labels)")  # fmt: skip
     aligned = {
         stem(p).removesuffix("_aligned"): p for p in images if stem(p).endswith("_aligned") and "compound" not in p
     }
@@ -64,8 +67,8 @@ def _official(tree: Tree, path: str, images: set[str]) -> Listing:
     samples = [
         Sample(name, found[name], as_is(reader(tree, found[name]), found[name]) if aligned
                else raw(reader(tree, found[name]), found[name], _points(tree, manual.get(name))),
-               RAFDB[int(value)], split=name.partition("_")[0])
-        for name, value in sorted(labels.items()) if name in found
+               RAFDB[code], split=name.partition("_")[0])
+        for name, code in sorted(labels.items()) if name in found
     ]  # fmt: skip
     missing = [name for name in labels if name not in found]
     notes = [f"{len(missing):,} labelled images are missing, such as {missing[0]}"] if missing else []
@@ -81,19 +84,23 @@ def _folders(tree: Tree, images: set[str]) -> Listing:
     tabled: dict[str, str] = {}
     for path in tree.paths:
         if filename(path) in ("train_labels.csv", "test_labels.csv"):
-            tabled |= {stem(row["image"]): row["label"] for row in tables.rows(tree, path, ("image", "label"))}
+            for row in tables.rows(tree, path, ("image", "label")):
+                if tables.whole(row["label"]) not in RAFDB:
+                    raise DataError(f"{row.where}: {row['label'][:20]!r} is no label from 1 to 7")
+                tabled[stem(row["image"])] = row["label"]
     samples = []
     for path in sorted(images, key=stem):
         parent = path.split("/")[-2] if "/" in path else ""
         number = tabled.get(stem(path), parent)
-        if not number.isdigit() or int(number) not in RAFDB:
+        code = tables.whole(number)
+        if code not in RAFDB:
             raise DataError(f"{path}: neither train_labels.csv nor its folder gives a label from 1 to 7")
-        if parent.isdigit() and parent != number:
+        if tables.whole(parent) not in (None, code):
             raise DataError(
                 f"{path} lies in folder {parent}, but the table of labels says {number}: one of both is wrong"
             )
         name = stem(path).removesuffix("_aligned")
-        samples.append(Sample(name, path, as_is(reader(tree, path), path), RAFDB[int(number)],
+        samples.append(Sample(name, path, as_is(reader(tree, path), path), RAFDB[code],
                               split=name.partition("_")[0]))  # fmt: skip
     return Listing("Kaggle folders by number", samples, {}, _EXPECTED)
 
@@ -104,9 +111,9 @@ def _points(tree: Tree, path: str | None):
     def points() -> np.ndarray | None:
         if path is None:
             return None
-        lines = tables.text(tree, path).splitlines()[:5]
+        first = [cells[:2] for _, cells in tables.lines(tree, path)][:5]
         try:
-            five = np.array([line.split()[:2] for line in lines], dtype=np.float64).reshape(5, 2)
+            five = np.array(first, dtype=np.float64).reshape(5, 2)
         except ValueError:
             raise DataError(f"{path} should begin with five lines of two numbers") from None
         return np.stack([five[0], five[1], five[3:].mean(axis=0)])

@@ -1,30 +1,44 @@
-"""Reading the tables that come with datasets: header names with blanks, CRLF, commas or semicolons."""
+"""The tables that come with datasets, read out of their tree (see :mod:`ferbench.tables`)."""
 
-import csv
-import io
+from collections.abc import Iterator
 
-from ferbench.data.archive import Tree
+from ferbench import tables
+from ferbench.data.archive import HEAD, Tree
 from ferbench.errors import DataError
+from ferbench.tables import Row, whole
+
+__all__ = ["Row", "columns", "lines", "rows", "text", "whole"]
 
 
 def text(tree: Tree, path: str) -> str:
     """Return a text file's content with plain line ends, whatever it was written with."""
-    content = tree.read(path)
+    return tables.decoded(tree.read(path), path)
+
+
+def lines(tree: Tree, path: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and words of each line that holds something, separated by blanks, commas or semicolons."""
+    for number, line in tables.lines(text(tree, path)):
+        if words := line.replace(",", " ").replace(";", " ").split():
+            yield number, words
+
+
+def rows(
+    tree: Tree, path: str, needed: tuple[str, ...], optional: tuple[str, ...] = (), headless: tuple[str, ...] = ()
+) -> list[Row]:  # fmt: skip
+    """Return a CSV's rows (see :func:`ferbench.tables.rows`)."""
+    return tables.rows(text(tree, path), path, needed, optional, headless)
+
+
+def columns(tree: Tree, path: str, headless: tuple[str, ...] = ()) -> list[str]:
+    """Return the names in a CSV's first line, in lower case; empty for what cannot be read or is no text.
+
+    Only the beginning of the file is read.
+    """
     try:
-        decoded = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        decoded = content.decode("latin-1")
-    return decoded.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def rows(tree: Tree, path: str, needed: tuple[str, ...]) -> list[dict[str, str]]:
-    """Return a CSV's rows by column name, names and cells stripped; DataError when a needed column is missing."""
-    content = text(tree, path)
-    first = content.partition("\n")[0]
-    delimiter = ";" if first.count(";") > first.count(",") else ","
-    csv.field_size_limit(1 << 24)
-    lines = csv.reader(io.StringIO(content), delimiter=delimiter)
-    header = [name.strip() for name in next(lines, [])]
-    if missing := [name for name in needed if name not in header]:
-        raise DataError(f"{path} in {tree.name} has no column {', '.join(missing)}; it has {', '.join(header[:8])}")
-    return [dict(zip(header, (cell.strip() for cell in line), strict=False)) for line in lines if any(line)]
+        head = tree.read(path, HEAD)
+        even = (
+            head[: len(head) // 4 * 4] if head[:2] in (b"\xff\xfe", b"\xfe\xff") else head.rpartition(b"\n")[0] or head
+        )
+        return tables.columns(tables.decoded(even, path), headless)
+    except DataError:
+        return []

@@ -1,0 +1,153 @@
+"""AffectNet (Mollahosseini et al. 2017), manually annotated: the folders of 2021 with an .npy for each annotation, and
+the tables of 2017. Its test images were never released: the literature tests on the validation images."""
+
+import io
+import re
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from ferbench.data.archive import Tree, filename, reader
+from ferbench.data.landmarks import COUNT, anchors
+from ferbench.data.samples import Aligned, Listing, Sample, as_is, boxed, raw
+from ferbench.data.sources import Options, tables
+from ferbench.errors import DataError
+from ferbench.labels import AFFECTNET
+
+_IMAGE = re.compile(r"(?:^|/)(?P<side>train|val)_set/images/(?P<number>\d{1,9})\.(?:jpe?g|png)$")
+_LABEL = re.compile(r"(?:^|/)(?P<side>train|val)_set/annotations/(?P<number>\d{1,9})_exp\.npy$")
+_COLUMNS = ("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression",
+            "valence", "arousal")  # fmt: skip
+_NEEDED = ("subDirectory_filePath", "expression")
+_BOX = ("face_x", "face_y", "face_width", "face_height")
+_OTHERS = {8: "none", 9: "uncertain", 10: "no face"}  # what the annotators could say beside an emotion
+_SMALL = 4096  # bytes; an annotation is one number with its header
+
+# Training and validation images together (74,874 and 500 neutral …).
+_EXPECTED = {"class": {"neutral": 75374, "happiness": 134915, "sadness": 25959, "surprise": 14590, "fear": 6878,
+                       "disgust": 4303, "anger": 25382, "contempt": 4250}}  # fmt: skip
+
+
+def looks_like(tree: Tree) -> bool:
+    return any(_LABEL.search(path) for path in tree.paths) or bool(_tables(tree))
+
+
+def read(tree: Tree, options: Options) -> Listing:
+    found = {(m["side"], m["number"]): path for path in tree.paths if (m := _LABEL.search(path))}
+    if found:
+        return _folders(tree, found)
+    return _tabled(tree, _tables(tree))
+
+
+def _folders(tree: Tree, labels: dict[tuple[str, str], str]) -> Listing:
+    """train_set/images/12.jpg and train_set/annotations/12_exp.npy: faces that are cropped already."""
+    images = {(m["side"], m["number"]): path for path in tree.paths if (m := _IMAGE.search(path))}
+    samples: list[Sample] = []
+    left: Counter[str] = Counter()
+    missing = []
+    for (side, number), annotation in sorted(labels.items(), key=lambda item: (item[0][0], int(item[0][1]))):
+        code = _number(tree.read(annotation), annotation)
+        name = _label(code, left, annotation)
+        image = images.get((side, number))
+        if image is None:
+            missing.append(f"{side}_set/images/{number}.jpg")
+        elif name:
+            samples.append(Sample(f"{side}-{number}", image, as_is(reader(tree, image), image), name, split=side))
+    notes = [*_left_out(left), *_missing(missing)]
+    if unlabelled := len(set(images) - set(labels)):
+        notes.append(f"{unlabelled:,} images have no annotation and are left out")
+    return Listing("folders with .npy annotations", samples, {}, _EXPECTED, tuple(notes))
+
+
+def _tables(tree: Tree) -> dict[str, str]:
+    """The side of each table of manual annotations; validation.csv has no header in some copies."""
+    found = {}
+    for path in tree.paths:
+        name = filename(path).lower()
+        side = "train" if name.startswith("train") else "val" if name.startswith("val") else ""
+        if side and name.endswith(".csv"):
+            columns = tables.columns(tree, path, _COLUMNS)
+            headless = len(columns) == len(_COLUMNS) and columns[0].endswith((".jpg", ".jpeg", ".png"))
+            if {name.lower() for name in _NEEDED} <= set(columns) or headless:
+                found[path] = side
+    return found
+
+
+def _tabled(tree: Tree, found: dict[str, str]) -> Listing:
+    """training.csv, validation.csv: a path, the box of the face, 68 landmarks as x;y;x;y, the expression."""
+    # A table's paths begin below Manually_Annotated_Images or the like: told by their last two parts, folder and file.
+    images = {"/".join(path.split("/")[-2:]): path for path in tree.paths}
+    samples: list[Sample] = []
+    left: Counter[str] = Counter()
+    missing, notes = [], []
+    for path, side in found.items():
+        for row in tables.rows(tree, path, _NEEDED, _COLUMNS, headless=_COLUMNS):
+            name = _label(tables.whole(row["expression"]), left, row.where)
+            given = row["subDirectory_filePath"].replace("\\", "/")
+            image = images.get("/".join(given.split("/")[-2:]))
+            if image is None:
+                missing.append(given)
+            elif name:
+                samples.append(Sample(f"{side}-{given.rpartition('.')[0]}", image, _face(tree, image, row), name,
+                                      split=side))  # fmt: skip
+    if missing and not samples:
+        raise DataError(f"{tree.name} has {next(iter(found))} but not its images, such as {missing[0]}: put the folder "
+                        "Manually_Annotated_Images beside it")  # fmt: skip
+    notes = [*_left_out(left), *_missing(missing)]
+    return Listing("tables of manual annotations", samples, {}, _EXPECTED, tuple(notes))
+
+
+def _face(tree: Tree, image: str, row: tables.Row) -> Callable[[], Aligned]:
+    """Aligned by the row's landmarks, else cut out by its box, else as it is."""
+    given = row.get("facial_landmarks", "")
+    if given:
+        try:
+            points = anchors(np.array(given.split(";"), dtype=np.float64).reshape(COUNT, 2))
+        except ValueError:
+            raise DataError(f"{row.where}: facial_landmarks should be {COUNT} points as x;y;x;y") from None
+        return raw(reader(tree, image), image, lambda: points)
+    if all(row.get(name) for name in _BOX):
+        box = [tables.whole(row[name]) for name in _BOX]
+        left, top, width, height = (-1 if value is None else value for value in box)
+        if None in box or width < 1 or height < 1:
+            raise DataError(f"{row.where}: {', '.join(row[name] for name in _BOX)[:40]!r} is no box of a face")
+        return boxed(reader(tree, image), image, (left, top, left + width, top + height))
+    return as_is(reader(tree, image), image)
+
+
+def _label(code: int | None, left: Counter[str], where: str) -> str:
+    """The emotion of a code, "" for what is none, which is counted."""
+    if code in AFFECTNET:
+        return AFFECTNET[code]
+    if code not in _OTHERS:
+        raise DataError(f"{where}: the expression is a number from 0 to {max(_OTHERS)}")
+    left[_OTHERS[code]] += 1
+    return ""
+
+
+def _left_out(left: Counter[str]) -> list[str]:
+    return [f"{count:,} images annotated as {name!r} are no emotion and are left out" for name, count in left.items()]
+
+
+def _missing(missing: list[str]) -> list[str]:
+    return [f"{len(missing):,} annotated images are missing, such as {missing[0]}"] if missing else []
+
+
+def _number(content: bytes, path: str) -> int:
+    """The one number of an .npy file, which may be stored as text. Nothing in it is ever unpickled."""
+    try:
+        if len(content) > _SMALL:
+            raise ValueError
+        file = io.BytesIO(content)
+        version = np.lib.format.read_magic(file)
+        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, _, kind = header(file)
+        if kind.hasobject or int(np.prod(shape)) != 1 or kind.itemsize > _SMALL:
+            raise ValueError
+        code = tables.whole(str(np.frombuffer(file.read(), dtype=kind, count=1)[0]))
+    except Exception:  # whatever hostile bytes lead numpy's reader into
+        code = None
+    if code is None:
+        raise DataError(f"{path} should hold one whole number, the expression")
+    return code

@@ -1,0 +1,68 @@
+"""FERPlus (Barsoum et al. 2016): FER2013 with ten votes an image; the folders of images that its own script writes, or
+fer2013.csv beside fer2013new.csv."""
+
+import re
+
+from ferbench.data.archive import Tree, filename, reader, stem
+from ferbench.data.samples import Listing, Sample, as_is
+from ferbench.data.sources import Options, fer2013, tables, votes
+from ferbench.errors import DataError
+from ferbench.labels import USAGES
+
+_IMAGE = re.compile(r"(?:^|/)FER2013(?P<side>Train|Valid|Test)/(?P<name>fer\d{7}\.png)$")
+_LIST = re.compile(r"(?:^|/)FER2013(?P<side>Train|Valid|Test)/label\.csv$")
+_SIDES = {"Train": "train", "Valid": "val", "Test": "test"}
+_HEADLESS = ("image", "box", *votes.COLUMNS)  # of label.csv, which has no header
+_EXPECTED = {"split": {"train": 25060, "val": 3199, "test": 3153}}  # images with a majority
+
+
+def looks_like(tree: Tree) -> bool:
+    return any(filename(path).lower() == votes.FILE or _IMAGE.search(path) for path in tree.paths)
+
+
+def read(tree: Tree, options: Options) -> Listing:
+    images = {(match["side"], match["name"]): path for path in tree.paths if (match := _IMAGE.search(path))}
+    table = next((path for path in tree.paths if filename(path).lower() == votes.FILE), "")
+    if not images:
+        found = fer2013.pixel_tables(tree)
+        if not table or not found:
+            raise DataError(f"{tree.name} has {votes.FILE} but neither fer2013.csv nor the folders FER2013Train, "
+                            "FER2013Valid and FER2013Test: put the images beside the votes")  # fmt: skip
+        path, _ = fer2013.chosen(tree, found)
+        if not path:
+            raise DataError(f"{tree.name}: the votes are joined to fer2013.csv row by row, and that table is not there")
+        return fer2013.whole(tree, path, votes.table(tree, table))
+    decided, source = _of_table(tree, table) if table else _of_lists(tree)
+    samples = [
+        Sample(stem(name), images[side, name], as_is(reader(tree, images[side, name]), images[side, name]), label,
+               split=_SIDES[side])
+        for (side, name), label in sorted(decided.items()) if label and (side, name) in images
+    ]  # fmt: skip
+    notes = [f"{sum(not label for label in decided.values()):,} images without a FERPlus majority are left out"]
+    if missing := [name for name in decided if name not in images]:
+        notes.append(f"{len(missing):,} images with votes are missing, such as FER2013{'/'.join(missing[0])}")
+    if unvoted := set(images) - set(decided):
+        notes.append(f"{len(unvoted):,} images have no votes and are left out")
+    return Listing(f"folders of images with votes of {source}", samples, votes.RULE, _EXPECTED, tuple(notes))
+
+
+def _of_table(tree: Tree, path: str) -> tuple[dict[tuple[str, str], str], str]:
+    """fer2013new.csv: an image whose name is empty shows no face."""
+    sides = {usage: next(side for side, split in _SIDES.items() if split == name) for usage, name in USAGES.items()}
+    rows = votes.table(tree, path)
+    return {
+        (sides[row["Usage"]], row["Image name"]): votes.of_row(row) for row in rows if row["Image name"]
+    }, votes.FILE
+
+
+def _of_lists(tree: Tree) -> tuple[dict[tuple[str, str], str], str]:
+    """FER2013Train/label.csv: fer0000000.png,"(0, 0, 48, 48)",4,0,0,1,3,2,0,0,0,0."""
+    decided = {}
+    for path in tree.paths:
+        if match := _LIST.search(path):
+            for row in tables.rows(tree, path, _HEADLESS, headless=_HEADLESS):
+                cells = votes.counted([row[name] for name in votes.COLUMNS], row.where)
+                decided[match["side"], row["image"]] = votes.majority(cells)
+    if not decided:
+        raise DataError(f"{tree.name} has images but no votes: put {votes.FILE} beside the folders")
+    return decided, "label.csv"

@@ -1,0 +1,44 @@
+"""SFEW 2.0 (Dhall et al. 2015): frames of films in a folder for each expression, as they are or with aligned faces."""
+
+import re
+
+from ferbench.data.archive import Tree, reader, stem
+from ferbench.data.samples import Listing, Sample, as_is, raw
+from ferbench.data.sources import Options
+from ferbench.labels import SFEW
+
+_SIDES = {"Train": "train", "Val": "val"}
+# Train/Angry/x.png, Train_Aligned_Faces/Angry/x.png, Train/Train_Aligned_Faces/Angry/x.png.
+_IMAGE = re.compile(
+    r"(?:^|/)(?P<side>Train|Val)(?P<aligned>_Aligned_Faces(?:_new)?)?/(?P<label>"
+    + "|".join(SFEW)
+    + r")/[^/]+\.(?:png|jpe?g)$"
+)
+_TEST = re.compile(r"(?:^|/)Test(?:_Aligned_Faces)?(?:_new)?/[^/]+\.(?:png|jpe?g)$")
+# Aligned faces and whole frames, training and validation together; faces that were not found are missing in the first.
+_EXPECTED = {
+    True: {"class": {"anger": 243, "disgust": 73, "fear": 122, "happiness": 241, "sadness": 218, "surprise": 147,
+                     "neutral": 223}, "split": {"train": 857, "val": 410}},
+    False: {"class": {"anger": 255, "disgust": 75, "fear": 124, "happiness": 256, "sadness": 234, "surprise": 150,
+                      "neutral": 228}, "split": {"train": 891, "val": 431}},
+}  # fmt: skip
+
+
+def looks_like(tree: Tree) -> bool:
+    return any(_IMAGE.search(path) for path in tree.paths)
+
+
+def read(tree: Tree, options: Options) -> Listing:
+    matches = {path: match for path in tree.paths if (match := _IMAGE.search(path))}
+    aligned = any(match["aligned"] for match in matches.values())
+    samples = [
+        Sample(f"{_SIDES[match['side']]}-{stem(path)}", path, (as_is if aligned else raw)(reader(tree, path), path),
+               SFEW[match["label"]], split=_SIDES[match["side"]])
+        for path, match in matches.items() if bool(match["aligned"]) == aligned
+    ]  # fmt: skip
+    samples.sort(key=lambda sample: sample.id)
+    notes = ["SFEW names no subjects, though the faces of one film may be those of one actor"]
+    if unlabelled := sum(bool(_TEST.search(path)) for path in tree.paths):
+        notes.append(f"{unlabelled:,} test images have no labels and are left out")
+    layout = "aligned faces by expression" if aligned else "whole frames by expression"
+    return Listing(layout, samples, {}, _EXPECTED[aligned], tuple(notes))
