@@ -38,12 +38,12 @@ def campaign(
     inside = home / "inside"
     (inside / "tmp").mkdir(parents=True)
     tempfile.tempdir = str(inside / "tmp")
-    found = [target for target in targets(inside) if only in target.name]
+    found = targets(inside, only)
     whole = sum(target.share for target in found)
     watch = Watch(inside)
     tallies = []
     for target in found:
-        tallies.append(_run(target, max(10, cases * target.share // whole), seed, watch))
+        tallies.append(_run(target, max(10, round(cases * target.share / whole)), seed, watch))
         told(tallies[-1])
     return tallies
 

@@ -1,5 +1,6 @@
 """Watches one case: how it ends, how long it takes, and which files and processes it touches."""
 
+import faulthandler
 import os
 import resource
 import signal
@@ -45,6 +46,7 @@ class Watch:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         old = signal.signal(signal.SIGALRM, _late)
         signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        faulthandler.dump_traceback_later(6 * SECONDS, exit=True)  # for what never comes back to Python
         self.on, outcome, told = True, "read", ""
         try:
             with warnings.catch_warnings():
@@ -61,6 +63,7 @@ class Watch:
         finally:
             self.on = False
             signal.setitimer(signal.ITIMER_REAL, 0)
+            faulthandler.cancel_dump_traceback_later()
             signal.signal(signal.SIGALRM, old)
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         if self.escapes:

@@ -30,14 +30,22 @@ class Target:
     name: str
     seeds: list[bytes]
     read: Callable[[bytes], Any]
-    share: int
+    share: float
     mutate: Mutator = damaged
 
 
-def targets(home: Path) -> list[Target]:
-    """Lay down what the targets need below ``home`` and return them."""
-    makers = (_runs, _sets, _speed, _accepted, _tables, _toml, _weights, _models, _pictures, _archives, _datasets)
-    return [target for maker in makers for target in maker(home / maker.__name__.strip("_"))]
+def targets(home: Path, only: str = "") -> list[Target]:
+    """Lay down what the targets need below ``home`` and return those whose names hold ``only``."""
+    found = []
+    for beginnings, maker in (
+        (("run: ", "report "), _runs), (("set: ",), _sets), (("speed ",), _speed), (("accepted ",), _accepted),
+        (("fold file", "predictions from elsewhere"), _tables), (("method", "card of", "protocol"), _toml),
+        (("weights ",), _weights), (("ONNX ", "Keras "), _models), (("picture",), _pictures), (("zip", "tar"), _archives),
+        (("dataset ",), _datasets),
+    ):  # fmt: skip
+        if any(only in name or name in only for name in beginnings):
+            found += maker(home / maker.__name__.strip("_"))
+    return [target for target in found if only in target.name]
 
 
 def _runs(home: Path) -> list[Target]:
@@ -93,7 +101,7 @@ def _runs(home: Path) -> list[Target]:
         Target("run: record.json", [good["record.json"]], put("record.json"), 12, json_too),
         Target("run: predictions.csv", [good["predictions.csv"]], put("predictions.csv"), 4, table_too),
         Target("run: identity.json", [good["identity.json"]], unfinished, 4, json_too),
-        Target("report on a stranger's runs", [_bundle(good)], report, 1, _stranger),
+        Target("report on a stranger's runs", [_bundle(good)], report, 0.3, _stranger),
     ]
 
 
@@ -419,7 +427,7 @@ def _keras(home: Path, method: Any, classes: tuple[str, ...]) -> list[Target]:
             path.write_bytes(content)
             Network(path)(np.zeros((2, 6, 6, 1), dtype=np.float32))
 
-        found.append(Target(f"Keras file, .{suffix}", [path.read_bytes()], read, 1))
+        found.append(Target(f"Keras file, .{suffix}", [path.read_bytes()], read, 0.2))
     return found
 
 
@@ -466,7 +474,7 @@ def _archives(home: Path) -> list[Target]:
     import tarfile
     import zipfile
 
-    from ferbench.data.archive import opened
+    from ferbench.data.packed import opened
 
     home.mkdir()
     names = (
@@ -520,12 +528,12 @@ def _archives(home: Path) -> list[Target]:
 
 def _datasets(home: Path) -> list[Target]:
     """Datasets as they lie on disk, of which one text file or table is another."""
-    from ferbench.data.archive import opened
+    from ferbench.data.packed import opened
     from ferbench.data.layouts import LAYOUTS, write_layout
     from ferbench.data.sources import Options, named
 
     found = []
-    for layout in LAYOUTS:
+    for layout in (layout for layout in LAYOUTS if layout != "oulu"):  # which has no text
         folder = home / layout
         write_layout(layout, folder, 3, 0)
         texts = [path for path in sorted(folder.rglob("*")) if path.suffix in (".txt", ".csv")][:6]
@@ -561,7 +569,7 @@ def _dataset(name: str, folder: Path, texts: list[Path], reader: Any, options: A
         number, _, rest = content.partition(b"\n")
         return number + b"\n" + table_too(rest, [kept[0]], rng)
 
-    return Target(f"dataset {name}", seeds, read, 2, one)
+    return Target(f"dataset {name}", seeds, read, 1, one)
 
 
 def _quiet(work: Callable[..., Any], *given: Any) -> None:
