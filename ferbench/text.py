@@ -20,7 +20,7 @@ SUSPECT = re.compile(f"[{_UNSEEN}\ud800-\udfff]")
 
 _ORDER = re.compile(r"((?<!\S):|#)(:\w|#\[)")
 
-_CODE = re.compile(r"((?<!`)`[^`\\]+`(?!`))")
+_CODE = re.compile(r"(?<!`)(`+)(?!`)(?:.+?)(?<!`)\1(?!`)")  # as CommonMark pairs backticks
 _NUMBER = re.compile(r"[-+][\d.,]+( ?%)?( (±|to) [-+]?[\d.,]+)?( \([-–+\d., ]+\))?")
 
 
@@ -47,11 +47,15 @@ def cleaned(content: Any) -> Any:
 def markdown(text: str, cell: bool = False) -> str:
     """Return a text for Markdown, in which it is neither HTML nor a link nor, as a ``cell``, the end of one.
 
-    What stands between single backticks stays code.
+    What stands between backticks stays code.
     """
-    parts = _CODE.split(printable(text))
-    escaped = [part if place % 2 else _unmarked(part) for place, part in enumerate(parts)]
-    return "".join(part.replace("|", r"\|") if cell else part for part in escaped)
+    text, made, end = printable(text), [], 0
+    for code in _CODE.finditer(text):
+        # A backslash before a bar would take the bar's own away.
+        made += [_unmarked(text[end : code.start()]), re.sub(r"\\+\|", "|", code[0]) if cell else code[0]]
+        end = code.end()
+    escaped = "".join([*made, _unmarked(text[end:])])
+    return escaped.replace("|", r"\|") if cell else escaped
 
 
 def _unmarked(text: str) -> str:

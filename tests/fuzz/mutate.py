@@ -4,6 +4,7 @@ import json
 import random
 import re
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 OUTSIDE = "../../outside/secret"  # a file that lies beside the folder of a case: whoever opens it has been led out
@@ -72,11 +73,11 @@ def changed(content: Any, rng: random.Random) -> Any:
     for _ in range(rng.choice((1, 1, 2, 4))):
         places = list(_places(made))
         if not places:
-            return rng.choice(VALUES)
+            return _value(rng)
         holder, key = rng.choice(places)
         way = rng.randrange(6)
         if way <= 2:
-            holder[key] = rng.choice(VALUES)
+            holder[key] = _value(rng)
         elif way == 3:
             del holder[key]
         elif way == 4:
@@ -85,8 +86,12 @@ def changed(content: Any, rng: random.Random) -> Any:
         elif isinstance(holder, dict):
             holder[str(rng.choice(VALUES))[:50]] = holder.pop(key)
         else:
-            holder.insert(key, rng.choice(VALUES))
+            holder.insert(key, _value(rng))
     return made
+
+
+def _value(rng: random.Random) -> Any:
+    return deepcopy(rng.choice(VALUES))
 
 
 def _has(holder: Any, key: Any) -> bool:

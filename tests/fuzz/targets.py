@@ -528,8 +528,8 @@ def _archives(home: Path) -> list[Target]:
 
 def _datasets(home: Path) -> list[Target]:
     """Datasets as they lie on disk, of which one text file or table is another."""
-    from ferbench.data.packed import opened
     from ferbench.data.layouts import LAYOUTS, write_layout
+    from ferbench.data.packed import opened
     from ferbench.data.sources import Options, named
 
     found = []

@@ -14,6 +14,7 @@ from ferbench.errors import DataError, UsageError
 from ferbench.methods.foreign.recipe import FILES, Input
 from ferbench.methods.interface import AttributeSet, History, Side, TrainingSide, Workspace
 from ferbench.methods.recipes import Method
+from ferbench.methods.registry import is_module
 
 BATCH = 64  # faces that a model is given at a time
 
@@ -132,7 +133,7 @@ def opened(method: Method) -> Any:
 def module_of(source: str, folder: Path | None) -> ModuleType:
     """Import the module of ``package.module:name``, beside the card or installed. DataError where that fails."""
     name, colon, _ = source.partition(":")
-    if not colon:
+    if not colon or not is_module(name):
         raise DataError(f"[model] source of a callable or an estimator is package.module:name, not {source!r}")
     for place in filter(None, (folder, Path.cwd())):
         if str(place) not in sys.path and (place / f"{name.partition('.')[0]}.py").is_file():
