@@ -48,10 +48,16 @@ def store(tmp_path):
     return store
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize("words", [
-    ("runs",), ("report",), ("report", "--format", "markdown"), ("report", "--format", "html"), ("report", "--format", "csv"),
-    ("report", "--format", "latex"), ("compare", "{a}", "{b}"), ("compare", "{a}", "{b}", "--format", "markdown"),
-    ("check",), ("check", "--format", "github"), ("check", "--format", "junit"),
+    ("report",), ("report", "--format", "markdown"), ("check", "--format", "github"),
+    *(pytest.param(words, marks=SLOW) for words in (
+        ("runs",), ("report", "--format", "html"), ("report", "--format", "csv"), ("report", "--format", "latex"),
+        ("compare", "{a}", "{b}"), ("compare", "{a}", "{b}", "--format", "markdown"), ("check",),
+        ("check", "--format", "junit"),
+    )),
 ])  # fmt: skip
 def test_nothing_of_a_record_steers_what_shows_it(store, tmp_path, words):
     a, b = sorted({record.experiment for record in store.records() if not record.error})
