@@ -272,3 +272,22 @@ run()
                               env={**os.environ, "FERBENCH_RUNS": str(tmp_path / "runs")})  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "PICKLE" not in done.stderr
+
+
+def test_an_onnx_model_opens_no_other_file(tmp_path, monkeypatch):
+    from fuzz.targets import _outside
+    from test_foreign import onnx_file
+
+    from ferbench.methods.foreign.onnx_files import session
+
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").write_bytes(bytes(8 * 8 * 7 * 4))
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    onnx_file(tmp_path / "inside" / "a.onnx", size=8)
+    session(tmp_path / "inside" / "a.onnx")
+    led_out = _outside((tmp_path / "inside" / "a.onnx").read_bytes())
+    (tmp_path / "inside" / "a.onnx").write_bytes(led_out)
+    with pytest.raises(DataError, match="keeps weights in other files"):
+        session(tmp_path / "inside" / "a.onnx")
+    assert "keeps weights in other files" in ferbench("card", "inside/a.onnx", cwd=tmp_path, code=3).stderr
