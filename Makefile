@@ -2,12 +2,14 @@
 # make test   install, then the tests, but for those that train for long
 # make test-slow   those; CI runs both
 # make check  formatting, lint, types
+# make audit  known vulnerabilities of what is installed; asks pypi.org, so it needs a network
+# make fuzz   100,000 damaged and hostile files for every reader; CASES and SEED say how many and which
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 
-.PHONY: demo test test-slow check install clean
+.PHONY: demo test test-slow check audit fuzz install clean
 
 install: $(VENV)/installed
 
@@ -37,6 +39,13 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+audit: install
+	$(BIN)/pip install -q 'pip-audit>=2.9'
+	$(BIN)/pip-audit --local --skip-editable
+
+fuzz: install
+	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),100000) --seed $(or $(SEED),0) --findings fuzz-findings
 
 clean:
 	rm -rf $(VENV) demo

@@ -12,11 +12,22 @@ The message is one line that says what is wrong and what to do about it. Ctrl-C 
 import errno
 from pathlib import Path
 
+from ferbench.text import printable
+
+_LONGEST = 2000  # characters of a message: more is a file that is quoted as a whole
+
 
 class FerbenchError(Exception):
-    """Base of every error that is reported as one line instead of a traceback."""
+    """Base of every error that is reported as one line instead of a traceback.
+
+    Its message may quote a file of anybody: control sequences and line breaks go, and of a long one the middle.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        text = printable(super().__str__())
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 200]} … {text[-200:]}"
 
 
 class CheckFailed(FerbenchError):

@@ -31,6 +31,7 @@ from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import WEIGHTS, Store, predictions_frame
 from ferbench.schema import plain
 from ferbench.seeds import derive_seed
+from ferbench.text import printable
 from ferbench.training.device import Device
 
 REVISION = 1  # raised when a change of code changes what an evaluation gives
@@ -160,7 +161,7 @@ def predictions(file: Path, name: str, trained_on: tuple[str, ...], dataset: str
     Every sample that the protocol tests has to be there once. Without probabilities nothing is said of calibration.
     Raises DataError naming the file and the row of what is wrong.
     """
-    ground, store = Ground.of(dataset, home), Store(runs_home(runs))
+    ground, store, name = Ground.of(dataset, home), Store(runs_home(runs)), printable(name)
     frame, classes, certain = _theirs(file, ground)
     identity = Identity(
         kind=TRANSFER, method=name, preset="", recipe={"predictions": sha256_of(file.read_bytes())[:16]},
@@ -227,7 +228,11 @@ def _scores(record: Record, source: Store, side: Side) -> np.ndarray:
             raise
         method = Method.model_validate({**told, "recipe": kin.recipe.model_validate(told["recipe"])})
         recogniser = kin.recogniser(method, record.identity.kind, tuple(record.classes))
-        recogniser.load(unpack(source.file(record, WEIGHTS))[0])
+        weights = source.file(record, WEIGHTS)
+        try:
+            recogniser.load(unpack(weights)[0])
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError):
+            raise DataError(f"{weights} does not fit the run's recipe: train it again") from None
         work = Workspace(record.identity, source, source.folder(record.key), Device(), lambda use: 0)
         return recogniser.predict(side, work)
     images = torch.from_numpy(side.images).unsqueeze(1)
@@ -248,6 +253,8 @@ def _theirs(file: Path, ground: Ground) -> tuple[pd.DataFrame, list[str], bool]:
     if "id" not in frame or not (columns or "prediction" in frame):
         raise DataError(f"{file} needs the columns id and prediction, or id and p_<class> for each class; it has "
                         f"{', '.join(frame.columns)}")  # fmt: skip
+    if len(set(columns.values())) < len(columns):
+        raise DataError(f"{file} has two columns for one emotion: {', '.join(columns)}")
     wanted = ground.faces.samples["id"].iloc[ground.rows]
 
     def refuse(bad: pd.Series, what: str) -> None:

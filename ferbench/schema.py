@@ -4,27 +4,40 @@ An unknown key is an error, and all errors of a file are reported at once.
 """
 
 import json
+import math
+import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ferbench.errors import DataError
-from ferbench.files import canonical_json, is_intact, sha256_of_file
+from ferbench.files import canonical_json, is_intact, read_bytes, sha256_of_file
+from ferbench.text import cleaned, printable
 
 
 class Schema(BaseModel):
-    """Frozen base of every schema; unknown keys are refused."""
+    """Frozen base of every schema; unknown keys are refused, and so are NaN and infinities."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a set; ValueError for one that is no plain name of a folder."""
+    if not name or name[0] in ".~-" or re.search(r"[/\\:]", name) or printable(name) != name or len(name) > 100:
+        raise ValueError(f"{name!r} is no plain name: letters, digits and - _ . +")
+    return name
+
+
+Name = Annotated[str, AfterValidator(plain_name)]
 
 
 class Card(Schema):
     """``card.json`` of a prepared set: what was found on disk and what was made of it."""
 
     schema_version: Literal[1] = 1
-    name: str  # the prepared set's name, also its folder
+    name: Name  # the prepared set's name, also its folder
     dataset: str  # the source that read it: a name of data.sources, or of a drawn set
     layout: str  # which of the dataset's layouts was recognised
     source: str  # the folder or archive, as the user gave it
@@ -40,7 +53,7 @@ class Card(Schema):
     aligners: dict[str, int]  # how many images each aligner handled
     fingerprint: str  # SHA-256 over ids, labels, subjects, sequences, splits and pixels, in order
     versions: dict[str, str]  # ferbench, numpy, pillow (and the detector's, where one was used)
-    files: dict[str, str] = Field(default_factory=dict)  # SHA-256 of the set's other files; none on a card of before
+    files: dict[Name, str] = Field(default_factory=dict)  # SHA-256 of the set's other files; none on a card of before
     digest: str = ""  # of this card (files.seal); empty on a card of before
 
     def changed(self, folder: Path) -> list[str]:
@@ -75,10 +88,11 @@ def read_sealed(schema: type[S], path: Path, remedy: str) -> S:
     remedy : what to do where it is damaged. Raises DataError, FileNotFoundError.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = _parsed(read_bytes(path))
         reason = "" if is_intact(content) else "it is not what was written"
-    except ValueError as error:
-        reason = str(error)
+        content = cleaned(content)
+    except (ValueError, RecursionError) as error:
+        reason = _reason(error)
     if reason:
         raise DataError(f"{path} is damaged ({reason}): {remedy}")
     try:
@@ -90,18 +104,55 @@ def read_sealed(schema: type[S], path: Path, remedy: str) -> S:
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; DataError when it is missing or does not parse."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_bytes(path).decode())
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not valid TOML: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not valid TOML: {_reason(error)}") from None
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; DataError when it is missing or does not parse."""
+    """Read a JSON file; DataError when it is missing or :func:`parse_json` refuses it."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = read_bytes(path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not valid JSON: {error}") from None
+    return parse_json(content, path)
+
+
+def parse_json(content: bytes | str, origin: str | Path) -> Any:
+    """Return what JSON says, its texts made printable; DataError for what does not parse, and for numbers that no
+    JSON of ours has: NaN, infinities, whole numbers of more than 64 bits."""
+    try:
+        return cleaned(_parsed(content))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{origin} is not valid JSON: {_reason(error)}") from None
+
+
+def _parsed(content: bytes | str) -> Any:
+    return _DECODER.decode(content if isinstance(content, str) else content.decode())
+
+
+def _whole(text: str) -> int:
+    number = int(text)
+    if number.bit_length() > 64:
+        raise ValueError(f"a whole number of {len(text)} digits")
+    return number
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text}")
+    return number
+
+
+def _constant(text: str) -> None:
+    raise ValueError(f"the number {text}")
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole, parse_float=_finite, parse_constant=_constant)
+
+
+def _reason(error: Exception) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else printable(str(error))[:200]

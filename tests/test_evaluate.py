@@ -65,7 +65,7 @@ def test_the_set_that_a_run_was_trained_on_is_refused(store, tmp_path):
     lay_down(faces, tmp_path / "own")
     record = network(store)
     twin = record.model_copy(update={"identity": record.identity.model_copy(update={"data": faces.fingerprint})})
-    twin = twin.model_copy(update={"key": twin.identity.key})
+    twin = twin.model_copy(update={"key": twin.identity.key, "experiment": twin.identity.experiment})
     other = Store(tmp_path / "runs")
     other.finish(twin)
     with pytest.raises(UsageError, match="was trained on images of jaffe"):

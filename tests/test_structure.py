@@ -12,8 +12,8 @@ PACKAGE = ROOT / "ferbench"
 
 # Floors of the rooms: a module imports from its own room, or from rooms of the same or a lower floor.
 FLOORS = {
-    "errors": 1, "seeds": 1, "environment": 1, "metrics": 1, "statistics": 1, "__init__": 1,
-    "labels": 2, "files": 2, "schema": 2, "tables": 2, "processes": 2,
+    "errors": 1, "text": 1, "seeds": 1, "environment": 1, "metrics": 1, "statistics": 1, "__init__": 1,
+    "labels": 2, "files": 2, "schema": 2, "reading": 2, "tables": 2, "processes": 2,
     "data": 3, "runs": 3,
     "protocol": 4, "training": 4, "report": 4,
     "methods": 5,

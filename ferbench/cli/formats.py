@@ -37,25 +37,31 @@ def emit(sections: Sequence[tuple[str, dict[str, Any] | list[dict[str, Any]]]], 
         raise UsageError(f"unknown format {format!r}: it is console or json")
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from ferbench.text import printable
+
+    def shown(text: str, style: str = "") -> Text:
+        return Text(printable(text), style=style)  # names come from files of others: no markup, no control sequences
 
     console = Console()
     for title, facts in sections:
         rows = isinstance(facts, list)
-        console.print(title, style="bold", highlight=False)
+        console.print(shown(title, "bold"))
         if not facts:
             console.print("none\n", highlight=False)
             continue
         table = Table(show_header=rows, box=None, pad_edge=False)
         if isinstance(facts, list):
             for name, value in _flat(facts[0]):
-                table.add_column(name, justify="right" if value.isdigit() else "left", overflow="fold")
+                table.add_column(shown(name), justify="right" if value.isdigit() else "left", overflow="fold")
             for row in facts:
-                table.add_row(*(value for _, value in _flat(row)))
+                table.add_row(*(shown(value) for _, value in _flat(row)))
         else:
-            table.add_column(style="cyan", no_wrap=True)
+            table.add_column(no_wrap=True)
             table.add_column(overflow="fold")
             for name, value in _flat(facts):
-                table.add_row(name, value)
+                table.add_row(shown(name, "cyan"), shown(value))
         console.print(table)
         console.print()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +21,8 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+from ferbench.text import printable
 
 if TYPE_CHECKING:
     from ferbench.execution.executors import Outcome
@@ -78,16 +81,16 @@ class Bars:
         record, title = outcome.record, self.title(outcome.job)
         expected = self.expected.pop(outcome.job.key, 0.0)
         if outcome.reused and not expected:  # what a partner has made meanwhile was expected
-            line = f"[dim]reused[/dim]  {title}  [dim]{record.key}[/dim]"
+            line = f"[dim]reused[/dim]  {_plain(title)}  [dim]{record.key}[/dim]"
         elif record.error:
-            line = f"[red]failed[/red]  {title}: {record.error}"
+            line = f"[red]failed[/red]  {_plain(f'{title}: {record.error}')}"
         else:
             told = "" if self.blind and record.identity.kind == "fold" else f": {result_line(record.result)}"
-            line = f"[green]done[/green]    {title}{told}  [dim]{record.key}[/dim]"
+            line = f"[green]done[/green]    {_plain(title + told)}  [dim]{record.key}[/dim]"
         self.ended += expected
         self._advance(self.ended)
         for note in record.facts.get("damage", ()):
-            self.console.print(f"note: {note}", highlight=False)
+            self.console.print(_plain(f"note: {note}"), highlight=False)
         self.console.print(line, highlight=False)
 
     def bar(self, title: str):
@@ -97,13 +100,18 @@ class Bars:
         def report(done: int, total: int, text: str) -> None:
             nonlocal task
             if task is None:
-                task = self.progress.add_task(title, total=total, text="")
-            self.progress.update(task, completed=done, total=total, text=text)
+                task = self.progress.add_task(_plain(title), total=total, text="")
+            self.progress.update(task, completed=done, total=total, text=_plain(text))
             if done >= total:
                 self.progress.remove_task(task)
                 task = None
 
         return report
+
+
+def _plain(text: str) -> str:
+    """A text of somebody's files between our own markup: shown as it is."""
+    return escape(printable(text))
 
 
 @contextmanager
@@ -132,19 +140,20 @@ def print_plan(session: "Session", console: Console) -> None:
     for protocol in session.protocols:
         under = [one for one in session.requests if one.protocol.identifier == protocol.identifier]
         made = [one for one in splits if one.protocol.startswith(protocol.identifier)]
+        methods, presets = (", ".join(dict.fromkeys(names)) for names in (
+            [one.method.title for one in under], [one.method.preset for one in under]))  # fmt: skip
+        told = f", preset {presets}, under {protocol.identifier}: {protocol.description}"
         console.print(
-            f"[bold]{', '.join(dict.fromkeys(one.method.title for one in under))}[/bold], "
-            f"preset {', '.join(dict.fromkeys(one.method.preset for one in under))}, under {protocol.identifier}: "
-            f"{protocol.description}",
-            *(_folds(one, protocol) for one in made),
-            *dict.fromkeys(f"note: {note}" for one in made for note in one.notes),
+            f"[bold]{_plain(methods)}[/bold]{_plain(told)}",
+            *(_plain(_folds(one, protocol)) for one in made),
+            *dict.fromkeys(_plain(f"note: {note}") for one in made for note in one.notes),
             sep="\n", highlight=False,
         )  # fmt: skip
     where = "on a Ray cluster, " if session.cluster else ""
     console.print(
         f"selection: {', '.join(selections)}; seed {_ranges(seeds)}; "
         f"{where}{session.device.name}, {arithmetic.precision}, {arithmetic.engine} engine",
-        *(f"note: {session.store.damage(key).rpartition(': ')[0]}: it is trained again"
+        *(_plain(f"note: {session.store.damage(key).rpartition(': ')[0]}: it is trained again")
           for key, state in session.states.items() if state == "damaged"),
         sep="\n", highlight=False,
     )  # fmt: skip
@@ -199,7 +208,7 @@ def _jobs(session: "Session") -> Table:
         images = sorted({test_images(job) if job.made_from else training_images(job) for job in jobs})
         title = session.title(jobs[0])
         table.add_row(
-            title if len(jobs) == 1 else f"{title} to {jobs[-1].identity.fold}",
+            _plain(title if len(jobs) == 1 else f"{title} to {jobs[-1].identity.fold}"),
             f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,}–{images[-1]:,}", str(jobs[0].epochs or ""),
             ", ".join(f"{count} {state}" if len(jobs) > 1 else state for state, count in states.items()),
             duration(sum(session.seconds[job.key] for job in jobs)) if any(session.seconds[job.key] for job in jobs)
@@ -241,14 +250,14 @@ def print_end(session: "Session") -> None:
     for protocol in session.protocols:
         if len(session.experiments) <= _MOST_TOLD:
             for line in headlines(session.store, protocol.name, session.experiments):
-                console.print(line, highlight=False)
-        console.print(f"see: ferbench report --dataset {protocol.name}", highlight=False)
+                console.print(printable(line), highlight=False, markup=False)
+        console.print(f"see: ferbench report --dataset {protocol.name}", highlight=False, markup=False)
 
 
-def standings(found: "list[Standing]", home: Path) -> Group | str:
+def standings(found: "list[Standing]", home: Path) -> Group | Text:
     """Tables of how far commands are; below each what failed in it."""
     if not found:
-        return f"no command has made runs in {home} yet"
+        return Text(f"no command has made runs in {home} yet")
     table = Table(box=None, pad_edge=False)
     for name in ("command", "", "done", "running", "failed", "waiting", "to go", "id"):
         table.add_column(name, justify="right" if name in ("done", "running", "failed", "waiting", "to go") else "left")
@@ -258,11 +267,12 @@ def standings(found: "list[Standing]", home: Path) -> Group | str:
         open_jobs = counts["running"] + counts["waiting"]
         state = "under way" if one.alive else "ended" if not open_jobs else "stopped"
         table.add_row(
-            Text(shlex.join(["ferbench", *one.plan.command])), state, *(str(counts[name]) for name in counts),
+            Text(printable(shlex.join(["ferbench", *one.plan.command]))), state,
+            *(str(counts[name]) for name in counts),
             "" if not open_jobs else "unknown" if left is None else f"about {duration(left)}", one.plan.id,
         )  # fmt: skip
-        told += [Text(f"running  {title}") for title in one.running]
-        told += [Text(f"failed   {title}: {error}") for title, error in one.failed.items()]
+        told += [Text(printable(f"running  {title}")) for title in one.running]
+        told += [Text(printable(f"failed   {title}: {error}")) for title, error in one.failed.items()]
     return Group(table, *told)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from ferbench.data.landmarks import COUNT
-from ferbench.errors import DataError, refusal
+from ferbench.errors import DataError, UsageError, refusal
 from ferbench.files import canonical_json, sha256_of
-from ferbench.schema import Card, read_sealed
+from ferbench.reading import read_array, read_csv
+from ferbench.schema import Card, plain_name, read_sealed
 
 LANDMARKS = "landmarks.npy"  # of a prepared set that has some
 SIZE = 48  # pixels, both ways: "cropped, resized and converted to 48×48 gray-scale" (section IV-B)
@@ -92,7 +93,7 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
         table against their fingerprints), so that nothing is computed from other pixels or labels than were prepared.
     Raises DataError when it is not prepared (the message names the command) or is damaged.
     """
-    folder = home / name
+    folder = place(name, home)
     if not (folder / "card.json").is_file():
         source = "" if name.startswith("synth") else " SOURCE"
         raise DataError(f"the dataset {name} is not prepared in {home}: run `ferbench data prepare "
@@ -101,16 +102,20 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
     if verify and (changed := card.changed(folder)):
         raise DataError(f"{folder / changed[0]} is damaged (it is not what was prepared): prepare {name} again")
     try:
-        samples = pd.read_csv(
-            folder / "samples.csv", dtype={c: str for c in COLUMNS if c != "frame"}, keep_default_na=False
-        )
-        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        samples = read_csv(folder / "samples.csv", dtype={c: str for c in COLUMNS if c != "frame"})
+        images = read_array(folder / "images.npy")
         file = folder / LANDMARKS
-        landmarks = np.load(file, mmap_mode="r", allow_pickle=False) if file.is_file() else None
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        landmarks = read_array(file) if file.is_file() else None
+    except (OSError, DataError) as error:
         raise DataError(
             refusal(error, folder) or f"the prepared set {folder} is damaged ({error}): prepare it again"
         ) from None
+    if missing := [name for name in COLUMNS if name not in samples]:
+        raise DataError(f"the prepared set {folder} is damaged (samples.csv lacks {missing[0]}): prepare it again")
+    whole = [name for name in samples if name == "frame" or name not in COLUMNS]
+    if odd := [name for name in whole if samples[name].dtype != np.int64]:
+        raise DataError(f"the prepared set {folder} is damaged (samples.csv has no whole numbers under {odd[0]}): "
+                        "prepare it again")  # fmt: skip
     if images.shape != (len(samples), SIZE, SIZE) or images.dtype != np.uint8 or len(samples) != card.count:
         raise DataError(f"the prepared set {folder} is damaged (images {images.shape}, {len(samples)} rows, "
                         f"{card.count} on the card): prepare it again")  # fmt: skip
@@ -136,9 +141,17 @@ def differences(faces: Faces) -> list[str]:
     return problems
 
 
+def place(name: str, home: Path) -> Path:
+    """Return the folder of a prepared set. Raises UsageError for a name that would lead elsewhere."""
+    try:
+        return home / plain_name(name)
+    except ValueError as error:
+        raise UsageError(f"a prepared set cannot be called so: {error}") from None
+
+
 def load_card(name: str, home: Path) -> Card:
     """Read only the card of ``home/name``."""
-    path = home / name / "card.json"
+    path = place(name, home) / "card.json"
     try:
         return read_sealed(Card, path, "prepare the set again")
     except FileNotFoundError:

@@ -79,6 +79,8 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
         raise UsageError(f"{name} has no preset {preset!r}; it has {', '.join(presets)}")
     chain = [preset]
     while base := presets[chain[0]].get("extends"):
+        if base in chain or base not in presets:
+            raise UsageError(f"{name}: preset {chain[0]} extends {base!r}, which is no other preset of it")
         chain.insert(0, base)
     for one in chain:
         _merge(content, {name: table for name, table in presets[one].items() if name != "extends"})
@@ -106,8 +108,13 @@ def family_of(record: Record) -> Family:
     return registry.family(told["family"], Path(told["folder"]) if told.get("folder") else None)
 
 
-def _read(name: str) -> tuple[dict[str, Any], Path | None]:
-    """A method's file, merged into that of the one it extends, and its folder where it is not shipped."""
+def _read(name: str, before: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path | None]:
+    """A method's file, merged into that of the one it extends, and its folder where it is not shipped.
+
+    before : those that extend it.
+    """
+    if name in before:
+        raise UsageError(f"{name} extends itself, by way of {', '.join(before)}")
     folder = Path(name).resolve().parent if name.endswith(".toml") else None
     path = Path(name) if folder else shipped("baselines") / f"{name}.toml"
     if not path.is_file():
@@ -116,7 +123,7 @@ def _read(name: str) -> tuple[dict[str, Any], Path | None]:
         raise UsageError(f"unknown method {name!r}{hint} There are: {', '.join(names())}")
     content = read_toml(path)
     base = content.pop("extends", None)
-    return (content if base is None else _merge(_read(base)[0], content)), folder
+    return (content if base is None else _merge(_read(base, (*before, name))[0], content)), folder
 
 
 def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

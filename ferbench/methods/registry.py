@@ -10,6 +10,11 @@ from ferbench.files import sha256_of
 from ferbench.methods.interface import Family
 
 
+def is_module(name: str) -> bool:
+    """Whether a text is a module's name and nothing else, such as a path."""
+    return len(name) <= 100 and all(part.isidentifier() for part in name.split("."))
+
+
 @cache
 def family(name: str, folder: Path | None = None) -> Family:
     """Return the family ``name``: one of this package or, where the name has a dot or ``folder`` is given and holds it,
@@ -18,6 +23,8 @@ def family(name: str, folder: Path | None = None) -> Family:
     folder : of the TOML file that names it, searched first.
     Raises DataError where there is none, with what went wrong.
     """
+    if not is_module(name):
+        raise DataError(f"the family {name[:50]!r} cannot be loaded: its name is that of a module")
     own = folder is not None and (folder / f"{name.partition('.')[0]}.py").is_file()
     if own and str(folder) not in sys.path:
         sys.path.insert(0, str(folder))

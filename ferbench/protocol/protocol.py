@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, PositiveInt, model_validator
 from ferbench.errors import UsageError
 from ferbench.files import shipped
 from ferbench.labels import EMOTIONS, in_order
-from ferbench.schema import Schema, read_toml, validated
+from ferbench.schema import Name, Schema, read_toml, validated
 
 Rule = Literal["step", "block", "random", "file"]
 
@@ -49,11 +49,11 @@ class Protocol(Schema):
     """How a set of expressions is trained on and tested. Exactly one of ``folds`` and ``official`` is given."""
 
     kind: Literal["expressions"] = "expressions"
-    name: str
+    name: Name
     version: PositiveInt
     description: str
     source: str  # the paper or readme that the rules come from
-    dataset: str  # name of the prepared set
+    dataset: Name  # of the prepared set
     classes: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_in_the_one_order)]
     frames: Literal["last3", "all"] = "all"
     level: Literal["image", "sequence"] = "image"  # what is predicted and counted
@@ -87,11 +87,11 @@ class AttributeProtocol(Schema):
     """How the attention maps are learned: parts, their attributes, and how many images are drawn."""
 
     kind: Literal["attributes"]
-    name: str
+    name: Name
     version: PositiveInt
     description: str
     source: str
-    dataset: str
+    dataset: Name
     parts: Parts
     train_per_part: int = Field(ge=2)  # half of them positive
     validation_per_part: int = Field(ge=2)

@@ -2,16 +2,17 @@
 
 import json
 import os
+import re
 import sys
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ferbench import DEFAULT_METHOD, __version__, statistics
 from ferbench.errors import CheckFailed, DataError, UsageError
@@ -20,6 +21,7 @@ from ferbench.report.sides import Side, comparable, sides
 from ferbench.report.told import Level
 from ferbench.runs.store import Store
 from ferbench.schema import Schema, read_json, validated
+from ferbench.text import markdown
 
 FORMATS = ("console", "json", "junit", "github")
 LEVEL = 0.05  # how often a check may fail though nothing but luck has changed
@@ -61,6 +63,20 @@ class Accepted(Schema):
     predictions: list[int] = Field(default_factory=list)  # of an evaluation: places in ``classes``
     margins: list[float] = Field(default_factory=list)  # likewise: the highest probability minus the next
     reasons: list[Reason]  # the last one is why it is as it is
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        """One figure for each image, and each image once."""
+        n = len(self.ids)
+        if not n or len(set(self.ids)) < n or len(self.subjects) != n:
+            raise ValueError("ids are no names of images, each once, with a subject each")
+        if len(self.hits) != len(self.seeds) or not self.hits or any(len(hits) != n for hits in self.hits):
+            raise ValueError("hits are not one for each seed and image")
+        if self.evaluation and (len(self.predictions) != n or len(self.margins) != n):
+            raise ValueError("an evaluation has a prediction and a margin for each image")
+        if not all(0 <= place < len(self.classes) for place in self.predictions):
+            raise ValueError("predictions are places in classes")
+        return self
 
     def frames(self, now: pd.DataFrame) -> list[pd.DataFrame]:
         """The accepted predictions of each seed, as far as they are kept: right, or something else than the truth.
@@ -249,10 +265,12 @@ def _print(findings: list[Finding], format: str) -> None:
         print(ElementTree.tostring(suite, encoding="unicode", xml_declaration=True))
     elif format == "github":
         for finding in findings:
-            print(f"::{'notice' if finding.held else 'error'} title=ferbench check::{finding.line}")
+            line = finding.line.replace("%", "%25")  # as GitHub wants it: %0A in a name would be the end of the line
+            print(f"::{'notice' if finding.held else 'error'} title=ferbench check::{line}")
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             rows = ["| | accepted | now | |", "|---|---|---|---|"]
-            rows += [f"| {f.name} | {f.accepted:.2%} | {f.found:.2%} | {f.line} |" for f in findings]
+            told = [(markdown(f.name, cell=True), markdown(f.line, cell=True), f) for f in findings]
+            rows += [f"| {name} | {f.accepted:.2%} | {f.found:.2%} | {line} |" for name, line, f in told]
             with Path(summary).open("a", encoding="utf-8") as file:
                 file.write("\n".join(rows) + "\n")
     else:
@@ -284,7 +302,8 @@ def accept_runs(baselines: list[Path], why: str, runs: Path | None) -> None:
 def _slug(side: Side) -> str:
     kind = ["evaluation"] if side.evaluation else []
     best = [side.selection] if side.selection != "last" else []
-    return "-".join([side.protocol.partition("@")[0], side.method, side.preset, *best, *kind])
+    name = "-".join([side.protocol.partition("@")[0], side.method, side.preset, *best, *kind])
+    return re.sub(r"[/\\:]|^\.+", "_", name)
 
 
 def _accepted(side: Side, why: str, reasons: list[Reason]) -> Accepted:

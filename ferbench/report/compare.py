@@ -14,6 +14,7 @@ from ferbench.files import write_text
 from ferbench.report.sides import Side, at_one_level, chosen
 from ferbench.report.told import Level
 from ferbench.statistics import Difference
+from ferbench.text import markdown
 
 FORMATS = ("console", "markdown", "json")
 
@@ -147,6 +148,10 @@ def _text(found: Comparison, flips: int, format: str) -> str:
     from tabulate import tabulate
 
     style = "github" if format == "markdown" else "simple"
+
+    def cell(text: str) -> str:
+        return markdown(text, cell=True) if format == "markdown" else text
+
     over = found.difference.over if found.difference.over == "subjects" else f"{found.level}s"
     gap, seeds = found.difference, ["one seed" if n == 1 else f"mean of {n} seeds" for n in found.seeds]
     lines = [
@@ -160,7 +165,7 @@ def _text(found: Comparison, flips: int, format: str) -> str:
         *found.remarks,
     ]  # fmt: skip
     classes = tabulate(
-        [[row.name, row.images, f"{row.first:.1%}", f"{row.second:.1%}", f"{100 * (row.second - row.first):+.1f}"]
+        [[cell(row.name), row.images, f"{row.first:.1%}", f"{row.second:.1%}", f"{100 * (row.second - row.first):+.1f}"]
          for row in found.classes],
         ["class", f"{found.level}s", "first", "second", "points"], style,
         colalign=("left", "right", "right", "right", "right"), disable_numparse=True,
@@ -169,10 +174,10 @@ def _text(found: Comparison, flips: int, format: str) -> str:
     told = f"{lost} {found.level}s lost, {len(found.flips) - lost} won" + (
         f"; the first {flips}" if len(found.flips) > flips else "")  # fmt: skip
     listed = tabulate(
-        [[flip.id, flip.truth, _sure(flip.first, flip.first_probability), _sure(flip.second, flip.second_probability)]
+        [[cell(flip.id), cell(flip.truth), cell(_sure(flip.first, flip.first_probability)),
+          cell(_sure(flip.second, flip.second_probability))]
          for flip in found.flips[:flips]],
         [found.level, "truth", "first", "second"], style, disable_numparse=True,
     )  # fmt: skip
-    bullet = "- " if format == "markdown" else ""
-    head = "\n".join(bullet + line for line in lines)
+    head = "\n".join(f"- {markdown(line)}" if format == "markdown" else line for line in lines)
     return f"{head}\n\n{classes}\n\n{told}\n" + (f"\n{listed}\n" if flips and found.flips else "")

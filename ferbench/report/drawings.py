@@ -71,7 +71,8 @@ def _written(work: Callable[[Any], None], stem: Path, size: tuple[float, float] 
     from matplotlib.figure import Figure
 
     # Equal figures are equal bytes: no random identifiers, no date.
-    with matplotlib.rc_context({"svg.hashsalt": "ferbench", "font.size": 9}):
+    # Names come from records: no text is a formula.
+    with matplotlib.rc_context({"svg.hashsalt": "ferbench", "font.size": 9, "text.parse_math": False}):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         work(figure.add_subplot())
@@ -183,7 +184,7 @@ def _losses(training: Training, store: Store) -> dict[str, pd.DataFrame]:
     """By fold its epochs and its loss, as columns; empty where a method does not learn by epochs."""
     found = {}
     for fold in training.folds:
-        history = store.history(store.record(fold.run))
+        history = store.history(store.record(fold.run)).apply(pd.to_numeric, errors="coerce")
         losses = sorted((name for name in history if name.startswith("loss")), key="loss_total".__ne__)
         if "epoch" in history and losses:
             found[fold.fold] = history[["epoch", losses[0]]]

@@ -5,6 +5,7 @@ import io
 import re
 
 from ferbench.report.cells import Grid, Section, numeric
+from ferbench.text import spreadsheet
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -51,7 +52,8 @@ def escaped(text: str) -> str:
 def long_csv(sections: list[Section]) -> str:
     """Return all tables as one: a row for each cell, with the columns report, table, row, name, column, value.
 
-    ``row`` is the place in the table, from 1; ``name`` is its first cell.
+    ``row`` is the place in the table, from 1; ``name`` is its first cell. A cell that a spreadsheet would take for a
+    formula begins with an apostrophe.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -60,5 +62,6 @@ def long_csv(sections: list[Section]) -> str:
         for caption, header, rows in tables:
             for number, row in enumerate(rows, 1):
                 for column, value in zip(header[1:], row[1:], strict=True):
-                    writer.writerow([title, caption, number, row[0], column, value])
+                    cells = map(spreadsheet, (title, caption, str(number), row[0], column, value))
+                    writer.writerow(cells)
     return text.getvalue()

@@ -16,6 +16,7 @@ import pandas as pd
 from ferbench import __version__
 from ferbench.errors import DataError
 from ferbench.labels import ABBREVIATIONS
+from ferbench.reading import read_array, read_csv
 from ferbench.report.cells import SELECTIONS, Grid, named, numeric
 from ferbench.report.charts import recalls_by_level
 from ferbench.report.latency import accuracy_over_latency
@@ -155,9 +156,9 @@ def _pictures(dataset: str, fingerprint: str, ids: list[str], home: Path | None)
     try:
         card = read_sealed(Card, folder / "card.json", "prepare the set again")
         changed = card.changed(folder)
-        samples = pd.read_csv(folder / "samples.csv", dtype=str, keep_default_na=False)
-        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+        samples = read_csv(folder / "samples.csv", dtype=str)
+        images = read_array(folder / "images.npy")
+    except (OSError, DataError) as error:
         if changed:
             raise DataError(_damaged(folder / changed[0], dataset)) from None
         raise DataError(f"the pictures of {dataset} cannot be read ({error}): `ferbench data prepare {dataset} …`, or "
@@ -165,6 +166,13 @@ def _pictures(dataset: str, fingerprint: str, ids: list[str], home: Path | None)
     if card.fingerprint != fingerprint:
         raise DataError(f"{folder} is not the set that was tested: its fingerprint is {card.fingerprint[:12]}, "
                         f"theirs {fingerprint[:12]}")  # fmt: skip
+    if (
+        images.ndim != 3
+        or images.dtype != np.uint8
+        or len(images) != len(samples)
+        or not {"id", "sequence", "sha256"} <= {*samples}
+    ):
+        raise DataError(f"{folder} is damaged: prepare it again")
     # Of a sequence its last frame is shown.
     places = {name: place for column in ("sequence", "id") for place, name in enumerate(samples[column])}
     found = {}

@@ -98,12 +98,15 @@ def _validation(store: Store, folds: list[Record]) -> pd.DataFrame:
     """By fold: ``accuracy`` on the held-out subjects after the last epoch, and their ``images``."""
     rows = {}
     for record in folds:
+        images = record.facts.get("validation_images", 0)
         try:
             accuracy = float(store.history(record)["validation_accuracy"].iloc[-1])
         except (KeyError, IndexError, ValueError):
+            accuracy = float("nan")
+        if not (np.isfinite(accuracy) and images):
             path = store.folder(record.key) / HISTORY
-            raise DataError(f"{path} tells no validation accuracy: delete its folder and train again") from None
-        rows[record.identity.fold] = {"accuracy": accuracy, "images": record.facts["validation_images"]}
+            raise DataError(f"{path} tells no validation accuracy: delete its folder and train again")
+        rows[record.identity.fold] = {"accuracy": accuracy, "images": images}
     return pd.DataFrame.from_dict(rows, orient="index").sort_index()
 
 

@@ -14,6 +14,7 @@ from ferbench.report.model import Report
 from ferbench.report.tables import build
 from ferbench.report.told import FEW, LEVELS
 from ferbench.runs.store import Store
+from ferbench.text import markdown
 
 WIDE = 160  # columns of a console that is a file or a pipe: nothing is cut off
 
@@ -134,12 +135,12 @@ def markdown_sections(found: list[Section]) -> str:
 
     parts = []
     for title, lines, tables in found:
-        parts.append(f"# {title}\n\n" + "\n".join(f"- {line}" for line in lines))
+        parts.append(f"# {markdown(title)}\n\n" + "\n".join(f"- {markdown(line)}" for line in lines))
         for caption, header, rows in tables:
             align = ["left"] + ["right" if numeric(rows, i) else "left" for i in range(1, len(header))]
-            cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-            table = tabulate(cells, header, "github", colalign=align, disable_numparse=True)
-            parts.append(f"**{caption}**\n\n{table}")
+            head, *cells = [[markdown(cell, cell=True) for cell in row] for row in (header, *rows)]
+            table = tabulate(cells, head, "github", colalign=align, disable_numparse=True)
+            parts.append(f"**{markdown(caption)}**\n\n{table}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -158,7 +159,7 @@ def console_sections(found: list[Section]) -> None:
             screen.print(Text(f"\n{caption}", style="italic"))
             table = Table(box=None, pad_edge=False)
             for i, name in enumerate(header):
-                table.add_column(name, justify="right" if i and numeric(rows, i) else "left", overflow="fold")
+                table.add_column(Text(name), justify="right" if i and numeric(rows, i) else "left", overflow="fold")
             for row in rows:
                 style = "bold" if row[0].startswith(OURS) else ""
                 table.add_row(*(Text(cell.strip("`"), style=style) for cell in row))

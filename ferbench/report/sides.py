@@ -12,7 +12,7 @@ from ferbench import metrics
 from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home
 from ferbench.report.lineage import lineage, variant
-from ferbench.report.predictions import predictions
+from ferbench.report.predictions import predictions, together
 from ferbench.report.told import Held, Level, told
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
@@ -79,6 +79,7 @@ def sides(store: Store, prefix: str = "") -> list[Side]:
 def _side(store: Store, key: str, trainings: dict[str, list[Record]], known: Mapping[str, Record]) -> Side:
     by_seed = sorted(trainings.values(), key=lambda records: records[0].identity.seed)
     first = by_seed[0][0]
+    together([one for records in by_seed for one in records])
     identity, about = first.identity, told(first, known)
     frames = [
         pd.concat([predictions(store, one).assign(fold=one.identity.fold) for one in records], ignore_index=True)

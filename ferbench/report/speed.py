@@ -10,6 +10,8 @@ from typing import Any
 from ferbench.errors import UsageError
 from ferbench.files import write_text
 from ferbench.runs.speed import SpeedRecord, SpeedRow
+from ferbench.text import markdown as markdown_text
+from ferbench.text import spreadsheet
 
 FORMATS = ("console", "markdown", "json", "csv")
 HEADER = ("What", "Method", "Engine", "Batch", "Scenario", "Images/s", "p50 ms", "p90 ms", "p99 ms", "× naive",
@@ -47,7 +49,8 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, ["record", *SpeedRow.model_fields], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: spreadsheet(value) if isinstance(value, str) else value for name, value in row.items()}
+                     for row in rows)  # fmt: skip
     return text.getvalue()
 
 
@@ -57,22 +60,24 @@ def markdown(records: list[SpeedRecord]) -> str:
 
     parts = ["# Speed\n"]
     for record in records:
-        parts.append("\n".join(f"- {line}" for line in heading(record)))
+        parts.append("\n".join(f"- {markdown_text(line)}" for line in heading(record)))
         align = ["left"] * 3 + ["right"] * (len(HEADER) - 3)
-        parts.append(tabulate(table(record), HEADER, "github", colalign=align, disable_numparse=True) + "\n")
+        cells = [[markdown_text(cell, cell=True) for cell in row] for row in table(record)]
+        parts.append(tabulate(cells, HEADER, "github", colalign=align, disable_numparse=True) + "\n")
     return "\n\n".join(parts)
 
 
 def heading(record: SpeedRecord) -> list[str]:
     """Return what must be known to read the table of a record, a sentence or two each."""
-    facts = record.environment
-    first = record.rows[0]
+    facts, first = record.environment, record.rows[0]
+    packages = facts.get("packages")
+    torch = packages.get("torch", "unknown") if isinstance(packages, dict) else "unknown"
     tops = "; ".join(
         f"{precision} {found['flops_per_s'] / 1e9:,.0f} GFLOP/s, {found['bytes_per_s'] / 1e9:,.1f} GB/s"
         for precision, found in record.ceilings.items()
     )
     return [
-        f"{facts['device']}; torch {facts['packages']['torch']}; commit {facts['commit'] or 'unknown'}; "
+        f"{facts['device']}; torch {torch}; commit {facts.get('commit') or 'unknown'}; "
         f"record {record.key}, seed {record.seed}.",
         f"Mode {record.mode}: {first.blocks} blocks each, peers in turns with ours in shuffled order; median, 95 % "
         f"interval by bootstrap over blocks. One thing held against itself shows ± {record.noise:.1%}.",
@@ -114,7 +119,7 @@ def _share(value: float | None) -> str:
 
 
 def _ratio(value: float | None, low: float | None, high: float | None) -> str:
-    return "" if value is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return "" if value is None or low is None or high is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _console(records: list[SpeedRecord]) -> None:

@@ -14,11 +14,12 @@ from ferbench.report import published
 from ferbench.report.across import across_presets, across_seeds
 from ferbench.report.lineage import lineage, variant, varying
 from ferbench.report.model import Compared, Fold, Hole, Report, Stage, Training, Transfer
-from ferbench.report.predictions import predictions
+from ferbench.report.predictions import predictions, together
 from ferbench.report.published import PublishedRow
 from ferbench.report.told import SEQUENCES, asked_for, epochs, is_drawn, set_of, told
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
+from ferbench.text import command as pastable
 
 
 def build(store: Store, dataset: str | None = None, habits: bool = False) -> list[Report]:
@@ -68,6 +69,7 @@ def _report(
     for identity in begun:
         missed[identity.experiment][identity.fold] = identity, "begun, not finished"
     for group in done.values():
+        together(group)
         group.sort(key=lambda record: record.facts["folds"].index(record.identity.fold))
     frames = {
         experiment: [predictions(store, record).assign(fold=record.identity.fold) for record in group]
@@ -78,7 +80,7 @@ def _report(
         (_training(group, frames[experiment], pooled[experiment], by_key) for experiment, group in done.items()),
         key=lambda t: (t.method, t.preset, t.variant, t.seed, t.experiment),
     )
-    commands = {record.experiment: record.facts["command"] for record in records if "command" in record.facts}
+    commands = {one.experiment: pastable(str(one.facts["command"])) for one in records if "command" in one.facts}
     holes = [hole for t in trainings
              for hole in _holes(t, missed.pop(t.experiment, {}), commands.get(t.experiment, ""))]  # fmt: skip
     for experiment, folds in missed.items():

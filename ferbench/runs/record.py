@@ -1,12 +1,14 @@
 """The schema of ``record.json``: what a run was, on what, and what came of it."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from ferbench.files import canonical_json, sha256_of
-from ferbench.schema import Schema
+from ferbench.runs.facts import check as check_tables
+from ferbench.schema import Name, Schema, plain_name
 
+Key = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]  # of a run: also its folder, so nothing else may stand there
 Kind = str  # of run: "fold", "transfer", or what a family trains before its folds ("attention", "pretrain", …)
 
 BEST_TEST = "best-test"  # a selection, and
@@ -30,7 +32,9 @@ class Identity(Schema):
     method: str  # a name of baselines/*.toml; of what several share, that whose it is
     preset: str
     recipe: dict[str, Any]  # what decides this training: shapes, losses, readings, schedule ("stage")
-    protocol: str  # "ckplus@1"; of the set trained on; "ckplus@1+image-folds" is a habit
+    protocol: Annotated[
+        str, AfterValidator(lambda name: name and plain_name(name))
+    ]  # "ckplus@1"; of the set trained on; "ckplus@1+image-folds" is a habit
     data: str  # fingerprint of the prepared set
     split: str = ""  # hash of the fold file; attention and pretrain follow from protocol, data and seed
     fold: str = ""  # "01".."10" or "official"; "" where there are no folds
@@ -39,7 +43,7 @@ class Identity(Schema):
     precision: str  # "fp32", "tf32", "bf16"
     engine: str = "plain"  # or "fast"
     code: int  # revision of the code that decides a result (execution.jobs.REVISION)
-    parents: dict[str, str] = Field(default_factory=dict)  # keys of the runs this one starts from, by kind
+    parents: dict[str, Key] = Field(default_factory=dict)  # keys of the runs this one starts from, by kind
 
     @property
     def is_habit(self) -> bool:
@@ -61,15 +65,22 @@ class Record(Schema):
     """``record.json``, written last: its presence means the run is done (or failed, if it has an error)."""
 
     schema_version: Literal[1] = 1
-    key: str
-    experiment: str
+    key: Key
+    experiment: Annotated[str, Field(pattern="^[0-9a-f]{8}$")]
     identity: Identity
-    dataset: str  # name of the prepared set trained on
+    dataset: Name  # of the prepared set trained on
     classes: list[str]  # order of the columns p_<class>; ["absent", "present"] for attention
     environment: dict[str, Any]  # versions, machine, commit: see environment.describe
     facts: dict[str, Any]  # what was asserted and counted: images, subjects, parameters, notes
     timings: dict[str, float]  # seconds by phase
     result: dict[str, Any] = Field(default_factory=dict)  # small summary; metrics proper are recomputed
     error: str = ""  # one line; empty when the run is done
-    files: dict[str, str] = Field(default_factory=dict)  # SHA-256 of the run's files by name; none in one of before
+    files: dict[Name, str] = Field(default_factory=dict)  # SHA-256 of the run's files by name; none in one of before
     digest: str = ""  # of this record (files.seal); empty in one of before
+
+    @model_validator(mode="after")
+    def _told_as_read(self) -> Self:
+        """Everything that others rely on is there, and of its kind; what only some family knows is left alone."""
+        if not self.error:
+            check_tables(self.environment, self.facts, self.result, self.identity.kind, self.identity.fold)
+        return self

@@ -4,9 +4,9 @@ The fields of :class:`SpeedRow` are the keys of ``ferbench bench --format json``
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ferbench.errors import DataError
 from ferbench.files import canonical_json, sha256_of, write_json
@@ -65,7 +65,16 @@ class SpeedRecord(Schema):
     environment: dict[str, Any]
     ceilings: dict[str, dict[str, float]]  # by precision: flops_per_s and bytes_per_s
     noise: float  # relative half-width of the interval of one thing held against itself
-    rows: list[SpeedRow] = Field(default_factory=list)
+    rows: list[SpeedRow] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _told_as_read(self) -> Self:
+        """What reports read of the free tables is there."""
+        if not isinstance(self.environment.get("device"), str):
+            raise ValueError("environment names no device")
+        if any({"flops_per_s", "bytes_per_s"} - {*found} for found in self.ceilings.values()):
+            raise ValueError("a ceiling has flops_per_s and bytes_per_s")
+        return self
 
     @property
     def key(self) -> str:

@@ -13,7 +13,6 @@ The record carries the SHA-256 of the other files and of itself, and whoever rea
 a DataError. Records of before have none; theirs are taken as they are.
 """
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,9 +21,11 @@ import numpy as np
 import pandas as pd
 
 from ferbench.errors import DataError, UsageError, refusal
-from ferbench.files import seal, sha256_of, sha256_of_file, shipped, write_json, write_text
+from ferbench.files import read_bytes, seal, sha256_of, sha256_of_file, shipped, write_json, write_text
+from ferbench.reading import read_csv
 from ferbench.runs.record import Identity, Record
 from ferbench.schema import read_sealed
+from ferbench.text import SUSPECT, printable
 
 State = Literal["absent", "partial", "failed", "done", "damaged"]
 WEIGHTS, PREDICTIONS, HISTORY = "weights.safetensors", "predictions.csv", "history.csv"
@@ -86,23 +87,32 @@ class Store:
 
     def record(self, key: str) -> Record:
         """Read a run's record; DataError when it is missing or not a record."""
-        path = self.folder(key) / "record.json"
+        path = self._inside(key, "record.json")
         try:
             record = read_sealed(Record, path, _AGAIN)
         except FileNotFoundError:
             raise DataError(f"there is no run {key} in {self.home}: see `ferbench runs`") from None
-        if not key == record.key == record.identity.key:
+        if not key == record.key == record.identity.key or record.experiment != record.identity.experiment:
             raise DataError(f"{path} is damaged (it is not of the run {key}): {_AGAIN}")
         return record
 
     def file(self, record: Record, name: str) -> Path:
         """Return the path of a file of a finished run; DataError when it is missing or is not what was stored."""
-        path = self.folder(record.key) / name
+        path = self._inside(record.key, name)
         try:
+            if path.exists() and not path.is_file():
+                raise DataError(f"{path} is no file: {_AGAIN}")
             if record.files.get(name) not in (None, sha256_of_file(path)):
                 raise DataError(_not_stored(path))
         except OSError as error:
             raise DataError(refusal(error, path) or f"{path} cannot be read ({error.strerror}): {_AGAIN}") from None
+        return path
+
+    def _inside(self, key: str, name: str) -> Path:
+        """The path of a run's file. Raises DataError where a link in its place leads out of the store."""
+        path = self.folder(key) / name
+        if path.is_symlink() and not path.resolve().is_relative_to(self.home.resolve()):
+            raise DataError(f"{path} is a link out of {self.home}: put the file itself there")
         return path
 
     def records(self) -> list[Record]:
@@ -117,17 +127,18 @@ class Store:
         """Read the identities of runs that were begun and have no record yet."""
         found = []
         for path in sorted(self.home.glob("*/identity.json")):
+            key = path.parent.name
             if (path.parent / "record.json").exists():
                 continue
-            identity = read_sealed(Identity, path, _ANEW)
-            if identity.key != path.parent.name:
-                raise DataError(f"{path} is damaged (it is not of the run {path.parent.name}): {_ANEW}")
+            identity = read_sealed(Identity, self._inside(key, path.name), _ANEW)
+            if identity.key != key:
+                raise DataError(f"{path} is damaged (it is not of the run {key}): {_ANEW}")
             found.append(identity)
         return found
 
     def find(self, prefix: str) -> Record:
         """Return the one finished run whose key begins with ``prefix``; UsageError otherwise."""
-        keys = [path.parent.name for path in self.home.glob(f"{prefix}*/record.json")]
+        keys = [name for path in self.home.glob("*/record.json") if (name := path.parent.name).startswith(prefix)]
         if len(keys) != 1:
             problem = f"{len(keys)} runs begin with" if keys else "no finished run begins with"
             raise UsageError(f"{problem} {prefix!r} in {self.home}: see `ferbench runs`")
@@ -146,9 +157,11 @@ class Store:
         record : the run's, where it has been read already.
         """
         text = ["id", "subject", "sequence", "truth", "prediction"]
-        return self._table(
-            record or self.record(key), PREDICTIONS, dtype=dict.fromkeys(text, str), keep_default_na=False
-        )
+        frame = self._table(record or self.record(key), PREDICTIONS, dtype=dict.fromkeys(text, str))
+        for name in set(text) & set(frame):
+            if SUSPECT.search("".join(frame[name])):
+                frame[name] = frame[name].map(printable)
+        return frame
 
     def history(self, record: Record) -> pd.DataFrame:
         """Read a run's history, one row an epoch; empty where its method does not learn by epochs."""
@@ -157,14 +170,14 @@ class Store:
         return self._table(record, HISTORY)
 
     def _table(self, record: Record, name: str, **options: Any) -> pd.DataFrame:
-        path = self.folder(record.key) / name
+        path = self._inside(record.key, name)
         try:
-            content = path.read_bytes()
+            content = read_bytes(path)
             if record.files.get(name) not in (None, sha256_of(content)):
                 raise DataError(_not_stored(path))
-            return pd.read_csv(io.BytesIO(content), **options) if content.strip() else pd.DataFrame()
-        except (OSError, ValueError) as error:
-            raise DataError(refusal(error, path) or f"{path} cannot be read ({error}): {_AGAIN}") from None
+            return read_csv(path, content, **options) if content.strip() else pd.DataFrame()
+        except OSError as error:
+            raise DataError(refusal(error, path) or f"{path} cannot be read ({error.strerror}): {_AGAIN}") from None
 
 
 def _not_stored(path: Path) -> str:

@@ -15,12 +15,16 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
 from ferbench.errors import DataError
 from ferbench.files import canonical_json, write_bytes
+from ferbench.schema import Schema, parse_json, validated
+from ferbench.text import printable
 
 _SEAL = "sealed"
+_REMEDY = "delete its run folder and train again"
 
 
 @dataclass
@@ -54,19 +58,22 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.SGD, averaged:
     if not path.is_file():
         return Progress()
     tensors, metadata = unsealed(path)
-    facts = json.loads(metadata["progress"])
+    facts = _progress(metadata, path)
     part = {
         kind: {name[len(kind) + 1 :]: t for name, t in tensors.items() if name.startswith(kind + "/")}
         for kind in ("model", "momentum", "averaged", "best")
     }
-    module.load_state_dict(part["model"])
-    if averaged is not None:
-        averaged.load_state_dict(part["averaged"])
+    try:
+        module.load_state_dict(part["model"])
+        if averaged is not None:
+            averaged.load_state_dict(part["averaged"])
+    except RuntimeError:
+        raise DataError(f"{path} is of another training: delete its run folder and train again") from None
     for name, parameter in module.named_parameters():
         if name in part["momentum"]:
             # The memory order of the parameter, or the optimizer would copy in every step.
             optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(part["momentum"][name])
-    return Progress(facts["epoch"], facts["history"], facts["best_score"], part["best"])
+    return Progress(facts.epoch, facts.history, facts.best_score, part["best"])
 
 
 def epochs_done(path: Path) -> int:
@@ -76,10 +83,28 @@ def epochs_done(path: Path) -> int:
         return 0
     try:
         with _opened(path) as file:
-            _, told = _seal(file.metadata() or {})
-            return json.loads(told["progress"])["epoch"] if "progress" in told else 0
-    except (DataError, ValueError, TypeError):
+            _, told = _seal(file.metadata() or {}, path)
+            return _progress(told, path).epoch if "progress" in told else 0
+    except DataError:
         return 0
+
+
+class _Sealed(Schema):
+    """A seal: the digest, and the metadata that it counts in."""
+
+    both: tuple[str, dict[str, str]]
+
+
+class _Facts(Schema):
+    """What a checkpoint says of itself."""
+
+    epoch: NonNegativeInt
+    history: list[dict[str, float]]
+    best_score: float
+
+
+def _progress(metadata: Mapping[str, str], path: Path) -> _Facts:
+    return validated(_Facts, parse_json(metadata.get("progress", ""), path), path)
 
 
 def sift(folder: Path) -> list[str]:
@@ -128,19 +153,18 @@ def unsealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     A file without a seal, of before there were any, passes.
     """
     tensors, metadata = unpack(path)
-    try:
-        digest, told = _seal(metadata)
-        intact = digest == _digest(tensors, told) if digest else not told.keys() - {"progress"}
-    except (ValueError, TypeError):
-        intact = False
-    if not intact:
+    digest, told = _seal(metadata, path)
+    if not (digest == _digest(tensors, told) if digest else not told.keys() - {"progress"}):
         raise DataError(f"{path} is damaged (it is not what was written): delete it")
     return tensors, told
 
 
-def _seal(metadata: dict[str, str]) -> tuple[str, dict[str, str]]:
-    """The digest of a file, empty where it has no seal, and its other metadata."""
-    return tuple(json.loads(metadata[_SEAL])) if _SEAL in metadata else ("", metadata)  # type: ignore[return-value]
+def _seal(metadata: dict[str, str], path: Path) -> tuple[str, dict[str, str]]:
+    """The digest of a file, empty where it has no seal, and its other metadata; DataError for a seal that is not ours."""
+    if _SEAL not in metadata:
+        return "", metadata
+    seal = validated(_Sealed, {"both": parse_json(metadata[_SEAL], path)}, path)
+    return seal.both
 
 
 def remembered(path: Path, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
@@ -174,4 +198,4 @@ def _opened(path: Path) -> Iterator[Any]:
         with safetensors.safe_open(path, framework="pt") as file:
             yield file
     except (OSError, safetensors.SafetensorError) as error:
-        raise DataError(f"{path} cannot be read ({error}): delete its run folder and train again") from None
+        raise DataError(f"{path} cannot be read ({printable(str(error))}): {_REMEDY}") from None

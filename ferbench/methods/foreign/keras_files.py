@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from ferbench.errors import DataError, UsageError
+from ferbench.schema import parse_json
+from ferbench.text import printable
 
 HDF5 = (".h5", ".hdf5")
 
@@ -36,7 +38,7 @@ class Network:
                 # Nothing that a file brings along may run, and what it was trained with is not needed.
                 self._model = self._keras.saving.load_model(readable, compile=False, safe_mode=True)
         except Exception as error:  # HDF5, zip, JSON and Keras raise all kinds
-            reason = " ".join(str(error).split())[:200]
+            reason = printable(str(error))[:200]
             raise DataError(f"{path} cannot be opened by Keras: {reason}") from None
         shape = self._model.input_shape
         self.shape: tuple[int | None, ...] | None = shape if isinstance(shape, tuple) else None
@@ -47,7 +49,11 @@ class Network:
         with self._keras.device("cpu"), torch.inference_mode(), warnings.catch_warnings():
             # Of a file that holds its single input as a list of one; Keras takes the batch all the same.
             warnings.filterwarnings("ignore", "The structure of `inputs`")
-            given: np.ndarray = self._model(faces, training=False).cpu().numpy()
+            try:
+                given: np.ndarray = self._model(faces, training=False).cpu().numpy()
+            except Exception as error:  # of whatever layer, or of outputs that are no tensor
+                reason = printable(str(error))[:200]
+                raise DataError(f"the Keras model cannot be run on faces {list(faces.shape)}: {reason}") from None
         return given
 
 
@@ -73,7 +79,7 @@ def _modernised(path: Path, folder: Path) -> Path:
         told = file.attrs.get("model_config")
     if told is None:
         return path  # weights alone: Keras says so itself
-    whole = json.loads(told)
+    whole = parse_json(told, path)
     if whole.get("class_name") != "Sequential":
         return path
     inside = whole["config"] if isinstance(whole["config"], dict) else {"layers": whole["config"]}

@@ -14,6 +14,7 @@ from ferbench.errors import DataError, UsageError
 from ferbench.methods.foreign.recipe import FILES, Input
 from ferbench.methods.interface import AttributeSet, History, Side, TrainingSide, Workspace
 from ferbench.methods.recipes import Method
+from ferbench.methods.registry import is_module
 
 BATCH = 64  # faces that a model is given at a time
 
@@ -78,9 +79,9 @@ class Foreign:
         if hasattr(self.model, "decision_function"):
             return np.asarray(self.model.decision_function(faces), dtype=np.float64)
         if hasattr(self.model, "run"):
-            (entry, *_) = self.model.get_inputs()
-            kind = {"tensor(uint8)": np.uint8, "tensor(double)": np.float64}.get(entry.type, np.float32)
-            return np.asarray(self.model.run(None, {entry.name: faces.astype(kind)})[0], dtype=np.float64)
+            from ferbench.methods.foreign.onnx_files import scores
+
+            return scores(self.model, faces, self.method.title)
         given = self.model(faces)
         given = given.detach().cpu().numpy() if hasattr(given, "detach") else given
         return np.asarray(given, dtype=np.float64)
@@ -114,13 +115,9 @@ def opened(method: Method) -> Any:
             from ferbench.methods.foreign.keras_files import Network
 
             return Network(path)
-        import onnxruntime
+        from ferbench.methods.foreign.onnx_files import session
 
-        try:
-            return onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's own errors share no base
-            reason = " ".join(str(error).split())[:200]
-            raise DataError(f"{model.source} cannot be opened by onnxruntime: {reason}") from None
+        return session(path)
     module = module_of(model.source, method.folder)
     name = model.source.partition(":")[2]
     found = getattr(module, name, None)
@@ -136,7 +133,7 @@ def opened(method: Method) -> Any:
 def module_of(source: str, folder: Path | None) -> ModuleType:
     """Import the module of ``package.module:name``, beside the card or installed. DataError where that fails."""
     name, colon, _ = source.partition(":")
-    if not colon:
+    if not colon or not is_module(name):
         raise DataError(f"[model] source of a callable or an estimator is package.module:name, not {source!r}")
     for place in filter(None, (folder, Path.cwd())):
         if str(place) not in sys.path and (place / f"{name.partition('.')[0]}.py").is_file():

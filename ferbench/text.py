@@ -1,0 +1,82 @@
+"""Text from files of others, made fit to be shown: nothing in it steers a terminal, a page or a spreadsheet."""
+
+import re
+import shlex
+from typing import Any
+
+# What a terminal obeys instead of showing it (ECMA-48): CSI … final; OSC, DCS, SOS, PM, APC up to their end; ESC and
+# one more; each also in its form of a single C1 character.
+_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
+    r"|\x1b[ -/]*[0-~]?"
+)
+_BREAK = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
+# The rest of C0 and C1; marks and overrides of direction, by which a text reads otherwise than it is; tags, unseen.
+_UNSEEN = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\U000e0000-\U000e007f"
+_HIDDEN = re.compile(f"[{_UNSEEN}]")
+_LONE = re.compile("[\ud800-\udfff]")  # halves of a character, which no stream can encode
+SUSPECT = re.compile(f"[{_UNSEEN}\ud800-\udfff]")
+
+_ORDER = re.compile(r"((?<!\S):|#)(:\w|#\[)")
+
+_CODE = re.compile(r"(?<!`)(`+)(?!`)(?:.+?)(?<!`)\1(?!`)")  # as CommonMark pairs backticks
+_NUMBER = re.compile(r"[-+][\d.,]+( ?%)?( (±|to) [-+]?[\d.,]+)?( \([-–+\d., ]+\))?")
+
+
+def printable(text: str) -> str:
+    """Return a text as one line that shows what it says: no control sequences, no changes of direction."""
+    if "::" in text or "##[" in text:  # where a line begins so, a build service takes it for an order
+        text = _ORDER.sub(r"\1 \2", text)
+    if not SUSPECT.search(text):
+        return text
+    return _LONE.sub("\ufffd", _HIDDEN.sub("", _BREAK.sub(" ", _SEQUENCE.sub("", text))))
+
+
+def cleaned(content: Any) -> Any:
+    """Return a JSON value with every text in it, names of fields too, made :func:`printable`."""
+    if isinstance(content, str):
+        return printable(content)
+    if isinstance(content, dict):
+        return {printable(name): cleaned(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [cleaned(value) for value in content]
+    return content
+
+
+def markdown(text: str, cell: bool = False) -> str:
+    """Return a text for Markdown, in which it is neither HTML nor a link nor, as a ``cell``, the end of one.
+
+    What stands between backticks stays code.
+    """
+    text, made, end = printable(text), [], 0
+    for code in _CODE.finditer(text):
+        # A backslash before a bar would take the bar's own away.
+        made += [_unmarked(text[end : code.start()]), re.sub(r"\\+\|", "|", code[0]) if cell else code[0]]
+        end = code.end()
+    escaped = "".join([*made, _unmarked(text[end:])])
+    return escaped.replace("|", r"\|") if cell else escaped
+
+
+def _unmarked(text: str) -> str:
+    text = text.replace("\\", r"\\").replace("<", "&lt;")
+    text = re.sub(r"&(?=#?\w+;)(?!lt;)", "&amp;", text)
+    text = re.sub(r"\](?=[(\[:])", r"]\\", text)  # of a link or its definition
+    return re.sub(r"(?i)(?<=\bwww)\.", r"\.", text.replace("://", r":\//"))  # that becomes a link by itself
+
+
+def spreadsheet(text: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula: what begins like one, and is no number, gets an
+    apostrophe, which spreadsheets hide."""
+    text = printable(text).strip()
+    formula = text.startswith(tuple("=@＝＠＋－")) or (text.startswith(("+", "-")) and not _NUMBER.fullmatch(text))
+    return f"'{text}" if formula else text
+
+
+def command(text: str) -> str:
+    """Return a stored command line as it may be pasted into a shell: one ``ferbench`` with plain words, or nothing."""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return ""
+    return shlex.join(words) if words[:1] == ["ferbench"] and "`" not in text else ""
