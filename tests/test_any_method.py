@@ -153,6 +153,7 @@ def test_trainings_that_were_not_tested_on_the_same_are_not_put_side_by_side(sto
     lay_sequences(store, method="other", facts={"display": "Other", "published": ""})
     record = next(r for r in store.records() if r.experiment == key)
     store.write_predictions(record.key, store.predictions(record.key).iloc[1:])
+    store.finish(record)
     (report,) = tables.build(store)
     found = rows_of(report, "One data side")
     assert sorted(one["Training"] for one in found) == ["▸ Other", "▸ WS-LGAN"]

@@ -156,8 +156,8 @@ def finished(work, identity, recogniser, classes: tuple[str, ...]) -> Record:
     folder = work.store.begin(identity)
     (folder / "weights.safetensors").write_bytes(pack(recogniser.state(), {}))
     record = Record(
-        key=identity.key, experiment="", identity=identity, dataset="synth", classes=list(classes), environment={},
-        facts={}, timings={}, result={},
+        key=identity.key, experiment=identity.experiment, identity=identity, dataset="synth", classes=list(classes),
+        environment={"device": "cpu"}, facts={"folds": ["01"], "rule": "step", "split_hash": "0"}, timings={}, result={},
     )  # fmt: skip
     work.store.finish(record)
     return record

@@ -64,8 +64,8 @@ def store(drawn, tmp_path_factory):
         recogniser.fit(drawn, own)
         (own.folder / "weights.safetensors").write_bytes(pack(recogniser.state(), {}))
         work.store.finish(Record(
-            key=identity.key, experiment="", identity=identity, dataset="synth-attributes",
-            classes=["absent", "present"], environment={}, facts=own.facts, timings={}, result=own.result,
+            key=identity.key, experiment=identity.experiment, identity=identity, dataset="synth-attributes",
+            classes=["absent", "present"], environment={"device": "cpu"}, facts=own.facts, timings={}, result=own.result,
         ))  # fmt: skip
         keys[kind] = identity.key
     return work.store, keys
@@ -246,7 +246,7 @@ def test_a_fold_after_a_pretraining_has_stage_two_alone(tmp_path, store):
     assert len(first.facts["regression_loss"]) == 2
     (first.folder / "weights.safetensors").write_bytes(pack(before.state(), {}))
     work.store.finish(Record(
-        key=kind.key, experiment="", identity=kind, dataset="synth", classes=list(CLASSES), environment={}, facts={},
+        key=kind.key, experiment=kind.experiment, identity=kind, dataset="synth", classes=list(CLASSES), environment={"device": "cpu"}, facts={},
         timings={}, result={},
     ))  # fmt: skip
     own = work.identity.model_copy(update={"parents": {**work.identity.parents, PRETRAIN: kind.key}})

@@ -29,6 +29,7 @@ from ferbench.training.device import Device
 from ferbench.training.together import together
 
 REQUEST = Request(resolve("wslgan", "tiny", "synth"), protocols.load("synth"), command="ferbench train wslgan")
+FACTS = {"folds": ["01", "02"], "rule": "step", "split_hash": "0"}
 FACES = make_faces([{"label": "anger"}])
 
 
@@ -53,7 +54,7 @@ def maker(store: Store, broken: str = "", made: list[str] | None = None):
         if made is not None:
             made.append(one.key)
         record = Record(key=one.key, experiment=one.identity.experiment, identity=one.identity, dataset="toy", classes=[],
-                        environment={}, facts={}, timings={})  # fmt: skip
+                        environment={"device": "cpu"}, facts=FACTS, timings={})  # fmt: skip
         store.finish(record)
         return record
 
@@ -83,11 +84,15 @@ def test_the_estimate_leaves_out_epochs_that_are_done(tmp_path, monkeypatch):
 def test_folds_that_do_not_fill_the_last_round_are_counted_as_a_round(tmp_path):
     jobs = [job("attention"), *(job("fold", f"{n:02d}") for n in range(1, 6))]
     seconds = {one.key: 12.0 if one.kind == "attention" else 10.0 for one in jobs}
-    session = Session([REQUEST], jobs, [], Store(tmp_path), Device(), {}, seconds, {"attention": 1, "fold": 2}, [])
+    session = Session(
+        [REQUEST], jobs, [], Store(tmp_path), tmp_path, Device(), {}, seconds, {"attention": 1, "fold": 2}, []
+    )
     shares = session.shares()
     assert sum(shares.values()) == pytest.approx(12 + 3 * 10)
     assert shares[jobs[0].key] == pytest.approx(12)
-    done = Session([REQUEST], jobs, [], Store(tmp_path), Device(), {}, dict.fromkeys(seconds, 0.0), {"fold": 1}, [])
+    done = Session(
+        [REQUEST], jobs, [], Store(tmp_path), tmp_path, Device(), {}, dict.fromkeys(seconds, 0.0), {"fold": 1}, []
+    )
     assert sum(done.shares().values()) == 0
 
 

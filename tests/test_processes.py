@@ -16,9 +16,9 @@ import time
 import ferbench.processes as processes
 processes._GRACE = 0.3
 processes.heed_signals()
-print("up", flush=True)
 while True:
     try:
+        print("up", flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         pass

@@ -1,6 +1,8 @@
 """``ferbench sweep``, ``status`` and ``retry``."""
 
 import json
+import shlex
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -97,10 +99,13 @@ def retry(
     from ferbench.files import runs_home
     from ferbench.runs.plans import stored, to_retry
     from ferbench.runs.store import Store
+    from ferbench.text import printable
 
     store = Store(runs_home(runs))
     again = to_retry(stored(store.home), store, plan)
     if not again:
         print(f"nothing to try again in {store.home}: no job has failed")
     for one in again:
+        print(f"ferbench {printable(shlex.join(one.command))}")
+        sys.argv[1:] = one.command  # as if it had been typed: it keeps its plan
         app([*one.command, "--runs", str(store.home)], standalone_mode=False)

@@ -152,15 +152,13 @@ def _pictures(dataset: str, fingerprint: str, ids: list[str], home: Path | None)
     from ferbench.schema import Card, read_sealed
 
     folder = data_home(home) / dataset
-    changed: list[str] = []
     try:
         card = read_sealed(Card, folder / "card.json", "prepare the set again")
-        changed = card.changed(folder)
+        if changed := card.changed(folder):
+            raise DataError(_damaged(folder / changed[0], dataset))
         samples = read_csv(folder / "samples.csv", dtype=str)
         images = read_array(folder / "images.npy")
-    except (OSError, DataError) as error:
-        if changed:
-            raise DataError(_damaged(folder / changed[0], dataset)) from None
+    except OSError as error:
         raise DataError(f"the pictures of {dataset} cannot be read ({error}): `ferbench data prepare {dataset} …`, or "
                         "name the folder by --data-home") from None  # fmt: skip
     if card.fingerprint != fingerprint:
@@ -178,8 +176,8 @@ def _pictures(dataset: str, fingerprint: str, ids: list[str], home: Path | None)
     found = {}
     for name in ids:
         place = places.get(name)
-        if changed or place is None or sha256_of(images[place].tobytes()) != samples["sha256"].iloc[place]:
-            raise DataError(_damaged(folder / "".join(changed[:1]), dataset))
+        if place is None or sha256_of(images[place].tobytes()) != samples["sha256"].iloc[place]:
+            raise DataError(_damaged(folder, dataset))
         content = io.BytesIO()
         Image.fromarray(np.array(images[place])).save(content, "png")
         found[name] = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

@@ -19,7 +19,7 @@ from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 from ferbench.schema import Schema, read_sealed
 
-VERBS = ("train", "ablate", "sweep")  # that make plans: nothing else of a plan's file is ever carried out
+VERBS = ("train", "ablate", "sweep", "evaluate")  # that make plans: nothing else of a plan's file is ever carried out
 
 
 class Planned(Schema):

@@ -99,7 +99,7 @@ class _Facts(Schema):
     """What a checkpoint says of itself."""
 
     epoch: NonNegativeInt
-    history: list[dict[str, float]]
+    history: list[dict[str, int | float]]  # whole numbers stay whole, or equal content would give other bytes
     best_score: float
 
 
@@ -160,7 +160,7 @@ def unsealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _seal(metadata: dict[str, str], path: Path) -> tuple[str, dict[str, str]]:
-    """The digest of a file, empty where it has no seal, and its other metadata; DataError for a seal that is not ours."""
+    """The digest of a file, empty where it has no seal, and its other metadata; DataError for another kind of seal."""
     if _SEAL not in metadata:
         return "", metadata
     seal = validated(_Sealed, {"both": parse_json(metadata[_SEAL], path)}, path)
