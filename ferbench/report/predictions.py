@@ -17,11 +17,28 @@ def predictions(store: Store, record: Record) -> pd.DataFrame:
     Raises DataError where they are not of that kind.
     """
     frame = store.predictions(record.key, record)
+    if problem := _problem(frame, record):
+        raise DataError(f"the predictions of run {record.key} {problem}: delete {store.folder(record.key)} and "
+                        "train again")  # fmt: skip
+    return frame
+
+
+def predictions_of(store: Store, records: Sequence[Record]) -> list[pd.DataFrame]:
+    """:func:`predictions` of the folds of one training."""
+    frames = store.predictions_of(records)
+    whole = pd.concat(frames, ignore_index=True)
+    if any(frame.empty for frame in frames) or _problem(whole, records[0]):
+        return [predictions(store, record) for record in records]  # which tells whose
+    return frames
+
+
+def _problem(frame: pd.DataFrame, record: Record) -> str:
+    """What is wrong with predictions, in words that follow "the predictions"; empty where nothing is."""
     scores = [f"p_{name}" for name in record.classes]
     missing = [name for name in ("id", "subject", "sequence", "truth", "prediction", *scores) if name not in frame]
-    named = record.classes if missing else [*record.classes, *frame["truth"].unique(), *frame["prediction"].unique()]
-    strange = sorted(({*named} - {*EMOTIONS}) | ({*named} - {*record.classes}))
-    problem = (
+    named = {*record.classes} if missing else {*record.classes, *frame["truth"], *frame["prediction"]}
+    strange = sorted((named - {*EMOTIONS}) | (named - {*record.classes}))
+    return (
         f"name the class {strange[0]!r}" if strange
         else f"lack the column {missing[0]}" if missing
         else "are empty" if frame.empty
@@ -29,10 +46,6 @@ def predictions(store: Store, record: Record) -> pd.DataFrame:
         else "have a class twice" if len({*record.classes}) < len(record.classes)
         else ""
     )  # fmt: skip
-    if problem:
-        raise DataError(f"the predictions of run {record.key} {problem}: delete {store.folder(record.key)} and "
-                        "train again")  # fmt: skip
-    return frame
 
 
 def together(records: Sequence[Record]) -> None:

@@ -14,7 +14,7 @@ from ferbench.report import published
 from ferbench.report.across import across_presets, across_seeds
 from ferbench.report.lineage import lineage, variant, varying
 from ferbench.report.model import Compared, Fold, Hole, Report, Stage, Training, Transfer
-from ferbench.report.predictions import predictions, together
+from ferbench.report.predictions import predictions, predictions_of, together
 from ferbench.report.published import PublishedRow
 from ferbench.report.told import SEQUENCES, asked_for, epochs, is_drawn, set_of, told
 from ferbench.runs.record import Identity, Record
@@ -72,7 +72,10 @@ def _report(
         together(group)
         group.sort(key=lambda record: record.facts["folds"].index(record.identity.fold))
     frames = {
-        experiment: [predictions(store, record).assign(fold=record.identity.fold) for record in group]
+        experiment: [
+            frame.assign(fold=record.identity.fold)
+            for record, frame in zip(group, predictions_of(store, group), strict=True)
+        ]
         for experiment, group in done.items()
     }
     pooled = {experiment: pd.concat(group, ignore_index=True) for experiment, group in frames.items()}
@@ -200,7 +203,7 @@ def _worst(frame: pd.DataFrame, by: str) -> tuple[str, float, int]:
 
 
 def _subjects(frame: pd.DataFrame) -> int:
-    return frame.loc[frame["subject"] != "", "subject"].nunique()
+    return len({*frame["subject"]} - {""})
 
 
 def _holes(t: Training, missed: dict[str, tuple[Identity, str]], command: str) -> list[Hole]:

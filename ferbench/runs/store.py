@@ -13,7 +13,10 @@ The record carries the SHA-256 of the other files and of itself, and whoever rea
 a DataError. Records of before have none; theirs are taken as they are.
 """
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +31,7 @@ from ferbench.schema import read_sealed
 from ferbench.text import SUSPECT, printable
 
 State = Literal["absent", "partial", "failed", "done", "damaged"]
+_TEXT = ("id", "subject", "sequence", "truth", "prediction")  # columns of predictions that are no numbers
 WEIGHTS, PREDICTIONS, HISTORY = "weights.safetensors", "predictions.csv", "history.csv"
 EPOCHS = "epochs"  # the folder of a run that keeps the weights of every epoch for a while
 _AGAIN = "delete the run's folder and train again"
@@ -156,9 +160,28 @@ class Store:
 
         record : the run's, where it has been read already.
         """
-        text = ["id", "subject", "sequence", "truth", "prediction"]
-        frame = self._table(record or self.record(key), PREDICTIONS, dtype=dict.fromkeys(text, str))
-        for name in set(text) & set(frame):
+        record = record or self.record(key)
+        return self._predictions(record, self._content(record, PREDICTIONS))
+
+    def predictions_of(self, records: Sequence[Record]) -> list[pd.DataFrame]:
+        """Read the predictions of several runs (see :meth:`predictions`).
+
+        Small tables cost most by their number, so those with one header are read as one.
+        """
+        contents = [self._content(record, PREDICTIONS) for record in records]
+        heads, bodies = zip(*((head, body) for head, _, body in (content.partition(b"\n") for content in contents)),
+                            strict=True)  # fmt: skip
+        if len(set(heads)) == 1 and all(body.endswith(b"\n") for body in bodies):
+            with suppress(DataError):  # whose is told below
+                whole = self._predictions(records[0], b"\n".join([heads[0], b"".join(bodies)]))
+                ends = np.cumsum([body.count(b"\n") for body in bodies])
+                if len(whole) == ends[-1]:
+                    return [whole.iloc[start:end].reset_index(drop=True) for start, end in pairwise([0, *ends])]
+        return [self._predictions(record, content) for record, content in zip(records, contents, strict=True)]
+
+    def _predictions(self, record: Record, content: bytes) -> pd.DataFrame:
+        frame = self._read(record, PREDICTIONS, content, dtype=dict.fromkeys(_TEXT, object))
+        for name in set(_TEXT) & set(frame):
             if SUSPECT.search("".join(frame[name])):
                 frame[name] = frame[name].map(printable)
         return frame
@@ -167,17 +190,21 @@ class Store:
         """Read a run's history, one row an epoch; empty where its method does not learn by epochs."""
         if HISTORY not in record.files and not (self.folder(record.key) / HISTORY).is_file():
             return pd.DataFrame()
-        return self._table(record, HISTORY)
+        return self._read(record, HISTORY, self._content(record, HISTORY))
 
-    def _table(self, record: Record, name: str, **options: Any) -> pd.DataFrame:
+    def _content(self, record: Record, name: str) -> bytes:
+        """A file of a run, as it was stored."""
         path = self._inside(record.key, name)
         try:
             content = read_bytes(path)
-            if record.files.get(name) not in (None, sha256_of(content)):
-                raise DataError(_not_stored(path))
-            return read_csv(path, content, **options) if content.strip() else pd.DataFrame()
         except OSError as error:
             raise DataError(refusal(error, path) or f"{path} cannot be read ({error.strerror}): {_AGAIN}") from None
+        if record.files.get(name) not in (None, sha256_of(content)):
+            raise DataError(_not_stored(path))
+        return content
+
+    def _read(self, record: Record, name: str, content: bytes, **options: Any) -> pd.DataFrame:
+        return read_csv(self.folder(record.key) / name, content, **options) if content.strip() else pd.DataFrame()
 
 
 def _not_stored(path: Path) -> str:
