@@ -64,6 +64,8 @@ def test_every_list_of_a_sweep_multiplies_its_trainings(tmp_path):
             DataError,
             "epochs of a sweep is a int",
         ),
+        ("methods = ['wslgan']\ndatasets = ['synth']\nseeds = 1_000_000_000", UsageError, "1,000,000,000 trainings"),
+        ("methods = ['wslgan']\ndatasets = ['synth']\n[set]\na = []", UsageError, "0 trainings"),
         ("methods = ['wslgan'", DataError, "not valid TOML"),
     ],
 )

@@ -1,6 +1,7 @@
 """``ferbench sweep``: a TOML file of methods × datasets × seeds × options, as trainings."""
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ferbench.errors import DataError, UsageError
 from ferbench.execution.training import TrainOptions
 from ferbench.schema import Schema, read_toml, validated
 
+_MOST = 100_000  # trainings of one sweep: more are a slip of the pen
 Values = Any  # one value for all trainings, or a list of which each is taken in turn
 
 # What decides a training may be swept; where and how it is made is said on the command line, once for all.
@@ -31,9 +33,13 @@ class Sweep(Schema):
         if unknown := sorted(options.keys() - _OPTIONS):
             raise UsageError(f"a sweep has no option {', '.join(unknown)}: there are "
                              f"{', '.join(sorted(name.replace('_', '-') for name in _OPTIONS))}")  # fmt: skip
-        seeds = list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+        seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds
         if not seeds:
             raise UsageError("a sweep without a seed trains nothing: seeds = 1, or a list of them")
+        lists = [one for one in [*options.values(), *self.set.values()] if isinstance(one, list)]
+        count = math.prod(len(one) for one in (self.methods, self.datasets, seeds, *lists))
+        if not 0 < count <= _MOST:
+            raise UsageError(f"a sweep of {count:,} trainings: one holds 1 to {_MOST:,}")
         return [
             TrainOptions(
                 method=method, dataset=dataset, seed=seed, overrides=tuple(f"{k}={_word(v)}" for k, v in fields),

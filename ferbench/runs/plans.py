@@ -10,25 +10,30 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from ferbench.errors import DataError, UsageError
 from ferbench.files import canonical_json, explained, seal, sha256_of, write_json
 from ferbench.runs.claim import claim, held
-from ferbench.runs.record import Record
+from ferbench.runs.record import Key, Record
 from ferbench.runs.store import Store
 from ferbench.schema import Schema, read_sealed
 
 VERBS = ("train", "ablate", "sweep", "evaluate")  # that make plans: nothing else of a plan's file is ever carried out
 
 
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class Planned(Schema):
     """One job of a plan. seconds : its estimate, 0 where nothing could be told."""
 
-    key: str
+    key: Key
     title: str
     kind: str
-    seconds: float
+    seconds: Seconds
 
 
 class Plan(Schema):
@@ -36,8 +41,8 @@ class Plan(Schema):
 
     schema_version: Literal[1] = 1
     command: list[str]  # without "ferbench"
-    started: float
-    at_once: int
+    started: Seconds
+    at_once: int = Field(ge=1)
     jobs: list[Planned]
     digest: str = ""  # of this file (files.seal); empty in one of before
 

@@ -38,8 +38,8 @@ def targets(home: Path, only: str = "") -> list[Target]:
     """Lay down what the targets need below ``home`` and return those whose names hold ``only``."""
     found = []
     for beginnings, maker in (
-        (("run: ", "report "), _runs), (("set: ",), _sets), (("speed ",), _speed), (("accepted ",), _accepted),
-        (("fold file", "predictions from elsewhere"), _tables), (("method", "card of", "protocol"), _toml),
+        (("run: ", "report "), _runs), (("set: ",), _sets), (("speed ", "plan of"), _speed), (("accepted ",), _accepted),
+        (("fold file", "predictions from elsewhere"), _tables), (("method", "card of", "protocol", "sweep"), _toml),
         (("weights ",), _weights), (("ONNX ", "Keras "), _models), (("picture",), _pictures), (("zip", "tar"), _archives),
         (("dataset ",), _datasets),
     ):  # fmt: skip
@@ -198,8 +198,11 @@ def _sets(home: Path) -> list[Target]:
 
 
 def _speed(home: Path) -> list[Target]:
+    from ferbench.cli.progress import standings
     from ferbench.report import speed as shown
+    from ferbench.runs.plans import Plan, Planned, standing, stored, under_way
     from ferbench.runs.speed import SpeedRecord, SpeedRow
+    from ferbench.runs.store import Store
     from ferbench.schema import read_json, validated
 
     row = SpeedRow(
@@ -221,7 +224,21 @@ def _speed(home: Path) -> list[Target]:
         for format in ("markdown", "csv", "json"):
             _quiet(shown.write_speed, [found], format, None)
 
-    return [Target("speed record", [record.model_dump_json().encode()], read, 4, json_too)]
+    job = Planned(key="0" * 16, title="a fold", kind="fold", seconds=3.0)
+    plan = Plan(command=["train", "wslgan"], started=1.0, at_once=2, jobs=[job])
+    with under_way(home, plan):
+        pass
+    (lying,) = home.glob("plans/*/plan.json")
+
+    def read_standing(content: bytes) -> None:
+        lying.write_bytes(content)
+        store = Store(home)
+        standings([standing(one, store) for one in stored(home)], home)
+
+    return [
+        Target("speed record", [record.model_dump_json().encode()], read, 4, json_too),
+        Target("plan of a command", [plan.model_dump_json().encode()], read_standing, 4, json_too),
+    ]
 
 
 def _accepted(home: Path) -> list[Target]:
@@ -280,8 +297,22 @@ def _tables(home: Path) -> list[Target]:
     ]
 
 
+_SWEEP = b"""
+methods = ["wslgan", "small-cnn"]
+datasets = ["ckplus"]
+seeds = 3
+[options]
+preset = ["tiny", "light"]
+epochs = 4
+no-pretrain = true
+[set]
+"finetune.lr" = [0.01, 0.02]
+"""
+
+
 def _toml(home: Path) -> list[Target]:
     """Methods, protocols, cards."""
+    from ferbench.execution.sweep import read_sweep
     from ferbench.files import shipped
     from ferbench.methods.recipes import presets, resolve
     from ferbench.protocol import protocol as protocols
@@ -299,7 +330,12 @@ def _toml(home: Path) -> list[Target]:
         own.write_bytes(content)
         protocols.load_any(str(own))
 
+    def read_plan(content: bytes) -> None:
+        own.write_bytes(content)
+        read_sweep(own)
+
     return [
+        Target("sweep", [_SWEEP], read_plan, 4),
         Target("method", [path.read_bytes() for path in baselines], read_method, 8),
         Target("card of a model", [path.read_bytes() for path in cards], read_method, 6),
         Target(
