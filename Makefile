@@ -1,15 +1,16 @@
 # make demo   install, then train and report on drawn faces: needs nothing but Python 3.11 or later
 # make test   install, then the tests, but for those that train for long
 # make test-slow   those; CI runs both
+# make test-long   and those that take longer still: faults, kills, a Ray cluster that loses a node, long fuzzing
 # make check  formatting, lint, types
-# make audit  known vulnerabilities of what is installed; asks pypi.org, so it needs a network
+# make audit  known vulnerabilities of what is installed; asks a public service, so it needs a network
 # make fuzz   100,000 damaged and hostile files for every reader; CASES and SEED say how many and which
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 
-.PHONY: demo test test-slow check audit fuzz install clean
+.PHONY: demo test test-slow test-long check audit fuzz install clean
 
 install: $(VENV)/installed
 
@@ -33,7 +34,10 @@ test: install
 	$(BIN)/python -m pytest -m 'not slow' tests/benchmarks
 
 test-slow: install
-	$(BIN)/python -m pytest -n auto -m slow
+	$(BIN)/python -m pytest -n auto -m 'slow and not long'
+
+test-long: install
+	$(BIN)/python -m pytest -n auto -m long
 
 check: install
 	$(BIN)/ruff format --check .

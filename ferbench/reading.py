@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ferbench.errors import DataError
+from ferbench.errors import DataError, refusal
 from ferbench.files import read_bytes
 from ferbench.text import printable
 
@@ -55,4 +55,6 @@ def read_array(path: Path) -> "np.ndarray":
     # Its header is a Python literal, and numpy lets through what Python says of a bad one.
     except (ValueError, OSError, EOFError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError,
             tokenize.TokenError) as error:  # fmt: skip
+        if isinstance(error, OSError | MemoryError) and refusal(error, path):
+            raise  # the file is not to blame
         raise DataError(f"{path} is no array ({printable(str(error))[:200]})") from None

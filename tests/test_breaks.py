@@ -75,6 +75,7 @@ def test_swapped_attention_maps_are_caught(accepted, faces, tmp_path, monkeypatc
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_shuffled_labels_are_caught(tmp_path):
     """The project's own accuracy on drawn faces is held to its accepted figure; with shuffled labels it falls."""
     ferbench(*TRAIN, cwd=tmp_path)

@@ -26,5 +26,6 @@ def test_a_reader_reads_or_refuses_in_one_line(tmp_path, only):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_all_readers_do_over_many_cases(tmp_path):
     assert found(6000, 2, tmp_path / "fuzz", "") == {}

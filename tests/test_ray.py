@@ -41,6 +41,7 @@ def bytes_of(runs: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_ablation_on_three_nodes_of_which_one_is_lost_ends_in_the_tables_of_one_made_here(tmp_path):
     pytest.importorskip("ray")
     here, there = tmp_path / "here", tmp_path / "there"
@@ -81,6 +82,7 @@ def test_an_ablation_on_three_nodes_of_which_one_is_lost_ends_in_the_tables_of_o
         over.set()
         cluster.stdin.close()
         cluster.wait(30)
+        cluster.stdout.close()
     assert len(lost) == 1  # and yet
     runs = json.loads(ferbench("runs", "--format", "json", cwd=there).stdout)
     assert {row["state"] for row in runs} == {"done"}

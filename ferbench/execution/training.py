@@ -105,6 +105,7 @@ class Session:
     at_once: Mapping[str, int]  # jobs of a kind made at a time
     partner: list[str]  # the command line of another process that shares the work
     cluster: Cluster | None = None  # where jobs are made, if not here
+    threads: int = 1  # of the CPU that each job has from the first kind on of which several are made at a time
 
     @property
     def protocol(self) -> Protocol:
@@ -194,10 +195,13 @@ def prepare_training(
         at_once = {job.kind: max(1, cluster.most) for job in jobs}
         seconds = dict.fromkeys(states, 0.0)  # its machines are others
         return Session(requests, jobs, planned.given, store, home, device, states, seconds, at_once, [], cluster)
-    left = Counter(job.kind for job in jobs if states[job.key] != "done")
+    # Counted over all jobs, done or not: how many threads one gets decides its last bits, and a command that is given
+    # again has to end with the same ones.
+    total = Counter(job.kind for job in jobs)
     threads = torch.get_num_threads()
-    processes = side_by_side(options.jobs, max(left.values(), default=0), threads, device.name)
-    at_once = {kind: max(1, min(processes, left[kind])) for kind in dict.fromkeys(job.kind for job in jobs)}
+    processes = side_by_side(options.jobs, max(total.values(), default=0), threads, device.name)
+    share = max(1, threads // processes)
+    at_once = {kind: max(1, min(processes, count)) for kind, count in total.items()}
     kinds = {job.key: job.kind for job in jobs}
     if any(kinds.get(key) == job.kind for job in jobs if job.kind != FOLD for key in job.needs):
         # One that starts from another of its kind would wait, then be made by a share of the threads.
@@ -211,10 +215,10 @@ def prepare_training(
         processes = min(processes, 1 + memory_allows())
         at_once = {kind: min(count, processes) for kind, count in at_once.items()}
     partner = [
-        *words, "--device", device.name, "--threads", str(max(1, threads // processes)), "--jobs", "1",
+        *words, "--device", device.name, "--threads", str(share), "--jobs", "1",
         "--runs", str(store.home), "--data-home", str(home),
     ]  # fmt: skip
-    return Session(requests, jobs, planned.given, store, home, device, states, seconds, at_once, partner)
+    return Session(requests, jobs, planned.given, store, home, device, states, seconds, at_once, partner, None, share)
 
 
 def train_all(session: Session, report: Callable[[Job], Report], done: Callable[[Outcome], None]) -> None:
@@ -228,7 +232,9 @@ def train_all(session: Session, report: Callable[[Job], Report], done: Callable[
         for outcome in on_ray.execute(session.jobs, session.store, session.home, session.device, session.cluster):
             done(outcome)
         return
-    processes = max(session.at_once.values())
+    first = next((n for n, job in enumerate(session.jobs) if session.at_once[job.kind] > 1), len(session.jobs))
+    beside = [job.key for job in session.jobs[first:]]  # all that is made once several are made at a time
+    others = min(max(session.at_once.values()), sum(session.states.get(key) != "done" for key in beside)) - 1
 
     def share(quiet: Report) -> None:
         for _ in execute(session.jobs, session.store, lambda job: run_job(job, session.store, session.device, quiet)):
@@ -240,13 +246,13 @@ def train_all(session: Session, report: Callable[[Job], Report], done: Callable[
 
         def make(job: Job):
             nonlocal alone
-            if alone and session.at_once[job.kind] > 1:
+            if alone and job.key in beside:
                 alone = False
                 if session.device.name == "cuda":
-                    stack.enter_context(companions(processes - 1, session.device.name, share))
+                    stack.enter_context(companions(others, session.device.name, share))
                 else:
-                    torch.set_num_threads(torch.get_num_threads() // processes)
-                    stack.enter_context(partners(processes - 1, session.partner))
+                    torch.set_num_threads(session.threads)
+                    stack.enter_context(partners(others, session.partner))
             return run_job(job, session.store, session.device, report(job))
 
         for outcome in execute(session.jobs, session.store, make):

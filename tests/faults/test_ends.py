@@ -7,9 +7,12 @@ from ends import SCENARIOS
 from kills import killed
 
 pytestmark = pytest.mark.slow
+QUICK = ("sigterm", "sigterm-shared", "orphans", "memory", "few-files", "no-number")
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in SCENARIOS
+])  # fmt: skip
 def test_a_fault_ends_as_promised(name, tmp_path):
     outcomes = SCENARIOS[name](tmp_path / "place")
     if not outcomes:
@@ -18,9 +21,11 @@ def test_a_fault_ends_as_promised(name, tmp_path):
         assert outcome.held, outcome
 
 
+@pytest.mark.long
 def test_a_training_that_is_killed_again_and_again_ends_with_the_bytes_of_one_that_is_not(tmp_path):
     count = int(os.environ.get("FERBENCH_KILLS", "8"))
     log = killed(tmp_path, count, epochs=150 * max(1, count // 8))
-    assert (len(log.kills), log.orphans, log.code) == (count, 0, 0), log
+    assert (log.orphans, log.code) == (0, 0), log
+    assert count // 2 <= len(log.kills) <= count, log  # a machine may be done before the last
     assert log.same, log
     assert log.files == 6

@@ -8,6 +8,7 @@ import io
 import json
 import random
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -456,7 +457,8 @@ def _keras(home: Path, method: Any, classes: tuple[str, ...]) -> list[Target]:
     found = []
     for suffix in ("h5", "keras"):
         path = home / f"small.{suffix}"
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of Keras, about numpy's __array__
             made.save(path)
 
         def read(content: bytes, path: Path = path) -> None:
