@@ -99,6 +99,7 @@ def test_as_many_processes_are_started_as_the_memory_has_room_for(monkeypatch):
     assert memory_allows() > 1000
 
 
+@pytest.mark.slow
 def test_a_sweep_makes_what_single_commands_make_and_its_standing_is_told(tmp_path):
     path = plan(tmp_path, SWEEP)
     said = ferbench("sweep", str(path), "--jobs", "2", cwd=tmp_path).stdout
@@ -156,6 +157,7 @@ on = []
 """
 
 
+@pytest.mark.slow
 def test_what_failed_is_told_and_tried_again(tmp_path):
     (tmp_path / "moods.py").write_text(BROKEN)
     (tmp_path / "moody.toml").write_text(CARD)
