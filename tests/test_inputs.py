@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from builders import lay_down, make_faces
 from PIL import Image
+from test_sources import lay, png
 
 from ferbench import tables
 from ferbench.cli import readable
@@ -31,21 +32,6 @@ from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
 
 FER_NAMES = ("train", "val", "test")
-
-
-def png(seed: int = 0, size: tuple[int, int] = (48, 48), kind: str = "PNG", **more) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, size[::-1]).astype(np.uint8)).save(
-        buffer, kind, **more
-    )
-    return buffer.getvalue()
-
-
-def lay(root: Path, files: dict[str, bytes | str]) -> Path:
-    for path, content in files.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return root
 
 
 def pixels(seed: int = 0) -> str:

@@ -15,10 +15,10 @@ from ferbench.errors import DataError, UsageError
 from ferbench.labels import CELEBA_ATTRIBUTES, FER2013, OULU, RAFDB
 
 
-def png(seed: int = 0, size: tuple[int, int] = (48, 48), kind: str = "PNG") -> bytes:
+def png(seed: int = 0, size: tuple[int, int] = (48, 48), kind: str = "PNG", **more) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, size[::-1]).astype(np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind)
+    Image.fromarray(pixels).save(buffer, kind, **more)
     return buffer.getvalue()
 
 

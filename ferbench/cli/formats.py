@@ -23,18 +23,23 @@ Overrides = Annotated[
 ]
 
 
+def check_plain(format: str) -> None:
+    """Refuse another format than those of verbs that print plain facts."""
+    from ferbench.errors import UsageError
+
+    if format not in ("console", "json"):
+        raise UsageError(f"unknown format {format!r}: it is console or json")
+
+
 def emit(sections: Sequence[tuple[str, dict[str, Any] | list[dict[str, Any]]]], format: str) -> None:
     """Print titled tables on the console, or one JSON document with a key for each title.
 
     A dictionary becomes two columns, names and values; a list of dictionaries with the same keys becomes rows.
     """
-    from ferbench.errors import UsageError
-
+    check_plain(format)
     if format == "json":
         print(json.dumps(dict(sections), indent=2, default=str))
         return
-    if format != "console":
-        raise UsageError(f"unknown format {format!r}: it is console or json")
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ferbench.cli.formats import Runs, emit
+from ferbench.cli.formats import Runs, check_plain, emit
 
 _AGAIN = "; given again, the mean of all counts."
 
@@ -25,10 +25,9 @@ def predict(
 ) -> None:
     """Name the expressions of the faces in pictures."""
     from ferbench import predict as work
-    from ferbench.errors import DataError, UsageError
+    from ferbench.errors import DataError
 
-    if format not in ("console", "json"):
-        raise UsageError(f"unknown format {format!r}: it is console or json")
+    check_plain(format)
     paths = work.pictures(sources)
     names = [(one, "") for one in run or ()] or [("", one) for one in preset or ["tiny"]]
     members = [work.chosen(*one, runs) for one in dict.fromkeys(names)]

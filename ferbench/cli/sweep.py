@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ferbench.cli import shared
-from ferbench.cli.formats import DataHome, Format, Runs
+from ferbench.cli.formats import DataHome, Format, Runs, check_plain
 
 _PERIOD = 2.0  # seconds between two looks of --watch
 
@@ -57,19 +57,20 @@ def status(
     runs: Runs = None,
 ) -> None:
     """Show how far the commands are that make runs: jobs done, running, failed, waiting, and the time to go."""
-    from ferbench.errors import UsageError
     from ferbench.files import runs_home
-    from ferbench.runs.plans import standing, stored
+    from ferbench.runs.plans import Standing, standing, stored
     from ferbench.runs.store import Store
 
-    if format not in ("console", "json"):
-        raise UsageError(f"unknown format {format!r}: it is console or json")
+    check_plain(format)
     store = Store(runs_home(runs))
+
+    def look() -> list[Standing]:
+        return [standing(plan, store) for plan in stored(store.home)]
+
     if format == "json":
-        found = [standing(plan, store) for plan in stored(store.home)]
         rows = [{"id": one.plan.id, "command": one.plan.command, "started": one.plan.started, "alive": one.alive,
                  **one.counts, "running_jobs": one.running, "failed_jobs": one.failed,
-                 "seconds_left": one.seconds_left} for one in found]  # fmt: skip
+                 "seconds_left": one.seconds_left} for one in look()]  # fmt: skip
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     from rich.console import Console
@@ -79,11 +80,11 @@ def status(
 
     console = Console()
     if not watch:
-        console.print(standings([standing(plan, store) for plan in stored(store.home)], store.home))
+        console.print(standings(look(), store.home))
         return
     with Live(console=console, refresh_per_second=4) as live:
         while True:
-            found = [standing(plan, store) for plan in stored(store.home)]
+            found = look()
             live.update(standings(found, store.home))
             if not any(one.alive for one in found):
                 return

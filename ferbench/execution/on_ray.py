@@ -190,6 +190,7 @@ def _connected(cluster: Cluster) -> Iterator[None]:
     Raises UsageError where there is no cluster at its address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # ferbench sends nothing to anyone
+    # Of a job that asks for no share of a GPU, Ray would otherwise hide the GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if cluster.address:

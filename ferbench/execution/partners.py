@@ -16,6 +16,7 @@ from ferbench.environment import memory_available
 from ferbench.errors import FerbenchError, UsageError
 from ferbench.processes import child_environment
 from ferbench.training.loop import Report
+from ferbench.training.together import Dismissed
 
 _PATIENCE = 30  # seconds that a partner without work left has to end, and
 _GRACE = 2  # those that all have which are told to
@@ -79,10 +80,6 @@ def partners(count: int, words: list[str]) -> Iterator[None]:
                 process.wait()
 
 
-class _Dismissed(BaseException):
-    """Unwinds a companion's thread. No Exception, so that its job is not recorded as a failed one."""
-
-
 @contextmanager
 def companions(count: int, device: str, work: Callable[[Report], None]) -> Iterator[None]:
     """Keep ``count`` threads at ``work`` for as long as the block lasts, on CUDA each on a stream of its own, so that
@@ -94,12 +91,12 @@ def companions(count: int, device: str, work: Callable[[Report], None]) -> Itera
 
     def report(done: int, total: int, text: str) -> None:
         if dismissed.is_set():
-            raise _Dismissed
+            raise Dismissed
 
     def run() -> None:
         torch.set_num_threads(own)  # OpenMP keeps the number for each thread apart
         stream = torch.cuda.stream(torch.cuda.Stream()) if device == "cuda" else nullcontext()
-        with suppress(_Dismissed, FerbenchError), stream:  # the block's own work meets the same errors and tells them
+        with suppress(Dismissed, FerbenchError), stream:  # the block's own work meets the same errors and tells them
             work(report)
 
     threads = [Thread(target=run, name="companion", daemon=True) for _ in range(count)]

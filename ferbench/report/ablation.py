@@ -160,7 +160,8 @@ def _epochs(training: Training, records: Mapping[str, Record]) -> dict[str, int]
 
 def pooled(store: Store, training: Training) -> pd.DataFrame:
     """All folds' predictions of a training put together."""
-    return pd.concat([store.predictions(fold.run) for fold in training.folds], ignore_index=True)
+    records = [store.record(fold.run) for fold in training.folds]
+    return pd.concat(store.predictions_of(records), ignore_index=True)
 
 
 def _pair(

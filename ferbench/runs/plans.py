@@ -90,12 +90,11 @@ def standing(plan: Plan, store: Store) -> Standing:
     states: dict[str, str] = {}
     records: dict[str, Record] = {}
     for job in plan.jobs:
-        folder = store.folder(job.key)
-        if (folder / "record.json").is_file():
+        states[job.key] = state = store.state(job.key)
+        if state in ("done", "failed"):
             records[job.key] = store.record(job.key)
-            states[job.key] = "failed" if records[job.key].error else "done"
         else:
-            states[job.key] = "running" if held(folder) else "waiting"
+            states[job.key] = "running" if held(store.folder(job.key)) else "waiting"
     counts = Counter(states.values())
     return Standing(
         plan, {state: counts[state] for state in ("done", "running", "failed", "waiting")},

@@ -68,7 +68,7 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.SGD, averaged:
         if averaged is not None:
             averaged.load_state_dict(part["averaged"])
     except RuntimeError:
-        raise DataError(f"{path} is of another training: delete its run folder and train again") from None
+        raise DataError(f"{path} is of another training: {_REMEDY}") from None
     for name, parameter in module.named_parameters():
         if name in part["momentum"]:
             # The memory order of the parameter, or the optimizer would copy in every step.

@@ -12,8 +12,9 @@ from ferbench.training.loop import Report
 T = TypeVar("T")
 
 
-class _Dismissed(BaseException):
-    """Unwinds a thread whose training is no longer wanted."""
+class Dismissed(BaseException):
+    """Unwinds a thread whose training is no longer wanted. No Exception, so that its job is not recorded as a failed
+    one."""
 
 
 def together(count: int, at_once: int, threads: int, train: Callable[[int, Report], T], report: Report) -> list[T]:
@@ -27,7 +28,7 @@ def together(count: int, at_once: int, threads: int, train: Callable[[int, Repor
     def own(number: int) -> Report:
         def told(done: int, total: int, text: str) -> None:
             if dismissed.is_set():
-                raise _Dismissed
+                raise Dismissed
             with turn:
                 steps[number] = done
                 report(sum(steps), count * total, text)
