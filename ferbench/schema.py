@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ferbench.errors import DataError
 from ferbench.files import canonical_json, is_intact, read_bytes, sha256_of_file
-from ferbench.text import cleaned, printable
+from ferbench.text import cleaned, is_plain, printable
 
 
 class Schema(BaseModel):
@@ -88,9 +88,10 @@ def read_sealed(schema: type[S], path: Path, remedy: str) -> S:
     remedy : what to do where it is damaged. Raises DataError, FileNotFoundError.
     """
     try:
-        content = _parsed(read_bytes(path))
+        raw = read_bytes(path)
+        content = _parsed(raw)
         reason = "" if is_intact(content) else "it is not what was written"
-        content = cleaned(content)
+        content = content if is_plain(raw) else cleaned(content)
     except (ValueError, RecursionError) as error:
         reason = _reason(error)
     if reason:

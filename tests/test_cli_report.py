@@ -100,6 +100,18 @@ def test_the_console_shows_brackets_as_they_are(store):
     assert "Note: a [dim]note." in output("report")
 
 
+@pytest.mark.parametrize("count", [2, 21])
+def test_a_terminal_shows_each_trainings_details_while_they_are_few(store, count):
+    for seed in range(count):
+        store_fold(store, "01", FIRST, folds=("01",), seed=seed)
+    few = count == 2
+    brief, whole = output("report"), output("report", "--format", "markdown")
+    assert (f"of the {count} trainings are left out here" in brief) == (not few)
+    assert brief.count(": confusion in images") == (count if few else 0)
+    assert whole.count(": confusion in images") == count
+    assert "left out here" not in whole
+
+
 def test_a_report_loads_no_torch(store):
     store_fold(store, "01", FIRST)
     code = ("import sys; from ferbench.cli.main import app\n"

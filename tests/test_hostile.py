@@ -291,3 +291,11 @@ def test_an_onnx_model_opens_no_other_file(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="keeps weights in other files"):
         session(tmp_path / "inside" / "a.onnx")
     assert "keeps weights in other files" in ferbench("card", "inside/a.onnx", cwd=tmp_path, code=3).stderr
+
+
+@given(st.text("ab:#[\\\u202e\x7f\n:", max_size=6), st.booleans())
+def test_a_file_that_looks_plain_has_nothing_to_clean(value, escaped):
+    """Whole files are looked at once instead of each of their texts: never with another result."""
+    raw = json.dumps({value: [value]}, ensure_ascii=escaped).encode()
+    assert not text.is_plain(raw) or text.cleaned(json.loads(raw)) == json.loads(raw)
+    assert text.is_plain(b'{"a": "a record as most are"}')

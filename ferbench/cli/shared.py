@@ -27,7 +27,7 @@ Jobs = Annotated[
         help="Jobs at a time, in a process each; auto: on a CPU one for each thread, as far as memory allows.",
     ),
 ]  # fmt: skip
-Executor = Annotated[str, typer.Option(help="Where jobs are made: local, or ray (`pip install 'ferbench[ray]'`).")]
+Executor = Annotated[str, typer.Option(help=r"Where jobs are made: local, or ray (`pip install 'ferbench\[ray]'`).")]
 Address = Annotated[
     str, typer.Option(help="Of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; one is started here when left out.")
 ]

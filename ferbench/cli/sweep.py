@@ -16,7 +16,7 @@ _PERIOD = 2.0  # seconds between two looks of --watch
 
 
 def sweep(
-    plan: Annotated[Path, typer.Argument(help="TOML file: methods, datasets, seeds, [options], [set].")],
+    plan: Annotated[Path, typer.Argument(help=r"TOML file: methods, datasets, seeds, \[options], \[set].")],
     device: shared.Device = "auto",
     precision: shared.Precision = "auto",
     engine: shared.Engine = "auto",

@@ -161,7 +161,7 @@ def _epochs(training: Training, records: Mapping[str, Record]) -> dict[str, int]
 def pooled(store: Store, training: Training) -> pd.DataFrame:
     """All folds' predictions of a training put together."""
     records = [store.record(fold.run) for fold in training.folds]
-    return pd.concat(store.predictions_of(records), ignore_index=True)
+    return store.pooled(records)[0]
 
 
 def _pair(

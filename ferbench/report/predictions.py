@@ -1,6 +1,8 @@
 """A finished run's predictions, held to what every report relies on."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -23,13 +25,25 @@ def predictions(store: Store, record: Record) -> pd.DataFrame:
     return frame
 
 
-def predictions_of(store: Store, records: Sequence[Record]) -> list[pd.DataFrame]:
-    """:func:`predictions` of the folds of one training."""
-    frames = store.predictions_of(records)
-    whole = pd.concat(frames, ignore_index=True)
-    if any(frame.empty for frame in frames) or _problem(whole, records[0]):
-        return [predictions(store, record) for record in records]  # which tells whose
-    return frames
+def pooled(store: Store, trainings: Mapping[str, Sequence[Record]]) -> dict[str, pd.DataFrame]:
+    """Return the :func:`predictions` of all folds of each training, with the fold of each row as the column ``fold``.
+
+    trainings : the runs of each, under any name. Raises DataError as :func:`predictions` does.
+    """
+    found, kinds = dict[str, pd.DataFrame](), defaultdict[tuple[str, ...], list[str]](list)
+    for name, records in trainings.items():
+        kinds[tuple(records[0].classes)].append(name)
+    for names in kinds.values():
+        records = [record for name in names for record in trainings[name]]
+        whole, sizes = store.pooled(records)
+        if 0 in sizes or _problem(whole, records[0]):
+            whole = pd.concat([predictions(store, record) for record in records], ignore_index=True)
+        folds = np.array([record.identity.fold for record in records], dtype=object)
+        whole["fold"] = pd.Series(np.repeat(folds, sizes), dtype=object)
+        ends = np.cumsum([0, *sizes])[np.cumsum([0, *(len(trainings[name]) for name in names)])]
+        for name, (start, end) in zip(names, pairwise(ends), strict=True):
+            found[name] = whole.iloc[start:end].reset_index(drop=True)
+    return {name: found[name] for name in trainings}
 
 
 def _problem(frame: pd.DataFrame, record: Record) -> str:

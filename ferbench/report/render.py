@@ -16,12 +16,20 @@ from ferbench.report.told import FEW, LEVELS
 from ferbench.runs.store import Store
 from ferbench.text import markdown
 
+MOST = 20  # trainings of a set whose confusion matrices and folds a terminal shows
 WIDE = 160  # columns of a console that is a file or a pipe: nothing is cut off
 
 
-def grids(report: Report) -> list[Grid]:
-    """Return the tables of a report in reading order, as text cells."""
-    return leading(report) + _behind(report)
+def grids(report: Report, brief: bool = False) -> list[Grid]:
+    """Return the tables of a report in reading order, as text cells.
+
+    brief : without the confusion matrices and folds of each training where there are more than ``MOST`` trainings.
+    """
+    return leading(report) + _behind(report, each=not (brief and _many(report)))
+
+
+def _many(report: Report) -> bool:
+    return len(report.trainings) > MOST
 
 
 def leading(report: Report) -> list[Grid]:
@@ -35,8 +43,8 @@ def leading(report: Report) -> list[Grid]:
     return found
 
 
-def _behind(report: Report) -> list[Grid]:
-    """Return the tables that these figures come from."""
+def _behind(report: Report, each: bool) -> list[Grid]:
+    """Return the tables that these figures come from; ``each``: those of every single training too."""
     names, found = named(report.trainings), list[Grid]()
     for level in LEVELS:
         if mine := [t for t in report.trainings if t.level == level]:
@@ -50,11 +58,12 @@ def _behind(report: Report) -> list[Grid]:
             found.append(details.seeds(seeds, level))
         if together := [one for one in report.together if one.level == level]:
             found.append(details.together(together, level))
-    for training in report.trainings:
+    detailed = report.trainings if each else []
+    for training in detailed:
         found += details.matrices(names[training.experiment], training)
     if report.published_matrix is not None:
         found += details.published_matrices(report.published_matrix)
-    found += [details.folds(training, names[training.experiment]) for training in report.trainings]
+    found += [details.folds(training, names[training.experiment]) for training in detailed]
     for level in LEVELS:
         if transfers := [one for one in report.transfers if one.level == level]:
             found.append(details.transfers(transfers, level))
@@ -65,8 +74,8 @@ def _behind(report: Report) -> list[Grid]:
     return found
 
 
-def heading(report: Report) -> list[str]:
-    """Return what must be known to read the tables, a sentence or two each."""
+def heading(report: Report, brief: bool = False) -> list[str]:
+    """Return what must be known to read the tables, a sentence or two each; ``brief`` as for :func:`grids`."""
     lines, names = [], named(report.trainings)
     if report.drawn:
         lines.append("The faces are drawn by ferbench. Nothing published stands beside these figures, and they say "
@@ -104,6 +113,9 @@ def heading(report: Report) -> list[str]:
     if report.habits:
         lines.append(f"Left out: {report.habits} folds that follow habits of the literature (best test epoch, subjects "
                      "on both sides) and are no results; `ferbench report --ablation` measures them.")  # fmt: skip
+    if brief and _many(report):
+        lines.append(f"The confusion matrices and folds of the {len(report.trainings)} trainings are left out here: "
+                     "every other --format has them.")  # fmt: skip
     lines += [f"Published: {erratum}." for erratum in report.errata]
     lines += list(dict.fromkeys(f"Note: {note.rstrip('.')}." for t in report.trainings for note in t.notes))
     return lines
@@ -124,9 +136,9 @@ def headlines(store: Store, dataset: str, experiments: Iterable[str]) -> list[st
     return lines
 
 
-def sections(reports: list[Report]) -> list[Section]:
-    """Return each report as a section."""
-    return [(report.dataset, heading(report), grids(report)) for report in reports]
+def sections(reports: list[Report], brief: bool = False) -> list[Section]:
+    """Return each report as a section; ``brief`` as for :func:`grids`."""
+    return [(report.dataset, heading(report, brief), grids(report, brief)) for report in reports]
 
 
 def markdown_sections(found: list[Section]) -> str:

@@ -12,7 +12,7 @@ from ferbench import metrics
 from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home
 from ferbench.report.lineage import lineage, variant
-from ferbench.report.predictions import predictions, together
+from ferbench.report.predictions import pooled, together
 from ferbench.report.told import Held, Level, told
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
@@ -81,10 +81,7 @@ def _side(store: Store, key: str, trainings: dict[str, list[Record]], known: Map
     first = by_seed[0][0]
     together([one for records in by_seed for one in records])
     identity, about = first.identity, told(first, known)
-    frames = [
-        pd.concat([predictions(store, one).assign(fold=one.identity.fold) for one in records], ignore_index=True)
-        for records in by_seed
-    ]
+    frames = list(pooled(store, {records[0].experiment: records for records in by_seed}).values())
     return Side(
         identity.method, about.title, identity.preset, identity.protocol, identity.split, identity.data,
         identity.selection, key, first.classes, [records[0].identity.seed for records in by_seed], frames,

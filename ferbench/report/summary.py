@@ -47,8 +47,8 @@ def _cell(trainings: list[Training]) -> str:
     )
 
 
-def all_sections(reports: list[Report]) -> list[Section]:
-    """Return each report as a section, the overview before them where there is one."""
+def all_sections(reports: list[Report], brief: bool = False) -> list[Section]:
+    """Return each report as a section, the overview before them where there is one; ``brief`` as for a terminal."""
     table = overview(reports)
     first: list[Section] = (
         [
@@ -61,4 +61,4 @@ def all_sections(reports: list[Report]) -> list[Section]:
         if table
         else []
     )
-    return first + sections(reports)
+    return first + sections(reports, brief)

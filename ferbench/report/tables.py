@@ -8,13 +8,13 @@ import pandas as pd
 
 from ferbench import metrics
 from ferbench.errors import DataError
-from ferbench.files import canonical_json, sha256_of
+from ferbench.files import sha256_of
 from ferbench.labels import ABBREVIATIONS
 from ferbench.report import published
 from ferbench.report.across import across_presets, across_seeds
 from ferbench.report.lineage import lineage, variant, varying
 from ferbench.report.model import Compared, Fold, Hole, Report, Stage, Training, Transfer
-from ferbench.report.predictions import predictions, predictions_of, together
+from ferbench.report.predictions import pooled, predictions, together
 from ferbench.report.published import PublishedRow
 from ferbench.report.told import SEQUENCES, asked_for, epochs, is_drawn, set_of, told
 from ferbench.runs.record import Identity, Record
@@ -71,24 +71,16 @@ def _report(
     for group in done.values():
         together(group)
         group.sort(key=lambda record: record.facts["folds"].index(record.identity.fold))
-    frames = {
-        experiment: [
-            frame.assign(fold=record.identity.fold)
-            for record, frame in zip(group, predictions_of(store, group), strict=True)
-        ]
-        for experiment, group in done.items()
-    }
-    pooled = {experiment: pd.concat(group, ignore_index=True) for experiment, group in frames.items()}
+    frames = pooled(store, done)
     trainings = sorted(
-        (_training(group, frames[experiment], pooled[experiment], by_key) for experiment, group in done.items()),
+        (_training(group, frames[experiment], by_key) for experiment, group in done.items()),
         key=lambda t: (t.method, t.preset, t.variant, t.seed, t.experiment),
     )
-    commands = {one.experiment: pastable(str(one.facts["command"])) for one in records if "command" in one.facts}
+    commands = {one.experiment: str(one.facts["command"]) for one in records if "command" in one.facts}
     holes = [hole for t in trainings
              for hole in _holes(t, missed.pop(t.experiment, {}), commands.get(t.experiment, ""))]  # fmt: skip
     for experiment, folds in missed.items():
-        command = commands.get(experiment, "")
-        holes += [_hole(*folds[fold], command) for fold in sorted(folds)]
+        holes += [_hole(*folds[fold], commands.get(experiment, "")) for fold in sorted(folds)]
     used = dict.fromkeys(key for t in trainings for key in t.parents.values())
     made = [(group[0].identity, lineage(group[0].identity, by_key)) for group in done.values()]
     everything = [*(r.identity for r in records), *begun]
@@ -99,7 +91,7 @@ def _report(
         name, protocols[0], protocols, is_drawn(home), printed,
         _compared(printed, [] if alone or not printed else published.compared(), trainings, name),
         None if alone else published.matrix(home), published.errata(home), varying(made), trainings,
-        across_seeds(trainings, pooled), across_presets(trainings, pooled),
+        across_seeds(trainings, frames), across_presets(trainings, frames),
         [_stage(by_key[key], store.holder(key) != store) for key in used if key in by_key and not by_key[key].error],
         holes, transfers, habits,
     )  # fmt: skip
@@ -129,19 +121,17 @@ def _compared(
     return found
 
 
-def _training(
-    records: list[Record], frames: list[pd.DataFrame], pooled: pd.DataFrame, by_key: Mapping[str, Record]
-) -> Training:
+def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, Record]) -> Training:
     first = records[0]
     identity, facts, classes, about = first.identity, first.facts, first.classes, told(first, by_key)
-    if pooled["id"].duplicated().any():
-        twice = pooled.loc[pooled["id"].duplicated(), "id"].iloc[0]
+    if frame["id"].duplicated().any():
+        twice = frame.loc[frame["id"].duplicated(), "id"].iloc[0]
         raise DataError(f"experiment {first.experiment} tests {twice} more than once: its runs were mixed up; delete "
                         "their folders and train again")  # fmt: skip
-    matrix = metrics.confusion(pooled["truth"], pooled["prediction"], classes)
-    folds = [_fold(record, frame) for record, frame in zip(records, frames, strict=True)]
+    matrix, right = metrics.confusion(frame["truth"], frame["prediction"], classes), metrics.hits(frame)
+    folds = [_fold(record, frame, right) for record in records]
     mean, std = metrics.spread([fold.accuracy for fold in folds])
-    whole = pooled if about.level == "sequence" else metrics.by_sequence(pooled, classes)
+    whole = frame if about.level == "sequence" else metrics.by_sequence(frame, classes)
     return Training(
         experiment=first.experiment, variant=variant(lineage(identity, by_key)), name=identity.method,
         method=about.title, published=about.published, level=about.level, sees=about.sees, trained_on=about.trained_on,
@@ -150,22 +140,23 @@ def _training(
         selection=identity.selection, seed=identity.seed,
         devices=list(dict.fromkeys(record.environment["device"] for record in records)),
         precision=identity.precision, rule=facts["rule"], split_hash=facts["split_hash"],
-        test_side=_test_side(whole if len(whole) else pooled), data=identity.data,
+        test_side=_test_side(whole if len(whole) else frame), data=identity.data,
         parameters=facts.get("parameters", 0), classes=classes, folds=folds, expected=facts["folds"], matrix=matrix,
-        accuracy=metrics.accuracy(matrix), interval=metrics.subject_interval(pooled), fold_mean=mean, fold_std=std,
+        accuracy=metrics.accuracy(matrix), interval=metrics.subject_interval(frame), fold_mean=mean, fold_std=std,
         balanced_accuracy=metrics.balanced_accuracy(matrix), macro_f1=metrics.macro_f1(matrix),
-        worst_subject=_worst(pooled[pooled["subject"] != ""], "subject"), worst_class=_worst(pooled, "truth"),
-        sequence_accuracy=float((whole["truth"] == whole["prediction"]).mean()),
+        worst_subject=_worst(frame, "subject"), worst_class=_worst(frame, "truth"),
+        sequence_accuracy=float(metrics.hits(whole).mean()) if len(whole) else float("nan"),
         sequence_interval=None if whole.empty else metrics.subject_interval(whole), sequences=len(whole),
-        images=len(pooled) if about.level == "image" else 0,
-        subjects=_subjects(pooled), parents=identity.parents,
+        images=len(frame) if about.level == "image" else 0,
+        subjects=_subjects(frame), parents=identity.parents,
         notes=list(dict.fromkeys(note for record in records for note in record.facts.get("notes", []))),
     )  # fmt: skip
 
 
 def _test_side(frame: pd.DataFrame) -> str:
-    names = frame["sequence"].where(frame["sequence"] != "", frame["id"])
-    return sha256_of(canonical_json(sorted(zip(frame["fold"], names, frame["truth"], strict=True))).encode())[:8]
+    names = np.where(frame["sequence"] != "", frame["sequence"], frame["id"])
+    rows = sorted(map("\t".join, zip(frame["fold"], names, frame["truth"], strict=True)))
+    return sha256_of("\n".join(rows).encode())[:8]
 
 
 def _transfer(store: Store, record: Record, by_key: Mapping[str, Record]) -> Transfer:
@@ -182,22 +173,25 @@ def _transfer(store: Store, record: Record, by_key: Mapping[str, Record]) -> Tra
     )  # fmt: skip
 
 
-def _fold(record: Record, frame: pd.DataFrame) -> Fold:
-    present = set(frame["truth"])
+def _fold(record: Record, frame: pd.DataFrame, right: np.ndarray) -> Fold:
+    """The figures of one fold, of the predictions of all folds and of which are right."""
+    mine = frame["fold"].to_numpy() == record.identity.fold
+    present, subjects = ({*frame[name].to_numpy()[mine]} for name in ("truth", "subject"))
     return Fold(
-        record.identity.fold, len(frame), _subjects(frame), float((frame["truth"] == frame["prediction"]).mean()),
+        record.identity.fold, int(mine.sum()), len(subjects - {""}), float(right[mine].mean()),
         [ABBREVIATIONS[name] for name in record.classes if name not in present],
         sum(record.timings.values()), record.key,
     )  # fmt: skip
 
 
 def _worst(frame: pd.DataFrame, by: str) -> tuple[str, float, int]:
-    """The group with the lowest accuracy, the larger of equals, with its accuracy and images."""
-    if frame.empty:
+    """The group with the lowest accuracy, the larger of equals, with its accuracy and images; the nameless left out."""
+    groups = frame[by].to_numpy()
+    codes, names = pd.factorize(groups[groups != ""], sort=True)
+    if not len(names):
         return "", float("nan"), 0
-    codes, names = pd.factorize(frame[by], sort=True)
     sizes = np.bincount(codes)
-    shares = np.bincount(codes, weights=(frame["truth"] == frame["prediction"]).to_numpy()) / sizes
+    shares = np.bincount(codes, weights=metrics.hits(frame)[groups != ""]) / sizes
     place = np.lexsort((-sizes, shares))[0]
     return str(names[place]), float(shares[place]), int(sizes[place])
 
@@ -210,17 +204,23 @@ def _holes(t: Training, missed: dict[str, tuple[Identity, str]], command: str) -
     there = {fold.fold for fold in t.folds}
     return [
         Hole(t.experiment, t.method, t.preset, t.seed, fold, missed[fold][1] if fold in missed else "not begun",
-             f"{command} --folds {fold}" if command else "")
+             _filling(command, fold))
         for fold in t.expected if fold not in there
     ]  # fmt: skip
 
 
 def _hole(identity: Identity, reason: str, command: str) -> Hole:
     """A hole of a training without any fold that is done."""
-    command = f"{command} --folds {identity.fold}" if command else ""
     return Hole(
-        identity.experiment, identity.method, identity.preset, identity.seed, identity.fold, reason, command
+        identity.experiment, identity.method, identity.preset, identity.seed, identity.fold, reason,
+        _filling(command, identity.fold),
     )  # fmt: skip
+
+
+def _filling(command: str, fold: str) -> str:
+    """The command that trains a missing fold, of the one that trained the others; empty where none is known."""
+    safe = pastable(command)
+    return f"{safe} --folds {fold}" if safe else ""
 
 
 def _stage(record: Record, shipped: bool) -> Stage:

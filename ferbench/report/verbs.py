@@ -47,7 +47,7 @@ def write_report(
         drawn = draw(reports, store, pictures)
         print(f"drew {len(drawn)} files in {pictures}", file=sys.stderr)
     if format == "console" and reports:
-        render.console_sections(all_sections(reports))
+        render.console_sections(all_sections(reports, brief=True))
         return
     if format == "html":
         from ferbench.report.html import page

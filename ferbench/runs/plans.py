@@ -90,9 +90,8 @@ def standing(plan: Plan, store: Store) -> Standing:
     states: dict[str, str] = {}
     records: dict[str, Record] = {}
     for job in plan.jobs:
-        states[job.key] = state = store.state(job.key)
-        if state in ("done", "failed"):
-            records[job.key] = store.record(job.key)
+        if record := store.ended(job.key):
+            states[job.key], records[job.key] = "failed" if record.error else "done", record
         else:
             states[job.key] = "running" if held(store.folder(job.key)) else "waiting"
     counts = Counter(states.values())

@@ -16,7 +16,6 @@ a DataError. Records of before have none; theirs are taken as they are.
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,9 +54,13 @@ class Store:
 
     def state(self, key: str) -> State:
         """Say what the files of a run mean; nothing else knows."""
-        if (self.folder(key) / "record.json").is_file():
-            return "failed" if self.record(key).error else "done"
+        if record := self.ended(key):
+            return "failed" if record.error else "done"
         return "partial" if (self.folder(key) / "identity.json").is_file() else "absent"
+
+    def ended(self, key: str) -> Record | None:
+        """Read the record of a run that is done or has failed; None for any other."""
+        return self.record(key) if (self.folder(key) / "record.json").is_file() else None
 
     def checked(self, key: str) -> State:
         """:meth:`state`, or "damaged" where a run that has ended is not what was stored. Reads all its files."""
@@ -163,8 +166,8 @@ class Store:
         record = record or self.record(key)
         return self._predictions(record, self._content(record, PREDICTIONS))
 
-    def predictions_of(self, records: Sequence[Record]) -> list[pd.DataFrame]:
-        """Read the predictions of several runs (see :meth:`predictions`).
+    def pooled(self, records: Sequence[Record]) -> tuple[pd.DataFrame, list[int]]:
+        """Read the predictions of several runs (see :meth:`predictions`) as one table, and the rows of each.
 
         Small tables cost most by their number, so those with one header are read as one.
         """
@@ -174,10 +177,11 @@ class Store:
         if len(set(heads)) == 1 and all(body.endswith(b"\n") for body in bodies):
             with suppress(DataError):  # whose is told below
                 whole = self._predictions(records[0], b"\n".join([heads[0], b"".join(bodies)]))
-                ends = np.cumsum([body.count(b"\n") for body in bodies])
-                if len(whole) == ends[-1]:
-                    return [whole.iloc[start:end].reset_index(drop=True) for start, end in pairwise([0, *ends])]
-        return [self._predictions(record, content) for record, content in zip(records, contents, strict=True)]
+                sizes = [body.count(b"\n") for body in bodies]
+                if len(whole) == sum(sizes):
+                    return whole, sizes
+        frames = [self._predictions(record, content) for record, content in zip(records, contents, strict=True)]
+        return pd.concat(frames, ignore_index=True), [len(frame) for frame in frames]
 
     def _predictions(self, record: Record, content: bytes) -> pd.DataFrame:
         frame = self._read(record, PREDICTIONS, content, dtype=dict.fromkeys(_TEXT, object))
