@@ -3,11 +3,13 @@
 import random
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ground import SHARED, at_work, begin, checkpoints, end, ferbench, lay, stored, train, until
 
+from ferbench.errors import DataError
 from ferbench.training.checkpoint import epochs_done
 
 
@@ -28,7 +30,8 @@ class Log:
 def killed(place: Path, count: int, epochs: int, seed: int = 0) -> Log:
     """Kill a training of two folds by two processes ``count`` times, then let it end, and compare with one undisturbed.
 
-    Of three kills one falls anywhere in the start and two where epochs pass, so far apart that the training lasts.
+    Of three kills one falls anywhere in the start and two where epochs pass: after a few more of them, so that on a
+    machine of any speed the training lasts for all kills.
     """
     words, draw, log = train(epochs, *SHARED), random.Random(seed), Log(epochs, seed)
     lay(place / "whole")
@@ -37,13 +40,16 @@ def killed(place: Path, count: int, epochs: int, seed: int = 0) -> Log:
     until(lambda: checkpoints(place / "whole") or process.poll() is not None)
     start = time.monotonic() - begun
     assert end(process).code == 0
-    training = time.monotonic() - begun - start
     lay(place / "killed")
     begun = time.monotonic()
     while len(log.kills) < count:
-        delay = draw.uniform(0, start) if draw.random() < 1 / 3 else start + draw.uniform(0, 1.5 * training / count)
+        early, more = draw.random() < 1 / 3, draw.uniform(0, 1.3 * 2 * epochs / count)
+        before, begun_now = _epochs(place), time.monotonic()
         process = begin(words, place / "killed")
-        time.sleep(delay)
+        if not early:
+            until(lambda: _epochs(place) >= before + more or process.poll() is not None)  # noqa: B023
+        time.sleep(draw.uniform(0, start if early else 0.2))
+        delay = time.monotonic() - begun_now
         if process.poll() is not None:  # it was done before: too few epochs for so many kills
             log.code = process.returncode
             end(process)
@@ -51,9 +57,18 @@ def killed(place: Path, count: int, epochs: int, seed: int = 0) -> Log:
         process.send_signal(signal.SIGKILL)
         end(process)
         log.orphans += not until(lambda: not at_work(place / "killed"), 5)
-        log.kills.append((delay, sum(map(epochs_done, checkpoints(place / "killed")))))
+        log.kills.append((delay, _epochs(place)))
     log.code = ferbench(words, place / "killed").code
     log.seconds = time.monotonic() - begun
     whole, other = stored(place / "whole"), stored(place / "killed")
     log.same, log.files = whole == other, len(whole)
     return log
+
+
+def _epochs(place: Path) -> int:
+    """Epochs on disk; a checkpoint may go while it is looked at."""
+    done = 0
+    for path in checkpoints(place / "killed"):
+        with suppress(OSError, DataError):
+            done += epochs_done(path)
+    return done

@@ -26,6 +26,6 @@ def test_a_training_that_is_killed_again_and_again_ends_with_the_bytes_of_one_th
     count = int(os.environ.get("FERBENCH_KILLS", "8"))
     log = killed(tmp_path, count, epochs=150 * max(1, count // 8))
     assert (log.orphans, log.code) == (0, 0), log
-    assert count // 2 <= len(log.kills) <= count, log  # a machine may be done before the last
+    assert len(log.kills) == count, log
     assert log.same, log
     assert log.files == 6
