@@ -161,12 +161,12 @@ def test_cells_are_what_exists_and_each_once():
 ])  # fmt: skip
 def test_unknown_words_are_refused(field, value):
     with pytest.raises(UsageError):
-        run(BenchOptions(**{field: value}, mode="quick"), lambda *_: None)
+        run(BenchOptions(**{field: value}, mode="quick"), lambda *_: None, lambda *_: None)
 
 
 def test_speed_records_come_back_and_make_a_table(tmp_path):
     options = BenchOptions(whats=("fe",), batches=(1, 4), mode="quick", threads=1)
-    record = run(options, lambda *_: None)
+    record = run(options, lambda *_: None, lambda *_: None)
     store(tmp_path, record)
     assert stored(tmp_path) == [record]
     single, offline = record.rows

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 FRESH = 64  # inputs that the timing has not seen
 STEPS = 20  # training steps whose losses are compared
+PAIRS = 16  # in each of them
 FIRST = 5  # of them are compared one by one whatever the precision
 # Largest error of logits relative to the largest logit; of a loss curve relative to the plain path's.
 BOUNDS = {"fp32": 1e-4, "tf32": 5e-3, "bf16": 5e-2}

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ferbench import DEFAULT_METHOD
-from ferbench.bench import timing
+from ferbench.bench import expected, timing
 from ferbench.bench.energy import Meter
 from ferbench.bench.roofline import ceilings
 from ferbench.bench.server import largest_rate
@@ -59,8 +59,11 @@ class BenchOptions:
     seed: int = 0
 
 
-def run(options: BenchOptions, tick: Tick) -> SpeedRecord:
-    """Time every cell of the options. Raises UsageError for options or combinations that do not exist."""
+def run(options: BenchOptions, tick: Tick, tell: Callable[[int, float], None]) -> SpeedRecord:
+    """Time every cell of the options. Raises UsageError for options or combinations that do not exist.
+
+    tell : is told before anything is timed how many rows there will be, and how many seconds they take, about.
+    """
     _known(options)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -72,10 +75,13 @@ def run(options: BenchOptions, tick: Tick) -> SpeedRecord:
         raise UsageError("these options combine to nothing that can be timed: see `ferbench bench --help`")
     blocks, seconds = MODES[options.mode]
     measured = {precision: ceilings(device, precision) for precision in dict.fromkeys(c.precision for c in cells)}
+    groups = _groups(cells)
+    tell(len(cells), expected.seconds(groups, options.peers, len({1, *options.batches}), blocks, seconds,
+                                      _WARMEST[options.mode], measured))  # fmt: skip
     rows: list[SpeedRow] = []
     with TemporaryDirectory() as scratch:
-        for group in _groups(cells):
-            progress = partial(_tell, tick, len(rows), group, len(cells))
+        for group in groups:
+            progress = partial(_shown, tick, len(rows), group, len(cells))
             rows += _timed(group, options, blocks, seconds, measured, Path(scratch), progress)
     tick(1, 1, "")
     noise = _noise(options.seed)
@@ -85,7 +91,7 @@ def run(options: BenchOptions, tick: Tick) -> SpeedRecord:
     )  # fmt: skip
 
 
-def _tell(tick: Tick, before: int, group: list[Cell], cells: int, part: float) -> None:
+def _shown(tick: Tick, before: int, group: list[Cell], cells: int, part: float) -> None:
     first = group[0]
     title = f"{first.what} {first.preset} batch {first.batch} {first.scenario}, {len(group)} ways"
     tick(round(100 * (before + part * len(group))), 100 * cells, title)

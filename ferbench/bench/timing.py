@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-STEADY = 0.02  # three windows in a row within this share of each other: warm
+LOOKS, STEADY = 3, 0.02  # so many windows in a row within this share of each other: warm
 RESAMPLES = 2000  # of the bootstrap behind every interval
 
 Call = Callable[[], object]
@@ -40,8 +40,8 @@ def warm_up(call: Call, device: str, window: float, cap: float) -> float:
     rates: list[float] = []
     while time.perf_counter() - start < cap:
         rates.append(rate(call, device, window))
-        last = rates[-3:]
-        if len(last) == 3 and max(last) - min(last) <= STEADY * min(last):
+        last = rates[-LOOKS:]
+        if len(last) == LOOKS and max(last) - min(last) <= STEADY * min(last):
             break
     return cold
 

@@ -34,7 +34,6 @@ CLASSES = 7
 IMAGES = 256  # in the set that training is timed on
 BUFFERS = 8  # batches taken in turns, so that no input waits in a cache
 DRAWN = 200  # images that preparation is timed on
-GATE_PAIRS = 16  # in a step of the loss gate
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,25 @@ def networks(method: str, preset: str, seed: int) -> Timed:
     return found.kin.timed(found, CLASSES, derive_seed(seed, "bench weights"))
 
 
+def costs(cell: Cell) -> tuple[float, float]:
+    """FLOPs and bytes of one image, in inference or in training.
+
+    Raises UsageError for a part that the method does not have.
+    """
+    return _costs(cell.what, cell.method, cell.preset, cell.precision, cell.seed)
+
+
+@lru_cache
+def _costs(what: str, method: str, preset: str, precision: str, seed: int) -> tuple[float, float]:
+    timed, training = networks(method, preset, seed), what in TRAINING
+    module = timed.trained() if training else timed.part(what)
+    if module is None:
+        raise UsageError(f"{method} has no {what} to time")
+    example = torch.zeros(2, 1, 48, 48, dtype=torch.float32 if training else torch.uint8)
+    moved = timed.bytes_of(module.eval(), example, 2 if precision == "bf16" else 4, training=training)
+    return (3 if training else 1) * flops(module, (example,)) / 2, moved / 2
+
+
 def images(seed: int, count: int, use: str) -> Tensor:
     """Random grey images uint8 [count,48,48]: kernels take their time whatever the picture."""
     return torch.from_numpy(generator(seed, "bench", use).integers(0, 256, (count, 48, 48), dtype=np.uint8))
@@ -102,13 +120,11 @@ def images(seed: int, count: int, use: str) -> Tensor:
 def _inference(cell: Cell) -> Workload:
     """A call takes uint8 images [B,1,48,48] on the device; grey levels are scaled and normalised inside it."""
     timed = networks(cell.method, cell.preset, cell.seed)
+    costing = costs(cell)
     reference = timed.part(cell.what)
-    if reference is None:
-        raise UsageError(f"{cell.method} has no {cell.what} to time")
+    assert reference is not None  # or it had no costs
     reference.eval()
-    width = 2 if cell.precision == "bf16" else 4
     fresh = images(cell.seed, gate.FRESH, "fresh").unsqueeze(1)
-    costs = flops(reference, (fresh[:2],)) / 2, timed.bytes_of(reference, fresh[:2], width, training=False) / 2
     run = _RUNTIMES[cell.backend](cell) if cell.backend in _RUNTIMES else _torch(cell, deepcopy(reference))
     turns = cycle(
         batch.to(cell.device).unsqueeze(1)
@@ -119,7 +135,7 @@ def _inference(cell: Cell) -> Workload:
         parts = [run(part).float().cpu() for part in fresh.to(cell.device).split(cell.batch)]
         return gate.of_logits(torch.cat(parts), reference, fresh, cell.precision)
 
-    return Workload(cell, cell.batch, lambda: run(next(turns)), checked, *costs)
+    return Workload(cell, cell.batch, lambda: run(next(turns)), checked, *costing)
 
 
 def _torch(cell: Cell, module: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -209,14 +225,11 @@ def _training(cell: Cell, scratch: Path) -> Workload:
     run = timed.stepper(device, pixels, labels, steps)
     batches = cycle([step.on(cell.device) for step in steps])
     rows = len(steps[0].images)
-    example = torch.zeros(2, 1, 48, 48)
-    width = 2 if cell.precision == "bf16" else 4
-    counted = timed.trained()
     work = Workload(
         cell, rows, lambda: run(next(batches)),
         lambda: gate.of_losses(_losses(cell.method, cell.preset, cell.seed, device),
                                _losses(cell.method, cell.preset, cell.seed, Device()), cell.precision),
-        3 * flops(counted, (example,)) / 2, timed.bytes_of(counted, example, width, training=True) / 2,
+        *costs(cell),
     )  # fmt: skip
     if cell.what == "epoch":
         work.images = IMAGES // rows * rows
@@ -239,7 +252,7 @@ def _plan(labels: Tensor, pairs: int, seed: int) -> Iterator[Step]:
 def _losses(method: str, preset: str, seed: int, device: Device) -> list[float]:
     """The losses of the first steps, on small batches: the same plan and weights for every path."""
     timed, (pixels, labels) = networks(method, preset, seed), _set(seed)
-    plan = list(_plan(labels, GATE_PAIRS, seed))[: gate.STEPS]
+    plan = list(_plan(labels, gate.PAIRS, seed))[: gate.STEPS]
     run = timed.stepper(device, pixels, labels, plan)
     return [float(run(step.on(device.name))["total"]) for step in plan]
 

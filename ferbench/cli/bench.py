@@ -50,7 +50,9 @@ def bench(
         mode="quick" if quick else "standard", seed=seed,
     )  # fmt: skip
     with progress.bars(to_stderr=True) as bars:
-        record = run(options, bars.bar("bench"))
+        record = run(options, bars.bar("bench"), lambda rows, seconds: bars.console.print(
+            f"{rows} {'row' if rows == 1 else 'rows'}: about {progress.duration(seconds)}", highlight=False
+        ))  # fmt: skip
     store(runs_home(runs), record)
     write_speed([record], format, out)
 
