@@ -132,14 +132,17 @@ def test_former_names_are_not_shown(old):
     assert not any(old in text for _, command, texts in COMMANDS for text in (*texts, command.epilog or ""))
 
 
-def test_completion_can_be_installed(tmp_path):
-    assert "--install-completion" in ferbench("--help", cwd=tmp_path).stdout
+@pytest.mark.parametrize(("typed", "offered"), [
+    ("con", ["contamination"]), ("train lf", ["lfnet"]), ("train wslgan -d oul", ["oulu", "oulu-sequences"]),
+    ("data prepare ja", ["jaffe"]), ("ablate --protocol", []), ("ablate --leak", ["--leakage"]),
+])  # fmt: skip
+def test_shells_complete_verbs_options_and_names(typed, offered):
     done = subprocess.run(
         [sys.executable, "-c", "import sys; sys.argv[0] = 'ferbench'; from ferbench.cli.main import run; run()"],
-        env={"_FERBENCH_COMPLETE": "complete_bash", "COMP_WORDS": "ferbench con", "COMP_CWORD": "1", "PATH": "/usr/bin"},
+        env={"_FERBENCH_COMPLETE": "complete_bash", "COMP_WORDS": f"ferbench {typed}", "COMP_CWORD": str(len(typed.split())), "PATH": "/usr/bin"},
         capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
-    assert done.stdout.split() == ["contamination"]
+    assert done.stdout.split() == offered
 
 
 def test_the_site_is_built_without_a_broken_link_and_loads_nothing_from_another_host(tmp_path):

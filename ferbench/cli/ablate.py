@@ -6,12 +6,17 @@ from typing import Annotated
 import typer
 
 from ferbench import DEFAULT_METHOD
-from ferbench.cli import shared
+from ferbench.cli import completion, shared
 from ferbench.cli.formats import DataHome, Overrides, Preset, Runs
 
 
 def ablate(
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Name of a protocol, or a protocol file.")] = "ckplus",
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset", "-d", help="Name of a protocol, or a protocol file.", autocompletion=completion.protocols
+        ),
+    ] = "ckplus",
     method: Annotated[str, typer.Option(help="The method whose variants are trained.")] = DEFAULT_METHOD,
     variants: Annotated[
         str,

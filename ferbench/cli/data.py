@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ferbench.cli import completion
 from ferbench.cli.formats import DataHome, Format, emit
 from ferbench.cli.panels import verb
 
@@ -23,7 +24,8 @@ def prepare(
         str,
         typer.Argument(
             help="ckplus, oulu, rafdb, celeba, fer2013, ferplus, affectnet, expw, sfew, jaffe, kdef, manifest, "
-            "or a drawn dataset (synth, synth-sequences, …)."
+            "or a drawn dataset (synth, synth-sequences, …).",
+            autocompletion=completion.sources,
         ),
     ],
     source: Annotated[

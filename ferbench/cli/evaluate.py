@@ -5,11 +5,17 @@ from typing import Annotated
 
 import typer
 
+from ferbench.cli import completion
 from ferbench.cli.formats import DataHome, Format, Runs, emit
 
 
 def evaluate(
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Protocol whose test images are predicted.")],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset", "-d", help="Protocol whose test images are predicted.", autocompletion=completion.protocols
+        ),
+    ],
     model: Annotated[
         str,
         typer.Argument(
@@ -67,7 +73,10 @@ def evaluate(
 
 
 def contamination(
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Protocol with an official split.")],
+    dataset: Annotated[
+        str,
+        typer.Option("--dataset", "-d", help="Protocol with an official split.", autocompletion=completion.protocols),
+    ],
     model: Annotated[str, typer.Argument(help="A model, as for `ferbench evaluate`.")] = "",
     preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light, wide or full.")] = "tiny",
     format: Format = "console",

@@ -5,13 +5,19 @@ from typing import Annotated
 
 import typer
 
+from ferbench.cli import completion
 from ferbench.cli.formats import DataHome, Format, Runs
 
 
 def report(
     dataset: Annotated[
         str | None,
-        typer.Option("--dataset", "-d", help="Only this dataset: ckplus includes ckplus-sequences."),
+        typer.Option(
+            "--dataset",
+            "-d",
+            help="Only this dataset: ckplus includes ckplus-sequences.",
+            autocompletion=completion.protocols,
+        ),
     ] = None,
     bench: Annotated[bool, typer.Option("--bench", help="Report speed instead of accuracy.")] = False,
     ablation: Annotated[

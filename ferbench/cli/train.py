@@ -5,17 +5,24 @@ from typing import Annotated, Any
 
 import typer
 
-from ferbench.cli import shared
+from ferbench.cli import completion, shared
 from ferbench.cli.formats import DataHome, Format, Overrides, Preset, Runs, emit
 
 Dataset = Annotated[
     str,
-    typer.Option("--dataset", "-d", help="Name of a protocol (see `ferbench protocol list`), or a protocol file."),
+    typer.Option(
+        "--dataset",
+        "-d",
+        help="Name of a protocol (see `ferbench protocol list`), or a protocol file.",
+        autocompletion=completion.protocols,
+    ),
 ]
 
 
 def train(
-    method: Annotated[str, typer.Argument(help="Method to train (see `ferbench show`).")],
+    method: Annotated[
+        str, typer.Argument(help="Method to train (see `ferbench show`).", autocompletion=completion.methods)
+    ],
     dataset: Dataset,
     preset: Preset = None,
     recipe: shared.Beyond = "paper",
@@ -61,9 +68,17 @@ def train(
 
 
 def show(
-    method: Annotated[str, typer.Argument(help="Method to show; without one, all methods are listed.")] = "",
+    method: Annotated[
+        str,
+        typer.Argument(help="Method to show; without one, all methods are listed.", autocompletion=completion.methods),
+    ] = "",
     preset: Preset = None,
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Protocol it would be trained under.")] = "ckplus",
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset", "-d", help="Protocol it would be trained under.", autocompletion=completion.protocols
+        ),
+    ] = "ckplus",
     overrides: Overrides = None,
     format: Format = "console",
 ) -> None:
