@@ -51,15 +51,15 @@ def planned(place, method, **more):
 
 def test_the_example_of_the_documentation_is_trained_reported_compared_and_held(place):
     toml = example(place)
-    said = ferbench("train", toml.name, "--dataset", "ckplus", "--parallel-folds", "1", cwd=place).stdout
+    said = ferbench("train", toml.name, "--dataset", "ckplus", "--jobs", "1", cwd=place).stdout
     assert "Nearest mean (coarse, seed 0): " in said
     assert "fp64, plain engine" in said
     report = json.loads(ferbench("report", "--dataset", "ckplus", "--format", "json", cwd=place).stdout)
     assert "Nearest mean" in json.dumps(report)
-    again = ferbench("train", toml.name, "--dataset", "ckplus", "--parallel-folds", "1", cwd=place).stdout
+    again = ferbench("train", toml.name, "--dataset", "ckplus", "--jobs", "1", cwd=place).stdout
     assert again.count("reused") >= 10
     accepted = place / "accepted"
-    ferbench("check", "--accept", "--why", "first", "--baseline", str(accepted), cwd=place)
+    ferbench("check", "--accept", "--reason", "first", "--baseline", str(accepted), cwd=place)
     assert ferbench("check", "--baseline", str(accepted), cwd=place).stdout.startswith("held: Nearest mean")
     compared = ferbench("compare", str(place / "runs"), str(place / "runs"), cwd=place).stdout
     assert "Nearest mean" in compared

@@ -34,12 +34,13 @@ app.add_typer(data.app, name="data", rich_help_panel=DATA, help="Prepare, list, 
 app.add_typer(protocol.app, name="protocol", rich_help_panel=DATA, help="Show protocols and export their folds.")
 app.command(**verb(DATA, "ferbench audit folds.csv --dataset ckplus"))(protocol.audit)
 app.command(**verb(
-    TRAIN, "ferbench train wslgan --dataset synth", "ferbench train hog-svm --dataset ckplus --preset tiny --seed 1",
-    "ferbench train wslgan --dataset ckplus --preset tiny --set finetune.epochs=20 --dry-run",
+    TRAIN, f"ferbench train {DEFAULT_METHOD} --dataset synth",
+    "ferbench train hog-svm --dataset ckplus --preset tiny --seed 1",
+    f"ferbench train {DEFAULT_METHOD} --dataset ckplus --preset tiny --set finetune.epochs=20 --dry-run",
 ))(train.train)  # fmt: skip
-app.command(**verb(TRAIN, "ferbench show", "ferbench show wslgan --preset tiny --dataset synth"))(train.show)
+app.command(**verb(TRAIN, "ferbench show", f"ferbench show {DEFAULT_METHOD} --preset tiny --dataset synth"))(train.show)
 app.command(**verb(
-    TRAIN, "ferbench ablate --dataset ckplus --preset tiny --variants gfnet,wslgan-wcl --seeds 3",
+    TRAIN, "ferbench ablate --dataset ckplus --preset tiny --variants gfnet,lfnet --seeds 3",
     "ferbench ablate --dataset ckplus --preset tiny --leakage",
     "ferbench ablate --dataset ckplus --trial finetune.lr=0.02 --trial finetune.ema=2.0",
 ))(ablate.ablate)  # fmt: skip
