@@ -74,6 +74,12 @@ def test_commands_and_options_in_sentences_exist(path):
     assert named - OPTIONS - FOREIGN - (set(RENAMED) if path.name == "CHANGELOG.md" else set()) == set()
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files_of_the_repository(path):
+    targets = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
 def test_there_are_commands_to_test():
     assert len(IN_BLOCKS) > 60
     assert len(IN_HELP) > 30
