@@ -12,7 +12,7 @@ from conftest import ROOT
 from helps import commands, find, parsed
 from test_cli import ferbench
 
-from ferbench import api
+from ferbench import __version__, api
 from ferbench.cli import panels
 from ferbench.cli.renamed import RENAMED
 from ferbench.data import sources
@@ -78,6 +78,12 @@ def test_commands_and_options_in_sentences_exist(path):
 def test_links_lead_to_files_of_the_repository(path):
     targets = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
     assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+def test_the_version_that_is_cited_is_the_one_that_is_there():
+    cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (.*)$", cited, re.MULTILINE)[1] == __version__
+    assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_there_are_commands_to_test():
