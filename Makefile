@@ -3,6 +3,7 @@
 # make test-slow   those; CI runs both
 # make test-long   and those that take longer still: faults, kills, a Ray cluster that loses a node, long fuzzing
 # make check  formatting, lint, types
+# make docs   the documentation as a website in site/; fails on broken links and on pages that load from other hosts
 # make audit  known vulnerabilities of what is installed; asks a public service, so it needs a network
 # make fuzz   100,000 damaged and hostile files for every reader; CASES and SEED say how many and which
 PYTHON ?= python3
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 
-.PHONY: demo test test-slow test-long check audit fuzz install clean
+.PHONY: demo test test-slow test-long check docs audit fuzz install clean
 
 install: $(VENV)/installed
 
@@ -44,6 +45,11 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: install
+	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
+	@echo 'open $(CURDIR)/site/index.html'
+
 audit: install
 	$(BIN)/pip install -q 'pip-audit>=2.9'
 	$(BIN)/pip-audit --local --skip-editable
@@ -52,4 +58,4 @@ fuzz: install
 	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),100000) --seed $(or $(SEED),0) --findings fuzz-findings
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site

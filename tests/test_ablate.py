@@ -125,7 +125,7 @@ def test_other_processes_get_the_command_that_plans_the_same(place):
     assert words[:7] == ["ablate", "--variants", "wslgan,gfnet", "--seeds", "3", "--dataset", str(place / "pair.toml")]
     assert [word for word in words if word in TINY] == list(TINY)
     assert words[words.index("--jobs") + 1] == "1"
-    assert "--protocol-habits" in ablation(place, habits=True).partner
+    assert "--leakage" in ablation(place, habits=True).partner
 
 
 def test_habits_are_planned_from_two_trainings(place):
@@ -145,7 +145,7 @@ def test_habits_are_planned_from_two_trainings(place):
 
 @pytest.mark.parametrize("more", [{"folds": "01"}, {"rule": "block"}, {"selection": "best-val"}])
 def test_habits_take_all_folds_and_the_last_epoch(place, more):
-    with pytest.raises(UsageError, match="--protocol-habits takes the protocol's own folds"):
+    with pytest.raises(UsageError, match="--leakage takes the protocol's own folds"):
         ablation(place, habits=True, **more)
 
 
@@ -159,7 +159,7 @@ def test_readings_are_planned_one_at_a_time_on_held_out_subjects(place):
     # What the rate of fine-tuning leaves as it is, is made once.
     assert [job.kind for job in session.jobs if job.kind != "fold"] == ["attention"] * 2 + ["pretrain"] * 2
     assert len({session.title(job) for job in session.jobs}) == len(session.jobs)
-    assert session.partner[:5] == ["ablate", "--reading", *tried[:1], "--reading", tried[1]]
+    assert session.partner[:5] == ["ablate", "--trial", *tried[:1], "--trial", tried[1]]
 
 
 @pytest.mark.parametrize(("variants", "habits"), [("gfnet", False), ("", True)])
@@ -205,7 +205,7 @@ def test_best_test_is_made_of_the_epochs_of_the_one_training(place):
             assert record.result["accuracy"] == pytest.approx(history["test_accuracy"].max())
             assert last.result["accuracy"] == pytest.approx(history["test_accuracy"].iloc[-1])
             assert record.identity.is_habit
-            assert "--protocol-habits" in record.facts["command"]
+            assert "--leakage" in record.facts["command"]
 
 
 @pytest.mark.slow
@@ -257,14 +257,14 @@ def test_an_official_split_has_no_image_folds():
 
 @pytest.mark.slow
 def test_readings_from_nothing_to_their_table(tmp_path):
-    words = ["ablate", "--dataset", "synth", "--no-pretrain", "--folds", "01,02", "--reading", "finetune.lr=0.001"]
+    words = ["ablate", "--dataset", "synth", "--no-pretrain", "--folds", "01,02", "--trial", "finetune.lr=0.001"]
     done = ferbench(*words, *SMALL, "--format", "json", cwd=tmp_path)
     assert done.stderr.count("done") == 5  # stage 1, and two folds of each of the two
     assert "test images" not in done.stderr
     (found,) = json.loads(done.stdout)
     first, second = found["rows"]
     assert (first["changed"], first["folds"], second["folds"]) == ({}, 2, 2)
-    text = ferbench("report", "--readings", "--format", "markdown", cwd=tmp_path).stdout
+    text = ferbench("report", "--trials", "--format", "markdown", cwd=tmp_path).stdout
     assert second["experiment"] in text
     assert f"{100 * second['difference']:+.2f} ±" in text
 

@@ -183,7 +183,7 @@ def test_speed_records_come_back_and_make_a_table(tmp_path):
 
 @pytest.mark.slow
 def test_the_command_times_a_step_beside_the_naive_peer(tmp_path):
-    words = ["bench", "step", "--quick", "--batch", "4", "--peer", "naive", "--engine", "plain,fast", "--format"]
+    words = ["bench", "step", "--quick", "--batch", "4", "--baseline", "naive", "--engine", "plain,fast", "--format"]
     rows = json.loads(ferbench(*words, "json", cwd=tmp_path).stdout)
     assert [row["engine"] for row in rows] == ["plain", "fast"]
     wanted = {"what", "method", "preset", "engine", "precision", "backend", "device", "batch", "scenario", "images_per_s",

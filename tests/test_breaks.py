@@ -48,9 +48,9 @@ def test_nothing_broken_holds(accepted, faces, tmp_path):
     evaluated_again(accepted, faces, tmp_path / "runs")
 
 
-def test_the_job_of_the_readme_runs_as_it_stands(tmp_path):
+def test_the_job_of_the_documentation_runs_as_it_stands(tmp_path):
     """Its own steps, one after the other; installing is what this test's environment has done already."""
-    block = (ROOT / "README.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    block = (ROOT / "docs/regression-tests.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
     steps = re.findall(r"^ +- run: (.*)$", block, re.MULTILINE)
     assert steps[0] == "pip install ferbench"
     assert len(steps) == 3

@@ -123,7 +123,7 @@ def test_folds_side_by_side_give_the_bytes_of_folds_in_a_row(trained, tmp_path):
         else:
             shutil.copytree(trained / "runs" / row["key"], tmp_path / "runs" / row["key"])
     words = [word if word != "1" or TRAIN[place - 1] != "--threads" else "2" for place, word in enumerate(TRAIN)]
-    out = ferbench(*words, "--parallel-folds", "2", cwd=tmp_path).stdout
+    out = ferbench(*words, "--jobs", "2", cwd=tmp_path).stdout
     assert "2 folds at a time" in out
     assert out.count("done") == 5
     for key in folds:
@@ -141,7 +141,7 @@ def test_a_terminated_training_leaves_nobody_at_work(trained, tmp_path):
             shutil.copytree(trained / "runs" / row["key"], runs / row["key"])
     others = set(runs.iterdir())
     env = {**os.environ, "FERBENCH_DATA": str(trained / "data"), "FERBENCH_RUNS": str(runs), "OMP_NUM_THREADS": "2"}
-    words = [*TRAIN, "--epochs", "500", "--threads", "2", "--parallel-folds", "2"]
+    words = [*TRAIN, "--epochs", "500", "--threads", "2", "--jobs", "2"]
     process = subprocess.Popen([sys.executable, "-m", "ferbench", *words], env=env, stderr=subprocess.PIPE,
                                stdout=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
 

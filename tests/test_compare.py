@@ -66,7 +66,7 @@ def test_what_was_tested_on_something_else_is_not_compared(tmp_path, field):
 
 def accept(folder: Path, *words: str) -> str:
     (folder / "baselines" / "accepted").mkdir(parents=True, exist_ok=True)
-    return ferbench("check", "--accept", "--why", "first figures", *words, cwd=folder).stdout
+    return ferbench("check", "--accept", "--reason", "first figures", *words, cwd=folder).stdout
 
 
 def test_a_check_holds_falls_and_is_accepted_anew(tmp_path):
@@ -81,7 +81,7 @@ def test_a_check_holds_falls_and_is_accepted_anew(tmp_path):
     assert "1 of 1 accepted figures fell" in done.stderr
     ferbench("check", "--runs", "fallen", "--tolerance", "13.4", cwd=tmp_path)
     ferbench("check", "--runs", "fallen", "--tolerance", "13.3", cwd=tmp_path, code=1)
-    ferbench("check", "--accept", "--why", "harder test images", "--runs", "fallen", cwd=tmp_path)
+    ferbench("check", "--accept", "--reason", "harder test images", "--runs", "fallen", cwd=tmp_path)
     ferbench("check", "--runs", "fallen", cwd=tmp_path)
     assert [reason["why"] for reason in json.loads(path.read_text())["reasons"]] == [
         "first figures",

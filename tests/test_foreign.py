@@ -133,7 +133,7 @@ def test_a_pipeline_goes_through_the_folds_and_stands_in_report_compare_and_chec
     said = ferbench("evaluate", "pipes:pipeline", "--dataset", "ckplus", "--refit", cwd=place).stdout
     assert "pipeline (own, seed 0): " in said
     assert "pipeline" in ferbench("report", "--dataset", "ckplus", cwd=place).stdout
-    ferbench("check", "--accept", "--why", "first", "--baseline", "accepted", cwd=place)
+    ferbench("check", "--accept", "--reason", "first", "--baseline", "accepted", cwd=place)
     assert ferbench("check", "--baseline", "accepted", cwd=place).stdout.startswith("held: pipeline")
     assert "pipeline" in ferbench("compare", "runs", "runs", cwd=place).stdout
     record = Store(place / "runs").records()[0]
@@ -152,7 +152,7 @@ def test_callables_and_onnx_files_are_tested_as_they_are(place, kind):
     assert (facts["trained on"], facts["held out"]) == (["fer2013"], True)
     report = json.loads(ferbench("report", "--dataset", "ckplus", "--format", "json", cwd=place).stdout)
     assert "theirs" in json.dumps(report)
-    ferbench("check", "--accept", "--why", "first", "--baseline", "accepted", cwd=place)
+    ferbench("check", "--accept", "--reason", "first", "--baseline", "accepted", cwd=place)
     assert "held: theirs" in ferbench("check", "--baseline", "accepted", cwd=place).stdout
     again = ferbench("evaluate", path.name, "-d", "ckplus", "--refit", cwd=place, code=2)
     assert "has no fit" in again.stdout + again.stderr

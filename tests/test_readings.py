@@ -80,14 +80,14 @@ def test_trainings_of_other_folds_seeds_and_selections_are_not_mixed(store):
 
 
 def test_the_command_prints_it_and_says_what_is_missing(store, tmp_path):
-    told = ferbench("report", "--readings", cwd=tmp_path, code=3)
+    told = ferbench("report", "--trials", cwd=tmp_path, code=3)
     assert "ferbench ablate --reading" in told.stderr
     _train(store, 0.01, {"01": (0.5, 100)})
     _train(store, 0.02, {"01": (0.25, 100)})
-    text = ferbench("report", "--readings", "--format", "markdown", cwd=tmp_path).stdout
+    text = ferbench("report", "--trials", "--format", "markdown", cwd=tmp_path).stdout
     assert "finetune.lr 0.01 → 0.02" in text
     assert "-25.00" in text
-    (found,) = json.loads(ferbench("report", "--readings", "--format", "json", cwd=tmp_path).stdout)
+    (found,) = json.loads(ferbench("report", "--trials", "--format", "json", cwd=tmp_path).stdout)
     assert found["rows"][1]["changed"] == {"finetune.lr": ["0.01", "0.02"]}
     next(store.home.glob("*/history.csv")).write_text("epoch\n1\n")
     with pytest.raises(DataError, match="no validation accuracy"):

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +29,12 @@ ROWS = people(10, list(EMOTIONS), frames=3)
 
 
 def example(folder: Path) -> Path:
-    """Lay down the README's example of an own method: a file and a TOML. Returns the TOML's path."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    """Lay down the documentation's example of an own method: a file and a TOML. Returns the TOML's path."""
+    page = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
     for name in ("nearest.py", "nearest-mean.toml"):
-        found = re.search(rf"`{re.escape(name)}`:\s+```\w+\n(.*?)```", readme, re.DOTALL)
-        assert found, f"README shows no {name}"
-        (folder / name).write_text(textwrap.dedent(found[1]))
+        found = re.search(rf"`{re.escape(name)}`:\s+```\w+\n(.*?)```", page, re.DOTALL)
+        assert found, f"docs/extending.md shows no {name}"
+        (folder / name).write_text(found[1])
     return folder / "nearest-mean.toml"
 
 
@@ -50,17 +49,17 @@ def planned(place, method, **more):
     return plan([request], place / "data", Store(place / "runs")).jobs
 
 
-def test_the_example_of_the_readme_is_trained_reported_compared_and_held(place):
+def test_the_example_of_the_documentation_is_trained_reported_compared_and_held(place):
     toml = example(place)
-    said = ferbench("train", toml.name, "--dataset", "ckplus", "--parallel-folds", "1", cwd=place).stdout
+    said = ferbench("train", toml.name, "--dataset", "ckplus", "--jobs", "1", cwd=place).stdout
     assert "Nearest mean (coarse, seed 0): " in said
     assert "fp64, plain engine" in said
     report = json.loads(ferbench("report", "--dataset", "ckplus", "--format", "json", cwd=place).stdout)
     assert "Nearest mean" in json.dumps(report)
-    again = ferbench("train", toml.name, "--dataset", "ckplus", "--parallel-folds", "1", cwd=place).stdout
+    again = ferbench("train", toml.name, "--dataset", "ckplus", "--jobs", "1", cwd=place).stdout
     assert again.count("reused") >= 10
     accepted = place / "accepted"
-    ferbench("check", "--accept", "--why", "first", "--baseline", str(accepted), cwd=place)
+    ferbench("check", "--accept", "--reason", "first", "--baseline", str(accepted), cwd=place)
     assert ferbench("check", "--baseline", str(accepted), cwd=place).stdout.startswith("held: Nearest mean")
     compared = ferbench("compare", str(place / "runs"), str(place / "runs"), cwd=place).stdout
     assert "Nearest mean" in compared

@@ -6,29 +6,41 @@ from typing import Annotated
 import typer
 
 from ferbench import DEFAULT_METHOD
-from ferbench.cli import shared
+from ferbench.cli import completion, shared
 from ferbench.cli.formats import DataHome, Overrides, Preset, Runs
 
 
 def ablate(
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Protocol's name, or a protocol file.")] = "ckplus",
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset", "-d", help="Name of a protocol, or a protocol file.", autocompletion=completion.protocols
+        ),
+    ] = "ckplus",
     method: Annotated[str, typer.Option(help="The method whose variants are trained.")] = DEFAULT_METHOD,
     variants: Annotated[
-        str, typer.Option(help="Only these, such as gfnet,lfnet; the method is always there to hold them against.")
+        str,
+        typer.Option(
+            help="Only these variants, such as gfnet,lfnet; the full method is always trained for comparison."
+        ),
     ] = "",
-    protocol_habits: Annotated[
-        bool, typer.Option("--protocol-habits", help="Measure instead how far the literature's habits flatter.")
+    leakage: Annotated[
+        bool,
+        typer.Option(
+            "--leakage",
+            help="Measure instead how much subject leakage and choosing the epoch on the test set inflate accuracy.",
+        ),
     ] = False,
-    readings: Annotated[
+    trials: Annotated[
         list[str] | None,
         typer.Option(
-            "--reading",
+            "--trial",
             metavar="FIELD=VALUE",
-            help="Try instead this change of the recipe "
-            "on held-out training subjects; repeat it for several, one at a time.",
+            help="Try this hyperparameter value instead, on held-out training subjects; repeat the option for "
+            "several trials, each of which changes one field.",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Train each with the seeds 0 to N-1.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Train each variant with the seeds 0 to N-1.")] = 1,
     preset: Preset = None,
     folds: shared.Folds = "",
     rule: shared.Rule = None,
@@ -47,12 +59,12 @@ def ablate(
     amg: shared.Amg = "",
     overrides: Overrides = None,
     dry_run: shared.DryRun = False,
-    format: Annotated[str, typer.Option(help="console, markdown or json.")] = "console",
-    out: Annotated[Path | None, typer.Option(help="Write the tables to this file instead.")] = None,
+    format: Annotated[str, typer.Option(help="Output format: console, markdown or json.")] = "console",
+    out: Annotated[Path | None, typer.Option(help="Write the tables to this file.")] = None,
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:
-    """Train a method and its variants under one protocol, and show what each part is worth. Resumable at any moment."""
+    """Ablation study: train a method and its variants under one protocol and compare them. Repeat to resume."""
     from ferbench.cli import progress
     from ferbench.errors import JobFailed
     from ferbench.execution.ablation import prepare_ablation
@@ -65,19 +77,19 @@ def ablate(
         epochs=epochs, selection=selection, device=device, precision=precision, engine=engine, threads=threads,
         pretrain=not no_pretrain, amg=amg, overrides=tuple(overrides or ()), jobs=jobs,
         executor=executor, address=address, gpus_per_job=gpus_per_job,
-        habits=protocol_habits,
+        habits=leakage,
     )  # fmt: skip
     failure: JobFailed | None = None
     with progress.bars(to_stderr=format != "console") as bars:
-        session = prepare_ablation(options, variants, seeds, runs, data_home, bars.drawing, tuple(readings or ()))
+        session = prepare_ablation(options, variants, seeds, runs, data_home, bars.drawing, tuple(trials or ()))
         progress.print_plan(session, bars.console)
         if dry_run:
             return
         try:
-            progress.carry_out(session, bars, blind=bool(readings))
+            progress.carry_out(session, bars, blind=bool(trials))
         except JobFailed as error:  # the tables say what there is, and which folds are missing
             failure = error
-    if readings:
+    if trials:
         write_readings(session.protocol.name, format, out, runs)
     else:
         write_ablation(session.protocol.name, format, out, runs, session.experiments)

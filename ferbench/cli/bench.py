@@ -8,34 +8,42 @@ import typer
 from ferbench import DEFAULT_METHOD
 from ferbench.cli.formats import Runs
 
-_LIST = "; several with commas"
+_LIST = "; separate several with commas"
 
 
 def bench(
     what: Annotated[
         list[str] | None,
-        typer.Argument(help="inference, fe, amg, step, epoch, prepare; inference and step when left out."),
+        typer.Argument(help="inference, fe, amg, step, epoch, prepare; by default inference and step."),
     ] = None,
     method: Annotated[str, typer.Option(help="Methods" + _LIST + ".")] = DEFAULT_METHOD,
     preset: Annotated[str, typer.Option(help="paper, full, light, wide, tiny" + _LIST + ".")] = "tiny",
     engine: Annotated[str, typer.Option(help="plain, fast" + _LIST + ".")] = "fast",
     precision: Annotated[str, typer.Option(help="fp32, tf32, bf16" + _LIST + ".")] = "fp32",
     backend: Annotated[str, typer.Option(help="torch, onnxruntime, openvino" + _LIST + ".")] = "torch,onnxruntime",
-    batch: Annotated[str, typer.Option(help="Images of a call, pairs of a training step" + _LIST + ".")] = "1,32",
+    batch: Annotated[
+        str, typer.Option(help="Batch size: images in a call, pairs in a training step" + _LIST + ".")
+    ] = "1,32",
     scenario: Annotated[
         str, typer.Option(help="single-stream (batch 1), offline, server" + _LIST + ".")
     ] = "single-stream,offline",
-    peer: Annotated[str, typer.Option(help="naive, strong" + _LIST + ": loops that a training step is held to.")] = "",
+    baseline: Annotated[
+        str, typer.Option(help="Reference training loops timed in the same run: naive, strong" + _LIST + ".")
+    ] = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores when left out.")] = None,
-    bound_ms: Annotated[float, typer.Option(min=0.001, help="Server: the latency that p99 must stay below.")] = 100.0,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter blocks: a look, not a result.")] = False,
-    seed: Annotated[int, typer.Option(help="Of weights, inputs, order and resampling.")] = 0,
-    format: Annotated[str, typer.Option(help="console, markdown, json or csv.")] = "console",
-    out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
+    bound_ms: Annotated[
+        float, typer.Option(min=0.001, help="Scenario server: upper bound of the p99 latency.")
+    ] = 100.0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer and shorter repetitions; not for published figures.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Random seed of weights, inputs, order and resampling.")] = 0,
+    format: Annotated[str, typer.Option(help="Output format: console, markdown, json or csv.")] = "console",
+    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
     runs: Runs = None,
 ) -> None:
-    """Time inference, training and preparation, each result held against float64, beside peers in the same run."""
+    """Measure the speed of inference, training and data preparation. Each result is verified against float64."""
     from ferbench.bench.run import BenchOptions, run
     from ferbench.cli import progress
     from ferbench.files import runs_home
@@ -46,7 +54,7 @@ def bench(
     options = BenchOptions(
         whats=tuple(what or ("inference", "step")), methods=_words(method), presets=_words(preset),
         engines=_words(engine), precisions=_words(precision), backends=_words(backend), batches=_numbers(batch),
-        scenarios=_words(scenario), peers=_words(peer), device=device, threads=threads, bound_ms=bound_ms,
+        scenarios=_words(scenario), peers=_words(baseline), device=device, threads=threads, bound_ms=bound_ms,
         mode="quick" if quick else "standard", seed=seed,
     )  # fmt: skip
     with progress.bars(to_stderr=True) as bars:

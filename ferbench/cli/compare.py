@@ -9,14 +9,14 @@ from ferbench.cli.formats import Runs
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="A folder of runs, or how a run or an experiment begins.")],
-    second: Annotated[str, typer.Argument(help="The same, to be held against the first.")],
-    flips: Annotated[int, typer.Option(min=0, help="How many images that differ are listed.")] = 10,
-    format: Annotated[str, typer.Option(help="console, markdown or json.")] = "console",
-    out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    first: Annotated[str, typer.Argument(help="A folder of runs, or how the key of a run or of an experiment begins.")],
+    second: Annotated[str, typer.Argument(help="The same, to be compared with the first.")],
+    flips: Annotated[int, typer.Option(min=0, help="How many of the images with another outcome are listed.")] = 10,
+    format: Annotated[str, typer.Option(help="Output format: console, markdown or json.")] = "console",
+    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
     runs: Runs = None,
 ) -> None:
-    """Hold two trainings against each other, image by image."""
+    """Compare two trainings image by image, with a paired test."""
     from ferbench.report.compare import write_comparison
 
     write_comparison(first, second, flips, format, out, runs)
@@ -24,20 +24,23 @@ def compare(
 
 def check(
     baseline: Annotated[
-        list[Path] | None, typer.Option(help="Accepted figures; all of baselines/accepted when left out.")
+        list[Path] | None, typer.Option(help="File of accepted figures; by default all of baselines/accepted.")
     ] = None,
     tolerance: Annotated[
-        str, typer.Option(help="auto: a fall that chance does not explain; or points that may be lost.")
+        str,
+        typer.Option(
+            help="auto: fail on a significant drop only; or the number of percentage points that may be lost."
+        ),
     ] = "auto",
-    format: Annotated[str, typer.Option(help="console, json, junit or github.")] = "console",
-    accept: Annotated[bool, typer.Option("--accept", help="Record what the runs say as accepted.")] = False,
-    why: Annotated[str, typer.Option(help="The reason, with --accept.")] = "",
+    format: Annotated[str, typer.Option(help="Output format: console, json, junit or github.")] = "console",
+    accept: Annotated[bool, typer.Option("--accept", help="Store the present figures as the accepted ones.")] = False,
+    reason: Annotated[str, typer.Option(help="Why these figures are accepted; needed with --accept.")] = "",
     runs: Runs = None,
 ) -> None:
-    """Fail (exit 1) when accuracy fell below what was accepted."""
+    """Regression test of accuracy: the exit code is 1 if it dropped below the accepted figures."""
     from ferbench.report.check import accept_runs, check_runs
 
     if accept:
-        accept_runs(baseline or [], why, runs)
+        accept_runs(baseline or [], reason, runs)
     else:
         check_runs(baseline or [], tolerance, format, runs)

@@ -5,44 +5,59 @@ from typing import Annotated
 
 import typer
 
+from ferbench.cli import completion
 from ferbench.cli.formats import DataHome, Format, emit
+from ferbench.cli.panels import verb
 
 app = typer.Typer(no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="Name of a prepared set (see `ferbench data list`).")]
+Name = Annotated[str, typer.Argument(help="Name of a prepared dataset (see `ferbench data list`).")]
 
 
-@app.command()
+@app.command(**verb(
+    None, "ferbench data prepare ckplus CK+48.zip",
+    "ferbench data prepare fer2013 fer2013.zip --ferplus fer2013new.csv",
+    'ferbench data prepare manifest faces.csv --name mine --labels "0=neutral,1=happiness,8=-"',
+))  # fmt: skip
 def prepare(
     dataset: Annotated[
         str,
         typer.Argument(
             help="ckplus, oulu, rafdb, celeba, fer2013, ferplus, affectnet, expw, sfew, jaffe, kdef, manifest, "
-            "or a drawn set."
+            "or a drawn dataset (synth, synth-sequences, …).",
+            autocompletion=completion.sources,
         ),
     ],
     source: Annotated[
-        Path | None, typer.Argument(help="The folder, archive (zip, tar) or table that you have.")
+        Path | None, typer.Argument(help="The folder, archive (zip, tar) or table with the dataset.")
     ] = None,
-    name: Annotated[str, typer.Option(help="Another name for the prepared set.")] = "",
+    name: Annotated[str, typer.Option(help="Another name for the prepared dataset.")] = "",
     camera: Annotated[str, typer.Option(help="Oulu: VL (visible light) or NI (near infrared).")] = "VL",
     lighting: Annotated[str, typer.Option(help="Oulu: Strong, Weak or Dark.")] = "Strong",
     align: Annotated[
-        str, typer.Option(help="CK+: frame (each by its own landmarks) or sequence (all by the first frame's).")
+        str,
+        typer.Option(
+            help="CK+: align each frame by its own landmarks (frame), or all by those of the first (sequence)."
+        ),
     ] = "frame",
     ferplus: Annotated[
-        Path | None, typer.Option(help="FER2013: fer2013new.csv, labels by majority of its votes.")
+        Path | None, typer.Option(help="FER2013: the file fer2013new.csv; labels are then the majority of its votes.")
     ] = None,
     labels: Annotated[
-        str, typer.Option(help="manifest: what its labels mean, such as 0=neutral,1=happiness,8=- (- leaves out).")
+        str,
+        typer.Option(
+            help="manifest: the meaning of its labels, such as 0=neutral,1=happiness,8=- (- leaves a label out)."
+        ),
     ] = "",
     skip_corrupt: Annotated[
-        bool, typer.Option("--skip-corrupt", help="Leave corrupt images out, and list them.")
+        bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be decoded, and list them.")
     ] = False,
-    incomplete: Annotated[bool, typer.Option("--incomplete", help="Accept a copy that lacks whole classes.")] = False,
+    incomplete: Annotated[
+        bool, typer.Option("--incomplete", help="Accept a copy of the dataset in which whole classes are missing.")
+    ] = False,
     data_home: DataHome = None,
 ) -> None:
-    """Turn what is on disk into a prepared set: 48×48 grey arrays, a table of samples, a card. All or nothing."""
+    """Convert a dataset on disk into a prepared one: 48×48 grey images, a table of samples and a summary file."""
     from ferbench.cli.progress import counter
     from ferbench.data.verbs import prepare_set
 
@@ -53,23 +68,23 @@ def prepare(
     print(line)
 
 
-@app.command("list")
+@app.command("list", **verb(None, "ferbench data list"))
 def list_sets(format: Format = "console", data_home: DataHome = None) -> None:
-    """List the prepared sets."""
+    """List the prepared datasets."""
     from ferbench.data.inventory import prepared
     from ferbench.files import data_home as home
 
     emit(prepared(home(data_home)), format)
 
 
-@app.command()
+@app.command(**verb(None, "ferbench data show ckplus --sheet ckplus.png"))
 def show(
     name: Name,
     sheet: Annotated[Path | None, typer.Option(help="Also draw a contact sheet into this PNG file.")] = None,
     format: Format = "console",
     data_home: DataHome = None,
 ) -> None:
-    """Show a prepared set: found against expected, and what deviates."""
+    """Show a prepared dataset: its counts beside the expected ones, and every deviation."""
     from ferbench.data import inventory
     from ferbench.files import data_home as home
 
@@ -78,22 +93,22 @@ def show(
         inventory.contact_sheet(name, home(data_home), sheet)
 
 
-@app.command()
+@app.command(**verb(None, "ferbench data verify ckplus"))
 def verify(name: Name, format: Format = "console", data_home: DataHome = None) -> None:
-    """Hash a prepared set again; exit 3 if anything differs."""
+    """Verify the checksums of a prepared dataset. The exit code is 3 if anything differs."""
     from ferbench.data.verbs import verify_set
 
     emit(verify_set(name, data_home), format)
 
 
-@app.command()
+@app.command(**verb(None, "ferbench data synth celeba --out drawn --subjects 8000 --seed 5"))
 def synth(
     layout: Annotated[str, typer.Argument(help="ckplus, oulu, rafdb, celeba or fer2013.")],
-    out: Annotated[Path, typer.Option(help="A new or empty folder.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to; it has to be new or empty.")],
     subjects: Annotated[int, typer.Option(min=1, help="How many people are drawn.")] = 12,
-    seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
 ) -> None:
-    """Draw faces in the official on-disk layout of a dataset, to try everything without having it."""
+    """Draw synthetic faces in the official file layout of a dataset, to try the whole workflow without its data."""
     from ferbench.cli.progress import counter
     from ferbench.data.layouts import write_layout
 

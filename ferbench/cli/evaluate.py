@@ -5,37 +5,42 @@ from typing import Annotated
 
 import typer
 
+from ferbench.cli import completion
 from ferbench.cli.formats import DataHome, Format, Runs, emit
 
 
 def evaluate(
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Protocol whose test samples are predicted.")],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset", "-d", help="Protocol whose test images are predicted.", autocompletion=completion.protocols
+        ),
+    ],
     model: Annotated[
         str,
         typer.Argument(
-            help="A run's key or its beginning; a card (TOML), or an ONNX or Keras file or module:name with a card "
-            "beside it; a card that comes with ferbench, such as fer-25; the shipped weights if not given."
+            help="A run (its key, or how the key begins); a model card (TOML); an ONNX or Keras file or module:name "
+            "with a model card beside it; a shipped card, such as fer-25; by default the shipped weights."
         ),
     ] = "",
     preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light, wide or full.")] = "tiny",
     refit: Annotated[
-        bool, typer.Option("--refit", help="Fit the model anew on each fold's training side, as train does.")
+        bool, typer.Option("--refit", help="Fit the model on the training set of each fold, as `ferbench train` does.")
     ] = False,
     predictions: Annotated[
-        Path | None, typer.Option(help="Judge this CSV instead: id, and prediction or p_<class> columns.")
+        Path | None,
+        typer.Option(help="Evaluate these predictions instead: a CSV with id, and prediction or p_<class> columns."),
     ] = None,
-    name: Annotated[str, typer.Option(help="With --predictions: what made them, for tables.")] = "",
+    name: Annotated[str, typer.Option(help="With --predictions: name of the method in tables.")] = "",
     trained_on: Annotated[
-        list[str] | None, typer.Option(help="With --predictions: a dataset that it learned from; repeat for several.")
+        list[str] | None,
+        typer.Option(help="With --predictions: a dataset that the method was trained on; may be repeated."),
     ] = None,
     format: Format = "console",
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:
-    """Test a model where it learned nothing: a run on another set, a model from elsewhere, or given predictions.
-
-    Examples: ferbench evaluate model.onnx -d ckplus; ferbench evaluate --predictions theirs.csv -d ckplus.
-    """
+    """Evaluate without training: a run on another dataset (cross-dataset), an external model, or stored predictions."""
     from ferbench import evaluate as work
     from ferbench.errors import UsageError
     from ferbench.methods.foreign.cards import card_of
@@ -68,14 +73,17 @@ def evaluate(
 
 
 def contamination(
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Protocol with an official split.")],
-    model: Annotated[str, typer.Argument(help="As for evaluate.")] = "",
+    dataset: Annotated[
+        str,
+        typer.Option("--dataset", "-d", help="Protocol with an official split.", autocompletion=completion.protocols),
+    ],
+    model: Annotated[str, typer.Argument(help="A model, as for `ferbench evaluate`.")] = "",
     preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light, wide or full.")] = "tiny",
     format: Format = "console",
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:
-    """Look for signs that a model has learned from the test images. Evidence, never a verdict; the exit code is 0."""
+    """Look for evidence that a model was trained on the test images. The exit code is 0 in any case."""
     from dataclasses import asdict
 
     from ferbench.contamination import contamination as work
@@ -90,9 +98,11 @@ def _rounded(value: object) -> object:
 
 
 def card(
-    model: Annotated[str, typer.Argument(help="An ONNX or Keras file, package.module:name, or a shipped card.")],
+    model: Annotated[
+        str, typer.Argument(help="An ONNX or Keras file, package.module:name, or the name of a shipped card.")
+    ],
 ) -> None:
-    """Print a card to start from for a model from elsewhere: what it takes, what it gives, what it learned from."""
+    """Print a model card to start from: the inputs, outputs and training data of an external model."""
     from ferbench.methods.foreign.cards import template
 
     print(template(model), end="")

@@ -9,12 +9,15 @@ from ferbench.cli.formats import Runs
 
 
 def export(
-    run: Annotated[str, typer.Argument(help="A fold or pretrain run: its key or the beginning (see `ferbench runs`).")],
-    format: Annotated[str, typer.Option(help="onnx.")] = "onnx",
+    run: Annotated[
+        str,
+        typer.Argument(help="Run of a fold or a pre-training: its key, or how the key begins (see `ferbench runs`)."),
+    ],
+    format: Annotated[str, typer.Option(help="Output format: onnx.")] = "onnx",
     out: Annotated[Path | None, typer.Option(help="File or folder to write to.", show_default="<run key>.onnx")] = None,
     runs: Runs = None,
 ) -> None:
-    """Write a trained network with its attention maps as one ONNX file, once its results are proven the same."""
+    """Export a trained network with its attention maps to one ONNX file, after verifying that its outputs agree."""
     from ferbench.export import BATCHES, IMAGES, TOLERANCE, export_run
 
     done = export_run(run, format, out, runs)

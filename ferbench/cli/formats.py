@@ -9,17 +9,23 @@ import typer
 
 DataHome = Annotated[
     Path | None,
-    typer.Option(help="Where prepared sets live.", envvar="FERBENCH_DATA", show_default="the platform's data folder"),
+    typer.Option(
+        help="Folder of the prepared datasets.", envvar="FERBENCH_DATA", show_default="the platform's data folder"
+    ),
 ]
-Runs = Annotated[Path | None, typer.Option(help="Where runs live.", envvar="FERBENCH_RUNS", show_default="./runs")]
+Runs = Annotated[Path | None, typer.Option(help="Folder of the runs.", envvar="FERBENCH_RUNS", show_default="./runs")]
 Preset = Annotated[
     str | None,
-    typer.Option(help="Of the method, such as tiny or paper (see `ferbench show`); the protocol's own when left out."),
+    typer.Option(
+        help="Preset of the method, such as tiny or paper (see `ferbench show`); by default the protocol's own."
+    ),
 ]
-Format = Annotated[str, typer.Option(help="console or json.")]
+Format = Annotated[str, typer.Option(help="Output format: console or json.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Change any field of the recipe, e.g. finetune.epochs=20."),
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="Change a hyperparameter, such as finetune.epochs=20; may be repeated."
+    ),
 ]
 
 

@@ -10,17 +10,21 @@ from ferbench.cli.formats import DataHome, Format, Runs, emit
 
 def maps(
     run: Annotated[
-        str, typer.Argument(help="An attention run, or one trained with it: key or the beginning; the shipped if not.")
+        str,
+        typer.Argument(
+            help="Run that learned attention maps, or was trained with some: its key, or how the key begins; "
+            "by default the shipped one."
+        ),
     ] = "",
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Prepared set whose faces are looked at.")] = "synth",
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Prepared dataset whose faces are used.")] = "synth",
     preset: Annotated[str, typer.Option(help="Which shipped attention maps: tiny (those of wide) or light.")] = "tiny",
     out: Annotated[Path | None, typer.Option(help="Folder for a figure like Figure 6, PNG and SVG.")] = None,
-    faces: Annotated[int, typer.Option(min=1, help="Faces of each expression in the figure.")] = 3,
+    faces: Annotated[int, typer.Option(min=1, help="Number of faces of each expression in the figure.")] = 3,
     format: Format = "console",
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:
-    """Look at attention maps: how often they point at the eyes and the mouth, and pictures of them."""
+    """Pointing game: how often the maxima of the attention maps lie on the eyes and on the mouth; and a figure."""
     from ferbench.maps import look
 
     found = look(run, preset, dataset, out, faces, runs, data_home)

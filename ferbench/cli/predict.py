@@ -8,22 +8,28 @@ import typer
 
 from ferbench.cli.formats import Runs, check_plain, emit
 
-_AGAIN = "; given again, the mean of all counts."
+_AGAIN = "; repeat the option for an ensemble (mean of probabilities)."
 
 
 def predict(
-    sources: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
-    run: Annotated[list[str] | None, typer.Option(help="A trained run: its key or the beginning" + _AGAIN)] = None,
+    sources: Annotated[list[Path], typer.Argument(help="Image files, or folders of image files.")],
+    run: Annotated[
+        list[str] | None, typer.Option(help="A trained run: its key, or how the key begins" + _AGAIN)
+    ] = None,
     preset: Annotated[
         list[str] | None,
-        typer.Option(help="Without a run the shipped weights: tiny (unless said), light, wide or full" + _AGAIN),
+        typer.Option(
+            help="Shipped weights to use when no run is given: tiny (the default), light, wide or full" + _AGAIN
+        ),
     ] = None,
-    aligned: Annotated[bool, typer.Option("--aligned", help="Each picture is a face already: look for none.")] = False,
-    draw: Annotated[Path | None, typer.Option(help="Folder for pictures with boxes, labels, attention maps.")] = None,
-    format: Annotated[str, typer.Option(help="console or json.")] = "console",
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="Each image is a cropped face already: skip face detection.")
+    ] = False,
+    draw: Annotated[Path | None, typer.Option(help="Folder for images with boxes, labels and attention maps.")] = None,
+    format: Annotated[str, typer.Option(help="Output format: console or json.")] = "console",
     runs: Runs = None,
 ) -> None:
-    """Name the expressions of the faces in pictures."""
+    """Recognise the expressions of the faces in images."""
     from ferbench import predict as work
     from ferbench.errors import DataError
 

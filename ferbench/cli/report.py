@@ -5,56 +5,67 @@ from typing import Annotated
 
 import typer
 
+from ferbench.cli import completion
 from ferbench.cli.formats import DataHome, Format, Runs
 
 
 def report(
     dataset: Annotated[
         str | None,
-        typer.Option("--dataset", "-d", help="Only this set: ckplus with ckplus-sequences, or ckplus-sequences alone."),
+        typer.Option(
+            "--dataset",
+            "-d",
+            help="Only this dataset: ckplus includes ckplus-sequences.",
+            autocompletion=completion.protocols,
+        ),
     ] = None,
-    bench: Annotated[bool, typer.Option("--bench", help="Speed instead of accuracy.")] = False,
+    bench: Annotated[bool, typer.Option("--bench", help="Report speed instead of accuracy.")] = False,
     ablation: Annotated[
-        bool, typer.Option("--ablation", help="What each part is worth, and how far habits of the literature flatter.")
+        bool, typer.Option("--ablation", help="Report the ablation study, and how much data leakage inflates accuracy.")
     ] = False,
-    readings: Annotated[
-        bool, typer.Option("--readings", help="How readings of the recipe did on held-out training subjects.")
+    trials: Annotated[
+        bool, typer.Option("--trials", help="Report hyperparameter trials on held-out training subjects.")
     ] = False,
-    format: Annotated[str, typer.Option(help="console, markdown, latex, csv, html or json.")] = "console",
-    out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
-    figures: Annotated[Path | None, typer.Option(help="Folder for all figures, as PNG and SVG.")] = None,
+    format: Annotated[
+        str, typer.Option(help="Output format: console, markdown, latex, csv, html or json.")
+    ] = "console",
+    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for figures, as PNG and SVG.")] = None,
     errors: Annotated[
-        int, typer.Option(min=0, help="HTML: show so many of the surest errors, with pictures of the prepared set.")
+        int,
+        typer.Option(
+            min=0, help="HTML: show this many of the most confident errors, with images of the prepared dataset."
+        ),
     ] = 0,
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:
-    """Show what the stored runs say, beside the published figures."""
+    """Compute tables from the stored predictions, beside the published figures."""
     from ferbench.report.verbs import write_ablation, write_readings, write_report, write_speed_report
 
     if bench:
         write_speed_report(dataset, format, out, runs)
     elif ablation:
         write_ablation(dataset, format, out, runs)
-    elif readings:
+    elif trials:
         write_readings(dataset, format, out, runs)
     else:
         write_report(dataset, format, out, runs, errors, data_home, figures)
 
 
 def paper(
-    table: Annotated[str, typer.Option(help="Only the table of this number.")] = "",
-    format: Annotated[str, typer.Option(help="console, markdown, latex, csv or json.")] = "console",
-    out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    table: Annotated[str, typer.Option(help="Only the table with this number.")] = "",
+    format: Annotated[str, typer.Option(help="Output format: console, markdown, latex, csv or json.")] = "console",
+    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
 ) -> None:
-    """Show the published tables and check their own arithmetic (exit 1 where it fails)."""
+    """Show the published tables and check their arithmetic. The exit code is 1 if it is inconsistent."""
     from ferbench.report.verbs import write_paper
 
     write_paper(table, format, out)
 
 
 def runs(runs: Runs = None, format: Format = "console") -> None:
-    """List the runs that there are."""
+    """List the stored runs."""
     from ferbench.report.verbs import list_runs
 
     list_runs(runs, format)

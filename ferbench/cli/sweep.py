@@ -16,7 +16,7 @@ _PERIOD = 2.0  # seconds between two looks of --watch
 
 
 def sweep(
-    plan: Annotated[Path, typer.Argument(help=r"TOML file: methods, datasets, seeds, \[options], \[set].")],
+    plan: Annotated[Path, typer.Argument(help=r"TOML file with methods, datasets, seeds, \[options] and \[set].")],
     device: shared.Device = "auto",
     precision: shared.Precision = "auto",
     engine: shared.Engine = "auto",
@@ -29,7 +29,7 @@ def sweep(
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:
-    """Train methods × datasets × seeds × options, as a file has them. Resumable at any moment."""
+    """Train all combinations of methods, datasets, seeds and options in a file. Repeat the command to resume."""
     from dataclasses import replace
 
     from ferbench.cli import progress
@@ -52,11 +52,11 @@ def sweep(
 
 
 def status(
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds until nothing runs.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every two seconds until nothing runs.")] = False,
     format: Format = "console",
     runs: Runs = None,
 ) -> None:
-    """Show how far the commands are that make runs: jobs done, running, failed, waiting, and the time to go."""
+    """Show the progress of training commands: jobs done, running, failed and waiting, and the time left."""
     from ferbench.files import runs_home
     from ferbench.runs.plans import Standing, standing, stored
     from ferbench.runs.store import Store
@@ -92,10 +92,12 @@ def status(
 
 
 def retry(
-    plan: Annotated[str, typer.Argument(help="A command by its id in `ferbench status`, or the beginning.")] = "",
+    plan: Annotated[
+        str, typer.Argument(help="Id of a command in `ferbench status`, or how it begins; by default all.")
+    ] = "",
     runs: Runs = None,
 ) -> None:
-    """Try again what failed: the commands whose jobs failed are carried out once more. Done runs are reused."""
+    """Repeat the commands whose jobs failed. Finished runs are reused."""
     from ferbench.cli.main import app
     from ferbench.files import runs_home
     from ferbench.runs.plans import stored, to_retry

@@ -5,24 +5,31 @@ from typing import Annotated, Any
 
 import typer
 
-from ferbench.cli import shared
+from ferbench.cli import completion, shared
 from ferbench.cli.formats import DataHome, Format, Overrides, Preset, Runs, emit
 
 Dataset = Annotated[
     str,
-    typer.Option("--dataset", "-d", help="Protocol's name, or a protocol file (see `ferbench protocol list`)."),
+    typer.Option(
+        "--dataset",
+        "-d",
+        help="Name of a protocol (see `ferbench protocol list`), or a protocol file.",
+        autocompletion=completion.protocols,
+    ),
 ]
 
 
 def train(
-    method: Annotated[str, typer.Argument(help="Method to train (see `ferbench show`).")],
+    method: Annotated[
+        str, typer.Argument(help="Method to train (see `ferbench show`).", autocompletion=completion.methods)
+    ],
     dataset: Dataset,
     preset: Preset = None,
     recipe: shared.Beyond = "paper",
     folds: shared.Folds = "",
     rule: shared.Rule = None,
     folds_file: shared.FoldsFile = None,
-    seed: Annotated[int, typer.Option(help="The one seed; all others follow from it.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed; all other seeds are derived from it.")] = 0,
     epochs: shared.Epochs = None,
     selection: shared.Selection = "last",
     device: shared.Device = "auto",
@@ -40,7 +47,7 @@ def train(
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:
-    """Train a method under a protocol: attention maps, pre-training, then every fold. Resumable at any moment."""
+    """Train a method under a protocol: attention maps, pre-training, then every fold. Repeat the command to resume."""
     from ferbench.cli import progress
     from ferbench.execution.training import TrainOptions, prepare_training
 
@@ -61,13 +68,21 @@ def train(
 
 
 def show(
-    method: Annotated[str, typer.Argument(help="Method to show; all of them are listed when left out.")] = "",
+    method: Annotated[
+        str,
+        typer.Argument(help="Method to show; without one, all methods are listed.", autocompletion=completion.methods),
+    ] = "",
     preset: Preset = None,
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Protocol it would be trained under.")] = "ckplus",
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset", "-d", help="Protocol it would be trained under.", autocompletion=completion.protocols
+        ),
+    ] = "ckplus",
     overrides: Overrides = None,
     format: Format = "console",
 ) -> None:
-    """Show a method: parameters, FLOPs, shapes and the resolved recipe."""
+    """Show a method: parameters, FLOPs, shapes and all hyperparameters. Without METHOD, list all methods."""
     from ferbench.execution import inspection
 
     if not method:
@@ -77,7 +92,7 @@ def show(
 
 
 def env(format: Format = "console") -> None:
-    """Print what a bug report needs: versions, machine, commit, folders."""
+    """Print the facts for a bug report: versions, machine, commit, folders."""
     from ferbench.environment import describe
     from ferbench.files import data_home, runs_home
 

@@ -24,22 +24,22 @@ def prepare_ablation(
     or for two of variants, readings and ``habits``.
     """
     if options.habits + bool(variants) + bool(readings) > 1:
-        raise UsageError("--protocol-habits and --reading measure WS-LGAN, each alone: leave out the others, and "
+        raise UsageError("--leakage and --trial measure WS-LGAN, each alone: leave out the others, and "
                          "--variants")  # fmt: skip
     if readings:
         options = replace(options, selection="best-val")
         changed = [options, *(replace(options, overrides=(*options.overrides, one)) for one in readings)]
         trainings = [replace(one, seed=seed) for one in changed for seed in range(seeds)]
-        words = options.words("ablate", *(word for one in readings for word in ("--reading", one)), "--seeds",
+        words = options.words("ablate", *(word for one in readings for word in ("--trial", one)), "--seeds",
                               str(seeds))  # fmt: skip
         session = prepare_training(trainings, words, runs, home, drawing)
         planned = {job.request.changed[-1:] for job in session.jobs if job.kind == "fold"}
         if idle := [one for one in readings if (one,) not in planned]:
-            raise UsageError(f"--reading {idle[0]} changes nothing of these trainings")
+            raise UsageError(f"--trial {idle[0]} changes nothing of these trainings")
         return session
     named = [name.strip() for name in variants.split(",") if name.strip()] or recipes.variants(options.method)
     names = dict.fromkeys([options.method, *([] if options.habits else named)])
     trainings = [replace(options, method=name, seed=seed) for name in names for seed in range(seeds)]
-    kind = ["--protocol-habits"] if options.habits else ["--variants", ",".join(names)]
+    kind = ["--leakage"] if options.habits else ["--variants", ",".join(names)]
     words = options.words("ablate", *kind, "--seeds", str(seeds))
     return prepare_training(trainings, words, runs, home, drawing)

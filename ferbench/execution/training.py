@@ -58,7 +58,7 @@ class TrainOptions:
     executor: str = LOCAL
     address: str = ""
     gpus_per_job: float = 0.0
-    habits: bool = False  # of `ferbench ablate --protocol-habits`: the four ways of testing one training
+    habits: bool = False  # of `ferbench ablate --leakage`: the four ways of testing one training
 
     def command(self) -> str:
         """The command line that makes these runs, folds left out."""
@@ -265,9 +265,9 @@ def _requests(options: TrainOptions, protocol: Protocol, device: Device) -> list
     if not options.habits:
         return [honest]
     if options.selection != "last" or options.folds or options.rule:
-        raise UsageError("--protocol-habits takes the protocol's own folds, all of them, and the last epoch: "
+        raise UsageError("--leakage takes the protocol's own folds, all of them, and the last epoch: "
                          "leave out --folds, --rule and --selection")  # fmt: skip
-    words = replace(options, seed=0).words("ablate", "--protocol-habits", "--seeds", str(options.seed + 1))
+    words = replace(options, seed=0).words("ablate", "--leakage", "--seeds", str(options.seed + 1))
     habit = replace(honest, command=shlex.join(["ferbench", *words]))
     by_image = replace(habit, image_folds=True)
     return [

@@ -1,7 +1,7 @@
 """Folds by image: a habit of the literature, made to measure how far it flatters, never for a result.
 
 Images are drawn regardless of whose they are, so frames of one sequence are trained on and tested. Neither a
-protocol file nor ``--rule`` leads here, only ``ferbench ablate --protocol-habits``; every run carries the mark
+protocol file nor ``--rule`` leads here, only ``ferbench ablate --leakage``; every run carries the mark
 in its protocol's name (``ckplus@1+image-folds``).
 """
 

@@ -105,7 +105,7 @@ def ready(place: Path) -> Path:
     """A place with a network and a floor trained, accepted, and another set to be evaluated on."""
     lay(place)
     (place / "baselines" / "accepted").mkdir(parents=True)
-    for words in (TRAIN, FLOOR, ["check", "--accept", "--why", "the first"]):
+    for words in (TRAIN, FLOOR, ["check", "--accept", "--reason", "the first"]):
         done = inside(words, place)
         assert done.code == 0, done.err
     accepted = sorted((place / "baselines" / "accepted").glob("*small-cnn*.json"))

@@ -43,8 +43,8 @@ def train(epochs: int = EPOCHS, *more: str) -> list[str]:
             "--set", "finetune.batch=8", "--precision", "fp32", *more]  # fmt: skip
 
 
-ALONE = ("--parallel-folds", "1", "--threads", "1")
-SHARED = ("--parallel-folds", "2", "--threads", "2")
+ALONE = ("--jobs", "1", "--threads", "1")
+SHARED = ("--jobs", "2", "--threads", "2")
 FLOOR = ["train", "largest-class", "--dataset", "toy.toml", *ALONE]
 
 
