@@ -43,7 +43,7 @@ def killed(place: Path, count: int, epochs: int, seed: int = 0) -> Log:
     lay(place / "killed")
     begun = time.monotonic()
     while len(log.kills) < count:
-        early, more = draw.random() < 1 / 3, draw.uniform(0, 1.3 * 2 * epochs / count)
+        early, more = draw.random() < 1 / 3, draw.uniform(0, 2 * epochs / count)
         before, begun_now = _epochs(place), time.monotonic()
         process = begin(words, place / "killed")
         if not early:
