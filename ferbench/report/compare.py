@@ -17,6 +17,7 @@ from ferbench.statistics import Difference
 from ferbench.text import markdown
 
 FORMATS = ("console", "markdown", "json")
+SHOWN = 0.05  # a p of at most so much shows a difference
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def write_comparison(first: str, second: str, flips: int, format: str, out: Path
 
 def verdict(found: Comparison) -> str:
     """Say what may be said: better or worse only where chance over subjects does not explain it."""
-    if found.p > 0.05:
+    if found.p > SHOWN:
         return "no difference shown"
     return "the second is better" if found.difference.value > 0 else "the second is worse"
 

@@ -5,13 +5,14 @@ from the stored predictions; published ones are in percent, as printed. Times ar
 or, under a protocol of sequences, a whole sequence (``level``); a figure of one is never held against one of the other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ferbench import metrics
 from ferbench.report.published import PublishedMatrix, PublishedRow
 from ferbench.report.told import FEW, Held, Level, is_drawn, set_of
+from ferbench.statistics import Difference
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,24 @@ class Together:
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """Two leading methods held against each other on the same images, or sequences, as ``ferbench compare`` does it."""
+
+    first: str
+    second: str
+    protocol: str  # of both, where they differ
+    level: Level
+    tested: int
+    seeds: tuple[int, int]  # how many each side has: its accuracy is their mean
+    accuracy: tuple[float, float]
+    difference: Difference  # second minus first
+    p: float  # permutation over subjects
+    shown: bool  # whether chance over those who were tested does not explain the difference
+    among: int  # methods that these two lead
+    remarks: list[str]  # what else differs between them than the method, a sentence each
+
+
+@dataclass(frozen=True)
 class Stage:
     """A run that folds start from, such as a pre-training; it is never tested."""
 
@@ -218,3 +237,4 @@ class Report:
     holes: list[Hole]
     transfers: list[Transfer]
     habits: int = 0  # folds of habits of the literature, which are no results: left out
+    contrasts: list[Contrast] = field(default_factory=list)  # the leading methods held against each other

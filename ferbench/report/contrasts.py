@@ -1,0 +1,69 @@
+"""The leading methods of a set held against each other on the same people, as ``ferbench compare`` does it."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+
+import numpy as np
+import pandas as pd
+
+from ferbench.errors import DataError
+from ferbench.report.compare import SHOWN, compare
+from ferbench.report.model import Contrast, Training
+from ferbench.report.sides import Side
+from ferbench.report.told import LEVELS, Level
+
+
+def contrasts(trainings: list[Training], pooled: Mapping[str, pd.DataFrame]) -> list[Contrast]:
+    """Return what may be said between the leading methods: of those that predict images the best two, of those that
+    predict sequences the best two, and the best of either kind by sequences.
+
+    Whole trainings alone, tested on the same in the same folds, on people they did not learn from; of a method its
+    best recipe, over all of its seeds. pooled : by experiment the predictions of all its folds.
+    """
+    alike: dict[str, dict[Level, dict[str, list[Training]]]]
+    alike = defaultdict(lambda: {level: defaultdict(list) for level in LEVELS})
+    for t in trainings:
+        if t.whole and t.held_out is True:
+            alike[t.test_side][t.level][t.variant].append(t)
+    found = []
+    for by_level in alike.values():
+        ranked = [_ranked(variants.values()) for variants in by_level.values()]
+        pairs = [methods[:2] for methods in ranked if len(methods) > 1]
+        if all(ranked):
+            pairs.append([methods[0] for methods in ranked])
+        for first, second in pairs:
+            # Data or fold files may still differ, or sequences be unknown: then there is nothing to say.
+            with suppress(DataError):
+                found.append(_contrast(_side(first, pooled), _side(second, pooled), max(map(len, ranked))))
+    return found
+
+
+def _ranked(variants) -> list[list[Training]]:
+    """The best recipe of each method, the best first, each with the trainings of all its seeds."""
+    ordered = sorted(variants, key=lambda group: -float(np.mean([t.accuracy for t in group])))
+    best: dict[str, list[Training]] = {}
+    for group in ordered:
+        best.setdefault(group[0].method, group)
+    return list(best.values())
+
+
+def _side(group: list[Training], pooled: Mapping[str, pd.DataFrame]) -> Side:
+    first = group[0]
+    return Side(
+        first.name, first.method, first.preset, first.protocol, first.split_hash, first.data, first.selection,
+        first.variant, first.classes, [t.seed for t in group], [pooled[t.experiment] for t in group], False,
+        first.level, first.trained_on, first.held_out, first.uncalibrated,
+    )  # fmt: skip
+
+
+def _contrast(first: Side, second: Side, among: int) -> Contrast:
+    found = compare(first, second)
+    return Contrast(
+        _name(first), _name(second), found.protocol, found.level, found.images, found.seeds, found.accuracy,
+        found.difference, found.p, found.p <= SHOWN, among, found.remarks,
+    )  # fmt: skip
+
+
+def _name(side: Side) -> str:
+    return f"{side.title} ({side.preset})" if side.preset else side.title
