@@ -59,7 +59,7 @@ def conclude(report: Report) -> Conclusions:
     """Return what may be concluded from a report."""
     variants = defaultdict[str, list[Training]](list)
     for t in report.trainings:
-        if t.whole and t.held_out is True:
+        if t.comparable:
             variants[t.variant].append(t)
     groups = list(variants.values())
     best = [
@@ -132,7 +132,7 @@ def _measured(report: Report, groups: list[list[Training]]) -> list[str]:
     ):
         how = f"{folds} folds" if folds > 1 else "one split"
         people = ("no person is on both sides" if subjects
-                  else "who is on the pictures is unknown, so nobody can tell whether people are on both sides")  # fmt: skip
+                  else "subjects are unknown, so nobody can tell whether people are on both sides")  # fmt: skip
         said.append(f"{protocol} tests {level}s: {how}, {people}.")
     if not groups:
         why = listed(sorted({t.apart or "not whole" for t in trainings}))
@@ -146,11 +146,11 @@ def _against(report: Report, groups: list[list[Training]], best: list[list[Train
     printed = {row.method: row for row in report.published}
     said = [f"{titled(group)}: {beside(group, printed.get(group[0].published))}" for group in best]
     verdicts = [_place(group, row) for group in groups
-                if (row := printed.get(group[0].published)) and not _unfit(group, row)]  # fmt: skip
+                if (row := printed.get(group[0].published)) and not unfit(group, row)]  # fmt: skip
     if len(verdicts) > 1:
-        counts = ", ".join(f"{verdicts.count(word)} {word}" for word in ("below", "within", "above"))
-        said.append(f"Of {len(verdicts)} recipes of ours whose published figure may stand beside them, the published "
-                    f"figure lies {counts} their 95 % interval.")  # fmt: skip
+        below, within, above = map(verdicts.count, ("below", "within", "above"))
+        said.append(f"Of {len(verdicts)} recipes of ours that a published figure may stand beside, it lies within the "
+                    f"95 % interval of {within}, above that of {above} and below that of {below}.")  # fmt: skip
     return said
 
 
@@ -158,24 +158,27 @@ def beside(group: list[Training], row: PublishedRow | None) -> str:
     """Hold a recipe against the published figure of what it reproduces, in a sentence or two."""
     if row is None:
         return "it was never published for this set, so nothing stands beside it."
-    told = f"{row.shown} % was published ({row.table}, {row.tested})"
-    if why := _unfit(group, row):
+    average = f", {row.average}" if row.average not in (UNKNOWN, "pooled") else ""
+    told = f"{row.shown} % was published ({row.table}, {row.tested}{average})"
+    if why := unfit(group, row):
         return f"{told}, and does not stand beside ours: {why}."
     level: Level = "sequence" if row.level == "sequence" else "image"
     reach = _reach(group, level)
-    points = 100 * reach.mean - row.figure
-    ours = f"{told}; ours is {percent(reach.mean)} % of {level}s, {points:+.2f} points"
-    if row.n and row.n != (tested := group[0].sequences if level == "sequence" else group[0].images):
-        ours += f", of {tested:,}"
+    tested = group[0].sequences if level == "sequence" else group[0].images
+    ours = (
+        f"{told}; ours is {percent(reach.mean)} % of {tested:,} {level}s, {100 * reach.mean - row.figure:+.2f} points"
+    )
+    if row.n not in (0, tested):
+        ours += " (n differs: not tested on the same)"
     if reach.degenerate:
         return f"{ours}, with no interval: nothing is concluded."
     if _place(group, row) == "within":
         return f"{ours}. The published figure lies within our interval: no difference shown."
-    return (f"{ours}. The published figure lies {_place(group, row)} our interval: who happened to be tested does not "
-            "explain the difference, as far as the published figure, which has no interval, can be held to it.")  # fmt: skip
+    return (f"{ours}. The published figure lies {_place(group, row)} our interval: chance over whom we tested does not "
+            "explain the difference; of the published figure's own chance nothing is known.")  # fmt: skip
 
 
-def _unfit(group: list[Training], row: PublishedRow) -> str:
+def unfit(group: list[Training], row: PublishedRow) -> str:
     """Why a published figure does not stand beside a recipe; empty where it does."""
     first = group[0]
     if first.apart:
@@ -196,32 +199,30 @@ def _place(group: list[Training], row: PublishedRow) -> str:
 
 def _between(report: Report, groups: list[list[Training]]) -> list[str]:
     if report.contrasts:
-        return [sentence(one) for one in report.contrasts]
+        return [said for one in report.contrasts for said in held_against(one)]
     methods = {group[0].method for group in groups}
     if len(methods) > 1:
         return ["The methods were not tested on the same in the same folds, so none is held against another."]
     return ["There is one method, and no other to hold it against."] if methods else []
 
 
-def sentence(one: Contrast) -> str:
-    """Say what may be said between two methods."""
-    gap, (high, low) = one.difference, (one.first, one.second)
-    value, reach = -100 * gap.value, (-100 * gap.high, -100 * gap.low)
-    if value < 0:
-        high, low, value, reach = low, high, -value, (-reach[1], -reach[0])
+def held_against(one: Contrast) -> list[str]:
+    """Say what may be said between two methods: the answer first, then what it must be read with."""
+    gap = one.difference
     over = gap.over if gap.over == "subjects" else f"{one.level}s"
-    said = ("Difference shown: chance over who was tested does not explain it." if one.shown
-            else "No difference shown: chance over who was tested may explain it.")  # fmt: skip
+    answer, chance = ("Difference shown", "does not") if one.shown else ("No difference shown", "may")
+    said = (f"{answer}: {one.first} is {abs(100 * gap.value):.2f} points above {one.second} on the same {one.tested:,} "
+            f"{one.level}s; 95 % interval of the difference {0 - 100 * gap.high:+.2f} to {0 - 100 * gap.low:+.2f} over "
+            f"{gap.units:,} {over}, p = {one.p:.4f} by permutation. Chance over who was tested {chance} explain it."
+            )  # fmt: skip
+    remarks = []
     if gap.over == "subjects" and gap.units < FEWEST:
-        said += f" With {gap.units} {over} none could be."
-    found = [f"{high} is {value:.2f} points above {low} on the same {one.tested:,} {one.level}s (95 % interval of the "
-             f"difference {reach[0]:+.2f} to {reach[1]:+.2f} over {gap.units:,} {over}, p = {one.p:.4f} by "
-             f"permutation). {said}", *one.remarks]  # fmt: skip
+        remarks.append(f"With {gap.units} {over} no difference can be shown, however large.")
     if 1 in one.seeds:
-        found.append("What another seed would do is not in this: not both have several.")
+        remarks.append("What another seed would do is not in this: not both have several.")
     if one.among > 2:
-        found.append(f"These two lead {one.among} methods by the same figures.")
-    return " ".join(found)
+        remarks.append(f"These two lead {one.among} methods by the same figures, which is why they were taken.")
+    return [said, *filter(None, [" ".join(remarks + one.remarks)])]
 
 
 def _limits(report: Report, groups: list[list[Training]]) -> list[str]:
@@ -252,4 +253,3 @@ def _limits(report: Report, groups: list[list[Training]]) -> list[str]:
 
 def _count(number: int, word: str) -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
-

@@ -16,7 +16,7 @@ from ferbench.report.told import LEVELS, Level
 
 def contrasts(trainings: list[Training], pooled: Mapping[str, pd.DataFrame]) -> list[Contrast]:
     """Return what may be said between the leading methods: of those that predict images the best two, of those that
-    predict sequences the best two, and the best of either kind by sequences.
+    predict sequences the best two, and the best of either kind by sequences. The better one stands first.
 
     Whole trainings alone, tested on the same in the same folds, on people they did not learn from; of a method its
     best recipe, over all of its seeds. pooled : by experiment the predictions of all its folds.
@@ -24,18 +24,18 @@ def contrasts(trainings: list[Training], pooled: Mapping[str, pd.DataFrame]) -> 
     alike: dict[str, dict[Level, dict[str, list[Training]]]]
     alike = defaultdict(lambda: {level: defaultdict(list) for level in LEVELS})
     for t in trainings:
-        if t.whole and t.held_out is True:
+        if t.comparable:
             alike[t.test_side][t.level][t.variant].append(t)
     found = []
     for by_level in alike.values():
         ranked = [_ranked(variants.values()) for variants in by_level.values()]
-        pairs = [methods[:2] for methods in ranked if len(methods) > 1]
+        pairs = [(methods[:2], len(methods)) for methods in ranked if len(methods) > 1]
         if all(ranked):
-            pairs.append([methods[0] for methods in ranked])
-        for first, second in pairs:
+            pairs.append(([methods[0] for methods in ranked], sum(map(len, ranked))))
+        for (first, second), among in pairs:
             # Data or fold files may still differ, or sequences be unknown: then there is nothing to say.
             with suppress(DataError):
-                found.append(_contrast(_side(first, pooled), _side(second, pooled), max(map(len, ranked))))
+                found.append(_contrast(_side(first, pooled), _side(second, pooled), among))
     return found
 
 
@@ -59,6 +59,9 @@ def _side(group: list[Training], pooled: Mapping[str, pd.DataFrame]) -> Side:
 
 def _contrast(first: Side, second: Side, among: int) -> Contrast:
     found = compare(first, second)
+    if found.difference.value > 0:  # by sequences another leads than by images
+        first, second = second, first
+        found = compare(first, second)
     return Contrast(
         _name(first), _name(second), found.protocol, found.level, found.images, found.seeds, found.accuracy,
         found.difference, found.p, found.p <= SHOWN, among, found.remarks,

@@ -84,6 +84,11 @@ class Training:
         return len(self.folds) == len(self.expected)
 
     @property
+    def comparable(self) -> bool:
+        """Whether it may be held against others of ours: whole, and tested on people that it did not learn from."""
+        return self.whole and self.held_out is True
+
+    @property
     def tested(self) -> int:
         """How many images, or sequences, were tested."""
         return self.images if self.level == "image" else self.sequences
@@ -139,7 +144,7 @@ class Together:
 class Contrast:
     """Two leading methods held against each other on the same images, or sequences, as ``ferbench compare`` does it."""
 
-    first: str
+    first: str  # that is not below the other
     second: str
     protocol: str  # of both, where they differ
     level: Level
