@@ -185,6 +185,9 @@ def test_a_browser_shows_it_sorts_it_and_asks_nobody(store, browser, tmp_path):
     assert browser.execute_script("return document.querySelector('td[style]').title").startswith("An taken for An")
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert browser.execute_script("return getComputedStyle(document.querySelector('.scroll')).overflow") == "visible"
+    paper = {"width": 720, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", paper)
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
