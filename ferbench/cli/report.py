@@ -20,12 +20,16 @@ def report(
     readings: Annotated[
         bool, typer.Option("--readings", help="How readings of the recipe did on held-out training subjects.")
     ] = False,
-    format: Annotated[str, typer.Option(help="console, markdown, latex, csv, html or json.")] = "console",
+    format: Annotated[str, typer.Option(help="console, markdown, latex, csv, html, json or model-card.")] = "console",
     out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for all figures, as PNG and SVG.")] = None,
     errors: Annotated[
         int, typer.Option(min=0, help="HTML: show so many of the surest errors, with pictures of the prepared set.")
     ] = 0,
+    training: Annotated[
+        str,
+        typer.Option(help="model-card: what it is of, by how its experiment or run begins, where there are several."),
+    ] = "",
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:
@@ -39,7 +43,7 @@ def report(
     elif readings:
         write_readings(dataset, format, out, runs)
     else:
-        write_report(dataset, format, out, runs, errors, data_home, figures)
+        write_report(dataset, format, out, runs, errors, data_home, figures, training)
 
 
 def paper(

@@ -63,7 +63,7 @@ def conclude(report: Report) -> Conclusions:
             variants[t.variant].append(t)
     groups = list(variants.values())
     best = [
-        max(mine, key=lambda group: _reach(group, level).mean)
+        max(mine, key=lambda group: reached(group, level).mean)
         for level in LEVELS if (mine := [group for group in groups if group[0].level == level])
     ]  # fmt: skip
     points = [
@@ -77,7 +77,7 @@ def conclude(report: Report) -> Conclusions:
     )
 
 
-def _reach(group: list[Training], level: Level) -> Reach:
+def reached(group: list[Training], level: Level) -> Reach:
     """Figures of a recipe by images, or by sequences as every published figure of sequences is."""
     if level == group[0].level:
         values, intervals = [t.accuracy for t in group], [t.interval for t in group]
@@ -114,7 +114,7 @@ def _leader(group: list[Training], groups: list[list[Training]], report: Report)
         SELECTIONS.get(first.selection, first.selection), over_seeds(group),
         f"the highest of {methods} methods" if methods > 1 else "the only method",
     ]  # fmt: skip
-    return Leader(titled(group), first.level, _reach(group, first.level), facts)
+    return Leader(titled(group), first.level, reached(group, first.level), facts)
 
 
 def _measured(report: Report, groups: list[list[Training]]) -> list[str]:
@@ -163,7 +163,7 @@ def beside(group: list[Training], row: PublishedRow | None) -> str:
     if why := unfit(group, row):
         return f"{told}, and does not stand beside ours: {why}."
     level: Level = "sequence" if row.level == "sequence" else "image"
-    reach = _reach(group, level)
+    reach = reached(group, level)
     tested = group[0].sequences if level == "sequence" else group[0].images
     ours = (
         f"{told}; ours is {percent(reach.mean)} % of {tested:,} {level}s, {100 * reach.mean - row.figure:+.2f} points"
@@ -191,7 +191,7 @@ def unfit(group: list[Training], row: PublishedRow) -> str:
 
 
 def _place(group: list[Training], row: PublishedRow) -> str:
-    reach = _reach(group, "sequence" if row.level == "sequence" else "image")
+    reach = reached(group, "sequence" if row.level == "sequence" else "image")
     share = row.figure / 100
     # A printed figure is rounded to two decimals.
     return "below" if share < reach.low - 5e-5 else "above" if share > reach.high + 5e-5 else "within"

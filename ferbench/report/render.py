@@ -150,17 +150,22 @@ def sections(reports: list[Report], brief: bool = False) -> list[Section]:
 
 def markdown_sections(found: list[Section]) -> str:
     """Return a GitHub-flavoured document of sections."""
-    from tabulate import tabulate
-
     parts = []
     for title, lines, tables in found:
         parts.append(f"# {markdown(title)}\n\n" + "\n".join(f"- {markdown(line)}" for line in lines))
-        for caption, header, rows in tables:
-            align = ["left"] + ["right" if numeric(rows, i) else "left" for i in range(1, len(header))]
-            head, *cells = [[markdown(cell, cell=True) for cell in row] for row in (header, *rows)]
-            table = tabulate(cells, head, "github", colalign=align, disable_numparse=True)
-            parts.append(f"**{markdown(caption)}**\n\n{table}")
+        parts += map(markdown_grid, tables)
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_grid(grid: Grid) -> str:
+    """Return a table for GitHub with its caption above it."""
+    from tabulate import tabulate
+
+    caption, header, rows = grid
+    align = ["left"] + ["right" if numeric(rows, i) else "left" for i in range(1, len(header))]
+    head, *cells = [[markdown(cell, cell=True) for cell in row] for row in (header, *rows)]
+    table = tabulate(cells, head, "github", colalign=align, disable_numparse=True)
+    return f"**{markdown(caption)}**\n\n{table}"
 
 
 def console_sections(found: list[Section]) -> None:

@@ -16,24 +16,27 @@ from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
 
 TABLES = ("console", "markdown", "latex", "csv", "json")
-FORMATS = (*TABLES, "html")
+FORMATS = (*TABLES, "html", "model-card")
 
 _WRITERS = {"markdown": render.markdown_sections, "latex": formats.latex, "csv": formats.long_csv}
 
 
 def write_report(
     dataset: str | None, format: str, out: Path | None, runs: Path | None, errors: int = 0, home: Path | None = None,
-    pictures: Path | None = None,
+    pictures: Path | None = None, training: str = "",
 ) -> None:  # fmt: skip
     """Build the report of a store and print it, or write it to ``out``.
 
     errors : how many of the most confident errors the HTML page shows, with pictures from the data home ``home``.
     pictures : a folder for all figures, as PNG and SVG.
+    training : what the model card is of, by how its experiment or a run of its begins.
     Raises DataError where a dataset is asked for that has no runs, with the command that makes some.
     """
     check_format(format, out, FORMATS)
     if errors and format != "html":
         raise UsageError("--errors takes --format html")
+    if training and format != "model-card":
+        raise UsageError("--training takes --format model-card")
     store = Store(runs_home(runs))
     reports = tables.build(store, dataset)
     if not reports and dataset is not None:
@@ -53,6 +56,10 @@ def write_report(
         from ferbench.report.html import page
 
         text = page(reports, store, errors, home)
+    elif format == "model-card":
+        from ferbench.report.modelcard import model_card
+
+        text = model_card(reports, training)
     elif format == "json":
         text = render.document(reports) + "\n"
     elif not reports:
