@@ -20,8 +20,12 @@ def report(
     readings: Annotated[
         bool, typer.Option("--readings", help="How readings of the recipe did on held-out training subjects.")
     ] = False,
-    format: Annotated[str, typer.Option(help="console, markdown, latex, csv, html, json or model-card.")] = "console",
-    out: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    format: Annotated[
+        str, typer.Option(help="console, markdown, latex, csv, html, json, model-card, tensorboard or mlflow.")
+    ] = "console",
+    out: Annotated[
+        Path | None, typer.Option(help="Write to this file instead; tensorboard: a new folder, mlflow: a new database.")
+    ] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for all figures, as PNG and SVG.")] = None,
     errors: Annotated[
         int, typer.Option(min=0, help="HTML: show so many of the surest errors, with pictures of the prepared set.")

@@ -11,12 +11,13 @@ from ferbench.files import runs_home, write_text
 from ferbench.report import formats, render, speed, tables
 from ferbench.report.latency import accuracy_over_latency
 from ferbench.report.summary import all_sections
+from ferbench.report.trackers import TRACKERS, write_tracker
 from ferbench.runs.record import Identity
 from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
 
 TABLES = ("console", "markdown", "latex", "csv", "json")
-FORMATS = (*TABLES, "html", "model-card")
+FORMATS = (*TABLES, "html", "model-card", *TRACKERS)
 
 _WRITERS = {"markdown": render.markdown_sections, "latex": formats.latex, "csv": formats.long_csv}
 
@@ -37,6 +38,8 @@ def write_report(
         raise UsageError("--errors takes --format html")
     if training and format != "model-card":
         raise UsageError("--training takes --format model-card")
+    if format in TRACKERS and out is None:
+        raise UsageError(f"--format {format} takes --out, a new {'folder' if format == 'tensorboard' else 'database'}")
     store = Store(runs_home(runs))
     reports = tables.build(store, dataset)
     if not reports and dataset is not None:
@@ -49,6 +52,11 @@ def write_report(
 
         drawn = draw(reports, store, pictures)
         print(f"drew {len(drawn)} files in {pictures}", file=sys.stderr)
+    if format in TRACKERS and out is not None:
+        if not reports:
+            raise DataError(_nothing("folds have been trained", store.home).strip())
+        print(f"wrote {write_tracker(format, reports, store, out)} runs to {out}", file=sys.stderr)
+        return
     if format == "console" and reports:
         render.console_sections(all_sections(reports, brief=True))
         return
