@@ -117,7 +117,7 @@ def test_methods_that_were_tested_on_different_data_are_not_held_against_each_ot
     lay(store, 2, data="e" * 64, **OTHER)
     _, points = concluded(store)
     assert points[BETWEEN] == [
-        "The methods were not tested on the same in the same folds, so none is held against another."
+        "The leading methods were not tested on the same in the same folds: nothing is said between them."
     ]
 
 

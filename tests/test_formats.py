@@ -82,7 +82,7 @@ def test_nothing_is_loaded_from_elsewhere_and_markup_in_data_stays_text(store):
 def test_a_page_is_whole_without_its_script(store):
     """The colours of matrices, the captions and the heads of rows and columns are in the document itself."""
     text = page(tables.build(store), store).partition("<script>")[0]
-    row = re.search(r'<th scope="row">An</th>\s*((?:<td.*</td>\s*)+)', text)
+    row = re.search(r'<th scope="row" class="">An</th>\s*((?:<td.*</td>\s*)+)', text)
     assert row is not None
     shares = [float(share) for share in re.findall(r'<td style="--a: ([\d.]+)"', row[1])]
     assert sum(shares) == pytest.approx(1, abs=0.01)

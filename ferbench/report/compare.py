@@ -70,7 +70,7 @@ class Comparison:
 
 def compare(first: Side, second: Side) -> Comparison:
     """Hold two sides against each other. Raises DataError where they were not tested on the same."""
-    remarks = _remarks(first, second)
+    remarks = remarks_on(first, second)
     first, second = at_one_level(first, second)
     pair = statistics.paired(first.frames, second.frames)
     a, b = (side.frames[0].set_index("id").loc[pair.ids] for side in (first, second))
@@ -96,7 +96,7 @@ def compare(first: Side, second: Side) -> Comparison:
     )  # fmt: skip
 
 
-def _remarks(first: Side, second: Side) -> list[str]:
+def remarks_on(first: Side, second: Side) -> list[str]:
     """What must be known before the difference is laid to the methods."""
     found = [
         f"Nobody can tell whether {one.name} learned from people who are tested."

@@ -202,7 +202,7 @@ def _between(report: Report, groups: list[list[Training]]) -> list[str]:
         return [said for one in report.contrasts for said in held_against(one)]
     methods = {group[0].method for group in groups}
     if len(methods) > 1:
-        return ["The methods were not tested on the same in the same folds, so none is held against another."]
+        return ["The leading methods were not tested on the same in the same folds: nothing is said between them."]
     return ["There is one method, and no other to hold it against."] if methods else []
 
 

@@ -7,10 +7,11 @@ from contextlib import suppress
 import numpy as np
 import pandas as pd
 
+from ferbench import statistics
 from ferbench.errors import DataError
-from ferbench.report.compare import SHOWN, compare
+from ferbench.report.compare import SHOWN, remarks_on
 from ferbench.report.model import Contrast, Training
-from ferbench.report.sides import Side
+from ferbench.report.sides import Side, at_one_level
 from ferbench.report.told import LEVELS, Level
 
 
@@ -58,13 +59,16 @@ def _side(group: list[Training], pooled: Mapping[str, pd.DataFrame]) -> Side:
 
 
 def _contrast(first: Side, second: Side, among: int) -> Contrast:
-    found = compare(first, second)
-    if found.difference.value > 0:  # by sequences another leads than by images
-        first, second = second, first
-        found = compare(first, second)
+    """As ``compare`` does it, without a row for each class and image. Raises DataError as it does."""
+    one, other = at_one_level(first, second)
+    pair = statistics.paired(one.frames, other.frames)
+    if pair.second.mean() > pair.first.mean():  # by sequences another leads than by images
+        return _contrast(second, first, among)
+    p = statistics.permutation(pair)
     return Contrast(
-        _name(first), _name(second), found.protocol, found.level, found.images, found.seeds, found.accuracy,
-        found.difference, found.p, found.p <= SHOWN, among, found.remarks,
+        _name(one), _name(other), " and ".join(dict.fromkeys((one.protocol, other.protocol))), one.level, len(pair.ids),
+        (len(one.frames), len(other.frames)), (float(pair.first.mean()), float(pair.second.mean())),
+        statistics.difference(pair), p, p <= SHOWN, among, remarks_on(first, second),
     )  # fmt: skip
 
 
