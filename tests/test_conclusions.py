@@ -86,7 +86,9 @@ def test_a_recipe_stands_for_the_mean_of_its_seeds_and_not_for_its_best(store):
     reach = conclude(report).leaders[0].reach
     assert reach.low < 138 / 140 < reach.high
     lay(store, 2, seed=1, **OTHER)
-    assert "mean of 2 seeds (0, 1), standard deviation 0.00" in concluded(store)[0].leaders[0].facts
+    (leader,) = concluded(store)[0].leaders
+    assert "mean of 2 seeds (0, 1), standard deviation 0.00" in leader.facts
+    assert leader.reach.interval.startswith("95 % intervals of all seeds reach 9")
 
 
 def test_what_lacks_folds_or_knew_the_people_leads_nothing(store):

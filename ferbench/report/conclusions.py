@@ -25,13 +25,15 @@ class Reach:
     units: int  # subjects that were drawn, or images or sequences for want of them
     over: str
     degenerate: bool
+    seeds: int
 
     @property
     def interval(self) -> str:
         """In words, in percent."""
         if self.degenerate:
             return f"no interval: one {self.over[:-1]}"
-        return f"95 % interval {percent(self.low)}–{percent(self.high)} over {self.units:,} {self.over}"
+        name = "95 % interval" if self.seeds == 1 else "95 % intervals of all seeds reach"
+        return f"{name} {percent(self.low)}–{percent(self.high)} over {self.units:,} {self.over}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def conclude(report: Report) -> Conclusions:
         ("What these figures do not say", _limits(report, groups)),
     ]
     return Conclusions(
-        [_leader(group, groups, report) for group in best], [(question, said) for question, said in points if said]
+        [_leader(group, groups) for group in best], [(question, said) for question, said in points if said]
     )
 
 
@@ -87,7 +89,7 @@ def reached(group: list[Training], level: Level) -> Reach:
     first = intervals[0]
     over = "subjects" if first.over == "subjects" else f"{level}s"
     return Reach(float(np.mean(values)), min(one.low for one in intervals), max(one.high for one in intervals),
-                 first.units, over, any(one.degenerate for one in intervals))  # fmt: skip
+                 first.units, over, any(one.degenerate for one in intervals), len(group))  # fmt: skip
 
 
 def titled(group: list[Training]) -> str:
@@ -105,7 +107,7 @@ def over_seeds(group: list[Training]) -> str:
     return f"mean of {len(group)} seeds ({seeds}), standard deviation {percent(std)}"
 
 
-def _leader(group: list[Training], groups: list[list[Training]], report: Report) -> Leader:
+def _leader(group: list[Training], groups: list[list[Training]]) -> Leader:
     first = group[0]
     methods = len({one[0].method for one in groups if one[0].level == first.level})
     facts = [
@@ -135,7 +137,7 @@ def _measured(report: Report, groups: list[list[Training]]) -> list[str]:
                   else "subjects are unknown, so nobody can tell whether people are on both sides")  # fmt: skip
         said.append(f"{protocol} tests {level}s: {how}, {people}.")
     if not groups:
-        why = listed(sorted({t.apart or "not whole" for t in trainings}))
+        why = listed(sorted({t.apart for t in trainings}))
         said.append(f"No training is both whole and known to be held out ({why}), so nothing is concluded.")
     return said
 

@@ -55,12 +55,12 @@ def page(reports: list[Report], store: Store, errors: int = 0, home: Path | None
     for report in reports:
         names = named(report.trainings)
         printed = details.published_matrices(report.published_matrix) if report.published_matrix is not None else []
-        each = [(name, [*details.matrices(name, t), details.folds(t, name)])
+        each = [(f"{name}: confusion, folds", [*details.matrices(name, t), details.folds(t, name)])
                 for t in report.trainings for name in [names[t.experiment]]]  # fmt: skip
         shown.append({
             "report": report, "lines": heading(report), "found": conclude(report),
             "leading": _tables(leading(report)), "behind": _tables([*measured(report), *remaining(report)]),
-            "each": [(name, _tables(tables)) for name, tables in [("Published", printed), *each] if tables],
+            "each": [(name, _tables(tables)) for name, tables in [("Published: confusion", printed), *each] if tables],
             "charts": _charts(report, names), "few": len(report.trainings) <= FEW,
             "galleries": [
                 (names[training.experiment], _mistakes(training, store, errors, home))

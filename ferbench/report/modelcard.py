@@ -205,7 +205,8 @@ def _limits(report: Report, group: list[Training]) -> list[str]:
         "How it does on other sets, cameras or ways of cutting out the face is unknown unless it is told above.",
     ]  # fmt: skip
     name, share, tested = min((t.worst_class for t in group), key=lambda worst: worst[1])
-    found.append(f"Its weakest class is {name}, with {percent(share)} % of {tested:,} right in the worst seed.")
+    where = " in the seed that does worst by it" if len(group) > 1 else ""
+    found.append(f"Its weakest class is {name}: {percent(share)} % of {tested:,} are right{where}.")
     worst = min((t.worst_subject for t in group if t.worst_subject[2]), key=lambda worst: worst[1], default=None)
     if worst:
         found.append(f"People differ: of the one it recognises worst {percent(worst[1])} % of {worst[2]:,} are right.")

@@ -43,7 +43,7 @@ def write_tracker(kind: str, reports: list[Report], store: Store, out: Path) -> 
 
     Raises UsageError where something is there already, or the library is not installed.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if out.exists() and (kind == "mlflow" or not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already, and a second log of the same runs would mix with it: name another")
     runs = list(logged(reports, store))
     _WRITERS[kind](runs, out)
