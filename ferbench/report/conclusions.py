@@ -12,7 +12,9 @@ from ferbench.report.model import Contrast, Report, Training
 from ferbench.report.published import UNKNOWN, PublishedRow
 from ferbench.report.told import LEVELS, Level
 
-FEWEST = 6  # subjects: of fewer no flip of signs is rarer than one in twenty, whatever they show
+FEWEST = (
+    6  # subjects, or images for want of them: of fewer no flip of signs is rarer than one in twenty, whatever they show
+)
 
 
 @dataclass(frozen=True)
@@ -147,8 +149,8 @@ def _against(report: Report, groups: list[list[Training]], best: list[list[Train
         return ["Nothing: no published figure is about drawn faces."]
     printed = {row.method: row for row in report.published}
     said = [f"{titled(group)}: {beside(group, printed.get(group[0].published))}" for group in best]
-    verdicts = [_place(group, row) for group in groups
-                if (row := printed.get(group[0].published)) and not unfit(group, row)]  # fmt: skip
+    verdicts = [place for group in groups if (row := printed.get(group[0].published)) and not unfit(group, row)
+                and (place := _place(group, row))]  # fmt: skip
     if len(verdicts) > 1:
         below, within, above = map(verdicts.count, ("below", "within", "above"))
         said.append(f"Of {len(verdicts)} recipes of ours that a published figure may stand beside, it lies within the "
@@ -172,11 +174,12 @@ def beside(group: list[Training], row: PublishedRow | None) -> str:
     )
     if row.n not in (0, tested):
         ours += " (n differs: not tested on the same)"
-    if reach.degenerate:
+    place = _place(group, row)
+    if not place:
         return f"{ours}, with no interval: nothing is concluded."
-    if _place(group, row) == "within":
+    if place == "within":
         return f"{ours}. The published figure lies within our interval: no difference shown."
-    return (f"{ours}. The published figure lies {_place(group, row)} our interval: chance over whom we tested does not "
+    return (f"{ours}. The published figure lies {place} our interval: chance over whom we tested does not "
             "explain the difference; of the published figure's own chance nothing is known.")  # fmt: skip
 
 
@@ -193,8 +196,11 @@ def unfit(group: list[Training], row: PublishedRow) -> str:
 
 
 def _place(group: list[Training], row: PublishedRow) -> str:
+    """Where a published figure lies against a recipe's interval; empty where that is none."""
     reach = reached(group, "sequence" if row.level == "sequence" else "image")
     share = row.figure / 100
+    if reach.degenerate:
+        return ""
     # A printed figure is rounded to two decimals.
     return "below" if share < reach.low - 5e-5 else "above" if share > reach.high + 5e-5 else "within"
 
@@ -218,7 +224,7 @@ def held_against(one: Contrast) -> list[str]:
             f"{gap.units:,} {over}, p = {one.p:.4f} by permutation. Chance over who was tested {chance} explain it."
             )  # fmt: skip
     remarks = []
-    if gap.over == "subjects" and gap.units < FEWEST:
+    if gap.units < FEWEST:
         remarks.append(f"With {gap.units} {over} no difference can be shown, however large.")
     if 1 in one.seeds:
         remarks.append("What another seed would do is not in this: not both have several.")
