@@ -31,7 +31,7 @@ def test_json_has_its_documented_keys(store):
     store_fold(store, "01", FIRST)
     (report,) = json.loads(output("report", "--format", "json"))
     assert list(report) == ["dataset", "protocol", "protocols", "drawn", "published", "compared", "published_matrix", "errata", "varying", "trainings",
-                            "seeds", "together", "stages", "holes", "transfers", "habits"]  # fmt: skip
+                            "seeds", "together", "stages", "holes", "transfers", "habits", "contrasts"]  # fmt: skip
     assert list(report["trainings"][0]) == [
         "experiment", "variant", "name", "method", "published", "preset", "protocol", "level", "sees",
         "trained_on", "held_out", "uncalibrated", "selection", "seed", "devices",

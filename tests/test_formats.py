@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from stored import CLASSES, store_fold
 from test_cli import ferbench
 
 from ferbench.report import formats, render, tables
-from ferbench.report.html import page
+from ferbench.report.html import _low, _marks, page
 from ferbench.report.summary import all_sections, overview
 from ferbench.runs.store import Store
 
@@ -72,10 +73,36 @@ def test_the_command_writes_each_format(store, tmp_path):
 
 def test_nothing_is_loaded_from_elsewhere_and_markup_in_data_stays_text(store):
     text = page(tables.build(store), store)
-    assert not re.search(r"(src|href)=\"(?!data:)", text)
+    assert not re.search(r"(src|href)=\"(?!data:|#s\d)", text)
     assert "<b>bold</b>" not in text
     assert "&lt;b&gt;bold&lt;/b&gt;" in text
     assert "data:image" not in text  # no picture of anybody unless it is asked for
+
+
+def test_a_page_is_whole_without_its_script(store):
+    """The colours of matrices, the captions and the heads of rows and columns are in the document itself."""
+    text = page(tables.build(store), store).partition("<script>")[0]
+    row = re.search(r'<th scope="row" class="">An</th>\s*((?:<td.*</td>\s*)+)', text)
+    assert row is not None
+    shares = [float(share) for share in re.findall(r'<td style="--a: ([\d.]+)"', row[1])]
+    assert sum(shares) == pytest.approx(1, abs=0.01)
+    assert shares[0] == max(shares)
+    for found in re.findall(r"<table[^>]*>", text):
+        label = re.search(r'aria-labelledby="([^"]+)"', found)
+        assert label is not None
+        assert text.count(f'id="{label[1]}"') == 1
+    assert text.count("<tr") > 20
+    assert not re.search(r"<th(?! scope=)[ >]", text)
+
+
+@pytest.mark.parametrize("given", [0, 47, 50, 79, 80, 93])
+def test_an_axis_has_round_marks_and_ends_at_a_hundred(given):
+    low = _low([given / 100, 1])
+    marks = _marks(low)
+    assert low <= given
+    assert marks[-1] == ("100.00", 100)
+    assert 3 <= len(marks) <= 6
+    assert all(mark % 5 == 0 and 0 <= float(place) <= 100 for place, mark in marks)
 
 
 def test_the_surest_errors_are_shown_with_their_pictures(store, tmp_path):
@@ -90,6 +117,17 @@ def test_the_surest_errors_are_shown_with_their_pictures(store, tmp_path):
     (tmp_path / "data" / "ckplus" / "card.json").write_text(json.dumps({**card, "fingerprint": "d" * 64}))
     text = page(tables.build(store), store, 2, tmp_path / "data")
     assert text.count("data:image/png") == 4  # two errors of each of two trainings
+
+
+# How far the first cell of each table lies from its box's edge when the box is scrolled.
+STUCK = """
+const [at, name, edge] = arguments;
+return [...document.querySelectorAll(".scroll")].filter(box => box.offsetParent).map(box => {
+  box.scrollTo(at, at);
+  const cell = box.querySelector(name).getBoundingClientRect(), frame = box.getBoundingClientRect();
+  return Math.round(cell[edge] - frame[edge] - (edge === "top" ? box.clientTop : box.clientLeft));
+}).map((gap, i) => Math.abs(gap) <= 1 ? 0 : gap);
+"""
 
 
 @pytest.fixture
@@ -112,7 +150,7 @@ def test_a_browser_shows_it_sorts_it_and_asks_nobody(store, browser, tmp_path):
     path = tmp_path / "report.html"
     path.write_text(page(tables.build(store), store), encoding="utf-8")
     grounds = {}
-    for scheme, width in (("light", 1200), ("dark", 1200), ("light", 375)):
+    for scheme, width in product(("light", "dark"), (375, 1200, 1920)):
         browser.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
             {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 400},
@@ -122,6 +160,15 @@ def test_a_browser_shows_it_sorts_it_and_asks_nobody(store, browser, tmp_path):
         browser.get(path.as_uri())
         assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
         grounds[scheme] = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        for at, (name, edge) in product((0, 400), (("thead th", "top"), ("tbody th", "left"))):
+            # Scrolled in its box, a table keeps its header and its first column.
+            moved = browser.execute_script(STUCK, at, name, edge)
+            assert moved == [0] * len(moved), (scheme, width, name)
+            assert len(moved) > 5
+        columns = browser.execute_script(
+            "return getComputedStyle(document.querySelector('.charts')).gridTemplateColumns"
+        )
+        assert len([one for one in columns.split() if one != "0px"]) == (1 if width < 400 else 2)
     assert grounds["light"] != grounds["dark"]
     column = (
         "return [...document.querySelector('table').tBodies[0].rows].map(row => parseFloat(row.cells[1].textContent))"
@@ -135,7 +182,12 @@ def test_a_browser_shows_it_sorts_it_and_asks_nobody(store, browser, tmp_path):
     button.click()
     assert browser.execute_script(column) == sorted(browser.execute_script(column), reverse=True)
     assert "descending" in browser.page_source
-    assert browser.execute_script("return document.querySelector('td[data-heat]').title").startswith("An taken for An")
+    assert browser.execute_script("return document.querySelector('td[style]').title").startswith("An taken for An")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert browser.execute_script("return getComputedStyle(document.querySelector('.scroll')).overflow") == "visible"
+    paper = {"width": 720, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", paper)
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
@@ -198,7 +250,7 @@ def test_several_protocols_are_put_together_in_every_format(tmp_path):
     assert sorted(rows) == [["▸ GFNet (tiny)", "last epoch", percent, ""],
                             ["▸ WS-LGAN (tiny)", "last epoch", percent, "100.00"]]  # fmt: skip
     assert [title for title, _, _ in all_sections(reports)] == ["all protocols", "ckplus", "oulu", "rafdb"]
-    assert page(reports, store).count("<h1>") == 4
+    assert page(reports, store).count("<h2>") == 4
     for format in ("markdown", "latex", "csv"):
         told = ferbench("report", "--format", format, "--runs", str(store.home), cwd=tmp_path).stdout
         assert "all protocols" in told

@@ -27,9 +27,14 @@ def report(
         bool, typer.Option("--trials", help="Report hyperparameter trials on held-out training subjects.")
     ] = False,
     format: Annotated[
-        str, typer.Option(help="Output format: console, markdown, latex, csv, html or json.")
+        str,
+        typer.Option(
+            help="Output format: console, markdown, latex, csv, html, json, model-card, tensorboard or mlflow."
+        ),
     ] = "console",
-    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write to this file; tensorboard: a new folder, mlflow: a new database.")
+    ] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for figures, as PNG and SVG.")] = None,
     errors: Annotated[
         int,
@@ -37,6 +42,10 @@ def report(
             min=0, help="HTML: show this many of the most confident errors, with images of the prepared dataset."
         ),
     ] = 0,
+    training: Annotated[
+        str,
+        typer.Option(help="Model card: the training it describes, by the beginning of its experiment or run."),
+    ] = "",
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:
@@ -50,7 +59,7 @@ def report(
     elif trials:
         write_readings(dataset, format, out, runs)
     else:
-        write_report(dataset, format, out, runs, errors, data_home, figures)
+        write_report(dataset, format, out, runs, errors, data_home, figures, training)
 
 
 def paper(

@@ -27,7 +27,7 @@ def recalls_by_level(report: Report, names: Mapping[str, str]) -> dict[Level, Ch
     """Return a chart for each level that something was tested at. The published matrix is of images.
 
     Where there are too many trainings for one, those of the highest accuracy stand in it: one of each recipe first, and
-    none that is not known to be held out as long as there are others.
+    none that lacks folds or is not known to be held out as long as there are others.
     """
     found: dict[Level, Chart] = {}
     for level in LEVELS:
@@ -51,4 +51,4 @@ def recalls_by_level(report: Report, names: Mapping[str, str]) -> dict[Level, Ch
 def _best(trainings: list[Training], count: int) -> list[Training]:
     ordered = sorted(trainings, key=lambda t: -t.accuracy)
     first = {t.variant: t.experiment for t in reversed(ordered)}  # the best of each recipe
-    return sorted(ordered, key=lambda t: (t.held_out is not True, first[t.variant] != t.experiment))[:count]
+    return sorted(ordered, key=lambda t: (not t.comparable, first[t.variant] != t.experiment))[:count]

@@ -17,6 +17,7 @@ from ferbench.statistics import Difference
 from ferbench.text import markdown
 
 FORMATS = ("console", "markdown", "json")
+SHOWN = 0.05  # a p of at most so much shows a difference
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Comparison:
 
 def compare(first: Side, second: Side) -> Comparison:
     """Hold two sides against each other. Raises DataError where they were not tested on the same."""
-    remarks = _remarks(first, second)
+    remarks = remarks_on(first, second)
     first, second = at_one_level(first, second)
     pair = statistics.paired(first.frames, second.frames)
     a, b = (side.frames[0].set_index("id").loc[pair.ids] for side in (first, second))
@@ -95,7 +96,7 @@ def compare(first: Side, second: Side) -> Comparison:
     )  # fmt: skip
 
 
-def _remarks(first: Side, second: Side) -> list[str]:
+def remarks_on(first: Side, second: Side) -> list[str]:
     """What must be known before the difference is laid to the methods."""
     found = [
         f"Nobody can tell whether {one.name} learned from people who are tested."
@@ -135,7 +136,7 @@ def write_comparison(first: str, second: str, flips: int, format: str, out: Path
 
 def verdict(found: Comparison) -> str:
     """Say what may be said: better or worse only where chance over subjects does not explain it."""
-    if found.p > 0.05:
+    if found.p > SHOWN:
         return "no difference shown"
     return "the second is better" if found.difference.value > 0 else "the second is worse"
 

@@ -72,7 +72,7 @@ def sides(report: Report) -> list[Grid]:
     """
     presets: dict[tuple[str, str], dict[str, list[Training]]] = defaultdict(lambda: defaultdict(list))
     for t in report.trainings:
-        if t.whole and t.held_out is True:
+        if t.comparable:
             presets[t.preset, t.test_side][t.variant].append(t)
     header = ["Training", "Images", "Sequences", "Seeds", "Sees", "Trained on"]
     found = []

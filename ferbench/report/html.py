@@ -15,20 +15,22 @@ import pandas as pd
 
 from ferbench import __version__
 from ferbench.errors import DataError
-from ferbench.labels import ABBREVIATIONS
 from ferbench.reading import read_array, read_csv
-from ferbench.report.cells import SELECTIONS, Grid, named, numeric
+from ferbench.report import details
+from ferbench.report.cells import Grid, named, numeric, percent, reach
 from ferbench.report.charts import recalls_by_level
+from ferbench.report.conclusions import conclude, unfit
 from ferbench.report.latency import accuracy_over_latency
 from ferbench.report.model import Report, Training
 from ferbench.report.predictions import predictions
-from ferbench.report.render import grids, heading, leading
+from ferbench.report.published import PublishedRow
+from ferbench.report.render import heading, leading, measured, remaining
 from ferbench.report.summary import overview
-from ferbench.report.told import Level
 from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
 
-HEADS = 12  # trainings with a headline each: of more, the first table says it better
+FEW = 3  # trainings whose tables stand open
+ROWS = 24  # trainings in a chart: of more, the tables say it better
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,14 @@ def page(reports: list[Report], store: Store, errors: int = 0, home: Path | None
     shown = []
     for report in reports:
         names = named(report.trainings)
+        printed = details.published_matrices(report.published_matrix) if report.published_matrix is not None else []
+        each = [(f"{name}: confusion, folds", [*details.matrices(name, t), details.folds(t, name)])
+                for t in report.trainings for name in [names[t.experiment]]]  # fmt: skip
         shown.append({
-            "report": report, "lines": heading(report), "tables": [_table(grid) for grid in grids(report)],
-            "leading": len(leading(report)),
-            "trainings": [_facts(training, names[training.experiment]) for training in report.trainings],
-            "charts": _charts(report, names), "few": len(report.trainings) <= HEADS,
+            "report": report, "lines": heading(report), "found": conclude(report),
+            "leading": _tables(leading(report)), "behind": _tables([*measured(report), *remaining(report)]),
+            "each": [(name, _tables(tables)) for name, tables in [("Published: confusion", printed), *each] if tables],
+            "charts": _charts(report, names), "few": len(report.trainings) <= FEW,
             "galleries": [
                 (names[training.experiment], _mistakes(training, store, errors, home))
                 for training in report.trainings if errors
@@ -64,18 +69,41 @@ def page(reports: list[Report], store: Store, errors: int = 0, home: Path | None
         })  # fmt: skip
     table = overview(reports)
     return _template().render(
-        reports=shown, overview=table and _table(table), latency=_latency(reports, store), version=__version__,
-        short=ABBREVIATIONS,
+        reports=shown, overview=table and _table(table), latency=_latency(reports, store), version=__version__
     )  # fmt: skip
 
 
+def _tables(grids: list[Grid]) -> list[Mapping[str, Any]]:
+    return [_table(grid) for grid in grids]
+
+
 def _table(grid: Grid) -> Mapping[str, Any]:
+    """A table with the kind of each column and, of a matrix, how strong each cell's colour is."""
     caption, header, rows = grid
+    matrix = header[0] == ""
     return {
-        "caption": caption, "header": header, "rows": rows,
-        "matrix": "confusion" in caption or "images behind" in caption,
-        "numeric": [i > 0 and numeric(rows, i) for i in range(len(header))],
+        "caption": caption, "header": header, "rows": rows, "matrix": matrix,
+        "kinds": [_kind(rows, i) for i in range(len(header))],
+        "heat": [_heat(header, row) for row in rows] if matrix else [],
     }  # fmt: skip
+
+
+def _kind(rows: list[list[str]], column: int) -> str:
+    """How a column is laid out: as numbers, as texts or some words, which break into lines, or as it comes."""
+    if column and numeric(rows, column):
+        return "n"
+    longest = max((len(row[column]) for row in rows), default=0)
+    return "text" if longest > 40 else "words" if longest > 24 else ""
+
+
+def _heat(header: list[str], row: list[str]) -> list[str | None]:
+    """The share of its row that each cell of a matrix is; None for what is none, such as how many images there are."""
+    inside = [i > 0 and name not in ("images", "sequences") for i, name in enumerate(header)]
+    counts = [
+        float(cell.replace(",", "").replace("–", "0")) if mine else 0.0 for cell, mine in zip(row, inside, strict=True)
+    ]
+    whole = sum(counts) or 1.0
+    return [f"{count / whole:.3f}" if mine else None for count, mine in zip(counts, inside, strict=True)]
 
 
 @cache
@@ -88,43 +116,75 @@ def _template() -> Any:
     )
 
 
-def _facts(training: Training, name: str) -> Mapping[str, Any]:
-    """What stands on top of a report: the headline with all that it takes to read it."""
-    return {
-        "name": name, "accuracy": training.accuracy, "interval": training.interval, "n": training.n,
-        "apart": "" if training.apart == "drawn faces" else training.apart, "level": training.level,
-        "done": f"{len(training.folds)}/{len(training.expected)}",
-        "selection": SELECTIONS.get(training.selection, training.selection), "protocol": training.protocol,
-        "folds": [(fold.fold, fold.accuracy, fold.images) for fold in training.folds],
-    }  # fmt: skip
-
-
 def _charts(report: Report, names: Mapping[str, str]) -> list[Mapping[str, Any]]:
-    """For each level its recalls (by class a value for each series, or None) and its trainings with their folds."""
+    """For each level its recalls (by class a value for each series, or None), and its trainings with their folds as
+    places on an axis, in percent of its length."""
     found: list[Mapping[str, Any]] = []
+    printed = {row.method: row for row in report.published}
     for level, chart in recalls_by_level(report, names).items():
         values = [(name, [values.get(name, np.nan) for _, values in chart.series]) for name in chart.classes]
-        rows = [(name, [None if np.isnan(value) else value for value in row]) for name, row in values]
+        recalls = [(name, [None if np.isnan(value) else value for value in row]) for name, row in values]
+        mine = [t for t in report.trainings if t.level == level]
+        best = sorted(mine, key=lambda t: (not t.comparable, -t.accuracy))[:ROWS]
+        beside = {t.experiment: row for t in best if (row := printed.get(t.published)) and row.level == level
+                  and not unfit([t], row)}  # fmt: skip
+        shares = [fold.accuracy for t in best for fold in t.folds] + [t.interval.low for t in best]
+        low = _low([*shares, *(row.figure / 100 for row in beside.values())])
+        rows = [_row(t, names[t.experiment], beside.get(t.experiment), low) for t in best]
         found.append({
-            "level": level, "series": [name for name, _ in chart.series], "rows": rows, "left_out": chart.left_out,
-            "low": _low(report, level),
+            "level": level, "series": [name for name, _ in chart.series], "recalls": recalls, "rows": rows,
+            "colour": int(not chart.series[0][0].startswith("published")),  # that of what was published is its own
+            "left_out": chart.left_out, "rows_left_out": len(mine) - len(best), "printed": bool(beside),
+            "marks": _marks(0), "folds_marks": _marks(low),
         })  # fmt: skip
     return found
 
 
-def _low(report: Report, level: Level) -> int:
-    """Where the axis of the folds begins: a round figure below all of them, at most 80."""
-    worst = min(fold.accuracy for training in report.trainings if training.level == level for fold in training.folds)
-    return min(80, int(10 * worst) * 10)
+def _row(t: Training, name: str, printed: PublishedRow | None, low: int) -> Mapping[str, Any]:
+    """A training as places on an axis that begins at ``low`` percent, and what each of them tells."""
+
+    def place(share: float) -> str:
+        return f"{100 * (100 * share - low) / (100 - low):.2f}"
+
+    apart = "" if t.apart in ("", "drawn faces") else f": {t.apart}"
+    return {
+        "name": name + apart, "pooled": place(t.accuracy), "low": place(t.interval.low), "high": place(t.interval.high),
+        "told": f"pooled: {percent(t.accuracy)} % ({reach(t.interval, t.level)}), n = {t.n}",
+        "folds": [(place(fold.accuracy), f"fold {fold.fold}: {percent(fold.accuracy)} % of {fold.images:,} {t.level}s")
+                  for fold in t.folds],
+        "printed": printed and (place(printed.figure / 100), f"published ({printed.table}): {printed.figure:.2f} %"),
+    }  # fmt: skip
+
+
+def _low(shares: list[float]) -> int:
+    """Where an axis of accuracies begins: a round figure below all of them, at most 80."""
+    return min(80, int(10 * min(shares)) * 10)
+
+
+def _marks(low: int) -> list[tuple[str, int]]:
+    """The round figures along an axis from ``low`` to 100, and where they stand, in percent of its length."""
+    step = 25 if low == 0 else 20 if low < 50 else 10 if low < 80 else 5
+    return [(f"{100 * (mark - low) / (100 - low):.2f}", mark) for mark in range(-(-low // step) * step, 101, step)]
 
 
 def _latency(reports: list[Report], store: Store) -> Mapping[str, Any] | None:
-    """Accuracy over latency: the points, and where the axes end; None where no such method has been timed."""
+    """Accuracy over latency as places on two axes, and where these end; None where no such method has been timed."""
     points = accuracy_over_latency(stored(store.home), reports)
     if not points:
         return None
-    slowest, worst = max(point.latency_ms for point in points), min(point.low for point in points)
-    return {"points": points, "slowest": 5 * math.ceil(slowest * 1.1 / 5), "low": min(80, int(10 * worst) * 10)}
+    slowest, low = 5 * math.ceil(max(point.latency_ms for point in points) * 1.1 / 5), _low([p.low for p in points])
+
+    def height(share: float) -> str:
+        return f"{230 - 220 * (100 * share - low) / (100 - low):.1f}"
+
+    shown = [{
+        "name": f"{point.name}, {point.protocol}, n = {point.n}", "x": f"{100 * point.latency_ms / slowest:.2f}",
+        "y": height(point.accuracy), "bottom": height(point.low), "top": height(point.high),
+        "told": f"{point.name}, {point.protocol}: {percent(point.accuracy)} % ({percent(point.low)}–"
+                f"{percent(point.high)}), {point.latency_ms:.2f} ms; {point.machine}",
+    } for point in points]  # fmt: skip
+    machines = list(dict.fromkeys(point.machine for point in points))
+    return {"points": shown, "machines": machines, "slowest": slowest, "low": low}
 
 
 def _mistakes(training: Training, store: Store, count: int, home: Path | None) -> list[Mistake]:

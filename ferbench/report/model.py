@@ -5,13 +5,14 @@ from the stored predictions; published ones are in percent, as printed. Times ar
 or, under a protocol of sequences, a whole sequence (``level``); a figure of one is never held against one of the other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ferbench import metrics
 from ferbench.report.published import PublishedMatrix, PublishedRow
 from ferbench.report.told import FEW, Held, Level, is_drawn, set_of
+from ferbench.statistics import Difference
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,11 @@ class Training:
         return len(self.folds) == len(self.expected)
 
     @property
+    def comparable(self) -> bool:
+        """Whether it may be held against others of ours: whole, and tested on people that it did not learn from."""
+        return self.whole and self.held_out is True
+
+    @property
     def tested(self) -> int:
         """How many images, or sequences, were tested."""
         return self.images if self.level == "image" else self.sequences
@@ -132,6 +138,24 @@ class Together:
     intervals: list[metrics.Interval]
     mean: float
     std: float  # ddof 1; 0 for a single seed
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two leading methods held against each other on the same images, or sequences, as ``ferbench compare`` does it."""
+
+    first: str  # that is not below the other
+    second: str
+    protocol: str  # of both, where they differ
+    level: Level
+    tested: int
+    seeds: tuple[int, int]  # how many each side has: its accuracy is their mean
+    accuracy: tuple[float, float]
+    difference: Difference  # second minus first
+    p: float  # permutation over subjects
+    shown: bool  # whether chance over those who were tested does not explain the difference
+    among: int  # methods that these two lead
+    remarks: list[str]  # what else differs between them than the method, a sentence each
 
 
 @dataclass(frozen=True)
@@ -218,3 +242,4 @@ class Report:
     holes: list[Hole]
     transfers: list[Transfer]
     habits: int = 0  # folds of habits of the literature, which are no results: left out
+    contrasts: list[Contrast] = field(default_factory=list)  # the leading methods held against each other

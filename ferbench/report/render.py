@@ -25,7 +25,14 @@ def grids(report: Report, brief: bool = False) -> list[Grid]:
 
     brief : without the confusion matrices and folds of each training where there are more than ``MOST`` trainings.
     """
-    return leading(report) + _behind(report, each=not (brief and _many(report)))
+    found, names = leading(report) + measured(report), named(report.trainings)
+    detailed = [] if brief and _many(report) else report.trainings
+    for training in detailed:
+        found += details.matrices(names[training.experiment], training)
+    if report.published_matrix is not None:
+        found += details.published_matrices(report.published_matrix)
+    found += [details.folds(training, names[training.experiment]) for training in detailed]
+    return found + remaining(report)
 
 
 def _many(report: Report) -> bool:
@@ -43,8 +50,8 @@ def leading(report: Report) -> list[Grid]:
     return found
 
 
-def _behind(report: Report, each: bool) -> list[Grid]:
-    """Return the tables that these figures come from; ``each``: those of every single training too."""
+def measured(report: Report) -> list[Grid]:
+    """Return the tables of all that is measured of each training and of several, and known of what was published."""
     names, found = named(report.trainings), list[Grid]()
     for level in LEVELS:
         if mine := [t for t in report.trainings if t.level == level]:
@@ -58,12 +65,12 @@ def _behind(report: Report, each: bool) -> list[Grid]:
             found.append(details.seeds(seeds, level))
         if together := [one for one in report.together if one.level == level]:
             found.append(details.together(together, level))
-    detailed = report.trainings if each else []
-    for training in detailed:
-        found += details.matrices(names[training.experiment], training)
-    if report.published_matrix is not None:
-        found += details.published_matrices(report.published_matrix)
-    found += [details.folds(training, names[training.experiment]) for training in detailed]
+    return found
+
+
+def remaining(report: Report) -> list[Grid]:
+    """Return the tables of what was tested without a training, of what trainings start from, and of what is missing."""
+    found = list[Grid]()
     for level in LEVELS:
         if transfers := [one for one in report.transfers if one.level == level]:
             found.append(details.transfers(transfers, level))
@@ -143,17 +150,22 @@ def sections(reports: list[Report], brief: bool = False) -> list[Section]:
 
 def markdown_sections(found: list[Section]) -> str:
     """Return a GitHub-flavoured document of sections."""
-    from tabulate import tabulate
-
     parts = []
     for title, lines, tables in found:
         parts.append(f"# {markdown(title)}\n\n" + "\n".join(f"- {markdown(line)}" for line in lines))
-        for caption, header, rows in tables:
-            align = ["left"] + ["right" if numeric(rows, i) else "left" for i in range(1, len(header))]
-            head, *cells = [[markdown(cell, cell=True) for cell in row] for row in (header, *rows)]
-            table = tabulate(cells, head, "github", colalign=align, disable_numparse=True)
-            parts.append(f"**{markdown(caption)}**\n\n{table}")
+        parts += map(markdown_grid, tables)
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_grid(grid: Grid) -> str:
+    """Return a table for GitHub with its caption above it."""
+    from tabulate import tabulate
+
+    caption, header, rows = grid
+    align = ["left"] + ["right" if numeric(rows, i) else "left" for i in range(1, len(header))]
+    head, *cells = [[markdown(cell, cell=True) for cell in row] for row in (header, *rows)]
+    table = tabulate(cells, head, "github", colalign=align, disable_numparse=True)
+    return f"**{markdown(caption)}**\n\n{table}"
 
 
 def console_sections(found: list[Section]) -> None:

@@ -19,7 +19,7 @@ def overview(reports: list[Report]) -> Grid | None:
     rows: dict[tuple[str, str, str], dict[str, list[Training]]] = defaultdict(lambda: defaultdict(list))
     for report in reports:
         for training in report.trainings:
-            if training.whole and training.held_out is True:
+            if training.comparable:
                 rows[training.method, training.preset, training.selection][training.protocol].append(training)
     shown = [[name for name in report.protocols if any(name in row for row in rows.values())] for report in reports]
     if sum(map(bool, shown)) < 2:

@@ -12,6 +12,7 @@ from ferbench.files import sha256_of
 from ferbench.labels import ABBREVIATIONS
 from ferbench.report import published
 from ferbench.report.across import across_presets, across_seeds
+from ferbench.report.contrasts import contrasts
 from ferbench.report.lineage import lineage, variant, varying
 from ferbench.report.model import Compared, Fold, Hole, Report, Stage, Training, Transfer
 from ferbench.report.predictions import pooled, predictions, together
@@ -93,7 +94,7 @@ def _report(
         None if alone else published.matrix(home), published.errata(home), varying(made), trainings,
         across_seeds(trainings, frames), across_presets(trainings, frames),
         [_stage(by_key[key], store.holder(key) != store) for key in used if key in by_key and not by_key[key].error],
-        holes, transfers, habits,
+        holes, transfers, habits, contrasts(trainings, frames),
     )  # fmt: skip
 
 

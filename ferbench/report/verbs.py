@@ -11,29 +11,35 @@ from ferbench.files import runs_home, write_text
 from ferbench.report import formats, render, speed, tables
 from ferbench.report.latency import accuracy_over_latency
 from ferbench.report.summary import all_sections
+from ferbench.report.trackers import TRACKERS, write_tracker
 from ferbench.runs.record import Identity
 from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
 
 TABLES = ("console", "markdown", "latex", "csv", "json")
-FORMATS = (*TABLES, "html")
+FORMATS = (*TABLES, "html", "model-card", *TRACKERS)
 
 _WRITERS = {"markdown": render.markdown_sections, "latex": formats.latex, "csv": formats.long_csv}
 
 
 def write_report(
     dataset: str | None, format: str, out: Path | None, runs: Path | None, errors: int = 0, home: Path | None = None,
-    pictures: Path | None = None,
+    pictures: Path | None = None, training: str = "",
 ) -> None:  # fmt: skip
     """Build the report of a store and print it, or write it to ``out``.
 
     errors : how many of the most confident errors the HTML page shows, with pictures from the data home ``home``.
     pictures : a folder for all figures, as PNG and SVG.
+    training : what the model card is of, by how its experiment or a run of its begins.
     Raises DataError where a dataset is asked for that has no runs, with the command that makes some.
     """
     check_format(format, out, FORMATS)
     if errors and format != "html":
         raise UsageError("--errors takes --format html")
+    if training and format != "model-card":
+        raise UsageError("--training takes --format model-card")
+    if format in TRACKERS and out is None:
+        raise UsageError(f"--format {format} takes --out, a new {'folder' if format == 'tensorboard' else 'database'}")
     store = Store(runs_home(runs))
     reports = tables.build(store, dataset)
     if not reports and dataset is not None:
@@ -46,6 +52,11 @@ def write_report(
 
         drawn = draw(reports, store, pictures)
         print(f"drew {len(drawn)} files in {pictures}", file=sys.stderr)
+    if format in TRACKERS and out is not None:
+        if not reports:
+            raise DataError(_nothing("folds have been trained", store.home).strip())
+        print(f"wrote {write_tracker(format, reports, store, out)} runs to {out}", file=sys.stderr)
+        return
     if format == "console" and reports:
         render.console_sections(all_sections(reports, brief=True))
         return
@@ -53,6 +64,10 @@ def write_report(
         from ferbench.report.html import page
 
         text = page(reports, store, errors, home)
+    elif format == "model-card":
+        from ferbench.report.modelcard import model_card
+
+        text = model_card(reports, training)
     elif format == "json":
         text = render.document(reports) + "\n"
     elif not reports:

@@ -1,0 +1,152 @@
+"""Stored runs for those who look at trainings in TensorBoard or MLflow: written afterwards, from what is stored.
+
+One way only: a training knows nothing of a tracker, and nothing is read back. Each training is a run with the figures
+of the report, each of its folds one with its history, an entry an epoch, and its own accuracy.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import pandas as pd
+
+from ferbench.errors import UsageError
+from ferbench.report.cells import held, named
+from ferbench.report.model import Fold, Report, Training
+from ferbench.runs.store import Store
+
+TRACKERS = ("tensorboard", "mlflow")
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A training, or one of its folds, as a tracker has it.
+
+    figures : by name, fractions and counts. facts : what it takes to read them. history : a row an epoch, by ``epoch``;
+    empty where a method does not learn by epochs, and of a training.
+    """
+
+    set: str
+    training: str
+    fold: str  # empty of a training
+    figures: dict[str, float]
+    facts: dict[str, str]
+    history: pd.DataFrame
+
+
+def write_tracker(kind: str, reports: list[Report], store: Store, out: Path) -> int:
+    """Write all trainings and folds to ``out``, a new folder of TensorBoard or a new database of MLflow, and return
+    how many there were.
+
+    Raises UsageError where something is there already, or the library is not installed.
+    """
+    if out.exists() and (kind == "mlflow" or not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is there already, and a second log of the same runs would mix with it: name another")
+    runs = list(logged(reports, store))
+    _WRITERS[kind](runs, out)
+    return len(runs)
+
+
+def logged(reports: list[Report], store: Store) -> Iterator[Logged]:
+    """Give each training, followed by its folds."""
+    for report in reports:
+        names = named(report.trainings)
+        for t in report.trainings:
+            facts = {
+                "method": t.method, "preset": t.preset, "protocol": t.protocol, "selection": t.selection,
+                "seed": str(t.seed), "held out": held(t.held_out), "folds": f"{len(t.folds)} of {len(t.expected)}",
+                "tested": t.n, "learned from": ", ".join(t.trained_on), "device": "; ".join(t.devices),
+                "precision": t.precision, "experiment": t.experiment, "fold file": t.split_hash, "data": t.data,
+            }  # fmt: skip
+            if report.drawn:
+                facts["faces"] = "drawn by ferbench: the figures say nothing of people"
+            # Experiments tell trainings apart whose names are made one by what a folder may be called.
+            training = f"{_plain(names[t.experiment])}-{t.experiment}"
+            yield Logged(report.dataset, training, "", _figures(t), facts, pd.DataFrame())
+            for fold in t.folds:
+                history = store.history(store.record(fold.run))
+                yield Logged(report.dataset, training, _plain(fold.fold), _of_fold(t, fold),
+                             {**facts, "run": fold.run, "folds": fold.fold}, history)  # fmt: skip
+
+
+def _figures(t: Training) -> dict[str, float]:
+    found = {
+        "test/accuracy": t.accuracy, "test/balanced accuracy": t.balanced_accuracy, "test/macro F1": t.macro_f1,
+        f"test/{t.level}s": t.tested,
+    }  # fmt: skip
+    if not t.interval.degenerate:
+        found |= {"test/accuracy, 95 % from": t.interval.low, "test/accuracy, 95 % to": t.interval.high}
+    return found
+
+
+def _of_fold(t: Training, fold: Fold) -> dict[str, float]:
+    return {"test/accuracy": fold.accuracy, f"test/{t.level}s": fold.images, "seconds": fold.seconds}
+
+
+def _plain(text: str) -> str:
+    """A name as the part of a path: no other folder, and nothing that a shell or a database would read otherwise."""
+    return re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-") or "unnamed"
+
+
+def _epochs(history: pd.DataFrame) -> Iterator[tuple[str, int, float]]:
+    """Give what a history holds, a figure at a time: its name, its epoch, its value."""
+    rows = history.apply(pd.to_numeric, errors="coerce")
+    if "epoch" in rows:
+        rows = rows[rows["epoch"].between(0, 2**31)]
+        for column in rows.columns.drop("epoch"):
+            for epoch, value in rows[["epoch", column]].dropna().itertuples(index=False):
+                yield f"training/{_plain(column)}", int(epoch), float(value)
+
+
+def _tensorboard(runs: list[Logged], out: Path) -> None:
+    try:
+        from tensorboardX import SummaryWriter
+    except ModuleNotFoundError:
+        raise UsageError("--format tensorboard needs tensorboardX: pip install 'ferbench[tensorboard]'") from None
+    for run in runs:
+        with SummaryWriter(str(out / _plain(run.set) / run.training / run.fold)) as writer:
+            last = 0
+            for name, epoch, value in _epochs(run.history):
+                writer.add_scalar(name, value, epoch)
+                last = max(last, epoch)
+            for name, value in run.figures.items():
+                writer.add_scalar(name, value, last)
+            writer.add_text("facts", "\n".join(f"    {name}: {value}" for name, value in run.facts.items()), last)
+
+
+def _mlflow(runs: list[Logged], out: Path) -> None:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # ferbench asks no network, and lets nobody else
+    try:
+        for name in ("sqlalchemy", "alembic"):  # which MLflow would miss later, in words of its own
+            import_module(name)
+        from mlflow.entities import Metric, Param
+        from mlflow.tracking import MlflowClient
+    except ModuleNotFoundError as error:
+        missing = (error.name or "mlflow").partition(".")[0]
+        raise UsageError(f"--format mlflow needs {missing}: pip install 'ferbench[mlflow]'") from None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    client = MlflowClient(tracking_uri=f"sqlite:///{out.resolve()}")
+    experiments = {name: client.create_experiment(name) for name in dict.fromkeys(_plain(run.set) for run in runs)}
+    parent = ""
+    for run in runs:
+        tags = {"mlflow.parentRunId": parent} if run.fold else {}
+        made = client.create_run(experiments[_plain(run.set)], tags=tags, run_name=run.fold or run.training).info.run_id
+        parent = parent if run.fold else made
+        history = [Metric(name, value, 0, epoch) for name, epoch, value in _epochs(run.history)]
+        last = max((one.step for one in history), default=0)
+        figures = [Metric(_accepted(name), value, 0, last) for name, value in run.figures.items()]
+        for start in range(0, len(history + figures), 1000):  # as many as MLflow takes at once
+            client.log_batch(made, (history + figures)[start : start + 1000])
+        client.log_batch(made, params=[Param(_accepted(name), value[:6000]) for name, value in run.facts.items()])
+        client.set_terminated(made)
+
+
+def _accepted(name: str) -> str:
+    """A name as MLflow takes it: no commas, no percent."""
+    return re.sub(r"[^A-Za-z0-9_./ -]+", "", name)
+
+
+_WRITERS: dict[str, Callable[[list[Logged], Path], None]] = {"tensorboard": _tensorboard, "mlflow": _mlflow}
