@@ -1,0 +1,135 @@
+"""The two operations of ``kernels`` as Triton kernels: products on tensor cores, each value read and written once.
+
+A program makes BLOCK_M pixels × BLOCK_N maps of one network; the networks side by side are the grid's last axis. Sums
+are taken in fp32. Addresses are 64 bits wide: a thousand images of ``paper`` have more than 2³¹ values. How many
+pixels a program makes is tried out on the device at the first call of each order of magnitude.
+
+Importing this needs the package triton (``ferbench[triton]``); with TRITON_INTERPRET=1 it runs on a CPU, for tests.
+"""
+
+import os
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_SHAPES = [(128, 32, 4, 3), (128, 64, 8, 3), (64, 64, 4, 4), (32, 64, 4, 4), (16, 128, 4, 4)]
+if os.environ.get("TRITON_INTERPRET") == "1":
+    _SHAPES = _SHAPES[-1:]  # there is nothing to time
+_TRIED = [triton.Config({"BLOCK_M": m, "BLOCK_K": k}, num_warps=w, num_stages=s) for m, k, w, s in _SHAPES]
+_UNSPECIAL = ["height", "width", "magnitude"]  # no machine code of its own for each value
+
+
+@triton.autotune(_TRIED, key=["magnitude", "BLOCK_N", "POOL"])
+@triton.jit(do_not_specialize=_UNSPECIAL)
+def _pointwise(
+    x, scale, shift, weight, bias, out, x_net, x_row, out_net, out_row, pixels, width, channels, outputs, magnitude,
+    POOL: tl.constexpr, RELU: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    net = tl.program_id(2).to(tl.int64)
+    rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    padded = (channels + 15) // 16 * 16  # whole 16-byte words are read; what lies behind the channels counts as 0
+    line, column = rows // width, rows % width
+    total = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+    for start in range(0, padded, BLOCK_K):
+        k = start + tl.arange(0, BLOCK_K)
+        s = tl.load(scale + net * padded + k, mask=k < padded, other=0.0)
+        b = tl.load(shift + net * padded + k, mask=k < padded, other=0.0)
+        active = tl.zeros([BLOCK_M, BLOCK_K], tl.float32)
+        for place in tl.static_range(POOL * POOL):
+            pixel = (line * POOL + place // POOL) * (width * POOL) + column * POOL + place % POOL
+            there = (rows < pixels)[:, None] & (k < padded)[None, :]
+            value = tl.load(x + net * x_net + pixel.to(tl.int64)[:, None] * x_row + k[None, :], mask=there, other=0.0)
+            active += tl.maximum(value.to(tl.float32) * s[None, :] + b[None, :], 0.0)
+        active = tl.where(k[None, :] < channels, active / (POOL * POOL), 0.0)
+        there = (k < padded)[:, None] & (n < outputs)[None, :]
+        w = tl.load(weight + net * padded * outputs + k[:, None] * outputs + n[None, :], mask=there, other=0.0)
+        total = tl.dot(active.to(w.dtype), w, total, input_precision="ieee")
+    total += tl.load(bias + net * outputs + n, mask=n < outputs, other=0.0)[None, :]
+    if RELU:
+        total = tl.maximum(total, 0.0)
+    there = (rows < pixels)[:, None] & (n < outputs)[None, :]
+    place = out + net * out_net + rows.to(tl.int64)[:, None] * out_row + n[None, :]
+    tl.store(place, total.to(out.dtype.element_ty), mask=there)
+
+
+@triton.autotune(_TRIED, key=["magnitude", "BLOCK_N", "STRIDE"])
+@triton.jit(do_not_specialize=_UNSPECIAL)
+def _conv3(
+    x, weight, out, x_net, x_row, out_net, out_row, pixels, height, width, channels, outputs, magnitude,
+    STRIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    net = tl.program_id(2).to(tl.int64)
+    rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    line, column = rows // width, rows % width
+    image, y = line // height, line % height
+    parts = (channels + BLOCK_K - 1) // BLOCK_K
+    total = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+    for step in range(0, 9 * parts):
+        tap = step // parts
+        k = step % parts * BLOCK_K + tl.arange(0, BLOCK_K)
+        above, left = y * STRIDE + tap // 3 - 1, column * STRIDE + tap % 3 - 1
+        inside = (above >= 0) & (above < height * STRIDE) & (left >= 0) & (left < width * STRIDE) & (rows < pixels)
+        pixel = (image * height * STRIDE + above) * (width * STRIDE) + left
+        there = inside[:, None] & (k < channels)[None, :]
+        value = tl.load(x + net * x_net + pixel.to(tl.int64)[:, None] * x_row + k[None, :], mask=there, other=0.0)
+        there = (k < channels)[:, None] & (n < outputs)[None, :]
+        w = tl.load(weight + ((net * 9 + tap) * channels + k[:, None]) * outputs + n[None, :], mask=there, other=0.0)
+        total = tl.dot(value, w, total, input_precision="ieee")
+    there = (rows < pixels)[:, None] & (n < outputs)[None, :]
+    place = out + net * out_net + rows.to(tl.int64)[:, None] * out_row + n[None, :]
+    tl.store(place, total.to(out.dtype.element_ty), mask=there)
+
+
+def pointwise(
+    x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, out: Tensor,
+    channels: int, relu: bool = False, pool: int = 1,
+) -> None:  # fmt: skip
+    """:func:`kernels.pointwise`."""
+    pixels, outputs = _pixels(out), out.shape[4]
+    block = _block(outputs)
+
+    def grid(meta: dict[str, int]) -> tuple[int, int, int]:
+        return triton.cdiv(pixels, meta["BLOCK_M"]), triton.cdiv(outputs, block), len(x)
+
+    with torch.cuda.device_of(x):
+        _pointwise[grid](
+            x, scale, shift, weight, bias, out, x.stride(0), x.stride(3), out.stride(0), out.stride(3), pixels,
+            out.shape[3], channels, outputs, _magnitude(len(x) * pixels, channels),
+            POOL=pool, RELU=relu, BLOCK_N=block,
+        )  # fmt: skip
+
+
+def conv3(x: Tensor, weight: Tensor, out: Tensor, stride: int = 1) -> None:
+    """:func:`kernels.conv3`."""
+    pixels, channels, outputs = _pixels(out), weight.shape[2], out.shape[4]
+    block = _block(outputs)
+
+    def grid(meta: dict[str, int]) -> tuple[int, int, int]:
+        return triton.cdiv(pixels, meta["BLOCK_M"]), triton.cdiv(outputs, block), len(x)
+
+    with torch.cuda.device_of(x):
+        _conv3[grid](
+            x, weight, out, x.stride(0), x.stride(3), out.stride(0), out.stride(3), pixels,
+            out.shape[2], out.shape[3], channels, outputs, _magnitude(len(x) * pixels, channels),
+            STRIDE=stride, BLOCK_N=block,
+        )  # fmt: skip
+
+
+def _pixels(out: Tensor) -> int:
+    """Pixels of one network's maps."""
+    return out.shape[1] * out.shape[2] * out.shape[3]
+
+
+def _block(outputs: int) -> int:
+    """Maps that a program makes: all of a dense layer's, a part of a transition's. 16 is the least that a tensor core
+    takes."""
+    return min(128, max(16, triton.next_power_of_2(outputs)))
+
+
+def _magnitude(pixels: int, channels: int) -> int:
+    """Work of about one size, for which one shape of programs is right."""
+    return 100 * pixels.bit_length() + channels.bit_length()
