@@ -28,7 +28,7 @@ def pointwise(
     """BN-ReLU, mean over pool × pool pixels, 1×1 convolution with bias, and ReLU if asked for.
 
     x : [G,B,H,W,·], of which the first ``channels`` = c are read. scale, shift : [G,c'] of the batch normalisation,
-    c' = padded(c). weight : [G,c',N] in x's precision. bias : [G,N]. out : [G,B,H/pool,W/pool,N] is written.
+    c' = padded(c). weight : [G,c',N'] in x's precision, N' = padded(N). bias : [G,N']. out : [G,B,H/pool,W/pool,N] is written.
 
     For each pixel c values are read and N / pool² written, the least there is. The BN is one multiply-add in fp32
     and not the threshold of ``folded``: a threshold leaves −b/s in the product where the ReLU's result is 0, and bf16
@@ -40,14 +40,14 @@ def pointwise(
     active = torch.relu(x[..., :channels] * scale[each] + shift[each])
     if pool > 1:
         active = active.unflatten(3, (-1, pool)).unflatten(2, (-1, pool)).mean(dim=(3, 5))
-    made = active.to(weight.dtype).flatten(1, 3) @ weight[:, :channels] + bias[:, None]
+    made = active.to(weight.dtype).flatten(1, 3) @ weight[:, :channels, : out.shape[4]] + bias[:, None, : out.shape[4]]
     out.copy_((torch.relu(made) if relu else made).unflatten(1, out.shape[1:4]))
 
 
 def conv3(x: Tensor, weight: Tensor, out: Tensor, stride: int = 1) -> None:
     """3×3 convolution, zeros around, without bias.
 
-    x : [G,B,H,W,·], of which the first C are read. weight : [G,9,C,N] in x's precision. out : [G,B,H/stride,W/stride,N]
+    x : [G,B,H,W,·], of which the first C are read. weight : [G,9,C,N'] in x's precision, N' = padded(N). out : [G,B,H/stride,W/stride,N]
     is written.
 
     For each pixel C values come from memory, and 8 C more from the caches, and N / stride² are written. A dense layer
@@ -57,7 +57,7 @@ def conv3(x: Tensor, weight: Tensor, out: Tensor, stride: int = 1) -> None:
     if found := _tiles(x):
         return found.conv3(x, weight, out, stride)
     for maps, kernel, place in zip(x, weight, out, strict=True):
-        kernel = kernel.permute(2, 1, 0).unflatten(2, (3, 3))
+        kernel = kernel[..., : out.shape[4]].permute(2, 1, 0).unflatten(2, (3, 3))
         made = nn.functional.conv2d(maps[..., : kernel.shape[1]].permute(0, 3, 1, 2), kernel, None, stride, 1)
         place.copy_(made.permute(0, 2, 3, 1))
 

@@ -219,14 +219,12 @@ class Pointwise(nn.Module):
             offsets = [shift for _, shift in behind]
         self.relu, self.pool = after is not None, pool
         self.outputs, self.channels = matrices[0].shape
-        rest = kernels.padded(self.channels) - self.channels
-        for name, columns, precision in (
-            ("scale", [scale for scale, _ in affines], _wide(kind)), ("shift", [s for _, s in affines], _wide(kind)),
-            ("weight", matrices, kind),
-        ):  # fmt: skip
-            self.register_buffer(name, nn.functional.pad(torch.stack(columns), (0, rest)).detach().to(precision))
-        self.weight = self.weight.mT.contiguous()
-        self.register_buffer("bias", torch.stack(offsets).detach().to(_wide(kind)))
+        wide = _wide(kind)
+        self.register_buffer("scale", _rows([scale for scale, _ in affines], wide))
+        self.register_buffer("shift", _rows([shift for _, shift in affines], wide))
+        self.register_buffer("bias", _rows(offsets, wide))
+        deep = nn.functional.pad(_rows([matrix.T for matrix in matrices], kind).mT, (0, _rest(self.channels)))
+        self.register_buffer("weight", deep.mT.contiguous())
 
     scale: Tensor
     shift: Tensor
@@ -247,8 +245,7 @@ class Conv3(nn.Module):
     def __init__(self, convs: tuple[nn.Conv2d, ...], kind: torch.dtype):
         super().__init__()
         self.shrinks, self.outputs = convs[0].stride[0], convs[0].out_channels
-        taps = torch.stack([conv.weight.detach().flatten(2).permute(2, 1, 0) for conv in convs])  # [G,9,C,N]
-        self.register_buffer("weight", taps.to(kind).contiguous())
+        self.register_buffer("weight", _rows([conv.weight.flatten(2).permute(2, 1, 0) for conv in convs], kind))
 
     weight: Tensor
 
@@ -281,6 +278,16 @@ class Pixels(nn.Module):
 def _wide(kind: torch.dtype) -> torch.dtype:
     """The precision of what is added to sums of products of a kind."""
     return torch.promote_types(kind, torch.float32)
+
+
+def _rest(channels: int) -> int:
+    return kernels.padded(channels) - channels
+
+
+def _rows(parts: list[Tensor], kind: torch.dtype) -> Tensor:
+    """G tensors [...,N] → [G,...,N'], zeros behind the N."""
+    whole = torch.stack(parts).detach()
+    return nn.functional.pad(whole, (0, _rest(whole.shape[-1]))).to(kind)
 
 
 def _parts(count: int, size: int) -> Iterator[slice]:

@@ -7,25 +7,32 @@ pixels a program makes is tried out on the device at the first call of each orde
 Importing this needs the package triton (``ferbench[triton]``); with TRITON_INTERPRET=1 it runs on a CPU, for tests.
 """
 
+import math
 import os
+from collections.abc import Callable
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+# BLOCK_M, BLOCK_K, warps, stages: many pixels a program for batches, few for single images
 _SHAPES = [(128, 32, 4, 3), (128, 64, 8, 3), (64, 64, 4, 4), (32, 64, 4, 4), (16, 128, 4, 4)]
-if os.environ.get("TRITON_INTERPRET") == "1":
-    _SHAPES = _SHAPES[-1:]  # there is nothing to time
-_TRIED = [triton.Config({"BLOCK_M": m, "BLOCK_K": k}, num_warps=w, num_stages=s) for m, k, w, s in _SHAPES]
-_UNSPECIAL = ["height", "width", "magnitude"]  # no machine code of its own for each value
+_SHAPES3 = [(128, 16, 4, 3), (128, 64, 8, 3), (128, 64, 4, 1), (64, 64, 4, 4), (32, 64, 4, 4), (16, 128, 4, 4)]
+_TESTED = os.environ.get("TRITON_INTERPRET") == "1"  # there is nothing to time then
 
 
-@triton.autotune(_TRIED, key=["magnitude", "BLOCK_N", "POOL"])
-@triton.jit(do_not_specialize=_UNSPECIAL)
+def _tried(shapes: list[tuple[int, int, int, int]]) -> list[triton.Config]:
+    return [triton.Config({"BLOCK_M": m, "BLOCK_K": k}, num_warps=warps, num_stages=stages)
+            for m, k, warps, stages in (shapes[-1:] if _TESTED else shapes)]  # fmt: skip
+
+
+@triton.autotune(_tried(_SHAPES), key=["magnitude", "BLOCK_N", "POOL"])
+@triton.jit(do_not_specialize=["pixels", "width", "channels", "magnitude"])
 def _pointwise(
-    x, scale, shift, weight, bias, out, x_net, x_row, out_net, out_row, pixels, width, channels, outputs, magnitude,
-    POOL: tl.constexpr, RELU: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr,
+    x, scale, shift, weight, bias, out, x_net, x_row, out_net, out_row, pixels, width, channels, columns, magnitude,
+    OUTPUTS: tl.constexpr, POOL: tl.constexpr, RELU: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     net = tl.program_id(2).to(tl.int64)
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -44,22 +51,22 @@ def _pointwise(
             value = tl.load(x + net * x_net + pixel.to(tl.int64)[:, None] * x_row + k[None, :], mask=there, other=0.0)
             active += tl.maximum(value.to(tl.float32) * s[None, :] + b[None, :], 0.0)
         active = tl.where(k[None, :] < channels, active / (POOL * POOL), 0.0)
-        there = (k < padded)[:, None] & (n < outputs)[None, :]
-        w = tl.load(weight + net * padded * outputs + k[:, None] * outputs + n[None, :], mask=there, other=0.0)
+        there = (k < padded)[:, None] & (n < columns)[None, :]
+        w = tl.load(weight + (net * padded + k[:, None]) * columns + n[None, :], mask=there, other=0.0)
         total = tl.dot(active.to(w.dtype), w, total, input_precision="ieee")
-    total += tl.load(bias + net * outputs + n, mask=n < outputs, other=0.0)[None, :]
+    total += tl.load(bias + net * columns + n, mask=n < columns, other=0.0)[None, :]
     if RELU:
         total = tl.maximum(total, 0.0)
-    there = (rows < pixels)[:, None] & (n < outputs)[None, :]
-    place = out + net * out_net + rows.to(tl.int64)[:, None] * out_row + n[None, :]
-    tl.store(place, total.to(out.dtype.element_ty), mask=there)
+    there = (rows < pixels)[:, None] & (n < OUTPUTS)[None, :]
+    tl.store(out + net * out_net + rows.to(tl.int64)[:, None] * out_row + n[None, :], total.to(out.dtype.element_ty), mask=there)
 
 
-@triton.autotune(_TRIED, key=["magnitude", "BLOCK_N", "STRIDE"])
-@triton.jit(do_not_specialize=_UNSPECIAL)
+@triton.autotune(_tried(_SHAPES3), key=["magnitude", "BLOCK_N", "STRIDE"])
+@triton.jit(do_not_specialize=["pixels", "height", "width", "magnitude"])
 def _conv3(
-    x, weight, out, x_net, x_row, out_net, out_row, pixels, height, width, channels, outputs, magnitude,
-    STRIDE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr,
+    x, weight, out, x_net, x_row, out_net, out_row, pixels, height, width, channels, columns, magnitude,
+    OUTPUTS: tl.constexpr, ALIGNED: tl.constexpr, STRIDE: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     net = tl.program_id(2).to(tl.int64)
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -75,13 +82,14 @@ def _conv3(
         inside = (above >= 0) & (above < height * STRIDE) & (left >= 0) & (left < width * STRIDE) & (rows < pixels)
         pixel = (image * height * STRIDE + above) * (width * STRIDE) + left
         there = inside[:, None] & (k < channels)[None, :]
-        value = tl.load(x + net * x_net + pixel.to(tl.int64)[:, None] * x_row + k[None, :], mask=there, other=0.0)
-        there = (k < channels)[:, None] & (n < outputs)[None, :]
-        w = tl.load(weight + ((net * 9 + tap) * channels + k[:, None]) * outputs + n[None, :], mask=there, other=0.0)
+        place = x + net * x_net + pixel.to(tl.int64)[:, None] * x_row + k[None, :]
+        value = tl.load(place, mask=there, other=0.0, cache_modifier=".ca")  # eight taps more want it
+        there = (k < channels)[:, None] & (n < columns)[None, :]
+        w = tl.load(weight + ((net * 9 + tap) * channels + k[:, None]) * columns + n[None, :], mask=there, other=0.0)
         total = tl.dot(value, w, total, input_precision="ieee")
-    there = (rows < pixels)[:, None] & (n < outputs)[None, :]
+    there = (rows < pixels)[:, None] & (n < OUTPUTS)[None, :]
     place = out + net * out_net + rows.to(tl.int64)[:, None] * out_row + n[None, :]
-    tl.store(place, total.to(out.dtype.element_ty), mask=there)
+    tl.store(tl.multiple_of(place, [1, ALIGNED]), total.to(out.dtype.element_ty), mask=there)
 
 
 def pointwise(
@@ -89,34 +97,31 @@ def pointwise(
     channels: int, relu: bool = False, pool: int = 1,
 ) -> None:  # fmt: skip
     """:func:`kernels.pointwise`."""
-    pixels, outputs = _pixels(out), out.shape[4]
-    block = _block(outputs)
-
-    def grid(meta: dict[str, int]) -> tuple[int, int, int]:
-        return triton.cdiv(pixels, meta["BLOCK_M"]), triton.cdiv(outputs, block), len(x)
-
+    pixels = _pixels(out)
     with torch.cuda.device_of(x):
-        _pointwise[grid](
+        _pointwise[_grid(x, out)](
             x, scale, shift, weight, bias, out, x.stride(0), x.stride(3), out.stride(0), out.stride(3), pixels,
-            out.shape[3], channels, outputs, _magnitude(len(x) * pixels, channels),
-            POOL=pool, RELU=relu, BLOCK_N=block,
+            out.shape[3], channels, weight.shape[2], _magnitude(len(x) * pixels, channels),
+            OUTPUTS=out.shape[4], POOL=pool, RELU=relu, BLOCK_N=_block(out),
         )  # fmt: skip
 
 
 def conv3(x: Tensor, weight: Tensor, out: Tensor, stride: int = 1) -> None:
     """:func:`kernels.conv3`."""
     pixels, channels, outputs = _pixels(out), weight.shape[2], out.shape[4]
-    block = _block(outputs)
-
-    def grid(meta: dict[str, int]) -> tuple[int, int, int]:
-        return triton.cdiv(pixels, meta["BLOCK_M"]), triton.cdiv(outputs, block), len(x)
-
     with torch.cuda.device_of(x):
-        _conv3[grid](
-            x, weight, out, x.stride(0), x.stride(3), out.stride(0), out.stride(3), pixels,
-            out.shape[2], out.shape[3], channels, outputs, _magnitude(len(x) * pixels, channels),
-            STRIDE=stride, BLOCK_N=block,
+        _conv3[_grid(x, out)](
+            x, weight, out, x.stride(0), x.stride(3), out.stride(0), out.stride(3), pixels, out.shape[2], out.shape[3],
+            channels, weight.shape[3], _magnitude(len(x) * pixels, channels),
+            OUTPUTS=outputs, ALIGNED=math.gcd(16, out.data_ptr(), outputs * out.element_size()), STRIDE=stride,
+            BLOCK_N=_block(out),
         )  # fmt: skip
+
+
+def _grid(x: Tensor, out: Tensor) -> Callable[[dict[str, int]], tuple[int, int, int]]:
+    """Programs by pixels, maps and networks."""
+    maps = triton.cdiv(out.shape[4], _block(out))
+    return lambda shape: (triton.cdiv(_pixels(out), shape["BLOCK_M"]), maps, len(x))
 
 
 def _pixels(out: Tensor) -> int:
@@ -124,10 +129,10 @@ def _pixels(out: Tensor) -> int:
     return out.shape[1] * out.shape[2] * out.shape[3]
 
 
-def _block(outputs: int) -> int:
+def _block(out: Tensor) -> int:
     """Maps that a program makes: all of a dense layer's, a part of a transition's. 16 is the least that a tensor core
     takes."""
-    return min(128, max(16, triton.next_power_of_2(outputs)))
+    return min(128, max(16, triton.next_power_of_2(out.shape[4])))
 
 
 def _magnitude(pixels: int, channels: int) -> int:
