@@ -115,7 +115,9 @@ def test_the_naive_peer_and_our_step_give_the_same_losses():
     pixels = samples.pixel_table(torch.from_numpy(images), "edge")
     tables = samples.Tables(pixels, samples.map_table(amg, pixels, device), device)
     net.train()
-    ours = Eager(net, lambda b: stages.pair_loss(net, torch.from_numpy(labels), tables, b, losses, device), stage)
+    ours = Eager(
+        net, lambda b: stages.pair_loss(net.stream, torch.from_numpy(labels), tables, b, losses, device), stage
+    )
     found = [float(ours.step(step.on("cpu"))["total"]) for step in steps]
     np.testing.assert_allclose(found, theirs, rtol=1e-3)
     assert gate.of_losses(found, theirs, "fp32").valid

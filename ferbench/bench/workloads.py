@@ -4,9 +4,9 @@ Training and inference in torch need torch, numpy and pydantic alone, so that a 
 what needs more is imported where it is used.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import cycle
@@ -84,8 +84,15 @@ def build(cell: Cell, scratch: Path) -> Workload:
 def peers(cell: Cell, names: tuple[str, ...]) -> dict[str, Callable[[], object]]:
     """Calls that do the same work as the cell, a training step, in the peers' ways."""
     timed, (pixels, labels) = networks(cell.method, cell.preset, cell.seed), _set(cell.seed)
-    steps, workers = list(_plan(labels, cell.batch, cell.seed)), min(2, cell.threads - 1)
+    steps, workers = list(_plan(labels, cell.batch, cell.seed)), loaders(cell.device, cell.threads)
     return {name: timed.peer(name, pixels, labels, steps, cell.batch, cell.device, workers) for name in names}
+
+
+def loaders(device: str, threads: int) -> int:
+    """Loader processes of each peer: beside a GPU one for every core but that which drives it, since turning pictures
+    takes a peer longer than its step; on a CPU two at most, which take cores from the step."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores - 1) if device == "cuda" else min(2, threads - 1)
 
 
 def networks(method: str, preset: str, seed: int) -> Timed:
@@ -109,7 +116,7 @@ def _inference(cell: Cell) -> Workload:
     width = 2 if cell.precision == "bf16" else 4
     fresh = images(cell.seed, gate.FRESH, "fresh").unsqueeze(1)
     costs = flops(reference, (fresh[:2],)) / 2, timed.bytes_of(reference, fresh[:2], width, training=False) / 2
-    run = _RUNTIMES[cell.backend](cell) if cell.backend in _RUNTIMES else _torch(cell, deepcopy(reference))
+    run = _RUNTIMES[cell.backend](cell) if cell.backend in _RUNTIMES else _torch(cell, timed)
     turns = cycle(
         batch.to(cell.device).unsqueeze(1)
         for batch in images(cell.seed, BUFFERS * cell.batch, "inputs").split(cell.batch)
@@ -122,17 +129,19 @@ def _inference(cell: Cell) -> Workload:
     return Workload(cell, cell.batch, lambda: run(next(turns)), checked, *costs)
 
 
-def _torch(cell: Cell, module: nn.Module) -> Callable[[Tensor], Tensor]:
+def _torch(cell: Cell, timed: Timed) -> Callable[[Tensor], Tensor]:
     device = Device.chosen(cell.device, cell.precision, cell.engine)
-    device.place(module)
+    module = timed.quick(cell.what, device) if device.captures else timed.part(cell.what)
+    assert module is not None
+    if device.captures:
+        return _Graph(module, cell.batch)
+    device.place(module.eval())
 
     def eager(x: Tensor) -> Tensor:
         with torch.inference_mode(), device.autocast():
             return first(module(device.images(x)))
 
-    if cell.engine == "plain" or cell.device == "cpu":
-        return eager
-    return _Graph(eager, cell.batch)
+    return eager
 
 
 @lru_cache
@@ -181,24 +190,33 @@ def first(result: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 
 class _Graph:
-    """A forward pass replayed from one CUDA graph for one batch size."""
+    """A forward pass replayed from one CUDA graph for one batch size, captured at the first call: what kernels take to
+    be compiled and chosen is part of the cold start."""
 
-    def __init__(self, call: Callable[[Tensor], Tensor], batch: int):
+    def __init__(self, module: nn.Module, batch: int):
+        self.module = module
         self.x = torch.zeros(batch, 1, 48, 48, dtype=torch.uint8, device="cuda")
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    @torch.inference_mode()
+    def _capture(self) -> None:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(3):
-                call(self.x)
+                self.module(self.x)
         torch.cuda.current_stream().wait_stream(side)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
-            self.out = call(self.x)
+            self.out = first(self.module(self.x))
 
     def __call__(self, x: Tensor) -> Tensor:
-        self.x.copy_(x)
+        self.x[: len(x)].copy_(x)
+        if self.graph is None:
+            self._capture()
+        assert self.graph is not None
         self.graph.replay()
-        return self.out.clone()
+        return self.out[: len(x)].clone()
 
 
 def _training(cell: Cell, scratch: Path) -> Workload:
@@ -238,6 +256,7 @@ def _plan(labels: Tensor, pairs: int, seed: int) -> Iterator[Step]:
 @lru_cache(maxsize=4)
 def _losses(method: str, preset: str, seed: int, device: Device) -> list[float]:
     """The losses of the first steps, on small batches: the same plan and weights for every path."""
+    Device.chosen(device.name, device.precision, device.engine)  # the last cell made ready may have another precision
     timed, (pixels, labels) = networks(method, preset, seed), _set(seed)
     plan = list(_plan(labels, GATE_PAIRS, seed))[: gate.STEPS]
     run = timed.stepper(device, pixels, labels, plan)

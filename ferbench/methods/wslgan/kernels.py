@@ -28,7 +28,8 @@ def pointwise(
     """BN-ReLU, mean over pool × pool pixels, 1×1 convolution with bias, and ReLU if asked for.
 
     x : [G,B,H,W,·], of which the first ``channels`` = c are read. scale, shift : [G,c'] of the batch normalisation,
-    c' = padded(c). weight : [G,c',N'] in x's precision, N' = padded(N). bias : [G,N']. out : [G,B,H/pool,W/pool,N] is written.
+    c' = padded(c). weight : [G,c',N'] in x's precision, N' = padded(N). bias : [G,N']. out : [G,B,H/pool,W/pool,N]
+    is written.
 
     For each pixel c values are read and N / pool² written, the least there is. The BN is one multiply-add in fp32
     and not the threshold of ``folded``: a threshold leaves −b/s in the product where the ReLU's result is 0, and bf16
@@ -47,8 +48,8 @@ def pointwise(
 def conv3(x: Tensor, weight: Tensor, out: Tensor, stride: int = 1) -> None:
     """3×3 convolution, zeros around, without bias.
 
-    x : [G,B,H,W,·], of which the first C are read. weight : [G,9,C,N'] in x's precision, N' = padded(N). out : [G,B,H/stride,W/stride,N]
-    is written.
+    x : [G,B,H,W,·], of which the first C are read. weight : [G,9,C,N'] in x's precision, N' = padded(N). out :
+    [G,B,H/stride,W/stride,N] is written.
 
     For each pixel C values come from memory, and 8 C more from the caches, and N / stride² are written. A dense layer
     moves c + 4k and 4k + k in its two calls, c + 9k in all: the floor of a layer whose two convolutions are a kernel

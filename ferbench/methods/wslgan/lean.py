@@ -145,14 +145,15 @@ class Backbone(nn.Module):
         self.at_once = at_once
         self.pixels = Pixels(normalise, kind)
         columns = list(zip(*(net.body for net in nets), strict=True))  # the same part of all networks
-        self.blocks = nn.ModuleList([Block(Conv3(columns[0], kind))])
+        block = Block(Conv3(columns[0], kind))
+        self.blocks = nn.ModuleList([block])
         for column in columns[1:]:
             if isinstance(column[0], DenseLayer):
-                self.blocks[-1].layers.append(Dense(column, kind))  # type: ignore[union-attr, operator]
-            else:
-                assert isinstance(column[0], Transition)
-                entry = Pointwise([c.norm for c in column], [c.conv.weight for c in column], kind, pool=2)
-                self.blocks.append(Block(entry))
+                block.add(Dense(column, kind))
+                continue
+            assert isinstance(column[0], Transition)
+            block = Block(Pointwise([c.norm for c in column], [c.conv.weight for c in column], kind, pool=2))
+            self.blocks.append(block)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pixels(x)
@@ -166,18 +167,21 @@ class Block(nn.Module):
 
     def __init__(self, entry: "Conv3 | Pointwise"):
         super().__init__()
-        self.entry = entry
-        self.layers = nn.ModuleList()
+        self.entry, self.layers = entry, nn.ModuleList()
+        self.channels, self.inner = entry.outputs, 0  # of the buffer that all layers share, of that between two calls
+
+    def add(self, layer: "Dense") -> None:
+        """Append a layer."""
+        self.layers.append(layer)
+        self.channels, self.inner = self.channels + layer.outputs, layer.inner
 
     def forward(self, x: Tensor, at_once: int) -> Tensor:
-        first, growth = self.entry.outputs, [layer.outputs for layer in self.layers]
-        height, width = (size // self.entry.shrinks for size in x.shape[2:4])
-        made = x.new_empty(*x.shape[:2], height, width, kernels.padded(first + sum(growth)))  # type: ignore[arg-type]
-        inner = max((kernels.padded(layer.inner) for layer in self.layers), default=0)  # type: ignore[type-var]
-        narrow = x.new_empty(x.shape[0], min(at_once, x.shape[1]), height, width, inner)
-        for rows in _parts(x.shape[1], at_once):
+        nets, images, height, width = x.shape[0], x.shape[1], *(size // self.entry.shrinks for size in x.shape[2:4])
+        made = x.new_empty(nets, images, height, width, kernels.padded(self.channels))
+        narrow = x.new_empty(nets, min(at_once, images), height, width, kernels.padded(self.inner))
+        for rows in _parts(images, at_once):
             wide = made[:, rows]
-            self.entry(x[:, rows], wide[..., :first])
+            self.entry(x[:, rows], wide[..., : self.entry.outputs])
             for layer in self.layers:
                 layer(wide, narrow[:, : wide.shape[1]])
         return made

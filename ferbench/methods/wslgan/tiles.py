@@ -58,7 +58,11 @@ def _pointwise(
     if RELU:
         total = tl.maximum(total, 0.0)
     there = (rows < pixels)[:, None] & (n < OUTPUTS)[None, :]
-    tl.store(out + net * out_net + rows.to(tl.int64)[:, None] * out_row + n[None, :], total.to(out.dtype.element_ty), mask=there)
+    tl.store(
+        out + net * out_net + rows.to(tl.int64)[:, None] * out_row + n[None, :],
+        total.to(out.dtype.element_ty),
+        mask=there,
+    )
 
 
 @triton.autotune(_tried(_SHAPES3), key=["magnitude", "BLOCK_N", "STRIDE"])
@@ -75,7 +79,7 @@ def _conv3(
     image, y = line // height, line % height
     parts = (channels + BLOCK_K - 1) // BLOCK_K
     total = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-    for step in range(0, 9 * parts):
+    for step in range(9 * parts):
         tap = step // parts
         k = step % parts * BLOCK_K + tl.arange(0, BLOCK_K)
         above, left = y * STRIDE + tap // 3 - 1, column * STRIDE + tap % 3 - 1
