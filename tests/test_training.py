@@ -297,7 +297,9 @@ def test_tables_give_the_same_training(tmp_path):
     for name, way in ways.items():
         torch.manual_seed(1)
         net, stage = WSLGAN(SMALL, 3).train(), resolve("wslgan", "tiny", "synth").recipe.finetune
-        steps = Eager(net, lambda b, n=net, w=way: stages.pair_loss(n, data.labels, w, b, LossWeights(), CPU), stage)
+        steps = Eager(
+            net, lambda b, n=net, w=way: stages.pair_loss(n.stream, data.labels, w, b, LossWeights(), CPU), stage
+        )
         plan = [step for epoch in range(10) for step in paired_epoch(data.labels.numpy(), "sample", 10, 0, epoch)]
         losses[name] = torch.stack([steps.step(step.on("cpu"))["total"] for step in plan[:20]])
     assert len(losses["tables"]) == 20
@@ -315,7 +317,9 @@ def test_captured_steps_are_the_eager_ones():
     for kind in (Eager, Captured):
         torch.manual_seed(1)
         net = device.place(WSLGAN(shape, 3)).train()
-        steps = kind(net, lambda b, n=net: stages.pair_loss(n, data.labels, tables, b, LossWeights(), device), stage)
+        steps = kind(
+            net, lambda b, n=net: stages.pair_loss(n.stream, data.labels, tables, b, LossWeights(), device), stage
+        )
         plan = [step for e in range(10) for step in paired_epoch(data.labels.cpu().numpy(), "sample", 10, 0, e)]
         found[kind] = [steps.step(step.on("cuda"))["total"].item() for step in plan], net.state_dict()
     assert found[Eager][0] == found[Captured][0]
@@ -333,9 +337,9 @@ def test_streams_apart_are_two_calls_and_joint_is_one():
     net.extractor.register_forward_hook(lambda module, args, out: sizes.append(len(out)))
     amg = AttentionMapGenerator(SMALL).freeze()
     provider = samples.Computed(data.images, amg, "edge", CPU)
-    stages.pair_loss(net, data.labels, provider, step.on("cpu"), LossWeights(), CPU)
+    stages.pair_loss(net.stream, data.labels, provider, step.on("cpu"), LossWeights(), CPU)
     joint = paired_epoch(data.labels.numpy(), "none", 4, 0, 0, streams="joint")[0]
-    stages.pair_loss(net, data.labels, provider, joint.on("cpu"), LossWeights(), CPU)
+    stages.pair_loss(net.stream, data.labels, provider, joint.on("cpu"), LossWeights(), CPU)
     assert sizes == [4, 4, 8]
 
 

@@ -67,13 +67,13 @@ class Estimate:
         if "attention" not in task.identity.parents:
             return seconds
         every = len(task.faces) * DERIVED
-        shared = self.device.engine == "fast" and task.folds * looks >= every
+        shared = self.device.looks_up and task.folds * looks >= every
         # The table of all samples is the same for every training that looks into it, another is for those alone that
         # look at the same images in the same order.
         identity = task.identity
         table: tuple[Hashable, ...] = (identity.data, identity.fold, identity.parents["attention"])
         table = table if shared else (*table, identity.protocol, identity.seed, str(stage))
-        if self.device.engine == "plain":
+        if not self.device.looks_up:
             return seconds + left * looks * rate("maps")
         if table not in self.tables:
             self.tables.add(table)
@@ -111,7 +111,8 @@ def _part_step(recipe: Recipe, count: int, device: Device) -> Callable[[], objec
     device.place(part)
     train = Labelled(_noise(count), torch.arange(count) % 2).on(device)
     samples = Computed(train.images, None, recipe.readings.border, device)
-    steps = engine(part, lambda batch: part_loss(part, train.labels, samples, batch, stage, device), stage, device)
+    call = device.compiled(part)
+    steps = engine(part, lambda batch: part_loss(call, train.labels, samples, batch, stage, device), stage, device)
     batch = single_epoch(count, "sample", count, 0, 0, stage.shuffle)[0].on(device.name)
     return lambda: steps.step(batch)
 
@@ -125,7 +126,8 @@ def _step(recipe: Recipe, count: int, device: Device) -> Callable[[], object]:
     maps = torch.rand(count, DERIVED, 2, shape.map_size, shape.map_size)
     samples = Tables(pixel_table(_noise(count), readings.border).to(device.name), maps.to(device.name), device)
     there, losses = labels.to(device.name), recipe.losses_of(stage)
-    steps = engine(network, lambda batch: pair_loss(network, there, samples, batch, losses, device), stage, device)
+    stream = device.compiled(network.stream)
+    steps = engine(network, lambda batch: pair_loss(stream, there, samples, batch, losses, device), stage, device)
     batch = network_plan(labels.numpy(), stage, readings, 0)(0)[0].on(device.name)
     return lambda: steps.step(batch)
 

@@ -25,7 +25,7 @@ def samples_of(
     report : told how many maps of a new table there are, of how many.
     """
     border, shared = recipe.readings.border, train.shared
-    if work.device.engine == "plain" or shared is None:
+    if not work.device.looks_up or shared is None:
         return Computed(torch.from_numpy(train.images).to(work.device.name), amg, border, work.device)
     if amg is None or weights is None:
         return shared.tables(border, work.device, work.timed)
