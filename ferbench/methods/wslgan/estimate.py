@@ -9,6 +9,7 @@ from ferbench.data.faces import SIZE
 from ferbench.methods.interface import Task
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan.lean import maker_of_maps
 from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.recipe import PairStage, Recipe
 from ferbench.methods.wslgan.stages import Labelled, branches_at_once, network_plan, pair_loss, part_loss
@@ -94,9 +95,7 @@ def _measured(name: str, recipe: Recipe, count: int, device: Device, threads: in
 
 
 def _maps(recipe: Recipe, count: int, device: Device) -> Callable[[], object]:
-    amg = AttentionMapGenerator(recipe.architecture)
-    device.place(amg)
-    amg.freeze()
+    amg = maker_of_maps(AttentionMapGenerator(recipe.architecture).freeze(), device)
     x = device.images(torch.rand(count, 1, 48, 48, device=device.name))
 
     def maps() -> None:

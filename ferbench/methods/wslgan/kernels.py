@@ -63,6 +63,11 @@ def conv3(x: Tensor, weight: Tensor, out: Tensor, stride: int = 1) -> None:
         place.copy_(made.permute(0, 2, 3, 1))
 
 
+def fused(device: str) -> bool:
+    """Whether each operation is one kernel on a device."""
+    return device == "cuda" and _triton() is not None
+
+
 def _tiles(x: Tensor) -> ModuleType | None:
     """The same operations in Triton, where they can run."""
     return _triton() if x.is_cuda else None

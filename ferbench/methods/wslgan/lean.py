@@ -7,7 +7,7 @@ nothing else: a sum of branches weighted by channel, and its mean, are linear, s
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from ferbench.methods.wslgan.densenet import DenseLayer, DenseNet, Transition
 from ferbench.methods.wslgan.deployed import Deployed
 from ferbench.methods.wslgan.folded import affine
 from ferbench.methods.wslgan.network import WSLGAN
+from ferbench.training.device import Device
 from ferbench.training.normalise import Normalise
 
 
@@ -37,6 +38,15 @@ def lean(module: nn.Module, kind: torch.dtype, at_once: int = 0) -> nn.Module:
     for name, child in module.named_children():
         setattr(module, name, lean(child, kind, at_once))
     return module
+
+
+def maker_of_maps(amg: AttentionMapGenerator, device: Device) -> Callable[[Tensor], Tensor]:
+    """A frozen AMG on a device in the form that it makes maps by: lean in bf16, where its maps are those of bf16 either
+    way, and in fp32 the plain one, whose maps are promised to 1e-5."""
+    if device.captures and device.precision == "bf16" and kernels.fused(device.name):
+        return lean(amg, torch.bfloat16).to(device.name)
+    device.place(amg)
+    return amg
 
 
 class Whole(nn.Module):

@@ -12,7 +12,7 @@ from ferbench.methods.wslgan import cost, stages
 from ferbench.methods.wslgan.attention import AttentionMapGenerator
 from ferbench.methods.wslgan.deployed import Deployed
 from ferbench.methods.wslgan.folded import folded
-from ferbench.methods.wslgan.lean import lean
+from ferbench.methods.wslgan.lean import lean, maker_of_maps
 from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.peers import Loop, Pairs
 from ferbench.methods.wslgan.recipe import Recipe
@@ -106,14 +106,13 @@ def _samples(
     device: Device, amg: AttentionMapGenerator | None, images: Tensor, steps: Iterable[Step], border: str
 ) -> samples.Samples:
     """What ``steps`` look up, in the way of the device's engine."""
-    if amg is not None:
-        device.place(amg)
+    maker = None if amg is None else maker_of_maps(amg, device)
     if not device.looks_up:
-        return samples.Computed(images.to(device.name), amg, border, device)
+        return samples.Computed(images.to(device.name), maker, border, device)
     pixels = samples.pixel_table(images, border)
     maps = None
-    if amg is not None:
-        maps = samples.map_table(amg, pixels, device, looked_up(steps, len(pixels))).to(device.name)
+    if maker is not None:
+        maps = samples.map_table(maker, pixels, device, looked_up(steps, len(pixels))).to(device.name)
     return samples.Tables(pixels.to(device.name), maps, device)
 
 
