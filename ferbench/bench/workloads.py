@@ -7,6 +7,7 @@ what needs more is imported where it is used.
 import os
 import sys
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import cycle
@@ -116,7 +117,7 @@ def _inference(cell: Cell) -> Workload:
     width = 2 if cell.precision == "bf16" else 4
     fresh = images(cell.seed, gate.FRESH, "fresh").unsqueeze(1)
     costs = flops(reference, (fresh[:2],)) / 2, timed.bytes_of(reference, fresh[:2], width, training=False) / 2
-    run = _RUNTIMES[cell.backend](cell) if cell.backend in _RUNTIMES else _torch(cell, timed)
+    run = _RUNTIMES[cell.backend](cell) if cell.backend in _RUNTIMES else _torch(cell, timed, reference)
     turns = cycle(
         batch.to(cell.device).unsqueeze(1)
         for batch in images(cell.seed, BUFFERS * cell.batch, "inputs").split(cell.batch)
@@ -129,13 +130,13 @@ def _inference(cell: Cell) -> Workload:
     return Workload(cell, cell.batch, lambda: run(next(turns)), checked, *costs)
 
 
-def _torch(cell: Cell, timed: Timed) -> Callable[[Tensor], Tensor]:
+def _torch(cell: Cell, timed: Timed, reference: nn.Module) -> Callable[[Tensor], Tensor]:
     device = Device.chosen(cell.device, cell.precision, cell.engine)
-    module = timed.quick(cell.what, device) if device.captures else timed.part(cell.what)
-    assert module is not None
     if device.captures:
-        return _Graph(module, cell.batch)
-    device.place(module.eval())
+        quick = timed.quick(cell.what, device)
+        assert quick is not None
+        return _Graph(quick, cell.batch)
+    module = device.place(deepcopy(reference))
 
     def eager(x: Tensor) -> Tensor:
         with torch.inference_mode(), device.autocast():

@@ -46,9 +46,10 @@ class Timed:
         module = self.part(what)
         if module is None:
             return None
+        module = deepcopy(module).eval().requires_grad_(False)
         if device.precision == "bf16":
             return lean(module, torch.bfloat16).to(device.name)
-        return device.place(folded(module.eval()))
+        return device.place(folded(module))
 
     def deployable(self) -> Deployable:
         """The whole method as it is exported."""
