@@ -135,7 +135,7 @@ def _torch(cell: Cell, timed: Timed, reference: nn.Module) -> Callable[[Tensor],
     if device.captures:
         quick = timed.quick(cell.what, device)
         assert quick is not None
-        return _Graph(quick, cell.batch)
+        return Graph(quick, cell.batch)
     module = device.place(deepcopy(reference))
 
     def eager(x: Tensor) -> Tensor:
@@ -190,7 +190,7 @@ def first(result: Tensor | tuple[Tensor, ...]) -> Tensor:
     return result if isinstance(result, Tensor) else result[0]
 
 
-class _Graph:
+class Graph:
     """A forward pass replayed from one CUDA graph for one batch size, captured at the first call: what kernels take to
     be compiled and chosen is part of the cold start."""
 

@@ -10,6 +10,7 @@ Importing this needs the package triton (``ferbench[triton]``); with TRITON_INTE
 import math
 import os
 from collections.abc import Callable
+from threading import Lock
 
 import torch
 import triton
@@ -20,6 +21,9 @@ from torch import Tensor
 _SHAPES = [(128, 32, 4, 3), (128, 64, 8, 3), (64, 64, 4, 4), (32, 64, 4, 4), (16, 128, 4, 4)]
 _SHAPES3 = [(128, 16, 4, 3), (128, 64, 8, 3), (128, 64, 4, 1), (64, 64, 4, 4), (32, 64, 4, 4), (16, 128, 4, 4)]
 _TESTED = os.environ.get("TRITON_INTERPRET") == "1"  # there is nothing to time then
+
+
+_ONE_AT_A_TIME = Lock()  # trainings side by side are threads, and Triton's tuner keeps a call's arguments in itself
 
 
 def _tried(shapes: list[tuple[int, int, int, int]]) -> list[triton.Config]:
@@ -102,7 +106,7 @@ def pointwise(
 ) -> None:  # fmt: skip
     """:func:`kernels.pointwise`."""
     pixels = _pixels(out)
-    with torch.cuda.device_of(x):
+    with _ONE_AT_A_TIME, torch.cuda.device_of(x):
         _pointwise[_grid(x, out)](
             x, scale, shift, weight, bias, out, x.stride(0), x.stride(3), out.stride(0), out.stride(3), pixels,
             out.shape[3], channels, weight.shape[2], _magnitude(len(x) * pixels, channels),
@@ -113,7 +117,7 @@ def pointwise(
 def conv3(x: Tensor, weight: Tensor, out: Tensor, stride: int = 1) -> None:
     """:func:`kernels.conv3`."""
     pixels, channels, outputs = _pixels(out), weight.shape[2], out.shape[4]
-    with torch.cuda.device_of(x):
+    with _ONE_AT_A_TIME, torch.cuda.device_of(x):
         _conv3[_grid(x, out)](
             x, weight, out, x.stride(0), x.stride(3), out.stride(0), out.stride(3), pixels, out.shape[2], out.shape[3],
             channels, weight.shape[3], _magnitude(len(x) * pixels, channels),
