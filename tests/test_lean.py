@@ -35,7 +35,14 @@ def tiles():
     pytest.importorskip("triton", reason="triton is not installed: pip install 'ferbench[triton]'")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
-        yield loaded()
+        found = loaded()
+        try:
+            found.conv3(torch.ones(1, 1, 2, 2, 16), torch.ones(1, 9, 16, 16), torch.ones(1, 1, 2, 2, 16))
+        except Exception as error:
+            if "0-dimensional" not in str(error):
+                raise
+            pytest.skip("the interpreter of this Triton (3.6 and before) cannot count with this NumPy (2.4 and later)")
+        yield found
 
 
 @pytest.fixture(params=["torch", "triton"])

@@ -1,8 +1,8 @@
 """The two operations of ``kernels`` as Triton kernels: products on tensor cores, each value read and written once.
 
 A program makes BLOCK_M pixels × BLOCK_N maps of one network; the networks side by side are the grid's last axis. Sums
-are taken in fp32. Addresses are 64 bits wide: a thousand images of ``paper`` have more than 2³¹ values. How many
-pixels a program makes is tried out on the device at the first call of each order of magnitude.
+are taken in fp32. Addresses are 64 bits wide: four thousand images of ``paper`` have more than 2³¹ values in a block.
+How many pixels a program makes is tried out on the device at the first call of each order of magnitude.
 
 Importing this needs the package triton (``ferbench[triton]``); with TRITON_INTERPRET=1 it runs on a CPU, for tests.
 """
@@ -11,18 +11,19 @@ import math
 import os
 from collections.abc import Callable
 from threading import Lock
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-# BLOCK_M, BLOCK_K, warps, stages: many pixels a program for batches, few for single images
+# BLOCK_M, BLOCK_K, warps, stages. A 3×3 convolution with one stage reads through the first cache, where it finds what
+# its other taps have read; with more it has several reads under way.
 _SHAPES = [(128, 32, 4, 3), (128, 64, 8, 3), (64, 64, 4, 4), (32, 64, 4, 4), (16, 128, 4, 4)]
-_SHAPES3 = [(128, 16, 4, 3), (128, 64, 8, 3), (128, 64, 4, 1), (64, 64, 4, 4), (32, 64, 4, 4), (16, 128, 4, 4)]
+_SHAPES3 = [(128, 16, 4, 1), (128, 64, 4, 1), (128, 64, 8, 3), (64, 64, 4, 4), (32, 64, 4, 4), (16, 128, 4, 4)]
+_MANY = 1 << 15  # pixels of which programs of 64 and more keep all of a GPU busy
 _TESTED = os.environ.get("TRITON_INTERPRET") == "1"  # there is nothing to time then
-
-
 _ONE_AT_A_TIME = Lock()  # trainings side by side are threads, and Triton's tuner keeps a call's arguments in itself
 
 
@@ -31,7 +32,16 @@ def _tried(shapes: list[tuple[int, int, int, int]]) -> list[triton.Config]:
             for m, k, warps, stages in (shapes[:1] if _TESTED else shapes)]  # fmt: skip
 
 
-@triton.autotune(_tried(_SHAPES), key=["magnitude", "BLOCK_N", "POOL"])
+def _worth_trying(configs: list[triton.Config], given: dict[str, Any], **_: Any) -> list[triton.Config]:
+    """Large programs for many pixels, small ones for few."""
+    many = given["pixels"] >= _MANY
+    return [one for one in configs if (one.kwargs["BLOCK_M"] >= 64 if many else one.kwargs["BLOCK_M"] <= 64)]
+
+
+_PRUNED = {"early_config_prune": _worth_trying}
+
+
+@triton.autotune(_tried(_SHAPES), key=["magnitude", "BLOCK_N", "POOL"], prune_configs_by=_PRUNED)
 @triton.jit(do_not_specialize=["pixels", "width", "channels", "magnitude"])
 def _pointwise(
     x, scale, shift, weight, bias, out, x_net, x_row, out_net, out_row, pixels, width, channels, columns, magnitude,
@@ -69,7 +79,7 @@ def _pointwise(
     )
 
 
-@triton.autotune(_tried(_SHAPES3), key=["magnitude", "BLOCK_N", "STRIDE"])
+@triton.autotune(_tried(_SHAPES3), key=["magnitude", "BLOCK_N", "STRIDE"], prune_configs_by=_PRUNED)
 @triton.jit(do_not_specialize=["pixels", "height", "width", "magnitude"])
 def _conv3(
     x, weight, out, x_net, x_row, out_net, out_row, pixels, height, width, channels, columns, magnitude,
@@ -145,4 +155,4 @@ def _block(out: Tensor) -> int:
 
 def _magnitude(pixels: int, channels: int) -> int:
     """Work of about one size, for which one shape of programs is right."""
-    return 100 * pixels.bit_length() + channels.bit_length()
+    return 2 * pixels.bit_length() + (channels > 96)
