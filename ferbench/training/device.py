@@ -36,7 +36,8 @@ class Device:
     with the networks through ``torch.compile``, which takes a minute the first time and pays for wide networks;
     "searched" moreover lets cuDNN time its algorithms at each new shape and take the fastest, repeatable or not.
     The same machine, versions and settings give the same bytes with "plain" and "fast". "compiled" keeps to repeatable
-    algorithms too, but its kernels may be chosen by timing; "searched" promises accuracy alone.
+    algorithms too, but its kernels may be chosen by timing; "searched" promises accuracy alone. A method that does not
+    say what of it may be compiled (:meth:`compiled`) is carried out as with "fast".
     """
 
     name: str = "cpu"

@@ -71,6 +71,7 @@ class Whole(nn.Module):
         side.wait_stream(here)
         with torch.cuda.stream(side):
             features = self.network.features(x)
+        features.record_stream(here)
         maps = self.amg(x)
         here.wait_stream(side)
         return self.network.classify(features, maps), maps
