@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 from copy import deepcopy
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from test_cli import ferbench
 from ferbench.bench import gate, timing
 from ferbench.bench.run import BenchOptions, _cells, run
 from ferbench.bench.server import largest_rate, simulate
-from ferbench.bench.workloads import Cell, build
+from ferbench.bench.workloads import Cell, build, loaders
 from ferbench.errors import UsageError
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan import peers, stages
@@ -115,7 +116,9 @@ def test_the_naive_peer_and_our_step_give_the_same_losses():
     pixels = samples.pixel_table(torch.from_numpy(images), "edge")
     tables = samples.Tables(pixels, samples.map_table(amg, pixels, device), device)
     net.train()
-    ours = Eager(net, lambda b: stages.pair_loss(net, torch.from_numpy(labels), tables, b, losses, device), stage)
+    ours = Eager(
+        net, lambda b: stages.pair_loss(net.stream, torch.from_numpy(labels), tables, b, losses, device), stage
+    )
     found = [float(ours.step(step.on("cpu"))["total"]) for step in steps]
     np.testing.assert_allclose(found, theirs, rtol=1e-3)
     assert gate.of_losses(found, theirs, "fp32").valid
@@ -153,6 +156,20 @@ def test_cells_are_what_exists_and_each_once():
     assert {c.batch for c in cells if c.scenario == "single-stream"} == {1}
     assert all(c.batch > 1 for c in cells if c.what == "step")
     assert sum(c.what == "prepare" for c in cells) == 1
+
+
+def test_engines_of_inference_on_a_gpu_are_two():
+    """What else an engine says is of training steps."""
+    options = BenchOptions(engines=("plain", "fast", "compiled", "searched"), batches=(8,), scenarios=("offline",))
+    cells = list(_cells(options, "cuda"))
+    assert [c.engine for c in cells if c.what == "inference"] == ["plain", "fast"]
+    assert [c.engine for c in cells if c.what == "step"] == ["plain", "fast", "compiled", "searched"]
+
+
+def test_peers_on_a_gpu_have_all_cores_but_one_to_load_pictures():
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert loaders("cuda", 1) == max(1, cores - 1)
+    assert [loaders("cpu", threads) for threads in (1, 2, 8)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("field", "value"), [
@@ -195,7 +212,9 @@ def test_the_command_times_a_step_beside_the_naive_peer(tmp_path):
         assert row["ratio_strong"] is None
     assert rows[1]["ratio_naive"] > 1.2  # the AMG's forward pass alone is half of a naive step
     (path,) = (tmp_path / "runs" / "speed").glob("*.json")
-    assert SpeedRecord.model_validate_json(path.read_text()).rows[0].images_per_s == rows[0]["images_per_s"]
+    record = SpeedRecord.model_validate_json(path.read_text())
+    assert record.rows[0].images_per_s == rows[0]["images_per_s"]
+    assert record.environment["peer_loaders"] == loaders("cpu", rows[0]["threads"])
     told = ferbench("report", "--bench", "--format", "csv", cwd=tmp_path).stdout
     assert [row["engine"] for row in csv.DictReader(io.StringIO(told))] == ["plain", "fast"]
     assert "× naive" in ferbench("report", "--bench", "--format", "markdown", cwd=tmp_path).stdout

@@ -99,7 +99,9 @@ def test_a_step_sees_what_is_left_of_an_image_and_the_maps_of_the_whole():
     (step,) = paired_epoch(labels.numpy(), "none", 8, 0, 0, "images", erase=1.0)
     batch, seen = step.on("cpu"), []
     network.stream = lambda x, m: seen.append((x, m)) or (torch.zeros(8, 3), {})
-    stages.pair_loss(network, labels, lambda images, _: (pixels[images], maps[images]), batch, LossWeights(), CPU)
+    stages.pair_loss(
+        network.stream, labels, lambda images, _: (pixels[images], maps[images]), batch, LossWeights(), CPU
+    )
     ((x, attention),) = seen
     assert torch.equal(x, erase(pixels[batch.images], batch.boxes))
     assert not torch.equal(x, pixels[batch.images])
@@ -155,7 +157,9 @@ def test_a_step_sees_the_image_and_the_maps_moved_and_erases_after_that():
     (step,) = paired_epoch(labels.numpy(), "none", 8, 0, 0, "images", erase=1.0, jitter=0.1)
     batch, seen = step.on("cpu"), []
     network.stream = lambda x, m: seen.append((x, m)) or (torch.zeros(8, 3), {})
-    stages.pair_loss(network, labels, lambda images, _: (pixels[images], maps[images]), batch, LossWeights(), CPU)
+    stages.pair_loss(
+        network.stream, labels, lambda images, _: (pixels[images], maps[images]), batch, LossWeights(), CPU
+    )
     ((x, attention),) = seen
     images, moved = jitter(pixels[batch.images], maps[batch.images], batch.moves, "edge")
     assert torch.equal(x, erase(images, batch.boxes))

@@ -55,7 +55,7 @@ def test_each_row_of_a_step_has_the_word_on_its_own_image():
     batch = step.on("cpu")
     network = SimpleNamespace(stream=lambda x, _: (logits[x.long()], {}))  # an "image" is its number
     terms = stages.pair_loss(
-        network, labels, lambda images, _: (images, None), batch, LossWeights(), CPU, 0.0, teacher
+        network.stream, labels, lambda images, _: (images, None), batch, LossWeights(), CPU, 0.0, teacher
     )  # fmt: skip
     wanted = -(teacher.probabilities * logits.log_softmax(1)).sum(1).mean()  # the labels have no share left
     assert not torch.equal(batch.images, torch.arange(8))

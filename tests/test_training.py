@@ -4,6 +4,7 @@ import ctypes
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from ferbench.training import checkpoint, samples
 from ferbench.training.augment import ANGLES, DERIVED, derive, rearrange
 from ferbench.training.device import Device
 from ferbench.training.engine import Captured, Eager
+from ferbench.training.engine import engine as engine_of
 from ferbench.training.loop import learning_rate
 from ferbench.training.losses import contrastive
 from ferbench.training.plan import looked_up, paired_epoch, single_epoch, steps
@@ -297,7 +299,9 @@ def test_tables_give_the_same_training(tmp_path):
     for name, way in ways.items():
         torch.manual_seed(1)
         net, stage = WSLGAN(SMALL, 3).train(), resolve("wslgan", "tiny", "synth").recipe.finetune
-        steps = Eager(net, lambda b, n=net, w=way: stages.pair_loss(n, data.labels, w, b, LossWeights(), CPU), stage)
+        steps = Eager(
+            net, lambda b, n=net, w=way: stages.pair_loss(n.stream, data.labels, w, b, LossWeights(), CPU), stage
+        )
         plan = [step for epoch in range(10) for step in paired_epoch(data.labels.numpy(), "sample", 10, 0, epoch)]
         losses[name] = torch.stack([steps.step(step.on("cpu"))["total"] for step in plan[:20]])
     assert len(losses["tables"]) == 20
@@ -305,9 +309,12 @@ def test_tables_give_the_same_training(tmp_path):
     assert losses["tables"][-1] < losses["tables"][0]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="captured steps need CUDA")
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="captured steps need CUDA")
+
+
+@cuda
 def test_captured_steps_are_the_eager_ones():
-    data, found = labelled(40).on("cuda"), {}
+    data, found = labelled(40).on(Device("cuda")), {}
     device = Device.chosen("cuda", "fp32", "fast")
     tables = samples.Tables(samples.pixel_table(data.images.cpu(), "edge").cuda(), None, device)
     stage = resolve("gfnet", "tiny", "synth").recipe.finetune
@@ -315,12 +322,61 @@ def test_captured_steps_are_the_eager_ones():
     for kind in (Eager, Captured):
         torch.manual_seed(1)
         net = device.place(WSLGAN(shape, 3)).train()
-        steps = kind(net, lambda b, n=net: stages.pair_loss(n, data.labels, tables, b, LossWeights(), device), stage)
+        steps = kind(
+            net, lambda b, n=net: stages.pair_loss(n.stream, data.labels, tables, b, LossWeights(), device), stage
+        )
         plan = [step for e in range(10) for step in paired_epoch(data.labels.cpu().numpy(), "sample", 10, 0, e)]
         found[kind] = [steps.step(step.on("cuda"))["total"].item() for step in plan], net.state_dict()
     assert found[Eager][0] == found[Captured][0]
     for name, tensor in found[Eager][1].items():
         assert torch.equal(tensor, found[Captured][1][name]), name
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # torch's own, at its own functions
+@pytest.mark.parametrize(("name", "backend"), [
+    ("cpu", "aot_eager"),  # the same graphs, each operation carried out by torch
+    pytest.param("cpu", "inductor", marks=pytest.mark.slow),  # some minute of a C++ compiler
+    pytest.param("cuda", "inductor", marks=[cuda, pytest.mark.slow]),
+])  # fmt: skip
+def test_compiled_steps_are_the_plain_ones(tmp_path, monkeypatch, name, backend):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    data, found = labelled(20).on(Device(name)), {}
+    recipe = resolve("wslgan", "tiny", "synth").recipe
+    amg = AttentionMapGenerator(SMALL).freeze()
+    for engine in ("plain", "compiled"):
+        device = Device.chosen(name, "fp32", engine)
+        device.place(amg)
+        pixels = samples.pixel_table(data.images.cpu(), "edge")
+        tables = samples.Tables(pixels.to(name), samples.map_table(amg, pixels, device).to(name), device)
+        torch.manual_seed(1)
+        net = device.place(WSLGAN(SMALL, 3)).train()
+        stream = device.compiled(net.stream)
+        assert (stream == net.stream) == (engine == "plain")
+        steps = engine_of(
+            net, lambda b, s=stream, d=device, t=tables: stages.pair_loss(s, data.labels, t, b, LossWeights(), d),
+            recipe.finetune, device,
+        )  # fmt: skip
+        plan = [step for e in range(3) for step in paired_epoch(data.labels.cpu().numpy(), "sample", 10, 0, e)]
+        found[engine] = torch.stack([steps.step(step.on(name))["total"] for step in plan[:5]])
+    torch.testing.assert_close(found["compiled"], found["plain"], rtol=1e-5, atol=0)
+    assert any(tmp_path.iterdir()) == (backend == "inductor")  # the next process finds what was compiled
+
+
+def test_an_engine_says_what_it_promises():
+    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    try:
+        for engine in ("plain", "fast", "compiled"):
+            device = Device.chosen("cuda", "bf16", engine, here=False)
+            assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
+            assert device.looks_up == device.captures == (engine != "plain")
+        Device.chosen("cuda", "bf16", "searched", here=False)
+        assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (False, True)
+    finally:
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before
+    with pytest.raises(UsageError, match="searched is a mode of NVIDIA's cuDNN"):
+        Device.chosen("cpu", "fp32", "searched")
+    assert not Device("cpu", "fp32", "compiled").captures
 
 
 def test_streams_apart_are_two_calls_and_joint_is_one():
@@ -333,9 +389,9 @@ def test_streams_apart_are_two_calls_and_joint_is_one():
     net.extractor.register_forward_hook(lambda module, args, out: sizes.append(len(out)))
     amg = AttentionMapGenerator(SMALL).freeze()
     provider = samples.Computed(data.images, amg, "edge", CPU)
-    stages.pair_loss(net, data.labels, provider, step.on("cpu"), LossWeights(), CPU)
+    stages.pair_loss(net.stream, data.labels, provider, step.on("cpu"), LossWeights(), CPU)
     joint = paired_epoch(data.labels.numpy(), "none", 4, 0, 0, streams="joint")[0]
-    stages.pair_loss(net, data.labels, provider, joint.on("cpu"), LossWeights(), CPU)
+    stages.pair_loss(net.stream, data.labels, provider, joint.on("cpu"), LossWeights(), CPU)
     assert sizes == [4, 4, 8]
 
 

@@ -10,8 +10,9 @@ from ferbench.bench.workloads import IMAGES, INFERENCE, TRAINING, Cell, costs
 # measured ceiling that they reach, and the seconds that any call takes on top.
 _SHARE, _CALL = 0.06, 0.002
 # Of a step by tables: the plain one runs the frozen networks too, the peers also read pictures by PIL.
-_SLOWER = {"fast": 1.0, "plain": 2.0, "naive": 3.0, "strong": 2.0}
-_BUILD = {"torch": 0.5, "onnxruntime": 1.5, "openvino": 3.0, "naive": 0.5, "strong": 40.0}  # seconds, once
+_SLOWER = {"fast": 1.0, "searched": 1.0, "compiled": 0.8, "plain": 2.0, "naive": 3.0, "strong": 2.0}
+_BUILD = {"torch": 0.5, "onnxruntime": 1.5, "openvino": 3.0}  # seconds, once
+_COMPILED, _COMPILATION = ("compiled", "strong"), 40.0  # seconds
 _PREPARATION = 2.0  # seconds of a call
 _FLOAT64 = 4.0  # times as long as the row itself
 
@@ -30,10 +31,19 @@ def seconds(
         for cell in group:
             call = _call(cell, ceilings, cell.engine)
             times = sizes if cell.scenario == "server" else 1
-            total += _BUILD[cell.backend] + times * _timed(call, blocks, block, warmest) + _gate(cell, call)
+            total += (
+                _BUILD[cell.backend]
+                + _compilation(cell.engine)
+                + times * _timed(call, blocks, block, warmest)
+                + _gate(cell, call)
+            )
         if group[0].what == "step":
             for peer in peers:
-                total += _BUILD[peer] + _timed(_call(group[0], ceilings, peer), blocks, block, warmest)
+                total += (
+                    _BUILD["torch"]
+                    + _compilation(peer)
+                    + _timed(_call(group[0], ceilings, peer), blocks, block, warmest)
+                )
     return total
 
 
@@ -45,6 +55,10 @@ def _call(cell: Cell, ceilings: Mapping[str, Mapping[str, float]], way: str) -> 
     moved = costs(cell)[1] * images
     slower = _SLOWER[way] if cell.what in TRAINING else 1.0
     return _CALL + slower * moved / (_SHARE * ceilings[cell.precision]["bytes_per_s"])
+
+
+def _compilation(way: str) -> float:
+    return _COMPILATION if way in _COMPILED else 0.0
 
 
 def _timed(call: float, blocks: int, block: float, warmest: float) -> float:

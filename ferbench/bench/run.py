@@ -20,7 +20,7 @@ from ferbench.bench.energy import Meter
 from ferbench.bench.roofline import ceilings
 from ferbench.bench.server import largest_rate
 from ferbench.bench.timing import Estimate
-from ferbench.bench.workloads import INFERENCE, TRAINING, WHATS, Cell, Workload, build, peers
+from ferbench.bench.workloads import INFERENCE, TRAINING, WHATS, Cell, Workload, build, loaders, peers
 from ferbench.environment import describe_device
 from ferbench.errors import UsageError
 from ferbench.runs.speed import SpeedRecord, SpeedRow
@@ -84,10 +84,11 @@ def run(options: BenchOptions, tick: Tick, tell: Callable[[int, float], None]) -
             progress = partial(_shown, tick, len(rows), group, len(cells))
             rows += _timed(group, options, blocks, seconds, measured, Path(scratch), progress)
     tick(1, 1, "")
-    noise = _noise(options.seed)
+    noise, environment = _noise(options.seed), describe_device(device, "", "")
+    if options.peers:
+        environment["peer_loaders"] = loaders(device, cells[0].threads)
     return SpeedRecord(
-        mode=options.mode, seed=options.seed, environment=describe_device(device, "", ""), ceilings=measured,
-        noise=noise, rows=rows,
+        mode=options.mode, seed=options.seed, environment=environment, ceilings=measured, noise=noise, rows=rows,
     )  # fmt: skip
 
 
@@ -128,6 +129,7 @@ def _cells(options: BenchOptions, device: str) -> Iterator[Cell]:
             kind = scenario
             # On a CPU torch has one way to run a forward pass, and the runtimes of exported files are the fast one.
             way = ("plain" if backend == "torch" else "fast") if device == "cpu" else engine
+            way = "plain" if way == "plain" else "fast"  # what else an engine says is of training steps
             size = 1 if scenario == "server" else batch
         else:
             kind, way, size = ("training", engine, batch) if what in TRAINING else ("preparation", "plain", 1)

@@ -4,6 +4,7 @@ Training and inference in torch need torch, numpy and pydantic alone, so that a 
 what needs more is imported where it is used.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -83,8 +84,15 @@ def build(cell: Cell, scratch: Path) -> Workload:
 def peers(cell: Cell, names: tuple[str, ...]) -> dict[str, Callable[[], object]]:
     """Calls that do the same work as the cell, a training step, in the peers' ways."""
     timed, (pixels, labels) = networks(cell.method, cell.preset, cell.seed), _set(cell.seed)
-    steps, workers = list(_plan(labels, cell.batch, cell.seed)), min(2, cell.threads - 1)
+    steps, workers = list(_plan(labels, cell.batch, cell.seed)), loaders(cell.device, cell.threads)
     return {name: timed.peer(name, pixels, labels, steps, cell.batch, cell.device, workers) for name in names}
+
+
+def loaders(device: str, threads: int) -> int:
+    """Loader processes of each peer: beside a GPU one for every core but that which drives it, since turning pictures
+    takes a peer longer than its step; on a CPU two at most, which take cores from the step."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores - 1) if device == "cuda" else min(2, threads - 1)
 
 
 def networks(method: str, preset: str, seed: int) -> Timed:
@@ -125,7 +133,7 @@ def _inference(cell: Cell) -> Workload:
     assert reference is not None  # or it had no costs
     reference.eval()
     fresh = images(cell.seed, gate.FRESH, "fresh").unsqueeze(1)
-    run = _RUNTIMES[cell.backend](cell) if cell.backend in _RUNTIMES else _torch(cell, deepcopy(reference))
+    run = _RUNTIMES[cell.backend](cell) if cell.backend in _RUNTIMES else _torch(cell, timed, reference)
     turns = cycle(
         batch.to(cell.device).unsqueeze(1)
         for batch in images(cell.seed, BUFFERS * cell.batch, "inputs").split(cell.batch)
@@ -138,17 +146,19 @@ def _inference(cell: Cell) -> Workload:
     return Workload(cell, cell.batch, lambda: run(next(turns)), checked, *costing)
 
 
-def _torch(cell: Cell, module: nn.Module) -> Callable[[Tensor], Tensor]:
+def _torch(cell: Cell, timed: Timed, reference: nn.Module) -> Callable[[Tensor], Tensor]:
     device = Device.chosen(cell.device, cell.precision, cell.engine)
-    device.place(module)
+    if device.captures:
+        quick = timed.quick(cell.what, device)
+        assert quick is not None
+        return Graph(quick, cell.batch)
+    module = device.place(deepcopy(reference))
 
     def eager(x: Tensor) -> Tensor:
         with torch.inference_mode(), device.autocast():
             return first(module(device.images(x)))
 
-    if cell.engine == "plain" or cell.device == "cpu":
-        return eager
-    return _Graph(eager, cell.batch)
+    return eager
 
 
 @lru_cache
@@ -196,25 +206,34 @@ def first(result: Tensor | tuple[Tensor, ...]) -> Tensor:
     return result if isinstance(result, Tensor) else result[0]
 
 
-class _Graph:
-    """A forward pass replayed from one CUDA graph for one batch size."""
+class Graph:
+    """A forward pass replayed from one CUDA graph for one batch size, captured at the first call: what kernels take to
+    be compiled and chosen is part of the cold start."""
 
-    def __init__(self, call: Callable[[Tensor], Tensor], batch: int):
+    def __init__(self, module: nn.Module, batch: int):
+        self.module = module
         self.x = torch.zeros(batch, 1, 48, 48, dtype=torch.uint8, device="cuda")
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    @torch.inference_mode()
+    def _capture(self) -> None:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(3):
-                call(self.x)
+                self.module(self.x)
         torch.cuda.current_stream().wait_stream(side)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
-            self.out = call(self.x)
+            self.out = first(self.module(self.x))
 
     def __call__(self, x: Tensor) -> Tensor:
-        self.x.copy_(x)
+        self.x[: len(x)].copy_(x)
+        if self.graph is None:
+            self._capture()
+        assert self.graph is not None
         self.graph.replay()
-        return self.out.clone()
+        return self.out[: len(x)].clone()
 
 
 def _training(cell: Cell, scratch: Path) -> Workload:
@@ -251,6 +270,7 @@ def _plan(labels: Tensor, pairs: int, seed: int) -> Iterator[Step]:
 @lru_cache(maxsize=4)
 def _losses(method: str, preset: str, seed: int, device: Device) -> list[float]:
     """The losses of the first steps, on small batches: the same plan and weights for every path."""
+    Device.chosen(device.name, device.precision, device.engine)  # the last cell made ready may have another precision
     timed, (pixels, labels) = networks(method, preset, seed), _set(seed)
     plan = list(_plan(labels, gate.PAIRS, seed))[: gate.STEPS]
     run = timed.stepper(device, pixels, labels, plan)

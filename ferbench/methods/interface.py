@@ -196,6 +196,11 @@ class Timed(Protocol):
         are the family's; None for one that the method does not have."""
         ...
 
+    def quick(self, what: str, device: Device) -> Module | None:
+        """The same as :meth:`part`, on a device and in the form that is fastest there. What precision it has it has
+        itself: it is called without autocast."""
+        ...
+
     def deployable(self) -> Deployable:
         """The whole method as it is exported."""
         ...

@@ -41,7 +41,7 @@ class Identity(Schema):
     selection: str = "last"  # or "best-val"; "best-test" is a habit
     seed: int
     precision: str  # "fp32", "tf32", "bf16"
-    engine: str = "plain"  # or "fast"
+    engine: str = "plain"  # of training.device.ENGINES
     code: int  # revision of the code that decides a result (execution.jobs.REVISION)
     parents: dict[str, Key] = Field(default_factory=dict)  # keys of the runs this one starts from, by kind
 

@@ -1,10 +1,13 @@
 """Where and in what precision arithmetic happens."""
 
 import ctypes
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +15,10 @@ from torch import Tensor, nn
 from ferbench.errors import UsageError
 
 PRECISIONS = ("fp32", "tf32", "bf16")
-ENGINES = ("plain", "fast")
+ENGINES = ("plain", "fast", "compiled", "searched")
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # mallopt(3): M_MMAP_MAX, M_TRIM_THRESHOLD
 _BF16 = ("avx512_bf16", "amx_bf16")  # instructions without which bfloat16 is emulated, slower than fp32
@@ -26,7 +32,12 @@ class Device:
     cores round the factors of products, "bf16" runs convolutions and products in bfloat16 while weights,
     batch statistics, distances and losses stay in fp32.
     Engine: "plain" computes derived samples and attention maps at every step, operation by operation; "fast"
-    looks them up in tables where that pays, and on CUDA replays each step as one captured graph.
+    looks them up in tables where that pays, and on CUDA replays each step as one captured graph; "compiled" does so
+    with the networks through ``torch.compile``, which takes a minute the first time and pays for wide networks;
+    "searched" moreover lets cuDNN time its algorithms at each new shape and take the fastest, repeatable or not.
+    The same machine, versions and settings give the same bytes with "plain" and "fast". "compiled" keeps to repeatable
+    algorithms too, but its kernels may be chosen by timing; "searched" promises accuracy alone. A method that does not
+    say what of it may be compiled (:meth:`compiled`) is carried out as with "fast".
     """
 
     name: str = "cpu"
@@ -61,10 +72,12 @@ class Device:
             engine = "fast" if name == "cpu" else "plain"
         if engine not in ENGINES:
             raise UsageError(f"unknown engine {engine!r}: it is auto or one of {', '.join(ENGINES)}")
+        if engine == "searched" and name == "cpu":
+            raise UsageError("searched is a mode of NVIDIA's cuDNN: on a CPU take --engine compiled")
         # These names, since torch.export cannot read the state that the newer fp32_precision leaves behind.
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = engine != "searched"
+        torch.backends.cudnn.benchmark = engine == "searched"
         if name == "cpu":
             _keep_freed_memory()
         return cls(name, precision, engine)
@@ -77,6 +90,25 @@ class Device:
         be kept busy: an H100 took 31 ms for the maps of 128.
         """
         return 512 if self.name == "cuda" else 128
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether derived samples and maps come from tables where that pays."""
+        return self.engine != "plain"
+
+    @property
+    def captures(self) -> bool:
+        """Whether a step is replayed as one captured graph."""
+        return self.looks_up and self.name == "cuda"
+
+    def compiled(self, call: Callable[P, R]) -> Callable[P, R]:
+        """Give a network's call the form in which a training step makes it; what is compiled is kept on disk."""
+        if self.engine not in ("compiled", "searched"):
+            return call
+        # Left alone, torch keeps it where all users may write and nothing outlasts a restart.
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home / "ferbench" / "inductor"))
+        return torch.compile(call, dynamic=False)
 
     def autocast(self) -> AbstractContextManager:
         """The context in which networks are called."""

@@ -113,7 +113,7 @@ def engine(
     module: nn.Module, loss: Loss, schedule: Schedule, device: Device, after: After | None = None
 ) -> Eager:  # fmt: skip
     """Return what carries out the steps on a device."""
-    kind = Captured if device.engine == "fast" and device.name == "cuda" else Eager
+    kind = Captured if device.captures else Eager
     return kind(module, loss, schedule, after)
 
 

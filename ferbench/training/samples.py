@@ -139,21 +139,23 @@ def map_table(
 ) -> Tensor:  # fmt: skip
     """Maps of derived samples: a :func:`pixel_table` → float32 [N,14,2,H,W] on the CPU.
 
+    Made and gathered on the device, which is waited for once, at the end.
+
     wanted : bool [N,14], the samples to make maps of; all when left out. The others' are NaN, so that no
         training can take them for maps. report : told how many maps there are, of how many.
     """
-    flat = pixels.flatten(0, 1)
+    flat = pixels.flatten(0, 1).to(device.name)
     order = torch.arange(len(flat)) if wanted is None else wanted.flatten().nonzero().squeeze(1)
+    count = len(order)
+    order = torch.cat([order, order[-1:].expand(-count % device.rows)]).to(device.name)  # the last batch is full too
     table = torch.empty(0)
-    for start in range(0, len(order), device.rows):
-        positions = torch.arange(start, start + device.rows).clamp_max(len(order) - 1)  # a last batch of the same size
-        rows = order[positions]
-        made = attention(amg, device.images(flat[rows].to(device.name).unsqueeze(1).float() / 255), device).cpu()
+    for number, rows in enumerate(order.split(device.rows)):
+        made = attention(amg, device.images(flat[rows].unsqueeze(1).float() / 255), device)
         if not len(table):
-            table = torch.full((len(flat), *made.shape[1:]), torch.nan)
+            table = made.new_full((len(flat), *made.shape[1:]), torch.nan)
         table[rows] = made
-        report(min(start + device.rows, len(order)), len(order))
-    return table.unflatten(0, pixels.shape[:2])
+        report(min((number + 1) * device.rows, count), count)
+    return table.unflatten(0, pixels.shape[:2]).cpu()
 
 
 def batches(images: Tensor, device: Device) -> Iterator[Tensor]:

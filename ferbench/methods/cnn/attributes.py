@@ -93,10 +93,12 @@ class Attributes:
         device.place(network)
         samples = Computed(torch.tensor(images).to(device.name), None, self.recipe.readings.border, device)
 
+        call = device.compiled(network)
+
         def loss(batch: Batch) -> Terms:
             x, _ = samples(batch.images, batch.derived)
             with device.autocast():
-                logits = network(x)
+                logits = call(x)
             return {"total": attribute_loss(logits.float(), values[batch.images])}
 
         seed = work.seed("plan")

@@ -37,7 +37,7 @@ class Cnn:
         assert isinstance(train, TrainingSide)
         device, stage = work.device, stage_of(self.kind, self.recipe, work.protocol)
         network = self.network = seeded(work.seed("weights"), self._built)
-        if device.name == "cuda" and device.engine == "fast" and not network.level:
+        if device.captures and not network.level:
             raise UsageError("the steps of this method differ in size, which a captured graph cannot: --engine plain")
         if PRETRAIN in work.identity.parents:
             self._start(network, stage, work)
@@ -50,13 +50,14 @@ class Cnn:
         work.facts |= {"parameters": parameters(network), **network.facts(train, plan)}
         samples = samples_of(train, stage, border, work)
         network.begin(train, samples, stage, work)
+        outputs_of = device.compiled(network.outputs)
 
         def loss(batch: Batch) -> Terms:
             x, _ = samples(batch.images, batch.derived)
             if batch.moves.numel():
                 x = device.images(jitter(x, None, batch.moves, border)[0])
             with device.autocast():
-                outputs = network.outputs(x)
+                outputs = outputs_of(x)
             return network.loss({name: one.float() for name, one in outputs.items()}, truth, batch)
 
         def validate() -> float:
@@ -118,10 +119,9 @@ def samples_of(train: TrainingSide, stage: NetworkStage, border: str, work: Work
     """The derived samples of a training side: from a table of all of them where the folds look often enough or a graph
     is captured, which cannot compute them, else computed at each step. All give the same bytes."""
     device, shared, images = work.device, train.shared, torch.tensor(train.images)
-    captured = device.engine == "fast" and device.name == "cuda"
-    if shared is not None and (captured or (device.engine == "fast" and shared.pays(passes(stage, len(train))))):
+    if shared is not None and (device.captures or (device.looks_up and shared.pays(passes(stage, len(train))))):
         return shared.tables(border, device, work.timed)
-    if captured:
+    if device.captures:
         return Tables(pixel_table(images, border).to(device.name), None, device)
     return Computed(images.to(device.name), None, border, device)
 

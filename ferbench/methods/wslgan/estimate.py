@@ -9,6 +9,7 @@ from ferbench.data.faces import SIZE
 from ferbench.methods.interface import Task
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan.lean import maker_of_maps
 from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.recipe import PairStage, Recipe
 from ferbench.methods.wslgan.stages import Labelled, branches_at_once, network_plan, pair_loss, part_loss
@@ -67,13 +68,13 @@ class Estimate:
         if "attention" not in task.identity.parents:
             return seconds
         every = len(task.faces) * DERIVED
-        shared = self.device.engine == "fast" and task.folds * looks >= every
+        shared = self.device.looks_up and task.folds * looks >= every
         # The table of all samples is the same for every training that looks into it, another is for those alone that
         # look at the same images in the same order.
         identity = task.identity
         table: tuple[Hashable, ...] = (identity.data, identity.fold, identity.parents["attention"])
         table = table if shared else (*table, identity.protocol, identity.seed, str(stage))
-        if self.device.engine == "plain":
+        if not self.device.looks_up:
             return seconds + left * looks * rate("maps")
         if table not in self.tables:
             self.tables.add(table)
@@ -94,9 +95,7 @@ def _measured(name: str, recipe: Recipe, count: int, device: Device, threads: in
 
 
 def _maps(recipe: Recipe, count: int, device: Device) -> Callable[[], object]:
-    amg = AttentionMapGenerator(recipe.architecture)
-    device.place(amg)
-    amg.freeze()
+    amg = maker_of_maps(AttentionMapGenerator(recipe.architecture).freeze(), device)
     x = device.images(torch.rand(count, 1, 48, 48, device=device.name))
 
     def maps() -> None:
@@ -111,7 +110,8 @@ def _part_step(recipe: Recipe, count: int, device: Device) -> Callable[[], objec
     device.place(part)
     train = Labelled(_noise(count), torch.arange(count) % 2).on(device)
     samples = Computed(train.images, None, recipe.readings.border, device)
-    steps = engine(part, lambda batch: part_loss(part, train.labels, samples, batch, stage, device), stage, device)
+    call = device.compiled(part)
+    steps = engine(part, lambda batch: part_loss(call, train.labels, samples, batch, stage, device), stage, device)
     batch = single_epoch(count, "sample", count, 0, 0, stage.shuffle)[0].on(device.name)
     return lambda: steps.step(batch)
 
@@ -125,7 +125,8 @@ def _step(recipe: Recipe, count: int, device: Device) -> Callable[[], object]:
     maps = torch.rand(count, DERIVED, 2, shape.map_size, shape.map_size)
     samples = Tables(pixel_table(_noise(count), readings.border).to(device.name), maps.to(device.name), device)
     there, losses = labels.to(device.name), recipe.losses_of(stage)
-    steps = engine(network, lambda batch: pair_loss(network, there, samples, batch, losses, device), stage, device)
+    stream = device.compiled(network.stream)
+    steps = engine(network, lambda batch: pair_loss(stream, there, samples, batch, losses, device), stage, device)
     batch = network_plan(labels.numpy(), stage, readings, 0)(0)[0].on(device.name)
     return lambda: steps.step(batch)
 

@@ -12,15 +12,17 @@ and b = β − s·m (Ioffe & Szegedy 2015, Algorithm 2).
 """
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ferbench.methods.wslgan.densenet import DenseLayer, Transition
-from ferbench.methods.wslgan.deployed import Deployed
+
+M = TypeVar("M", bound=nn.Module)
 
 
-def folded(module: Deployed) -> Deployed:
+def folded(module: M) -> M:
     """Return a copy that gives the same logits and maps (up to rounding) with fewer operations.
 
     The folding is done in float64. The copy is for inference; its layers have no statistics left to train.

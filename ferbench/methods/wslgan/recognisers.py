@@ -11,6 +11,7 @@ from ferbench.methods.interface import PRETRAIN, AttributeSet, History, Side, Tr
 from ferbench.methods.recipes import Method
 from ferbench.methods.wslgan import stages
 from ferbench.methods.wslgan.attention import PARTS, AttentionMapGenerator, PartClassifier
+from ferbench.methods.wslgan.lean import maker_of_maps
 from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.recipe import PairStage, Recipe
 from ferbench.methods.wslgan.sampling import samples_of
@@ -85,7 +86,7 @@ class Network:
         self.method, self.kind, self.classes = method, kind, classes
         self.recipe: Recipe = method.recipe
         self.network: WSLGAN | None = None
-        self._amg: AttentionMapGenerator | None = None
+        self._amg: Callable[[Tensor], Tensor] | None = None
         self._maps: dict[str, Tensor | None] = {}  # by the images' hash: epochs of one training are tested in turn
 
     def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
@@ -148,7 +149,7 @@ class Network:
             self.network = WSLGAN(self.recipe.architecture, len(self.classes))
         self.network.load_state_dict(dict(state))
 
-    def amg(self, work: Workspace) -> AttentionMapGenerator | None:
+    def amg(self, work: Workspace) -> Callable[[Tensor], Tensor] | None:
         """The frozen AMG of the run's parent, on the device; None for GFNet, which takes none."""
         if ATTENTION not in work.identity.parents:
             return None
@@ -156,8 +157,7 @@ class Network:
             # The stored weights take the place of random ones; drawing those must not come between another's draws.
             amg = seeded(work.seed("weights"), lambda: AttentionMapGenerator(self.recipe.architecture))
             amg.load_state_dict(unpack(work.parent(ATTENTION)[1])[0])
-            work.device.place(amg)
-            self._amg = amg.freeze()
+            self._amg = maker_of_maps(amg.freeze(), work.device)
         return self._amg
 
     def maps(self, images: Tensor, work: Workspace) -> Tensor | None:

@@ -19,6 +19,8 @@ from ferbench.training.loop import Report, Terms, fit
 from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
 from ferbench.training.samples import Computed, Samples
 
+Stream = Callable[[Tensor, Tensor | None], tuple[Tensor, dict[str, Tensor]]]  # what WSLGAN.stream is
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -56,10 +58,10 @@ def train_part(
     nn.init.zeros_(part.output.bias)
     device.place(part)
     train, validation = train.on(device), validation.on(device)
-    samples = Computed(train.images, None, recipe.readings.border, device)
+    samples, call = Computed(train.images, None, recipe.readings.border, device), device.compiled(part)
 
     def loss(batch: Batch) -> Terms:
-        return part_loss(part, train.labels, samples, batch, stage, device)
+        return part_loss(call, train.labels, samples, batch, stage, device)
 
     def plan(epoch: int) -> list[Step]:
         return single_epoch(len(train.labels), stage.augment, stage.batch, seed, epoch, stage.shuffle)
@@ -78,9 +80,9 @@ def branches_at_once(recipe: Recipe, device: Device, threads: int) -> int:
 
 
 def part_loss(
-    part: PartClassifier, labels: Tensor, samples: Samples, batch: Batch, stage: PartStage, device: Device
+    part: Callable[[Tensor], Tensor], labels: Tensor, samples: Samples, batch: Batch, stage: PartStage, device: Device
 ) -> Terms:
-    """One step of stage 1. labels : of the training images [N], on the device."""
+    """One step of stage 1. part : images → logits. labels : of the training images [N], on the device."""
     x, _ = samples(batch.images, batch.derived)
     if stage.shuffle:
         x = device.images(rearrange(x, batch.tiles, batch.offsets))
@@ -103,10 +105,10 @@ def train_network(
     network.normalise.fit(train.images, readings.normalise)
     device.place(network)
     on_device = train.labels.to(device.name)
-    teacher = teacher and teacher.on(device)
+    teacher, stream = teacher and teacher.on(device), device.compiled(network.stream)
 
     def loss(batch: Batch) -> Terms:
-        return pair_loss(network, on_device, samples, batch, losses, device, stage.smoothing, teacher, readings.border)
+        return pair_loss(stream, on_device, samples, batch, losses, device, stage.smoothing, teacher, readings.border)
 
     def validate() -> float:
         assert validation is not None
@@ -127,12 +129,13 @@ def network_plan(labels: np.ndarray, stage: PairStage, readings: Readings, seed:
 
 
 def pair_loss(
-    network: WSLGAN, labels: Tensor, samples: Samples, batch: Batch, weights: LossWeights, device: Device,
+    stream: Stream, labels: Tensor, samples: Samples, batch: Batch, weights: LossWeights, device: Device,
     smoothing: float = 0.0, teacher: Teacher | None = None, border: str = "edge",
 ) -> Terms:  # fmt: skip
     """One step of stage 2: the streams through the shared network, then Eq. 10 over the step's pairs.
 
-    labels, teacher : of the training images [N], on the device. border : of images that are moved.
+    stream : the network's ``stream``, compiled or not. labels, teacher : of the training images [N], on the device.
+    border : of images that are moved.
     """
     x, attention = samples(batch.images, batch.derived)
     if batch.moves.numel():
@@ -144,7 +147,7 @@ def pair_loss(
     with device.autocast():
         for start in range(0, len(x), size):
             part = slice(start, start + size)
-            outputs.append(network.stream(x[part], attention if attention is None else attention[part]))
+            outputs.append(stream(x[part], attention if attention is None else attention[part]))
     logits = torch.cat([logit for logit, _ in outputs]).float()
     vectors = {name: torch.cat([vector[name] for _, vector in outputs]) for name in outputs[0][1]}
     own, first, second = labels[batch.images], batch.first, batch.second

@@ -11,6 +11,8 @@ from ferbench.methods.recipes import Method
 from ferbench.methods.wslgan import cost, stages
 from ferbench.methods.wslgan.attention import AttentionMapGenerator
 from ferbench.methods.wslgan.deployed import Deployed
+from ferbench.methods.wslgan.folded import folded
+from ferbench.methods.wslgan.lean import lean, maker_of_maps
 from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.peers import Loop, Pairs
 from ferbench.methods.wslgan.recipe import Recipe
@@ -39,6 +41,16 @@ class Timed:
             return None if self.amg is None else _Generator(self.amg)
         return self.deployable() if what == "inference" else _Extractor(self.network)
 
+    def quick(self, what: str, device: Device) -> nn.Module | None:
+        """The part on a device, in the form of fewest operations and bytes there."""
+        module = self.part(what)
+        if module is None:
+            return None
+        module = deepcopy(module).eval().requires_grad_(False)
+        if device.precision == "bf16":
+            return lean(module, torch.bfloat16).to(device.name)
+        return device.place(folded(module))
+
     def deployable(self) -> Deployable:
         """The whole method as it is exported."""
         return Deployed(self.network, self.amg)
@@ -57,11 +69,12 @@ class Timed:
         """What carries out a training step on a copy of the network; ``steps`` are all that will come."""
         recipe, network, amg = self.recipe, deepcopy(self.network), deepcopy(self.amg)
         device.place(network).train()
+        stream = device.compiled(network.stream)
         source = _samples(device, amg, images, steps, recipe.readings.border)
         there = labels.to(device.name)
 
         def loss(batch: Batch) -> dict[str, Tensor]:
-            return stages.pair_loss(network, there, source, batch, recipe.losses_of(recipe.finetune), device)
+            return stages.pair_loss(stream, there, source, batch, recipe.losses_of(recipe.finetune), device)
 
         return engine(network, loss, recipe.finetune, device).step
 
@@ -94,14 +107,13 @@ def _samples(
     device: Device, amg: AttentionMapGenerator | None, images: Tensor, steps: Iterable[Step], border: str
 ) -> samples.Samples:
     """What ``steps`` look up, in the way of the device's engine."""
-    if amg is not None:
-        device.place(amg)
-    if device.engine == "plain":
-        return samples.Computed(images.to(device.name), amg, border, device)
+    maker = None if amg is None else maker_of_maps(amg, device)
+    if not device.looks_up:
+        return samples.Computed(images.to(device.name), maker, border, device)
     pixels = samples.pixel_table(images, border)
     maps = None
-    if amg is not None:
-        maps = samples.map_table(amg, pixels, device, looked_up(steps, len(pixels))).to(device.name)
+    if maker is not None:
+        maps = samples.map_table(maker, pixels, device, looked_up(steps, len(pixels))).to(device.name)
     return samples.Tables(pixels.to(device.name), maps, device)
 
 
@@ -127,6 +139,9 @@ class _Generator(nn.Module):
     def __init__(self, amg: AttentionMapGenerator):
         super().__init__()
         self.amg = amg
+        self.register_buffer("white", torch.tensor(255.0))
+
+    white: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.amg(x.to(self.amg.eyes.output.weight.dtype) / 255).flatten(1)
+        return self.amg(x.to(self.white.dtype) / self.white).flatten(1)
