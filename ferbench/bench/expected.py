@@ -31,19 +31,12 @@ def seconds(
         for cell in group:
             call = _call(cell, ceilings, cell.engine)
             times = sizes if cell.scenario == "server" else 1
-            total += (
-                _BUILD[cell.backend]
-                + _compilation(cell.engine)
-                + times * _timed(call, blocks, block, warmest)
-                + _gate(cell, call)
-            )
+            total += _BUILD[cell.backend] + _compilation(cell.engine) + _gate(cell, call)
+            total += times * _timed(call, blocks, block, warmest)
         if group[0].what == "step":
             for peer in peers:
-                total += (
-                    _BUILD["torch"]
-                    + _compilation(peer)
-                    + _timed(_call(group[0], ceilings, peer), blocks, block, warmest)
-                )
+                call = _call(group[0], ceilings, peer)
+                total += _BUILD["torch"] + _compilation(peer) + _timed(call, blocks, block, warmest)
     return total
 
 
