@@ -38,7 +38,7 @@ def main() -> int:
         home = Path(folder)
         damaged, held = _damage(home)
         outcomes = _ends(home)
-        log = killed(home / "kills", options.kills, epochs=150 * max(1, options.kills // 8))
+        log = killed(home / "kills", options.kills, epochs=200 * max(1, options.kills // 8))
     text = "\n".join([HEAD, *damaged, *_table(outcomes), *_kills(log)])
     write_text(options.out, text + "\n")
     good = held and all(one.held for one in outcomes) and log.same and not log.orphans and log.code == 0

@@ -30,8 +30,8 @@ class Log:
 def killed(place: Path, count: int, epochs: int, seed: int = 0) -> Log:
     """Kill a training of two folds by two processes ``count`` times, then let it end, and compare with one undisturbed.
 
-    Of three kills one falls anywhere in the start and two where epochs pass: after a few more of them, so that on a
-    machine of any speed the training lasts for all kills.
+    Of three kills one falls anywhere in the start and two where epochs pass: after some seconds or some epochs, what
+    comes first, so that the training lasts for all kills though the machine gets faster or slower meanwhile.
     """
     words, draw, log = train(epochs, *SHARED), random.Random(seed), Log(epochs, seed)
     lay(place / "whole")
@@ -40,15 +40,15 @@ def killed(place: Path, count: int, epochs: int, seed: int = 0) -> Log:
     until(lambda: checkpoints(place / "whole") or process.poll() is not None)
     start = time.monotonic() - begun
     assert end(process).code == 0
+    training = time.monotonic() - begun - start
     lay(place / "killed")
     begun = time.monotonic()
     while len(log.kills) < count:
-        early, more = draw.random() < 1 / 3, draw.uniform(0, 2 * epochs / count)
+        early, more = draw.random() < 1 / 3, draw.uniform(0, 1.5 * 2 * epochs / count)
+        wait = draw.uniform(0, start) if early else start + draw.uniform(0, 1.5 * training / count)
         before, begun_now = _epochs(place), time.monotonic()
         process = begin(words, place / "killed")
-        if not early:
-            until(lambda: _epochs(place) >= before + more or process.poll() is not None)  # noqa: B023
-        time.sleep(draw.uniform(0, start if early else 0.2))
+        until(lambda: not early and _epochs(place) >= before + more, wait)  # noqa: B023
         delay = time.monotonic() - begun_now
         if process.poll() is not None:  # it was done before: too few epochs for so many kills
             log.code = process.returncode

@@ -24,7 +24,7 @@ def test_a_fault_ends_as_promised(name, tmp_path):
 @pytest.mark.long
 def test_a_training_that_is_killed_again_and_again_ends_with_the_bytes_of_one_that_is_not(tmp_path):
     count = int(os.environ.get("FERBENCH_KILLS", "8"))
-    log = killed(tmp_path, count, epochs=150 * max(1, count // 8))
+    log = killed(tmp_path, count, epochs=200 * max(1, count // 8))
     assert (log.orphans, log.code) == (0, 0), log
     assert len(log.kills) == count, log
     assert log.same, log
