@@ -18,7 +18,7 @@ def bench(
     ] = None,
     method: Annotated[str, typer.Option(help="Methods" + _LIST + ".")] = DEFAULT_METHOD,
     preset: Annotated[str, typer.Option(help="paper, full, light, wide, tiny" + _LIST + ".")] = "tiny",
-    engine: Annotated[str, typer.Option(help="plain, fast" + _LIST + ".")] = "fast",
+    engine: Annotated[str, typer.Option(help="plain, fast, compiled, searched" + _LIST + ".")] = "fast",
     precision: Annotated[str, typer.Option(help="fp32, tf32, bf16" + _LIST + ".")] = "fp32",
     backend: Annotated[str, typer.Option(help="torch, onnxruntime, openvino" + _LIST + ".")] = "torch,onnxruntime",
     batch: Annotated[

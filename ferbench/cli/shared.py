@@ -22,7 +22,12 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Precision = Annotated[
     str, typer.Option(help="fp32, tf32 (GPU) or bf16; auto takes bf16 on CPUs that support it, otherwise fp32.")
 ]
-Engine = Annotated[str, typer.Option(help="Training engine: plain, fast (cached samples and attention maps), or auto.")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="Training engine: plain, fast (cached samples and attention maps), compiled, searched (GPU), or auto."
+    ),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")]
 Jobs = Annotated[
     str,

@@ -76,10 +76,12 @@ def heading(record: SpeedRecord) -> list[str]:
         f"{precision} {found['flops_per_s'] / 1e9:,.0f} GFLOP/s, {found['bytes_per_s'] / 1e9:,.1f} GB/s"
         for precision, found in record.ceilings.items()
     )
+    loaders = facts.get("peer_loaders")
+    peers = "" if loaders is None else f" (with {loaders} loader processes each)"
     return [
         f"{facts['device']}; torch {torch}; commit {facts.get('commit') or 'unknown'}; "
         f"record {record.key}, seed {record.seed}.",
-        f"Mode {record.mode}: {first.blocks} blocks each, peers in turns with ours in shuffled order; median, 95 % "
+        f"Mode {record.mode}: {first.blocks} blocks each, baselines{peers} in turns with ours in shuffled order; median, 95 % "
         f"interval by bootstrap over blocks. One thing held against itself shows ± {record.noise:.1%}.",
         f"Ceilings measured in the same run: {tops}.",
         "Error: largest difference to float64 logits, relative (inference, 64 fresh images); of 20 losses to the plain "
