@@ -335,7 +335,7 @@ def test_captured_steps_are_the_eager_ones():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # torch's own, at its own functions
 @pytest.mark.parametrize(("name", "backend"), [
     ("cpu", "aot_eager"),  # the same graphs, each operation carried out by torch
-    pytest.param("cpu", "inductor", marks=pytest.mark.slow),  # some minute of a C++ compiler
+    pytest.param("cpu", "inductor", marks=[pytest.mark.slow, pytest.mark.long]),  # some minutes of a C++ compiler
     pytest.param("cuda", "inductor", marks=[cuda, pytest.mark.slow]),
 ])  # fmt: skip
 def test_compiled_steps_are_the_plain_ones(tmp_path, monkeypatch, name, backend):
