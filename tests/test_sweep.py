@@ -1,6 +1,8 @@
 """``ferbench sweep``, ``status`` and ``retry``: what a file comes to, how far a command is, what is tried again."""
 
 import json
+import os
+import time
 
 import pytest
 from test_cli import ferbench
@@ -110,7 +112,7 @@ def test_a_sweep_makes_what_single_commands_make_and_its_standing_is_told(tmp_pa
     (row,) = json.loads(ferbench("status", "--format", "json", cwd=tmp_path).stdout)
     assert (row["done"], row["running"], row["failed"], row["waiting"], row["alive"]) == (8, 0, 0, 0, False)
     assert row["command"] == ["sweep", str(path), "--jobs", "2"]
-    assert "8        0       0        0" in ferbench("status", "--watch", cwd=tmp_path).stdout
+    assert "ended: 8 done of 8" in ferbench("status", "--watch", cwd=tmp_path).stdout
     alone = ferbench("train", "hog-svm", "--dataset", "synth", "--folds", "01-02", "--seed", "1", cwd=tmp_path).stdout
     assert alone.count("reused") >= 2
     assert {file: file.read_bytes() for file in before} == before
@@ -189,6 +191,12 @@ def test_a_command_is_under_way_for_as_long_as_its_process_is(tmp_path):
         assert found.running == ["job a"]
         assert found.counts == {"done": 0, "running": 1, "failed": 0, "waiting": 1}
         assert found.seconds_left == 20 / 2
+        begun = store.folder("a" * 16) / "identity.json"
+        begun.write_text("{}")
+        os.utime(begun, (time.time() - 4,) * 2)
+        assert standing(one, store).seconds_left == pytest.approx((6 + 10) / 2, abs=0.2)
+        os.utime(begun, (time.time() - 60,) * 2)
+        assert standing(one, store).seconds_left == pytest.approx(10 / 2, abs=0.2)  # late: no time is given back
     assert not standing(one, store).alive
     assert [found.model_copy(update={"digest": ""}) for found in stored(tmp_path)] == [one]
     assert not held(store.folder("a" * 16))

@@ -255,25 +255,23 @@ def print_end(session: "Session") -> None:
 
 
 def standings(found: "list[Standing]", home: Path) -> Group | Text:
-    """Tables of how far commands are; below each what failed in it."""
+    """How far commands are: what each is, its jobs, and below what runs and what failed."""
     if not found:
         return Text(f"no command has made runs in {home} yet")
-    table = Table(box=None, pad_edge=False)
-    for name in ("command", "", "done", "running", "failed", "waiting", "to go", "id"):
-        table.add_column(name, justify="right" if name in ("done", "running", "failed", "waiting", "to go") else "left")
-    told: list[Text] = []
+    parts: list[Text] = []
     for one in found:
         counts, left = one.counts, one.seconds_left
         open_jobs = counts["running"] + counts["waiting"]
         state = "under way" if one.alive else "ended" if not open_jobs else "stopped"
-        table.add_row(
-            Text(printable(shlex.join(["ferbench", *one.plan.command]))), state,
-            *(str(counts[name]) for name in counts),
-            "" if not open_jobs else "unknown" if left is None else f"about {duration(left)}", one.plan.id,
-        )  # fmt: skip
-        told += [Text(printable(f"running  {title}")) for title in one.running]
-        told += [Text(printable(f"failed   {title}: {error}")) for title, error in one.failed.items()]
-    return Group(table, *told)
+        to_go = "" if not open_jobs else ", time left unknown" if left is None else f", about {duration(left)} left"
+        told = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "done")
+        parts += [
+            Text(printable(shlex.join(["ferbench", *one.plan.command])), style="bold"),
+            Text(f"  {one.plan.id}  {state}: {told} of {sum(counts.values())}{to_go}"),
+            *(Text(printable(f"  running  {title}")) for title in one.running),
+            *(Text(printable(f"  failed   {title}: {error}")) for title, error in one.failed.items()),
+        ]
+    return Group(*parts)
 
 
 def result_line(result: dict) -> str:

@@ -99,7 +99,7 @@ def standing(plan: Plan, store: Store) -> Standing:
         plan, {state: counts[state] for state in ("done", "running", "failed", "waiting")},
         [job.title for job in plan.jobs if states[job.key] == "running"],
         {job.title: records[job.key].error for job in plan.jobs if states[job.key] == "failed"},
-        _left(plan, states, records), held(_folder(store.home, plan.id)),
+        _left(plan, states, records, store), held(_folder(store.home, plan.id)),
     )  # fmt: skip
 
 
@@ -120,9 +120,9 @@ def to_retry(plans: Sequence[Plan], store: Store, chosen: str = "") -> list[Plan
     return again
 
 
-def _left(plan: Plan, states: dict[str, str], records: dict[str, Record]) -> float | None:
+def _left(plan: Plan, states: dict[str, str], records: dict[str, Record], store: Store) -> float | None:
     """Seconds until all that can be made is made: estimates, corrected by what jobs of the kind have taken so far;
-    where there are none, what those took."""
+    where there are none, what those took. What a running job has taken already is behind it."""
     taken: dict[str, list[float]] = defaultdict(list)
     ratios: dict[str, list[float]] = defaultdict(list)
     for job in plan.jobs:
@@ -136,12 +136,21 @@ def _left(plan: Plan, states: dict[str, str], records: dict[str, Record]) -> flo
         if states[job.key] in ("done", "failed"):
             continue
         if job.seconds:
-            left += job.seconds * (statistics.median(ratios[job.kind]) if ratios[job.kind] else 1.0)
+            expected = job.seconds * (statistics.median(ratios[job.kind]) if ratios[job.kind] else 1.0)
         elif taken[job.kind]:
-            left += statistics.median(taken[job.kind])
+            expected = statistics.median(taken[job.kind])
         else:
             return None
+        left += max(0.0, expected - (_since(store, job.key) if states[job.key] == "running" else 0.0))
     return left / max(plan.at_once, sum(state == "running" for state in states.values()))
+
+
+def _since(store: Store, key: str) -> float:
+    """Seconds since a running job was begun or taken up again; 0 where it has only been claimed."""
+    try:
+        return max(0.0, time.time() - (store.folder(key) / "identity.json").stat().st_mtime)
+    except OSError:
+        return 0.0
 
 
 def _folder(home: Path, identifier: str) -> Path:
