@@ -228,18 +228,18 @@ def test_image_folds_test_everything_once_and_put_people_on_both_sides(tmp_path)
     faces, protocol = make_faces(people(20, LABELS), name="ckplus"), protocols.load("ckplus")
     made = image_folds.make(protocol, faces)
     assert made.protocol == "ckplus@1+image-folds"
-    assert "subjects are on both sides" in made.rule
+    assert "subjects are in training and test sets" in made.rule
     assert sorted(np.concatenate([fold.test for fold in made.folds])) == list(range(len(faces)))
     assert all(not np.intersect1d(fold.train, fold.test).size for fold in made.folds)
     assert made.hash == image_folds.make(protocol, faces).hash != splits.make(protocol, faces).hash
-    with pytest.raises(Exception, match="subjects on both sides"):
+    with pytest.raises(Exception, match="subjects in training and test set"):
         splits.check_sides(made.folds, faces)
     path = tmp_path / "folds.csv"
     path.write_text(splits.to_csv(made.folds, faces))
     leaks = [finding for finding in audit(path, faces) if finding.severity == "leak"]
     assert {finding.fold for finding in leaks} == {fold.fold for fold in made.folds}
-    assert {finding.what for finding in leaks} == {"subjects on both sides"}
-    with pytest.raises(Exception, match="subjects on both sides"):
+    assert {finding.what for finding in leaks} == {"subjects in training and test set"}
+    with pytest.raises(Exception, match="subjects in training and test set"):
         splits.make(protocol, faces, "file", folds_file=path)
 
 

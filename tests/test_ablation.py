@@ -167,7 +167,7 @@ def test_habits_are_held_against_the_honest_figure(store):
     assert found.ways[0].optimism is None
     assert [one.optimism.value for one in found.ways[1:]] == pytest.approx([2 / 40, 2 / 40, 4 / 40])
     assert [one.epochs for one in found.ways] == [[], [2, 2], [], [1, 1]]
-    assert "is no result" in habits.heading(found)[-3]
+    assert "data leakage inflates" in habits.heading(found)[-3]
     ((caption, _, rows),) = habits.grids(found)
     assert "no result" in caption
     assert "best-test" in rows[1][-1]
@@ -181,7 +181,7 @@ def test_habits_are_no_results(store):
     assert {(t.selection, t.protocol) for t in report.trainings} == {("last", "ckplus@1")}
     assert report.holes == []
     assert report.habits == 6
-    assert "Left out: 6 folds that follow habits" in render.markdown_sections(render.sections([report]))
+    assert "Left out: 6 folds that measure data leakage" in render.markdown_sections(render.sections([report]))
     (found,) = ablation.build(store)
     assert [v.accuracy for v in found.variants] == [36 / 40, 1]
 

@@ -81,7 +81,7 @@ def test_trainings_of_other_folds_seeds_and_selections_are_not_mixed(store):
 
 def test_the_command_prints_it_and_says_what_is_missing(store, tmp_path):
     told = ferbench("report", "--trials", cwd=tmp_path, code=3)
-    assert "ferbench ablate --reading" in told.stderr
+    assert "ferbench ablate --trial" in told.stderr
     _train(store, 0.01, {"01": (0.5, 100)})
     _train(store, 0.02, {"01": (0.25, 100)})
     text = ferbench("report", "--trials", "--format", "markdown", cwd=tmp_path).stdout

@@ -21,7 +21,7 @@ from ferbench.runs.record import BEST_TEST, Identity, Record
 from ferbench.runs.store import Store, shipped_run, shipped_runs, shipped_with
 from ferbench.schema import plain
 
-Load = Callable[[str], Faces]  # a prepared set by its name
+Load = Callable[[str], Faces]  # a prepared dataset by its name
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class _Found:
 
 
 class _Planner:
-    """Plans requests over the same prepared sets and the same store."""
+    """Plans requests over the same prepared datasets and the same store."""
 
     def __init__(self, home: Path, store: Store):
         self.home, self.store = home, store
@@ -247,7 +247,7 @@ class _Planner:
         found.parents[parent.role] = identity.key
 
     def learned_from(self, name: str, request: Request) -> Faces:
-        """A prepared set; where it is not there, the error names presets whose weights come with ferbench."""
+        """A prepared dataset; where it is not there, the error names presets whose weights come with ferbench."""
         try:
             return self.load(name)
         except DataError as error:

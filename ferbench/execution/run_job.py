@@ -1,4 +1,4 @@
-"""One job from prepared set to stored run. The file to read first.
+"""One job from prepared dataset to stored run. The file to read first.
 
     before      other sets, e.g. CelebA's attributes or FER2013 → weights that folds start from
     fold        a training side of the target set → weights; then its test side → predictions
@@ -58,7 +58,7 @@ class Run:
         return result
 
     def fit(self, train: np.ndarray, validation: np.ndarray = NO_ROWS, keep_best: bool = False) -> History:
-        """Train on rows of the prepared set; ``validation`` is only watched, or chooses the epoch."""
+        """Train on rows of the prepared dataset; ``validation`` is only watched, or chooses the epoch."""
         work = self.work
         if len(validation):
             work.validation = self._side(validation)
@@ -167,7 +167,7 @@ def _best_test(run: Run) -> dict[str, Any]:
     for number, file in enumerate(files):
         run.recogniser.load(unpack(file)[0])
         accuracies.append(float((run.recogniser.predict(side, work).argmax(axis=1) == truth).mean()))
-        run.report(number + 1, len(files), f"epoch {number + 1}: {accuracies[-1]:.1%} of the test side")
+        run.report(number + 1, len(files), f"epoch {number + 1}: {accuracies[-1]:.1%} of the test set")
     best = int(np.argmax(accuracies))
     run.recogniser.load(unpack(files[best])[0])
     predictions = run.predict(split.test)

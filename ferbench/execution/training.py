@@ -98,7 +98,7 @@ class Session:
     jobs: list[Job]
     given: list[Record]  # runs of the package that take the place of jobs
     store: Store
-    home: Path  # of prepared sets
+    home: Path  # of prepared datasets
     device: Device
     states: Mapping[str, str]  # key → absent, partial, failed, done
     seconds: dict[str, float]  # key → estimate; 0 for a job that is done
@@ -296,7 +296,7 @@ def _request(options: TrainOptions, protocol: Protocol, device: Device) -> Reque
 
 
 def _datasets(requests: Sequence[Request]) -> list[str]:
-    """The prepared sets that some requests need: the target, and those of all that comes before."""
+    """The prepared datasets that some requests need: the target, and those of all that comes before."""
     sets = [request.protocol.dataset for request in requests]
     waiting = [(FOLD, request.method, request.protocol) for request in requests]
     while waiting:

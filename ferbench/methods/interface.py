@@ -171,7 +171,7 @@ class Parent:
 class Task:
     """A training as an estimate sees it.
 
-    protocol : that the method is to be tested under. faces : the prepared set that it learns from. images : different
+    protocol : that the method is to be tested under. faces : the prepared dataset to learn from. images : different
     samples that are learned from. folds : of the same training that are asked for together, 1 where there are none.
     done : share of the epochs that lie behind it. tested : samples that are predicted. retested : it predicts them
     after every epoch of a training that is done, and does not train.

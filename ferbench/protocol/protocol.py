@@ -53,7 +53,7 @@ class Protocol(Schema):
     version: PositiveInt
     description: str
     source: str  # the paper or readme that the rules come from
-    dataset: Name  # of the prepared set
+    dataset: Name  # of the prepared dataset
     classes: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_in_the_one_order)]
     frames: Literal["last3", "all"] = "all"
     level: Literal["image", "sequence"] = "image"  # what is predicted and counted

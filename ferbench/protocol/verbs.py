@@ -45,7 +45,7 @@ def describe(name: str, rule: str | None, seed: int, home: Path | None) -> Secti
             return [*sections, *_drawn(protocol, prepared, seed)]
         if protocol.official and not protocol.official.test:
             train, validation = splits.training_sides(protocol, prepared)
-            return [*sections, ("sides", {"train": len(train), "validation": len(validation)})]
+            return [*sections, ("split", {"train": len(train), "validation": len(validation)})]
         return [*sections, *_folds(splits.make(protocol, prepared, rule, seed), prepared)]
     except DataError as error:  # the rules are worth showing even where this copy of the set does not fit them
         return [*sections, ("missing", {"split": str(error)})]
@@ -65,7 +65,7 @@ def export_folds(name: str, out: Path, rule: str | None, seed: int, by_image: bo
 
 
 def audit_split(folds: Path, dataset: str, home: Path | None) -> list[Finding]:
-    """Audit a fold file against a prepared set."""
+    """Audit a fold file against a prepared dataset."""
     home = data_home(home)
     _there(dataset, home)
     return audit(folds, faces.load(dataset, home))
@@ -105,7 +105,7 @@ def _folds(made: splits.Splits, prepared: Faces) -> Sections:
         "images": len(subjects),
         "subjects": subjects.nunique() if named else "unknown",
         "checked": ", ".join([
-            "0 subjects shared" if named else "no sample on both sides",
+            "0 subjects shared" if named else "no sample in training and test set",
             *(["every sample tested once"] if len(rows) > 1 else []),
         ]),
         "sha256": made.hash,

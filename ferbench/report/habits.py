@@ -22,10 +22,10 @@ from ferbench.runs.store import Store
 
 # Images drawn at random, epoch chosen on the test side: the four ways, the honest one first.
 WAYS = {
-    (False, False): "honest: no subject on both sides, last epoch",
-    (False, True): "best-test: each fold's best epoch on its test images",
-    (True, False): "image folds: subjects on both sides, last epoch",
-    (True, True): "both habits",
+    (False, False): "unbiased: subject-disjoint folds, last epoch",
+    (False, True): "best-test: subject-disjoint folds, best epoch on the test images",
+    (True, False): "image folds: subjects in training and test set, last epoch",
+    (True, True): "image folds and best-test",
 }
 
 
@@ -136,9 +136,9 @@ def heading(habits: Habits) -> list[str]:
     return [
         *(f"Protocol {one.protocol}: {one.rule}; fold file {one.split_hash[:12]}."
           for one in {way.split_hash: way for way in habits.ways}.values()),
-        "This measures optimism and is no result: only the honest row is a figure of the method.",
-        "One training, tested four ways. best-test takes, in each fold, the epoch that does best on the very images "
-        "that are reported; image folds draw images at random, so frames of one person are trained on and tested.",
+        "This measures how much data leakage inflates accuracy. Only the unbiased row is a result of the method.",
+        "One training, tested four ways. best-test takes, in each fold, the epoch that does best on the test images "
+        "themselves; image folds draw images at random, so frames of one person are in training and test set.",
         "Differences are of the same images, in points; intervals are 95 %, by bootstrap over subjects.",
     ]  # fmt: skip
 
@@ -153,7 +153,7 @@ def grids(habits: Habits) -> list[Grid]:
          f"{one.images:,}", f"{one.protocol}; {one.selection}; {' '.join(one.experiments)}"]
         for one in habits.ways
     ]  # fmt: skip
-    header = ["Way of testing", "Accuracy", "95 % interval", "Flattered by", "95 % of it", "Epochs taken", "Seeds", "n",
+    header = ["Way of testing", "Accuracy", "95 % interval", "Inflated by", "95 % of it", "Epochs taken", "Seeds", "n",
               "From"]  # fmt: skip
     name = f"{habits.method} ({habits.preset}, {habits.precision}) on {habits.dataset}"
-    return [(f"Optimism of habits, {name}: accuracy in percent; a habit is no result", header, rows)]
+    return [(f"Effect of data leakage, {name}: accuracy in percent; a row with leakage is no result", header, rows)]

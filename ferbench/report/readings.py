@@ -130,11 +130,11 @@ def heading(found: Readings) -> list[str]:
     return [
         f"{found.method}, preset {found.preset}, under {found.protocol}; {found.precision}, seed {found.seed}; "
         f"{'; '.join(found.devices)}.",
-        "About a tenth of the subjects of each fold's training side are held out and tested after the last epoch. "
-        "Nothing here was seen of a test side, so a reading may be chosen by it.",
+        "About a tenth of the subjects in each fold's training set are held out and tested after the last epoch. "
+        "No test set was used, so hyperparameters may be chosen by these figures.",
         "What varies is the recipe: the field that is named, from the reference's value to its own. Folds, seeds and "
         "held-out subjects are the same.",
-        "Differences are in points: mean ± standard deviation (ddof 1) over folds, whose training sides overlap.",
+        "Differences are in points: mean ± standard deviation (ddof 1) over folds, whose training sets overlap.",
     ]  # fmt: skip
 
 
@@ -149,6 +149,6 @@ def grids(found: Readings) -> list[Grid]:
          f"{one.images:,}", one.experiment]
         for one in found.rows
     ]  # fmt: skip
-    header = ["Reading", "Validation accuracy", "Difference", "Folds better / worse", "Epochs", "Folds", "n", "From"]
-    return [(f"Readings of {found.method} ({found.preset}) on held-out training subjects of {found.dataset}, percent",
-             header, rows)]  # fmt: skip
+    header = ["Trial", "Validation accuracy", "Difference", "Folds better / worse", "Epochs", "Folds", "n", "From"]
+    return [(f"Hyperparameter trials of {found.method} ({found.preset}) on held-out training subjects of "
+             f"{found.dataset}, percent", header, rows)]  # fmt: skip

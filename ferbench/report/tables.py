@@ -111,7 +111,7 @@ def _compared(
         ours = [t for t in trainings if t.published == method]
         why, command = "", ""
         if ours and all(t.apart for t in ours) and method in figures:
-            why = f"ours does not stand beside it: {', '.join(dict.fromkeys(t.apart for t in ours))}"
+            why = f"ours is not comparable: {', '.join(dict.fromkeys(t.apart for t in ours))}"
         elif not ours and (reason := published.reason(method, set_of(dataset))):
             why = f"not run here: {reason}"
         elif not ours:

@@ -95,7 +95,7 @@ def _put(text: str, out: Path | None) -> None:
 def write_ablation(
     dataset: str | None, format: str, out: Path | None, runs: Path | None, experiments: list[str] | None = None
 ) -> None:
-    """Print what each part of WS-LGAN is worth and how far habits flatter it, or write it to ``out``.
+    """Print what each part of WS-LGAN is worth and how much data leakage inflates it, or write it to ``out``.
 
     experiments : of these trainings only; of all that are stored when left out.
     Raises DataError where there is neither, with the command that makes it.
@@ -112,7 +112,7 @@ def write_ablation(
         raise DataError(f"no variants of WS-LGAN with the same folds and seeds are in {store.home}: `ferbench ablate"
                         f"{f' --dataset {dataset}' if dataset else ''}`")  # fmt: skip
     sections = [(f"{one.dataset}: ablation", ablation.heading(one), ablation.grids(one)) for one in ablations]
-    sections += [(f"{one.dataset}: habits, not results", habits.heading(one), habits.grids(one)) for one in measured]
+    sections += [(f"{one.dataset}: data leakage", habits.heading(one), habits.grids(one)) for one in measured]
     found = {"ablations": [asdict(one) for one in ablations], "habits": [asdict(one) for one in measured]}
     _put_sections(sections, found, format, out)
 
@@ -128,7 +128,7 @@ def _put_sections(sections: list[render.Section], found: Any, format: str, out: 
 
 
 def write_readings(dataset: str | None, format: str, out: Path | None, runs: Path | None) -> None:
-    """Print what readings of the recipe came to on held-out training subjects, or write it to ``out``.
+    """Print what hyperparameter trials came to on held-out training subjects, or write it to ``out``.
 
     Raises DataError where there are none to compare, with the command that makes some.
     """
@@ -140,9 +140,9 @@ def write_readings(dataset: str | None, format: str, out: Path | None, runs: Pat
     store = Store(runs_home(runs))
     found = readings.build(store, dataset)
     if not found:
-        raise DataError(f"no readings have been tried in {store.home}: `ferbench ablate"
-                        f"{f' --dataset {dataset}' if dataset else ''} --reading finetune.lr=0.02`")  # fmt: skip
-    sections = [(f"{one.dataset}: readings", readings.heading(one), readings.grids(one)) for one in found]
+        raise DataError(f"no hyperparameter trials are stored in {store.home}: `ferbench ablate"
+                        f"{f' --dataset {dataset}' if dataset else ''} --trial finetune.lr=0.02`")  # fmt: skip
+    sections = [(f"{one.dataset}: hyperparameter trials", readings.heading(one), readings.grids(one)) for one in found]
     _put_sections(sections, [asdict(one) for one in found], format, out)
 
 

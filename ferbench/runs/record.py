@@ -35,7 +35,7 @@ class Identity(Schema):
     protocol: Annotated[
         str, AfterValidator(lambda name: name and plain_name(name))
     ]  # "ckplus@1"; of the set trained on; "ckplus@1+image-folds" is a habit
-    data: str  # fingerprint of the prepared set
+    data: str  # fingerprint of the prepared dataset
     split: str = ""  # hash of the fold file; attention and pretrain follow from protocol, data and seed
     fold: str = ""  # "01".."10" or "official"; "" where there are no folds
     selection: str = "last"  # or "best-val"; "best-test" is a habit
@@ -68,7 +68,7 @@ class Record(Schema):
     key: Key
     experiment: Annotated[str, Field(pattern="^[0-9a-f]{8}$")]
     identity: Identity
-    dataset: Name  # of the prepared set trained on
+    dataset: Name  # of the prepared dataset trained on
     classes: list[str]  # order of the columns p_<class>; ["absent", "present"] for attention
     environment: dict[str, Any]  # versions, machine, commit: see environment.describe
     facts: dict[str, Any]  # what was asserted and counted: images, subjects, parameters, notes
