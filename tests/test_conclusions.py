@@ -2,10 +2,11 @@
 
 import pytest
 from stored import CLASSES, store_fold
+from test_cli_report import output
 
 from ferbench.report import tables
 from ferbench.report.compare import compare, verdict
-from ferbench.report.conclusions import Conclusions, conclude
+from ferbench.report.conclusions import Conclusions, conclude, lines
 from ferbench.report.html import page
 from ferbench.report.sides import chosen
 from ferbench.runs.store import Store
@@ -99,7 +100,7 @@ def test_what_lacks_folds_or_knew_the_people_leads_nothing(store):
     found, points = concluded(store)
     assert [leader.name for leader in found.leaders] == ["WS-LGAN (tiny)"]
     assert points[BETWEEN] == ["There is one method, and no other to compare it with."]
-    assert "How GFNet (tiny, seed 0) would do over all folds: folds are missing." in points[LIMITS]
+    assert "How GFNet (tiny, seed 0) would do over all folds, since folds are missing." in points[LIMITS]
     assert any("Leaky" in said and "Other" in said and "not held out" in said for said in points[LIMITS])
 
 
@@ -182,3 +183,18 @@ def test_all_that_is_concluded_stands_on_the_page(store):
     assert text.index("what may be concluded") < text.index("<table")
     for said in (found.leaders[0].reach.interval, *(one for answers in points.values() for one in answers)):
         assert said.replace("'", "&#39;") in text
+
+
+def test_text_formats_begin_with_what_the_page_has_on_top_and_latex_and_csv_do_not(store):
+    lay(store, 12), lay(store, 2, **OTHER)
+    found, points = concluded(store)
+    told = lines(found)
+    assert told[0].startswith("Our best: GFNet (tiny), 98.57 % (95 % interval ")
+    assert len(told) == 1 + len(points)
+    assert told[-1] == f"{LIMITS}: {' '.join(points[LIMITS])}"
+    whole = output("report", "--format", "markdown")
+    assert whole.startswith("# ckplus: what may be concluded\n\n- " + "\n- ".join(told) + "\n\n# ckplus\n\n- Protocol")
+    assert " ".join(output("report").split()).startswith(
+        f"ckplus: what may be concluded {' '.join(told)} ckplus Protocol"
+    )
+    assert not any("what may be concluded" in output("report", "--format", form) for form in ("latex", "csv"))

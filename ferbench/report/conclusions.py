@@ -81,6 +81,19 @@ def conclude(report: Report) -> Conclusions:
     )
 
 
+def lines(found: Conclusions) -> list[str]:
+    """Return conclusions as lines of text: one for each leader, one for each question."""
+    said = []
+    for leader in found.leaders:
+        what = ", whole sequences" if leader.level == "sequence" else ""
+        said.append(f"Our best{what}: {leader.name}, {percent(leader.reach.mean)} % ({leader.reach.interval}); "
+                    f"{'; '.join(leader.facts)}.")  # fmt: skip
+    for question, answers in found.points:
+        mark = "" if question.endswith("?") else ":"
+        said.append(f"{question}{mark} {' '.join(answers)}")
+    return said
+
+
 def reached(group: list[Training], level: Level) -> Reach:
     """Figures of a recipe by images, or by sequences as every published figure of sequences is."""
     if level == group[0].level:
@@ -243,20 +256,22 @@ def _limits(report: Report, groups: list[list[Training]]) -> list[str]:
 
     said = []
     if report.drawn:
-        said.append("How well people's expressions are recognised: the faces are drawn.")
+        said.append("How well people's expressions are recognised, since the faces are drawn.")
     if parts := [t for t in report.trainings if not t.whole]:
-        said.append(f"How {these(parts)} would do over all folds: folds are missing.")
+        said.append(f"How {these(parts)} would do over all folds, since folds are missing.")
     if known := [t for t in report.trainings if t.held_out is not True]:
-        said.append(f"How {these(known)} would do on other people: {', '.join(dict.fromkeys(t.apart for t in known))}.")
+        said.append(
+            f"How {these(known)} would do on other people ({', '.join(dict.fromkeys(t.apart for t in known))})."
+        )
     if any(not t.subjects for t in report.trainings):
-        said.append("How people differ: where subjects are unknown, intervals treat images as independent, and "
+        said.append("How people differ, where subjects are unknown: intervals treat images as independent, and "
                     "are too narrow if they are not.")  # fmt: skip
     if groups and all(len(group) == 1 for group in groups):
-        said.append("What another seed would give: each recipe has one.")
+        said.append("What another seed would give, since each recipe has one.")
     if report.habits:
-        said.append(f"What the {report.habits} folds say that measure data leakage: they are no results.")
+        said.append(f"What the {report.habits} folds give that measure data leakage, since they are no results.")
     if report.trainings:
-        said.append("How groups of people differ (age, sex, origin): the data do not state them.")
+        said.append("How groups of people differ (age, sex, origin), since the data do not state them.")
     return said
 
 

@@ -10,7 +10,7 @@ from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home, write_text
 from ferbench.report import formats, render, speed, tables
 from ferbench.report.latency import accuracy_over_latency
-from ferbench.report.summary import all_sections
+from ferbench.report.summary import all_sections, concluded
 from ferbench.report.trackers import TRACKERS, write_tracker
 from ferbench.runs.record import Identity
 from ferbench.runs.speed import stored
@@ -58,7 +58,7 @@ def write_report(
         print(f"wrote {write_tracker(format, reports, store, out)} runs to {out}", file=sys.stderr)
         return
     if format == "console" and reports:
-        render.console_sections(all_sections(reports, brief=True))
+        render.console_sections([*concluded(reports), *all_sections(reports, brief=True)])
         return
     if format == "html":
         from ferbench.report.html import page
@@ -73,7 +73,8 @@ def write_report(
     elif not reports:
         text = _nothing("folds have been trained", store.home)
     else:
-        text = _WRITERS[format](all_sections(reports))
+        before = concluded(reports) if format == "markdown" else []
+        text = _WRITERS[format]([*before, *all_sections(reports)])
     _put(text, out)
 
 

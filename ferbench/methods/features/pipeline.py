@@ -62,7 +62,7 @@ class Pipeline:
         folds = grouped_folds(side.labels[:count], side.subjects[:count], self.classifier.inner, work.seed("inner"))
         if not folds:
             middle = penalties[len(penalties) // 2]
-            work.notes.append(f"too few samples to hold some out: the penalty {middle} was not tried against others")
+            work.notes.append(f"too few samples to hold some out: the penalty {middle} was not compared with others")
             return [{"c": middle}]
         hits, held_out = np.zeros(len(penalties), dtype=int), 0
         for number, (learn, held) in enumerate(folds):
