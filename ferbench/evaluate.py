@@ -1,4 +1,4 @@
-"""A finished model on a protocol's test side, with nothing learned there: cross-dataset accuracy, or zero-shot.
+"""A finished model on a protocol's test set, with nothing learned there: cross-dataset accuracy, or zero-shot.
 
 The model is a run of ferbench's, a model from elsewhere with its card, or nothing but a file of predictions.
 """
@@ -52,7 +52,7 @@ class Ground:
 
     @classmethod
     def of(cls, dataset: str, home: Path | None) -> "Ground":
-        """All that a protocol tests. A set with a test side alone is enough, and people need not be known.
+        """All that a protocol tests. A set with a test set alone is enough, and people need not be known.
 
         Raises what ``protocols.load`` and ``faces.load`` raise, DataError where nothing is tested.
         """

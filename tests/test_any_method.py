@@ -192,7 +192,7 @@ def test_reasons_and_commands_are_those_of_the_set(store):
     assert "ferbench train gfnet --dataset ckplus" in row(reports["ckplus"], "GFNet")["From"]
 
 
-def test_a_slip_is_shown_with_what_should_stand_there_and_ours_is_held_against_that(store):
+def test_a_slip_is_shown_with_what_should_stand_there_and_ours_is_compared_with_that(store):
     lay_sequences(store, protocol="oulu-sequences@1")
     (report,) = tables.build(store, "oulu")
     assert row(report, "DTAGN")["Published"] == "81.86 (81.46)"

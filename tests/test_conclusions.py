@@ -115,7 +115,7 @@ def test_where_nothing_counts_nothing_is_concluded(store):
     assert BETWEEN not in points
 
 
-def test_methods_that_were_tested_on_different_data_are_not_held_against_each_other(store):
+def test_methods_that_were_tested_on_different_data_are_not_compared(store):
     lay(store, 6)
     lay(store, 2, data="e" * 64, **OTHER)
     _, points = concluded(store)
@@ -152,7 +152,7 @@ def test_why_a_published_figure_does_not_stand_beside_ours(store, facts, said):
     assert "interval" not in against
 
 
-def test_drawn_faces_are_held_against_nothing_published(store):
+def test_drawn_faces_are_compared_with_nothing_published(store):
     lay(store, 2, protocol="synth@1")
     _, points = concluded(store, "synth")
     assert points[AGAINST] == ["Nothing: no published figure is about drawn faces."]

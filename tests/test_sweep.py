@@ -7,8 +7,8 @@ from test_cli import ferbench
 
 from ferbench.errors import DataError, FerbenchError, UsageError
 from ferbench.execution.cluster import Cluster
-from ferbench.execution.partners import memory_allows
 from ferbench.execution.sweep import read_sweep
+from ferbench.execution.workers import memory_allows
 from ferbench.runs.claim import claim, held
 from ferbench.runs.plans import Plan, Planned, standing, stored, to_retry, under_way
 from ferbench.runs.store import Store
@@ -93,9 +93,9 @@ def test_as_many_processes_are_started_as_the_memory_has_room_for(monkeypatch):
     monkeypatch.setattr("resource.getrusage", lambda who: type("Usage", (), {"ru_maxrss": peak // 1024}))
     monkeypatch.setattr("sys.platform", "linux")
     for available, processes in ((peak - 1, 0), (peak * 3 + 5, 3)):
-        monkeypatch.setattr("ferbench.execution.partners.memory_available", lambda available=available: available)
+        monkeypatch.setattr("ferbench.execution.workers.memory_available", lambda available=available: available)
         assert memory_allows() == processes
-    monkeypatch.setattr("ferbench.execution.partners.memory_available", lambda: None)
+    monkeypatch.setattr("ferbench.execution.workers.memory_available", lambda: None)
     assert memory_allows() > 1000
 
 

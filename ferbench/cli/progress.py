@@ -233,12 +233,12 @@ def carry_out(session: "Session", bars: Bars, blind: bool = False) -> None:
 
     blind : see :meth:`Bars.expect`. Raises JobFailed at the end if any failed.
     """
-    from ferbench.execution.partners import is_partner
     from ferbench.execution.training import train_all
+    from ferbench.execution.workers import is_worker
     from ferbench.runs.plans import under_way
 
     bars.expect(session, blind)
-    plan = nullcontext() if is_partner() else under_way(session.store.home, session.plan(sys.argv[1:]))
+    plan = nullcontext() if is_worker() else under_way(session.store.home, session.plan(sys.argv[1:]))
     with plan:
         train_all(session, bars.job, bars.outcome)
 

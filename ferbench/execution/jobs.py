@@ -39,9 +39,9 @@ class Request:
     folds_file: Path | None = None
     pretrain: bool = True
     given: dict[str, str] = field(default_factory=dict)  # role → key of a finished run to use instead of making one
-    command: str = ""  # the command line without its folds: what fills a hole
+    command: str = ""  # the command line without its folds: what trains a missing fold
     changed: tuple[str, ...] = ()  # of the recipe, as given on the command line: what its jobs are told apart by
-    image_folds: bool = False  # a habit: only `ferbench ablate --leakage` asks for it, as for best-test
+    image_folds: bool = False  # subjects leak: only `ferbench ablate --leakage` asks for it, as for best-test
     keep_epochs: bool = False  # until a best-test run has been made of them; no part of the identity
 
     @property

@@ -1,4 +1,4 @@
-"""What a method gets to see of a prepared dataset: a training side, or a side to be predicted without labels."""
+"""What a method gets to see of a prepared dataset: a training set, or a side to be predicted without labels."""
 
 from pathlib import Path
 from typing import Any

@@ -136,7 +136,7 @@ def check_folds(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) -> Non
 
 
 def check_tested_once(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) -> None:
-    """Assert that the test sides hold each of ``rows`` exactly once and nothing else; DataError otherwise."""
+    """Assert that the test sets hold each of ``rows`` exactly once and nothing else; DataError otherwise."""
     tested = np.concatenate([split.test for split in folds])
     counts = np.bincount(tested, minlength=len(faces))
     wrong = rows[counts[rows] != 1]
@@ -171,9 +171,9 @@ def check_images(folds: tuple[Split, ...]) -> None:
 
 
 def training_sides(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
-    """Return the training and validation indices of an official split; its test side stays closed.
+    """Return the training and validation indices of an official split; its test set stays closed.
 
-    Raises DataError when the set has no training side, UsageError for a protocol of folds.
+    Raises DataError when the set has no training set, UsageError for a protocol of folds.
     """
     if protocol.official is None:
         raise UsageError(f"{protocol.identifier} has folds; pre-training needs a protocol with an official split")
@@ -187,9 +187,9 @@ def training_sides(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, np.nda
 
 def tested(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, str]:
     """Return what a protocol tests of a set of which nothing is to be learned, and a note where that is not the
-    protocol's own test side: people need not be known, and a set that names no splits is tested whole.
+    protocol's own test set: people need not be known, and a set that names no splits is tested whole.
 
-    Raises DataError where the set names splits and none is the test side.
+    Raises DataError where the set names splits and none is the test set.
     """
     rows = select(protocol, faces)
     if protocol.official is None:
@@ -204,10 +204,10 @@ def tested(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, str]:
 
 
 def inner(split: Split, faces: Faces, seed: int, fraction: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
-    """Split a training side again, for ``best-val``: (train, validation), no subject on both sides.
+    """Split a training set again, for ``best-val``: (train, validation), no subject on both sides.
 
     About ``fraction`` of the subjects are held out; of the images, stratified, where subjects are unknown.
-    Raises UsageError for a training side that is too small.
+    Raises UsageError for a training set that is too small.
     """
     subjects = faces.samples["subject"].to_numpy()[split.train]
     labels = faces.samples["label"].to_numpy()[split.train]

@@ -52,7 +52,7 @@ def describe(name: str, rule: str | None, seed: int, home: Path | None) -> Secti
 
 
 def export_folds(name: str, out: Path, rule: str | None, seed: int, by_image: bool, home: Path | None) -> str:
-    """Write the fold file of a protocol, or that of the habit of image folds. Returns the line that tells of it."""
+    """Write the fold file of a protocol, or that of image folds, which leak. Returns the line that tells of it."""
     home = data_home(home)
     protocol = room.load(name)
     _there(protocol.dataset, home)
@@ -89,7 +89,7 @@ def verdict(findings: list[Finding]) -> None:
 
 
 def _folds(made: splits.Splits, prepared: Faces) -> Sections:
-    """A row for each fold: images of both sides; of the test side, subjects (where known) and each class."""
+    """A row for each fold: training and test images; of the test set, subjects (where known) and each class."""
     first = made.folds[0]
     subjects = prepared.samples["subject"].iloc[np.concatenate([first.train, first.test])]
     named = bool((subjects != "").all())

@@ -70,7 +70,7 @@ def sides(store: Store, prefix: str = "") -> list[Side]:
     records = store.known()
     groups: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records.values():
-        tested = record.identity.kind in ("fold", "transfer") and not (record.error or record.identity.is_habit)
+        tested = record.identity.kind in ("fold", "transfer") and not (record.error or record.identity.leaks)
         if tested and (record.experiment.startswith(prefix) or record.key.startswith(prefix)):
             groups[variant(lineage(record.identity, records))][record.experiment].append(record)
     return [_side(store, key, trainings, records) for key, trainings in groups.items()]

@@ -103,17 +103,17 @@ def write_ablation(
     """
     from dataclasses import asdict
 
-    from ferbench.report import ablation, habits
+    from ferbench.report import ablation, leakage
 
     check_format(format, out)
     store = Store(runs_home(runs))
     ablations = ablation.build(store, dataset, experiments)
-    measured = habits.build(store, dataset, experiments)
+    measured = leakage.build(store, dataset, experiments)
     if not ablations and not measured:
         raise DataError(f"no variants of WS-LGAN with the same folds and seeds are in {store.home}: `ferbench ablate"
                         f"{f' --dataset {dataset}' if dataset else ''}`")  # fmt: skip
     sections = [(f"{one.dataset}: ablation", ablation.heading(one), ablation.grids(one)) for one in ablations]
-    sections += [(f"{one.dataset}: data leakage", habits.heading(one), habits.grids(one)) for one in measured]
+    sections += [(f"{one.dataset}: data leakage", leakage.heading(one), leakage.grids(one)) for one in measured]
     found = {"ablations": [asdict(one) for one in ablations], "habits": [asdict(one) for one in measured]}
     _put_sections(sections, found, format, out)
 
@@ -128,22 +128,22 @@ def _put_sections(sections: list[render.Section], found: Any, format: str, out: 
         _put(_WRITERS[format](sections), out)
 
 
-def write_readings(dataset: str | None, format: str, out: Path | None, runs: Path | None) -> None:
+def write_trials(dataset: str | None, format: str, out: Path | None, runs: Path | None) -> None:
     """Print what hyperparameter trials came to on held-out training subjects, or write it to ``out``.
 
     Raises DataError where there are none to compare, with the command that makes some.
     """
     from dataclasses import asdict
 
-    from ferbench.report import readings
+    from ferbench.report import trials
 
     check_format(format, out)
     store = Store(runs_home(runs))
-    found = readings.build(store, dataset)
+    found = trials.build(store, dataset)
     if not found:
         raise DataError(f"no hyperparameter trials are stored in {store.home}: `ferbench ablate"
                         f"{f' --dataset {dataset}' if dataset else ''} --trial finetune.lr=0.02`")  # fmt: skip
-    sections = [(f"{one.dataset}: hyperparameter trials", readings.heading(one), readings.grids(one)) for one in found]
+    sections = [(f"{one.dataset}: hyperparameter trials", trials.heading(one), trials.grids(one)) for one in found]
     _put_sections(sections, [asdict(one) for one in found], format, out)
 
 

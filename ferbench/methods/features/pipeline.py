@@ -16,7 +16,7 @@ from ferbench.training.augment import DERIVED
 
 class Pipeline:
     """Describe, learn the descriptor's part, then one margin for each class. All that is learned is learned in
-    :meth:`fit`, of the training side."""
+    :meth:`fit`, of the training set."""
 
     def __init__(self, recipe: Recipe, make: Callable[[], Descriptor], classes: int) -> None:
         assert recipe.classifier is not None
@@ -25,7 +25,7 @@ class Pipeline:
         self.margins = Margins(self.classifier, classes)
 
     def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
-        """One row for each penalty that was tried: its accuracy on held-out subjects of the training side."""
+        """One row for each penalty that was tried: its accuracy on held-out subjects of the training set."""
         side = learned_from(train, self.recipe, work)
         raw = work.timed("description", lambda: described(self.descriptor, side, work.report))
         self.descriptor.fit(raw, side.labels, work.seed)
