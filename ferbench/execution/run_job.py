@@ -1,7 +1,7 @@
 """One job from prepared dataset to stored run. The file to read first.
 
     before      other sets, e.g. CelebA's attributes or FER2013 → weights that folds start from
-    fold        a training set of the target set → weights; then its test set → predictions
+    fold        a training set of the target dataset → weights; then its test set → predictions
     best test   a fold's kept epochs → predictions of the one with the best test accuracy (no result)
 
 The method is whatever the recipe names (``ferbench.methods``). It gets a training set and nothing else; the test
