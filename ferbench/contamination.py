@@ -1,10 +1,10 @@
-"""Did a model see what it is tested on? Evidence from its own answers, never a verdict.
+"""Was a model trained on the test images? Evidence from its own predictions, never a proof.
 
 FER2013's labels are noisy: people agree with 65 ± 5 % of them (Goodfellow et al. 2013, section 3). A model that learned
-nothing of the test images cannot do much better there than the labels allow, whatever it has learned by heart of the
-training images; one that does, *and* does no better on its training images, answers test images as it answers what it
-learned. Each of both alone is no evidence: a small network has no gap at a low level, and a large one that learned the
-training images by heart stands far above its test accuracy.
+nothing of the test images cannot do much better there than the labels allow, however many training images it has
+memorised; one that does, *and* does no better on its training images, answers test images as it answers what it
+learned. Each of both alone is no evidence: a small network has no gap at a low level, and a large one that memorised
+the training images is far above its test accuracy.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from ferbench.protocol import splits
 from ferbench.seeds import generator
 
 AGREEMENT = {"fer2013": (0.65, 0.05)}  # share of labels that people agree with, and its deviation
-DEVIATIONS = 2  # of it, above the mean: what an honest test accuracy is not expected to pass
-GAP = 0.05  # training over test accuracy: below this, one that high is not explained by learning by heart
+DEVIATIONS = 2  # of it, above the mean: what an unbiased test accuracy is not expected to pass
+GAP = 0.05  # training over test accuracy: below this, one that high is not explained by memorised training images
 NEAR = 0.99  # correlation of two faces' grey levels from which one is taken for a copy of the other
 SAMPLE = 2000  # training images that are asked, drawn by a fixed seed
 _ROWS = 512  # of a block of correlations
@@ -31,8 +31,8 @@ _ROWS = 512  # of a block of correlations
 class Evidence:
     """What was found. consistent : with having learned from the test images; None: this set gives no ground to say.
 
-    trained, tested : accuracy on a sample of the training split and on the test side, of so many images. ceiling : of
-    an honest test accuracy. near : test images that are near-duplicates of a training image. repeated, single : mean
+    trained, tested : accuracy on a sample of the training split and on the test set, of so many images. ceiling : of
+    an unbiased test accuracy. near : test images that are near-duplicates of a training image. repeated, single : mean
     confidence on those, and on the others.
     """
 
@@ -50,9 +50,9 @@ class Evidence:
 
 
 def contamination(model: str, preset: str, dataset: str, runs: Path | None, home: Path | None) -> Evidence:
-    """Ask a model about the training split and the test side of a protocol with an official split.
+    """Ask a model about the training set and the test set of a protocol with an official split.
 
-    Raises DataError for a protocol of folds or a set without both sides.
+    Raises DataError for a protocol of folds or a dataset without both.
     """
     ground = Ground.of(dataset, home)
     title, classes, predict = predictor(model, preset, dataset, runs)
@@ -70,7 +70,7 @@ def contamination(model: str, preset: str, dataset: str, runs: Path | None, home
 
 
 def ceiling_of(dataset: str) -> float | None:
-    """The test accuracy that noisy labels leave to an honest model, where people's agreement is known."""
+    """The test accuracy that noisy labels allow without leakage, where people's agreement is known."""
     agreement = AGREEMENT.get(dataset)
     return None if agreement is None else agreement[0] + DEVIATIONS * agreement[1]
 
@@ -84,15 +84,16 @@ def judged(
     must not stand above it by more than :data:`GAP`.
     """
     if ceiling is None:
-        return None, "nothing is known of how far people agree with this set's labels, so no level is too high"
+        return None, "people's agreement with the labels of this dataset is unknown, so no accuracy is too high"
     bound = tested - 1.96 * sqrt(tested * (1 - tested) / test_images)
     above, flat = bound > ceiling, trained - tested < GAP
     figures = f"{tested:.1%} of {test_images:,} test images, {trained:.1%} of {train_images:,} training images"
     if above and flat:
         return True, (f"consistent with having learned from the test images: {figures}; people agree with less of the "
-                      f"labels ({ceiling:.0%} at most), and the training images are not known better")  # fmt: skip
+                      f"labels ({ceiling:.0%} at most), and accuracy on training images is no higher")  # fmt: skip
     if above:
-        return False, f"high for these labels ({figures}), but training images are known far better, as by heart"
+        return False, (f"high for these labels ({figures}), but accuracy on training images is much higher, as of a "
+                       "model that has memorised those alone")  # fmt: skip
     return False, f"no sign of it: {figures}; labels as noisy as these allow up to {ceiling:.0%}"
 
 

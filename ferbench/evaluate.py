@@ -1,4 +1,4 @@
-"""A finished model on a protocol's test side, with nothing learned there: cross-dataset accuracy, or zero-shot.
+"""A finished model on a protocol's test set, with nothing learned there: cross-dataset accuracy, or zero-shot.
 
 The model is a run of ferbench's, a model from elsewhere with its card, or nothing but a file of predictions.
 """
@@ -42,7 +42,7 @@ Predict = Callable[[Side], np.ndarray]
 
 @dataclass(frozen=True)
 class Ground:
-    """What is to be predicted: rows of a prepared set under a protocol. split : hash of the fold file, or empty."""
+    """What is to be predicted: rows of a prepared dataset under a protocol. split : hash of the fold file, or empty."""
 
     protocol: Protocol
     faces: Faces
@@ -52,7 +52,7 @@ class Ground:
 
     @classmethod
     def of(cls, dataset: str, home: Path | None) -> "Ground":
-        """All that a protocol tests. A set with a test side alone is enough, and people need not be known.
+        """All that a protocol tests. A set with a test set alone is enough, and people need not be known.
 
         Raises what ``protocols.load`` and ``faces.load`` raise, DataError where nothing is tested.
         """
@@ -68,7 +68,7 @@ class Ground:
         return cls(protocol, faces, rows, made.hash, tuple(splits.alignment(faces, rows)))
 
     def side(self, rows: np.ndarray) -> Side:
-        """Some rows of the prepared set as a model gets to see them."""
+        """Some rows of the prepared dataset as a model gets to see them."""
         return unlabelled_side(self.protocol, self.faces, rows)
 
 
@@ -87,8 +87,8 @@ def evaluate(model: str, preset: str, dataset: str, runs: Path | None, home: Pat
         return _card(resolve(model, "", ground.protocol.name), ground, store)
     record, source = chosen(model, preset, runs)
     if record.identity.data == ground.faces.fingerprint:
-        raise UsageError(f"run {record.key} was trained on images of {ground.faces.name}: its own test side is in "
-                         "`ferbench report`; evaluate is for sets that it has not seen")  # fmt: skip
+        raise UsageError(f"run {record.key} was trained on images of {ground.faces.name}: its test accuracy is in "
+                         "`ferbench report`; evaluate is for datasets that it was not trained on")  # fmt: skip
     identity = record.identity.model_copy(update={
         "kind": TRANSFER, "protocol": ground.protocol.identifier, "data": ground.faces.fingerprint,
         "split": ground.split, "fold": "", "precision": "fp32", "engine": "plain", "code": REVISION,

@@ -27,7 +27,7 @@ os.umask(_MASK)
 
 
 def data_home(chosen: Path | None = None) -> Path:
-    """Return where prepared sets live: the option, else ``FERBENCH_DATA``, else the platform's folder."""
+    """Return where prepared datasets live: the option, else ``FERBENCH_DATA``, else the platform's folder."""
     if chosen is not None:
         return chosen
     if variable := os.environ.get("FERBENCH_DATA"):

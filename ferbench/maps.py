@@ -32,7 +32,7 @@ class Pointed:
 
 @dataclass(frozen=True)
 class Look:
-    """What was found of one AMG on one prepared set. run : of the AMG. figures : files that were drawn."""
+    """What was found of one AMG on one prepared dataset. run : of the AMG. figures : files that were drawn."""
 
     run: str
     dataset: str
@@ -43,7 +43,7 @@ class Look:
 def look(
     run: str, preset: str, dataset: str, out: Path | None, faces_of_each: int, runs: Path | None, home: Path | None
 ) -> Look:
-    """Make the maps of every image of a prepared set by the AMG of a finished run, or by the shipped one of ``preset``.
+    """Make the maps of all images of a dataset by the AMG of a finished run, or by the shipped one of ``preset``.
 
     out : folder for the figure, PNG and SVG, with ``faces_of_each`` faces for each expression; None: none is drawn.
     Aligned faces have their parts on the template (``data.align.TEMPLATE``), and drawn ones are drawn there, so

@@ -34,10 +34,10 @@ Name = Annotated[str, AfterValidator(plain_name)]
 
 
 class Card(Schema):
-    """``card.json`` of a prepared set: what was found on disk and what was made of it."""
+    """``card.json`` of a prepared dataset: what was found on disk and what was made of it."""
 
     schema_version: Literal[1] = 1
-    name: Name  # the prepared set's name, also its folder
+    name: Name  # the prepared dataset's name, also its folder
     dataset: str  # the source that read it: a name of data.sources, or of a drawn set
     layout: str  # which of the dataset's layouts was recognised
     source: str  # the folder or archive, as the user gave it

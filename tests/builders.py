@@ -17,7 +17,7 @@ from ferbench.schema import Card
 
 
 def make_faces(rows: list[dict], images: np.ndarray | None = None, name: str = "toy") -> Faces:
-    """A prepared set in memory from rows of some of the columns; pixels are random unless given."""
+    """A prepared dataset in memory from rows of some of the columns; pixels are random unless given."""
     defaults = {"label": "", "subject": "", "sequence": "", "frame": -1, "split": "", "source": "", "aligner": "as-is"}
     if images is None:
         images = np.random.default_rng(0).integers(0, 256, (len(rows), 48, 48)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What ``ferbench ablate`` plans and trains: one plan, the keys of ``train``, habits from one training."""
+"""What ``ferbench ablate`` plans and trains: one plan, the keys of ``train``, leakage from one training."""
 
 import json
 from pathlib import Path
@@ -121,15 +121,15 @@ def test_wslgan_is_always_there_and_all_variants_are_by_default(place):
 
 
 def test_other_processes_get_the_command_that_plans_the_same(place):
-    words = ablation(place, "gfnet", seeds=3, preset="tiny").partner
+    words = ablation(place, "gfnet", seeds=3, preset="tiny").worker
     assert words[:7] == ["ablate", "--variants", "wslgan,gfnet", "--seeds", "3", "--dataset", str(place / "pair.toml")]
     assert [word for word in words if word in TINY] == list(TINY)
     assert words[words.index("--jobs") + 1] == "1"
-    assert "--leakage" in ablation(place, habits=True).partner
+    assert "--leakage" in ablation(place, leakage=True).worker
 
 
-def test_habits_are_planned_from_two_trainings(place):
-    session = ablation(place, habits=True)
+def test_leakage_is_planned_from_two_trainings(place):
+    session = ablation(place, leakage=True)
     folds = [(job.identity.protocol, job.identity.selection, job.identity.fold) for job in session.jobs
              if job.kind == "fold"]  # fmt: skip
     # A best-test run follows its training at once, so that one training's epochs are on the disk at a time.
@@ -144,12 +144,12 @@ def test_habits_are_planned_from_two_trainings(place):
 
 
 @pytest.mark.parametrize("more", [{"folds": "01"}, {"rule": "block"}, {"selection": "best-val"}])
-def test_habits_take_all_folds_and_the_last_epoch(place, more):
+def test_leakage_takes_all_folds_and_the_last_epoch(place, more):
     with pytest.raises(UsageError, match="--leakage takes the protocol's own folds"):
-        ablation(place, habits=True, **more)
+        ablation(place, leakage=True, **more)
 
 
-def test_readings_are_planned_one_at_a_time_on_held_out_subjects(place):
+def test_trials_are_planned_one_at_a_time_on_held_out_subjects(place):
     tried = ("finetune.lr=0.01", "readings.border=zero")
     session = prepare_ablation(options(place), "", 1, place / "runs", place / "data", quiet, tried)
     folds = [job for job in session.jobs if job.kind == "fold"]
@@ -159,13 +159,13 @@ def test_readings_are_planned_one_at_a_time_on_held_out_subjects(place):
     # What the rate of fine-tuning leaves as it is, is made once.
     assert [job.kind for job in session.jobs if job.kind != "fold"] == ["attention"] * 2 + ["pretrain"] * 2
     assert len({session.title(job) for job in session.jobs}) == len(session.jobs)
-    assert session.partner[:5] == ["ablate", "--trial", *tried[:1], "--trial", tried[1]]
+    assert session.worker[:5] == ["ablate", "--trial", *tried[:1], "--trial", tried[1]]
 
 
-@pytest.mark.parametrize(("variants", "habits"), [("gfnet", False), ("", True)])
-def test_readings_are_tried_alone(place, variants, habits):
+@pytest.mark.parametrize(("variants", "leakage"), [("gfnet", False), ("", True)])
+def test_trials_are_tried_alone(place, variants, leakage):
     with pytest.raises(UsageError, match="leave out the others"):
-        prepare_ablation(options(place, habits=habits), variants, 1, place / "runs", place / "data", quiet, ("a=1",))
+        prepare_ablation(options(place, leakage=leakage), variants, 1, place / "runs", place / "data", quiet, ("a=1",))
 
 
 def test_a_reading_that_changes_nothing_is_refused(place):
@@ -173,7 +173,7 @@ def test_a_reading_that_changes_nothing_is_refused(place):
         prepare_ablation(options(place), "", 1, place / "runs", place / "data", quiet, ("finetune.lr=0.05",))
 
 
-def test_habits_cannot_be_reached_through_a_training(place):
+def test_leakage_cannot_be_reached_through_a_training(place):
     one = options(place, selection="best-test")
     with pytest.raises(UsageError, match="unknown selection 'best-test'"):
         prepare_training([one], [], place / "runs", place / "data", quiet)
@@ -185,7 +185,7 @@ def test_habits_cannot_be_reached_through_a_training(place):
 
 @pytest.mark.slow
 def test_best_test_is_made_of_the_epochs_of_the_one_training(place):
-    session = ablation(place, habits=True)
+    session = ablation(place, leakage=True)
     train_all(session, lambda job: quiet(""), lambda outcome: None)
     store, alone = session.store, options(place)
     plain = prepare_training([alone], [], place / "alone", place / "data", quiet)
@@ -204,19 +204,19 @@ def test_best_test_is_made_of_the_epochs_of_the_one_training(place):
             assert record.result["epoch"] == 1 + int(np.argmax(history["test_accuracy"]))
             assert record.result["accuracy"] == pytest.approx(history["test_accuracy"].max())
             assert last.result["accuracy"] == pytest.approx(history["test_accuracy"].iloc[-1])
-            assert record.identity.is_habit
+            assert record.identity.leaks
             assert "--leakage" in record.facts["command"]
 
 
 @pytest.mark.slow
 def test_a_finished_training_without_its_epochs_is_trained_again_to_the_same_predictions(place):
-    session = ablation(place, habits=True)
+    session = ablation(place, leakage=True)
     train_all(session, lambda job: quiet(""), lambda outcome: None)
     job = next(job for job in session.jobs if job.made_from)
     folder = session.store.folder(job.key)
     before = {name: (folder / name).read_bytes() for name in ("predictions.csv", "history.csv")}
     (folder / "record.json").unlink()
-    again = ablation(place, habits=True)
+    again = ablation(place, leakage=True)
     assert [one.key for one in again.jobs if again.states[one.key] != "done"] == [job.key]
     assert again.seconds[job.key] > 0
     train_all(again, lambda job: quiet(""), lambda outcome: None)
@@ -228,18 +228,18 @@ def test_image_folds_test_everything_once_and_put_people_on_both_sides(tmp_path)
     faces, protocol = make_faces(people(20, LABELS), name="ckplus"), protocols.load("ckplus")
     made = image_folds.make(protocol, faces)
     assert made.protocol == "ckplus@1+image-folds"
-    assert "subjects are on both sides" in made.rule
+    assert "subjects are in training and test sets" in made.rule
     assert sorted(np.concatenate([fold.test for fold in made.folds])) == list(range(len(faces)))
     assert all(not np.intersect1d(fold.train, fold.test).size for fold in made.folds)
     assert made.hash == image_folds.make(protocol, faces).hash != splits.make(protocol, faces).hash
-    with pytest.raises(Exception, match="subjects on both sides"):
+    with pytest.raises(Exception, match="subjects in training and test set"):
         splits.check_sides(made.folds, faces)
     path = tmp_path / "folds.csv"
     path.write_text(splits.to_csv(made.folds, faces))
     leaks = [finding for finding in audit(path, faces) if finding.severity == "leak"]
     assert {finding.fold for finding in leaks} == {fold.fold for fold in made.folds}
-    assert {finding.what for finding in leaks} == {"subjects on both sides"}
-    with pytest.raises(Exception, match="subjects on both sides"):
+    assert {finding.what for finding in leaks} == {"subjects in training and test set"}
+    with pytest.raises(Exception, match="subjects in training and test set"):
         splits.make(protocol, faces, "file", folds_file=path)
 
 

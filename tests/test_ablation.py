@@ -1,4 +1,4 @@
-"""Ablations and habits from stored runs: who is compared with whom, what is said of it, and no torch."""
+"""Ablations and data leakage from stored runs: who is compared with whom, what is said of it, and no torch."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from stored import store_fold, store_stage
 
 from ferbench import statistics
 from ferbench.errors import DataError
-from ferbench.report import ablation, habits, render, tables
+from ferbench.report import ablation, leakage, render, tables
 from ferbench.report.verbs import write_ablation
 from ferbench.runs.store import Store
 
@@ -150,7 +150,7 @@ def test_other_folds_are_not_compared(store):
     assert "no seed with the same folds done" in render.markdown_sections([("", [], ablation.grids(found))])
 
 
-def lay_habits(store: Store) -> None:
+def lay_leakage(store: Store) -> None:
     lay(store, wrong=(0, 1, 2, 3))
     lay(store, wrong=(0, 1), selection="best-test", chosen=2)
     by_image = {"protocol": "ckplus@1+image-folds", "split": "b" * 64}
@@ -158,30 +158,30 @@ def lay_habits(store: Store) -> None:
     lay(store, wrong=(), selection="best-test", chosen=1, **by_image)
 
 
-def test_habits_are_held_against_the_honest_figure(store):
-    lay_habits(store)
+def test_leakage_is_compared_with_the_figure_without_it(store):
+    lay_leakage(store)
     lay(store, wrong=EVERYONE, selection="best-val")  # another training
-    (found,) = habits.build(store)
-    assert [one.way for one in found.ways] == list(habits.WAYS.values())
+    (found,) = leakage.build(store)
+    assert [one.way for one in found.ways] == list(leakage.WAYS.values())
     assert [one.accuracy for one in found.ways] == [36 / 40, 38 / 40, 38 / 40, 1]
     assert found.ways[0].optimism is None
     assert [one.optimism.value for one in found.ways[1:]] == pytest.approx([2 / 40, 2 / 40, 4 / 40])
     assert [one.epochs for one in found.ways] == [[], [2, 2], [], [1, 1]]
-    assert "is no result" in habits.heading(found)[-3]
-    ((caption, _, rows),) = habits.grids(found)
+    assert "data leakage inflates" in leakage.heading(found)[-3]
+    ((caption, _, rows),) = leakage.grids(found)
     assert "no result" in caption
     assert "best-test" in rows[1][-1]
     assert "image-folds" in rows[2][-1]
 
 
-def test_habits_are_no_results(store):
-    lay_habits(store)
+def test_leakage_is_no_result(store):
+    lay_leakage(store)
     lay(store, "gfnet")
     (report,) = tables.build(store)
     assert {(t.selection, t.protocol) for t in report.trainings} == {("last", "ckplus@1")}
     assert report.holes == []
     assert report.habits == 6
-    assert "Left out: 6 folds that follow habits" in render.markdown_sections(render.sections([report]))
+    assert "Left out: 6 folds that measure data leakage" in render.markdown_sections(render.sections([report]))
     (found,) = ablation.build(store)
     assert [v.accuracy for v in found.variants] == [36 / 40, 1]
 
@@ -201,7 +201,7 @@ def test_the_report_of_a_hundred_runs_reads_each_a_few_times_and_loads_no_torch(
     assert len(opened) > 100
     assert (
         max(opened.values()) <= 4
-    )  # records by the store, the tables of parts, those of habits, and for the checksums of predictions
+    )  # records by the store, the tables of parts, those of leakage, and for the checksums of predictions
     assert loaded == []
     text = (tmp_path / "reports/ablation.md").read_text()
     assert text.count("| WS-LGAN ") == 3

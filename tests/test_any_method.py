@@ -87,8 +87,8 @@ def test_images_and_sequences_stand_in_one_report_in_columns_of_their_own(store)
     interval = metrics.subject_interval(whole)
     assert images["95 %, sequences"] == f"{100 * interval.low:.2f}–{100 * interval.high:.2f}"
     told_of = "\n".join(render.heading(report))
-    assert "every sequence of the test side is tested once" in told_of
-    assert "compared by that alone" in told_of
+    assert "every sequence of the test set is tested once" in told_of
+    assert "compared by that accuracy only" in told_of
     assert page([report], store).count("whole sequences, percent") == 2
 
 
@@ -109,7 +109,7 @@ def test_published_figures_stand_beside_what_is_of_their_kind_alone(store):
     (report,) = tables.build(store, "ckplus")
     assert row(report, "▸ DTAGN")["Published"] == "97.25"
     assert row(report, "▸ HOG 3D (3 frames) (tiny")["Published"] == ""
-    assert row(report, "HOG 3D")["From"] == "Table 2: 327 sequences; ours does not stand beside it: 3 frames only"
+    assert row(report, "HOG 3D")["From"] == "Table 2: 327 sequences; ours is not comparable: 3 frames only"
     details = rows_of(report, "Ours of whole sequences")
     assert [one["Against published"] for one in details] == ["97.25: +2.75", "91.44: 3 frames only"]
     assert "Images" not in details[0]
@@ -125,10 +125,10 @@ def test_what_is_not_held_out_is_marked_and_compared_with_nothing(store, held, s
     assert first["Published"] == ""
     assert first["From"].endswith(said)
     assert row(report, "▸ WS-LGAN", "Ours in detail")["Against published"] == f"98.06: {said}"
-    seen = row(report, "▸ WS-LGAN", "What each has seen")
+    seen = row(report, "▸ WS-LGAN", "Input and training data")
     assert (seen["Trained on"], seen["Held out"]) == ("everything", "no" if held is False else "unknown")
-    assert row(report, "▸ GFNet", "What each has seen")["Held out"] == "yes"
-    assert not any(title.startswith("One data side") for title, *_ in render.grids(report))
+    assert row(report, "▸ GFNet", "Input and training data")["Held out"] == "yes"
+    assert not any(title.startswith("Same training data") for title, *_ in render.grids(report))
     table = overview(tables.build(store))
     assert table is not None
     assert [cells[0] for cells in table[2]] == ["▸ GFNet (tiny)"]
@@ -140,11 +140,11 @@ def test_methods_of_one_data_side_are_put_in_order_by_sequences(store):
     lay_sequences(store, wrong=1)
     lay(store, wrong=0, method="svm", preset="own", facts={"display": "HOG + linear SVM", "published": ""})
     (report,) = tables.build(store)
-    found = rows_of(report, "One data side, preset tiny")
+    found = rows_of(report, "Same training data, preset tiny")
     assert [(one["Training"], one["Images"], one["Sequences"], one["Seeds"], one["Sees"]) for one in found] == [
         ("▸ DTAGN", "", "91.67", "1", "whole + landmarks"), ("▸ WS-LGAN", "79.17 ± 5.89", "79.17 ± 5.89", "2", "image"),
     ]  # fmt: skip
-    assert len([title for title, *_ in render.grids(report) if title.startswith("One data side")]) == 1
+    assert len([title for title, *_ in render.grids(report) if title.startswith("Same training data")]) == 1
 
 
 def test_trainings_that_were_not_tested_on_the_same_are_not_put_side_by_side(store):
@@ -155,7 +155,7 @@ def test_trainings_that_were_not_tested_on_the_same_are_not_put_side_by_side(sto
     store.write_predictions(record.key, store.predictions(record.key).iloc[1:])
     store.finish(record)
     (report,) = tables.build(store)
-    found = rows_of(report, "One data side")
+    found = rows_of(report, "Same training data")
     assert sorted(one["Training"] for one in found) == ["▸ Other", "▸ WS-LGAN"]
 
 
@@ -192,7 +192,7 @@ def test_reasons_and_commands_are_those_of_the_set(store):
     assert "ferbench train gfnet --dataset ckplus" in row(reports["ckplus"], "GFNet")["From"]
 
 
-def test_a_slip_is_shown_with_what_should_stand_there_and_ours_is_held_against_that(store):
+def test_a_slip_is_shown_with_what_should_stand_there_and_ours_is_compared_with_that(store):
     lay_sequences(store, protocol="oulu-sequences@1")
     (report,) = tables.build(store, "oulu")
     assert row(report, "DTAGN")["Published"] == "81.86 (81.46)"
@@ -208,7 +208,7 @@ def test_a_method_without_epochs_or_parameters_is_reported(store, tmp_path):
                "differs": ["No codebook was printed: ours has 500 words."]})  # fmt: skip
     (report,) = tables.build(store)
     assert row(report, "▸ HOG", "Ours in detail")["Parameters"] == "–"
-    assert row(report, "▸ HOG", "What each has seen")["Scores"] == "uncalibrated"
+    assert row(report, "▸ HOG", "Input and training data")["Scores"] == "uncalibrated"
     assert rows_of(report, "What the folds start from")[0]["Epochs"] == "–"
     assert rows_of(report, "What differs")[0]["Difference"] == "No codebook was printed: ours has 500 words."
     ferbench("report", "--figures", "figures", cwd=tmp_path)
@@ -223,7 +223,7 @@ def test_drawn_faces_are_said_and_nothing_published_is_beside_them(store, tmp_pa
     words = ("report", "--dataset", "synth-sequences", "--format", "markdown", "--out", "r.md")
     ferbench(*words, cwd=tmp_path)
     text = (tmp_path / "r.md").read_text()
-    assert text.startswith("# synth-sequences\n\n- The faces are drawn by ferbench. Nothing published stands beside")
+    assert "\n\n# synth-sequences\n\n- The faces are drawn by ferbench. No published figure is comparable" in text
     assert "97.25" not in text
     assert "| Images |" not in text
 

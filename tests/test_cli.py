@@ -16,9 +16,9 @@ import pytest
 from test_sources import lay, png
 
 from ferbench.execution.executors import execute
-from ferbench.execution.partners import companions
 from ferbench.execution.run_job import run_job
 from ferbench.execution.training import TrainOptions, prepare_training
+from ferbench.execution.workers import worker_threads
 
 SMALL = ["--set", "attention.epochs=1", "--set", "pretrain.epochs=1", "--epochs", "1", "--threads", "1",
          "--set", "architecture.growth=4", "--set", "architecture.generator_layers=[1,1,1]",
@@ -189,7 +189,7 @@ def test_folds_in_threads_give_the_bytes_of_folds_in_a_row(trained, tmp_path):
         for _ in execute(session.jobs, session.store, make):
             pass
 
-    with companions(2, "cpu", work):
+    with worker_threads(2, "cpu", work):
         work(lambda *_: None)
     assert len(makers) == 3
     for job in session.jobs:

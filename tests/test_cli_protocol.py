@@ -57,7 +57,7 @@ def test_show_without_the_set_or_without_its_split_still_shows_the_rules(home):
     shown = json.loads(ferbench("protocol", "show", "fer2013", "--format", "json"))
     assert "fer2013-public" in shown["missing"]["split"]
     shown = json.loads(ferbench("protocol", "show", "fer2013-public", "--format", "json"))
-    assert shown["split"]["checked"] == "no sample on both sides"  # of unknown people, no more can be said
+    assert shown["split"]["checked"] == "no sample in training and test set"  # of unknown people, no more can be said
     assert "subjects" not in shown["folds"][0]
 
 

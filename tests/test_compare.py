@@ -53,7 +53,7 @@ def test_runs_of_one_store_are_named_by_their_beginning(tmp_path):
     one = store.record(store_fold(store, "01", RIGHT)).experiment
     other = store.record(store_fold(store, "01", wrong(RIGHT, 5), method="gfnet")).experiment
     assert "-5.56 points" in ferbench("compare", one, other, cwd=tmp_path).stdout
-    assert "holds 2 methods" in ferbench("compare", "runs", one, cwd=tmp_path, code=2).stderr
+    assert "has 2 methods" in ferbench("compare", "runs", one, cwd=tmp_path, code=2).stderr
     assert "neither a folder" in ferbench("compare", "nothing", one, cwd=tmp_path, code=2).stderr
 
 
@@ -156,7 +156,7 @@ def test_two_hundred_checks_of_reseeded_trainings_raise_no_more_alarms_than_stat
         for _ in range(100):
             drawn = reseeded(rng, 2 * seeds)
             accepted = check._accepted(side(drawn[:seeds]), "as it is", [])
-            alarms += not check.held_against(accepted, side(drawn[seeds:]), None, "b").held
+            alarms += not check.compared(accepted, side(drawn[seeds:]), None, "b").held
     assert alarms <= 17  # 10 expected at most; see test_statistics
     assert check.LEVEL == 0.05
 
@@ -209,7 +209,7 @@ def test_images_and_sequences_are_compared_by_sequences_alone(tmp_path):
     assert [flip["first_probability"] for flip in told["flips"]] == pytest.approx([0.9] * len(told["flips"]))
     shown = ferbench("compare", "a", "b", cwd=tmp_path).stdout
     assert "n = 90 sequences; the second is better" in shown
-    assert "judged by the mean of its images' probabilities" in shown
+    assert "predicted by the mean of its images' probabilities" in shown
     assert "Not the methods alone" not in shown
 
 
@@ -239,9 +239,9 @@ def test_what_differs_beside_the_method_is_said(tmp_path):
     store_side(tmp_path / "b", 2, method="mine", preset="full", facts={"trained_on": ["fer2013@1", "ckplus@1"],
                "held_out": "unknown"})  # fmt: skip
     shown = ferbench("compare", "a", "b", cwd=tmp_path).stdout
-    assert "Not the methods alone differ: preset tiny and full." in shown
-    assert "Not the methods alone differ: trained before on nothing and fer2013@1." in shown
-    assert "Nobody can tell whether WS-LGAN (full) under ckplus@1 learned from people who are tested." in shown
+    assert "Not only the methods differ: preset tiny and full." in shown
+    assert "Not only the methods differ: trained before on nothing and fer2013@1." in shown
+    assert "Whether WS-LGAN (full) under ckplus@1 was trained on test subjects is unknown." in shown
 
 
 def test_sequences_are_accepted_and_checked_like_images(tmp_path):

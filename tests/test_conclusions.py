@@ -2,17 +2,18 @@
 
 import pytest
 from stored import CLASSES, store_fold
+from test_cli_report import output
 
 from ferbench.report import tables
 from ferbench.report.compare import compare, verdict
-from ferbench.report.conclusions import Conclusions, conclude
+from ferbench.report.conclusions import Conclusions, conclude, lines
 from ferbench.report.html import page
 from ferbench.report.sides import chosen
 from ferbench.runs.store import Store
 
 OTHER = {"method": "gfnet", "facts": {"display": "GFNet", "published": "GFNet"}}
-AGAINST, BETWEEN, LIMITS = ("Against what was published", "Between ours: is the difference real?",
-                            "What these figures do not say")  # fmt: skip
+AGAINST, BETWEEN, LIMITS = ("Compared with published figures", "Between our methods: is the difference real?",
+                            "What these figures do not show")  # fmt: skip
 
 
 @pytest.fixture
@@ -98,8 +99,8 @@ def test_what_lacks_folds_or_knew_the_people_leads_nothing(store):
     lay(store, 0, method="other", facts={"display": "Other", "held_out": "unknown"})
     found, points = concluded(store)
     assert [leader.name for leader in found.leaders] == ["WS-LGAN (tiny)"]
-    assert points[BETWEEN] == ["There is one method, and no other to hold it against."]
-    assert "How GFNet (tiny, seed 0) would do over all folds: folds are missing." in points[LIMITS]
+    assert points[BETWEEN] == ["There is one method, and no other to compare it with."]
+    assert "How GFNet (tiny, seed 0) would do over all folds, since folds are missing." in points[LIMITS]
     assert any("Leaky" in said and "Other" in said and "not held out" in said for said in points[LIMITS])
 
 
@@ -108,18 +109,18 @@ def test_where_nothing_counts_nothing_is_concluded(store):
     found, points = concluded(store)
     assert found.leaders == []
     assert (
-        "No training is both whole and known to be held out (folds missing), so nothing is concluded."
+        "No training is complete and known to be tested on held-out subjects (folds missing), so nothing is concluded."
         in points["What was measured"]
     )
     assert BETWEEN not in points
 
 
-def test_methods_that_were_tested_on_different_data_are_not_held_against_each_other(store):
+def test_methods_that_were_tested_on_different_data_are_not_compared(store):
     lay(store, 6)
     lay(store, 2, data="e" * 64, **OTHER)
     _, points = concluded(store)
     assert points[BETWEEN] == [
-        "The leading methods were not tested on the same in the same folds: nothing is said between them."
+        "The leading methods were not tested on the same data in the same folds, so they are not compared."
     ]
 
 
@@ -139,10 +140,10 @@ def test_a_published_figure_lies_within_our_interval_or_not(store, wrong, said):
 
 
 @pytest.mark.parametrize(("facts", "said"), [
-    ({"published": "IL-CNN"}, "does not stand beside ours: nobody knows whether it is of images or of sequences."),
-    ({"published": ""}, "it was never published for this set, so nothing stands beside it."),
-    ({"published": "WS-LGAN", "level": "sequence", "sees": "whole"}, "does not stand beside ours: it is of images, ours of sequences."),
-    ({"published": "DTAGN", "level": "sequence", "sees": "3 frames"}, "does not stand beside ours: 3 frames only."),
+    ({"published": "IL-CNN"}, "not comparable with ours: it is unknown whether it is of images or of sequences."),
+    ({"published": ""}, "no figure was published for this dataset, so there is nothing to compare it with."),
+    ({"published": "WS-LGAN", "level": "sequence", "sees": "whole"}, "not comparable with ours: it is of images, ours of sequences."),
+    ({"published": "DTAGN", "level": "sequence", "sees": "3 frames"}, "not comparable with ours: 3 frames only."),
 ])  # fmt: skip
 def test_why_a_published_figure_does_not_stand_beside_ours(store, facts, said):
     lay(store, 2, facts=facts)
@@ -151,7 +152,7 @@ def test_why_a_published_figure_does_not_stand_beside_ours(store, facts, said):
     assert "interval" not in against
 
 
-def test_drawn_faces_are_held_against_nothing_published(store):
+def test_drawn_faces_are_compared_with_nothing_published(store):
     lay(store, 2, protocol="synth@1")
     _, points = concluded(store, "synth")
     assert points[AGAINST] == ["Nothing: no published figure is about drawn faces."]
@@ -171,7 +172,7 @@ def test_the_best_of_images_and_of_sequences_are_compared_by_sequences(store):
     assert [leader.level for leader in found.leaders] == ["image", "sequence"]
     assert points[BETWEEN][0].startswith("Difference shown") or points[BETWEEN][0].startswith("No difference shown")
     assert "DTAGN (tiny) is 3.57 points above WS-LGAN (tiny) on the same 140 sequences" in points[BETWEEN][0]
-    assert "judged by the mean of its images' probabilities" in points[BETWEEN][1]
+    assert "predicted by the mean of its images' probabilities" in points[BETWEEN][1]
 
 
 def test_all_that_is_concluded_stands_on_the_page(store):
@@ -182,3 +183,18 @@ def test_all_that_is_concluded_stands_on_the_page(store):
     assert text.index("what may be concluded") < text.index("<table")
     for said in (found.leaders[0].reach.interval, *(one for answers in points.values() for one in answers)):
         assert said.replace("'", "&#39;") in text
+
+
+def test_text_formats_begin_with_what_the_page_has_on_top_and_latex_and_csv_do_not(store):
+    lay(store, 12), lay(store, 2, **OTHER)
+    found, points = concluded(store)
+    told = lines(found)
+    assert told[0].startswith("Our best: GFNet (tiny), 98.57 % (95 % interval ")
+    assert len(told) == 1 + len(points)
+    assert told[-1] == f"{LIMITS}: {' '.join(points[LIMITS])}"
+    whole = output("report", "--format", "markdown")
+    assert whole.startswith("# ckplus: what may be concluded\n\n- " + "\n- ".join(told) + "\n\n# ckplus\n\n- Protocol")
+    assert " ".join(output("report").split()).startswith(
+        f"ckplus: what may be concluded {' '.join(told)} ckplus Protocol"
+    )
+    assert not any("what may be concluded" in output("report", "--format", form) for form in ("latex", "csv"))

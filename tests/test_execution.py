@@ -12,11 +12,11 @@ from builders import make_faces
 
 from ferbench.errors import JobFailed, UsageError
 from ferbench.execution import estimate
-from ferbench.execution import partners as room
+from ferbench.execution import workers as room
 from ferbench.execution.executors import execute
 from ferbench.execution.jobs import Job, Request
-from ferbench.execution.partners import companions, partners, side_by_side
 from ferbench.execution.training import Session, TrainOptions, _folds
+from ferbench.execution.workers import side_by_side, worker_processes, worker_threads
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan import estimate as measured
 from ferbench.protocol import protocol as protocols
@@ -156,7 +156,7 @@ def test_folds_side_by_side_are_a_number_or_auto():
 
 
 @pytest.mark.parametrize("deaf", [False, True], ids=["told", "deaf"])
-def test_partners_do_not_outlive_the_block(deaf, tmp_path, monkeypatch):
+def test_worker_processes_do_not_outlive_the_block(deaf, tmp_path, monkeypatch):
     made, start = [], subprocess.Popen
 
     def sleeper(command, **more):
@@ -167,7 +167,7 @@ def test_partners_do_not_outlive_the_block(deaf, tmp_path, monkeypatch):
 
     monkeypatch.setattr(subprocess, "Popen", sleeper)
     monkeypatch.setattr(room, "_GRACE", 0.5)
-    with partners(2, ["train", "wslgan"]):
+    with worker_processes(2, ["train", "wslgan"]):
         while len(list(tmp_path.iterdir())) < 2:
             time.sleep(0.01)
         assert [process.poll() for process in made] == [None, None]
@@ -175,7 +175,7 @@ def test_partners_do_not_outlive_the_block(deaf, tmp_path, monkeypatch):
     assert [process.poll() for process in made] == [-9 if deaf else -15] * 2
 
 
-def test_companions_are_dismissed_at_their_next_step_and_leave_no_failure(tmp_path):
+def test_worker_threads_are_dismissed_at_their_next_step_and_leave_no_failure(tmp_path):
     store, begun = Store(tmp_path), threading.Event()
     (one,) = chain()[:1]
 
@@ -188,10 +188,10 @@ def test_companions_are_dismissed_at_their_next_step_and_leave_no_failure(tmp_pa
 
         list(execute([one], store, make))
 
-    with pytest.raises(KeyboardInterrupt), companions(1, "cpu", work):  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), worker_threads(1, "cpu", work):  # noqa: PT012
         assert begun.wait(5)
         raise KeyboardInterrupt
-    assert "companion" not in {thread.name for thread in threading.enumerate()}
+    assert "worker" not in {thread.name for thread in threading.enumerate()}
     assert store.state(one.key) == "absent"  # neither done nor failed: the same command goes on
 
 

@@ -164,7 +164,7 @@ def test_a_set_with_a_test_side_alone_is_enough(place):
     record = evaluate.evaluate(str(card(place, "own", source="nets:first_pixels")), "", "fer2013-public",
                                place / "runs", place / "data")  # fmt: skip
     assert record.result["images"] == 6
-    assert record.facts["notes"] == ["the set has a test side alone"]
+    assert record.facts["notes"] == ["the dataset has a test set only"]
     assert record.facts["held_out"] is False  # it says that it has learned from fer2013
 
 

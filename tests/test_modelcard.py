@@ -73,7 +73,7 @@ def test_the_words_say_what_a_figure_is_of_and_what_nobody_knows(store):
     text = model_card(tables.build(store))
     for said in ("Accuracy 82.86 %, 95 % interval", "n = 70 images; one seed (0); weights tested: last epoch",
                  "98.06 % was published (Table 2, 981 images)", "Each of the 2 folds has a network of its own",
-                 "cpu: test, 1 thread", "groups of people (age, sex, origin) is unknown", "An expression is no feeling",
+                 "cpu: test, 1 thread", "groups of people (age, sex, origin) is unknown", "An expression is not a feeling",
                  "Not as in the original: It has", "Note: a note", "No licence is stated", "what another seed",
                  "| sadness "):  # fmt: skip
         assert said.lower() in text.lower(), said
@@ -89,11 +89,11 @@ def test_drawn_faces_and_sequences_are_called_so(store):
 
 
 def test_a_card_is_of_one_model_that_is_whole_and_held_out(store, tmp_path):
-    with pytest.raises(DataError, match="whole and known to be held out"):
+    with pytest.raises(DataError, match="complete and known to be tested on unseen people"):
         model_card(tables.build(store))
     store_fold(store, "01", ROWS[:35], method="part")
     lay(store, method="leaky", facts={"held_out": "unknown"})
-    with pytest.raises(DataError, match="whole and known to be held out"):
+    with pytest.raises(DataError, match="complete and known to be tested on unseen people"):
         model_card(tables.build(store))
     first = lay(store)
     assert "82.86" in model_card(tables.build(store))

@@ -120,7 +120,7 @@ class Hungry(Family):
 
 @pytest.mark.parametrize(("needs", "error", "words"), [
     (("sequences",), UsageError, "choose a protocol of sequences, such as ckplus-sequences"),
-    (("landmarks",), DataError, "reads landmarks, and the prepared set ckplus has none"),
+    (("landmarks",), DataError, "reads landmarks, and the prepared dataset ckplus has none"),
     (("neutral",), DataError, "has only the last frames of each"),
 ])  # fmt: skip
 def test_what_a_method_needs_and_a_set_lacks_is_said_before_anything_is_trained(needs, error, words, monkeypatch):

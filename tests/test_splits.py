@@ -120,7 +120,7 @@ def test_a_fold_file_with_one_person_on_both_sides_is_refused(tmp_path):
     ids = faces.samples["id"].tolist()
     path = tmp_path / "folds.csv"
     path.write_text("id,fold\n" + "\n".join(f"{name},{i % 2}" for i, name in enumerate(ids)))
-    with pytest.raises(DataError, match="subjects on both sides"):
+    with pytest.raises(DataError, match="subjects in training and test set"):
         splits.make(toy(), faces, "file", folds_file=path)
 
 
@@ -139,7 +139,7 @@ def test_leaks_that_slip_through_are_caught_at_run_time():
     faces = make_faces(people(4, ["anger"]))
     rows = np.arange(12)
     shared = (splits.Split("01", rows[1:], rows[:1]),)
-    with pytest.raises(DataError, match="fold 01 has 1 subjects on both sides: S000"):
+    with pytest.raises(DataError, match="fold 01 has 1 subjects in training and test set: S000"):
         splits.check_folds(shared, faces, rows)
     never = (splits.Split("01", rows[3:], rows[:3]),)
     with pytest.raises(DataError, match="9 samples are not tested exactly once"):
@@ -164,7 +164,7 @@ def test_official_splits_and_what_they_need():
 
 def test_an_official_split_that_shares_people_is_refused():
     rows = [{"label": "anger", "split": s, "subject": "A"} for s in ("train", "test")]
-    with pytest.raises(DataError, match="fold official has 1 subjects on both sides: A"):
+    with pytest.raises(DataError, match="fold official has 1 subjects in training and test set: A"):
         splits.make(room.load("rafdb"), make_faces(rows))
 
 

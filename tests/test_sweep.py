@@ -9,8 +9,8 @@ from test_cli import ferbench
 
 from ferbench.errors import DataError, FerbenchError, UsageError
 from ferbench.execution.cluster import Cluster
-from ferbench.execution.partners import memory_allows
 from ferbench.execution.sweep import read_sweep
+from ferbench.execution.workers import memory_allows
 from ferbench.runs.claim import claim, held
 from ferbench.runs.plans import Plan, Planned, standing, stored, to_retry, under_way
 from ferbench.runs.store import Store
@@ -95,9 +95,9 @@ def test_as_many_processes_are_started_as_the_memory_has_room_for(monkeypatch):
     monkeypatch.setattr("resource.getrusage", lambda who: type("Usage", (), {"ru_maxrss": peak // 1024}))
     monkeypatch.setattr("sys.platform", "linux")
     for available, processes in ((peak - 1, 0), (peak * 3 + 5, 3)):
-        monkeypatch.setattr("ferbench.execution.partners.memory_available", lambda available=available: available)
+        monkeypatch.setattr("ferbench.execution.workers.memory_available", lambda available=available: available)
         assert memory_allows() == processes
-    monkeypatch.setattr("ferbench.execution.partners.memory_available", lambda: None)
+    monkeypatch.setattr("ferbench.execution.workers.memory_available", lambda: None)
     assert memory_allows() > 1000
 
 
@@ -187,16 +187,16 @@ def test_a_command_is_under_way_for_as_long_as_its_process_is(tmp_path):
         with claim(store.folder("a" * 16)) as mine:
             assert mine
             found = standing(one, store)
+            begun = store.folder("a" * 16) / "identity.json"
+            begun.write_text("{}")
+            os.utime(begun, (time.time() - 4,) * 2)
+            assert standing(one, store).seconds_left == pytest.approx((6 + 10) / 2, abs=0.2)
+            os.utime(begun, (time.time() - 60,) * 2)
+            assert standing(one, store).seconds_left == pytest.approx(10 / 2, abs=0.2)  # late: it owes nothing
         assert found.alive
         assert found.running == ["job a"]
         assert found.counts == {"done": 0, "running": 1, "failed": 0, "waiting": 1}
         assert found.seconds_left == 20 / 2
-        begun = store.folder("a" * 16) / "identity.json"
-        begun.write_text("{}")
-        os.utime(begun, (time.time() - 4,) * 2)
-        assert standing(one, store).seconds_left == pytest.approx((6 + 10) / 2, abs=0.2)
-        os.utime(begun, (time.time() - 60,) * 2)
-        assert standing(one, store).seconds_left == pytest.approx(10 / 2, abs=0.2)  # late: no time is given back
     assert not standing(one, store).alive
     assert [found.model_copy(update={"digest": ""}) for found in stored(tmp_path)] == [one]
     assert not held(store.folder("a" * 16))

@@ -91,7 +91,9 @@ def test_every_cell_of_a_whole_training(store):
         ["02", "1", "1", "100.00", "Co Di Fe Ha Sa Su", "2", other],
     ]
     assert grid(report, "Published (Table 3): the images")[5] == ["Sa", "7", "0", "0", "3", "0", "74", "0"]
-    assert not any(title.startswith(("Holes", "What the folds", "Over seeds")) for title, *_ in render.grids(report))
+    assert not any(
+        title.startswith(("Missing folds", "What the folds", "Over seeds")) for title, *_ in render.grids(report)
+    )
 
 
 def test_a_small_report_to_the_letter(store):
@@ -104,18 +106,18 @@ def test_a_small_report_to_the_letter(store):
     head, accuracy, *_ = text.split("\n\n**")
     assert head == (
         "# synth\n\n"
-        "- The faces are drawn by ferbench. Nothing published stands beside these figures, and they say nothing of how well "
+        "- The faces are drawn by ferbench. No published figure is comparable, and these figures say nothing about how well "
         "people's expressions are recognised.\n"
-        "- Protocol synth@1: step, 1 folds by subject; no subject is on both sides, every image of the test side is "
+        "- Protocol synth@1: step, 1 folds by subject; no subject is in both training and test set, every image of the test set is "
         "tested once. Fold file ffffffffffff, data dddddddddddd.\n"
-        "- Weights tested: last epoch. The test images choose nothing.\n"
-        "- What varies between ours: nothing, it is one training.\n"
+        "- Weights tested: last epoch. No test image was used to choose them.\n"
+        "- Our trainings differ in nothing: there is one.\n"
         "- Accuracy is pooled over all test images of all folds, the paper's own measure, computed from stored "
         "predictions. Intervals are 95 %, by bootstrap over subjects where they are known.\n"
         "- Note: contempt is rare."
     )
     assert accuracy == (
-        "Accuracy on synth, percent: ours, on drawn faces; nothing published is about them (▸)**\n\n"
+        "Accuracy on synth, percent: ours, on drawn faces, for which nothing is published (▸)**\n\n"
         "| Method                   |   Images | 95 % interval     |   Sequences | 95 %, sequences   | "
         "From                                         |\n"
         "|--------------------------|----------|-------------------|-------------|-------------------|-"
@@ -135,7 +137,7 @@ def test_a_training_without_all_folds_is_shown_and_not_compared(store):
     assert grid(report, "Ours in detail")[0][4] == "one fold"
     assert grid(report, "Ours in detail")[0][10] == "98.06: folds missing"
     assert "not compared" in "\n".join(render.heading(report))
-    assert grid(report, "Holes") == [
+    assert grid(report, "Missing folds") == [
         ["WS-LGAN (tiny, seed 0)", "02", "begun, not finished", "`ferbench train wslgan --dataset ckplus --seed 0 --folds 02`"]
     ]  # fmt: skip
 
@@ -148,7 +150,7 @@ def test_a_training_that_only_failed_is_a_hole(store):
     store_fold(store, "01", [], error="RuntimeError: a | b [red]")
     (report,) = tables.build(store, "ckplus")
     assert report.trainings == []
-    assert grid(report, "Holes") == [
+    assert grid(report, "Missing folds") == [
         ["wslgan (tiny, seed 0)", "01", "RuntimeError: a | b [red]", "the same command again"]
     ]
     assert "a \\| b [red]" in render.markdown_sections(render.sections([report]))
@@ -262,7 +264,7 @@ def test_unknown_subjects_are_said(store):
         "unknown",
         "85.07: -35.07",
     )
-    assert "nobody can tell" in render.heading(report)[0]
+    assert "may be in training and test sets" in render.heading(report)[0]
     (plain,) = json.loads(render.document([report]))
     assert plain["trainings"][0]["sequence_accuracy"] is None
 

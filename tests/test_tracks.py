@@ -1,4 +1,4 @@
-"""Whole sequences with their landmarks: readers, prepared sets, protocols whose unit is a sequence, and resampling."""
+"""Whole sequences with their landmarks: readers, prepared datasets, protocols whose unit is a sequence, and resampling."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,7 @@
-"""The wording of README, docs/ and help texts: terms of the field, sentences of a length that is read at once."""
+"""The wording of README, docs/, help texts, reports and messages: terms of the field, sentences of a length that is read at
+once."""
 
+import ast
 import re
 import tomllib
 
@@ -10,6 +12,7 @@ from helps import commands
 STYLE = tomllib.loads((ROOT / "tests/words.toml").read_text(encoding="utf-8"))
 AVOID = {re.compile(rf"\b{pattern}\b", re.IGNORECASE): instead for pattern, instead in STYLE["avoid"].items()}
 PAGES = sorted(path for pattern in STYLE["files"] for path in ROOT.glob(pattern))
+SOURCES = sorted(path for pattern in STYLE["sources"] for path in ROOT.glob(pattern))
 HELPS = {" ".join(words): texts for words, _, texts in commands()}
 
 
@@ -48,6 +51,32 @@ def test_sentences_are_short(path):
 @pytest.mark.parametrize("verb", HELPS)
 def test_help_texts_use_the_terms_of_the_field(verb):
     assert not [found for text in HELPS[verb] for found in avoided(re.sub(r"`[^`]*`", "", text))]
+
+
+def printed(code: str) -> list[str]:
+    """The texts in a module that may be shown: strings of several words, an f-string as one, without docstrings."""
+    tree = ast.parse(code)
+    statements = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            found.append("".join(part.value if isinstance(part, ast.Constant) else "CODE" for part in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not {id(node)} & (statements | parts):
+            found.append(node.value)
+    return [re.sub(r"`[^`]*`", "CODE", text) for text in found if " " in text.strip()]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_reports_and_messages_use_the_terms_of_the_field(path):
+    text = path.read_text(encoding="utf-8")
+    texts = printed(text) if path.suffix == ".py" else re.findall(r">([^<>{}]+)<", text)
+    assert not [found for text in texts for found in avoided(text)]
+
+
+def test_what_is_printed_is_found_and_docstrings_names_and_code_are_not():
+    code = '"""No habits here."""\nNAME = "habits"\nprint(f"two {n} habits", "run `ferbench x --readings` now")'
+    assert printed(code) == ["two CODE habits", "run CODE now"]
 
 
 def test_what_is_to_be_avoided_is_found_and_code_is_not():

@@ -69,7 +69,7 @@ def ablate(
     from ferbench.errors import JobFailed
     from ferbench.execution.ablation import prepare_ablation
     from ferbench.execution.training import TrainOptions
-    from ferbench.report.verbs import check_format, write_ablation, write_readings
+    from ferbench.report.verbs import check_format, write_ablation, write_trials
 
     check_format(format, out)
     options = TrainOptions(
@@ -77,7 +77,7 @@ def ablate(
         epochs=epochs, selection=selection, device=device, precision=precision, engine=engine, threads=threads,
         pretrain=not no_pretrain, amg=amg, overrides=tuple(overrides or ()), jobs=jobs,
         executor=executor, address=address, gpus_per_job=gpus_per_job,
-        habits=leakage,
+        leakage=leakage,
     )  # fmt: skip
     failure: JobFailed | None = None
     with progress.bars(to_stderr=format != "console") as bars:
@@ -90,7 +90,7 @@ def ablate(
         except JobFailed as error:  # the tables say what there is, and which folds are missing
             failure = error
     if trials:
-        write_readings(session.protocol.name, format, out, runs)
+        write_trials(session.protocol.name, format, out, runs)
     else:
         write_ablation(session.protocol.name, format, out, runs, session.experiments)
     if failure:

@@ -49,7 +49,7 @@ class Bars:
     def expect(self, session: "Session", blind: bool = False) -> None:
         """Show a bar for all jobs, each as long as its estimate; call jobs what the session calls them.
 
-        blind : say nothing of test sides, where something is to be chosen without them.
+        blind : say nothing of test sets, where something is to be chosen without them.
         """
         self.title, self.blind = session.title, blind
         self.expected = session.shares()
@@ -80,7 +80,7 @@ class Bars:
     def outcome(self, outcome: "Outcome") -> None:
         record, title = outcome.record, self.title(outcome.job)
         expected = self.expected.pop(outcome.job.key, 0.0)
-        if outcome.reused and not expected:  # what a partner has made meanwhile was expected
+        if outcome.reused and not expected:  # what another process has made meanwhile was expected
             line = f"[dim]reused[/dim]  {_plain(title)}  [dim]{record.key}[/dim]"
         elif record.error:
             line = f"[red]failed[/red]  {_plain(f'{title}: {record.error}')}"
@@ -187,7 +187,7 @@ def _ranges(numbers: list[int]) -> str:
 def _folds(made: "Splits", protocol: "Protocol") -> str:
     """One line: how the folds were made, what was asserted of them, and the hash of their file."""
     if made.protocol != protocol.identifier:
-        return f"folds: {made.rule}; a habit to measure, not a result; file hash {made.hash[:12]}"
+        return f"folds: {made.rule}; they measure data leakage and give no result; file hash {made.hash[:12]}"
     asserted = "; 0 subjects shared, every sample tested once" if protocol.folds else ""
     return f"{'folds' if protocol.folds else 'split'}: {made.rule}{asserted}; file hash {made.hash[:12]}"
 
@@ -233,12 +233,12 @@ def carry_out(session: "Session", bars: Bars, blind: bool = False) -> None:
 
     blind : see :meth:`Bars.expect`. Raises JobFailed at the end if any failed.
     """
-    from ferbench.execution.partners import is_partner
     from ferbench.execution.training import train_all
+    from ferbench.execution.workers import is_worker
     from ferbench.runs.plans import under_way
 
     bars.expect(session, blind)
-    plan = nullcontext() if is_partner() else under_way(session.store.home, session.plan(sys.argv[1:]))
+    plan = nullcontext() if is_worker() else under_way(session.store.home, session.plan(sys.argv[1:]))
     with plan:
         train_all(session, bars.job, bars.outcome)
 

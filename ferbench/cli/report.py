@@ -50,14 +50,14 @@ def report(
     data_home: DataHome = None,
 ) -> None:
     """Compute tables from the stored predictions, beside the published figures."""
-    from ferbench.report.verbs import write_ablation, write_readings, write_report, write_speed_report
+    from ferbench.report.verbs import write_ablation, write_report, write_speed_report, write_trials
 
     if bench:
         write_speed_report(dataset, format, out, runs)
     elif ablation:
         write_ablation(dataset, format, out, runs)
     elif trials:
-        write_readings(dataset, format, out, runs)
+        write_trials(dataset, format, out, runs)
     else:
         write_report(dataset, format, out, runs, errors, data_home, figures, training)
 

@@ -1,1 +1,1 @@
-"""What is on disk becomes a prepared set: 48×48 grey arrays, a table of samples and a card."""
+"""What is on disk becomes a prepared dataset: 48×48 grey arrays, a table of samples and a card."""

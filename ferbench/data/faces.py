@@ -1,4 +1,4 @@
-"""Reading a prepared set: ``images.npy`` (memory-mapped), ``samples.csv``, ``card.json``, and ``landmarks.npy`` where
+"""A prepared dataset: ``images.npy`` (memory-mapped), ``samples.csv``, ``card.json``, and ``landmarks.npy`` where
 the source has landmarks."""
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from ferbench.files import canonical_json, sha256_of
 from ferbench.reading import read_array, read_csv
 from ferbench.schema import Card, plain_name, read_sealed
 
-LANDMARKS = "landmarks.npy"  # of a prepared set that has some
+LANDMARKS = "landmarks.npy"  # of a prepared dataset that has some
 SIZE = 48  # pixels, both ways: "cropped, resized and converted to 48×48 gray-scale" (section IV-B)
 
 # The text columns of samples.csv, then one 0/1 column for each attribute a set of attributes has.
@@ -23,7 +23,7 @@ COLUMNS = ("id", "label", "subject", "sequence", "frame", "split", "source", "al
 
 @dataclass(frozen=True)
 class Faces:
-    """A prepared set.
+    """A prepared dataset.
 
     images : uint8 [N, 48, 48], grey, memory-mapped and read-only.
     samples : N rows with :data:`COLUMNS`; ``frame`` is an integer (-1 where unknown), the others
@@ -87,7 +87,7 @@ def unaligned(count: int, total: int) -> str:
 
 
 def load(name: str, home: Path, verify: bool = True) -> Faces:
-    """Open the prepared set ``home/name``.
+    """Open the prepared dataset ``home/name``.
 
     verify : hold all files against the checksums on the card (or, of a set prepared before there were any, images and
         table against their fingerprints), so that nothing is computed from other pixels or labels than were prepared.
@@ -108,23 +108,23 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
         landmarks = read_array(file) if file.is_file() else None
     except (OSError, DataError) as error:
         raise DataError(
-            refusal(error, folder) or f"the prepared set {folder} is damaged ({error}): prepare it again"
+            refusal(error, folder) or f"the prepared dataset {folder} is damaged ({error}): prepare it again"
         ) from None
     if missing := [name for name in COLUMNS if name not in samples]:
-        raise DataError(f"the prepared set {folder} is damaged (samples.csv lacks {missing[0]}): prepare it again")
+        raise DataError(f"the prepared dataset {folder} is damaged (samples.csv lacks {missing[0]}): prepare it again")
     whole = [name for name in samples if name == "frame" or name not in COLUMNS]
     if odd := [name for name in whole if samples[name].dtype != np.int64]:
-        raise DataError(f"the prepared set {folder} is damaged (samples.csv has no whole numbers under {odd[0]}): "
+        raise DataError(f"the prepared dataset {folder} is damaged (samples.csv has no whole numbers under {odd[0]}): "
                         "prepare it again")  # fmt: skip
     if images.shape != (len(samples), SIZE, SIZE) or images.dtype != np.uint8 or len(samples) != card.count:
-        raise DataError(f"the prepared set {folder} is damaged (images {images.shape}, {len(samples)} rows, "
+        raise DataError(f"the prepared dataset {folder} is damaged (images {images.shape}, {len(samples)} rows, "
                         f"{card.count} on the card): prepare it again")  # fmt: skip
     if landmarks is not None and (landmarks.shape != (len(samples), COUNT, 2) or landmarks.dtype != np.float32):
-        raise DataError(f"the prepared set {folder} is damaged (landmarks {landmarks.shape}, {len(samples)} rows): "
+        raise DataError(f"the prepared dataset {folder} is damaged (landmarks {landmarks.shape}, {len(samples)} rows): "
                         "prepare it again")  # fmt: skip
     found = Faces(images, samples, card, landmarks)
     if verify and not card.files and (problems := differences(found)):
-        raise DataError(f"the prepared set {folder} is damaged ({'; '.join(problems)}): prepare it again")
+        raise DataError(f"the prepared dataset {folder} is damaged ({'; '.join(problems)}): prepare it again")
     return found
 
 
@@ -142,11 +142,11 @@ def differences(faces: Faces) -> list[str]:
 
 
 def place(name: str, home: Path) -> Path:
-    """Return the folder of a prepared set. Raises UsageError for a name that would lead elsewhere."""
+    """Return the folder of a prepared dataset. Raises UsageError for a name that would lead elsewhere."""
     try:
         return home / plain_name(name)
     except ValueError as error:
-        raise UsageError(f"a prepared set cannot be called so: {error}") from None
+        raise UsageError(f"a prepared dataset cannot be called so: {error}") from None
 
 
 def load_card(name: str, home: Path) -> Card:
@@ -159,5 +159,5 @@ def load_card(name: str, home: Path) -> Card:
 
 
 def prepared(home: Path) -> list[str]:
-    """Return the names of all prepared sets under ``home``, sorted."""
+    """Return the names of all prepared datasets under ``home``, sorted."""
     return sorted(card.parent.name for card in home.glob("*/card.json") if not card.parent.name.startswith("."))

@@ -1,4 +1,4 @@
-"""What ``ferbench data`` shows of prepared sets: facts as plain tables, and a contact sheet."""
+"""What ``ferbench data`` shows of prepared datasets: facts as plain tables, and a contact sheet."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ Sections = list[tuple[str, dict[str, Any]]]
 
 
 def prepared(home: Path) -> Sections:
-    """List the prepared sets of a data home: images, subjects, layout, fingerprint."""
+    """List the prepared datasets of a data home: images, subjects, layout, fingerprint."""
     sets = {}
     for name in faces.prepared(home):
         card = faces.load_card(name, home)
@@ -24,11 +24,11 @@ def prepared(home: Path) -> Sections:
     missing = [name for name in DRAWN if name not in sets]
     if missing:
         sets["drawn when needed"] = ", ".join(missing)
-    return [(f"prepared sets in {home}", sets)]
+    return [(f"prepared datasets in {home}", sets)]
 
 
 def card(name: str, home: Path) -> Sections:
-    """Show one prepared set: what was found against what is expected, and what deviates."""
+    """Show one prepared dataset: what was found against what is expected, and what deviates."""
     ensure(name, home, lambda done, total, text: None)
     found = faces.load_card(name, home)
     sections: Sections = [(found.name, {
@@ -50,7 +50,7 @@ def card(name: str, home: Path) -> Sections:
 
 
 def contact_sheet(name: str, home: Path, path: Path, columns: int = 12) -> None:
-    """Draw a PNG of a prepared set: one row for each class, its images spread over the set by a fixed seed.
+    """Draw a PNG of a prepared dataset: one row for each class, its images spread over the set by a fixed seed.
 
     A set of attributes gets rows of arbitrary images. Raises DataError where the path cannot be written.
     """

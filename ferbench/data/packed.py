@@ -240,7 +240,7 @@ def _members(tar: tarfile.TarFile, name: str) -> Iterator[tarfile.TarInfo]:
             break
         count += 1
         if member.offset <= last or member.size < 0 or count > MAX_ENTRIES:
-            raise DataError(f"{name} is no honest tar archive: its entries overlap, or are too many")
+            raise DataError(f"{name} is not a valid tar archive: its entries overlap, or are too many")
         last = member.offset
         yield member
         vars(tar)["members"] = []  # tarfile keeps them all; entries are kept here

@@ -31,7 +31,7 @@ def prepare(
     dataset: str, source: Path, home: Path, name: str = "", options: Options | None = None,
     skip_corrupt: bool = False, every_class: bool = False, tick: Tick = lambda done, total: None,
 ) -> Card:  # fmt: skip
-    """Read ``source`` (folder, archive or table) as ``dataset`` and write the prepared set ``home/name``.
+    """Read ``source`` (folder, archive or table) as ``dataset`` and write the prepared dataset ``home/name``.
 
     What a source lacks is looked for in the archives that lie inside of it.
 
@@ -76,12 +76,12 @@ def write_set(
     home: Path, name: str, dataset: str, source: str, listing: Listing,
     skip_corrupt: bool = False, every_class: bool = False, tick: Tick = lambda done, total: None,
 ) -> Card:  # fmt: skip
-    """Write a prepared set from a listing. Pixels go to disk as they come; never more than one image is held."""
+    """Write a prepared dataset from a listing. Pixels go to disk as they come; never more than one image is held."""
     samples = list(listing.samples)
     if not samples:
         raise DataError(f"no image of {dataset} was found in {source}")
     if name in ("", ".", "..") or "/" in name or name.startswith("."):
-        raise UsageError(f"{name!r} cannot be the name of a prepared set: letters, digits, - and _ will do")
+        raise UsageError(f"{name!r} cannot be the name of a prepared dataset: letters, digits, - and _ will do")
     _unique(samples, source)
     wanted = listing.expected.get("class") or listing.expected.get("sequences", {})
     empty = set(wanted) - {sample.label for sample in samples}
@@ -137,7 +137,7 @@ def write_set(
 
 
 def verify(name: str, home: Path) -> list[str]:
-    """Hash a prepared set again and return what differs from its table and card: one sentence each."""
+    """Hash a prepared dataset again and return what differs from its table and card: one sentence each."""
     changed = [f"{file} is not what was prepared" for file in faces.load_card(name, home).changed(home / name)]
     try:
         return [*faces.differences(faces.load(name, home, verify=False)), *changed]

@@ -21,7 +21,7 @@ from ferbench.runs.record import BEST_TEST, Identity, Record
 from ferbench.runs.store import Store, shipped_run, shipped_runs, shipped_with
 from ferbench.schema import plain
 
-Load = Callable[[str], Faces]  # a prepared set by its name
+Load = Callable[[str], Faces]  # a prepared dataset by its name
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Request:
     folds_file: Path | None = None
     pretrain: bool = True
     given: dict[str, str] = field(default_factory=dict)  # role → key of a finished run to use instead of making one
-    command: str = ""  # the command line without its folds: what fills a hole
+    command: str = ""  # the command line without its folds: what trains a missing fold
     changed: tuple[str, ...] = ()  # of the recipe, as given on the command line: what its jobs are told apart by
-    image_folds: bool = False  # a habit: only `ferbench ablate --leakage` asks for it, as for best-test
+    image_folds: bool = False  # subjects leak: only `ferbench ablate --leakage` asks for it, as for best-test
     keep_epochs: bool = False  # until a best-test run has been made of them; no part of the identity
 
     @property
@@ -173,7 +173,7 @@ class _Found:
 
 
 class _Planner:
-    """Plans requests over the same prepared sets and the same store."""
+    """Plans requests over the same prepared datasets and the same store."""
 
     def __init__(self, home: Path, store: Store):
         self.home, self.store = home, store
@@ -247,7 +247,7 @@ class _Planner:
         found.parents[parent.role] = identity.key
 
     def learned_from(self, name: str, request: Request) -> Faces:
-        """A prepared set; where it is not there, the error names presets whose weights come with ferbench."""
+        """A prepared dataset; where it is not there, the error names presets whose weights come with ferbench."""
         try:
             return self.load(name)
         except DataError as error:

@@ -59,7 +59,7 @@ class _Lot:
 def execute(jobs: list[Job], store: Store, home: Path, device: Device, cluster: Cluster) -> Iterator[Outcome]:
     """Yield the outcome of every job as it ends; done runs are reused. See :func:`executors.execute`.
 
-    home : of the prepared sets.
+    home : of the prepared datasets.
     """
     waiting = {job.key: job for job in jobs}
     failed: set[str] = set()
@@ -215,7 +215,7 @@ def _connected(cluster: Cluster) -> Iterator[None]:
 
 
 class _Absent:
-    """Stands for a prepared set on its way to a node."""
+    """Stands for a prepared dataset on its way to a node."""
 
 
 def _make(lots: list[Any], key: str, name: str, sets: list[Any], parents: dict[str, Any]) -> Files:
@@ -258,7 +258,7 @@ def _place(token: str) -> Path:
 
 
 def _packed(folder: Path) -> Files:
-    """The files of a run or a prepared set."""
+    """The files of a run or a prepared dataset."""
     found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     return {name: path.read_bytes() for name, path in found.items() if name.split("/")[0] not in _HERE}
 

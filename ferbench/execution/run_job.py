@@ -1,10 +1,10 @@
-"""One job from prepared set to stored run. The file to read first.
+"""One job from prepared dataset to stored run. The file to read first.
 
     before      other sets, e.g. CelebA's attributes or FER2013 → weights that folds start from
-    fold        a training side of the target set → weights; then its test side → predictions
-    best test   a fold's kept epochs → predictions of the flattering one (a habit, no result)
+    fold        a training set of the target dataset → weights; then its test set → predictions
+    best test   a fold's kept epochs → predictions of the one with the best test accuracy (no result)
 
-The method is whatever the recipe names (``ferbench.methods``). It gets a training side and nothing else; the test
+The method is whatever the recipe names (``ferbench.methods``). It gets a training set and nothing else; the test
 side is looked at here, once, after training has ended.
 """
 
@@ -58,7 +58,7 @@ class Run:
         return result
 
     def fit(self, train: np.ndarray, validation: np.ndarray = NO_ROWS, keep_best: bool = False) -> History:
-        """Train on rows of the prepared set; ``validation`` is only watched, or chooses the epoch."""
+        """Train on rows of the prepared dataset; ``validation`` is only watched, or chooses the epoch."""
         work = self.work
         if len(validation):
             work.validation = self._side(validation)
@@ -131,7 +131,7 @@ def _before(run: Run) -> dict[str, Any]:
 
 
 def _fold(run: Run) -> dict[str, Any]:
-    """Training on one fold's training side, then its test side, once."""
+    """Training on one fold's training set, then its test set, once."""
     job, request, work, split = run.job, run.job.request, run.work, run.job.split
     keep_best = request.selection == "best-val"
     train, validation = splits.inner(split, job.faces, request.seed) if keep_best else (split.train, NO_ROWS)
@@ -151,7 +151,7 @@ def _fold(run: Run) -> dict[str, Any]:
 
 
 def _best_test(run: Run) -> dict[str, Any]:
-    """The epoch that does best on the test side, as much of the literature reports it; the first of equals.
+    """The epoch that does best on the test set, as much of the literature reports it; the first of equals.
 
     From the epochs that the run of the last epoch kept; where it kept none, its training is done again.
     """
@@ -167,7 +167,7 @@ def _best_test(run: Run) -> dict[str, Any]:
     for number, file in enumerate(files):
         run.recogniser.load(unpack(file)[0])
         accuracies.append(float((run.recogniser.predict(side, work).argmax(axis=1) == truth).mean()))
-        run.report(number + 1, len(files), f"epoch {number + 1}: {accuracies[-1]:.1%} of the test side")
+        run.report(number + 1, len(files), f"epoch {number + 1}: {accuracies[-1]:.1%} of the test set")
     best = int(np.argmax(accuracies))
     run.recogniser.load(unpack(files[best])[0])
     predictions = run.predict(split.test)
@@ -221,7 +221,7 @@ def _hits(predictions: pd.DataFrame) -> float:
 
 
 def _trained_on(run: Run) -> list[str]:
-    """The protocols whose training sides the weights have seen, those of its parents' parents among them; first its
+    """The protocols whose training sets the weights have seen, those of its parents' parents among them; first its
     own."""
     seen, waiting = [run.job.identity.protocol], list(run.job.identity.parents.values())
     while waiting:

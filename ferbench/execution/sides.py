@@ -1,4 +1,4 @@
-"""What a method gets to see of a prepared set: a training side, or a side to be predicted without labels."""
+"""What a method gets to see of a prepared dataset: a training set, or a side to be predicted without labels."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ def training_side(
     protocol: Protocol, faces: Faces, rows: np.ndarray, classes: tuple[str, ...],
     tables: Path | None = None, folds: int = 1,
 ) -> TrainingSide:  # fmt: skip
-    """Return the samples ``rows`` (indices into the prepared set) with their labels.
+    """Return the samples ``rows`` (indices into the prepared dataset) with their labels.
 
     tables : the folder where the folds of this set share tables of derived samples; None: no tables.
     """
@@ -72,20 +72,20 @@ def fold_facts(
 
 
 def check_needs(method: Method, protocol: Protocol, faces: Faces) -> None:
-    """Raise UsageError where a protocol has not what a method consumes, DataError where the prepared set has not."""
+    """Raise UsageError where a protocol lacks what a method consumes, DataError where the prepared dataset does."""
     needs = method.kin.needs(method)
     if "sequences" in needs and protocol.level != SEQUENCE:
         raise UsageError(f"{method.title} reads whole sequences, and {protocol.identifier} tests single images: choose "
                          f"a protocol of sequences, such as {protocol.dataset}-sequences")  # fmt: skip
     if "landmarks" in needs and faces.landmarks is None:
-        raise DataError(f"{method.title} reads landmarks, and the prepared set {faces.name} has none: prepare it from "
-                        "a source that comes with them")  # fmt: skip
+        raise DataError(f"{method.title} reads landmarks, and the prepared dataset {faces.name} has none: prepare it "
+                        "from a source that comes with them")  # fmt: skip
     rows = np.flatnonzero((faces.samples["sequence"] != "").to_numpy())
     if "neutral" in needs and not (len(rows) and _lengths(faces, rows).max() > LAST):
-        raise DataError(f"{method.title} needs sequences that begin with a neutral face, and the prepared set "
+        raise DataError(f"{method.title} needs sequences that begin with a neutral face, and the prepared dataset "
                         f"{faces.name} has only the last frames of each: prepare it from whole sequences")  # fmt: skip
     if "subjects" in needs and (faces.samples["subject"] == "").all():
-        raise DataError(f"{method.title} needs to know who is who, and the prepared set {faces.name} names no subjects")
+        raise DataError(f"{method.title} needs subjects, and the prepared dataset {faces.name} names none")
 
 
 def _videos(protocol: Protocol, faces: Faces, rows: np.ndarray) -> tuple[Video, ...]:

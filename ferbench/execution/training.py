@@ -17,8 +17,8 @@ from ferbench.execution import estimate
 from ferbench.execution.cluster import LOCAL, Cluster
 from ferbench.execution.executors import Outcome, execute
 from ferbench.execution.jobs import Job, Request, plan
-from ferbench.execution.partners import companions, is_partner, memory_allows, partners, side_by_side
 from ferbench.execution.run_job import run_job
+from ferbench.execution.workers import is_worker, memory_allows, side_by_side, worker_processes, worker_threads
 from ferbench.files import data_home, runs_home
 from ferbench.methods import recipes
 from ferbench.methods.interface import FOLD, PRETRAIN
@@ -58,7 +58,7 @@ class TrainOptions:
     executor: str = LOCAL
     address: str = ""
     gpus_per_job: float = 0.0
-    habits: bool = False  # of `ferbench ablate --leakage`: the four ways of testing one training
+    leakage: bool = False  # of `ferbench ablate --leakage`: the four ways of testing one training
 
     def command(self) -> str:
         """The command line that makes these runs, folds left out."""
@@ -98,12 +98,12 @@ class Session:
     jobs: list[Job]
     given: list[Record]  # runs of the package that take the place of jobs
     store: Store
-    home: Path  # of prepared sets
+    home: Path  # of prepared datasets
     device: Device
     states: Mapping[str, str]  # key → absent, partial, failed, done
     seconds: dict[str, float]  # key → estimate; 0 for a job that is done
     at_once: Mapping[str, int]  # jobs of a kind made at a time
-    partner: list[str]  # the command line of another process that shares the work
+    worker: list[str]  # the command line of another process that shares the work
     cluster: Cluster | None = None  # where jobs are made, if not here
     threads: int = 1  # of the CPU that each job has from the first kind on of which several are made at a time
 
@@ -206,7 +206,7 @@ def prepare_training(
     if any(kinds.get(key) == job.kind for job in jobs if job.kind != FOLD for key in job.needs):
         # One that starts from another of its kind would wait, then be made by a share of the threads.
         at_once = {kind: count if kind == FOLD else 1 for kind, count in at_once.items()}
-    if is_partner():
+    if is_worker():
         seconds = dict.fromkeys(states, 0.0)
     else:
         seconds = estimate.seconds(jobs, store, states, device, at_once)
@@ -214,11 +214,11 @@ def prepare_training(
         # The measured steps have taken what a job takes, or near it; other processes will need as much each.
         processes = min(processes, 1 + memory_allows())
         at_once = {kind: min(count, processes) for kind, count in at_once.items()}
-    partner = [
+    worker = [
         *words, "--device", device.name, "--threads", str(share), "--jobs", "1",
         "--runs", str(store.home), "--data-home", str(home),
     ]  # fmt: skip
-    return Session(requests, jobs, planned.given, store, home, device, states, seconds, at_once, partner, None, share)
+    return Session(requests, jobs, planned.given, store, home, device, states, seconds, at_once, worker, None, share)
 
 
 def train_all(session: Session, report: Callable[[Job], Report], done: Callable[[Outcome], None]) -> None:
@@ -249,10 +249,10 @@ def train_all(session: Session, report: Callable[[Job], Report], done: Callable[
             if alone and job.key in beside:
                 alone = False
                 if session.device.name == "cuda":
-                    stack.enter_context(companions(others, session.device.name, share))
+                    stack.enter_context(worker_threads(others, session.device.name, share))
                 else:
                     torch.set_num_threads(session.threads)
-                    stack.enter_context(partners(others, session.partner))
+                    stack.enter_context(worker_processes(others, session.worker))
             return run_job(job, session.store, session.device, report(job))
 
         for outcome in execute(session.jobs, session.store, make):
@@ -260,18 +260,18 @@ def train_all(session: Session, report: Callable[[Job], Report], done: Callable[
 
 
 def _requests(options: TrainOptions, protocol: Protocol, device: Device) -> list[Request]:
-    """One request for a training; for the habits its last epoch and its best test epoch, by subject and by image."""
-    honest = _request(options, protocol, device)
-    if not options.habits:
-        return [honest]
+    """One request for a training; for data leakage its last epoch and its best test epoch, by subject and by image."""
+    unbiased = _request(options, protocol, device)
+    if not options.leakage:
+        return [unbiased]
     if options.selection != "last" or options.folds or options.rule:
         raise UsageError("--leakage takes the protocol's own folds, all of them, and the last epoch: "
                          "leave out --folds, --rule and --selection")  # fmt: skip
     words = replace(options, seed=0).words("ablate", "--leakage", "--seeds", str(options.seed + 1))
-    habit = replace(honest, command=shlex.join(["ferbench", *words]))
-    by_image = replace(habit, image_folds=True)
+    leaking = replace(unbiased, command=shlex.join(["ferbench", *words]))
+    by_image = replace(leaking, image_folds=True)
     return [
-        replace(honest, keep_epochs=True), replace(habit, selection=BEST_TEST),
+        replace(unbiased, keep_epochs=True), replace(leaking, selection=BEST_TEST),
         replace(by_image, keep_epochs=True), replace(by_image, selection=BEST_TEST),
     ]  # fmt: skip
 
@@ -296,7 +296,7 @@ def _request(options: TrainOptions, protocol: Protocol, device: Device) -> Reque
 
 
 def _datasets(requests: Sequence[Request]) -> list[str]:
-    """The prepared sets that some requests need: the target, and those of all that comes before."""
+    """The prepared datasets that some requests need: the target, and those of all that comes before."""
     sets = [request.protocol.dataset for request in requests]
     waiting = [(FOLD, request.method, request.protocol) for request in requests]
     while waiting:

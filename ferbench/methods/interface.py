@@ -1,4 +1,4 @@
-"""What a method is to the rest of ferbench: it learns from a training side, then gives probabilities for a test side.
+"""What a method is to the rest of ferbench: it learns from a training set, then gives probabilities for a test set.
 
 A *family* is a package or module with a ``FAMILY``, an instance of a subclass of :class:`Family`. It reads its part of
 a TOML file (:attr:`Family.recipe`), says which runs come before (:meth:`Family.parents`) and builds a
@@ -99,7 +99,7 @@ class Workspace:
     identity : of the run. protocol : that the method is to be tested under. folder : of the run; unfinished work goes
     to :meth:`checkpoint`.
     seed : the seed of one use of randomness by the name of the use, such as "weights" or "plan".
-    report : to be called as work goes on. validation : samples held out of the training side, never test data; None
+    report : to be called as work goes on. validation : samples held out of the training set, never test data; None
     where there are none. keep_best : end with the epoch that did best on them. epochs : a folder for the weights after
     every epoch, where all of them are wanted.
     facts : for the record: what was counted. notes : for the record, a sentence each. result : for the record of a
@@ -158,7 +158,7 @@ class Parent:
     """A run that a training starts from.
 
     role : its name among the training's parents, once each. kind : of training it is. method : whose.
-    protocol : the name of the protocol whose training side it learns from.
+    protocol : the name of the protocol whose training set it learns from.
     """
 
     role: str
@@ -171,7 +171,7 @@ class Parent:
 class Task:
     """A training as an estimate sees it.
 
-    protocol : that the method is to be tested under. faces : the prepared set that it learns from. images : different
+    protocol : that the method is to be tested under. faces : the prepared dataset to learn from. images : different
     samples that are learned from. folds : of the same training that are asked for together, 1 where there are none.
     done : share of the epochs that lie behind it. tested : samples that are predicted. retested : it predicts them
     after every epoch of a training that is done, and does not train.

@@ -1,4 +1,4 @@
-"""Auditing anybody's split: who is on both sides, what is never tested, which pixels repeat."""
+"""Auditing a split: who is in training and test set, what is never tested, which pixels repeat."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,9 +33,9 @@ class Finding:
 
 def audit(path: Path, faces: Faces) -> list[Finding]:
     """Return what is wrong with the fold file ``path`` (columns id, fold and, if it has them, role, subject,
-    label) on a prepared set, leaks first.
+    label) on a prepared dataset, leaks first.
 
-    A fold without training rows names its test side only: everything else in the file is trained on.
+    A fold without training rows names its test set only: everything else in the file is trained on.
     """
     frame = read_csv(path)
     samples = faces.samples.set_index("id")
@@ -45,7 +45,7 @@ def audit(path: Path, faces: Faces) -> list[Finding]:
     everyone = pd.Index(frame["id"].unique())
     used = samples.loc[everyone]
     findings = [
-        _finding("fault", "", "ids that the prepared set does not have", unknown),
+        _finding("fault", "", "ids that the prepared dataset does not have", unknown),
         *(_contradictions(frame, samples, column) for column in ("subject", "label") if column in frame),
     ]
     for fold, part in frame.groupby("fold", sort=True):
@@ -58,9 +58,9 @@ def audit(path: Path, faces: Faces) -> list[Finding]:
     times = tested.value_counts()
     findings += [
         _finding("fault", "", "samples tested more than once", times.index[times > 1].sort_values()),
-        _finding("note", "", "samples of unknown subject: people may be on both sides",
+        _finding("note", "", "samples of unknown subject: people may be in training and test set",
                  used.index[used["subject"] == ""]),
-        _finding("note", "", "samples of the prepared set that the file leaves out",
+        _finding("note", "", "samples of the prepared dataset that the file leaves out",
                  samples.index.difference(everyone, sort=False)),
     ]  # fmt: skip
     order = {"leak": 0, "fault": 1, "note": 2}
@@ -71,19 +71,20 @@ def audit(path: Path, faces: Faces) -> list[Finding]:
 
 def _sides(fold: str, train: pd.DataFrame, test: pd.DataFrame) -> list[Finding]:
     same = train.index.intersection(test.index).sort_values()
-    twins = test.index[test["sha256"].isin(train["sha256"])].difference(same)
+    duplicates = test.index[test["sha256"].isin(train["sha256"])].difference(same)
+    people = (set(train["subject"]) & set(test["subject"])) - {""}
     findings = [
-        _finding("leak", fold, "subjects on both sides", sorted((set(train["subject"]) & set(test["subject"])) - {""})),
-        _finding("leak", fold, "samples on both sides", same),
-        _finding("leak", fold, "test samples whose very pixels are trained on", twins),
+        _finding("leak", fold, "subjects in training and test set", sorted(people)),
+        _finding("leak", fold, "samples in training and test set", same),
+        _finding("leak", fold, "test samples with the pixels of a training sample", duplicates),
     ]
     labels = {*train["label"], *test["label"]} - {""}
     for name, side in (("training", train), ("test", test)):
         if side.empty:
-            findings.append(Finding("fault", fold, f"the {name} side is empty", 1, ()))
+            findings.append(Finding("fault", fold, f"the {name} set is empty", 1, ()))
         else:
             absent = in_order(labels - set(side["label"]))
-            findings.append(_finding("note", fold, f"classes absent from the {name} side", absent))
+            findings.append(_finding("note", fold, f"classes absent from the {name} set", absent))
     return findings
 
 
@@ -95,7 +96,7 @@ def _contradictions(frame: pd.DataFrame, samples: pd.DataFrame, column: str) -> 
     if column == "label":
         given = given.where(~wrong, given[wrong].map(_standard))
     wrong &= given != known
-    return _finding("fault", "", f"{column}s that contradict the prepared set", given.index[wrong])
+    return _finding("fault", "", f"{column}s that contradict the prepared dataset", given.index[wrong])
 
 
 def _standard(word: str) -> str:

@@ -1,4 +1,4 @@
-"""Folds by image: a habit of the literature, made to measure how far it flatters, never for a result.
+"""Folds by image: they leak subjects, and are made to measure how much this inflates accuracy, never for a result.
 
 Images are drawn regardless of whose they are, so frames of one sequence are trained on and tested. Neither a
 protocol file nor ``--rule`` leads here, only ``ferbench ablate --leakage``; every run carries the mark
@@ -27,7 +27,7 @@ def make(protocol: Protocol, faces: Faces) -> Splits:
     from sklearn.model_selection import StratifiedKFold
 
     if protocol.folds is None:
-        raise UsageError(f"{protocol.identifier} has an official split, not folds: there is no habit to measure")
+        raise UsageError(f"{protocol.identifier} has an official split, not folds: there is no leakage to measure")
     rows, count = splits.select(protocol, faces), protocol.folds.count
     ordered = rows[np.argsort(faces.samples["id"].iloc[rows].to_numpy(), kind="stable")]  # not as they lie on disk
     labels = faces.samples["label"].iloc[ordered]
@@ -42,7 +42,7 @@ def make(protocol: Protocol, faces: Faces) -> Splits:
     splits.check_images(folds)
     splits.check_tested_once(folds, faces, rows)
     return Splits(
-        protocol.identifier + IMAGE_FOLDS, f"image, {count} folds by image: subjects are on both sides", folds,
-        protocol.classes, faces.name, faces.fingerprint, sha256_of(splits.to_csv(folds, faces).encode()),
+        protocol.identifier + IMAGE_FOLDS, f"image, {count} folds by image: subjects are in training and test sets",
+        folds, protocol.classes, faces.name, faces.fingerprint, sha256_of(splits.to_csv(folds, faces).encode()),
         tuple(splits.notes(protocol, faces, rows)),
     )  # fmt: skip

@@ -30,7 +30,7 @@ class Folds(Schema):
 class Official(Schema):
     """A split that the dataset's authors made; values of the column ``split``. Empty: there is no such side.
 
-    A protocol without a test side only pre-trains.
+    A protocol without a test set only pre-trains.
     """
 
     train: Literal["train", "val", "test"]
@@ -53,7 +53,7 @@ class Protocol(Schema):
     version: PositiveInt
     description: str
     source: str  # the paper or readme that the rules come from
-    dataset: Name  # of the prepared set
+    dataset: Name  # of the prepared dataset
     classes: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_in_the_one_order)]
     frames: Literal["last3", "all"] = "all"
     level: Literal["image", "sequence"] = "image"  # what is predicted and counted
@@ -61,7 +61,7 @@ class Protocol(Schema):
     official: Official | None = None
     preset: str = ""  # that is taken where none is named and the method has it
     attributes: str = ""  # the protocol of attributes that methods learn from which need some; empty: none
-    pretrain: str = ""  # the protocol whose training side pre-trains stage 2; empty: none
+    pretrain: str = ""  # the protocol whose training set pre-trains stage 2; empty: none
     expected_images: PositiveInt | None = None  # that take part, all sides together; sequences where these are counted
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Splits: a protocol and a prepared set become index arrays, disjoint by construction and checked."""
+"""Splits: a protocol and a prepared dataset become index arrays, disjoint by construction and checked."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ COLUMNS = ("id", "subject", "label", "fold", "role")  # of a fold file
 
 @dataclass(frozen=True)
 class Split:
-    """One fold: int64 indices into the prepared set, ascending."""
+    """One fold: int64 indices into the prepared dataset, ascending."""
 
     fold: str
     train: np.ndarray
@@ -31,7 +31,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """All folds of a protocol on one prepared set.
+    """All folds of a protocol on one prepared dataset.
 
     rule : in words. hash : SHA-256 of the fold file (:func:`to_csv`). notes : what a reader should know,
         such as classes of the protocol that the set has no image of.
@@ -49,7 +49,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class PartSplit:
-    """Stage 1 for one part: indices into the prepared set with 0/1 targets ("any attribute present")."""
+    """Stage 1 for one part: indices into the prepared dataset with 0/1 targets ("any attribute present")."""
 
     part: str
     train: np.ndarray
@@ -74,7 +74,7 @@ def select(protocol: Protocol, faces: Faces) -> np.ndarray:
         chosen &= ~known | (ranks.reindex(samples.index) <= last)
     rows = np.flatnonzero(chosen.to_numpy())
     if not len(rows):
-        raise DataError(f"the prepared set {faces.name} has no image of the classes of {protocol.identifier}")
+        raise DataError(f"the prepared dataset {faces.name} has no image of the classes of {protocol.identifier}")
     return rows
 
 
@@ -136,7 +136,7 @@ def check_folds(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) -> Non
 
 
 def check_tested_once(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) -> None:
-    """Assert that the test sides hold each of ``rows`` exactly once and nothing else; DataError otherwise."""
+    """Assert that the test sets hold each of ``rows`` exactly once and nothing else; DataError otherwise."""
     tested = np.concatenate([split.test for split in folds])
     counts = np.bincount(tested, minlength=len(faces))
     wrong = rows[counts[rows] != 1]
@@ -153,7 +153,8 @@ def check_sides(folds: tuple[Split, ...], faces: Faces) -> None:
     subjects = faces.samples["subject"].to_numpy()
     for split in folds:
         if shared := sorted((set(subjects[split.train]) & set(subjects[split.test])) - {""}):
-            raise DataError(f"fold {split.fold} has {len(shared)} subjects on both sides: {', '.join(shared[:5])}")
+            raise DataError(f"fold {split.fold} has {len(shared)} subjects in training and test set: "
+                            f"{', '.join(shared[:5])}")  # fmt: skip
     check_images(folds)
 
 
@@ -170,9 +171,9 @@ def check_images(folds: tuple[Split, ...]) -> None:
 
 
 def training_sides(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
-    """Return the training and validation indices of an official split; its test side stays closed.
+    """Return the training and validation indices of an official split; its test set stays closed.
 
-    Raises DataError when the set has no training side, UsageError for a protocol of folds.
+    Raises DataError when the set has no training set, UsageError for a protocol of folds.
     """
     if protocol.official is None:
         raise UsageError(f"{protocol.identifier} has folds; pre-training needs a protocol with an official split")
@@ -180,15 +181,15 @@ def training_sides(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, np.nda
     split = faces.samples["split"].to_numpy()[rows]
     train = rows[split == protocol.official.train]
     if not len(train):
-        raise DataError(f"the prepared set {faces.name} has no images of the split {protocol.official.train!r}")
+        raise DataError(f"the prepared dataset {faces.name} has no images of the split {protocol.official.train!r}")
     return train, rows[split == protocol.official.validation] if protocol.official.validation else rows[:0]
 
 
 def tested(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, str]:
     """Return what a protocol tests of a set of which nothing is to be learned, and a note where that is not the
-    protocol's own test side: people need not be known, and a set that names no splits is tested whole.
+    protocol's own test set: people need not be known, and a set that names no splits is tested whole.
 
-    Raises DataError where the set names splits and none is the test side.
+    Raises DataError where the set names splits and none is the test set.
     """
     rows = select(protocol, faces)
     if protocol.official is None:
@@ -198,15 +199,15 @@ def tested(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, str]:
         return rows, "the set names no splits: all its samples are tested"
     chosen = rows[split == protocol.official.test] if protocol.official.test else rows[:0]
     if not len(chosen):
-        raise DataError(f"the prepared set {faces.name} has no samples of the test side of {protocol.identifier}")
-    return chosen, "the set has a test side alone"
+        raise DataError(f"the prepared dataset {faces.name} has no test samples for {protocol.identifier}")
+    return chosen, "the dataset has a test set only"
 
 
 def inner(split: Split, faces: Faces, seed: int, fraction: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
-    """Split a training side again, for ``best-val``: (train, validation), no subject on both sides.
+    """Split a training set again, for ``best-val``: (train, validation), no subject on both sides.
 
     About ``fraction`` of the subjects are held out; of the images, stratified, where subjects are unknown.
-    Raises UsageError for a training side that is too small.
+    Raises UsageError for a training set that is too small.
     """
     subjects = faces.samples["subject"].to_numpy()[split.train]
     labels = faces.samples["label"].to_numpy()[split.train]
@@ -228,7 +229,7 @@ def attribute_split(protocol: AttributeProtocol, faces: Faces, part: str, seed: 
     """
     attributes = getattr(protocol.parts, part)
     if missing := [name for name in attributes if name not in faces.samples]:
-        raise DataError(f"the prepared set {faces.name} has no attribute {', '.join(missing)}")
+        raise DataError(f"the prepared dataset {faces.name} has no attribute {', '.join(missing)}")
     target = faces.samples[list(attributes)].to_numpy().astype(bool).any(axis=1)
     split = faces.samples["split"].to_numpy()
     rng = generator(seed, "attributes", part)
@@ -244,7 +245,7 @@ def attribute_split(protocol: AttributeProtocol, faces: Faces, part: str, seed: 
         whole = max(train_wanted + validation_wanted, have[0])
         train_count, validation_count = (have[0] * wanted // whole for wanted in (train_wanted, validation_wanted))
     if not train_count or not validation_count:
-        raise DataError(f"the prepared set {faces.name} has too few images with and without {part} attributes")
+        raise DataError(f"the prepared dataset {faces.name} has too few images with and without {part} attributes")
     train = np.sort(np.concatenate([pool[0][:train_count] for pool in pools]))
     rest = [pool[1] if partitioned else pool[0][train_count:] for pool in pools]
     validation = np.sort(np.concatenate([pool[:validation_count] for pool in rest]))
@@ -303,7 +304,7 @@ def alignment(faces: Faces, rows: np.ndarray) -> list[str]:
 def _official(protocol: Protocol, faces: Faces, rows: np.ndarray) -> Split:
     assert protocol.official is not None
     if not protocol.official.test:
-        raise UsageError(f"{protocol.identifier} has no test side: it serves pre-training only")
+        raise UsageError(f"{protocol.identifier} has no test set: it serves pre-training only")
     split = faces.samples["split"].to_numpy()[rows]
     sides = {}
     for side in ("train", "test"):
@@ -312,7 +313,7 @@ def _official(protocol: Protocol, faces: Faces, rows: np.ndarray) -> Split:
             there = ", ".join(sorted(set(split) - {""})) or "no splits at all"
             hint = " (protocol fer2013-public tests on PublicTest)" if protocol.name == "fer2013" else ""
             raise DataError(f"{protocol.identifier} needs the split {getattr(protocol.official, side)!r}, which the "
-                            f"prepared set {faces.name} lacks; it has {there}{hint}")  # fmt: skip
+                            f"prepared dataset {faces.name} lacks; it has {there}{hint}")  # fmt: skip
     return Split("official", sides["train"], sides["test"])
 
 

@@ -11,7 +11,7 @@ import numpy as np
 def grouped_folds(
     labels: np.ndarray, subjects: np.ndarray, count: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Split a training side [N] again: pairs of rows (to learn from, held out), no subject in both.
+    """Split a training set [N] again: pairs of rows (to learn from, held out), no subject in both.
 
     Without regard to subjects where not all of them are known. Fewer than ``count`` folds where there are
     fewer subjects, or fewer samples of the largest class; none where not even two can be made.

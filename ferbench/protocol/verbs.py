@@ -45,14 +45,14 @@ def describe(name: str, rule: str | None, seed: int, home: Path | None) -> Secti
             return [*sections, *_drawn(protocol, prepared, seed)]
         if protocol.official and not protocol.official.test:
             train, validation = splits.training_sides(protocol, prepared)
-            return [*sections, ("sides", {"train": len(train), "validation": len(validation)})]
+            return [*sections, ("split", {"train": len(train), "validation": len(validation)})]
         return [*sections, *_folds(splits.make(protocol, prepared, rule, seed), prepared)]
     except DataError as error:  # the rules are worth showing even where this copy of the set does not fit them
         return [*sections, ("missing", {"split": str(error)})]
 
 
 def export_folds(name: str, out: Path, rule: str | None, seed: int, by_image: bool, home: Path | None) -> str:
-    """Write the fold file of a protocol, or that of the habit of image folds. Returns the line that tells of it."""
+    """Write the fold file of a protocol, or that of image folds, which leak. Returns the line that tells of it."""
     home = data_home(home)
     protocol = room.load(name)
     _there(protocol.dataset, home)
@@ -65,7 +65,7 @@ def export_folds(name: str, out: Path, rule: str | None, seed: int, by_image: bo
 
 
 def audit_split(folds: Path, dataset: str, home: Path | None) -> list[Finding]:
-    """Audit a fold file against a prepared set."""
+    """Audit a fold file against a prepared dataset."""
     home = data_home(home)
     _there(dataset, home)
     return audit(folds, faces.load(dataset, home))
@@ -89,7 +89,7 @@ def verdict(findings: list[Finding]) -> None:
 
 
 def _folds(made: splits.Splits, prepared: Faces) -> Sections:
-    """A row for each fold: images of both sides; of the test side, subjects (where known) and each class."""
+    """A row for each fold: training and test images; of the test set, subjects (where known) and each class."""
     first = made.folds[0]
     subjects = prepared.samples["subject"].iloc[np.concatenate([first.train, first.test])]
     named = bool((subjects != "").all())
@@ -105,7 +105,7 @@ def _folds(made: splits.Splits, prepared: Faces) -> Sections:
         "images": len(subjects),
         "subjects": subjects.nunique() if named else "unknown",
         "checked": ", ".join([
-            "0 subjects shared" if named else "no sample on both sides",
+            "0 subjects shared" if named else "no sample in training and test set",
             *(["every sample tested once"] if len(rows) > 1 else []),
         ]),
         "sha256": made.hash,

@@ -28,7 +28,7 @@ LEVEL = 0.05  # of the corrected tests
 
 @dataclass(frozen=True)
 class Against:
-    """A variant held against WS-LGAN on the same images, folds and seeds: accuracy of the variant minus its."""
+    """A variant compared with WS-LGAN on the same images, folds and seeds: accuracy of the variant minus its."""
 
     seeds: list[int]
     difference: statistics.Difference
@@ -76,7 +76,7 @@ class Ablation:
 def build(store: Store, dataset: str | None = None, experiments: Iterable[str] | None = None) -> list[Ablation]:
     """Return an ablation for each group of comparable trainings that holds WS-LGAN and at least one variant.
 
-    experiments : only these; all that are stored when left out. Habits (``Identity.is_habit``) never take part.
+    experiments : only these; all that are stored when left out. Runs with leakage (``Identity.leaks``) never take part.
     Raises DataError where a record or predictions are damaged.
     """
     chosen = None if experiments is None else set(experiments)

@@ -1,4 +1,4 @@
-"""``ferbench check``: stored runs held against accepted ones."""
+"""``ferbench check``: stored runs compared with accepted ones."""
 
 import json
 import os
@@ -38,7 +38,7 @@ class Reason(Schema):
 
 
 class Accepted(Schema):
-    """``baselines/accepted/*.json``: how a method did under a protocol, which later runs are held against.
+    """``baselines/accepted/*.json``: how a method did under a protocol, with which later runs are compared.
 
     Of a licensed set it gives away neither a name nor a label: images and people stand there as hashes, with
     whether each was right and, of an evaluation, what was predicted.
@@ -109,7 +109,7 @@ class Finding:
 
 
 def check_runs(baselines: list[Path], tolerance: str, format: str, runs: Path | None) -> None:
-    """Hold the runs of a store against accepted ones and print what was found.
+    """Compare the runs of a store with accepted ones and print what was found.
 
     tolerance : "auto" or points of accuracy that may be lost.
     Raises CheckFailed where anything fell, DataError where nothing can be checked or was tested on other data.
@@ -125,12 +125,12 @@ def check_runs(baselines: list[Path], tolerance: str, format: str, runs: Path | 
         accepted = validated(Accepted, read_json(path), path)
         side = _match(accepted, stored, path)
         if side is not None:
-            findings.append(held_against(accepted, side, allowed, path.stem))
+            findings.append(compared(accepted, side, allowed, path.stem))
         elif baselines:
             name = Side.named(accepted.title, accepted.preset, accepted.protocol, accepted.evaluation)
-            raise DataError(f"no run in {home} is what {path} holds: {name}")
+            raise DataError(f"no run in {home} matches {path}: {name}")
     if not findings:
-        raise DataError(f"no run in {home} has an accepted figure: `ferbench check --accept --why …` records one")
+        raise DataError(f"no run in {home} has an accepted figure: `ferbench check --accept --reason …` records one")
     _print(findings, format)
     if fallen := [finding for finding in findings if not finding.held]:
         raise CheckFailed(f"{len(fallen)} of {len(findings)} accepted figures fell")
@@ -166,8 +166,8 @@ def _match(accepted: Accepted, stored: list[Side], path: Path) -> Side | None:
     return found[0] if found else None
 
 
-def held_against(accepted: Accepted, side: Side, allowed: float | None, name: str) -> Finding:
-    """Hold a side against accepted predictions of the same images.
+def compared(accepted: Accepted, side: Side, allowed: float | None, name: str) -> Finding:
+    """Compare a side with accepted predictions of the same images.
 
     allowed : points that may be lost; None asks whether chance explains the fall. Of trainings two chances
     are asked, and it fell only where neither does, so that either keeps false alarms at :data:`LEVEL`:
@@ -284,13 +284,13 @@ def accept_runs(baselines: list[Path], why: str, runs: Path | None) -> None:
     Raises UsageError without a reason, DataError without runs.
     """
     if not why.strip():
-        raise UsageError('--accept takes a reason: --why "longer fine-tuning, see the report"')
+        raise UsageError('--accept takes a reason: --reason "longer fine-tuning, see the report"')
     home = runs_home(runs)
     found = sides(Store(home))
     if not found:
         raise DataError(f"no tested run in {home}: `ferbench train {DEFAULT_METHOD} --dataset synth`")
     if baselines and (len(baselines) > 1 or len(found) > 1):
-        raise UsageError(f"--baseline names one file, and {home} holds {len(found)} methods")
+        raise UsageError(f"--baseline names one file, and {home} has {len(found)} methods")
     for side in found:
         path = baselines[0] if baselines else accepted_home() / f"{_slug(side)}.json"
         reasons = validated(Accepted, read_json(path), path).reasons if path.is_file() else []

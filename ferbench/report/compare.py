@@ -1,4 +1,4 @@
-"""``ferbench compare``: two trainings held against each other on the same images."""
+"""``ferbench compare``: two trainings compared on the same images."""
 
 import json
 import sys
@@ -64,12 +64,12 @@ class Comparison:
     p: float  # permutation over subjects
     mcnemar: float | None
     classes: list[ClassRow]
-    flips: list[Flip]  # losses first, the surest first
+    flips: list[Flip]  # losses first, the most confident first
     remarks: list[str]  # what else differs between the sides than the method, a sentence each
 
 
 def compare(first: Side, second: Side) -> Comparison:
-    """Hold two sides against each other. Raises DataError where they were not tested on the same."""
+    """Compare two sides. Raises DataError where they were not tested on the same."""
     remarks = remarks_on(first, second)
     first, second = at_one_level(first, second)
     pair = statistics.paired(first.frames, second.frames)
@@ -99,17 +99,17 @@ def compare(first: Side, second: Side) -> Comparison:
 def remarks_on(first: Side, second: Side) -> list[str]:
     """What must be known before the difference is laid to the methods."""
     found = [
-        f"Nobody can tell whether {one.name} learned from people who are tested."
+        f"Whether {one.name} was trained on test subjects is unknown."
         for one in (first, second) if one.held_out is not True
     ]  # fmt: skip
     if first.level != second.level:
-        found.append("Sequences are compared: one of images is judged by the mean of its images' probabilities.")
+        found.append("Sequences are compared: one of images is predicted by the mean of its images' probabilities.")
     if first.method != second.method:
         learned = [[name for name in one.trained_on if name != one.protocol] for one in (first, second)]
         for what, one, other in (("preset", [first.preset], [second.preset]), ("trained before on", *learned)):
             if one != other:
                 sides = f"{', '.join(one) or 'nothing'} and {', '.join(other) or 'nothing'}"
-                found.append(f"Not the methods alone differ: {what} {sides}.")
+                found.append(f"Not only the methods differ: {what} {sides}.")
     return found
 
 

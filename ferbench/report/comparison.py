@@ -1,4 +1,4 @@
-"""The tables that hold methods beside each other: published figures and ours, and ours of one data side."""
+"""The tables that show methods beside each other: published figures and ours, and ours with the same training data."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ def accuracy(report: Report, names: Mapping[str, str]) -> Grid:
         groups.append((max(100 * t.accuracy for t in mine), method, [_ours(t, names, None) for t in mine]))
     rows = [row for *_, group in sorted(groups, key=lambda group: group[:2]) for row in group]
     source = ("published as printed, ours beside it" if report.published
-              else "ours, on drawn faces; nothing published is about them" if report.drawn
+              else "ours, on drawn faces, for which nothing is published" if report.drawn
               else "ours; nothing is published for it")  # fmt: skip
     caption = f"Accuracy on {report.dataset}, percent: {source} ({OURS})"
     return without_empty((caption, ["Method", "Published", "Images", IMAGES, "Sequences", SEQUENCES, "From"], rows))
@@ -68,7 +68,7 @@ def sides(report: Report) -> list[Grid]:
     """For each preset that several methods share, these methods side by side, over their seeds, best first.
 
     Whole trainings alone, tested on the same in the same folds, on people they did not learn from: trainings of two
-    presets differ in their data side.
+    presets differ in their training data.
     """
     presets: dict[tuple[str, str], dict[str, list[Training]]] = defaultdict(lambda: defaultdict(list))
     for t in report.trainings:
@@ -85,9 +85,9 @@ def sides(report: Report) -> list[Grid]:
                  ", ".join(group[0].trained_on)]
                 for group in ordered
             ]  # fmt: skip
-            caption = (f"One data side, preset {preset or 'none'}: only such trainings may be held against each other, "
-                       "and those of images against those of sequences by sequences alone; percent, mean ± standard "
-                       "deviation (ddof 1) over seeds, best first by sequences where these are known")  # fmt: skip
+            caption = (f"Same training data, preset {preset or 'none'}: only such trainings may be compared with each "
+                       "other, and methods of images with methods of sequences by sequences only; percent, mean ± "
+                       "standard deviation (ddof 1) over seeds, best first by sequences where known")  # fmt: skip
             found.append(without_empty((caption, header, rows)))
     return found
 
@@ -119,8 +119,8 @@ def learned(report: Report) -> Grid:
         for group in groups.values() for t in group[:1]
     ]  # fmt: skip
     return without_empty((
-        "What each has seen: of what it is given, the protocols that it was trained on, first to last, and whether "
-        "nobody who is tested was among them",
+        "Input and training data of each: what it sees, the protocols that it was trained on, first to last, and "
+        "whether all test subjects were held out",
         ["Training", "Preset", "Sees", "Trained on", "Held out", "Scores", "Seeds", "Tested under"], rows,
     ))  # fmt: skip
 

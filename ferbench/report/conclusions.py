@@ -72,13 +72,26 @@ def conclude(report: Report) -> Conclusions:
     ]  # fmt: skip
     points = [
         ("What was measured", _measured(report, groups)),
-        ("Against what was published", _against(report, groups, best)),
-        ("Between ours: is the difference real?", _between(report, groups)),
-        ("What these figures do not say", _limits(report, groups)),
+        ("Compared with published figures", _against(report, groups, best)),
+        ("Between our methods: is the difference real?", _between(report, groups)),
+        ("What these figures do not show", _limits(report, groups)),
     ]
     return Conclusions(
         [_leader(group, groups) for group in best], [(question, said) for question, said in points if said]
     )
+
+
+def lines(found: Conclusions) -> list[str]:
+    """Return conclusions as lines of text: one for each leader, one for each question."""
+    said = []
+    for leader in found.leaders:
+        what = ", whole sequences" if leader.level == "sequence" else ""
+        said.append(f"Our best{what}: {leader.name}, {percent(leader.reach.mean)} % ({leader.reach.interval}); "
+                    f"{'; '.join(leader.facts)}.")  # fmt: skip
+    for question, answers in found.points:
+        mark = "" if question.endswith("?") else ":"
+        said.append(f"{question}{mark} {' '.join(answers)}")
+    return said
 
 
 def reached(group: list[Training], level: Level) -> Reach:
@@ -135,12 +148,13 @@ def _measured(report: Report, groups: list[list[Training]]) -> list[str]:
         (t.protocol, t.level, len(t.expected), t.subjects > 0) for t in trainings
     ):
         how = f"{folds} folds" if folds > 1 else "one split"
-        people = ("no person is on both sides" if subjects
-                  else "subjects are unknown, so nobody can tell whether people are on both sides")  # fmt: skip
+        people = ("no person is in both training and test set" if subjects
+                  else "subjects are unknown, so the same people may be in training and test sets")  # fmt: skip
         said.append(f"{protocol} tests {level}s: {how}, {people}.")
     if not groups:
         why = listed(sorted({t.apart for t in trainings}))
-        said.append(f"No training is both whole and known to be held out ({why}), so nothing is concluded.")
+        said.append(f"No training is complete and known to be tested on held-out subjects ({why}), so nothing is "
+                    "concluded.")  # fmt: skip
     return said
 
 
@@ -153,19 +167,19 @@ def _against(report: Report, groups: list[list[Training]], best: list[list[Train
                 and (place := _place(group, row))]  # fmt: skip
     if len(verdicts) > 1:
         below, within, above = map(verdicts.count, ("below", "within", "above"))
-        said.append(f"Of {len(verdicts)} recipes of ours that a published figure may stand beside, it lies within the "
-                    f"95 % interval of {within}, above that of {above} and below that of {below}.")  # fmt: skip
+        said.append(f"Of {len(verdicts)} recipes of ours with a comparable published figure, this figure lies within "
+                    f"the 95 % interval of {within}, above that of {above} and below that of {below}.")  # fmt: skip
     return said
 
 
 def beside(group: list[Training], row: PublishedRow | None) -> str:
-    """Hold a recipe against the published figure of what it reproduces, in a sentence or two."""
+    """Compare a recipe with the published figure of what it reproduces, in a sentence or two."""
     if row is None:
-        return "it was never published for this set, so nothing stands beside it."
+        return "no figure was published for this dataset, so there is nothing to compare it with."
     average = f", {row.average}" if row.average not in (UNKNOWN, "pooled") else ""
     told = f"{row.shown} % was published ({row.table}, {row.tested}{average})"
     if why := unfit(group, row):
-        return f"{told}, and does not stand beside ours: {why}."
+        return f"{told}, which is not comparable with ours: {why}."
     level: Level = "sequence" if row.level == "sequence" else "image"
     reach = reached(group, level)
     tested = group[0].sequences if level == "sequence" else group[0].images
@@ -180,16 +194,16 @@ def beside(group: list[Training], row: PublishedRow | None) -> str:
     if place == "within":
         return f"{ours}. The published figure lies within our interval: no difference shown."
     return (f"{ours}. The published figure lies {place} our interval: chance over whom we tested does not "
-            "explain the difference; of the published figure's own chance nothing is known.")  # fmt: skip
+            "explain the difference. The uncertainty of the published figure is unknown.")  # fmt: skip
 
 
 def unfit(group: list[Training], row: PublishedRow) -> str:
-    """Why a published figure does not stand beside a recipe; empty where it does."""
+    """Why a published figure is not comparable with a recipe; empty where it does."""
     first = group[0]
     if first.apart:
         return first.apart
     if row.level == UNKNOWN:
-        return "nobody knows whether it is of images or of sequences"
+        return "it is unknown whether it is of images or of sequences"
     if row.level == "sequence" and not first.sequences:
         return "which images are of one sequence is unknown here"
     return "it is of images, ours of sequences" if row.level == "image" and first.level == "sequence" else ""
@@ -207,14 +221,14 @@ def _place(group: list[Training], row: PublishedRow) -> str:
 
 def _between(report: Report, groups: list[list[Training]]) -> list[str]:
     if report.contrasts:
-        return [said for one in report.contrasts for said in held_against(one)]
+        return [said for one in report.contrasts for said in between(one)]
     methods = {group[0].method for group in groups}
     if len(methods) > 1:
-        return ["The leading methods were not tested on the same in the same folds: nothing is said between them."]
-    return ["There is one method, and no other to hold it against."] if methods else []
+        return ["The leading methods were not tested on the same data in the same folds, so they are not compared."]
+    return ["There is one method, and no other to compare it with."] if methods else []
 
 
-def held_against(one: Contrast) -> list[str]:
+def between(one: Contrast) -> list[str]:
     """Say what may be said between two methods: the answer first, then what it must be read with."""
     gap = one.difference
     over = gap.over if gap.over == "subjects" else f"{one.level}s"
@@ -242,20 +256,22 @@ def _limits(report: Report, groups: list[list[Training]]) -> list[str]:
 
     said = []
     if report.drawn:
-        said.append("How well people's expressions are recognised: the faces are drawn.")
+        said.append("How well people's expressions are recognised, since the faces are drawn.")
     if parts := [t for t in report.trainings if not t.whole]:
-        said.append(f"How {these(parts)} would do over all folds: folds are missing.")
+        said.append(f"How {these(parts)} would do over all folds, since folds are missing.")
     if known := [t for t in report.trainings if t.held_out is not True]:
-        said.append(f"How {these(known)} would do on strangers: {', '.join(dict.fromkeys(t.apart for t in known))}.")
+        said.append(
+            f"How {these(known)} would do on other people ({', '.join(dict.fromkeys(t.apart for t in known))})."
+        )
     if any(not t.subjects for t in report.trainings):
-        said.append("How people differ: where nobody knows who is on which picture, intervals take pictures for "
-                    "independent, and are too narrow if they are not.")  # fmt: skip
+        said.append("How people differ, where subjects are unknown: intervals treat images as independent, and "
+                    "are too narrow if they are not.")  # fmt: skip
     if groups and all(len(group) == 1 for group in groups):
-        said.append("What another seed would give: each recipe has one.")
+        said.append("What another seed would give, since each recipe has one.")
     if report.habits:
-        said.append(f"What {report.habits} folds say that follow habits of the literature: they are no results.")
+        said.append(f"What the {report.habits} folds give that measure data leakage, since they are no results.")
     if report.trainings:
-        said.append("How groups of people differ (age, sex, origin): nothing here knows of them.")
+        said.append("How groups of people differ (age, sex, origin), since the data do not state them.")
     return said
 
 

@@ -1,4 +1,4 @@
-"""The leading methods of a set held against each other on the same people, as ``ferbench compare`` does it."""
+"""The leading methods of a dataset compared on the same people, as ``ferbench compare`` does it."""
 
 from collections import defaultdict
 from collections.abc import Mapping

@@ -153,7 +153,7 @@ def transfers(found: list[Transfer], level: Level) -> Grid:
          ", ".join(f"{count} {name}" for name, count in one.left_out.items()) or "none", held(one.held_out), one.run]
         for one in found
     ]  # fmt: skip
-    return (f"Networks that learned nothing here, accuracy in percent: all their classes in play, {level}s of classes "
+    return (f"Networks that were not trained here, accuracy in percent: all their classes in play, {level}s of classes "
             "that they never learned left out", ["Network", "Trained on", "Accuracy", "95 % interval", "Balanced",
             "Macro F1", f"{level.capitalize()}s", "Left out", "Held out", "Run"], rows)  # fmt: skip
 
@@ -165,7 +165,7 @@ def holes(found: list[Hole]) -> Grid:
          f"`{hole.command}`" if hole.command else "the same command again"]
         for hole in found
     ]  # fmt: skip
-    return ("Holes: folds that the tables above lack, and the commands that fill them",
+    return ("Missing folds, and the commands that train them",
             ["Training", "Fold", "Why", "Command"], rows)  # fmt: skip
 
 

@@ -196,7 +196,7 @@ def _curves(axes: Any, name: str, curves: Mapping[str, pd.DataFrame]) -> None:
         axes.plot(history.iloc[:, 0], history.iloc[:, 1], linewidth=1, alpha=0.8, label=fold)
     axes.set_yscale("log")
     axes.set_xlabel("epoch")
-    axes.set_ylabel("loss, training side")
+    axes.set_ylabel("loss, training set")
     axes.set_title(f"{name}: {len(curves)} folds", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, ncols=2, title="fold")

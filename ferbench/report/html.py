@@ -48,7 +48,7 @@ def page(reports: list[Report], store: Store, errors: int = 0, home: Path | None
     """Return the document.
 
     errors : so many of the most confident errors of each training are shown with their pictures, which are read
-        from the prepared sets in ``home``; 0 embeds no picture.
+        from the prepared datasets in ``home``; 0 embeds no picture.
     Raises DataError where pictures are asked for and their set is not the one that was tested.
     """
     shown = []
@@ -205,7 +205,7 @@ def _damaged(path: Path, dataset: str) -> str:
 
 
 def _pictures(dataset: str, fingerprint: str, ids: list[str], home: Path | None) -> dict[str, str]:
-    """Read images of a prepared set as PNG data URIs, by id."""
+    """Read images of a prepared dataset as PNG data URIs, by id."""
     from PIL import Image
 
     from ferbench.files import data_home, sha256_of

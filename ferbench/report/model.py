@@ -2,7 +2,7 @@
 
 The fields of these classes are the keys of ``ferbench report --format json``. Figures of ours are fractions, computed
 from the stored predictions; published ones are in percent, as printed. Times are in seconds. What is tested is an image
-or, under a protocol of sequences, a whole sequence (``level``); a figure of one is never held against one of the other.
+or, under a protocol of sequences, a whole sequence (``level``); figures of the two are never compared.
 """
 
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ class Training:
     name: str  # of baselines/*.toml
     method: str  # as printed in tables
     published: str  # the paper's row that it reproduces, or empty
-    preset: str  # its data side: trainings of different ones differ in more than the method
+    preset: str  # its size and schedule: trainings of different ones differ in more than the method
     protocol: str
     level: Level  # what one prediction is of
     sees: str  # what of it the method reads: image, 3 frames, whole, whole + landmarks, whole + neutral
@@ -55,7 +55,7 @@ class Training:
     rule: str  # how the folds were made, in words
     split_hash: str
     test_side: str  # 8 digits that trainings share which tested the same in the same folds, by sequences where known
-    data: str  # fingerprint of the prepared set
+    data: str  # fingerprint of the prepared dataset
     parameters: int  # 0 where they are not counted
     classes: list[str]
     folds: list[Fold]
@@ -85,7 +85,7 @@ class Training:
 
     @property
     def comparable(self) -> bool:
-        """Whether it may be held against others of ours: whole, and tested on people that it did not learn from."""
+        """Whether it may be compared with others of ours: whole, and tested on people that it did not learn from."""
         return self.whole and self.held_out is True
 
     @property
@@ -142,7 +142,7 @@ class Together:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two leading methods held against each other on the same images, or sequences, as ``ferbench compare`` does it."""
+    """Two leading methods compared on the same images, or sequences, as ``ferbench compare`` does it."""
 
     first: str  # that is not below the other
     second: str
@@ -201,7 +201,7 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Hole:
-    """A fold without a finished run, and the command that fills it (empty where no run tells it)."""
+    """A missing fold, which has no finished run, and the command that trains it (empty where no run tells it)."""
 
     experiment: str
     method: str
@@ -241,5 +241,5 @@ class Report:
     stages: list[Stage]
     holes: list[Hole]
     transfers: list[Transfer]
-    habits: int = 0  # folds of habits of the literature, which are no results: left out
-    contrasts: list[Contrast] = field(default_factory=list)  # the leading methods held against each other
+    habits: int = 0  # folds that measure data leakage, which are no results: left out
+    contrasts: list[Contrast] = field(default_factory=list)  # the leading methods compared with each other

@@ -34,8 +34,8 @@ def model_card(reports: list[Report], chosen: str = "") -> str:
                 recipes[place, t.variant].append(t)
     found = {key: group for key, group in recipes.items() if any(_begins(t, chosen) for t in group)}
     if not found:
-        raise DataError(f"no training{f' that begins with {chosen!r}' if chosen else ''} is whole and known to be held "
-                        "out, and a card speaks of no other: see `ferbench runs`")  # fmt: skip
+        raise DataError(f"no training{f' that begins with {chosen!r}' if chosen else ''} is complete and known to be "
+                        "tested on unseen people, and a card is of no other: see `ferbench runs`")  # fmt: skip
     if len(found) > 1:
         several = [f"{group[0].experiment} ({titled(group)}, {group[0].protocol})" for group in found.values()]
         raise UsageError(
@@ -113,10 +113,10 @@ def _scalar(value: Any) -> str:
 def _body(report: Report, group: list[Training]) -> str:
     first, whole = group[0], reached(group, group[0].level)
     row = next((row for row in report.published if row.method == first.published), None)
+    compared = [] if report.drawn else [f"Compared with the published figure: {beside(group, row)}"]
     sections: list[tuple[str, list[str], list[Grid]]] = [
         ("Intended use", _use(first), []),
-        ("Figures", _figures(report, group, whole) + ([] if report.drawn else [f"Beside it: {beside(group, row)}"]),
-         [_by_seed(report, group), _by_class(group)]),
+        ("Figures", [*_figures(report, group, whole), *compared], [_by_seed(report, group), _by_class(group)]),
         ("Protocol", _protocol(first), []),
         ("Data", _data(first), []),
         ("Limits, and what is unknown", _limits(report, group), []),
@@ -132,9 +132,9 @@ def _body(report: Report, group: list[Training]) -> str:
 def _use(first: Training) -> list[str]:
     return [
         f"Research on facial expression recognition: it tells {len(first.classes)} expressions apart "
-        f"({', '.join(first.classes)}) on faces like those of its set, reading {_reads(first)}.",
-        "An expression is no feeling. It is not meant to judge what somebody feels or thinks, nor for decisions about "
-        "people.",
+        f"({', '.join(first.classes)}) on faces like those of its dataset. Its input is {_reads(first)}.",
+        "An expression is not a feeling. The model is not meant to infer what people feel or think, nor for decisions "
+        "about them.",
     ]  # fmt: skip
 
 
@@ -147,8 +147,8 @@ def _figures(report: Report, group: list[Training], whole: Reach) -> list[str]:
     found = [f"Accuracy {percent(whole.mean)} %, {whole.interval}; n = {first.n}; {over_seeds(group)}; weights tested: "
              f"{SELECTIONS.get(first.selection, first.selection)}."]  # fmt: skip
     if report.drawn:
-        found.append("The faces are drawn by ferbench: this says nothing of how well people's expressions are "
-                     "recognised, and no published figure stands beside it.")  # fmt: skip
+        found.append("The faces are drawn by ferbench: this says nothing about how well people's expressions are "
+                     "recognised, and no published figure is comparable.")  # fmt: skip
     if len(first.folds) > 1:
         found.append(f"Each of the {len(first.folds)} folds has a network of its own, and the figure is of all of them "
                      "together: a single file of weights was tested on its own fold only.")  # fmt: skip
@@ -180,11 +180,11 @@ def _by_class(group: list[Training]) -> Grid:
 
 
 def _protocol(first: Training) -> list[str]:
-    people = (f"no subject is on both sides, every {first.level} is tested once" if first.subjects
-              else "subjects are unknown, so nobody can tell whether people are on both sides")  # fmt: skip
+    people = (f"no subject is in both training and test set, every {first.level} is tested once" if first.subjects
+              else "subjects are unknown, so the same people may be in training and test sets")  # fmt: skip
     return [
         f"{first.protocol}: {first.rule}; {people}. Fold file {first.split_hash[:12]}.",
-        "The test side did not choose the weights. Whether whoever set the recipe had seen its figures is not known.",
+        "The test set did not choose the weights. Whether it influenced the choice of hyperparameters is not known.",
         "Accuracy is pooled over all folds; its interval is by bootstrap over subjects where they are known.",
     ]
 
@@ -193,16 +193,16 @@ def _data(first: Training) -> list[str]:
     people = f" of {first.subjects:,} people" if first.subjects else ""
     return [
         f"Learned from, first to last: {', '.join(first.trained_on)}.",
-        f"Tested on {first.n}{people}; fingerprint of the prepared set {first.data[:12]}.",
+        f"Tested on {first.n}{people}; fingerprint of the prepared dataset {first.data[:12]}.",
     ]
 
 
 def _limits(report: Report, group: list[Training]) -> list[str]:
     first = group[0]
     found = [
-        "How it does on groups of people (age, sex, origin) is unknown: the set's labels that ferbench reads do not "
-        "tell them.",
-        "How it does on other sets, cameras or ways of cutting out the face is unknown unless it is told above.",
+        "How it does on groups of people (age, sex, origin) is unknown: the labels that ferbench reads do not state "
+        "them.",
+        "How it does on other datasets, cameras or face crops is unknown unless it is stated above.",
     ]  # fmt: skip
     name, share, tested = min((t.worst_class for t in group), key=lambda worst: worst[1])
     where = " in the seed that does worst by it" if len(group) > 1 else ""
@@ -213,7 +213,7 @@ def _limits(report: Report, group: list[Training]) -> list[str]:
     if len(group) == 1:
         found.append("What another seed would give is unknown: there is one.")
     found.append("Its scores are no probabilities." if first.uncalibrated
-                 else "Whether its probabilities can be trusted is not told here.")  # fmt: skip
+                 else "Whether its probabilities are calibrated is not stated here.")  # fmt: skip
     found += [f"Not as in the original: {one}" for one in first.differs]
     found += [f"Note: {note}" for note in dict.fromkeys(note for t in group for note in t.notes)]
     found.append("No licence is stated: whoever publishes the weights states one that the data's own terms allow.")

@@ -40,7 +40,7 @@ def _many(report: Report) -> bool:
 
 
 def leading(report: Report) -> list[Grid]:
-    """Return the tables that hold methods beside each other, which a reader looks for first."""
+    """Return the tables that show methods beside each other, which a reader looks for first."""
     found = []
     if report.trainings or report.published:
         found.append(comparison.accuracy(report, named(report.trainings)))
@@ -85,41 +85,42 @@ def heading(report: Report, brief: bool = False) -> list[str]:
     """Return what must be known to read the tables, a sentence or two each; ``brief`` as for :func:`grids`."""
     lines, names = [], named(report.trainings)
     if report.drawn:
-        lines.append("The faces are drawn by ferbench. Nothing published stands beside these figures, and they say "
-                     "nothing of how well people's expressions are recognised.")  # fmt: skip
+        lines.append("The faces are drawn by ferbench. No published figure is comparable, and these figures say "
+                     "nothing about how well people's expressions are recognised.")  # fmt: skip
     groups = dict.fromkeys(
         (t.protocol, t.level, t.rule, t.split_hash, t.data, t.subjects > 0) for t in report.trainings
     )
     for protocol, level, rule, split_hash, data, people in groups:
-        disjoint = (f"no subject is on both sides, every {level} of the test side is tested once" if people
-                    else "subjects are unknown, so nobody can tell whether people are on both sides")  # fmt: skip
+        disjoint = (f"no subject is in both training and test set, every {level} of the test set is tested "
+                    "once" if people
+                    else "subjects are unknown, so the same people may be in training and test sets")  # fmt: skip
         lines.append(f"Protocol {protocol}: {rule}; {disjoint}. "
                      f"Fold file {split_hash[:12]}, data {data[:12]}.")  # fmt: skip
     for selection in dict.fromkeys(t.selection for t in report.trainings):
-        lines.append(f"Weights tested: {SELECTIONS.get(selection, selection)}. The test images choose nothing.")
+        lines.append(f"Weights tested: {SELECTIONS.get(selection, selection)}. No test image was used to choose them.")
     if report.varying:
         facts = "; ".join(f"{name} ({listed(values)})" for name, values in report.varying.items())
-        lines.append(f"What varies between ours: {facts}.")
+        lines.append(f"Our trainings differ in: {facts}.")
     elif report.trainings:
-        lines.append("What varies between ours: nothing, it is one training.")
+        lines.append("Our trainings differ in nothing: there is one.")
     lines.append("Accuracy is pooled over all test images of all folds, the paper's own measure, computed from stored "
                  "predictions. Intervals are 95 %, by bootstrap over subjects where they are known.")  # fmt: skip
     if any(t.level == "sequence" for t in report.trainings):
-        lines.append("Under a protocol of sequences there is one prediction for each sequence, so its n is another. "
-                     "Methods of images have a figure of sequences too, by the mean of their images' probabilities, "
-                     "and the two kinds are compared by that alone.")  # fmt: skip
+        lines.append("Under a protocol of sequences there is one prediction for each sequence, so n differs. "
+                     "Methods that predict images have an accuracy on sequences too, from the mean of their "
+                     "images' probabilities. The two kinds are compared by that accuracy only.")  # fmt: skip
     if any(t.sees.startswith(FEW) for t in report.trainings):
-        lines.append(f"A title with ({FEW}) is of a method of sequences that saw three frames of each: it stands "
-                     "beside no published figure.")  # fmt: skip
+        lines.append(f"({FEW}) marks a method of sequences that was given three frames of each. It is compared with "
+                     "no published figure.")  # fmt: skip
     if apart := [t for t in report.trainings if t.held_out is not True]:
-        lines.append(f"Not held out, or nobody can tell: {listed([names[t.experiment] for t in apart])}. Such a figure "
-                     "is compared with nothing.")  # fmt: skip
+        lines.append(f"Trained on test subjects, or this is unknown: {listed([names[t.experiment] for t in apart])}. "
+                     "Such a figure is compared with no other.")  # fmt: skip
     if any(not t.whole for t in report.trainings):
-        lines.append("A training that lacks folds is marked with their number: its figures are of other images, "
-                     "so they are not compared.")  # fmt: skip
+        lines.append("A training with missing folds is marked with the number of its folds. Its figures are of "
+                     "other images, so they are not compared.")  # fmt: skip
     if report.habits:
-        lines.append(f"Left out: {report.habits} folds that follow habits of the literature (best test epoch, subjects "
-                     "on both sides) and are no results; `ferbench report --ablation` measures them.")  # fmt: skip
+        lines.append(f"Left out: {report.habits} folds that measure data leakage (best test epoch, subjects in "
+                     "training and test set) and are no results; `ferbench report --ablation` shows them.")  # fmt: skip
     if brief and _many(report):
         lines.append(f"The confusion matrices and folds of the {len(report.trainings)} trainings are left out here: "
                      "every other --format has them.")  # fmt: skip

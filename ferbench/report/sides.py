@@ -1,4 +1,4 @@
-"""Stored runs as what is held against something else: one method under one protocol, by seed."""
+"""Stored runs as what is compared: one method under one protocol, by seed."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Side:
     preset: str
     protocol: str
     split: str  # hash of the fold file
-    data: str  # fingerprint of the prepared set
+    data: str  # fingerprint of the prepared dataset
     selection: str
     variant: str
     classes: list[str]
@@ -70,7 +70,7 @@ def sides(store: Store, prefix: str = "") -> list[Side]:
     records = store.known()
     groups: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records.values():
-        tested = record.identity.kind in ("fold", "transfer") and not (record.error or record.identity.is_habit)
+        tested = record.identity.kind in ("fold", "transfer") and not (record.error or record.identity.leaks)
         if tested and (record.experiment.startswith(prefix) or record.key.startswith(prefix)):
             groups[variant(lineage(record.identity, records))][record.experiment].append(record)
     return [_side(store, key, trainings, records) for key, trainings in groups.items()]
@@ -100,7 +100,7 @@ def chosen(text: str, runs: Path | None) -> Side:
         raise UsageError(f"{text} is neither a folder of runs nor the beginning of a tested run: see `ferbench runs`")
     if len(found) > 1:
         names = ", ".join(f"{side.name} ({side.variant})" for side in found)
-        raise UsageError(f"{text} holds {len(found)} methods: {names}; name one run or experiment of them")
+        raise UsageError(f"{text} has {len(found)} methods: {names}; name one run or experiment of them")
     return found[0]
 
 
@@ -117,7 +117,7 @@ def comparable(first: Tested, second: Tested) -> None:
 
 def at_one_level(first: Side, second: Side) -> tuple[Side, Side]:
     """Return both sides as they may be compared: as they are where both predict images or both predict sequences, else
-    both by sequences, each sequence of images judged by the mean of its images' probabilities.
+    both by sequences, each sequence of images predicted by the mean of its images' probabilities.
 
     Raises DataError, in one line, where they cannot be compared: not tested on the same, in the same folds, or one was
     tested on people that it learned from.

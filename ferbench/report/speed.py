@@ -82,7 +82,8 @@ def heading(record: SpeedRecord) -> list[str]:
         f"{facts['device']}; torch {torch}; commit {facts.get('commit') or 'unknown'}; "
         f"record {record.key}, seed {record.seed}.",
         f"Mode {record.mode}: {first.blocks} blocks each, baselines{peers} in turns with ours in shuffled order; "
-        f"median, 95 % interval by bootstrap over blocks. One thing held against itself shows ± {record.noise:.1%}.",
+        f"median, 95 % interval by bootstrap over blocks. The same code compared with itself shows "
+        f"± {record.noise:.1%}.",
         f"Ceilings measured in the same run: {tops}.",
         "Error: largest difference to float64 logits, relative (inference, 64 fresh images); of 20 losses to the plain "
         "fp32 path (step, epoch; in bf16 of the first five and of their mean). A row marked ! exceeds its bound: its "

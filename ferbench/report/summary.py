@@ -5,6 +5,7 @@ from collections import defaultdict
 import numpy as np
 
 from ferbench.report.cells import OURS, SELECTIONS, Grid, Section
+from ferbench.report.conclusions import conclude, lines
 from ferbench.report.model import Report, Training
 from ferbench.report.render import sections
 
@@ -45,6 +46,11 @@ def _cell(trainings: list[Training]) -> str:
         f"{np.mean(found):.2f} ± {np.std(found, ddof=1):.2f}, n = {len(found)}" if len(found) > 1 else f"{found[0]:.2f}"
         for found in recipes.values()
     )
+
+
+def concluded(reports: list[Report]) -> list[Section]:
+    """Return for each report a section without tables: what may be concluded, as the HTML page has it on top."""
+    return [(f"{report.dataset}: what may be concluded", lines(conclude(report)), []) for report in reports]
 
 
 def all_sections(reports: list[Report], brief: bool = False) -> list[Section]:

@@ -23,13 +23,13 @@ from ferbench.runs.store import Store
 from ferbench.text import command as pastable
 
 
-def build(store: Store, dataset: str | None = None, habits: bool = False) -> list[Report]:
+def build(store: Store, dataset: str | None = None, leaking: bool = False) -> list[Report]:
     """Return one report for each set that something was tested on (of ``dataset`` only, when given).
 
     dataset : a set, with all protocols that test its people, by images or by sequences; or a protocol of sequences
         (``ckplus-sequences``) alone.
-    habits : runs that measure habits of the literature take part too (see ``Identity.is_habit``); they are no
-        results, and only their number is told otherwise.
+    leaking : runs that measure data leakage take part too (see ``Identity.leaks``); they are no results, and only
+        their number is told otherwise.
     Raises DataError where a record or predictions are damaged.
     """
     records = store.known()  # of which the package's own are neither folds nor transfers
@@ -43,12 +43,12 @@ def build(store: Store, dataset: str | None = None, habits: bool = False) -> lis
             continue
         if kind == "transfer" and not record.error:
             transfers[name].append(_transfer(store, record, records))
-        if kind == "fold" and record.identity.is_habit and not habits:
+        if kind == "fold" and record.identity.leaks and not leaking:
             left_out[name] += 1
         elif kind == "fold":
             groups[name].append(record)
     for identity in store.unfinished():
-        if identity.kind == "fold" and asked_for(identity, dataset) and (habits or not identity.is_habit):
+        if identity.kind == "fold" and asked_for(identity, dataset) and (leaking or not identity.leaks):
             begun[dataset or set_of(identity.protocol)].append(identity)
     return [
         _report(store, name, groups[name], begun[name], records, transfers[name], left_out[name])
@@ -58,7 +58,7 @@ def build(store: Store, dataset: str | None = None, habits: bool = False) -> lis
 
 def _report(
     store: Store, name: str, records: list[Record], begun: list[Identity], by_key: Mapping[str, Record],
-    transfers: list[Transfer], habits: int,
+    transfers: list[Transfer], leaking: int,
 ) -> Report:  # fmt: skip
     done: dict[str, list[Record]] = defaultdict(list)
     missed: dict[str, dict[str, tuple[Identity, str]]] = defaultdict(dict)  # by experiment and fold, with the reason
@@ -94,7 +94,7 @@ def _report(
         None if alone else published.matrix(home), published.errata(home), varying(made), trainings,
         across_seeds(trainings, frames), across_presets(trainings, frames),
         [_stage(by_key[key], store.holder(key) != store) for key in used if key in by_key and not by_key[key].error],
-        holes, transfers, habits, contrasts(trainings, frames),
+        holes, transfers, leaking, contrasts(trainings, frames),
     )  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def _compared(
         ours = [t for t in trainings if t.published == method]
         why, command = "", ""
         if ours and all(t.apart for t in ours) and method in figures:
-            why = f"ours does not stand beside it: {', '.join(dict.fromkeys(t.apart for t in ours))}"
+            why = f"ours is not comparable: {', '.join(dict.fromkeys(t.apart for t in ours))}"
         elif not ours and (reason := published.reason(method, set_of(dataset))):
             why = f"not run here: {reason}"
         elif not ours:
@@ -211,7 +211,7 @@ def _holes(t: Training, missed: dict[str, tuple[Identity, str]], command: str) -
 
 
 def _hole(identity: Identity, reason: str, command: str) -> Hole:
-    """A hole of a training without any fold that is done."""
+    """A missing fold of a training without any fold that is done."""
     return Hole(
         identity.experiment, identity.method, identity.preset, identity.seed, identity.fold, reason,
         _filling(command, identity.fold),

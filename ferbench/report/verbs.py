@@ -10,7 +10,7 @@ from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home, write_text
 from ferbench.report import formats, render, speed, tables
 from ferbench.report.latency import accuracy_over_latency
-from ferbench.report.summary import all_sections
+from ferbench.report.summary import all_sections, concluded
 from ferbench.report.trackers import TRACKERS, write_tracker
 from ferbench.runs.record import Identity
 from ferbench.runs.speed import stored
@@ -58,7 +58,7 @@ def write_report(
         print(f"wrote {write_tracker(format, reports, store, out)} runs to {out}", file=sys.stderr)
         return
     if format == "console" and reports:
-        render.console_sections(all_sections(reports, brief=True))
+        render.console_sections([*concluded(reports), *all_sections(reports, brief=True)])
         return
     if format == "html":
         from ferbench.report.html import page
@@ -73,7 +73,8 @@ def write_report(
     elif not reports:
         text = _nothing("folds have been trained", store.home)
     else:
-        text = _WRITERS[format](all_sections(reports))
+        before = concluded(reports) if format == "markdown" else []
+        text = _WRITERS[format]([*before, *all_sections(reports)])
     _put(text, out)
 
 
@@ -95,24 +96,24 @@ def _put(text: str, out: Path | None) -> None:
 def write_ablation(
     dataset: str | None, format: str, out: Path | None, runs: Path | None, experiments: list[str] | None = None
 ) -> None:
-    """Print what each part of WS-LGAN is worth and how far habits flatter it, or write it to ``out``.
+    """Print what each part of WS-LGAN is worth and how much data leakage inflates it, or write it to ``out``.
 
     experiments : of these trainings only; of all that are stored when left out.
     Raises DataError where there is neither, with the command that makes it.
     """
     from dataclasses import asdict
 
-    from ferbench.report import ablation, habits
+    from ferbench.report import ablation, leakage
 
     check_format(format, out)
     store = Store(runs_home(runs))
     ablations = ablation.build(store, dataset, experiments)
-    measured = habits.build(store, dataset, experiments)
+    measured = leakage.build(store, dataset, experiments)
     if not ablations and not measured:
         raise DataError(f"no variants of WS-LGAN with the same folds and seeds are in {store.home}: `ferbench ablate"
                         f"{f' --dataset {dataset}' if dataset else ''}`")  # fmt: skip
     sections = [(f"{one.dataset}: ablation", ablation.heading(one), ablation.grids(one)) for one in ablations]
-    sections += [(f"{one.dataset}: habits, not results", habits.heading(one), habits.grids(one)) for one in measured]
+    sections += [(f"{one.dataset}: data leakage", leakage.heading(one), leakage.grids(one)) for one in measured]
     found = {"ablations": [asdict(one) for one in ablations], "habits": [asdict(one) for one in measured]}
     _put_sections(sections, found, format, out)
 
@@ -127,22 +128,22 @@ def _put_sections(sections: list[render.Section], found: Any, format: str, out: 
         _put(_WRITERS[format](sections), out)
 
 
-def write_readings(dataset: str | None, format: str, out: Path | None, runs: Path | None) -> None:
-    """Print what readings of the recipe came to on held-out training subjects, or write it to ``out``.
+def write_trials(dataset: str | None, format: str, out: Path | None, runs: Path | None) -> None:
+    """Print what hyperparameter trials came to on held-out training subjects, or write it to ``out``.
 
     Raises DataError where there are none to compare, with the command that makes some.
     """
     from dataclasses import asdict
 
-    from ferbench.report import readings
+    from ferbench.report import trials
 
     check_format(format, out)
     store = Store(runs_home(runs))
-    found = readings.build(store, dataset)
+    found = trials.build(store, dataset)
     if not found:
-        raise DataError(f"no readings have been tried in {store.home}: `ferbench ablate"
-                        f"{f' --dataset {dataset}' if dataset else ''} --reading finetune.lr=0.02`")  # fmt: skip
-    sections = [(f"{one.dataset}: readings", readings.heading(one), readings.grids(one)) for one in found]
+        raise DataError(f"no hyperparameter trials are stored in {store.home}: `ferbench ablate"
+                        f"{f' --dataset {dataset}' if dataset else ''} --trial finetune.lr=0.02`")  # fmt: skip
+    sections = [(f"{one.dataset}: hyperparameter trials", trials.heading(one), trials.grids(one)) for one in found]
     _put_sections(sections, [asdict(one) for one in found], format, out)
 
 

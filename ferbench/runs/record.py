@@ -12,7 +12,7 @@ Key = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]  # of a run: also its fold
 Kind = str  # of run: "fold", "transfer", or what a family trains before its folds ("attention", "pretrain", …)
 
 BEST_TEST = "best-test"  # a selection, and
-IMAGE_FOLDS = "+image-folds"  # the end of a protocol's name: habits of the literature, measured but never results
+IMAGE_FOLDS = "+image-folds"  # the end of a protocol's name: subjects leak, which is measured but never a result
 
 TEACHER = "teacher "  # and a preset: the kind, among its parents, of a run that taught a pre-training, and
 START = "start "  # of one whose network it went on from
@@ -34,11 +34,11 @@ class Identity(Schema):
     recipe: dict[str, Any]  # what decides this training: shapes, losses, readings, schedule ("stage")
     protocol: Annotated[
         str, AfterValidator(lambda name: name and plain_name(name))
-    ]  # "ckplus@1"; of the set trained on; "ckplus@1+image-folds" is a habit
-    data: str  # fingerprint of the prepared set
+    ]  # "ckplus@1"; of the set trained on; "ckplus@1+image-folds" leaks subjects
+    data: str  # fingerprint of the prepared dataset
     split: str = ""  # hash of the fold file; attention and pretrain follow from protocol, data and seed
     fold: str = ""  # "01".."10" or "official"; "" where there are no folds
-    selection: str = "last"  # or "best-val"; "best-test" is a habit
+    selection: str = "last"  # or "best-val"; "best-test" is chosen on the test set
     seed: int
     precision: str  # "fp32", "tf32", "bf16"
     engine: str = "plain"  # of training.device.ENGINES
@@ -46,8 +46,8 @@ class Identity(Schema):
     parents: dict[str, Key] = Field(default_factory=dict)  # keys of the runs this one starts from, by kind
 
     @property
-    def is_habit(self) -> bool:
-        """Whether the run follows a habit that flatters: it measures by how much, and is no result."""
+    def leaks(self) -> bool:
+        """Whether data leakage inflates the run's accuracy: it measures by how much, and is no result."""
         return self.selection == BEST_TEST or self.protocol.endswith(IMAGE_FOLDS)
 
     @property
@@ -68,7 +68,7 @@ class Record(Schema):
     key: Key
     experiment: Annotated[str, Field(pattern="^[0-9a-f]{8}$")]
     identity: Identity
-    dataset: Name  # of the prepared set trained on
+    dataset: Name  # of the prepared dataset trained on
     classes: list[str]  # order of the columns p_<class>; ["absent", "present"] for attention
     environment: dict[str, Any]  # versions, machine, commit: see environment.describe
     facts: dict[str, Any]  # what was asserted and counted: images, subjects, parameters, notes

@@ -216,7 +216,7 @@ def _not_stored(path: Path) -> str:
 
 
 def predictions_frame(samples: pd.DataFrame, classes: list[str], probabilities: np.ndarray) -> pd.DataFrame:
-    """Return what :meth:`Store.write_predictions` takes, of rows of a prepared set and their probabilities [N,K]."""
+    """Return what :meth:`Store.write_predictions` takes: rows of a prepared dataset with their probabilities [N,K]."""
     frame = samples[["id", "subject", "sequence"]].reset_index(drop=True)
     frame["truth"] = samples["label"].to_numpy()
     frame["prediction"] = [classes[index] for index in probabilities.argmax(axis=1)]

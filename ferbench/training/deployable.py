@@ -48,7 +48,7 @@ class Deployed(Deployable):
 def check_kept(record: Record) -> None:
     """Raise UsageError for a run that keeps no weights."""
     if record.identity.selection == BEST_TEST:
-        raise UsageError(f"run {record.key} measures a habit and keeps no weights: take that of the last epoch")
+        raise UsageError(f"run {record.key} measures data leakage and keeps no weights: take that of the last epoch")
     if record.error:
         raise UsageError(f"run {record.key} failed: the command that trained it tries again")
 

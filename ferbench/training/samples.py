@@ -64,7 +64,7 @@ Timed = Callable[[str, Callable[[], Tensor]], Tensor]  # does some work and note
 
 @dataclass(frozen=True)
 class Shared:
-    """Tables of a whole prepared set, of which a training gets the rows that it learns from and no others.
+    """Tables of a whole prepared dataset, of which a training gets the rows that it learns from and no others.
 
     images : uint8 [M,48,48], all of the set; nobody but this class looks at them. rows : int64 [N], of the training
     side. home : the folder where tables of maps are kept, each under the hash of all that decides its bytes.

@@ -63,7 +63,7 @@ def _damage(home: Path) -> tuple[list[str], bool]:
             lines.setdefault((case.file, case.damage), _plain(ended, place))
         _say(case.fault, case.command.name, good)
     text = ["## Damaged files", "", "Exit code, and whether the command names the file or does not read it.", ""]
-    for of_set, commands, title in ((False, OF_RUNS, "Of a run"), (True, OF_SETS, "Of a prepared set")):
+    for of_set, commands, title in ((False, OF_RUNS, "Of a run"), (True, OF_SETS, "Of a prepared dataset")):
         names = [one.name for one in commands]
         text += [f"| {title} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
         for file, damage in dict.fromkeys((file, damage) for kind, file, damage, _ in cells if kind == of_set):

@@ -1,4 +1,4 @@
-"""Every file of a run folder and of a prepared set, cut short or with one bit flipped, and what each command makes of it.
+"""Every file of a run folder and of a prepared dataset, cut short or with one bit flipped, and what each command makes of it.
 
 A command notices and names the file (exit 3), makes it again and says so, or does not read it at all.
 """

@@ -223,18 +223,18 @@ def read_only(place: Path) -> list[Outcome]:
 
 
 def data_gone(place: Path) -> list[Outcome]:
-    """The prepared set is deleted while a training runs, and is missing when it is started again."""
+    """The prepared dataset is deleted while a training runs, and is missing when it is started again."""
     lay(place)
     words = train(150, *ALONE)
     process = begin(words, place)
     assert until(lambda: checkpoints(place) or process.poll() is not None)
     shutil.rmtree(place / "data")
     ended = end(process)
-    first = Outcome("the prepared set is deleted in mid-run", "train", ended, ended.code == 0,
+    first = Outcome("the prepared dataset is deleted in mid-run", "train", ended, ended.code == 0,
                     "what is open stays readable")  # fmt: skip
     again = ferbench(words, place)
     held = again.code == 3 and "is not prepared" in again.line
-    return [first, Outcome("the prepared set is not there", "train", again, held)]
+    return [first, Outcome("the prepared dataset is not there", "train", again, held)]
 
 
 _LITTLE = """

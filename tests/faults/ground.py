@@ -1,4 +1,4 @@
-"""A small world to break: a prepared set of 36 images with landmarks, a protocol of two folds, runs under it, and the
+"""A small world to break: a prepared dataset of 36 images with landmarks, a protocol of two folds, runs under it, and the
 program run in it, as a process of its own or within this one."""
 
 import contextlib
@@ -60,7 +60,7 @@ class Ended:
 
 
 def lay(place: Path) -> None:
-    """Write the prepared set and the protocol. The set is as ``data prepare`` leaves it."""
+    """Write the prepared dataset and the protocol. The set is as ``data prepare`` leaves it."""
     place.mkdir(parents=True, exist_ok=True)
     (place / "toy.toml").write_text(PROTOCOL)
     rng = np.random.default_rng(0)

@@ -166,7 +166,7 @@ def _key_of(content: bytes) -> str:
 
 
 def _sets(home: Path) -> list[Target]:
-    """A prepared set: its card, its table, its arrays."""
+    """A prepared dataset: its card, its table, its arrays."""
     from ferbench.data import faces as room
     from ferbench.reading import read_array
 

@@ -71,7 +71,7 @@ def chosen(tree: Tree, found: dict[str, list[str]]) -> tuple[str, list[str]]:
     labelled = [path for path, columns in found.items() if "emotion" in columns]
     if not labelled:
         raise DataError(f"{next(iter(found))} has pixels but no labels, as test.csv of the Kaggle challenge: "
-                        "nothing can be trained or judged on it; icml_face_data.csv of it has its labels")  # fmt: skip
+                        "nothing can be trained or tested on it; icml_face_data.csv of it has its labels")  # fmt: skip
     sides = Counter(_side(path) for path in labelled)
     if len(labelled) > 1 and max(sides.values()) > 1:
         raise DataError(f"{tree.name} holds several tables with emotion and pixels, and neither a column Usage nor "

@@ -67,7 +67,7 @@ def opened(tree: Tree, path: str) -> Part:
         import pyarrow
         import pyarrow.parquet as reading
     except ImportError:
-        raise UsageError("reading Parquet takes pyarrow: `pip install 'ferbench[parquet]'`") from None
+        raise UsageError("Parquet files need pyarrow: `pip install 'ferbench[parquet]'`") from None
     content = tree.read(path)
     try:
         file = reading.ParquetFile(io.BytesIO(content))

@@ -32,7 +32,7 @@ HELD_OUT = 10  # one of so many images is only watched
 class Targets:
     """What is learned of which images.
 
-    title : in words. rows : int64 [N], of the prepared set. values : float32 [N,C] of 0 and 1, or int64 [N] where
+    title : in words. rows : int64 [N], of the prepared dataset. values : float32 [N,C] of 0 and 1, or int64 [N] where
     each image is of one of C people.
     """
 
@@ -61,14 +61,14 @@ def targets(faces: Faces, what: str) -> Targets:
     several = (people != "") & (counts >= SEVERAL)
     if what == "identities" or (what == "either" and several.sum() >= ENOUGH):
         if several.sum() < 2:
-            raise DataError(f"the prepared set {faces.name} has no two people with {SEVERAL} images or more")
+            raise DataError(f"the prepared dataset {faces.name} has no two people with {SEVERAL} images or more")
         keep = several[person]
         own = np.unique(person[keep], return_inverse=True)[1]
         return Targets(f"identities of {several.sum():,} people", pool[keep], own.astype(np.int64))
     wanted = names if what in ("either", "attributes") else [what]
     if not wanted or (missing := [name for name in wanted if name not in names]):
         lacking = f"attribute {missing[0]}" if wanted else "attributes"
-        raise DataError(f"the prepared set {faces.name} has no {lacking}")
+        raise DataError(f"the prepared dataset {faces.name} has no {lacking}")
     title = f"{len(wanted)} attributes" if len(wanted) > 1 else f"the attribute {wanted[0]}"
     return Targets(title, pool, samples[wanted].to_numpy(dtype=np.float32)[pool])
 

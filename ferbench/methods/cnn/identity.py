@@ -1,4 +1,4 @@
-"""IACNN: an expression branch and an identity branch on one trunk, taught by pairs."""
+"""IACNN: an expression branch and an identity branch on one trunk, trained with pairs."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def predict(network: Network, images: np.ndarray, device: Device) -> Tensor:
 
 
 def samples_of(train: TrainingSide, stage: NetworkStage, border: str, work: Workspace) -> Samples:
-    """The derived samples of a training side: from a table of all of them where the folds look often enough or a graph
+    """The derived samples of a training set: from a table of all of them where the folds look often enough or a graph
     is captured, which cannot compute them, else computed at each step. All give the same bytes."""
     device, shared, images = work.device, train.shared, torch.tensor(train.images)
     if shared is not None and (device.captures or (device.looks_up and shared.pays(passes(stage, len(train))))):

@@ -1,4 +1,4 @@
-"""2B(N+M)Softmax: a metric branch taught by (N+M) tuplets beside a softmax branch."""
+"""2B(N+M)Softmax: a metric branch trained with (N+M) tuplets beside a softmax branch."""
 
 from __future__ import annotations
 

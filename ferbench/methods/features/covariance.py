@@ -81,7 +81,7 @@ def window_covariances(features: np.ndarray, places: list[tuple[slice, slice, sl
 
 
 class WindowCovariances(Descriptor):
-    """Each window's covariance as log(M^-1/2 C M^-1/2) at the Riemannian mean M that it has on the training side."""
+    """Each window's covariance as log(M^-1/2 C M^-1/2) at the Riemannian mean M that it has on the training set."""
 
     def __init__(self, recipe: Covariance) -> None:
         self.recipe: Covariance = recipe

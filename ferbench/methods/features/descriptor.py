@@ -32,7 +32,7 @@ class Descriptor:
         raise AssertionError("a descriptor describes")
 
     def fit(self, raw: np.ndarray, labels: np.ndarray, seed: Seed) -> None:
-        """Learn from the descriptions [N,…] of a training side with its labels [N]."""
+        """Learn from the descriptions [N,…] of a training set with its labels [N]."""
 
     def transform(self, raw: np.ndarray) -> np.ndarray:
         """Return features [N,D] of descriptions [N,…]."""

@@ -9,7 +9,7 @@ from ferbench.methods.interface import AttributeSet, History, Side, TrainingSide
 
 
 class LargestClass:
-    """Predicts each class with its share of the training side, whatever is shown; so the largest class is its answer,
+    """Predicts each class with its share of the training set, whatever is shown; so the largest class is its answer,
     the first of equals."""
 
     def __init__(self, classes: int) -> None:

@@ -16,7 +16,7 @@ from ferbench.training.augment import DERIVED
 
 class Pipeline:
     """Describe, learn the descriptor's part, then one margin for each class. All that is learned is learned in
-    :meth:`fit`, of the training side."""
+    :meth:`fit`, of the training set."""
 
     def __init__(self, recipe: Recipe, make: Callable[[], Descriptor], classes: int) -> None:
         assert recipe.classifier is not None
@@ -25,7 +25,7 @@ class Pipeline:
         self.margins = Margins(self.classifier, classes)
 
     def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
-        """One row for each penalty that was tried: its accuracy on held-out subjects of the training side."""
+        """One row for each penalty that was tried: its accuracy on held-out subjects of the training set."""
         side = learned_from(train, self.recipe, work)
         raw = work.timed("description", lambda: described(self.descriptor, side, work.report))
         self.descriptor.fit(raw, side.labels, work.seed)
@@ -62,7 +62,7 @@ class Pipeline:
         folds = grouped_folds(side.labels[:count], side.subjects[:count], self.classifier.inner, work.seed("inner"))
         if not folds:
             middle = penalties[len(penalties) // 2]
-            work.notes.append(f"too few samples to hold some out: the penalty {middle} was not tried against others")
+            work.notes.append(f"too few samples to hold some out: the penalty {middle} was not compared with others")
             return [{"c": middle}]
         hits, held_out = np.zeros(len(penalties), dtype=int), 0
         for number, (learn, held) in enumerate(folds):

@@ -123,7 +123,7 @@ Descriptor = Annotated[
 class Classifier(Schema):
     """A linear support vector machine, one class against the rest.
 
-    c : the penalty; of several the one that does best on held-out subjects of the training side.
+    c : the penalty; of several the one that does best on held-out subjects of the training set.
     inner : folds that hold them out. scale : each feature to mean 0 and deviation 1, or not.
     kernel : "linear", or "chi2", additive, by its feature map (Vedaldi & Zisserman 2012).
     """

@@ -11,7 +11,7 @@ from ferbench.text import cleaned
 KERAS = (".h5", ".hdf5", ".keras")
 _FILES = (".onnx", *KERAS)
 
-_HEAD = """# What ferbench has to know of a model from elsewhere. A # before a field: that is its default.
+_HEAD = """# What ferbench has to know of an external model. A # before a field: that is its default.
 family = "foreign"
 name = {name}
 title = {name}

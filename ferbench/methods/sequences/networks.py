@@ -43,7 +43,7 @@ class Appearance(nn.Module):
 
 
 class Tracks(nn.Module):
-    """A network that reads tracks [B,T,P,2], each coordinate standardised by the training side: parts of a face lie
+    """A network that reads tracks [B,T,P,2], each coordinate standardised by the training set: parts of a face lie
     much farther apart than faces differ, and without that nothing is learned in the time that there is."""
 
     mean: Tensor

@@ -145,7 +145,7 @@ class Sequences:
                    device, work.checkpoint("joint"), work.report)  # fmt: skip
 
     def _reader(self, part: Part, train: TrainingSide, work: Workspace) -> Read:
-        """What gives a part its input of derived samples of a training side, on the device."""
+        """What gives a part its input of derived samples of a training set, on the device."""
         network, name = self.recipe.network, work.device.name
         if part in TRACKS:
             table = inputs.tracks_of(train.videos, network.steps, every=True)

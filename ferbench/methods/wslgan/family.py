@@ -85,7 +85,7 @@ class WSLGANFamily(Family):
 
     def stage(self, kind: str, method: Method, protocol: Protocol) -> Stage:
         """The schedule of a training. A protocol without a pre-training set is trained as one would be, without other
-        networks, which saw its test side."""
+        networks, which saw its test set."""
         recipe = method.recipe
         if kind == ATTENTION:
             return recipe.attention

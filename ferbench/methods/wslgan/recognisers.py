@@ -11,13 +11,13 @@ from ferbench.methods.interface import PRETRAIN, AttributeSet, History, Side, Tr
 from ferbench.methods.recipes import Method
 from ferbench.methods.wslgan import stages
 from ferbench.methods.wslgan.attention import PARTS, AttentionMapGenerator, PartClassifier
+from ferbench.methods.wslgan.distillation import soft_targets
 from ferbench.methods.wslgan.lean import maker_of_maps
 from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.recipe import PairStage, Recipe
 from ferbench.methods.wslgan.sampling import samples_of
 from ferbench.methods.wslgan.settings import CamClass
 from ferbench.methods.wslgan.stages import Labelled
-from ferbench.methods.wslgan.teaching import taught
 from ferbench.protocol import splits
 from ferbench.runs.record import START
 from ferbench.training import pointing
@@ -119,7 +119,7 @@ class Network:
 
             return told
 
-        teacher = taught(data.images, recipe.pretrain.distil, work, ahead("what the teachers say"))
+        teacher = soft_targets(data.images, recipe.pretrain.distil, work, ahead("what the teachers say"))
         samples = samples_of(train, recipe, stage, plan, amg, weights, work, ahead("attention maps"))
         return work.timed("training", lambda: stages.train_network(
             network, data, samples, stage, recipe.losses_of(stage), recipe.readings, work.seed("plan"), device,

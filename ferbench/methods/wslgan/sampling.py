@@ -20,7 +20,7 @@ def samples_of(
     train: TrainingSide, recipe: Recipe, stage: Stage, plan: Callable[[int], list[Step]],
     amg: Callable[[Tensor], Tensor] | None, weights: Path | None, work: Workspace, report: Callable[[int, int], None],
 ) -> Samples:  # fmt: skip
-    """Return the samples of a training side that ``plan`` names by epoch.
+    """Return the samples of a training set that ``plan`` names by epoch.
 
     amg : frozen and on the device, with its file of weights; both None where no maps are needed.
     report : told how many maps of a new table there are, of how many.

@@ -18,9 +18,9 @@ from ferbench.processes import child_environment
 from ferbench.training.loop import Report
 from ferbench.training.together import Dismissed
 
-_PATIENCE = 30  # seconds that a partner without work left has to end, and
+_PATIENCE = 30  # seconds that a worker process without work left has to end, and
 _GRACE = 2  # those that all have which are told to
-_MARK = "FERBENCH_PARTNER"  # of the environment of a partner, which neither plans aloud nor has partners of its own
+_MARK = "FERBENCH_WORKER"  # in the environment of a worker process, which neither plans aloud nor starts others
 
 
 def side_by_side(wanted: str, folds: int, threads: int, device: str) -> int:
@@ -36,7 +36,7 @@ def side_by_side(wanted: str, folds: int, threads: int, device: str) -> int:
     return min(int(wanted), max(1, min(folds, threads) if device == "cpu" else folds))
 
 
-def is_partner() -> bool:
+def is_worker() -> bool:
     """Say whether this process was started to share the work of another."""
     return _MARK in os.environ
 
@@ -54,7 +54,7 @@ def memory_allows() -> int:
 
 
 @contextmanager
-def partners(count: int, words: list[str]) -> Iterator[None]:
+def worker_processes(count: int, words: list[str]) -> Iterator[None]:
     """Keep ``count`` more processes of ``ferbench`` with these words at work for as long as the block lasts.
 
     One that dies leaves its fold to the others. None outlives the block, nor this process.
@@ -81,7 +81,7 @@ def partners(count: int, words: list[str]) -> Iterator[None]:
 
 
 @contextmanager
-def companions(count: int, device: str, work: Callable[[Report], None]) -> Iterator[None]:
+def worker_threads(count: int, device: str, work: Callable[[Report], None]) -> Iterator[None]:
     """Keep ``count`` threads at ``work`` for as long as the block lasts, on CUDA each on a stream of its own, so that
     the kernels of several trainings run at once; they are the same kernels as one after the other.
 
@@ -99,7 +99,7 @@ def companions(count: int, device: str, work: Callable[[Report], None]) -> Itera
         with suppress(Dismissed, FerbenchError), stream:  # the block's own work meets the same errors and tells them
             work(report)
 
-    threads = [Thread(target=run, name="companion", daemon=True) for _ in range(count)]
+    threads = [Thread(target=run, name="worker", daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
     try:

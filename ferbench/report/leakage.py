@@ -1,7 +1,7 @@
-"""How far habits of the literature flatter one training: a measure of optimism that is no result.
+"""How much data leakage inflates the accuracy of one training: a measure of optimism that is no result.
 
 The same training is tested four ways: subjects apart or images drawn at random, its last epoch or each fold's best
-epoch on the test side. The fields of these classes are the keys of the JSON document.
+epoch on the test set. The fields of these classes are the keys of the JSON document.
 """
 
 from collections import defaultdict
@@ -20,12 +20,12 @@ from ferbench.report.model import Training
 from ferbench.runs.record import BEST_TEST, IMAGE_FOLDS
 from ferbench.runs.store import Store
 
-# Images drawn at random, epoch chosen on the test side: the four ways, the honest one first.
+# Images drawn at random, epoch chosen on the test set: the four ways, the one without leakage first.
 WAYS = {
-    (False, False): "honest: no subject on both sides, last epoch",
-    (False, True): "best-test: each fold's best epoch on its test images",
-    (True, False): "image folds: subjects on both sides, last epoch",
-    (True, True): "both habits",
+    (False, False): "unbiased: subject-disjoint folds, last epoch",
+    (False, True): "best-test: subject-disjoint folds, best epoch on the test images",
+    (True, False): "image folds: subjects in training and test set, last epoch",
+    (True, True): "image folds and best-test",
 }
 
 
@@ -40,16 +40,16 @@ class Way:
     split_hash: str
     seeds: list[int]
     experiments: list[str]
-    epochs: list[int]  # that were chosen on the test side, by fold and seed; empty where none was
+    epochs: list[int]  # that were chosen on the test set, by fold and seed; empty where none was
     images: int  # predictions: images × seeds
     accuracy: float
     interval: metrics.Interval
-    optimism: statistics.Difference | None  # this way minus the honest one, same images and seeds
+    optimism: statistics.Difference | None  # this way minus the one without leakage, same images and seeds
 
 
 @dataclass(frozen=True)
-class Habits:
-    """One method trained under one protocol, tested in several ways; the honest one first."""
+class Leakage:
+    """One method trained under one protocol, tested in several ways; the one without leakage first."""
 
     dataset: str
     method: str
@@ -58,31 +58,31 @@ class Habits:
     ways: list[Way]
 
 
-def build(store: Store, dataset: str | None = None, experiments: Iterable[str] | None = None) -> list[Habits]:
-    """Return what is stored of habits beside the honest figure of the same training.
+def build(store: Store, dataset: str | None = None, experiments: Iterable[str] | None = None) -> list[Leakage]:
+    """Return trainings with leakage beside the same training without it.
 
-    experiments : only honest trainings among these; all when left out. Trainings that lack folds are left out.
+    experiments : of those without leakage only these; all when left out. Trainings that lack folds are left out.
     Raises DataError where a record or predictions are damaged.
     """
     chosen = None if experiments is None else set(experiments)
     records = store.known()
-    if not any(record.identity.is_habit for record in records.values()):
+    if not any(record.identity.leaks for record in records.values()):
         return []  # before all predictions are read once more
     groups: dict[str, list[Training]] = defaultdict(list)
-    for report in tables.build(store, dataset, habits=True):
+    for report in tables.build(store, dataset, leaking=True):
         for training in report.trainings:
             if training.whole:
                 made = lineage(records[training.folds[0].run].identity, records)
                 groups[canonical_json(_in_common(made))].append(training)
     found = []
     for group in groups.values():
-        honest = [t for t in group if not any(_way(t)) and (chosen is None or t.experiment in chosen)]
-        for split in dict.fromkeys(t.split_hash for t in honest):
+        unbiased = [t for t in group if not any(_way(t)) and (chosen is None or t.experiment in chosen)]
+        for split in dict.fromkeys(t.split_hash for t in unbiased):
             ways = {way: {t.seed: t for t in group if _way(t) == way and (way[0] or t.split_hash == split)}
                     for way in WAYS}  # fmt: skip
             if any(ways[way] for way in WAYS if any(way)):
                 epochs = {t.experiment: [records[fold.run].result.get("epoch", 0) for fold in t.folds] for t in group}
-                found.append(_habits(store, ways, epochs))
+                found.append(_measured(store, ways, epochs))
     return found
 
 
@@ -101,18 +101,20 @@ def _in_common(made: Lineage) -> Lineage:
     return content
 
 
-def _habits(store: Store, ways: dict[tuple[bool, bool], dict[int, Training]], epochs: dict[str, list[int]]) -> Habits:
+def _measured(
+    store: Store, ways: dict[tuple[bool, bool], dict[int, Training]], epochs: dict[str, list[int]]
+) -> Leakage:
     frames = {t.experiment: pooled(store, t) for by_seed in ways.values() for t in by_seed.values()}
-    honest = ways[False, False]
+    unbiased = ways[False, False]
     rows = []
     for way, by_seed in ways.items():
         if by_seed:
-            seeds = sorted({*by_seed} & {*honest}) if any(way) else []
-            pair = [[frames[side[seed].experiment] for seed in seeds] for side in (honest, by_seed)]
+            seeds = sorted({*by_seed} & {*unbiased}) if any(way) else []
+            pair = [[frames[side[seed].experiment] for seed in seeds] for side in (unbiased, by_seed)]
             optimism = statistics.difference(statistics.paired(*pair)) if seeds else None
             rows.append(_row(way, by_seed, frames, epochs, optimism))
-    first = next(iter(honest.values()))
-    return Habits(first.protocol.partition("@")[0], first.method, first.preset, first.precision, rows)
+    first = next(iter(unbiased.values()))
+    return Leakage(first.protocol.partition("@")[0], first.method, first.preset, first.precision, rows)
 
 
 def _row(
@@ -131,19 +133,19 @@ def _row(
     )  # fmt: skip
 
 
-def heading(habits: Habits) -> list[str]:
+def heading(found: Leakage) -> list[str]:
     """What must be known to read the table."""
     return [
         *(f"Protocol {one.protocol}: {one.rule}; fold file {one.split_hash[:12]}."
-          for one in {way.split_hash: way for way in habits.ways}.values()),
-        "This measures optimism and is no result: only the honest row is a figure of the method.",
-        "One training, tested four ways. best-test takes, in each fold, the epoch that does best on the very images "
-        "that are reported; image folds draw images at random, so frames of one person are trained on and tested.",
+          for one in {way.split_hash: way for way in found.ways}.values()),
+        "This measures how much data leakage inflates accuracy. Only the unbiased row is a result of the method.",
+        "One training, tested four ways. best-test takes, in each fold, the epoch that does best on the test images "
+        "themselves; image folds draw images at random, so frames of one person are in training and test set.",
         "Differences are of the same images, in points; intervals are 95 %, by bootstrap over subjects.",
     ]  # fmt: skip
 
 
-def grids(habits: Habits) -> list[Grid]:
+def grids(found: Leakage) -> list[Grid]:
     """One row for each way of testing."""
     rows = [
         [one.way, f"{100 * one.accuracy:.2f}", interval_text(one.interval),
@@ -151,9 +153,9 @@ def grids(habits: Habits) -> list[Grid]:
          "" if one.optimism is None else span_text(one.optimism),
          f"{min(one.epochs)}–{max(one.epochs)}" if one.epochs else "last", " ".join(map(str, one.seeds)),
          f"{one.images:,}", f"{one.protocol}; {one.selection}; {' '.join(one.experiments)}"]
-        for one in habits.ways
+        for one in found.ways
     ]  # fmt: skip
-    header = ["Way of testing", "Accuracy", "95 % interval", "Flattered by", "95 % of it", "Epochs taken", "Seeds", "n",
+    header = ["Way of testing", "Accuracy", "95 % interval", "Inflated by", "95 % of it", "Epochs taken", "Seeds", "n",
               "From"]  # fmt: skip
-    name = f"{habits.method} ({habits.preset}, {habits.precision}) on {habits.dataset}"
-    return [(f"Optimism of habits, {name}: accuracy in percent; a habit is no result", header, rows)]
+    name = f"{found.method} ({found.preset}, {found.precision}) on {found.dataset}"
+    return [(f"Effect of data leakage, {name}: accuracy in percent; a row with leakage is no result", header, rows)]

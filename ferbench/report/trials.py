@@ -1,6 +1,6 @@
-"""Readings of the paper's ambiguities tried on held-out training subjects: what ``best-val`` trainings saw there.
+"""Hyperparameter trials on held-out training subjects: what ``best-val`` trainings saw there.
 
-The test side takes no part in these figures. The fields of these classes are the keys of the JSON document.
+The test set takes no part in these figures. The fields of these classes are the keys of the JSON document.
 """
 
 from collections import defaultdict
@@ -20,8 +20,8 @@ from ferbench.runs.store import HISTORY, Store
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One training: accuracy on the held-out subjects of its folds' training sides, after the last epoch."""
+class Trial:
+    """One training: accuracy on the held-out subjects of its folds' training sets, after the last epoch."""
 
     experiment: str
     changed: dict[str, tuple[str, str]]  # field → value of the reference, value here; empty for the reference
@@ -36,7 +36,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Readings:
+class Trials:
     """Trainings that differ in nothing but their recipes; first the reference, which the others differ least from."""
 
     dataset: str
@@ -46,10 +46,10 @@ class Readings:
     precision: str
     seed: int
     devices: list[str]
-    rows: list[Reading]
+    rows: list[Trial]
 
 
-def build(store: Store, dataset: str | None = None) -> list[Readings]:
+def build(store: Store, dataset: str | None = None) -> list[Trials]:
     """Return the ``best-val`` trainings of a store side by side, where there are two or more to compare.
 
     Raises DataError where a run's history is missing or has no validation accuracy.
@@ -58,12 +58,12 @@ def build(store: Store, dataset: str | None = None) -> list[Readings]:
     groups: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records.values():
         one = record.identity
-        if (one.kind, one.selection, record.error) != ("fold", "best-val", "") or one.is_habit:
+        if (one.kind, one.selection, record.error) != ("fold", "best-val", "") or one.leaks:
             continue
         if asked_for(one, dataset):
             alike = {**_without_recipes(lineage(one, records)), "seed": one.seed}
             groups[canonical_json(alike)][record.experiment].append(record)
-    return [_readings(store, list(group.values()), records) for group in groups.values() if len(group) > 1]
+    return [_trials(store, list(group.values()), records) for group in groups.values() if len(group) > 1]
 
 
 def _without_recipes(made: Lineage) -> Lineage:
@@ -71,7 +71,7 @@ def _without_recipes(made: Lineage) -> Lineage:
             for name, value in made.items() if name != "recipe"}  # fmt: skip
 
 
-def _readings(store: Store, trainings: list[list[Record]], records: dict[str, Record]) -> Readings:
+def _trials(store: Store, trainings: list[list[Record]], records: dict[str, Record]) -> Trials:
     made = [lineage(folds[0].identity, records) for folds in trainings]
     apart = np.zeros((len(made), len(made)), dtype=int)
     for a, b in combinations(range(len(made)), 2):
@@ -86,7 +86,7 @@ def _readings(store: Store, trainings: list[list[Record]], records: dict[str, Re
         for folds, one, here in zip(trainings, made, seen, strict=True)
     ]
     first = trainings[centre][0]
-    return Readings(
+    return Trials(
         set_of(first.identity.protocol), first.identity.protocol, told(first, records).title,
         first.identity.preset, first.identity.precision, first.identity.seed,
         list(dict.fromkeys(record.environment["device"] for folds in trainings for record in folds)),
@@ -112,11 +112,11 @@ def _validation(store: Store, folds: list[Record]) -> pd.DataFrame:
 
 def _row(
     folds: list[Record], changed: dict[str, tuple[str, str]], here: pd.DataFrame, reference: pd.DataFrame | None
-) -> Reading:
+) -> Trial:
     apart = None
     if reference is not None and here.index.equals(reference.index):
         apart = here["accuracy"] - reference["accuracy"]
-    return Reading(
+    return Trial(
         folds[0].experiment, changed, len(here), int(here["images"].sum()),
         epochs(folds[0].identity), float(np.average(here["accuracy"], weights=here["images"])),
         None if apart is None else float(apart.mean()),
@@ -125,21 +125,21 @@ def _row(
     )  # fmt: skip
 
 
-def heading(found: Readings) -> list[str]:
+def heading(found: Trials) -> list[str]:
     """What must be known to read the table."""
     return [
         f"{found.method}, preset {found.preset}, under {found.protocol}; {found.precision}, seed {found.seed}; "
         f"{'; '.join(found.devices)}.",
-        "About a tenth of the subjects of each fold's training side are held out and tested after the last epoch. "
-        "Nothing here was seen of a test side, so a reading may be chosen by it.",
+        "About a tenth of the subjects in each fold's training set are held out and tested after the last epoch. "
+        "No test set was used, so hyperparameters may be chosen by these figures.",
         "What varies is the recipe: the field that is named, from the reference's value to its own. Folds, seeds and "
         "held-out subjects are the same.",
-        "Differences are in points: mean ± standard deviation (ddof 1) over folds, whose training sides overlap.",
+        "Differences are in points: mean ± standard deviation (ddof 1) over folds, whose training sets overlap.",
     ]  # fmt: skip
 
 
-def grids(found: Readings) -> list[Grid]:
-    """One row for each reading, the reference first."""
+def grids(found: Trials) -> list[Grid]:
+    """One row for each trial, the reference first."""
     rows = [
         ["; ".join(f"{field} {before} → {after}" for field, (before, after) in one.changed.items()) or "reference",
          f"{100 * one.accuracy:.2f}",
@@ -149,6 +149,6 @@ def grids(found: Readings) -> list[Grid]:
          f"{one.images:,}", one.experiment]
         for one in found.rows
     ]  # fmt: skip
-    header = ["Reading", "Validation accuracy", "Difference", "Folds better / worse", "Epochs", "Folds", "n", "From"]
-    return [(f"Readings of {found.method} ({found.preset}) on held-out training subjects of {found.dataset}, percent",
-             header, rows)]  # fmt: skip
+    header = ["Trial", "Validation accuracy", "Difference", "Folds better / worse", "Epochs", "Folds", "n", "From"]
+    return [(f"Hyperparameter trials of {found.method} ({found.preset}) on held-out training subjects of "
+             f"{found.dataset}, percent", header, rows)]  # fmt: skip

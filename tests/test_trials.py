@@ -1,4 +1,4 @@
-"""Readings tried on held-out training subjects: the figures against a few lines of arithmetic."""
+"""Hyperparameter trials on held-out training subjects: the figures against a few lines of arithmetic."""
 
 import json
 
@@ -7,7 +7,7 @@ from stored import CLASSES, store_fold, store_stage
 from test_cli import ferbench
 
 from ferbench.errors import DataError
-from ferbench.report import readings
+from ferbench.report import trials
 from ferbench.runs.store import Store
 
 ROWS = [("S01", truth, truth) for truth in CLASSES]
@@ -29,11 +29,11 @@ def store(tmp_path) -> Store:
     return Store(tmp_path / "runs")
 
 
-def test_the_reference_is_in_the_middle_and_the_rest_is_held_against_it(store):
+def test_the_reference_is_in_the_middle_and_the_rest_is_compared_with_it(store):
     _train(store, 0.01, {"01": (0.5, 100), "02": (0.8, 50)})
     _train(store, 0.02, {"01": (0.6, 100), "02": (0.7, 50)})
     _train(store, 0.01, {"01": (0.7, 100), "02": (0.9, 50)}, recipe={"readings": {"border": "zero"}})
-    (found,) = readings.build(store)
+    (found,) = trials.build(store)
     first, second, third = found.rows
     assert (first.changed, first.difference, first.images, first.epochs) == ({}, None, 150, 2)
     assert first.accuracy == pytest.approx((50 + 40) / 150)  # after the last epoch, not the best
@@ -50,7 +50,7 @@ def test_what_pretraining_changed_is_named_by_its_stage(store):
     _train(store, 0.01, {"01": (0.5, 10)}, keys[0])
     _train(store, 0.01, {"01": (0.6, 10)}, keys[1], recipe={"readings": {"border": "zero"}})
     _train(store, 0.01, {"01": (0.7, 10)}, keys[2])
-    (found,) = readings.build(store)
+    (found,) = trials.build(store)
     # Both stages' borders are one field.
     assert [row.changed for row in found.rows] == [
         {}, {"pretrain.epochs": ("3", "9")}, {"readings.border": ("edge", "zero")}]  # fmt: skip
@@ -60,7 +60,7 @@ def test_what_the_reference_does_not_use_is_a_change_too(store):
     _train(store, 0.01, {"01": (0.5, 10)})
     _train(store, 0.01, {"01": (0.6, 10)}, recipe={"stage": {"epochs": 2, "lr": 0.01, "ema": 0.9}})
     _train(store, 0.02, {"01": (0.4, 10)})
-    (found,) = readings.build(store)
+    (found,) = trials.build(store)
     assert [row.changed for row in found.rows] == [
         {}, {"finetune.ema": ("off", "0.9")}, {"finetune.lr": ("0.01", "0.02")}]  # fmt: skip
 
@@ -68,20 +68,20 @@ def test_what_the_reference_does_not_use_is_a_change_too(store):
 def test_trainings_of_other_folds_seeds_and_selections_are_not_mixed(store):
     seen = {"01": (0.5, 10)}
     _train(store, 0.01, seen)
-    assert readings.build(store) == []
+    assert trials.build(store) == []
     _train(store, 0.02, seen, seed=1)
     _train(store, 0.02, seen, split="e" * 64)
     _train(store, 0.02, seen, selection="last")
-    assert readings.build(store) == []
+    assert trials.build(store) == []
     _train(store, 0.02, {"01": (0.5, 10), "02": (0.5, 10)})
-    (found,) = readings.build(store)
+    (found,) = trials.build(store)
     assert [row.difference for row in found.rows] == [None, None]  # other folds: nothing to hold against
-    assert readings.build(store, "oulu") == []
+    assert trials.build(store, "oulu") == []
 
 
 def test_the_command_prints_it_and_says_what_is_missing(store, tmp_path):
     told = ferbench("report", "--trials", cwd=tmp_path, code=3)
-    assert "ferbench ablate --reading" in told.stderr
+    assert "ferbench ablate --trial" in told.stderr
     _train(store, 0.01, {"01": (0.5, 100)})
     _train(store, 0.02, {"01": (0.25, 100)})
     text = ferbench("report", "--trials", "--format", "markdown", cwd=tmp_path).stdout
@@ -91,4 +91,4 @@ def test_the_command_prints_it_and_says_what_is_missing(store, tmp_path):
     assert found["rows"][1]["changed"] == {"finetune.lr": ["0.01", "0.02"]}
     next(store.home.glob("*/history.csv")).write_text("epoch\n1\n")
     with pytest.raises(DataError, match="no validation accuracy"):
-        readings.build(store)
+        trials.build(store)

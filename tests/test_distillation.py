@@ -18,12 +18,12 @@ from ferbench.execution.jobs import Request, plan
 from ferbench.methods.recipes import resolve, variants
 from ferbench.methods.wslgan import estimate as measured
 from ferbench.methods.wslgan import stages
+from ferbench.methods.wslgan.distillation import soft_targets
 from ferbench.methods.wslgan.losses import total_loss
 from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.recipe import PRESETS
 from ferbench.methods.wslgan.settings import LossWeights
 from ferbench.methods.wslgan.stages import Teacher
-from ferbench.methods.wslgan.teaching import taught
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.store import Store
 from ferbench.training.checkpoint import pack
@@ -253,7 +253,7 @@ def test_what_the_teachers_say_is_the_mean_of_their_probabilities_and_kept(tmp_p
     images = torch.randint(0, 256, (5, 48, 48), dtype=torch.uint8)
 
     def say(images=images):
-        return taught(images, 0.25, work, lambda *at: told.append(at))
+        return soft_targets(images, 0.25, work, lambda *at: told.append(at))
 
     teacher = say()
     wanted = sum(stages.predict(network, images, CPU).double() for network in networks) / 2

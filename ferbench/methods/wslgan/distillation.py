@@ -1,4 +1,4 @@
-"""What finished runs say of a training's images: the teachers of another network."""
+"""Knowledge distillation: the soft targets that finished runs, the teachers, give for a training's images."""
 
 from collections.abc import Callable
 
@@ -16,9 +16,9 @@ from ferbench.training.samples import maps_if_any
 _BATCHES = 10  # of a prediction, between two reports
 
 
-def taught(images: Tensor, share: float, work: Workspace, report: Callable[[int, int], None]) -> Teacher | None:
-    """Return the mean of what a run's teachers say of its training images, uint8 [N,48,48], undistorted; None where
-    it has no teachers. An interrupted training goes on with the same.
+def soft_targets(images: Tensor, share: float, work: Workspace, report: Callable[[int, int], None]) -> Teacher | None:
+    """Return the mean of the teachers' probabilities for a run's training images, uint8 [N,48,48], undistorted;
+    None where it has no teachers. An interrupted training goes on with the same.
 
     share : of it in the classifier's target. report : told how many images the teachers have seen, of how many.
     """
