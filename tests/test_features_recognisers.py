@@ -108,7 +108,7 @@ def test_one_person_alone_leaves_nothing_to_choose_by(tmp_path):
     side, work = training_side(3), workspace(tmp_path)
     history = made("hog-svm").fit(side, work)
     assert len(history) == 1
-    assert "was not tried" in work.notes[0]
+    assert "was not compared with others" in work.notes[0]
 
 
 @pytest.mark.parametrize("present", [[0], [2], [0, 2]])
