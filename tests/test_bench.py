@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from copy import deepcopy
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 import torch
 from test_cli import ferbench
 
-from ferbench.bench import gate, timing
+from ferbench.bench import expected, gate, timing
 from ferbench.bench.run import BenchOptions, _cells, run
 from ferbench.bench.server import largest_rate, simulate
 from ferbench.bench.workloads import Cell, build, loaders
@@ -181,9 +182,26 @@ def test_unknown_words_are_refused(field, value):
         run(BenchOptions(**{field: value}, mode="quick"), lambda *_: None, lambda *_: None)
 
 
+def test_the_time_that_is_told_counts_every_call(monkeypatch):
+    monkeypatch.setattr(expected, "costs", lambda cell: (0.0, 6e6))
+    ceilings = {"fp32": {"bytes_per_s": 1e9}}
+    offline = Cell("inference", "wslgan", "tiny", "plain", "fp32", "torch", "cpu", 10, "offline", 1, 0)
+    call = 0.002 + 10 * 6e6 / (0.06 * 1e9)
+    timed = call + 9 * call + 7 * (2 + call / 2)
+    gated = 64 / 10 * call * 5
+    found = expected.seconds([[offline]], (), 1, 7, 2.0, 30.0, ceilings)
+    assert found == pytest.approx(0.5 + timed + gated, rel=1e-12)
+    step = replace(offline, what="step", engine="fast", scenario="training")
+    alone, beside = (
+        expected.seconds([[step]], names, 1, 7, 2.0, 30.0, ceilings) for names in ((), ("naive", "strong"))
+    )
+    assert beside > 2 * alone  # and one of them is compiled first
+
+
 def test_speed_records_come_back_and_make_a_table(tmp_path):
-    options = BenchOptions(whats=("fe",), batches=(1, 4), mode="quick", threads=1)
-    record = run(options, lambda *_: None, lambda *_: None)
+    options, told = BenchOptions(whats=("fe",), batches=(1, 4), mode="quick", threads=1), []
+    record = run(options, lambda done, *_: told.append(done), lambda rows, seconds: told.append((rows, seconds > 0)))
+    assert told[0] == (2, True)  # before anything is timed
     store(tmp_path, record)
     assert stored(tmp_path) == [record]
     single, offline = record.rows
