@@ -239,8 +239,8 @@ def test_what_differs_beside_the_method_is_said(tmp_path):
     store_side(tmp_path / "b", 2, method="mine", preset="full", facts={"trained_on": ["fer2013@1", "ckplus@1"],
                "held_out": "unknown"})  # fmt: skip
     shown = ferbench("compare", "a", "b", cwd=tmp_path).stdout
-    assert "Not only the methods differ: preset tiny and full." in shown
-    assert "Not only the methods differ: trained before on nothing and fer2013@1." in shown
+    assert "The methods are not all that differs: preset tiny (WS-LGAN), full (WS-LGAN)." in shown
+    assert "The methods are not all that differs: trained before on nothing (WS-LGAN), fer2013@1 (WS-LGAN)." in shown
     assert "Whether WS-LGAN (full) under ckplus@1 was trained on test subjects is unknown." in shown
 
 

@@ -108,8 +108,9 @@ def remarks_on(first: Side, second: Side) -> list[str]:
         learned = [[name for name in one.trained_on if name != one.protocol] for one in (first, second)]
         for what, one, other in (("preset", [first.preset], [second.preset]), ("trained before on", *learned)):
             if one != other:
-                sides = f"{', '.join(one) or 'nothing'} and {', '.join(other) or 'nothing'}"
-                found.append(f"Not only the methods differ: {what} {sides}.")
+                was = [f"{', '.join(values) or 'nothing'} ({side.title})"
+                       for values, side in ((one, first), (other, second))]  # fmt: skip
+                found.append(f"The methods are not all that differs: {what} {was[0]}, {was[1]}.")
     return found
 
 
