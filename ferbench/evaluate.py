@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ferbench import tables
+from ferbench import metrics, tables
 from ferbench.data import drawn
 from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
@@ -207,7 +207,7 @@ def _tested(identity: Identity, ground: Ground, store: Store, classes: list[str]
         timings={"prediction": round(time.perf_counter() - start, 3)},
         facts={**facts, **(work.facts if work else {}), "level": ground.protocol.level,
                "left_out": labels[~known].value_counts().to_dict(), "notes": list(ground.notes)},
-        result={"accuracy": float((frame["truth"] == frame["prediction"]).mean()), "images": len(frame)},
+        result={"accuracy": float(metrics.hits(frame).mean()), "images": len(frame)},
     )  # fmt: skip
     store.finish(done)
     return done

@@ -143,7 +143,7 @@ def _new_draws(units: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
 
 @lru_cache(maxsize=8)
 def _kept_draws(units: int, seed: int, resamples: int) -> tuple[np.ndarray, ...]:
-    return (np.concatenate(list(_new_draws(units, seed, resamples))),)
+    return tuple(_new_draws(units, seed, resamples))
 
 
 def by_sequence(frame: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
@@ -171,7 +171,7 @@ def sequence_accuracy(frame: pd.DataFrame, classes: list[str]) -> tuple[float, i
     found = by_sequence(frame, classes)
     if found.empty:
         return float("nan"), 0
-    return float((found["truth"] == found["prediction"]).mean()), len(found)
+    return float(hits(found).mean()), len(found)
 
 
 def ensemble(frames: list[pd.DataFrame], classes: list[str]) -> pd.DataFrame:

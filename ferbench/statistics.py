@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from ferbench import metrics
 from ferbench.errors import DataError
 
 RESAMPLES = 2000  # of the bootstrap, as in metrics
@@ -73,7 +74,7 @@ def _hits(frame: pd.DataFrame, base: pd.DataFrame) -> np.ndarray:
         )
     if (frame["truth"].to_numpy() != base["truth"].to_numpy()).any():
         raise DataError("the two sides disagree about the truth of the same images: their data differ")
-    return (frame["truth"] == frame["prediction"]).to_numpy().astype(np.float64)
+    return metrics.hits(frame).astype(np.float64)
 
 
 def difference(pair: Paired, level: float = 0.95, seed: int = 0) -> Difference:

@@ -31,9 +31,8 @@ def seconds(
         for cell in group:
             call = _call(cell, ceilings, cell.engine)
             times = sizes if cell.scenario == "server" else 1
-            total += (
-                _BUILD[cell.backend] + 2 * _compilation(cell.engine) + _gate(cell, call)
-            )  # the gate has its own shape
+            # The gate has a shape of its own, so it is compiled for too.
+            total += _BUILD[cell.backend] + 2 * _compilation(cell.engine) + _gate(cell, call)
             total += times * _timed(call, blocks, block, warmest)
         if group[0].what == "step":
             for peer in peers:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from ferbench import metrics
 from ferbench.environment import describe_device
 from ferbench.execution import sides
 from ferbench.execution.jobs import Job
@@ -217,7 +218,7 @@ def _classes(job: Job) -> tuple[str, ...]:
 
 
 def _hits(predictions: pd.DataFrame) -> float:
-    return float((predictions["truth"] == predictions["prediction"]).mean())
+    return float(metrics.hits(predictions).mean())
 
 
 def _trained_on(run: Run) -> list[str]:

@@ -82,7 +82,7 @@ def build(store: Store, dataset: str | None = None, experiments: Iterable[str] |
     chosen = None if experiments is None else set(experiments)
     records = store.known()
     groups: dict[str, list[tuple[Training, Lineage]]] = defaultdict(list)
-    for report in tables.build(store, dataset):
+    for report in tables.build(store, dataset, contrasting=False):
         for training in report.trainings:
             if chosen is None or training.experiment in chosen:
                 made = lineage(records[training.folds[0].run].identity, records)
@@ -197,7 +197,7 @@ def _variant(
     return Variant(
         fewest.method, part, printed.get(fewest.published), seeds, [t.experiment for t in trainings],
         f"{len(fewest.folds)}/{len(fewest.expected)}", len(together),
-        float((together["truth"] == together["prediction"]).mean()), metrics.spread([t.accuracy for t in trainings])[1],
+        float(metrics.hits(together).mean()), metrics.spread([t.accuracy for t in trainings])[1],
         metrics.subject_interval(together), against,
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from ferbench import DEFAULT_METHOD, __version__, statistics
+from ferbench import DEFAULT_METHOD, __version__, metrics, statistics
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import runs_home, sha256_of, shipped, write_text
 from ferbench.report.sides import Side, comparable, sides
@@ -208,7 +208,7 @@ def _luck(before: list[pd.DataFrame], after: list[pd.DataFrame]) -> float:
     """One-sided p of Student's t on the accuracies of the seeds, equal variances; 0 where no side has two."""
     from scipy.special import stdtr
 
-    a, b = (np.array([(f["truth"] == f["prediction"]).mean() for f in side]) for side in (before, after))
+    a, b = (np.array([metrics.hits(f).mean() for f in side]) for side in (before, after))
     free = len(a) + len(b) - 2
     if not free:
         return 0.0
@@ -319,6 +319,6 @@ def _accepted(side: Side, why: str, reasons: list[Reason]) -> Accepted:
         data=side.data, selection=side.selection, evaluation=side.evaluation, level=side.level,
         classes=side.classes, seeds=side.seeds, accuracy=accuracy, ids=list(first["id"]),
         subjects=list(first["subject"]),
-        hits=[(frame["truth"] == frame["prediction"]).astype(int).tolist() for frame in frames], **kept,
+        hits=[metrics.hits(frame).astype(int).tolist() for frame in frames], **kept,
         reasons=[*reasons, Reason(why=why, when=date.today().isoformat(), ferbench=__version__, accuracy=accuracy)],
     )  # fmt: skip

@@ -78,7 +78,7 @@ def sides(report: Report) -> list[Grid]:
     found = []
     for (preset, _), variants in presets.items():
         if len({group[0].method for group in variants.values()}) > 1:
-            ordered = sorted(variants.values(), key=lambda group: -_mean(_comparable(t) for t in group))
+            ordered = sorted(variants.values(), key=lambda group: -mean(_comparable(t) for t in group))
             rows = [
                 [f"{OURS} {group[0].method}", _spread(t.accuracy for t in group if t.level == "image"),
                  _spread(t.sequence_accuracy for t in group if t.sequences), str(len(group)), group[0].sees,
@@ -97,7 +97,8 @@ def _comparable(t: Training) -> float:
     return t.sequence_accuracy if t.sequences else t.accuracy
 
 
-def _mean(values) -> float:
+def mean(values) -> float:
+    """The mean of some figures."""
     return float(np.mean(list(values)))
 
 

@@ -69,7 +69,7 @@ def build(store: Store, dataset: str | None = None, experiments: Iterable[str] |
     if not any(record.identity.leaks for record in records.values()):
         return []  # before all predictions are read once more
     groups: dict[str, list[Training]] = defaultdict(list)
-    for report in tables.build(store, dataset, leaking=True):
+    for report in tables.build(store, dataset, leaking=True, contrasting=False):
         for training in report.trainings:
             if training.whole:
                 made = lineage(records[training.folds[0].run].identity, records)
@@ -128,7 +128,7 @@ def _row(
     return Way(
         WAYS[way], first.protocol, first.selection, first.rule, first.split_hash, sorted(by_seed),
         [t.experiment for t in trainings], chosen, len(together),
-        float((together["truth"] == together["prediction"]).mean()),
+        float(metrics.hits(together).mean()),
         metrics.subject_interval(together), optimism,
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ import numpy as np
 from ferbench import __version__, metrics
 from ferbench.errors import DataError, UsageError
 from ferbench.report.cells import SELECTIONS, Grid, listed, named, percent, reach
+from ferbench.report.comparison import mean
 from ferbench.report.conclusions import Reach, beside, over_seeds, reached, titled
 from ferbench.report.model import Report, Training
 from ferbench.report.render import markdown_grid
@@ -77,17 +78,13 @@ def _metadata(group: list[Training]) -> dict[str, Any]:
                     {"type": "accuracy", "name": "Accuracy, pooled over all folds", "value": round(whole.mean, 6),
                      "args": told | interval},
                     {"type": "recall", "name": "Balanced accuracy (mean recall of all classes)",
-                     "value": round(_mean(t.balanced_accuracy for t in group), 6), "args": told},
-                    {"type": "f1", "name": "Macro F1", "value": round(_mean(t.macro_f1 for t in group), 6),
+                     "value": round(mean(t.balanced_accuracy for t in group), 6), "args": told},
+                    {"type": "f1", "name": "Macro F1", "value": round(mean(t.macro_f1 for t in group), 6),
                      "args": told},
                 ],
             }],
         }],
     }  # fmt: skip
-
-
-def _mean(values) -> float:
-    return float(np.mean(list(values)))
 
 
 def _yaml(content: Any, indent: str = "") -> str:

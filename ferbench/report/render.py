@@ -132,7 +132,7 @@ def heading(report: Report, brief: bool = False) -> list[str]:
 def headlines(store: Store, dataset: str, experiments: Iterable[str]) -> list[str]:
     """Return a line for each of these trainings that is whole: its pooled accuracy with all it takes to read it."""
     chosen, lines = set(experiments), []
-    for report in build(store, dataset):
+    for report in build(store, dataset, contrasting=False):
         printed = {row.method: row for row in report.published}
         for t in report.trainings:
             if t.whole and t.experiment in chosen:

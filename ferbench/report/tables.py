@@ -23,13 +23,14 @@ from ferbench.runs.store import Store
 from ferbench.text import command as pastable
 
 
-def build(store: Store, dataset: str | None = None, leaking: bool = False) -> list[Report]:
+def build(store: Store, dataset: str | None = None, leaking: bool = False, contrasting: bool = True) -> list[Report]:
     """Return one report for each set that something was tested on (of ``dataset`` only, when given).
 
     dataset : a set, with all protocols that test its people, by images or by sequences; or a protocol of sequences
         (``ckplus-sequences``) alone.
     leaking : runs that measure data leakage take part too (see ``Identity.leaks``); they are no results, and only
         their number is told otherwise.
+    contrasting : whether the leading methods are compared with each other, which takes longest of all.
     Raises DataError where a record or predictions are damaged.
     """
     records = store.known()  # of which the package's own are neither folds nor transfers
@@ -51,14 +52,14 @@ def build(store: Store, dataset: str | None = None, leaking: bool = False) -> li
         if identity.kind == "fold" and asked_for(identity, dataset) and (leaking or not identity.leaks):
             begun[dataset or set_of(identity.protocol)].append(identity)
     return [
-        _report(store, name, groups[name], begun[name], records, transfers[name], left_out[name])
+        _report(store, name, groups[name], begun[name], records, transfers[name], left_out[name], contrasting)
         for name in sorted({*groups, *begun, *transfers})
     ]
 
 
 def _report(
     store: Store, name: str, records: list[Record], begun: list[Identity], by_key: Mapping[str, Record],
-    transfers: list[Transfer], leaking: int,
+    transfers: list[Transfer], leaking: int, contrasting: bool,
 ) -> Report:  # fmt: skip
     done: dict[str, list[Record]] = defaultdict(list)
     missed: dict[str, dict[str, tuple[Identity, str]]] = defaultdict(dict)  # by experiment and fold, with the reason
@@ -94,7 +95,7 @@ def _report(
         None if alone else published.matrix(home), published.errata(home), varying(made), trainings,
         across_seeds(trainings, frames), across_presets(trainings, frames),
         [_stage(by_key[key], store.holder(key) != store) for key in used if key in by_key and not by_key[key].error],
-        holes, transfers, leaking, contrasts(trainings, frames),
+        holes, transfers, leaking, contrasts(trainings, frames) if contrasting else [],
     )  # fmt: skip
 
 

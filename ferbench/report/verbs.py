@@ -176,7 +176,7 @@ def write_speed_report(dataset: str | None, format: str, out: Path | None, runs:
     speed.write_speed(records, format, out)
     if out is None or format != "markdown":
         return
-    if points := accuracy_over_latency(records, tables.build(Store(home), dataset)):
+    if points := accuracy_over_latency(records, tables.build(Store(home), dataset, contrasting=False)):
         from ferbench.report.drawings import draw_latency
 
         draw_latency(points, out.with_suffix(""))

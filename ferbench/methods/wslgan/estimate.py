@@ -1,4 +1,7 @@
-"""How long the trainings of a plan take, from one measured step of each kind."""
+"""How long the trainings of a plan take, from one measured step of each kind.
+
+What an engine compiles is measured uncompiled: compiling takes minutes, and a plan is to be there at once.
+"""
 
 from collections.abc import Callable, Hashable
 
@@ -110,8 +113,7 @@ def _part_step(recipe: Recipe, count: int, device: Device) -> Callable[[], objec
     device.place(part)
     train = Labelled(_noise(count), torch.arange(count) % 2).on(device)
     samples = Computed(train.images, None, recipe.readings.border, device)
-    call = device.compiled(part)
-    steps = engine(part, lambda batch: part_loss(call, train.labels, samples, batch, stage, device), stage, device)
+    steps = engine(part, lambda batch: part_loss(part, train.labels, samples, batch, stage, device), stage, device)
     batch = single_epoch(count, "sample", count, 0, 0, stage.shuffle)[0].on(device.name)
     return lambda: steps.step(batch)
 
@@ -125,8 +127,9 @@ def _step(recipe: Recipe, count: int, device: Device) -> Callable[[], object]:
     maps = torch.rand(count, DERIVED, 2, shape.map_size, shape.map_size)
     samples = Tables(pixel_table(_noise(count), readings.border).to(device.name), maps.to(device.name), device)
     there, losses = labels.to(device.name), recipe.losses_of(stage)
-    stream = device.compiled(network.stream)
-    steps = engine(network, lambda batch: pair_loss(stream, there, samples, batch, losses, device), stage, device)
+    steps = engine(
+        network, lambda batch: pair_loss(network.stream, there, samples, batch, losses, device), stage, device
+    )
     batch = network_plan(labels.numpy(), stage, readings, 0)(0)[0].on(device.name)
     return lambda: steps.step(batch)
 
