@@ -31,12 +31,17 @@ def confusion(truth: pd.Series, prediction: pd.Series, classes: list[str]) -> np
 
     Raises DataError for a name that is not one of ``classes``.
     """
-    place = {name: row for row, name in enumerate(classes)}
-    rows, columns = (np.array([place.get(name, -1) for name in names]) for names in (truth, prediction))
+    rows, columns = (_places(names.to_numpy(), classes) for names in (truth, prediction))
     if strange := sorted({*truth[rows < 0], *prediction[columns < 0]}, key=str):
         raise DataError(f"{', '.join(map(repr, strange))} is none of the classes {', '.join(classes)}")
     pairs = rows * len(classes) + columns
     return np.bincount(pairs, minlength=len(classes) ** 2).reshape(len(classes), len(classes))
+
+
+def _places(names: np.ndarray, classes: list[str]) -> np.ndarray:
+    """Where each name stands among the classes; -1 for a strange one."""
+    codes, found = pd.factorize(names)
+    return np.array([classes.index(name) if name in classes else -1 for name in found], dtype=np.int64)[codes]
 
 
 def accuracy(matrix: np.ndarray) -> float:
@@ -117,11 +122,10 @@ def subject_interval(frame: pd.DataFrame, level: float = 0.95, seed: int = 0, re
     subjects = frame["subject"].to_numpy()
     known = bool((subjects != "").all())
     codes = pd.factorize(subjects)[0] if known else np.arange(len(frame))
-    sizes = np.bincount(codes)
-    right = np.bincount(codes, weights=hits(frame))
-    shares = np.concatenate([(draws @ right) / (draws @ sizes) for draws in _draws(len(sizes), seed, resamples)])
-    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), "subjects" if known else "images", len(sizes))
+    counts = np.column_stack([np.bincount(codes, weights=hits(frame)), np.bincount(codes)])
+    drawn = np.concatenate([draws @ counts for draws in _draws(len(counts), seed, resamples)])  # right images, images
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), "subjects" if known else "images", len(counts))
 
 
 def _draws(units: int, seed: int, resamples: int) -> Iterable[np.ndarray]:
@@ -129,7 +133,7 @@ def _draws(units: int, seed: int, resamples: int) -> Iterable[np.ndarray]:
 
     Many trainings are tested on the same few people, and drawing takes longer than all the rest: those are kept.
     """
-    return _kept_draws(units, seed, resamples) if units <= 500 else _new_draws(units, seed, resamples)
+    return [_kept_draws(units, seed, resamples)] if units <= 500 else _new_draws(units, seed, resamples)
 
 
 def _new_draws(units: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
@@ -142,8 +146,8 @@ def _new_draws(units: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
 
 
 @lru_cache(maxsize=8)
-def _kept_draws(units: int, seed: int, resamples: int) -> tuple[np.ndarray, ...]:
-    return tuple(_new_draws(units, seed, resamples))
+def _kept_draws(units: int, seed: int, resamples: int) -> np.ndarray:
+    return np.concatenate([*_new_draws(units, seed, resamples)])
 
 
 def by_sequence(frame: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
@@ -156,13 +160,14 @@ def by_sequence(frame: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     unknown = frame["sequence"].to_numpy() == ""
     known = frame[~unknown] if unknown.any() else frame
     codes, names = pd.factorize(known["sequence"].to_numpy(), sort=True)
-    sums = np.column_stack([np.bincount(codes, known[column], minlength=len(names)) for column in columns])
-    means = sums / np.bincount(codes, minlength=len(names))[:, None]
-    first = np.unique(codes, return_index=True)[1]
-    found = known.iloc[first].reset_index(drop=True)
-    predicted = np.array(classes, dtype=object)[means.argmax(axis=1)]
-    found["id"], found["prediction"] = (pd.Series(texts, dtype=object) for texts in (names, predicted))
-    found[columns] = means
+    sizes = np.bincount(codes, minlength=len(names))
+    means = [np.bincount(codes, known[column], minlength=len(names)) / sizes for column in columns]
+    best = np.argmax(means, axis=0)
+    found = known.iloc[np.unique(codes, return_index=True)[1]].reset_index(drop=True)
+    for column, values in zip(columns, means, strict=True):
+        found[column] = values
+    found["id"] = pd.Series(names, dtype=object)
+    found["prediction"] = pd.Series(np.array(classes, dtype=object)[best], dtype=object)
     return found
 
 
@@ -181,16 +186,19 @@ def ensemble(frames: list[pd.DataFrame], classes: list[str]) -> pd.DataFrame:
     The class of the highest mean is predicted (the first of equals, in the order of ``classes``).
     Raises DataError unless all frames hold the same images, each once.
     """
-    columns = [f"p_{name}" for name in classes]
-    tables = [frame.set_index("id")[columns] for frame in frames]
-    order = tables[0].index
-    if any(table.index.has_duplicates or len(table) != len(order) or not order.isin(table.index).all()
-           for table in tables):  # fmt: skip
-        raise DataError("trainings that tested different images cannot be averaged")
-    means = np.mean([table.loc[order].to_numpy() for table in tables], axis=0)
+    columns, images = [f"p_{name}" for name in classes], pd.Index(frames[0]["id"])
+    means = np.mean([_in_order(frame, images)[columns].to_numpy() for frame in frames], axis=0)
     together = frames[0].copy()
     together[columns] = means
     return together.assign(prediction=np.array(classes)[means.argmax(axis=1)])
+
+
+def _in_order(frame: pd.DataFrame, images: pd.Index) -> pd.DataFrame:
+    """The frame in this order of images; DataError unless it holds these and no others, each once."""
+    mine = pd.Index(frame["id"])
+    if not images.is_unique or len(mine) != len(images) or not images.isin(mine).all():
+        raise DataError("trainings that tested different images cannot be averaged")
+    return frame if mine.equals(images) else frame.take(mine.get_indexer(images))
 
 
 def spread(values: list[float]) -> tuple[float, float]:

@@ -59,7 +59,8 @@ def page(reports: list[Report], store: Store, errors: int = 0, home: Path | None
                 for t in report.trainings for name in [names[t.experiment]]]  # fmt: skip
         shown.append({
             "report": report, "lines": heading(report), "found": conclude(report),
-            "leading": _tables(leading(report)), "behind": _tables([*measured(report), *remaining(report)]),
+            "leading": _tables(leading(report)),
+            "behind": _tables([*measured(report, report.trainings), *remaining(report)]),
             "each": [(name, _tables(tables)) for name, tables in [("Published: confusion", printed), *each] if tables],
             "charts": _charts(report, names), "few": len(report.trainings) <= FEW,
             "galleries": [

@@ -39,6 +39,9 @@ def pooled(store: Store, trainings: Mapping[str, Sequence[Record]]) -> dict[str,
         if 0 in sizes or _problem(whole, records[0]):
             whole = pd.concat([predictions(store, record) for record in records], ignore_index=True)
         folds = np.array([record.identity.fold for record in records], dtype=object)
+        whole.columns = whole.columns.astype(
+            object
+        )  # looked up fifty times a training; Arrow's texts take thrice as long
         whole["fold"] = pd.Series(np.repeat(folds, sizes), dtype=object)
         ends = np.cumsum([0, *sizes])[np.cumsum([0, *(len(trainings[name]) for name in names)])]
         for name, (start, end) in zip(names, pairwise(ends), strict=True):

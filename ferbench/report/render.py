@@ -10,23 +10,24 @@ import numpy as np
 
 from ferbench.report import comparison, details
 from ferbench.report.cells import OURS, SELECTIONS, Grid, Section, before_seed, listed, named, numeric, percent, reach
-from ferbench.report.model import Report
+from ferbench.report.model import Report, Training
 from ferbench.report.tables import build
 from ferbench.report.told import FEW, LEVELS
 from ferbench.runs.store import Store
 from ferbench.text import markdown
 
-MOST = 20  # trainings of a set whose confusion matrices and folds a terminal shows
+MOST = 20  # trainings of a set of which a terminal shows more than a row each
 WIDE = 160  # columns of a console that is a file or a pipe: nothing is cut off
 
 
 def grids(report: Report, brief: bool = False) -> list[Grid]:
     """Return the tables of a report in reading order, as text cells.
 
-    brief : without the confusion matrices and folds of each training where there are more than ``MOST`` trainings.
+    brief : without the further figures, confusion matrices and folds of each training where there are more than
+        ``MOST`` trainings.
     """
-    found, names = leading(report) + measured(report), named(report.trainings)
-    detailed = [] if brief and _many(report) else report.trainings
+    names, detailed = named(report.trainings), [] if brief and _many(report) else report.trainings
+    found = leading(report) + measured(report, detailed)
     for training in detailed:
         found += details.matrices(names[training.experiment], training)
     if report.published_matrix is not None:
@@ -50,11 +51,12 @@ def leading(report: Report) -> list[Grid]:
     return found
 
 
-def measured(report: Report) -> list[Grid]:
-    """Return the tables of all that is measured of each training and of several, and known of what was published."""
+def measured(report: Report, trainings: list[Training]) -> list[Grid]:
+    """Return the tables of all that is measured of each of these trainings, and of several together, and known of
+    what was published."""
     names, found = named(report.trainings), list[Grid]()
     for level in LEVELS:
-        if mine := [t for t in report.trainings if t.level == level]:
+        if mine := [t for t in trainings if t.level == level]:
             found.append(details.measured(report, mine, names, level))
     if report.published:
         found.append(comparison.about(report.published, "What is known of the published figures"))
@@ -122,8 +124,8 @@ def heading(report: Report, brief: bool = False) -> list[str]:
         lines.append(f"Left out: {report.habits} folds that measure data leakage (best test epoch, subjects in "
                      "training and test set) and are no results; `ferbench report --ablation` shows them.")  # fmt: skip
     if brief and _many(report):
-        lines.append(f"The confusion matrices and folds of the {len(report.trainings)} trainings are left out here: "
-                     "every other --format has them.")  # fmt: skip
+        lines.append(f"Further figures, confusion matrices and folds of the {len(report.trainings)} trainings are left "
+                     "out here: every other --format has them.")  # fmt: skip
     lines += [f"Published: {erratum}." for erratum in report.errata]
     lines += list(dict.fromkeys(f"Note: {note.rstrip('.')}." for t in report.trainings for note in t.notes))
     return lines
@@ -182,13 +184,37 @@ def console_sections(found: list[Section]) -> None:
             screen.print(Text(line, style="dim"))
         for caption, header, rows in tables:
             screen.print(Text(f"\n{caption}", style="italic"))
+            shown = [[cell.strip("`") for cell in row] for row in rows]
+            right = [i > 0 and numeric(rows, i) for i in range(len(header))]
+            styles = ["bold" if row[0].startswith(OURS) else "" for row in rows]
+            if (lines := _aligned([header, *shown], right, screen.width)) is not None:
+                texts = (Text(line, style=style) for line, style in zip(lines, ["bold", *styles], strict=True))
+                screen.print(Text("\n", no_wrap=True).join(texts))
+                continue
             table = Table(box=None, pad_edge=False)
-            for i, name in enumerate(header):
-                table.add_column(Text(name), justify="right" if i and numeric(rows, i) else "left", overflow="fold")
-            for row in rows:
-                style = "bold" if row[0].startswith(OURS) else ""
-                table.add_row(*(Text(cell.strip("`"), style=style) for cell in row))
+            for name, number in zip(header, right, strict=True):
+                table.add_column(Text(name), justify="right" if number else "left", overflow="fold")
+            for row, style in zip(shown, styles, strict=True):
+                table.add_row(*(Text(cell, style=style) for cell in row))
             screen.print(table)
+
+
+def _aligned(rows: list[list[str]], right: list[bool], width: int) -> list[str] | None:
+    """The lines of a table that needs no folding; None where it is wider. Of hundreds of rows, rich takes a second."""
+    from rich.cells import cell_len
+
+    sizes = [[cell_len(cell) for cell in row] for row in rows]
+    widths = [max(column) for column in zip(*sizes, strict=True)]
+    if sum(widths) + 2 * (len(widths) - 1) > width:
+        return None
+    lines = []
+    for row, lengths in zip(rows, sizes, strict=True):
+        cells = zip(row, lengths, widths, right, strict=True)
+        padded = (
+            f"{' ' * (all - own)}{cell}" if last else f"{cell}{' ' * (all - own)}" for cell, own, all, last in cells
+        )
+        lines.append("  ".join(padded).rstrip())
+    return lines
 
 
 def document(reports: list[Report]) -> str:

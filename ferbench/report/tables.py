@@ -126,7 +126,7 @@ def _compared(
 def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, Record]) -> Training:
     first = records[0]
     identity, facts, classes, about = first.identity, first.facts, first.classes, told(first, by_key)
-    if frame["id"].duplicated().any():
+    if not frame["id"].is_unique:
         twice = frame.loc[frame["id"].duplicated(), "id"].iloc[0]
         raise DataError(f"experiment {first.experiment} tests {twice} more than once: its runs were mixed up; delete "
                         "their folders and train again")  # fmt: skip
@@ -146,7 +146,7 @@ def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, R
         parameters=facts.get("parameters", 0), classes=classes, folds=folds, expected=facts["folds"], matrix=matrix,
         accuracy=metrics.accuracy(matrix), interval=metrics.subject_interval(frame), fold_mean=mean, fold_std=std,
         balanced_accuracy=metrics.balanced_accuracy(matrix), macro_f1=metrics.macro_f1(matrix),
-        worst_subject=_worst(frame, "subject"), worst_class=_worst(frame, "truth"),
+        worst_subject=_worst(frame, "subject", right), worst_class=_worst(frame, "truth", right),
         sequence_accuracy=float(metrics.hits(whole).mean()) if len(whole) else float("nan"),
         sequence_interval=None if whole.empty else metrics.subject_interval(whole), sequences=len(whole),
         images=len(frame) if about.level == "image" else 0,
@@ -177,23 +177,23 @@ def _transfer(store: Store, record: Record, by_key: Mapping[str, Record]) -> Tra
 
 def _fold(record: Record, frame: pd.DataFrame, right: np.ndarray) -> Fold:
     """The figures of one fold, of the predictions of all folds and of which are right."""
-    mine = frame["fold"].to_numpy() == record.identity.fold
+    mine = np.flatnonzero(frame["fold"].to_numpy() == record.identity.fold)
     present, subjects = ({*frame[name].to_numpy()[mine]} for name in ("truth", "subject"))
     return Fold(
-        record.identity.fold, int(mine.sum()), len(subjects - {""}), float(right[mine].mean()),
+        record.identity.fold, len(mine), len(subjects - {""}), float(right[mine].mean()),
         [ABBREVIATIONS[name] for name in record.classes if name not in present],
         sum(record.timings.values()), record.key,
     )  # fmt: skip
 
 
-def _worst(frame: pd.DataFrame, by: str) -> tuple[str, float, int]:
+def _worst(frame: pd.DataFrame, by: str, right: np.ndarray) -> tuple[str, float, int]:
     """The group with the lowest accuracy, the larger of equals, with its accuracy and images; the nameless left out."""
     groups = frame[by].to_numpy()
     codes, names = pd.factorize(groups[groups != ""], sort=True)
     if not len(names):
         return "", float("nan"), 0
     sizes = np.bincount(codes)
-    shares = np.bincount(codes, weights=metrics.hits(frame)[groups != ""]) / sizes
+    shares = np.bincount(codes, weights=right[groups != ""]) / sizes
     place = np.lexsort((-sizes, shares))[0]
     return str(names[place]), float(shares[place]), int(sizes[place])
 
