@@ -187,8 +187,8 @@ def console_sections(found: list[Section]) -> None:
             shown = [[cell.strip("`") for cell in row] for row in rows]
             right = [i > 0 and numeric(rows, i) for i in range(len(header))]
             styles = ["bold" if row[0].startswith(OURS) else "" for row in rows]
-            if (lines := _aligned([header, *shown], right, screen.width)) is not None:
-                texts = (Text(line, style=style) for line, style in zip(lines, ["bold", *styles], strict=True))
+            if (fitting := _aligned([header, *shown], right, screen.width)) is not None:
+                texts = (Text(line, style=style) for line, style in zip(fitting, ["bold", *styles], strict=True))
                 screen.print(Text("\n", no_wrap=True).join(texts))
                 continue
             table = Table(box=None, pad_edge=False)
