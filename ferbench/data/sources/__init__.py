@@ -20,7 +20,8 @@ class Options:
 
     camera: Literal["VL", "NI"] = "VL"  # Oulu: visible light or near infrared
     lighting: Literal["Strong", "Weak", "Dark"] = "Strong"  # Oulu
-    align: Literal["frame", "sequence"] = "frame"  # CK+: each frame by its own landmarks, or all by the first frame's
+    # CK+: each frame by its own landmarks, or all by the first frame's. Sets that come cropped: by O-Net's.
+    align: Literal["frame", "sequence", "onet"] = "frame"
     ferplus: Path | None = None  # FER2013: fer2013new.csv with the FERPlus votes
     labels: str = ""  # manifest: "0=neutral,1=happiness,8=-": what its labels mean; - leaves such rows out
 

@@ -33,11 +33,11 @@ def read(tree: Tree, options: Options) -> Listing:
     if not frames:
         return _extended(tree, next(path for path in tree.paths if filename(path).lower() == "ckextended.csv"))
     if any(_EMOTION.match(filename(path)) for path in tree.paths):
+        if options.align == "onet":
+            raise UsageError("--align onet is for faces that come cropped: the official tree of CK+ has landmarks")
         return _official(tree, frames, options.align)
-    if options.align != "frame":
-        raise UsageError(
-            f"--align {options.align} takes the official tree of CK+ with its landmarks: crops stay as they are"
-        )
+    if options.align == "sequence":
+        raise UsageError("--align sequence takes the official tree of CK+ with its landmarks: crops stay as they are")
     classes = {path: folder_emotion(path) for path in frames}
     if all(classes.values()):
         return _crops(tree, classes)
