@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import forked
 import pytest
 from test_sources import lay, png
 
@@ -27,10 +28,10 @@ TRAIN = ["train", "wslgan", "--dataset", "synth", *SMALL]
 
 
 def ferbench(*words: str, cwd: Path, code: int = 0, **environment: str) -> subprocess.CompletedProcess:
-    """Run ``python -m ferbench`` in a folder with its own data and runs, and check the exit code."""
+    """Run the command in a folder with its own data and runs, and check the exit code."""
     env = {**os.environ, "FERBENCH_DATA": str(cwd / "data"), "FERBENCH_RUNS": str(cwd / "runs"), "COLUMNS": "200",
            "OMP_NUM_THREADS": "1", **environment}  # fmt: skip
-    done = subprocess.run([sys.executable, "-m", "ferbench", *words], capture_output=True, text=True, cwd=cwd, env=env)
+    done = forked.run(*words, cwd=cwd, environment=env)
     assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 

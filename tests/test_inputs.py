@@ -14,6 +14,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from builders import lay_down, make_faces
@@ -49,9 +50,7 @@ FER = fer(["Training"] * 7 + ["PublicTest", "PrivateTest"])
 
 def ferbench(*words: str, cwd: Path, encoding: str = "", **more: str) -> subprocess.CompletedProcess[str]:
     given = {**os.environ, **more} | ({"PYTHONIOENCODING": encoding} if encoding else {})
-    return subprocess.run(
-        [sys.executable, "-m", "ferbench", *words], capture_output=True, text=True, cwd=cwd, env=given
-    )
+    return forked.run(*words, cwd=cwd, environment=given)
 
 
 # Tables
