@@ -12,14 +12,16 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
+from builders import lay_down, make_faces
 from test_cli import ferbench
 
-from ferbench.bench import expected, gate, timing
+from ferbench.bench import accuracy, expected, gate, timing
 from ferbench.bench.run import BenchOptions, _cells, run
 from ferbench.bench.server import largest_rate, simulate
 from ferbench.bench.workloads import Cell, build, loaders
-from ferbench.errors import UsageError
-from ferbench.methods.recipes import resolve
+from ferbench.errors import DataError, UsageError
+from ferbench.labels import EMOTIONS
+from ferbench.methods.recipes import family_of, resolve
 from ferbench.methods.wslgan import peers, stages
 from ferbench.methods.wslgan.attention import AttentionMapGenerator
 from ferbench.methods.wslgan.cost import bytes_of
@@ -28,6 +30,7 @@ from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.settings import Architecture
 from ferbench.report.speed import markdown
 from ferbench.runs.speed import SpeedRecord, store, stored
+from ferbench.runs.store import shipped_run, shipped_runs
 from ferbench.training import samples
 from ferbench.training.cost import flops
 from ferbench.training.device import Device
@@ -257,3 +260,43 @@ def test_a_runtime_that_is_missing_names_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UsageError, match=r"pip install 'ferbench\[openvino\]'"):
         build(Cell("inference", "gfnet", "tiny", "fast", "fp32", "openvino", "cpu", 1, "single-stream", 1, 0), tmp_path)
+
+
+@pytest.mark.parametrize(("backend", "precision"), [("torch", "fp32"), ("onnxruntime", "fp32"), ("openvino", "bf16")])
+def test_trained_weights_are_tested_in_the_way_that_is_timed(backend, precision):
+    if backend != "torch" and find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    images = np.random.default_rng(2).integers(0, 256, (5, 48, 48)).astype(np.uint8)
+    record = shipped_run(kind="pretrain", method="wslgan", preset="tiny")
+    module = family_of(record).module(record, shipped_runs()).double()
+    with torch.no_grad():
+        scores = module(torch.from_numpy(images).unsqueeze(1))[0]
+    named = [record.classes[place] for place in scores.argmax(dim=1).tolist()]
+    margin = scores.topk(2).values.diff().abs().min()
+    assert margin > 0.05 * scores.abs().max()  # or rounding might decide
+    named[3] = next(name for name in record.classes if name != named[3])  # one mistake of five
+    cell = Cell("inference", "wslgan", "tiny", "plain", precision, backend, "cpu", 1, "single-stream", 1, 0)
+    found = accuracy.tested(cell, accuracy.Ground(images, named))
+    assert found == accuracy.Tested(0.8, 5, record.key)
+
+
+def test_accuracy_is_of_inference_with_shipped_weights_on_publictest(tmp_path):
+    rows = [{"label": label, "split": split} for split in ("train", "val") for label in EMOTIONS if label != "contempt"]
+    lay_down(make_faces([{**row, "id": f"f{n}"} for n, row in enumerate(rows)], name="fer2013"), tmp_path)
+    ground = accuracy.Ground.of(tmp_path)
+    assert ground.labels == [row["label"] for row in rows if row["split"] == "val"]
+    assert ground.images.shape == (7, 48, 48)
+    quiet = (lambda *_: None, lambda *_: None)
+    wanted = {"backends": ("onnxruntime",), "mode": "quick", "threads": 1, "accuracy": True, "home": tmp_path}
+    (row,) = run(BenchOptions(whats=("inference",), batches=(1,), **wanted), *quiet).rows
+    record = shipped_run(kind="pretrain", method="wslgan", preset="tiny")
+    assert (row.accuracy_images, row.accuracy_run) == (7, record.key)
+    assert row.accuracy in [n / 7 for n in range(8)]
+    record = SpeedRecord(mode="quick", seed=0, environment={"device": "cpu"}, ceilings={}, noise=0.0, rows=[row])
+    assert "7 images of FER2013's PublicTest" in markdown([record])
+    with pytest.raises(UsageError, match="of inference"):
+        run(BenchOptions(whats=("step",), batches=(4,), accuracy=True, home=tmp_path), *quiet)
+    with pytest.raises(UsageError, match="none of wslgan paper come"):
+        run(BenchOptions(whats=("inference",), presets=("paper",), accuracy=True, home=tmp_path), *quiet)
+    with pytest.raises(DataError, match="data prepare fer2013"):
+        run(BenchOptions(whats=("inference",), accuracy=True, home=tmp_path / "none"), *quiet)

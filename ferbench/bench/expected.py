@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ferbench.bench import gate
+from ferbench.bench import accuracy, gate
 from ferbench.bench.timing import LOOKS
 from ferbench.bench.workloads import IMAGES, INFERENCE, TRAINING, Cell, costs
 
@@ -19,14 +19,16 @@ _FLOAT64 = 4.0  # times as long as the row itself
 
 def seconds(
     groups: Iterable[Sequence[Cell]], peers: Sequence[str], sizes: int, blocks: int, block: float, warmest: float,
-    ceilings: Mapping[str, Mapping[str, float]],
+    ceilings: Mapping[str, Mapping[str, float]], tested: int = 0,
 ) -> float:  # fmt: skip
     """Return the seconds that timing some groups of cells takes, about.
 
     peers : of training steps. sizes : batches that a server may form. blocks, block : how many, of how many seconds.
-    warmest : seconds that warming up may take.
+    warmest : seconds that warming up may take. tested : images on which each way of inference is tested afterwards.
     """
     total = 0.0
+    for way in {accuracy.way(cell) for group in groups for cell in group if cell.what == "inference"} if tested else ():
+        total += _BUILD[way.backend] + tested / way.batch * _call(way, ceilings, way.engine)
     for group in groups:
         for cell in group:
             call = _call(cell, ceilings, cell.engine)

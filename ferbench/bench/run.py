@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ferbench import DEFAULT_METHOD
-from ferbench.bench import expected, timing
+from ferbench.bench import accuracy, expected, timing
 from ferbench.bench.energy import Meter
 from ferbench.bench.roofline import ceilings
 from ferbench.bench.server import largest_rate
@@ -57,6 +57,8 @@ class BenchOptions:
     bound_ms: float = 100.0
     mode: str = "standard"
     seed: int = 0
+    accuracy: bool = False  # test trained weights too, in every way of inference
+    home: Path | None = None  # the data home with FER2013, for this
 
 
 def run(options: BenchOptions, tick: Tick, tell: Callable[[int, float], None]) -> SpeedRecord:
@@ -74,15 +76,20 @@ def run(options: BenchOptions, tick: Tick, tell: Callable[[int, float], None]) -
     if not cells:
         raise UsageError("these options combine to nothing that can be timed: see `ferbench bench --help`")
     blocks, seconds = MODES[options.mode]
+    ground = _ground(options, cells)
     measured = {precision: ceilings(device, precision) for precision in dict.fromkeys(c.precision for c in cells)}
     groups = _groups(cells)
-    tell(len(cells), expected.seconds(groups, options.peers, len({1, *options.batches}), blocks, seconds,
-                                      _WARMEST[options.mode], measured))  # fmt: skip
+    tell(len(cells), expected.seconds(
+        groups, options.peers, len({1, *options.batches}), blocks, seconds, _WARMEST[options.mode], measured,
+        0 if ground is None else len(ground.images),
+    ))  # fmt: skip
     rows: list[SpeedRow] = []
     with TemporaryDirectory() as scratch:
         for group in groups:
             progress = partial(_shown, tick, len(rows), group, len(cells))
             rows += _timed(group, options, blocks, seconds, measured, Path(scratch), progress)
+    if ground is not None:
+        rows = _with_accuracy(rows, [cell for group in groups for cell in group], ground, tick)
     tick(1, 1, "")
     noise, environment = _noise(options.seed), describe_device(device, "", "")
     if options.peers:
@@ -90,6 +97,34 @@ def run(options: BenchOptions, tick: Tick, tell: Callable[[int, float], None]) -
     return SpeedRecord(
         mode=options.mode, seed=options.seed, environment=environment, ceilings=measured, noise=noise, rows=rows,
     )  # fmt: skip
+
+
+def _ground(options: BenchOptions, cells: list[Cell]) -> accuracy.Ground | None:
+    """What accuracy is tested on, where it is asked for. Raises what stands in its way before anything is timed."""
+    if not options.accuracy:
+        return None
+    whole = [cell for cell in cells if cell.what == "inference"]
+    if not whole:
+        raise UsageError("--accuracy is of inference: none is timed")
+    for cell in whole:
+        accuracy.weights(cell.method, cell.preset)
+    return accuracy.Ground.of(options.home)
+
+
+def _with_accuracy(rows: list[SpeedRow], cells: list[Cell], ground: accuracy.Ground, tick: Tick) -> list[SpeedRow]:
+    """Test each way of inference once, whatever the sizes of batches it is timed with. rows : of these cells."""
+    found: dict[Cell, accuracy.Tested] = {}
+    made = []
+    for number, (row, cell) in enumerate(zip(rows, cells, strict=True)):
+        tick(number, len(rows), "accuracy")
+        if cell.what == "inference":
+            way = accuracy.way(cell)
+            found[way] = one = found.get(way) or accuracy.tested(cell, ground)
+            row = row.model_copy(update={
+                "accuracy": one.accuracy, "accuracy_images": one.images, "accuracy_run": one.run,
+            })  # fmt: skip
+        made.append(row)
+    return made
 
 
 def _shown(tick: Tick, before: int, group: list[Cell], cells: int, part: float) -> None:

@@ -101,6 +101,9 @@ def networks(method: str, preset: str, seed: int) -> Timed:
     return found.kin.timed(found, CLASSES, derive_seed(seed, "bench weights"))
 
 
+_kept = lru_cache(maxsize=4)(networks)  # for ways of inference that are timed beside each other
+
+
 def costs(cell: Cell) -> tuple[float, float]:
     """FLOPs and bytes of one image, in inference or in training.
 
@@ -127,13 +130,13 @@ def images(seed: int, count: int, use: str) -> Tensor:
 
 def _inference(cell: Cell) -> Workload:
     """A call takes uint8 images [B,1,48,48] on the device; grey levels are scaled and normalised inside it."""
-    timed = networks(cell.method, cell.preset, cell.seed)
+    timed = _kept(cell.method, cell.preset, cell.seed)
     costing = costs(cell)
     reference = timed.part(cell.what)
     assert reference is not None  # or it had no costs
     reference.eval()
     fresh = images(cell.seed, gate.FRESH, "fresh").unsqueeze(1)
-    run = _RUNTIMES[cell.backend](cell) if cell.backend in _RUNTIMES else _torch(cell, timed, reference)
+    run = runner(cell, timed)
     turns = cycle(
         batch.to(cell.device).unsqueeze(1)
         for batch in images(cell.seed, BUFFERS * cell.batch, "inputs").split(cell.batch)
@@ -146,8 +149,13 @@ def _inference(cell: Cell) -> Workload:
     return Workload(cell, cell.batch, lambda: run(next(turns)), checked, *costing)
 
 
-def _torch(cell: Cell, timed: Timed, reference: nn.Module) -> Callable[[Tensor], Tensor]:
-    device = Device.chosen(cell.device, cell.precision, cell.engine)
+def runner(cell: Cell, timed: Timed) -> Callable[[Tensor], Tensor]:
+    """What takes images uint8 [B,1,48,48] on the cell's device and gives their logits, in the cell's way."""
+    if cell.backend in _RUNTIMES:
+        return _RUNTIMES[cell.backend](cell, _exported(timed))
+    device, reference = Device.chosen(cell.device, cell.precision, cell.engine), timed.part(cell.what)
+    assert reference is not None  # or it had no costs
+    reference.eval()
     if device.captures:
         quick = timed.quick(cell.what, device)
         assert quick is not None
@@ -161,21 +169,21 @@ def _torch(cell: Cell, timed: Timed, reference: nn.Module) -> Callable[[Tensor],
     return eager
 
 
-@lru_cache
-def _exported(method: str, preset: str, seed: int) -> bytes:
+@lru_cache(maxsize=4)
+def _exported(timed: Timed) -> bytes:
     from ferbench.export import to_onnx
 
-    return to_onnx(networks(method, preset, seed).deployable(), {})
+    return to_onnx(timed.deployable(), {})
 
 
-def _onnx(cell: Cell) -> Callable[[Tensor], Tensor]:
+def _onnx(cell: Cell, content: bytes) -> Callable[[Tensor], Tensor]:
     from ferbench.export import session
 
-    opened = session(_exported(cell.method, cell.preset, cell.seed), cell.threads)
+    opened = session(content, cell.threads)
     return lambda x: torch.from_numpy(opened.run(["logits"], {"images": x.numpy()})[0])
 
 
-def _openvino(cell: Cell) -> Callable[[Tensor], Tensor]:
+def _openvino(cell: Cell, content: bytes) -> Callable[[Tensor], Tensor]:
     """The exported file in OpenVINO, compiled anew for each size of batch: free sizes cost it a third of its speed."""
     # Its Python package would load a client that reports usage over the network, and has a stub where there is none.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -187,7 +195,7 @@ def _openvino(cell: Cell) -> Callable[[Tensor], Tensor]:
         "INFERENCE_NUM_THREADS": cell.threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(cell.precision, cell.precision),
     }  # fmt: skip
-    core, content = openvino.Core(), _exported(cell.method, cell.preset, cell.seed)
+    core = openvino.Core()
 
     @cache
     def request(size: int) -> Any:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ferbench import DEFAULT_METHOD
-from ferbench.cli.formats import Runs
+from ferbench.cli.formats import DataHome, Runs
 
 _LIST = "; separate several with commas"
 
@@ -35,6 +35,14 @@ def bench(
     bound_ms: Annotated[
         float, typer.Option(min=0.001, help="Scenario server: upper bound of the p99 latency.")
     ] = 100.0,
+    accuracy: Annotated[
+        bool,
+        typer.Option(
+            "--accuracy",
+            help="Test the shipped weights on FER2013's PublicTest in each precision and backend of inference; "
+            "fer2013 has to be prepared.",
+        ),
+    ] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer and shorter repetitions; not for published figures.")
     ] = False,
@@ -42,6 +50,7 @@ def bench(
     format: Annotated[str, typer.Option(help="Output format: console, markdown, json or csv.")] = "console",
     out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
     runs: Runs = None,
+    data_home: DataHome = None,
 ) -> None:
     """Measure the speed of inference, training and data preparation. Each result is verified against float64."""
     from ferbench.bench.run import BenchOptions, run
@@ -55,7 +64,7 @@ def bench(
         whats=tuple(what or ("inference", "step")), methods=_words(method), presets=_words(preset),
         engines=_words(engine), precisions=_words(precision), backends=_words(backend), batches=_numbers(batch),
         scenarios=_words(scenario), peers=_words(baseline), device=device, threads=threads, bound_ms=bound_ms,
-        mode="quick" if quick else "standard", seed=seed,
+        mode="quick" if quick else "standard", seed=seed, accuracy=accuracy, home=data_home,
     )  # fmt: skip
     with progress.bars(to_stderr=True) as bars:
         record = run(options, bars.bar("bench"), lambda rows, seconds: bars.console.print(

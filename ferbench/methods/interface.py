@@ -191,6 +191,12 @@ class Task:
 class Timed(Protocol):
     """A method with random weights, as ``ferbench bench`` times it; images are uint8 [N,48,48], labels int64 [N]."""
 
+    def __hash__(self) -> int: ...
+
+    def load(self, record: Record, store: Store) -> None:
+        """Take the weights of a finished run of the same architecture instead, for inference alone."""
+        ...
+
     def part(self, what: str) -> Module | None:
         """What takes images uint8 [B,1,48,48] and gives logits first: "inference" is the whole method, the other parts
         are the family's; None for one that the method does not have."""

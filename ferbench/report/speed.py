@@ -15,7 +15,7 @@ from ferbench.text import spreadsheet
 
 FORMATS = ("console", "markdown", "json", "csv")
 HEADER = ("What", "Method", "Engine", "Batch", "Scenario", "Images/s", "p50 ms", "p90 ms", "p99 ms", "× naive",
-          "× strong", "FLOP share", "Byte share", "Error", "Cold s", "Peak MB", "J/1000")  # fmt: skip
+          "× strong", "FLOP share", "Byte share", "Error", "PublicTest %", "Cold s", "Peak MB", "J/1000")  # fmt: skip
 
 
 def check_format(format: str, out: Path | None) -> None:
@@ -88,7 +88,17 @@ def heading(record: SpeedRecord) -> list[str]:
         "Error: largest difference to float64 logits, relative (inference, 64 fresh images); of 20 losses to the plain "
         "fp32 path (step, epoch; in bf16 of the first five and of their mean). A row marked ! exceeds its bound: its "
         "speed counts for nothing.",
+        *_tested(record.rows),
     ]
+
+
+def _tested(rows: list[SpeedRow]) -> list[str]:
+    """Where accuracy was tested, what was."""
+    runs = list(dict.fromkeys(f"{row.method} {row.preset} {row.accuracy_run}" for row in rows if row.accuracy_run))
+    images = next((row.accuracy_images for row in rows if row.accuracy_run), 0)
+    return [f"PublicTest: accuracy on the {images:,} images of FER2013's PublicTest in a row's precision and backend, "
+            f"with the pre-trained weights of the package (runs {', '.join(runs)}). What is timed has random weights, "
+            "on which speed does not depend."] if runs else []  # fmt: skip
 
 
 def table(record: SpeedRecord) -> list[list[str]]:
@@ -109,6 +119,7 @@ def _cells(row: SpeedRow) -> list[str]:
         _ratio(row.ratio_strong, row.ratio_strong_low, row.ratio_strong_high),
         _share(row.share_of_flops), _share(row.share_of_bytes),
         ("" if row.error is None else f"{row.error:.0e}") + ("" if row.valid else " !"),
+        "" if row.accuracy is None else f"{100 * row.accuracy:.2f}",
         f"{row.cold_start_s:.2f}", f"{row.peak_mb:,.0f}", _number(row.joules_per_1000),
     ]  # fmt: skip
 

@@ -23,7 +23,7 @@ class SpeedRow(Schema):
     preset: str
     engine: str
     precision: str
-    backend: str  # torch, onnxruntime
+    backend: str  # torch, onnxruntime, openvino
     device: str
     threads: int
     batch: int  # images in one call
@@ -53,6 +53,9 @@ class SpeedRow(Schema):
     error: float | None = None  # largest difference to float64, relative; of losses over 20 steps for training
     agree: float | None = None  # share of images with float64's class
     bound: float | None = None  # the error that this precision may have
+    accuracy: float | None = None  # of trained weights in this row's way, on images of FER2013's PublicTest
+    accuracy_images: int | None = None
+    accuracy_run: str | None = None  # the run of the package whose weights these are
     valid: bool = True  # false: the error passes its bound, the speed counts for nothing
 
 

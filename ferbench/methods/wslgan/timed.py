@@ -17,6 +17,9 @@ from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.peers import Loop, Pairs
 from ferbench.methods.wslgan.recipe import Recipe
 from ferbench.methods.wslgan.stages import Labelled
+from ferbench.methods.wslgan.trained import deployed
+from ferbench.runs.record import Record
+from ferbench.runs.store import Store
 from ferbench.training import samples
 from ferbench.training.deployable import Deployable
 from ferbench.training.device import Device
@@ -33,6 +36,14 @@ class Timed:
         torch.manual_seed(seed)
         self.network = WSLGAN(architecture, classes)
         self.amg = AttentionMapGenerator(architecture).freeze() if architecture.needs_attention else None
+
+    def load(self, record: Record, store: Store) -> None:
+        """Take the weights of a finished run of the same architecture instead of random ones.
+
+        Raises what :func:`ferbench.methods.wslgan.trained.deployed` raises.
+        """
+        found = deployed(record, store)
+        self.network, self.amg = found.network, found.amg
 
     def part(self, what: str) -> nn.Module | None:
         """What takes images uint8 [B,1,48,48]: "inference" is the whole method, "fe" the network with maps that are
