@@ -59,7 +59,11 @@ class _Server:
         command = [sys.executable, __file__, str(theirs.fileno())]
         self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, cwd=ROOT)
         theirs.close()
-        atexit.register(self._ours.close)  # by which the server ends
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        self._ours.close()  # by which the server learns that nobody will call
+        self._process.wait()
 
     def call(self, call: bytes, out: int, err: int) -> int:
         """Have the server run a call whose output goes to these files, and return its exit code."""

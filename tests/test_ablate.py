@@ -59,6 +59,12 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def _no_stopwatch(monkeypatch):
+    """Plans are told without a measured step: here nobody waits for their end."""
+    monkeypatch.setattr(measured, "_measured", lambda *_: 0.001)
+
+
 def options(place: Path, **more) -> TrainOptions:
     fields = {"method": "wslgan", "overrides": TINY, "device": "cpu", "precision": "fp32", "engine": "plain",
               "jobs": "1"}  # fmt: skip

@@ -202,7 +202,7 @@ def test_the_time_that_is_told_counts_every_call(monkeypatch):
 
 
 def test_speed_records_come_back_and_make_a_table(tmp_path):
-    options, told = BenchOptions(whats=("fe",), batches=(1, 4), mode="quick", threads=1), []
+    options, told = BenchOptions(whats=("fe",), presets=("demo",), batches=(1, 4), mode="quick", threads=1), []
     record = run(options, lambda done, *_: told.append(done), lambda rows, seconds: told.append((rows, seconds > 0)))
     assert told[0] == (2, True)  # before anything is timed
     store(tmp_path, record)
@@ -221,7 +221,8 @@ def test_speed_records_come_back_and_make_a_table(tmp_path):
 
 @pytest.mark.slow
 def test_the_command_times_a_step_beside_the_naive_peer(tmp_path):
-    words = ["bench", "step", "--quick", "--batch", "4", "--baseline", "naive", "--engine", "plain,fast", "--format"]
+    words = ["bench", "step", "--preset", "demo", "--quick", "--batch", "4", "--baseline", "naive",
+             "--engine", "plain,fast", "--format"]  # fmt: skip
     rows = json.loads(ferbench(*words, "json", cwd=tmp_path).stdout)
     assert [row["engine"] for row in rows] == ["plain", "fast"]
     wanted = {"what", "method", "preset", "engine", "precision", "backend", "device", "batch", "scenario", "images_per_s",

@@ -6,6 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
+from builders import lay_down, make_faces
 from stored import store_stage
 from test_cli import ferbench
 from test_export import SMALL, seeded
@@ -118,6 +119,6 @@ def test_what_cannot_be_looked_at_is_refused(store, home, tmp_path):
     gfnet = store_stage(store, "pretrain", method="gfnet")
     with pytest.raises(UsageError, match="takes no attention maps"):
         look(gfnet, "tiny", "synth", None, 1, store.home, home)
-    synth.prepare_drawn("synth-attributes", home)
+    lay_down(make_faces([{"split": "train", "Smiling": 1}], name="synth-attributes"), tmp_path)
     with pytest.raises(DataError, match="no expressions"):
-        look("", "tiny", "synth-attributes", tmp_path, 1, None, home)
+        look("", "tiny", "synth-attributes", tmp_path, 1, None, tmp_path)
