@@ -20,12 +20,12 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module, invalidate_caches
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-# What takes long to import. None of it starts threads, which a fork would lose.
-_IMPORTED = ("ferbench.cli.main", "torch", "pandas", "PIL.Image", "matplotlib.figure", "rich.progress", "tabulate",
-             "pydantic", "safetensors.torch", "onnxruntime")  # fmt: skip
+# What takes long to import, beside all of ferbench. None of it starts threads, which a fork would lose.
+_IMPORTED = ("torch", "pandas", "PIL.Image", "matplotlib.figure", "rich.progress", "tabulate", "onnxruntime")
 
 
 def run(*words: str, cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -82,8 +82,12 @@ def _server() -> _Server:
 
 def _serve(place: int) -> None:
     """Fork for each call that comes, one after the other, until nobody can call any more."""
-    for name in _IMPORTED:
-        import_module(name)
+    import ferbench
+
+    ours = [module.name for module in walk_packages(ferbench.__path__, "ferbench.")]
+    for name in (*_IMPORTED, *(name for name in ours if name != "ferbench.__main__")):
+        with suppress(ImportError):  # of what an extra brings
+            import_module(name)
     calls = socket.socket(fileno=place)
     while True:
         head, rights, _, _ = calls.recvmsg(8, socket.CMSG_SPACE(2 * array.array("i").itemsize))
