@@ -186,19 +186,21 @@ def ensemble(frames: list[pd.DataFrame], classes: list[str]) -> pd.DataFrame:
     The class of the highest mean is predicted (the first of equals, in the order of ``classes``).
     Raises DataError unless all frames hold the same images, each once.
     """
-    columns, images = [f"p_{name}" for name in classes], pd.Index(frames[0]["id"])
-    means = np.mean([_in_order(frame, images)[columns].to_numpy() for frame in frames], axis=0)
+    columns, images = [f"p_{name}" for name in classes], frames[0]["id"].to_numpy()
+    ordered = [_in_order(frame, images) for frame in frames]
+    means = np.stack([np.mean([frame[column] for frame in ordered], axis=0) for column in columns], axis=1)
     together = frames[0].copy()
     together[columns] = means
     return together.assign(prediction=np.array(classes)[means.argmax(axis=1)])
 
 
-def _in_order(frame: pd.DataFrame, images: pd.Index) -> pd.DataFrame:
+def _in_order(frame: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
     """The frame in this order of images; DataError unless it holds these and no others, each once."""
-    mine = pd.Index(frame["id"])
-    if not images.is_unique or len(mine) != len(images) or not images.isin(mine).all():
+    mine = frame["id"].to_numpy()
+    same = len(mine) == len(images) and bool((mine == images).all())
+    if len({*mine}) < len(mine) or not (same or {*mine} == {*images}):
         raise DataError("trainings that tested different images cannot be averaged")
-    return frame if mine.equals(images) else frame.take(mine.get_indexer(images))
+    return frame if same else frame.take(pd.Index(mine).get_indexer(images))
 
 
 def spread(values: list[float]) -> tuple[float, float]:
