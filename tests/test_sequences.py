@@ -209,6 +209,14 @@ def test_what_can_be_learned_is_learned(tmp_path):
     assert (one.predict(test, work).argmax(axis=1) == labels).mean() > 0.8
 
 
+def test_only_a_chosen_start_is_part_of_a_training_s_identity():
+    protocol = protocols.load("synth-sequences")
+    of = {name: resolve(name, "tiny", protocol.name) for name in ("dtagn", "3dcnn-dap")}
+    content = {name: method.kin.identity("fold", method, protocol)["network"] for name, method in of.items()}
+    assert "start" not in content["dtagn"]  # trainings of before there was a choice keep their keys
+    assert content["3dcnn-dap"]["start"] == "centroids"
+
+
 def test_of_two_networks_in_turn_no_epoch_can_be_chosen(tmp_path):
     one, side, _, work = trained("phrnn-mscnn", tmp_path, keep_best=True)
     with pytest.raises(UsageError, match="an epoch cannot be chosen"):

@@ -24,6 +24,12 @@ class SequencesFamily(Family):
 
         return Sequences(method, classes)
 
+    def identity(self, kind: str, method: Method, protocol: Protocol) -> dict[str, Any]:
+        content = super().identity(kind, method, protocol)
+        if content["network"]["start"] == "random":  # what was trained before there was a choice keeps its key
+            del content["network"]["start"]
+        return content
+
     def needs(self, method: Method) -> frozenset[str]:
         tracks = any(part in TRACKS for part in method.recipe.network.parts)
         return frozenset({"sequences", "landmarks"} if tracks else {"sequences"})

@@ -150,11 +150,13 @@ class ActionParts(nn.Module):
     """3DCNN-DAP (Liu et al. 2014): pixels [B,T,48,48] → generic 3-D filters 9×9×3, pooled; for each of 13 parts and
     each class a filter 9×9×3, pooled: S4 [B,13,K,T-4,6,6]. To each part's map its deformation is added,
     D5 = S4 + Σ_l d_l φ_l with φ = (dx, dy, dz, dx², dy², dz²) from the part's place; its mean is connected to the
-    classes part by part (P6), then wholly (the logits). deformed : without, it is the mean of the map itself: 3DCNN."""
+    classes part by part (P6), then wholly (the logits). deformed : without, it is the mean of the map itself: 3DCNN.
+    centred : scores are taken from the training set's mean, which ``centroids.begin`` sets with all else."""
 
     phi: Tensor
+    centre: Tensor
 
-    def __init__(self, frames: int, classes: int, filters: int, deformed: bool):
+    def __init__(self, frames: int, classes: int, filters: int, deformed: bool, centred: bool = False):
         super().__init__()
         if frames < 5:
             raise ValueError("two 3-D filters of three frames each need five frames")
@@ -170,18 +172,30 @@ class ActionParts(nn.Module):
         self.partial = nn.Parameter(torch.empty(PARTS, classes, classes))  # each part's scores to the classes
         nn.init.normal_(self.partial, std=classes**-0.5)
         self.top = nn.Linear(PARTS * classes, classes)
+        self.register_buffer("centre", torch.zeros(PARTS, classes), persistent=centred)
 
     def scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """S4 [B,13,K,T-4,6,6] and each part's score for each class [B,13,K], the mean over its bent map."""
-        maps = self.specific(self.generic(x[:, None])).unflatten(1, (PARTS, self.classes))
+        maps = self.specific(self.generic(x[:, None])).unflatten(1, (PARTS, self.classes)).float()
         bent = maps
         if self.deformed:
-            bent = maps + torch.einsum("pkl,pltyx->pktyx", self.cost, self.phi)
+            with _exact(x):
+                bent = maps + torch.einsum("pkl,pltyx->pktyx", self.cost, self.phi)
         return maps, bent.mean(dim=(3, 4, 5))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        features = torch.einsum("bpk,pkj->bpj", self.scores(x)[1], self.partial).tanh().flatten(1)
+        features = self.features(self.scores(x)[1])
         return self.top(features), features
+
+    def features(self, scores: Tensor) -> Tensor:
+        """Each part's scores [B,13,K], connected to the classes and bounded: P6 [B,13·K]."""
+        with _exact(scores):
+            return torch.einsum("bpk,pkj->bpj", scores - self.centre, self.partial).tanh().flatten(1)
+
+
+def _exact(x: Tensor) -> torch.autocast:
+    """No reduced precision: means over whole maps differ from sequence to sequence by less than bf16 resolves."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def deformations(frames: int, side: int) -> Tensor:

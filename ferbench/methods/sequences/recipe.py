@@ -15,13 +15,15 @@ class Network(Schema):
     """parts : networks that are trained one after the other; of two, what they say is fused.
 
     frames, steps : a sequence is resampled to so many frames for parts that read pixels, and steps for landmarks.
-    filters : generic and specific ones of the 3-D network.
+    filters : generic and specific ones of the 3-D network. start : of its filters and connections, at random or from
+        centroids of the training set's patches.
     """
 
     parts: tuple[Part, ...] = Field(min_length=1, max_length=2)
     frames: PositiveInt = 3
     steps: PositiveInt = 12
     filters: PositiveInt = 64
+    start: Literal["random", "centroids"] = "random"
     dropout: float = Field(0.5, ge=0, lt=1)
 
 

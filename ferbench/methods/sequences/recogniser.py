@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ferbench.errors import UsageError
 from ferbench.methods.interface import AttributeSet, History, Side, TrainingSide, Workspace
 from ferbench.methods.recipes import Method
-from ferbench.methods.sequences import inputs, networks
+from ferbench.methods.sequences import centroids, inputs, networks
 from ferbench.methods.sequences.recipe import TRACKS, Part, Recipe
 from ferbench.seeds import derive_seed
 from ferbench.training.augment import DERIVED
@@ -34,7 +34,9 @@ def build(part: Part, recipe: Recipe, classes: int) -> nn.Module:
         return networks.Hierarchy(network.steps, classes)
     if part == "mscnn":
         return networks.Still(classes)
-    return networks.ActionParts(network.frames, classes, network.filters, part == "3dcnn-dap")
+    return networks.ActionParts(
+        network.frames, classes, network.filters, part == "3dcnn-dap", network.start == "centroids"
+    )
 
 
 class Sequences:
@@ -62,6 +64,9 @@ class Sequences:
             if isinstance(module, networks.Tracks):
                 every = torch.arange(len(train), device=work.device.name).repeat_interleave(DERIVED)
                 module.standardise(read(every, torch.arange(DERIVED, device=work.device.name).repeat(len(train))))
+            if isinstance(module, networks.ActionParts) and recipe.network.start == "centroids":
+                whole = torch.arange(len(train), device=work.device.name)
+                centroids.begin(module, read(whole, torch.zeros_like(whole)), labels, work.seed(part))
             rows = work.timed(part, lambda: self._train(part, module, read, labels, train, work))  # noqa: B023
             history += [{"part": part, **row} for row in rows]
         work.facts["parameters"] = sum(p.numel() for one in self.parts.values() for p in one.parameters())

@@ -1,0 +1,96 @@
+"""The start of 3DCNN-DAP: centroids of patches, and regression."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from work import other_side, training_side
+
+from ferbench.methods.sequences import centroids, inputs, networks
+
+
+@pytest.fixture(scope="module")
+def begun():
+    """A network that begins from training sequences [24,5,48,48] of three classes, with these and their labels."""
+    side = training_side(frames=6)
+    x, labels = inputs.frames_of(side.videos, 5).float() / 255 - 0.5, torch.from_numpy(side.labels)
+    torch.manual_seed(0)
+    network = networks.ActionParts(5, 3, 4, deformed=True, centred=True)
+    centroids.begin(network, x, labels, 7)
+    return network, x, labels
+
+
+def test_filters_answer_the_training_set_with_mean_0_and_deviation_1(begun):
+    network, x, _ = begun
+    with torch.no_grad():
+        first = network.generic[0](x[:, None]).double()
+        second = network.specific[0](network.generic(x[:, None])).double()
+    for found in (first, second):
+        found = found.transpose(0, 1).flatten(1)
+        torch.testing.assert_close(found.mean(dim=1), torch.zeros(len(found)).double(), atol=1e-4, rtol=0)
+        torch.testing.assert_close(found.std(dim=1, correction=0), torch.ones(len(found)).double(), atol=1e-3, rtol=0)
+
+
+def test_generic_filters_have_no_mean_and_differ(begun):
+    weights = begun[0].generic[0].weight.detach().flatten(1).double()
+    lengths = weights.norm(dim=1)
+    assert (weights.sum(dim=1).abs() < 1e-4 * lengths * weights.shape[1] ** 0.5).all()
+    cosines = (weights @ weights.T) / (lengths[:, None] * lengths)
+    assert (cosines - torch.eye(4)).abs().max() < 0.999
+
+
+def test_a_part_s_filter_is_its_class_s_mean_patch_less_that_of_all_classes(begun):
+    network, x, labels = begun
+    with torch.no_grad():
+        maps = network.generic(x[:, None]).double().numpy()  # [24,4,3,20,20]
+    across, down = networks.PLACES[9]
+    column, row = round(across * 12 - 0.5), round(down * 12 - 0.5)
+    means = []
+    for name in range(3):
+        total, count = np.zeros((4, 3, 9, 9)), 0
+        for sample in maps[labels.numpy() == name]:
+            for dy in (-1, 0, 1):
+                for dx in (-1, 0, 1):
+                    total += sample[:, 0:3, row + dy : row + dy + 9, column + dx : column + dx + 9]
+                    count += 1
+        means.append(total / count)
+    wanted = np.stack(means) - np.mean(means, axis=0)
+    found = network.specific[0].weight.detach().double().unflatten(0, (networks.PARTS, 3))[9].numpy()
+    for own, filter_ in zip(wanted, found, strict=True):
+        cosine = (own * filter_).sum() / np.linalg.norm(own) / np.linalg.norm(filter_)
+        assert cosine == pytest.approx(1, abs=1e-5)
+
+
+def test_connections_are_a_ridge_regression_on_the_classes(begun):
+    network, x, labels = begun
+    with torch.no_grad():
+        scores = network.scores(x)[1].double()
+    torch.testing.assert_close(network.centre.double(), scores.mean(dim=0), atol=1e-5, rtol=1e-4)
+    part = 3
+    centred = scores[:, part] - scores[:, part].mean(dim=0)
+    wanted = nn.functional.one_hot(labels, 3).double()
+    wanted = wanted - wanted.mean(dim=0)
+    solutions = [
+        torch.linalg.solve(centred.T @ centred + penalty * torch.eye(3).double(), centred.T @ wanted)
+        for penalty in (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
+    ]
+    apart = min((network.partial[part].detach().double() - one).abs().max().item() for one in solutions)
+    assert apart < 1e-3 * network.partial[part].detach().abs().max().item() + 1e-6
+
+
+def test_what_it_begins_with_tells_the_classes_apart_already(begun):
+    network, _, _ = begun
+    side, labels = other_side(frames=6)
+    with torch.no_grad():
+        logits, _ = network(inputs.frames_of(side.videos, 5).float() / 255 - 0.5)
+    assert (logits.argmax(dim=1).numpy() == labels).mean() > 0.8
+
+
+def test_a_class_without_samples_is_no_obstacle():
+    side = training_side(frames=6)
+    x = inputs.frames_of(side.videos, 5).float() / 255 - 0.5
+    network = networks.ActionParts(5, 4, 2, deformed=True, centred=True)
+    centroids.begin(network, x, torch.from_numpy(side.labels), 0)
+    assert all(torch.isfinite(one).all() for one in network.state_dict().values())
+    with torch.no_grad():
+        assert torch.isfinite(network(x)[0]).all()
