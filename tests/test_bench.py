@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from builders import lay_down, make_faces
+from conftest import ROOT
 from test_cli import ferbench
 
 from ferbench.bench import accuracy, expected, gate, timing
@@ -217,6 +218,12 @@ def test_speed_records_come_back_and_make_a_table(tmp_path):
     assert f"record {record.key}" in text
     wrong = record.model_copy(update={"rows": [single.model_copy(update={"error": 1.0, "valid": False})]})
     assert "1e+00 !" in markdown([wrong])
+
+
+def test_the_speed_report_is_that_of_the_records_beside_it():
+    records = stored(ROOT / "reports")
+    assert len(records) > 3
+    assert markdown(records) == (ROOT / "reports" / "speed.md").read_text()
 
 
 @pytest.mark.slow
