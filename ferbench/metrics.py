@@ -40,7 +40,7 @@ def confusion(truth: pd.Series, prediction: pd.Series, classes: list[str]) -> np
 
 def _places(names: np.ndarray, classes: list[str]) -> np.ndarray:
     """Where each name stands among the classes; -1 for a strange one."""
-    codes, found = pd.factorize(names)
+    codes, found = pd.factorize(names, use_na_sentinel=False)
     return np.array([classes.index(name) if name in classes else -1 for name in found], dtype=np.int64)[codes]
 
 
