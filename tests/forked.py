@@ -24,8 +24,8 @@ from pkgutil import walk_packages
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-# What takes long to import, beside all of ferbench. None of it starts threads, which a fork would lose.
-_IMPORTED = ("torch", "pandas", "PIL.Image", "matplotlib.figure", "rich.progress", "tabulate", "onnxruntime")
+# What takes long to import, beside ferbench. None of it starts threads, which a fork would lose.
+_IMPORTED = ("typer", "torch", "pandas", "PIL.Image", "matplotlib.figure", "rich.progress", "tabulate", "onnxruntime")
 
 
 def run(*words: str, cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -85,7 +85,8 @@ def _serve(place: int) -> None:
     import ferbench
 
     ours = [module.name for module in walk_packages(ferbench.__path__, "ferbench.")]
-    for name in (*_IMPORTED, *(name for name in ours if name != "ferbench.__main__")):
+    # The command line itself reads the environment when it is imported, such as how wide the terminal is.
+    for name in (*_IMPORTED, *(name for name in ours if not name.startswith(("ferbench.cli", "ferbench.__main__")))):
         with suppress(ImportError):  # of what an extra brings
             import_module(name)
     calls = socket.socket(fileno=place)
