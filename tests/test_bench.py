@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import subprocess
 import sys
 from copy import deepcopy
 from dataclasses import replace
@@ -268,6 +269,12 @@ def test_a_runtime_that_is_missing_names_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UsageError, match=r"pip install 'ferbench\[openvino\]'"):
         build(Cell("inference", "gfnet", "tiny", "fast", "fp32", "openvino", "cpu", 1, "single-stream", 1, 0), tmp_path)
+
+
+def test_timing_needs_no_pictures():
+    """A GPU machine that has torch and little else can be timed (.ci/speed-gpu names what it needs)."""
+    code = "import sys; sys.modules.update(dict.fromkeys(['PIL', 'sklearn', 'onnx', 'onnxruntime'])); import ferbench.bench.run"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(("backend", "precision"), [("torch", "fp32"), ("onnxruntime", "fp32"), ("openvino", "bf16")])

@@ -1,20 +1,24 @@
-"""Whether a faster way of inference still recognises: trained weights in the way that a row was timed."""
+"""Whether a faster way of inference still recognises: trained weights in the way that a row was timed.
+
+Data, protocols and stored runs are imported where accuracy is asked for: timing needs none of them.
+"""
+
+from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ferbench.bench.workloads import Cell, networks, runner
-from ferbench.data import faces as prepared_sets
 from ferbench.errors import UsageError
-from ferbench.files import data_home
-from ferbench.methods.interface import PRETRAIN
-from ferbench.protocol import protocol as protocols
-from ferbench.protocol import splits
-from ferbench.runs.record import Record
-from ferbench.runs.store import shipped_run, shipped_runs
+from ferbench.methods.interface import PRETRAIN, Timed
+
+if TYPE_CHECKING:
+    from ferbench.runs.record import Record
 
 PROTOCOL = "fer2013-public"  # its test set is PublicTest, which no network of the package has been trained on
 BATCH = 64
@@ -37,16 +41,18 @@ class Ground:
     labels: list[str]
 
     @classmethod
-    def of(cls, home: Path | None) -> "Ground":
+    def of(cls, home: Path | None) -> Ground:
         """Raises DataError where FER2013 is not prepared, with the command that prepares it."""
-        protocol = protocols.load(PROTOCOL)
-        faces = prepared_sets.load(protocol.dataset, data_home(home))
-        rows = np.sort(np.concatenate([fold.test for fold in splits.make(protocol, faces).folds]))
-        return cls(np.array(faces.images[rows]), list(faces.samples["label"].iloc[rows]))
+        from ferbench import evaluate
+
+        found = evaluate.Ground.of(PROTOCOL, home)
+        return cls(np.array(found.faces.images[found.rows]), list(found.faces.samples["label"].iloc[found.rows]))
 
 
 def weights(method: str, preset: str) -> Record:
     """Return the pre-training of the package whose weights are tested. Raises UsageError where there is none."""
+    from ferbench.runs.store import shipped_run
+
     record = shipped_run(kind=PRETRAIN, method=method, preset=preset)
     if record is None:
         raise UsageError(f"--accuracy takes trained weights, and none of {method} {preset} come with ferbench")
@@ -60,11 +66,20 @@ def way(cell: Cell) -> Cell:
 
 def tested(cell: Cell, ground: Ground) -> Tested:
     """Test the package's trained weights in the :func:`way` of a cell of inference."""
-    record, timed = weights(cell.method, cell.preset), networks(cell.method, cell.preset, cell.seed)
-    timed.load(record, shipped_runs())
-    run, right = runner(way(cell), timed), 0
+    record = weights(cell.method, cell.preset)
+    run, right = runner(way(cell), _trained(cell.method, cell.preset, cell.seed)), 0
     for start in range(0, len(ground.images), BATCH):
         images, labels = (part[start : start + BATCH] for part in (ground.images, ground.labels))
         found = run(torch.from_numpy(images).unsqueeze(1).to(cell.device)).argmax(dim=1).tolist()
         right += sum(record.classes[place] == name for place, name in zip(found, labels, strict=True))
     return Tested(right / len(ground.images), len(ground.images), record.key)
+
+
+@lru_cache(maxsize=4)
+def _trained(method: str, preset: str, seed: int) -> Timed:
+    """The networks with the package's weights, one for all ways: what is made of them is exported once."""
+    from ferbench.runs.store import shipped_runs
+
+    timed = networks(method, preset, seed)
+    timed.load(weights(method, preset), shipped_runs())
+    return timed

@@ -48,11 +48,9 @@ def _realigned(sample: Sample) -> Callable[[], Aligned]:
         if probability < SURE:
             return found._replace(aligner=UNSURE)
         try:
-            pixels, matrix = align.placed(Image.fromarray(found.pixels), anchors(points))
+            return Aligned(align.aligned(Image.fromarray(found.pixels), anchors(points)), ALIGNED)
         except DataError:  # points that are no face's
             return found._replace(aligner=UNSURE)
-        moved = None if found.landmarks is None else align.onto(matrix, found.landmarks)
-        return Aligned(pixels, ALIGNED, moved)
 
     return face
 

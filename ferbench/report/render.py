@@ -211,7 +211,8 @@ def _aligned(rows: list[list[str]], right: list[bool], width: int) -> list[str] 
     for row, lengths in zip(rows, sizes, strict=True):
         cells = zip(row, lengths, widths, right, strict=True)
         padded = (
-            f"{' ' * (all - own)}{cell}" if last else f"{cell}{' ' * (all - own)}" for cell, own, all, last in cells
+            f"{' ' * (widest - own)}{cell}" if end else f"{cell}{' ' * (widest - own)}"
+            for cell, own, widest, end in cells
         )
         lines.append("  ".join(padded).rstrip())
     return lines

@@ -15,6 +15,7 @@ _PATCHES = 20_000  # of the training set, from which the generic filters come
 _AROUND = 1  # cells in each direction from a part's place, in the maps of 12×12
 _PENALTIES = np.logspace(-3, 3, 7)  # of the ridge, chosen by leaving samples out one by one
 _STILL = 1e-6
+_ROWS = 32  # sequences at a time: the maps of all in double precision would be large
 
 
 @torch.no_grad()
@@ -33,10 +34,10 @@ def begin(network: ActionParts, x: Tensor, labels: Tensor, seed: int) -> None:
     assert isinstance(specific, nn.Conv3d)
     generic.weight.copy_(_generic(x, generic.out_channels, seed).unsqueeze(1))
     _scale(generic, x.unsqueeze(1))
-    maps = torch.cat([network.generic(part) for part in x.unsqueeze(1).split(32)])
+    maps = torch.cat([network.generic(part) for part in x.unsqueeze(1).split(_ROWS)])
     specific.weight.copy_(_specific(maps, labels, network.classes))
     _scale(specific, maps)
-    scores = torch.cat([network.scores(part)[1] for part in x.split(32)])
+    scores = torch.cat([network.scores(part)[1] for part in x.split(_ROWS)])
     network.centre.copy_(scores.mean(dim=0))
     wanted = nn.functional.one_hot(labels, network.classes).to(x)
     for part in range(PARTS):
@@ -85,8 +86,9 @@ def _scale(layer: nn.Conv3d, x: Tensor) -> None:
     """Scale and shift a layer's filters so that their answers to x have mean 0 and deviation 1."""
     assert layer.bias is not None
     layer.bias.zero_()
-    sums, squares, count = torch.zeros_like(layer.bias).double(), torch.zeros_like(layer.bias).double(), 0
-    for part in x.split(32):
+    sums = squares = torch.zeros_like(layer.bias, dtype=torch.float64)
+    count = 0
+    for part in x.split(_ROWS):
         found = layer(part).double().transpose(0, 1).flatten(1)
         sums, squares, count = sums + found.sum(dim=1), squares + (found**2).sum(dim=1), count + found.shape[1]
     mean = sums / count

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +18,15 @@ from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.peers import Loop, Pairs
 from ferbench.methods.wslgan.recipe import Recipe
 from ferbench.methods.wslgan.stages import Labelled
-from ferbench.methods.wslgan.trained import deployed
-from ferbench.runs.record import Record
-from ferbench.runs.store import Store
 from ferbench.training import samples
 from ferbench.training.deployable import Deployable
 from ferbench.training.device import Device
 from ferbench.training.engine import engine
 from ferbench.training.plan import Batch, Step, looked_up
+
+if TYPE_CHECKING:
+    from ferbench.runs.record import Record
+    from ferbench.runs.store import Store
 
 
 class Timed:
@@ -37,11 +39,13 @@ class Timed:
         self.network = WSLGAN(architecture, classes)
         self.amg = AttentionMapGenerator(architecture).freeze() if architecture.needs_attention else None
 
-    def load(self, record: Record, store: Store) -> None:
+    def load(self, record: "Record", store: "Store") -> None:
         """Take the weights of a finished run of the same architecture instead of random ones.
 
         Raises what :func:`ferbench.methods.wslgan.trained.deployed` raises.
         """
+        from ferbench.methods.wslgan.trained import deployed
+
         found = deployed(record, store)
         self.network, self.amg = found.network, found.amg
 
