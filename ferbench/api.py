@@ -110,7 +110,7 @@ class Judge:
         pooled = self._pooled()
         classes = list(self.made.classes)
         matrix = metrics.confusion(pooled["truth"], pooled["prediction"], classes)
-        each = [float(metrics.hits(frame).mean()) for frame in self.frames.values()]
+        each = [metrics.hit_rate(frame) for frame in self.frames.values()]
         return Score(
             len(pooled), pooled["subject"].nunique(), metrics.accuracy(matrix), metrics.subject_interval(pooled),
             float(np.mean(each)), float(np.std(each, ddof=1)) if len(each) > 1 else float("nan"),
@@ -139,7 +139,7 @@ class Judge:
             store.finish(Record(
                 key=identity.key, experiment=identity.experiment, identity=identity, dataset=self.faces.name,
                 classes=list(self.made.classes), environment=describe_device("cpu", "fp64", "plain"), facts=facts,
-                timings={}, result={"accuracy": float(metrics.hits(frame).mean()),
+                timings={}, result={"accuracy": metrics.hit_rate(frame),
                                     "images": len(frame)},
             ))  # fmt: skip
             keys.append(identity.key)

@@ -207,7 +207,7 @@ def _tested(identity: Identity, ground: Ground, store: Store, classes: list[str]
         timings={"prediction": round(time.perf_counter() - start, 3)},
         facts={**facts, **(work.facts if work else {}), "level": ground.protocol.level,
                "left_out": labels[~known].value_counts().to_dict(), "notes": list(ground.notes)},
-        result={"accuracy": float(metrics.hits(frame).mean()), "images": len(frame)},
+        result={"accuracy": metrics.hit_rate(frame), "images": len(frame)},
     )  # fmt: skip
     store.finish(done)
     return done

@@ -26,6 +26,11 @@ def hits(frame: pd.DataFrame) -> np.ndarray:
     return frame["truth"].to_numpy() == frame["prediction"].to_numpy()
 
 
+def hit_rate(frame: pd.DataFrame) -> float:
+    """Return the share of predictions that are right: the accuracy where no confusion matrix is needed besides."""
+    return float(hits(frame).mean())
+
+
 def confusion(truth: pd.Series, prediction: pd.Series, classes: list[str]) -> np.ndarray:
     """Return counts int64 [K,K]: rows are the truth, columns what was predicted.
 
@@ -176,7 +181,7 @@ def sequence_accuracy(frame: pd.DataFrame, classes: list[str]) -> tuple[float, i
     found = by_sequence(frame, classes)
     if found.empty:
         return float("nan"), 0
-    return float(hits(found).mean()), len(found)
+    return hit_rate(found), len(found)
 
 
 def ensemble(frames: list[pd.DataFrame], classes: list[str]) -> pd.DataFrame:

@@ -95,6 +95,14 @@ def test_only_crops_are_aligned_so(tmp_path, monkeypatch):
     tree = lay(tmp_path / "tree", files)
     with pytest.raises(UsageError, match="landmarks"):
         prepare("ckplus", tree, tmp_path / "home", options=Options(align="onet"))
+    frame = io.BytesIO()
+    Image.new("L", (64, 64), 90).save(frame, "JPEG")
+    originals = lay(tmp_path / "originals", {"OriginalImg/VL/Strong/P001/Anger/000.jpeg": frame.getvalue()})
+    with monkeypatch.context() as patch:
+        patch.setattr(onet, "_network", lambda: None)  # never asked
+        with pytest.raises(UsageError, match="come cropped"):
+            prepare("oulu", originals, tmp_path / "home", options=Options(align="onet"))
+    assert not (tmp_path / "home" / "oulu").exists()
     root = lay(tmp_path / "root", crops())
     monkeypatch.setattr(onet, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"ferbench\[detect\]"):

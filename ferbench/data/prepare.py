@@ -123,6 +123,8 @@ def write_set(
         if not rows:
             raise DataError(f"every image of {source} is corrupt")
         table = pd.DataFrame(rows, columns=list(COLUMNS))
+        if listing.options.get("align") == onet.ALIGNED and not {*table["aligner"]} & {onet.ALIGNED, onet.UNSURE}:
+            raise UsageError(f"--align onet is for faces that come cropped, which none in {source} does: leave it out")
         if attributes[0]:
             table = pd.concat([table, pd.DataFrame(attributes).astype(np.int8)], axis=1)
         table.to_csv(folder / "samples.csv", index=False, lineterminator="\n")

@@ -128,7 +128,7 @@ def _before(run: Run) -> dict[str, Any]:
     run.save(run.fit(train, validation))
     if not len(validation):
         return work.result
-    return {"validation_accuracy": _hits(run.predict(validation)), "validation_images": len(validation)}
+    return {"validation_accuracy": metrics.hit_rate(run.predict(validation)), "validation_images": len(validation)}
 
 
 def _fold(run: Run) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _fold(run: Run) -> dict[str, Any]:
         **sides.fold_facts(request.protocol, job.faces, made, split, train, len(validation)),
         "notes": [*made.notes, *work.notes, *_given(run)],
     }  # fmt: skip
-    return {"accuracy": _hits(predictions), "images": len(split.test)}
+    return {"accuracy": metrics.hit_rate(predictions), "images": len(split.test)}
 
 
 def _best_test(run: Run) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _best_test(run: Run) -> dict[str, Any]:
         "epoch": range(1, len(files) + 1), "test_accuracy": accuracies,
     }).to_csv(index=False, float_format="%.9g"))  # fmt: skip
     work.facts |= run.store.record(job.made_from).facts | {"epoch": best + 1, "command": job.request.command}
-    return {"accuracy": _hits(predictions), "images": len(split.test), "epoch": best + 1}
+    return {"accuracy": metrics.hit_rate(predictions), "images": len(split.test), "epoch": best + 1}
 
 
 def unfinished(job: Job, store: Store) -> list[Path]:
@@ -215,10 +215,6 @@ def _classes(job: Job) -> tuple[str, ...]:
     if isinstance(job.source, AttributeProtocol):
         return "absent", "present"
     return job.splits.classes if job.splits else job.source.classes
-
-
-def _hits(predictions: pd.DataFrame) -> float:
-    return float(metrics.hits(predictions).mean())
 
 
 def _trained_on(run: Run) -> list[str]:

@@ -197,7 +197,7 @@ def _variant(
     return Variant(
         fewest.method, part, printed.get(fewest.published), seeds, [t.experiment for t in trainings],
         f"{len(fewest.folds)}/{len(fewest.expected)}", len(together),
-        float(metrics.hits(together).mean()), metrics.spread([t.accuracy for t in trainings])[1],
+        metrics.hit_rate(together), metrics.spread([t.accuracy for t in trainings])[1],
         metrics.subject_interval(together), against,
     )  # fmt: skip
 

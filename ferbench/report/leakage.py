@@ -128,7 +128,7 @@ def _row(
     return Way(
         WAYS[way], first.protocol, first.selection, first.rule, first.split_hash, sorted(by_seed),
         [t.experiment for t in trainings], chosen, len(together),
-        float(metrics.hits(together).mean()),
+        metrics.hit_rate(together),
         metrics.subject_interval(together), optimism,
     )  # fmt: skip
 

@@ -147,7 +147,7 @@ def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, R
         accuracy=metrics.accuracy(matrix), interval=metrics.subject_interval(frame), fold_mean=mean, fold_std=std,
         balanced_accuracy=metrics.balanced_accuracy(matrix), macro_f1=metrics.macro_f1(matrix),
         worst_subject=_worst(frame, "subject", right), worst_class=_worst(frame, "truth", right),
-        sequence_accuracy=float(metrics.hits(whole).mean()) if len(whole) else float("nan"),
+        sequence_accuracy=metrics.hit_rate(whole) if len(whole) else float("nan"),
         sequence_interval=None if whole.empty else metrics.subject_interval(whole), sequences=len(whole),
         images=len(frame) if about.level == "image" else 0,
         subjects=_subjects(frame), parents=identity.parents,
