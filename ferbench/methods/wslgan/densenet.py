@@ -10,6 +10,8 @@ that DenseNet uses on small images (Huang et al. 2017, section 4.1).
 import torch
 from torch import Tensor, nn
 
+from ferbench.methods.wslgan.batchnorm import Statistics, joined, normalised, statistics
+
 BOTTLENECK = 4  # Huang et al. 2017, section 3: the 1×1 convolution gives 4·growth maps
 COMPRESSION = 0.5  # Huang et al. 2017, section 3: theta of DenseNet-BC
 
@@ -68,4 +70,30 @@ class DenseNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and torch.compiler.is_compiling():
+            return self.sharing(x)
         return torch.relu_(self.norm(self.body(x)))
+
+    def sharing(self, x: Tensor) -> Tensor:
+        """The same in training, with each channel's batch statistics computed once: what is compiled."""
+        stem, *rest = self.body
+        exact = self.norm.weight.dtype
+        parts: list[Tensor] = []
+        known: list[Statistics] = []
+
+        def produced(channels: Tensor) -> None:
+            parts.append(channels)
+            known.append(statistics(channels, exact))
+
+        produced(stem(x))
+        for layer in rest:
+            before, own = torch.cat(parts, dim=1), joined(known)
+            if isinstance(layer, DenseLayer):
+                narrow = layer.conv1(normalised(layer.norm1, before, own))
+                produced(layer.conv2(normalised(layer.norm2, narrow, statistics(narrow, exact))))
+            else:
+                assert isinstance(layer, Transition)
+                parts.clear()
+                known.clear()
+                produced(nn.functional.avg_pool2d(layer.conv(normalised(layer.norm, before, own)), 2))
+        return normalised(self.norm, torch.cat(parts, dim=1), joined(known))
