@@ -33,7 +33,7 @@ class Device:
     batch statistics, distances and losses stay in fp32.
     Engine: "plain" computes derived samples and attention maps at every step, operation by operation; "fast"
     looks them up in tables where that pays, and on CUDA replays each step as one captured graph; "compiled" does so
-    with the networks through ``torch.compile``, which takes a minute the first time and pays for wide networks;
+    with the networks through ``torch.compile``, which takes minutes the first time and pays for wide networks;
     "searched" moreover lets cuDNN time its algorithms at each new shape and take the fastest, repeatable or not.
     The same machine, versions and settings give the same bytes with "plain" and "fast". "compiled" keeps to repeatable
     algorithms too, but its kernels may be chosen by timing; "searched" promises accuracy alone. A method that does not
