@@ -65,7 +65,6 @@ def test_what_was_tested_on_something_else_is_not_compared(tmp_path, field):
 
 
 def accept(folder: Path, *words: str) -> str:
-    (folder / "baselines" / "accepted").mkdir(parents=True, exist_ok=True)
     return ferbench("check", "--accept", "--reason", "first figures", *words, cwd=folder).stdout
 
 

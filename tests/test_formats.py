@@ -200,7 +200,6 @@ def test_of_a_hundred_runs_each_file_is_opened_once_and_torch_is_not_loaded(tmp_
     for seed in range(10):
         for place, fold in enumerate(names):
             store_fold(store, fold, [(f"S{place}{n}", t, p) for n, t, p in ROWS], seed=seed, folds=names)
-    (tmp_path / "baselines" / "accepted").mkdir(parents=True)
     ferbench("check", "--accept", "--reason", "a test", cwd=tmp_path)
     for words in (("report", "--format", "markdown"), ("report", "--format", "html", "--out", "r.html"), ("check",)):
         opened, loaded = watched(store.home, *words, cwd=tmp_path)

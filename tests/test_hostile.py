@@ -61,7 +61,6 @@ SLOW = pytest.mark.slow
 ])  # fmt: skip
 def test_nothing_of_a_record_steers_what_shows_it(store, tmp_path, words):
     a, b = sorted({record.experiment for record in store.records() if not record.error})
-    (tmp_path / "baselines" / "accepted").mkdir(parents=True)
     if words[0] == "check":
         ferbench("check", "--accept", "--reason", "a test", cwd=tmp_path)
     shown = ferbench(*(word.format(a=a, b=b) for word in words), cwd=tmp_path).stdout

@@ -24,7 +24,8 @@ def compare(
 
 def check(
     baseline: Annotated[
-        list[Path] | None, typer.Option(help="File of accepted figures; by default all of baselines/accepted.")
+        list[Path] | None,
+        typer.Option(help="File of accepted figures; by default all of ./baselines/accepted, else those of ferbench."),
     ] = None,
     tolerance: Annotated[
         str,
@@ -33,7 +34,10 @@ def check(
         ),
     ] = "auto",
     format: Annotated[str, typer.Option(help="Output format: console, json, junit or github.")] = "console",
-    accept: Annotated[bool, typer.Option("--accept", help="Store the present figures as the accepted ones.")] = False,
+    accept: Annotated[
+        bool,
+        typer.Option("--accept", help="Store the present figures as the accepted ones, in ./baselines/accepted."),
+    ] = False,
     reason: Annotated[str, typer.Option(help="Why these figures are accepted; needed with --accept.")] = "",
     runs: Runs = None,
 ) -> None:

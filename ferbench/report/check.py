@@ -24,6 +24,7 @@ from ferbench.schema import Schema, read_json, validated
 from ferbench.text import markdown
 
 FORMATS = ("console", "json", "junit", "github")
+_OWN = Path("baselines") / "accepted"  # of the current folder, which is a project of the user's
 LEVEL = 0.05  # how often a check may fail though nothing but luck has changed
 SAME = 0.02  # by which the margin between the two highest probabilities may move: rounding moves it far less
 
@@ -119,7 +120,7 @@ def check_runs(baselines: list[Path], tolerance: str, format: str, runs: Path | 
     allowed = _points(tolerance)
     home = runs_home(runs)
     stored = sides(Store(home))
-    paths = baselines or sorted(accepted_home().glob("*.json"))
+    paths = baselines or _files()
     findings = []
     for path in paths:
         accepted = validated(Accepted, read_json(path), path)
@@ -148,10 +149,10 @@ def _points(tolerance: str) -> float | None:
     return points
 
 
-def accepted_home() -> Path:
-    """Where accepted figures live: the working tree's, else those of the package."""
-    here = Path("baselines") / "accepted"
-    return here if here.is_dir() else shipped("baselines") / "accepted"
+def _files() -> list[Path]:
+    """The files of accepted figures: the current folder's own where it has such a folder, else those of the package."""
+    home = _OWN if _OWN.is_dir() else shipped("baselines") / "accepted"
+    return sorted(home.glob("*.json"))
 
 
 def _match(accepted: Accepted, stored: list[Side], path: Path) -> Side | None:
@@ -280,7 +281,8 @@ def _print(findings: list[Finding], format: str) -> None:
 def accept_runs(baselines: list[Path], why: str, runs: Path | None) -> None:
     """Record what the runs of a store say as accepted, one file for each method; older reasons stay.
 
-    baselines : the file to write, where the store holds one method alone; named after it when left out.
+    baselines : the file to write, where the store holds one method alone; when left out, files in
+        ``baselines/accepted`` of the current folder, named after what they hold.
     Raises UsageError without a reason, DataError without runs.
     """
     if not why.strip():
@@ -292,7 +294,7 @@ def accept_runs(baselines: list[Path], why: str, runs: Path | None) -> None:
     if baselines and (len(baselines) > 1 or len(found) > 1):
         raise UsageError(f"--baseline names one file, and {home} has {len(found)} methods")
     for side in found:
-        path = baselines[0] if baselines else accepted_home() / f"{_slug(side)}.json"
+        path = baselines[0] if baselines else _OWN / f"{_slug(side)}.json"
         reasons = validated(Accepted, read_json(path), path).reasons if path.is_file() else []
         accepted = _accepted(side, why.strip(), reasons)
         write_text(path, json.dumps(accepted.model_dump(), ensure_ascii=False) + "\n")
