@@ -377,6 +377,14 @@ def test_an_engine_says_what_it_promises():
     with pytest.raises(UsageError, match="searched is a mode of NVIDIA's cuDNN"):
         Device.chosen("cpu", "fp32", "searched")
     assert not Device("cpu", "fp32", "compiled").captures
+    assert [Device("cpu", "fp32", engine).compiles for engine in ("plain", "fast", "compiled")] == [False, False, True]
+
+
+def test_compiling_needs_a_compiler(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UsageError, match=r"no-such-compiler.*--engine fast"):
+        Device.chosen("cpu", "fp32", "compiled")
+    Device.chosen("cpu", "fp32", "compiled", here=False)  # the machine that computes has one
 
 
 def test_streams_apart_are_two_calls_and_joint_is_one():

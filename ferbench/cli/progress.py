@@ -167,7 +167,8 @@ def print_plan(session: "Session", console: Console) -> None:
     if total:
         folds = session.at_once.get("fold", 1)
         beside = f", {folds} folds at a time" if folds > 1 else ""
-        console.print(f"about {duration(total)} in all{beside}, from a measured step", highlight=False)
+        more = "; compiling takes some minutes more" if session.device.compiles else ""
+        console.print(f"about {duration(total)} in all{beside}, from a measured step{more}", highlight=False)
     if total > 12 * 3600 and session.device.name == "cpu" and request.method.preset != "tiny":
         shorter = "wide, light or tiny" if request.method.preset == "paper" else "tiny"
         console.print(f"[yellow]long for a CPU: --preset {shorter} would do; nothing was changed by itself[/yellow]")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -74,6 +75,9 @@ class Device:
             raise UsageError(f"unknown engine {engine!r}: it is auto or one of {', '.join(ENGINES)}")
         if engine == "searched" and name == "cpu":
             raise UsageError("searched is a mode of NVIDIA's cuDNN: on a CPU take --engine compiled")
+        if here and engine == "compiled" and name == "cpu" and not which(compiler := _compiler()):
+            raise UsageError(f"--engine compiled needs a C++ compiler, and {compiler} is not here: install one, or "
+                             "take --engine fast")  # fmt: skip
         # These names, since torch.export cannot read the state that the newer fp32_precision leaves behind.
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.deterministic = engine != "searched"
@@ -97,13 +101,18 @@ class Device:
         return self.engine != "plain"
 
     @property
+    def compiles(self) -> bool:
+        """Whether networks are compiled before their first step."""
+        return self.engine in ("compiled", "searched")
+
+    @property
     def captures(self) -> bool:
         """Whether a step is replayed as one captured graph."""
         return self.looks_up and self.name == "cuda"
 
     def compiled(self, call: Callable[P, R]) -> Callable[P, R]:
         """Give a network's call the form in which a training step makes it; what is compiled is kept on disk."""
-        if self.engine not in ("compiled", "searched"):
+        if not self.compiles:
             return call
         # Left alone, torch keeps it where all users may write and nothing outlasts a restart.
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -134,6 +143,11 @@ class Device:
     def images(self, images: Tensor) -> Tensor:
         """Give a batch of images the memory order of :meth:`place`."""
         return images.contiguous(memory_format=torch.channels_last)
+
+
+def _compiler() -> str:
+    """The C++ compiler that torch.compile starts."""
+    return os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
 
 
 def _keep_freed_memory() -> None:
