@@ -8,7 +8,7 @@ import pytest
 import torch
 from builders import make_faces
 from test_training import CPU, SMALL
-from work import workspace
+from work import CLASSES, training_side, workspace
 
 from ferbench.errors import UsageError
 from ferbench.execution.training import TrainOptions, prepare_training
@@ -226,3 +226,27 @@ def test_the_mirror_image_counts_half(tmp_path):
     np.testing.assert_allclose(found[False], plain, rtol=1e-6)
     np.testing.assert_allclose(found[True], (plain + mirrored) / 2, rtol=1e-6)
     assert np.abs(plain - mirrored).max() > 1e-4
+
+
+def test_a_validation_sees_the_mirror_image_as_a_test_does(tmp_path, monkeypatch):
+    """Else a choice by validation, of an epoch or in a trial, would be of something that is never tested."""
+    seen = []
+    told = stages.predict_views
+
+    def predicted(network, views, device):
+        seen.append([images.clone() for images, _ in views])
+        return told(network, views, device)
+
+    monkeypatch.setattr(stages, "predict_views", predicted)
+    train, held = training_side(12), training_side(6, seed=1)
+    fields = ("finetune.flip=true", "finetune.epochs=1", "architecture.growth=4", "architecture.reduction=2")
+    method = resolve("gfnet", "tiny", "synth", fields)
+    recogniser = method.kin.recogniser(method, "fold", CLASSES)
+    work = workspace(tmp_path, protocol=protocols.load("synth"), validation=held)
+    history = recogniser.fit(train, work)
+    images = torch.from_numpy(held.images)
+    assert [[torch.equal(*pair) for pair in zip(views, (images, images.flip(2)), strict=True)] for views in seen] == [
+        [True, True]
+    ]
+    probabilities = recogniser.predict(Side(images=held.images), work)
+    assert history[-1]["validation_accuracy"] == (probabilities.argmax(axis=1) == held.labels).mean()

@@ -103,7 +103,7 @@ class Network:
         watched = None
         if work.validation is not None:
             held = _labelled(work.validation.images, work.validation.labels)
-            watched = held, self.maps(held.images, work)
+            watched = held.labels, self.views(held.images, work)
         weights = None if amg is None else work.parent(ATTENTION)[1]
         plan = stages.network_plan(train.labels, stage, recipe.readings, work.seed("plan"))
         before = 0
@@ -130,15 +130,15 @@ class Network:
 
     def predict(self, side: Side, work: Workspace) -> np.ndarray:
         """One stream of undistorted images; with ``flip`` the mean over each image and its mirror image."""
-        network, images = self.network, torch.from_numpy(side.images)
-        assert network is not None
-        work.device.place(network)
+        assert self.network is not None
+        work.device.place(self.network)
+        views = self.views(torch.from_numpy(side.images), work)
+        return stages.predict_views(self.network, views, work.device).numpy()
 
-        def predicted(views: Tensor) -> Tensor:
-            return stages.predict(network, views, work.device, self.maps(views, work))
-
-        both = self._stage(work).flip
-        return ((predicted(images) + predicted(images.flip(2))) / 2 if both else predicted(images)).numpy()
+    def views(self, images: Tensor, work: Workspace) -> list[stages.View]:
+        """How images are looked at in a test and in a validation; their maps with them."""
+        sides = (images, images.flip(2)) if self._stage(work).flip else (images,)
+        return [(view, self.maps(view, work)) for view in sides]
 
     def state(self) -> dict[str, Tensor]:
         assert self.network is not None

@@ -19,6 +19,7 @@ from ferbench.training.loop import Report, Terms, fit
 from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
 from ferbench.training.samples import Computed, Samples
 
+View = tuple[Tensor, Tensor | None]  # undistorted images uint8 [N,48,48] and their maps [N,2,H,W], if any
 Stream = Callable[[Tensor, Tensor | None], tuple[Tensor, dict[str, Tensor]]]  # what WSLGAN.stream is
 
 
@@ -94,13 +95,13 @@ def part_loss(
 def train_network(
     network: WSLGAN, train: Labelled, samples: Samples, stage: PairStage, losses: LossWeights, readings: Readings,
     seed: int, device: Device, saved: Path, report: Report,
-    validation: tuple[Labelled, Tensor | None] | None = None, keep_best: bool = False, epochs: Path | None = None,
+    validation: tuple[Tensor, list[View]] | None = None, keep_best: bool = False, epochs: Path | None = None,
     teacher: Teacher | None = None,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Stage 2: both siamese streams under the total loss (Eq. 10). Returns the history.
 
-    samples : the derived samples of ``train`` with their maps. validation : images with labels and their maps,
-        never test data. epochs : see :func:`ferbench.training.loop.fit`. teacher : of ``train``.
+    samples : the derived samples of ``train`` with their maps. validation : labels [N], and images as they are looked
+        at in a test; never test data. epochs : see :func:`ferbench.training.loop.fit`. teacher : of ``train``.
     """
     network.normalise.fit(train.images, readings.normalise)
     device.place(network)
@@ -112,8 +113,8 @@ def train_network(
 
     def validate() -> float:
         assert validation is not None
-        data, attention = validation
-        return accuracy(predict(network, data.images, device, attention), data.labels)
+        labels, views = validation
+        return accuracy(predict_views(network, views, device), labels)
 
     plan = network_plan(train.labels.numpy(), stage, readings, seed)
     watch = validate if validation else None
@@ -177,6 +178,11 @@ def predict(network: nn.Module, images: Tensor, device: Device, attention: Tenso
             more = () if isinstance(network, PartClassifier) else (None if attention is None else attention[rows],)
             parts.append(torch.softmax(network(x, *more).float(), dim=1).cpu())
     return torch.cat(parts)
+
+
+def predict_views(network: nn.Module, views: list[View], device: Device) -> Tensor:
+    """Class probabilities [N,K] of images, the mean over all views of them."""
+    return torch.stack([predict(network, images, device, attention) for images, attention in views]).mean(dim=0)
 
 
 def accuracy(probabilities: Tensor, labels: Tensor) -> float:
