@@ -22,8 +22,8 @@ def store_stage(store: Store, kind: str, seed: int = 0, epochs: int = 3, **more:
         result = {part: {**result, "train_images": 200} for part in ("eyes", "mouth")}
         del facts["train_images"]
     fields = {"method": "wslgan", "preset": "tiny", "recipe": {"stage": {"epochs": epochs}},
-              "protocol": "celeba@1" if kind == "attention" else "fer2013@1"}  # fmt: skip
-    identity = Identity(kind=kind, data="a" * 64, seed=seed, precision="fp32", code=1, **fields | more)
+              "data": "a" * 64, "protocol": "celeba@1" if kind == "attention" else "fer2013@1"}  # fmt: skip
+    identity = Identity(kind=kind, seed=seed, precision="fp32", code=1, **fields | more)
     return _finish(store, identity, facts, result=result)
 
 

@@ -17,9 +17,15 @@ def _train(store: Store, lr: float, seen: dict[str, tuple[float, int]], pretrain
     """A best-val training: by fold, the accuracy after its last epoch and the number of held-out images."""
     recipe = {"losses": {"eyes": 1.0}, "readings": {"border": "edge"}, "stage": {"epochs": 2, "lr": lr}}
     fields = {"recipe": recipe | more.pop("recipe", {}), "selection": "best-val",
-              "parents": {"pretrain": pretrain} if pretrain else {}} | more  # fmt: skip
+              "parents": {"pretrain": pretrain} if pretrain else {}}  # fmt: skip
+    notes = more.pop("notes", [])
+    fields |= more
     for fold, (accuracy, images) in seen.items():
-        told = {"validation_images": images, "command": f"ferbench train wslgan{' --set x=1' if lr == 0.02 else ''}"}
+        told = {
+            "validation_images": images,
+            "notes": notes,
+            "command": f"ferbench train wslgan{' --set x=1' if lr == 0.02 else ''}",
+        }
         key = store_fold(store, fold, ROWS, facts=told, **fields)
         (store.folder(key) / "history.csv").write_text(f"epoch,validation_accuracy\n1,0.99\n2,{accuracy}\n")
 
@@ -54,6 +60,21 @@ def test_what_pretraining_changed_is_named_by_its_stage(store):
     # Both stages' borders are one field.
     assert [row.changed for row in found.rows] == [
         {}, {"pretrain.epochs": ("3", "9")}, {"readings.border": ("edge", "zero")}]  # fmt: skip
+
+
+def test_what_was_prepared_in_another_way_is_compared_by_its_fingerprint(store):
+    """The same people are held out, since the split is the same; what only one set's runs note is said of that one."""
+    keys = [store_stage(store, "pretrain", data=one * 64) for one in "ab"]
+    _train(store, 0.01, {"01": (0.5, 10)}, keys[0], data="c" * 64, notes=["of all"])
+    _train(store, 0.01, {"01": (0.6, 10)}, keys[0], data="d" * 64, notes=["of all", "3 of 4 crops are aligned"])
+    _train(store, 0.01, {"01": (0.7, 10)}, keys[1], data="d" * 64, notes=["of all", "3 of 4 crops are aligned"])
+    (found,) = trials.build(store)
+    assert [(row.changed, row.difference) for row in found.rows] == [
+        ({}, None),
+        ({"pretrain.data": ("a" * 12, "b" * 12)}, pytest.approx(0.1)),
+        ({"finetune.data": ("d" * 12, "c" * 12)}, pytest.approx(-0.1)),
+    ]
+    assert trials.heading(found)[-2:] == ["Note: of all", f"Note on {'d' * 12}: 3 of 4 crops are aligned"]
 
 
 def test_what_the_reference_does_not_use_is_a_change_too(store):

@@ -48,7 +48,8 @@ def varying(trainings: list[tuple[Identity, Lineage]]) -> dict[str, list[str]]:
 
 
 def changes(before: Lineage, after: Lineage) -> dict[str, tuple[str, str]]:
-    """Return the fields of the recipe in which two trainings differ, named as ``--set`` names them, with both values.
+    """Return the fields of the recipe in which two trainings differ, named as ``--set`` names them, with both values;
+    ``finetune.data`` and the like are fingerprints of prepared sets.
 
     What a field decides in several stages is told once. A field that only one of the two has is "off" in the other: a
     schedule's identity leaves out what is beyond the paper and not in use.
@@ -58,7 +59,11 @@ def changes(before: Lineage, after: Lineage) -> dict[str, tuple[str, str]]:
     for path in flat[0].keys() | flat[1].keys():
         stage, recipe, field = path.rpartition("recipe.")
         values = flat[0].get(path, "off"), flat[1].get(path, "off")
-        if recipe and values[0] != values[1]:
+        if not recipe and path.rpartition(".")[2] == "data":
+            stage, field = path.removesuffix("data"), "stage.data"
+        elif not recipe:
+            continue
+        if values[0] != values[1]:
             part = stage.rstrip(".").rpartition(".")[2] or "finetune"  # the kind of the training that it decides
             found[field.replace("stage.", f"{part}.")] = values
     return dict(sorted(found.items()))

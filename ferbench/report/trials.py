@@ -37,7 +37,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class Trials:
-    """Trainings that differ in nothing but their recipes; first the reference, which the others differ least from."""
+    """Trainings that differ in nothing but their recipes and in how their sets were prepared; first the reference,
+    which the others differ least from."""
 
     dataset: str
     protocol: str
@@ -46,6 +47,7 @@ class Trials:
     precision: str
     seed: int
     devices: list[str]
+    notes: list[str]
     rows: list[Trial]
 
 
@@ -61,14 +63,15 @@ def build(store: Store, dataset: str | None = None) -> list[Trials]:
         if (one.kind, one.selection, record.error) != ("fold", "best-val", "") or one.leaks:
             continue
         if asked_for(one, dataset):
-            alike = {**_without_recipes(lineage(one, records)), "seed": one.seed}
+            alike = {**_comparable(lineage(one, records)), "seed": one.seed}
             groups[canonical_json(alike)][record.experiment].append(record)
     return [_trials(store, list(group.values()), records) for group in groups.values() if len(group) > 1]
 
 
-def _without_recipes(made: Lineage) -> Lineage:
-    return {name: _without_recipes(value) if isinstance(value, dict) else value
-            for name, value in made.items() if name != "recipe"}  # fmt: skip
+def _comparable(made: Lineage) -> Lineage:
+    """What has to agree: all but recipes and the pixels of prepared sets. Who is held out follows from the split."""
+    return {name: _comparable(value) if isinstance(value, dict) else value
+            for name, value in made.items() if name not in ("recipe", "data")}  # fmt: skip
 
 
 def _trials(store: Store, trainings: list[list[Record]], records: dict[str, Record]) -> Trials:
@@ -90,8 +93,20 @@ def _trials(store: Store, trainings: list[list[Record]], records: dict[str, Reco
         set_of(first.identity.protocol), first.identity.protocol, told(first, records).title,
         first.identity.preset, first.identity.precision, first.identity.seed,
         list(dict.fromkeys(record.environment["device"] for folds in trainings for record in folds)),
+        _notes([record for folds in trainings for record in folds]),
         sorted(rows, key=lambda row: (bool(row.changed), -row.accuracy)),
     )  # fmt: skip
+
+
+def _notes(records: list[Record]) -> list[str]:
+    """What is said of the trainings; of which prepared set, where it is not said of all."""
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for record in records:
+        for note in record.facts.get("notes", ()):
+            found[note][record.identity.data[:12]] = None
+    everywhere = len({record.identity.data for record in records})
+    return [f"Note: {note}" if len(of) == everywhere else f"Note on {', '.join(of)}: {note}"
+            for note, of in found.items()]  # fmt: skip
 
 
 def _validation(store: Store, folds: list[Record]) -> pd.DataFrame:
@@ -132,9 +147,10 @@ def heading(found: Trials) -> list[str]:
         f"{'; '.join(found.devices)}.",
         "About a tenth of the subjects in each fold's training set are held out and tested after the last epoch. "
         "No test set was used, so hyperparameters may be chosen by these figures.",
-        "What varies is the recipe: the field that is named, from the reference's value to its own. Folds, seeds and "
-        "held-out subjects are the same.",
+        "What varies is the recipe or the prepared data (a fingerprint): the field that is named, from the reference's "
+        "value to its own. Folds, seeds and held-out subjects are the same.",
         "Differences are in points: mean ± standard deviation (ddof 1) over folds, whose training sets overlap.",
+        *found.notes,
     ]  # fmt: skip
 
 
