@@ -136,9 +136,9 @@ class Network:
         return stages.predict_views(self.network, views, work.device).numpy()
 
     def views(self, images: Tensor, work: Workspace) -> list[stages.View]:
-        """How images are looked at in a test and in a validation; their maps with them."""
-        sides = (images, images.flip(2)) if self._stage(work).flip else (images,)
-        return [(view, self.maps(view, work)) for view in sides]
+        """What a test or a validation predicts, with its maps: the images, with ``flip`` their mirror images too."""
+        both = (images, images.flip(2)) if self._stage(work).flip else (images,)
+        return [(view, self.maps(view, work)) for view in both]
 
     def state(self) -> dict[str, Tensor]:
         assert self.network is not None

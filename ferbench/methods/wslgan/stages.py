@@ -100,8 +100,9 @@ def train_network(
 ) -> list[dict[str, float]]:  # fmt: skip
     """Stage 2: both siamese streams under the total loss (Eq. 10). Returns the history.
 
-    samples : the derived samples of ``train`` with their maps. validation : labels [N], and images as they are looked
-        at in a test; never test data. epochs : see :func:`ferbench.training.loop.fit`. teacher : of ``train``.
+    samples : the derived samples of ``train`` with their maps. validation : labels [N], and the views of the images
+        that a test would predict; never test data. epochs : see :func:`ferbench.training.loop.fit`. teacher : of
+        ``train``.
     """
     network.normalise.fit(train.images, readings.normalise)
     device.place(network)
