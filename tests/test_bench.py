@@ -212,7 +212,8 @@ def test_speed_records_come_back_and_make_a_table(tmp_path):
     single, offline = record.rows
     assert (single.scenario, single.batch, offline.scenario, offline.batch) == ("single-stream", 1, "offline", 4)
     assert single.p50_ms is not None
-    assert single.p50_ms == pytest.approx(1000 / single.images_per_s, rel=0.5)
+    # A median, and of other calls than the rate: beside busy processes it may be a fraction of the mean.
+    assert 0.05 < single.p50_ms * single.images_per_s / 1000 < 1.5
     assert offline.error is not None
     assert offline.error <= offline.bound
     text = markdown([record])
