@@ -57,11 +57,30 @@ def test_runs_of_one_store_are_named_by_their_beginning(tmp_path):
     assert "neither a folder" in ferbench("compare", "nothing", one, cwd=tmp_path, code=2).stderr
 
 
-@pytest.mark.parametrize("field", ["data", "split"])
-def test_what_was_tested_on_something_else_is_not_compared(tmp_path, field):
+def test_what_was_tested_by_other_folds_is_not_compared(tmp_path):
     store_side(tmp_path / "a", 2)
-    store_side(tmp_path / "b", 2, **{field: "e" * 64})
+    store_side(tmp_path / "b", 2, split="e" * 64)
     assert "nothing can be compared" in ferbench("compare", "a", "b", cwd=tmp_path, code=3).stderr
+
+
+def test_two_preparations_of_the_same_images_are_compared_and_what_differs_is_said(tmp_path):
+    store_side(tmp_path / "a", 2, recipe={"stage": {"epochs": 10}})
+    store_side(tmp_path / "b", 12, recipe={"stage": {"epochs": 12, "flip": True}}, data="e" * 64)
+    shown = ferbench("compare", "a", "b", cwd=tmp_path).stdout
+    assert "-11.11 points" in shown
+    assert (f"From the first to the second changes: finetune.data {'d' * 12} → {'e' * 12}; finetune.epochs 10 → 12; "
+            "finetune.flip off → True.") in shown  # fmt: skip
+    store_side(tmp_path / "c", 12, method="gfnet", data="e" * 64)
+    assert (f"Their images were prepared differently (data fingerprints {'d' * 12} and {'e' * 12})."
+            in ferbench("compare", "a", "c", cwd=tmp_path).stdout)  # fmt: skip
+    assert "changes" not in ferbench("compare", "a", "a", cwd=tmp_path).stdout
+
+
+def test_two_sets_that_call_other_images_the_same_are_not_compared(tmp_path):
+    store_side(tmp_path / "a", 2)
+    store_side(tmp_path / "b", 2, data="e" * 64)
+    store_fold(Store(tmp_path / "b"), "01", RIGHT[:44], data="e" * 64)
+    assert "1 are in one alone" in ferbench("compare", "a", "b", cwd=tmp_path, code=3).stderr
 
 
 def accept(folder: Path, *words: str) -> str:

@@ -115,13 +115,20 @@ def test_where_nothing_counts_nothing_is_concluded(store):
     assert BETWEEN not in points
 
 
-def test_methods_that_were_tested_on_different_data_are_not_compared(store):
+def test_methods_that_were_tested_in_different_folds_are_not_compared(store):
+    lay(store, 6)
+    lay(store, 2, split="e" * 64, **OTHER)
+    _, points = concluded(store)
+    assert points[BETWEEN] == [
+        "The leading methods were not tested on the same images in the same folds, so they are not compared."
+    ]
+
+
+def test_a_comparison_of_images_that_were_prepared_differently_says_so(store):
     lay(store, 6)
     lay(store, 2, data="e" * 64, **OTHER)
     _, points = concluded(store)
-    assert points[BETWEEN] == [
-        "The leading methods were not tested on the same data in the same folds, so they are not compared."
-    ]
+    assert "Their images were prepared differently (data fingerprints" in points[BETWEEN][1]
 
 
 @pytest.mark.parametrize(("wrong", "said"), [

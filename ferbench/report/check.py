@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from ferbench import DEFAULT_METHOD, __version__, metrics, statistics
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import runs_home, sha256_of, shipped, write_text
-from ferbench.report.sides import Side, comparable, sides
+from ferbench.report.sides import Side, agree, comparable, sides
 from ferbench.report.told import Level
 from ferbench.runs.store import Store
 from ferbench.schema import Schema, read_json, validated
@@ -177,6 +177,7 @@ def compared(accepted: Accepted, side: Side, allowed: float | None, name: str) -
     it was and as surely, but for ties.
     """
     comparable(accepted, side)
+    agree("data fingerprints", accepted.data[:12], side.data[:12])  # which salts the names of the accepted images
     frames = [_hashed(frame, side.data) for frame in side.frames]
     before = accepted.frames(frames[0])
     frames = [frame[frame["id"].isin(accepted.ids)] for frame in frames]  # the baseline may be of some folds

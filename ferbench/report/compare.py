@@ -11,6 +11,7 @@ import pandas as pd
 from ferbench import statistics
 from ferbench.errors import UsageError
 from ferbench.files import write_text
+from ferbench.report.lineage import changes, in_words
 from ferbench.report.sides import Side, at_one_level, chosen
 from ferbench.report.told import Level
 from ferbench.statistics import Difference
@@ -104,6 +105,12 @@ def remarks_on(first: Side, second: Side) -> list[str]:
     ]  # fmt: skip
     if first.level != second.level:
         found.append("Sequences are compared: one of images is predicted by the mean of its images' probabilities.")
+    if (first.method, first.preset) == (second.method, second.preset):
+        if changed := changes(first.made, second.made):
+            found.append(f"From the first to the second changes: {in_words(changed)}.")
+    elif first.data != second.data:
+        found.append(f"Their images were prepared differently (data fingerprints {first.data[:12]} and "
+                     f"{second.data[:12]}).")  # fmt: skip
     if first.method != second.method:
         learned = [[name for name in one.trained_on if name != one.protocol] for one in (first, second)]
         for what, one, other in (("preset", [first.preset], [second.preset]), ("trained before on", *learned)):

@@ -224,7 +224,7 @@ def _between(report: Report, groups: list[list[Training]]) -> list[str]:
         return [said for one in report.contrasts for said in between(one)]
     methods = {group[0].method for group in groups}
     if len(methods) > 1:
-        return ["The leading methods were not tested on the same data in the same folds, so they are not compared."]
+        return ["The leading methods were not tested on the same images in the same folds, so they are not compared."]
     return ["There is one method, and no other to compare it with."] if methods else []
 
 

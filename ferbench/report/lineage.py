@@ -69,6 +69,11 @@ def changes(before: Lineage, after: Lineage) -> dict[str, tuple[str, str]]:
     return dict(sorted(found.items()))
 
 
+def in_words(changed: Mapping[str, tuple[str, str]]) -> str:
+    """Return changes as a report shows them: each field with its value before and after."""
+    return "; ".join(f"{name} {before} → {after}" for name, (before, after) in changed.items())
+
+
 def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Give every field's path and value. Fine-tuning starts from the AMG that pre-training had: told once. Whom
     pre-training had as teachers, or went on from, is told by its own recipe."""

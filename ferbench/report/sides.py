@@ -11,7 +11,7 @@ import pandas as pd
 from ferbench import metrics
 from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home
-from ferbench.report.lineage import lineage, variant
+from ferbench.report.lineage import Lineage, lineage, variant
 from ferbench.report.predictions import pooled, together
 from ferbench.report.told import Held, Level, told
 from ferbench.runs.record import Record
@@ -24,7 +24,7 @@ class Side:
 
     frames : the predictions of each seed, in the order of ``seeds``, with the ``fold`` that tested each.
     evaluation : nothing was learned, so that the same code gives the same predictions. level, trained_on, held_out,
-    uncalibrated : see :class:`ferbench.report.told.Told`.
+    uncalibrated : see :class:`ferbench.report.told.Told`. made : the recipes and data of all stages.
     """
 
     method: str
@@ -43,6 +43,7 @@ class Side:
     trained_on: list[str] = field(default_factory=list)
     held_out: Held = True
     uncalibrated: bool = False
+    made: Lineage = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -59,8 +60,6 @@ class Tested(Protocol):
 
     @property
     def protocol(self) -> str: ...
-    @property
-    def data(self) -> str: ...
     @property
     def split(self) -> str: ...
 
@@ -80,12 +79,13 @@ def _side(store: Store, key: str, trainings: dict[str, list[Record]], known: Map
     by_seed = sorted(trainings.values(), key=lambda records: records[0].identity.seed)
     first = by_seed[0][0]
     together([one for records in by_seed for one in records])
-    identity, about = first.identity, told(first, known)
+    identity, about, made = first.identity, told(first, known), lineage(first.identity, known)
     frames = list(pooled(store, {records[0].experiment: records for records in by_seed}).values())
     return Side(
         identity.method, about.title, identity.preset, identity.protocol, identity.split, identity.data,
         identity.selection, key, first.classes, [records[0].identity.seed for records in by_seed], frames,
         identity.kind == "transfer", about.level, about.trained_on, about.held_out, about.uncalibrated,
+        made,
     )  # fmt: skip
 
 
@@ -105,14 +105,15 @@ def chosen(text: str, runs: Path | None) -> Side:
 
 
 def comparable(first: Tested, second: Tested) -> None:
-    """Raise DataError unless both were tested under one protocol, on one set, by one fold file."""
-    for what, one, other in (
-        ("protocols", first.protocol, second.protocol),
-        ("data fingerprints", first.data[:12], second.data[:12]),
-        ("fold files", first.split[:12], second.split[:12]),
-    ):
-        if one != other:
-            raise DataError(f"different {what}, so nothing can be compared: {one} and {other}")
+    """Raise DataError unless both were tested under one protocol, by one fold file, which tells the tested images."""
+    agree("protocols", first.protocol, second.protocol)
+    agree("fold files", first.split[:12], second.split[:12])
+
+
+def agree(what: str, one: str, other: str) -> None:
+    """Raise DataError where two sides differ in what both must have."""
+    if one != other:
+        raise DataError(f"different {what}, so nothing can be compared: {one} and {other}")
 
 
 def at_one_level(first: Side, second: Side) -> tuple[Side, Side]:

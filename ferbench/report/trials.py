@@ -13,7 +13,7 @@ import pandas as pd
 from ferbench.errors import DataError
 from ferbench.files import canonical_json
 from ferbench.report.cells import Grid
-from ferbench.report.lineage import Lineage, changes, lineage
+from ferbench.report.lineage import Lineage, changes, in_words, lineage
 from ferbench.report.told import asked_for, epochs, set_of, told
 from ferbench.runs.record import Record
 from ferbench.runs.store import HISTORY, Store
@@ -157,7 +157,7 @@ def heading(found: Trials) -> list[str]:
 def grids(found: Trials) -> list[Grid]:
     """One row for each trial, the reference first."""
     rows = [
-        ["; ".join(f"{field} {before} → {after}" for field, (before, after) in one.changed.items()) or "reference",
+        [in_words(one.changed) or "reference",
          f"{100 * one.accuracy:.2f}",
          "" if one.difference is None else f"{100 * one.difference:+.2f}"
          + ("" if one.std is None else f" ± {100 * one.std:.2f}"),
