@@ -4,7 +4,7 @@
 >>> from ferbench import api
 >>> judge = api.Judge("My method", "synth")
 >>> for fold in api.folds("synth"):
-...     train, test = (side.images.reshape(len(side), -1) / 255 for side in (fold.train, fold.test))
+...     train, test = (part.images.reshape(len(part), -1) / 255 for part in (fold.train, fold.test))
 ...     judge.add(fold, KNeighborsClassifier(9).fit(train, fold.train.labels).predict_proba(test))
 >>> score = judge.score()
 >>> print(f"{score.accuracy:.2%} of {score.n} images of {score.subjects} people")
@@ -24,9 +24,9 @@ from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
 from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
-from ferbench.execution.sides import fold_facts, training_side, unlabelled_side
+from ferbench.execution.views import fold_facts, sample_set, training_set
 from ferbench.files import data_home, runs_home, sha256_of
-from ferbench.methods.interface import Side, TrainingSide
+from ferbench.methods.interface import SampleSet, TrainingSet
 from ferbench.metrics import Interval
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
@@ -44,8 +44,8 @@ class Fold:
     a protocol of sequences, videos. test : the same without labels. ids : names of the test samples, in their order."""
 
     name: str
-    train: TrainingSide
-    test: Side
+    train: TrainingSet
+    test: SampleSet
     ids: tuple[str, ...]
 
 
@@ -69,7 +69,8 @@ class Score:
 
 
 def folds(dataset: str, home: Path | None = None) -> list[Fold]:
-    """Return the folds of a protocol on its prepared dataset: no person is on both sides, each sample is tested once.
+    """Return the folds of a protocol on its prepared dataset: no person is in the training
+    and the test set of a fold, each sample is tested once.
 
     dataset : name of a protocol, or a path of one. home : where prepared datasets live.
     Raises UsageError for an unknown protocol, DataError for a set that is not prepared or does not fit.
@@ -77,8 +78,8 @@ def folds(dataset: str, home: Path | None = None) -> list[Fold]:
     protocol, faces, made = _opened(dataset, home)
     names = faces.samples["id"].to_numpy()
     return [
-        Fold(split.fold, training_side(protocol, faces, split.train, made.classes),
-             unlabelled_side(protocol, faces, split.test), tuple(names[split.test]))
+        Fold(split.fold, training_set(protocol, faces, split.train, made.classes),
+             sample_set(protocol, faces, split.test), tuple(names[split.test]))
         for split in made.folds
     ]  # fmt: skip
 

@@ -114,12 +114,12 @@ def _normalised(images: np.ndarray) -> np.ndarray:
 def _train_rows(ground: Ground) -> np.ndarray:
     if ground.protocol.official is None:
         raise DataError(f"{ground.protocol.identifier} has folds: ask about a protocol with an official training split")
-    return splits.training_sides(ground.protocol, ground.faces)[0]
+    return splits.training_sets(ground.protocol, ground.faces)[0]
 
 
 def _asked(ground: Ground, rows: np.ndarray, classes: list[str], predict: Predict) -> tuple[float, np.ndarray, int]:
     """Accuracy on the rows whose class the model has, its confidence on all of them, and how many they are."""
-    probabilities = predict(ground.side(rows))
+    probabilities = predict(ground.samples(rows))
     labels: Any = ground.faces.samples["label"].iloc[rows].to_numpy()
     known = np.isin(labels, classes)
     named = np.array(classes)[probabilities.argmax(axis=1)]

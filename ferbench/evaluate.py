@@ -18,10 +18,10 @@ from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
 from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
-from ferbench.execution.sides import unlabelled_side
+from ferbench.execution.views import sample_set
 from ferbench.files import data_home, runs_home, sha256_of
 from ferbench.labels import EMOTIONS, emotion, in_order
-from ferbench.methods.interface import Side, Workspace
+from ferbench.methods.interface import SampleSet, Workspace
 from ferbench.methods.recipes import Method, family_of, resolve
 from ferbench.predict import chosen
 from ferbench.protocol import protocol as protocols
@@ -37,7 +37,7 @@ from ferbench.training.device import Device
 REVISION = 1  # raised when a change of code changes what an evaluation gives
 BATCH = 128
 TRANSFER = "transfer"
-Predict = Callable[[Side], np.ndarray]
+Predict = Callable[[SampleSet], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class Ground:
         rows = np.sort(np.concatenate([fold.test for fold in made.folds]))
         return cls(protocol, faces, rows, made.hash, tuple(splits.alignment(faces, rows)))
 
-    def side(self, rows: np.ndarray) -> Side:
+    def samples(self, rows: np.ndarray) -> SampleSet:
         """Some rows of the prepared dataset as a model gets to see them."""
-        return unlabelled_side(self.protocol, self.faces, rows)
+        return sample_set(self.protocol, self.faces, rows)
 
 
 def evaluate(model: str, preset: str, dataset: str, runs: Path | None, home: Path | None) -> Record:
@@ -100,7 +100,7 @@ def evaluate(model: str, preset: str, dataset: str, runs: Path | None, home: Pat
         "display": record.facts.get("display") or resolve(identity.method, identity.preset, dataset).title,
     }  # fmt: skip
     return _tested(identity, ground, store, record.classes, facts,
-                   lambda rows: _scores(record, source, ground.side(rows)))  # fmt: skip
+                   lambda rows: _scores(record, source, ground.samples(rows)))  # fmt: skip
 
 
 def _card(method: Method, ground: Ground, store: Store) -> Record:
@@ -111,7 +111,7 @@ def _card(method: Method, ground: Ground, store: Store) -> Record:
         "trained_on": list(trained_on), "held_out": held_out(trained_on, ground), "display": method.title,
         "trained_as": "elsewhere", "parameters": 0, "method": method.model_dump(mode="json"),
     }  # fmt: skip
-    return _tested(work.identity, ground, store, classes, facts, lambda rows: predict(ground.side(rows)), work)
+    return _tested(work.identity, ground, store, classes, facts, lambda rows: predict(ground.samples(rows)), work)
 
 
 def _opened(method: Method, store: Store, ground: Ground | None = None) -> tuple[list[str], Predict, Workspace]:
@@ -137,7 +137,7 @@ def _opened(method: Method, store: Store, ground: Ground | None = None) -> tuple
     )
     work = Workspace(identity, store, store.folder(identity.key), Device(), lambda use: derive_seed(0, use))
     recogniser = kin.recogniser(method, TRANSFER, classes)
-    return list(classes), lambda side: recogniser.predict(side, work), work
+    return list(classes), lambda samples: recogniser.predict(samples, work), work
 
 
 def predictor(model: str, preset: str, dataset: str, runs: Path | None) -> tuple[str, list[str], Predict]:
@@ -147,7 +147,7 @@ def predictor(model: str, preset: str, dataset: str, runs: Path | None) -> tuple
     """
     if not model.endswith(".toml"):
         record, source = chosen(model, preset, runs)
-        return record.key, record.classes, lambda side: _scores(record, source, side)
+        return record.key, record.classes, lambda samples: _scores(record, source, samples)
     method = resolve(model, "", dataset)
     classes, predict, _ = _opened(method, Store(runs_home(runs)))
     return method.title, classes, predict
@@ -213,7 +213,7 @@ def _tested(identity: Identity, ground: Ground, store: Store, classes: list[str]
     return done
 
 
-def _scores(record: Record, source: Store, side: Side) -> np.ndarray:
+def _scores(record: Record, source: Store, samples: SampleSet) -> np.ndarray:
     """Probabilities by a finished run: by its network, or by its recogniser where it has none."""
     import torch
 
@@ -234,8 +234,8 @@ def _scores(record: Record, source: Store, side: Side) -> np.ndarray:
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError):
             raise DataError(f"{weights} does not fit the run's recipe: train it again") from None
         work = Workspace(record.identity, source, source.folder(record.key), Device(), lambda use: 0)
-        return recogniser.predict(side, work)
-    images = torch.from_numpy(side.images).unsqueeze(1)
+        return recogniser.predict(samples, work)
+    images = torch.from_numpy(samples.images).unsqueeze(1)
     with torch.inference_mode():
         logits = torch.cat([module(batch)[0] for batch in images.split(BATCH)])
     return torch.softmax(logits, dim=1).numpy()

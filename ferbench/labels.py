@@ -24,7 +24,7 @@ RAFDB = {1: "surprise", 2: "fear", 3: "disgust", 4: "happiness", 5: "sadness", 6
 FER2013 = {0: "anger", 1: "disgust", 2: "fear", 3: "happiness", 4: "sadness", 5: "surprise", 6: "neutral"}
 # ckextended.csv: FER2013's numbers with contempt appended.
 CKEXTENDED = {**FER2013, 7: "contempt"}
-# What FER2013's column Usage says, and what the three sides are called here.
+# What FER2013's column Usage says, and what its three parts are called here.
 USAGES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 # AffectNet (Mollahosseini et al. 2017): 0..7; 8 = none, 9 = uncertain, 10 = no face are no emotions.
 AFFECTNET = {0: "neutral", 1: "happiness", 2: "sadness", 3: "surprise", 4: "fear", 5: "disgust", 6: "anger",

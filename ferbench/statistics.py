@@ -19,9 +19,9 @@ FLIPS = 10_000  # sign flips of the permutation test: a p of 0.05 then has a sta
 
 @dataclass(frozen=True)
 class Paired:
-    """Right (1) and wrong (0) of two sides on the same images, in one order: ``first`` and ``second`` [N].
+    """Right (1) and wrong (0) of two results on the same images, in one order: ``first`` and ``second`` [N].
 
-    With several seeds a side's entry is the share of its seeds that are right. unit : code of each image's
+    With several seeds an entry is the share of a result's seeds that are right. unit : code of each image's
     subject [N], from 0; of the image itself where any subject is unknown.
     """
 
@@ -36,13 +36,13 @@ class Paired:
         return int(self.unit.max()) + 1
 
     def gains(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return by unit [U] how much more of its images the second side has right, and how many it has."""
+        """Return by unit [U] how much more of its images the second has right, and how many it has."""
         return np.bincount(self.unit, weights=self.second - self.first), np.bincount(self.unit)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of the second side minus that of the first, with a percentile interval over ``units``."""
+    """Accuracy of the second result minus that of the first, with a percentile interval over ``units``."""
 
     value: float
     low: float
@@ -52,33 +52,31 @@ class Difference:
 
 
 def paired(first: list[pd.DataFrame], second: list[pd.DataFrame]) -> Paired:
-    """Put the predictions of two sides together by image; each side has one frame for each of its seeds.
+    """Put the predictions of two results together by image; each has one frame for each of its seeds.
 
     Raises DataError unless all frames hold the same images with the same truths.
     """
     base = first[0].sort_values("id")
     if base["id"].duplicated().any():
         raise DataError(f"image {base.loc[base['id'].duplicated(), 'id'].iloc[0]} is predicted twice")
-    sides = [np.mean([_hits(frame, base) for frame in side], axis=0) for side in (first, second)]
+    shares = [np.mean([_hits(frame, base) for frame in seeds], axis=0) for seeds in (first, second)]
     known = bool((base["subject"] != "").all())
     unit = pd.factorize(base["subject"])[0] if known else np.arange(len(base))
-    return Paired(list(base["id"]), sides[0], sides[1], unit, "subjects" if known else "images")
+    return Paired(list(base["id"]), shares[0], shares[1], unit, "subjects" if known else "images")
 
 
 def _hits(frame: pd.DataFrame, base: pd.DataFrame) -> np.ndarray:
     frame = frame.sort_values("id")
     if len(frame) != len(base) or (frame["id"].to_numpy() != base["id"].to_numpy()).any():
         strange = sorted({*frame["id"]} ^ {*base["id"]})
-        raise DataError(
-            f"the two sides predict different images ({len(strange)} are in one alone, such as {strange[0]})"
-        )
+        raise DataError(f"the two predict different images ({len(strange)} are in one alone, such as {strange[0]})")
     if (frame["truth"].to_numpy() != base["truth"].to_numpy()).any():
-        raise DataError("the two sides disagree about the truth of the same images: their data differ")
+        raise DataError("the two disagree about the truth of the same images: their data differ")
     return metrics.hits(frame).astype(np.float64)
 
 
 def difference(pair: Paired, level: float = 0.95, seed: int = 0) -> Difference:
-    """Paired cluster bootstrap: subjects are drawn with replacement, each with all its images on both sides
+    """Paired cluster bootstrap: subjects are drawn with replacement, each with all its images in both
     (Davison & Hinkley 1997, 3.8)."""
     gain, size = pair.gains()
     draws = np.random.default_rng(seed).integers(0, len(gain), (RESAMPLES, len(gain)))
@@ -88,10 +86,10 @@ def difference(pair: Paired, level: float = 0.95, seed: int = 0) -> Difference:
 
 
 def permutation(pair: Paired, seed: int = 0, side: Literal["both", "worse"] = "both") -> float:
-    """The p-value of "neither side is better": signs of whole subjects' differences flipped at random
-    (Good 2005, 3.2; Phipson & Smyth 2010 for the one that is added). "worse" asks of the second side alone.
+    """The p-value of "neither is better": signs of whole subjects' differences flipped at random
+    (Good 2005, 3.2; Phipson & Smyth 2010 for the one that is added). "worse" asks of the second alone.
 
-    Exact where the two sides are exchangeable within each subject, however a subject's images err together.
+    Exact where the two are exchangeable within each subject, however a subject's images err together.
     """
     gain, _ = pair.gains()
     gain = gain[gain != 0]
@@ -104,7 +102,7 @@ def permutation(pair: Paired, seed: int = 0, side: Literal["both", "worse"] = "b
 
 def mcnemar(pair: Paired) -> float:
     """McNemar's exact test, two-sided, on single images: 2·P(X ≤ min(b, c)), X ~ Binomial(b + c, ½), where b
-    and c images are right on one side alone (Agresti 2013, 11.1). For one seed a side.
+    and c images are right in one alone (Agresti 2013, 11.1). For one seed each.
 
     It takes images as independent, which images of one person are not: its p is too small then.
     """

@@ -239,7 +239,7 @@ def test_image_folds_test_everything_once_and_put_people_on_both_sides(tmp_path)
     assert all(not np.intersect1d(fold.train, fold.test).size for fold in made.folds)
     assert made.hash == image_folds.make(protocol, faces).hash != splits.make(protocol, faces).hash
     with pytest.raises(Exception, match="subjects in training and test set"):
-        splits.check_sides(made.folds, faces)
+        splits.check_subjects(made.folds, faces)
     path = tmp_path / "folds.csv"
     path.write_text(splits.to_csv(made.folds, faces))
     leaks = [finding for finding in audit(path, faces) if finding.severity == "leak"]

@@ -14,16 +14,16 @@ from ferbench.methods.interface import FOLD
 from ferbench.methods.recipes import presets, resolve
 from ferbench.protocol import protocol as protocols
 from ferbench.training.checkpoint import pack
-from tests.work import CLASSES, other_side, training_side, workspace
+from tests.work import CLASSES, other_set, training_set, workspace
 
 ROUNDS = Boosting(rounds=6, ridge=1e-3, newton=6)
 LITTLE = ("patches.stride=16", "belief.hidden=[24]", "belief.epochs=8", "boosting.rounds=4", "tuning.steps=5")
 
 
-def fitted_on(side, work, *changes):
+def fitted_on(samples, work, *changes):
     method = resolve("bdbn", "tiny", "synth", (*LITTLE, *changes))
     recogniser = method.kin.recogniser(method, FOLD, CLASSES)
-    return recogniser, recogniser.fit(side, work)
+    return recogniser, recogniser.fit(samples, work)
 
 
 def toy(count=120, patches=7, units=3, seed=0):
@@ -47,7 +47,7 @@ def test_patches_are_cut_row_by_row_and_each_is_stretched():
 
 
 def test_images_are_told_from_noise_better_the_longer_a_machine_learns():
-    values = cut(training_side().images, Patches(side=16, stride=16))[0]
+    values = cut(training_set().images, Patches(side=16, stride=16))[0]
     noise = np.random.default_rng(0).random(values.shape)
     gaps = []
     for epochs in (1, 60):
@@ -143,9 +143,9 @@ def test_tuning_lowers_the_exponential_loss_of_the_strong_classifier():
 
 def test_learns_predicts_saves_and_loads(tmp_path):
     work = workspace(tmp_path)
-    recogniser, history = fitted_on(training_side(45), work, "tuning.loops=2")
-    side, labels = other_side()
-    found = recogniser.predict(side, work)
+    recogniser, history = fitted_on(training_set(45), work, "tuning.loops=2")
+    samples, labels = other_set()
+    found = recogniser.predict(samples, work)
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert (found.argmax(axis=1) == labels).mean() >= 0.75
     assert work.facts["uncalibrated"]
@@ -154,9 +154,9 @@ def test_learns_predicts_saves_and_loads(tmp_path):
     method = resolve("bdbn", "tiny", "synth", LITTLE)
     again = method.kin.recogniser(method, FOLD, CLASSES)
     again.load({name: torch.as_tensor(one) for name, one in recogniser.state().items()})
-    assert (again.predict(side, work) == found).all()
+    assert (again.predict(samples, work) == found).all()
     scores = np.log(found)
-    machines = np.stack([one.score(cut(side.images, recogniser.recipe.patches)) for one in recogniser.machines], 1)
+    machines = np.stack([one.score(cut(samples.images, recogniser.recipe.patches)) for one in recogniser.machines], 1)
     assert (np.abs(machines) <= 1).all()
     np.testing.assert_allclose(scores - scores[:, :1], machines - machines[:, :1], atol=1e-12)
 
@@ -169,21 +169,21 @@ def test_interrupted_and_begun_anew_ends_with_the_same_bytes(tmp_path):
         if done > total // 2:
             raise KilledError
 
-    side = training_side()
-    whole = pack(fitted_on(side, workspace(tmp_path / "whole"))[0].state(), {})
+    samples = training_set()
+    whole = pack(fitted_on(samples, workspace(tmp_path / "whole"))[0].state(), {})
     with pytest.raises(KilledError):
-        fitted_on(side, workspace(tmp_path / "killed", report=killed))
-    assert pack(fitted_on(side, workspace(tmp_path / "killed"))[0].state(), {}) == whole
-    assert pack(fitted_on(side, workspace(tmp_path / "other", seed=1))[0].state(), {}) != whole
+        fitted_on(samples, workspace(tmp_path / "killed", report=killed))
+    assert pack(fitted_on(samples, workspace(tmp_path / "killed"))[0].state(), {}) == whole
+    assert pack(fitted_on(samples, workspace(tmp_path / "other", seed=1))[0].state(), {}) != whole
 
 
 def test_a_changed_test_side_changes_nothing_of_a_sample_that_stays(tmp_path):
     work = workspace(tmp_path)
-    recogniser, _ = fitted_on(training_side(), work)
+    recogniser, _ = fitted_on(training_set(), work)
     before = pack(recogniser.state(), {})
-    side, _ = other_side()
-    found = recogniser.predict(side, work)
-    poisoned = replace(side, images=np.concatenate([side.images[:4], 255 - side.images[4:]]))
+    samples, _ = other_set()
+    found = recogniser.predict(samples, work)
+    poisoned = replace(samples, images=np.concatenate([samples.images[:4], 255 - samples.images[4:]]))
     np.testing.assert_allclose(recogniser.predict(poisoned, work)[:4], found[:4], rtol=1e-12)
     assert pack(recogniser.state(), {}) == before
 

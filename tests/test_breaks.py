@@ -11,7 +11,7 @@ from test_cli import ferbench
 from ferbench import evaluate
 from ferbench.data import drawn
 from ferbench.errors import CheckFailed
-from ferbench.execution import sides
+from ferbench.execution import views
 from ferbench.methods.wslgan.attention import AttentionMapGenerator
 from ferbench.methods.wslgan.fusion import SelectiveFeatureUnit
 from ferbench.report.check import accept_runs, check_runs
@@ -82,15 +82,15 @@ def test_shuffled_labels_are_caught(tmp_path):
     assert ferbench("check", "--baseline", str(ACCEPTED), cwd=tmp_path).stdout.startswith("held: GFNet")
     broken = (
         "import sys, numpy as np\n"
-        "from ferbench.execution import sides\n"
-        "right = sides.targets\n"
+        "from ferbench.execution import views\n"
+        "right = views.targets\n"
         "def shuffled(faces, rows, classes):\n"
         "    return np.random.default_rng(0).permutation(right(faces, rows, classes))\n"
-        "sides.targets = shuffled\n"
+        "views.targets = shuffled\n"
         "from ferbench.cli.main import run\n"
         "run()\n"
     )
-    assert sides.targets  # the name that is broken above
+    assert views.targets  # the name that is broken above
     (tmp_path / "broken.py").write_text(broken)
     import os
     import subprocess

@@ -18,7 +18,7 @@ from ferbench.errors import DataError, UsageError
 from ferbench.files import sha256_of
 from ferbench.methods.foreign.cards import card_beside, card_of, shipped_cards, template
 from ferbench.methods.foreign.recogniser import Foreign, prepared
-from ferbench.methods.interface import Side
+from ferbench.methods.interface import SampleSet
 from ferbench.methods.recipes import names, resolve
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.store import Store
@@ -97,7 +97,7 @@ def test_keras_files_of_all_ages_say_what_their_network_says(place, keras, form)
     model = Foreign(method, CLASSES)
     faces = prepared(IMAGES, method.recipe.input)
     expected = made(faces, training=False).detach().numpy()
-    np.testing.assert_allclose(model.predict(Side(images=IMAGES), None), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(model.predict(SampleSet(images=IMAGES), None), expected, rtol=1e-4, atol=1e-6)
     assert sha256_of((place / form).read_bytes()) == before
     assert not hasattr(model.model, "fit")
 
@@ -182,7 +182,7 @@ def test_a_keras_file_of_a_package_is_found_too(place, keras, monkeypatch):
     path = card(
         place, "smiles", "smiles/data/net.h5", "keras", package="smiles", version="1.2", sha256=sha256_of(content)
     )
-    found = Foreign(resolve(str(path), "", "ckplus"), CLASSES).predict(Side(images=IMAGES), None)
+    found = Foreign(resolve(str(path), "", "ckplus"), CLASSES).predict(SampleSet(images=IMAGES), None)
     np.testing.assert_allclose(found.sum(axis=1), 1)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from work import other_side, training_side
+from work import other_set, training_set
 
 from ferbench.methods.sequences import centroids, inputs, networks
 
@@ -12,8 +12,8 @@ from ferbench.methods.sequences import centroids, inputs, networks
 @pytest.fixture(scope="module")
 def begun():
     """A network that begins from training sequences [24,5,48,48] of three classes, with these and their labels."""
-    side = training_side(frames=6)
-    x, labels = inputs.frames_of(side.videos, 5).float() / 255 - 0.5, torch.from_numpy(side.labels)
+    samples = training_set(frames=6)
+    x, labels = inputs.frames_of(samples.videos, 5).float() / 255 - 0.5, torch.from_numpy(samples.labels)
     torch.manual_seed(0)
     network = networks.ActionParts(5, 3, 4, deformed=True, centred=True)
     centroids.begin(network, x, labels, 7)
@@ -80,17 +80,17 @@ def test_connections_are_a_ridge_regression_on_the_classes(begun):
 
 def test_what_it_begins_with_tells_the_classes_apart_already(begun):
     network, _, _ = begun
-    side, labels = other_side(frames=6)
+    samples, labels = other_set(frames=6)
     with torch.no_grad():
-        logits, _ = network(inputs.frames_of(side.videos, 5).float() / 255 - 0.5)
+        logits, _ = network(inputs.frames_of(samples.videos, 5).float() / 255 - 0.5)
     assert (logits.argmax(dim=1).numpy() == labels).mean() > 0.8
 
 
 def test_a_class_without_samples_is_no_obstacle():
-    side = training_side(frames=6)
-    x = inputs.frames_of(side.videos, 5).float() / 255 - 0.5
+    samples = training_set(frames=6)
+    x = inputs.frames_of(samples.videos, 5).float() / 255 - 0.5
     network = networks.ActionParts(5, 4, 2, deformed=True, centred=True)
-    centroids.begin(network, x, torch.from_numpy(side.labels), 0)
+    centroids.begin(network, x, torch.from_numpy(samples.labels), 0)
     assert all(torch.isfinite(one).all() for one in network.state_dict().values())
     with torch.no_grad():
         assert torch.isfinite(network(x)[0]).all()

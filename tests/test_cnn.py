@@ -18,7 +18,7 @@ from ferbench.schema import plain
 from ferbench.training.checkpoint import pack, unpack
 from ferbench.training.device import Device
 from ferbench.training.samples import Computed, Shared, Tables
-from tests.work import CLASSES, other_side, training_side, workspace
+from tests.work import CLASSES, other_set, training_set, workspace
 
 METHODS = (
     "resnet18", "small-cnn", "base-dcnn", "center-loss", "dlp-cnn", "il-cnn", "iacnn", "nm-softmax",
@@ -36,9 +36,9 @@ def little(name: str, *changes: str) -> Method:
     return resolve(name, "tiny", "synth", (*SHAPES[trunk], *changes))
 
 
-def fitted(method: Method, work, side=None):
+def fitted(method: Method, work, samples=None):
     recogniser = method.kin.recogniser(method, FOLD, CLASSES)
-    recogniser.fit(side or training_side(), work)
+    recogniser.fit(samples or training_set(), work)
     return recogniser
 
 
@@ -46,28 +46,28 @@ def fitted(method: Method, work, side=None):
 def test_learns_predicts_saves_and_loads(name, tmp_path):
     method, work = little(name, "finetune.epochs=10", "finetune.lr=0.02"), workspace(tmp_path)
     recogniser = fitted(method, work)
-    side, labels = other_side()
-    found = recogniser.predict(side, work)
+    samples, labels = other_set()
+    found = recogniser.predict(samples, work)
     assert found.shape == (12, 3)
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
     assert (found.argmax(axis=1) == labels).mean() >= 0.75
     again = method.kin.recogniser(method, FOLD, CLASSES)
     again.load({name: torch.as_tensor(one) for name, one in recogniser.state().items()})
-    assert (again.predict(side, work) == found).all()
+    assert (again.predict(samples, work) == found).all()
     assert work.facts["parameters"] > 0
 
 
 def test_samples_from_a_shared_table_give_the_same_bytes_as_computed_ones(tmp_path):
     """The table holds the whole set; a training gets its own rows. The fast engine takes it where folds look often."""
-    side, rows = training_side(24), np.arange(6, 18)
-    mine = {name: getattr(side, name)[rows] for name in ("images", "labels", "subjects", "sequences")}
+    samples, rows = training_set(24), np.arange(6, 18)
+    mine = {name: getattr(samples, name)[rows] for name in ("images", "labels", "subjects", "sequences")}
     method, states = little("small-cnn", "finetune.epochs=2"), []
     for folds, engine in ((1, "plain"), (1, "fast"), (20, "fast")):
         home = tmp_path / f"{engine}{folds}"
-        shared = Shared(side.images, rows, home, folds)
+        shared = Shared(samples.images, rows, home, folds)
         work = workspace(home, Device(engine=engine))
-        states.append(pack(fitted(method, work, replace(side, **mine, shared=shared)).state(), {}))
-        kind = samples_of(replace(side, **mine, shared=shared), method.recipe.finetune, "edge", work)
+        states.append(pack(fitted(method, work, replace(samples, **mine, shared=shared)).state(), {}))
+        kind = samples_of(replace(samples, **mine, shared=shared), method.recipe.finetune, "edge", work)
         assert isinstance(kind, Tables if folds == 20 else Computed)
     assert states[0] == states[1] == states[2]
 
@@ -94,9 +94,9 @@ def test_interrupted_and_resumed_ends_with_the_same_bytes(name, tmp_path):
 
 def test_best_epoch_is_that_of_the_validation_side_and_epochs_are_kept(tmp_path):
     method = little("small-cnn", "finetune.epochs=5")
-    work = workspace(tmp_path, validation=training_side(12, seed=3), keep_best=True, epochs=tmp_path / "epochs")
+    work = workspace(tmp_path, validation=training_set(12, seed=3), keep_best=True, epochs=tmp_path / "epochs")
     recogniser = method.kin.recogniser(method, FOLD, CLASSES)
-    history = recogniser.fit(training_side(), work)
+    history = recogniser.fit(training_set(), work)
     scores = [row["validation_accuracy"] for row in history]
     best = tmp_path / "epochs" / f"{int(np.argmax(scores)) + 1:03d}.safetensors"
     assert pack(unpack(best)[0], {}) == pack(recogniser.state(), {})
@@ -128,11 +128,11 @@ def test_a_fold_starts_from_the_pretrained_network_but_for_the_classifier(tmp_pa
 
 
 def _two_classes():
-    side = training_side()
-    keep = side.labels < 2
+    samples = training_set()
+    keep = samples.labels < 2
     return replace(
-        side, images=side.images[keep], labels=side.labels[keep], classes=("anger", "sadness"),
-        subjects=side.subjects[keep], sequences=side.sequences[keep],
+        samples, images=samples.images[keep], labels=samples.labels[keep], classes=("anger", "sadness"),
+        subjects=samples.subjects[keep], sequences=samples.sequences[keep],
     )  # fmt: skip
 
 
@@ -164,19 +164,19 @@ def finished(work, identity, recogniser, classes: tuple[str, ...]) -> Record:
 
 
 def test_a_finished_run_is_handed_on_as_a_module_of_the_same_answers(tmp_path):
-    side, _ = other_side()
+    samples, _ = other_set()
     for kind in (FOLD, PRETRAIN):
         method = little("nm-softmax", "finetune.epochs=1", "pretrain.epochs=1")
         recipe = method.kin.identity(kind, method, protocols.load("synth"))
         work = workspace(tmp_path / kind)
         work.identity = identity = work.identity.model_copy(update={"kind": kind, "recipe": plain(recipe)})
         recogniser = method.kin.recogniser(method, kind, CLASSES)
-        recogniser.fit(training_side(), work)
+        recogniser.fit(training_set(), work)
         record = finished(work, identity, recogniser, CLASSES)
         module = method.kin.module(record, work.store)
-        (logits,) = module(torch.from_numpy(side.images).unsqueeze(1))
+        (logits,) = module(torch.from_numpy(samples.images).unsqueeze(1))
         found = torch.softmax(logits, dim=1).numpy()
-        np.testing.assert_allclose(found, recogniser.predict(side, work), atol=1e-6)
+        np.testing.assert_allclose(found, recogniser.predict(samples, work), atol=1e-6)
         assert module.outputs == ("logits",)
         with pytest.raises(UsageError, match="failed"):
             method.kin.module(record.model_copy(update={"error": "it broke"}), work.store)

@@ -20,7 +20,7 @@ from ferbench.training.engine import engine
 from ferbench.training.plan import Step
 from ferbench.training.weights import seeded
 from tests.test_cnn import SHAPES, fitted, little
-from tests.work import training_side, workspace
+from tests.work import training_set, workspace
 
 NONE = np.empty(0, dtype=np.int64)
 
@@ -277,12 +277,12 @@ def test_the_threshold_rises_where_positives_violate_and_falls_where_negatives_d
 
 
 def test_the_threshold_learns_at_its_own_rate():
-    side = training_side()
+    samples = training_set()
     for rate in (1.0, 0.1):
         net = network("nm-softmax", f"loss.rate={rate}", "loss.threshold=1e-9", "loss.gap=0.0")
-        step = net.plan(side, resolve("nm-softmax", "tiny", "synth").recipe.finetune, 0)(0)[0]
+        step = net.plan(samples, resolve("nm-softmax", "tiny", "synth").recipe.finetune, 0)(0)[0]
         x = torch.rand(len(step.images), 1, 48, 48)
-        net.loss(net.outputs(x), Truth.of(side, "cpu"), step.on("cpu"))["total"].backward()
+        net.loss(net.outputs(x), Truth.of(samples, "cpu"), step.on("cpu"))["total"].backward()
         assert net.threshold.grad.item() == pytest.approx(-rate)
 
 

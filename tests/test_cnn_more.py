@@ -21,7 +21,7 @@ from ferbench.runs.record import Record
 from ferbench.training.augment import derive
 from ferbench.training.checkpoint import pack
 from ferbench.training.weights import seeded
-from tests.work import CLASSES, other_side, training_side, workspace
+from tests.work import CLASSES, other_set, training_set, workspace
 
 LITTLE = {
     "dcma-cnns": ("network.patch_widths=[3,4]", "network.widths=[4,4,6]", "network.face_feature=8"),
@@ -79,9 +79,9 @@ def at(home, method, store, **more):
     return replace(work, store=held, identity=work.identity.model_copy(update={"parents": parents}))
 
 
-def fitted(method, work, side=None):
+def fitted(method, work, samples=None):
     recogniser = method.kin.recogniser(method, FOLD, CLASSES)
-    recogniser.fit(side or training_side(), work)
+    recogniser.fit(samples or training_set(), work)
     return recogniser
 
 
@@ -90,13 +90,13 @@ def test_learns_predicts_saves_and_loads(name, tmp_path, store):
     method = little(name, "finetune.epochs=20", "finetune.lr=0.02", "readings.pretrained=false")
     work = at(tmp_path, method, store)
     recogniser = fitted(method, work)
-    side, labels = other_side()
-    found = recogniser.predict(side, work)
+    samples, labels = other_set()
+    found = recogniser.predict(samples, work)
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
     assert (found.argmax(axis=1) == labels).mean() >= 0.7
     again = method.kin.recogniser(method, FOLD, CLASSES)
     again.load({key: torch.as_tensor(one) for key, one in recogniser.state().items()})
-    assert (again.predict(side, work) == found).all()
+    assert (again.predict(samples, work) == found).all()
 
 
 class _KilledError(Exception):
@@ -242,7 +242,7 @@ def test_a_fold_after_a_pretraining_has_stage_two_alone(tmp_path, store):
     before = method.kin.recogniser(method, PRETRAIN, CLASSES)
     kind = work.identity.model_copy(update={"kind": PRETRAIN, "fold": ""})
     first = replace(work, identity=kind, folder=work.store.begin(kind), facts={})
-    before.fit(training_side(), first)
+    before.fit(training_set(), first)
     assert len(first.facts["regression_loss"]) == 2
     (first.folder / "weights.safetensors").write_bytes(pack(before.state(), {}))
     work.store.finish(Record(
@@ -354,5 +354,5 @@ def test_centers_are_learned_and_every_training_image_has_a_leaf(tmp_path, store
     assert state["centers"].abs().sum() > 0
     assert "classifier.weight" not in state
     assert sum(work.facts["leaves"]) == 24
-    told = tree.attributes_of(training_side().images, method.recipe.network, work)
+    told = tree.attributes_of(training_set().images, method.recipe.network, work)
     assert np.bincount(2 * told[:, 0] + told[:, 1], minlength=4).tolist() == work.facts["leaves"]

@@ -11,7 +11,7 @@ from ferbench.methods.recipes import resolve
 from ferbench.training.augment import DERIVED
 from ferbench.training.plan import single_epoch
 from tests.test_cnn import fitted, little
-from tests.work import training_side, workspace
+from tests.work import training_set, workspace
 
 # Fourteen people with three frames of one to five expressions each, as in CK+.
 PEOPLE = np.concatenate([np.full(3 * (1 + person % 5), person) for person in range(14)])
@@ -51,9 +51,9 @@ def test_there_are_fewer_positives_where_there_are_no_more_people():
 
 
 def test_images_without_a_name_are_people_of_their_own():
-    side = training_side(9)
-    side.subjects[3:6] = ""
-    people = people_of(side)
+    samples = training_set(9)
+    samples.subjects[3:6] = ""
+    people = people_of(samples)
     assert len(set(people)) == 5
     assert len(set(people[3:6])) == 3
     assert len(set(people[:3])) == 1
@@ -134,7 +134,7 @@ def test_a_shifted_training_differs_and_none_is_the_default(tmp_path):
 def test_records_tell_neighbours_pairs_and_images_without_negatives(tmp_path):
     def facts(name: str, *changes: str):
         work = workspace(tmp_path / name, seed=len(changes))
-        fitted(little(name, "finetune.epochs=1", *changes), work, training_side(24))
+        fitted(little(name, "finetune.epochs=1", *changes), work, training_set(24))
         return work.facts
 
     few, many = (
@@ -144,7 +144,7 @@ def test_records_tell_neighbours_pairs_and_images_without_negatives(tmp_path):
     assert 0 < few < many == 3
     assert sum(facts("iacnn")["pairs"].values()) == 3 * 4
     assert facts("nm-softmax")["without_negatives"] == 0
-    lonely = training_side(24)
+    lonely = training_set(24)
     lonely.subjects[lonely.labels == 0] = "alone"
     work = workspace(tmp_path / "lonely")
     fitted(little("nm-softmax", "finetune.epochs=1"), work, lonely)

@@ -22,7 +22,7 @@ def wrong(rows, people: int, name: str = "fear"):
     return [(w, t, "sadness" if t == name and w in PEOPLE[:people] else p) for w, t, p in rows]
 
 
-def store_side(home: Path, people: int, seeds: int = 1, **more) -> Path:
+def store_result(home: Path, people: int, seeds: int = 1, **more) -> Path:
     for seed in range(seeds):
         rows = wrong(RIGHT, people + seed % 2)
         store_fold(Store(home), "01", rows[:45], seed=seed, **more)
@@ -31,8 +31,8 @@ def store_side(home: Path, people: int, seeds: int = 1, **more) -> Path:
 
 
 def test_a_comparison_says_what_was_lost_and_by_whom(tmp_path):
-    store_side(tmp_path / "a", 2)
-    store_side(tmp_path / "b", 12)
+    store_result(tmp_path / "a", 2)
+    store_result(tmp_path / "b", 12)
     told = json.loads(ferbench("compare", "a", "b", "--format", "json", cwd=tmp_path).stdout)
     assert told["accuracy"] == [pytest.approx(88 / 90), pytest.approx(78 / 90)]
     assert told["difference"]["value"] == pytest.approx(-10 / 90)
@@ -58,27 +58,27 @@ def test_runs_of_one_store_are_named_by_their_beginning(tmp_path):
 
 
 def test_what_was_tested_by_other_folds_is_not_compared(tmp_path):
-    store_side(tmp_path / "a", 2)
-    store_side(tmp_path / "b", 2, split="e" * 64)
+    store_result(tmp_path / "a", 2)
+    store_result(tmp_path / "b", 2, split="e" * 64)
     assert "nothing can be compared" in ferbench("compare", "a", "b", cwd=tmp_path, code=3).stderr
 
 
 def test_two_preparations_of_the_same_images_are_compared_and_what_differs_is_said(tmp_path):
-    store_side(tmp_path / "a", 2, recipe={"stage": {"epochs": 10}})
-    store_side(tmp_path / "b", 12, recipe={"stage": {"epochs": 12, "flip": True}}, data="e" * 64)
+    store_result(tmp_path / "a", 2, recipe={"stage": {"epochs": 10}})
+    store_result(tmp_path / "b", 12, recipe={"stage": {"epochs": 12, "flip": True}}, data="e" * 64)
     shown = ferbench("compare", "a", "b", cwd=tmp_path).stdout
     assert "-11.11 points" in shown
     assert (f"From the first to the second changes: finetune.data {'d' * 12} → {'e' * 12}; finetune.epochs 10 → 12; "
             "finetune.flip off → True.") in shown  # fmt: skip
-    store_side(tmp_path / "c", 12, method="gfnet", data="e" * 64)
+    store_result(tmp_path / "c", 12, method="gfnet", data="e" * 64)
     assert (f"Their images were prepared differently (data fingerprints {'d' * 12} and {'e' * 12})."
             in ferbench("compare", "a", "c", cwd=tmp_path).stdout)  # fmt: skip
     assert "changes" not in ferbench("compare", "a", "a", cwd=tmp_path).stdout
 
 
 def test_two_sets_that_call_other_images_the_same_are_not_compared(tmp_path):
-    store_side(tmp_path / "a", 2)
-    store_side(tmp_path / "b", 2, data="e" * 64)
+    store_result(tmp_path / "a", 2)
+    store_result(tmp_path / "b", 2, data="e" * 64)
     store_fold(Store(tmp_path / "b"), "01", RIGHT[:44], data="e" * 64)
     assert "1 are in one alone" in ferbench("compare", "a", "b", cwd=tmp_path, code=3).stderr
 
@@ -88,11 +88,11 @@ def accept(folder: Path, *words: str) -> str:
 
 
 def test_a_check_holds_falls_and_is_accepted_anew(tmp_path):
-    store_side(tmp_path / "runs", 2)
+    store_result(tmp_path / "runs", 2)
     assert "97.78% of 90 images" in accept(tmp_path)
     path = tmp_path / "baselines" / "accepted" / "ckplus-wslgan-tiny.json"
     assert ferbench("check", cwd=tmp_path).stdout.startswith("held: WS-LGAN (tiny) under ckplus@1: 97.78% → 97.78%")
-    store_side(tmp_path / "fallen", 14)
+    store_result(tmp_path / "fallen", 14)
     done = ferbench("check", "--runs", "fallen", cwd=tmp_path, code=1)
     assert done.stdout.startswith("fell: WS-LGAN (tiny) under ckplus@1: 97.78% → 84.44%, -13.33 points")
     assert "most in fear -40.0" in done.stdout
@@ -110,27 +110,27 @@ def test_a_check_holds_falls_and_is_accepted_anew(tmp_path):
 def test_the_baseline_may_be_of_some_folds(tmp_path):
     store_fold(Store(tmp_path / "part"), "01", RIGHT[:45])
     accept(tmp_path, "--runs", "part")
-    store_side(tmp_path / "runs", 0)
+    store_result(tmp_path / "runs", 0)
     assert "n = 45" in ferbench("check", cwd=tmp_path).stdout
 
 
 def test_what_cannot_be_checked_is_an_error(tmp_path):
-    store_side(tmp_path / "runs", 2)
+    store_result(tmp_path / "runs", 2)
     (tmp_path / "baselines" / "accepted").mkdir(parents=True)
     assert "has an accepted figure" in ferbench("check", cwd=tmp_path, code=3).stderr
     assert "takes a reason" in ferbench("check", "--accept", cwd=tmp_path, code=2).stderr
     assert "auto or points" in ferbench("check", "--tolerance", "few", cwd=tmp_path, code=2).stderr
     accept(tmp_path)
-    store_side(tmp_path / "other", 2, data="e" * 64)
+    store_result(tmp_path / "other", 2, data="e" * 64)
     assert "different data fingerprints" in ferbench("check", "--runs", "other", cwd=tmp_path, code=3).stderr
-    store_side(tmp_path / "later", 2, protocol="ckplus@2")
+    store_result(tmp_path / "later", 2, protocol="ckplus@2")
     assert "different protocols" in ferbench("check", "--runs", "later", cwd=tmp_path, code=3).stderr
 
 
 def test_formats_for_machines(tmp_path):
-    store_side(tmp_path / "runs", 2)
+    store_result(tmp_path / "runs", 2)
     accept(tmp_path)
-    store_side(tmp_path / "fallen", 14)
+    store_result(tmp_path / "fallen", 14)
     words = ("check", "--runs", "fallen", "--format")
     (finding,) = json.loads(ferbench(*words, "json", cwd=tmp_path, code=1).stdout)
     assert (finding["held"], finding["baseline"]) == (False, "ckplus-wslgan-tiny")
@@ -162,25 +162,25 @@ def test_seeds_that_vary_excuse_a_fall_that_people_do_not(tmp_path):
 def test_two_hundred_checks_of_reseeded_trainings_raise_no_more_alarms_than_stated(tmp_path):
     from test_statistics import reseeded
 
-    from ferbench.report.sides import Side
+    from ferbench.report.results import Result
 
     rng, alarms = np.random.default_rng(4), 0
 
-    def side(frames) -> Side:
+    def result(frames) -> Result:
         seeds = list(range(len(frames)))
-        return Side("wslgan", "WS-LGAN", "tiny", "p@1", "", "", "last", "", CLASSES, seeds, frames, False)
+        return Result("wslgan", "WS-LGAN", "tiny", "p@1", "", "", "last", "", CLASSES, seeds, frames, False)
 
     for seeds in (1, 3):
         for _ in range(100):
             drawn = reseeded(rng, 2 * seeds)
-            accepted = check._accepted(side(drawn[:seeds]), "as it is", [])
-            alarms += not check.compared(accepted, side(drawn[seeds:]), None, "b").held
+            accepted = check._accepted(result(drawn[:seeds]), "as it is", [])
+            alarms += not check.compared(accepted, result(drawn[seeds:]), None, "b").held
     assert alarms <= 17  # 10 expected at most; see test_statistics
     assert check.LEVEL == 0.05
 
 
 def test_an_accepted_file_names_no_image_and_nobody_and_tells_no_label(tmp_path):
-    store_side(tmp_path / "runs", 2)
+    store_result(tmp_path / "runs", 2)
     accept(tmp_path)
     (path,) = (tmp_path / "baselines" / "accepted").glob("*.json")
     kept = json.loads(path.read_text())
@@ -195,7 +195,7 @@ def test_an_accepted_file_names_no_image_and_nobody_and_tells_no_label(tmp_path)
 
 
 def test_images_of_the_accepted_figure_that_are_not_tested_are_counted(tmp_path):
-    store_side(tmp_path / "runs", 2)
+    store_result(tmp_path / "runs", 2)
     accept(tmp_path)
     (path,) = (tmp_path / "baselines" / "accepted").glob("*.json")
     kept = json.loads(path.read_text())
@@ -219,7 +219,7 @@ def test_images_and_sequences_are_compared_by_sequences_alone(tmp_path):
     frames = [row for row in wrong(RIGHT, 12) for _ in range(3)]
     store_fold(Store(tmp_path / "a"), "01", frames[:135])
     store_fold(Store(tmp_path / "a"), "02", frames[135:])
-    store_side(tmp_path / "b", 2, facts=FACTS, **SEQUENCES)
+    store_result(tmp_path / "b", 2, facts=FACTS, **SEQUENCES)
     told = json.loads(ferbench("compare", "a", "b", "--format", "json", cwd=tmp_path).stdout)
     assert (told["level"], told["images"], told["protocol"]) == ("sequence", 90, "ckplus@1 and ckplus-sequences@1")
     assert told["accuracy"] == [pytest.approx(78 / 90), pytest.approx(88 / 90)]
@@ -237,7 +237,7 @@ def test_images_and_sequences_are_compared_by_sequences_alone(tmp_path):
     ({"facts": FACTS | {"held_out": False}}, "was tested on people that it learned from, so nothing can be compared"),
 ])  # fmt: skip
 def test_one_line_says_why_two_runs_cannot_be_compared(tmp_path, change, said):
-    store_side(tmp_path / "a", 2)
+    store_result(tmp_path / "a", 2)
     rows, cut = change.get("rows", RIGHT), change.get("cut", 45 - 90 + len(change.get("rows", RIGHT)))
     for fold, mine in (("01", rows[:cut]), ("02", rows[cut:])):
         store_fold(Store(tmp_path / "b"), fold, mine, facts=change.get("facts", FACTS), **SEQUENCES)
@@ -248,13 +248,13 @@ def test_one_line_says_why_two_runs_cannot_be_compared(tmp_path, change, said):
 
 def test_images_of_no_sequence_are_not_compared_with_sequences(tmp_path):
     store_fold(Store(tmp_path / "a"), "01", [("", truth, truth) for _, truth, _ in RIGHT])
-    store_side(tmp_path / "b", 2, facts=FACTS, **SEQUENCES)
+    store_result(tmp_path / "b", 2, facts=FACTS, **SEQUENCES)
     assert "images of no known sequence" in ferbench("compare", "a", "b", cwd=tmp_path, code=3).stderr
 
 
 def test_what_differs_beside_the_method_is_said(tmp_path):
-    store_side(tmp_path / "a", 2)
-    store_side(tmp_path / "b", 2, method="mine", preset="full", facts={"trained_on": ["fer2013@1", "ckplus@1"],
+    store_result(tmp_path / "a", 2)
+    store_result(tmp_path / "b", 2, method="mine", preset="full", facts={"trained_on": ["fer2013@1", "ckplus@1"],
                "held_out": "unknown"})  # fmt: skip
     shown = ferbench("compare", "a", "b", cwd=tmp_path).stdout
     assert "The methods are not all that differs: preset tiny (WS-LGAN), full (WS-LGAN)." in shown
@@ -263,12 +263,12 @@ def test_what_differs_beside_the_method_is_said(tmp_path):
 
 
 def test_sequences_are_accepted_and_checked_like_images(tmp_path):
-    store_side(tmp_path / "runs", 2, facts=FACTS, **SEQUENCES)
+    store_result(tmp_path / "runs", 2, facts=FACTS, **SEQUENCES)
     assert "97.78% of 90 sequences" in accept(tmp_path)
     kept = json.loads((tmp_path / "baselines" / "accepted" / "ckplus-sequences-dtagn-tiny.json").read_text())
     assert kept["level"] == "sequence"
     assert ferbench("check", cwd=tmp_path).stdout.startswith("held: DTAGN (tiny) under ckplus-sequences@1")
-    store_side(tmp_path / "fallen", 14, facts=FACTS, **SEQUENCES)
+    store_result(tmp_path / "fallen", 14, facts=FACTS, **SEQUENCES)
     ferbench("check", "--runs", "fallen", cwd=tmp_path, code=1)
 
 

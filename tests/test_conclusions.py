@@ -8,7 +8,7 @@ from ferbench.report import tables
 from ferbench.report.compare import compare, verdict
 from ferbench.report.conclusions import Conclusions, conclude, lines
 from ferbench.report.html import page
-from ferbench.report.sides import chosen
+from ferbench.report.results import chosen
 from ferbench.runs.store import Store
 
 OTHER = {"method": "gfnet", "facts": {"display": "GFNet", "published": "GFNet"}}

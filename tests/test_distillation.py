@@ -10,7 +10,7 @@ import torch
 from builders import lay_down, make_faces, people
 from stored import store_stage
 from test_training import CPU, SMALL, labelled
-from work import training_side, workspace
+from work import training_set, workspace
 
 from ferbench.errors import DataError, UsageError
 from ferbench.execution import estimate
@@ -185,8 +185,8 @@ def test_training_begins_with_the_weights_of_its_parent(tmp_path, monkeypatch, k
     work.identity = work.identity.model_copy(update={"parents": {kind: key} if kind else {}})
     begun = {}
     monkeypatch.setattr(stages, "train_network", lambda network, *_: begun.update(network.state_dict()) or [])
-    side = training_side(2)
-    method.kin.recogniser(method, "pretrain", tuple(own)).fit(replace(side, classes=tuple(own)), work)
+    samples = training_set(2)
+    method.kin.recogniser(method, "pretrain", tuple(own)).fit(replace(samples, classes=tuple(own)), work)
     heads = ("classifier.weight", "classifier.bias")
     same = {name: torch.equal(begun[name], tensor) for name, tensor in trained.items() if name not in heads}
     assert all(same.values()) == bool(kind)

@@ -1,4 +1,4 @@
-"""Feature pipelines as recognisers: they learn, are taken up again byte for byte, and learn from the training side alone."""
+"""Feature pipelines as recognisers: they learn, are taken up again byte for byte, and learn from the training set alone."""
 
 import subprocess
 import sys
@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from work import CLASSES, other_side, training_side, workspace
+from work import CLASSES, other_set, training_set, workspace
 
 from ferbench.errors import DataError, UsageError
 from ferbench.methods.features import FAMILY, family
 from ferbench.methods.features.derived import derived
 from ferbench.methods.features.margins import Margins, compact, softmax
 from ferbench.methods.features.recipe import Classifier
-from ferbench.methods.interface import FOLD, Side, Task, Video
+from ferbench.methods.interface import FOLD, SampleSet, Task, Video
 from ferbench.methods.recipes import presets, resolve
 from ferbench.training.checkpoint import pack, unpack
 from ferbench.training.device import Device
@@ -44,19 +44,19 @@ def needed(name):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Each method, trained once: (recogniser, training side, workspace)."""
+    """Each method, trained once: (recogniser, training set, workspace)."""
     found = {}
     for name in NAMES:
-        side, work = training_side(**needed(name)), workspace(tmp_path_factory.mktemp(name))
-        found[name] = made(name), side, work
-        found[name][0].fit(side, work)
+        samples, work = training_set(**needed(name)), workspace(tmp_path_factory.mktemp(name))
+        found[name] = made(name), samples, work
+        found[name][0].fit(samples, work)
     return found
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_learns_what_can_be_learned(name, trained):
     recogniser, _, work = trained[name]
-    tested, labels = other_side(**needed(name))
+    tested, labels = other_set(**needed(name))
     probabilities = recogniser.predict(tested, work)
     assert probabilities.shape == (12, 3)
     assert probabilities.dtype == np.float64
@@ -73,15 +73,15 @@ def test_what_was_learned_is_taken_up_again_byte_for_byte(name, trained, tmp_pat
     file.write_bytes(pack(recogniser.state(), {}))
     other = made(name)
     other.load(unpack(file)[0])
-    tested, _ = other_side(**needed(name))
+    tested, _ = other_set(**needed(name))
     assert other.predict(tested, work).tobytes() == recogniser.predict(tested, work).tobytes()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_training_gives_the_same_bytes_and_another_test_side_changes_none(name, trained, tmp_path):
-    recogniser, side, work = trained[name]
+    recogniser, samples, work = trained[name]
     before = pack(recogniser.state(), {})
-    tested, _ = other_side(**needed(name))
+    tested, _ = other_set(**needed(name))
     clean = recogniser.predict(tested, work)
     poison = replace(
         tested,
@@ -91,22 +91,22 @@ def test_the_same_training_gives_the_same_bytes_and_another_test_side_changes_no
     np.testing.assert_allclose(recogniser.predict(poison, work)[0], clean[0], rtol=1e-9)
     assert pack(recogniser.state(), {}) == before
     again = made(name)
-    again.fit(side, workspace(tmp_path))
+    again.fit(samples, workspace(tmp_path))
     assert pack(again.state(), {}) == before
 
 
 @pytest.mark.parametrize("name", ["hog-svm", "hog3d", "cov3d", "stm-explet"])
 def test_penalties_are_chosen_on_held_out_people(name, tmp_path):
     work = workspace(tmp_path)
-    history = made(name, "classifier.c=[0.0001,1.0]").fit(training_side(**needed(name)), work)
+    history = made(name, "classifier.c=[0.0001,1.0]").fit(training_set(**needed(name)), work)
     assert [row["c"] for row in history] == [0.0001, 1.0]
     best = max(history, key=lambda row: (row["inner_accuracy"], -row["c"]))
     assert work.facts["c"] == best["c"]
 
 
 def test_one_person_alone_leaves_nothing_to_choose_by(tmp_path):
-    side, work = training_side(3), workspace(tmp_path)
-    history = made("hog-svm").fit(side, work)
+    samples, work = training_set(3), workspace(tmp_path)
+    history = made("hog-svm").fit(samples, work)
     assert len(history) == 1
     assert "was not compared with others" in work.notes[0]
 
@@ -152,23 +152,23 @@ def test_more_features_than_samples_are_learned_in_the_samples_own_space():
 def test_a_machine_that_stops_early_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("ferbench.methods.features.margins.ITERATIONS", 1)
     work = workspace(tmp_path)
-    made("hog-svm", "classifier.c=[1000.0]").fit(training_side(), work)
+    made("hog-svm", "classifier.c=[1000.0]").fit(training_set(), work)
     assert work.notes == ["the support vector machine stopped at its largest number of steps"]
 
 
 def test_the_largest_class_is_what_it_says(tmp_path):
-    side = training_side(5)  # 2, 2 and 1 samples
+    samples = training_set(5)  # 2, 2 and 1 samples
     recogniser, work = made("largest-class"), workspace(tmp_path)
-    recogniser.fit(side, work)
-    np.testing.assert_array_equal(recogniser.predict(other_side(4)[0], work), np.tile([0.4, 0.4, 0.2], (4, 1)))
+    recogniser.fit(samples, work)
+    np.testing.assert_array_equal(recogniser.predict(other_set(4)[0], work), np.tile([0.4, 0.4, 0.2], (4, 1)))
 
 
 def test_what_is_missing_is_said_in_one_line(tmp_path):
-    images = training_side(6)
+    images = training_set(6)
     with pytest.raises(DataError, match="reads sequences"):
         made("hog3d").fit(images, workspace(tmp_path))
     with pytest.raises(DataError, match="reads landmarks"):
-        made("lomo-fused").fit(training_side(6, frames=3), workspace(tmp_path))
+        made("lomo-fused").fit(training_set(6, frames=3), workspace(tmp_path))
     assert FAMILY.needs(method("hog-svm")) == frozenset()
     assert FAMILY.needs(method("neutral-hog")) == {"sequences", "neutral"}
     assert FAMILY.needs(method("lomo")) == {"sequences"}
@@ -200,8 +200,8 @@ def test_derived_samples_are_turned_and_mirrored_with_their_landmarks():
     points = np.full((2, 68, 2), 23.5, dtype=np.float32)
     picture[:, 9:12, 33:36] = 255
     points[:, 36] = [34, 10]  # the middle of the spot
-    side = replace(training_side(1), images=picture[-1:], videos=[Video(picture, points)])
-    many = derived(side)
+    samples = replace(training_set(1), images=picture[-1:], videos=[Video(picture, points)])
+    many = derived(samples)
     assert len(many) == len(many.videos) == 2 * len(ANGLES)
     assert many.labels.tolist() == [0] * 14
     for number, video in enumerate(many.videos):
@@ -212,14 +212,14 @@ def test_derived_samples_are_turned_and_mirrored_with_their_landmarks():
 
 
 def test_samples_held_out_for_choosing_an_epoch_are_said_to_be_unused(tmp_path):
-    work = workspace(tmp_path, validation=training_side(6), keep_best=True)
-    made("hog-svm").fit(training_side(), work)
+    work = workspace(tmp_path, validation=training_set(6), keep_best=True)
+    made("hog-svm").fit(training_set(), work)
     assert work.notes == ["no epoch was chosen, since none is kept: the samples held out for that are not used"]
 
 
 def test_learning_from_derived_samples_holds_out_originals(tmp_path):
     work = workspace(tmp_path)
-    history = made("hog-svm", 'training.augment="expand"').fit(training_side(12), work)
+    history = made("hog-svm", 'training.augment="expand"').fit(training_set(12), work)
     assert all(row["inner_accuracy"] * 12 == pytest.approx(round(row["inner_accuracy"] * 12)) for row in history)
 
 
@@ -253,6 +253,6 @@ def test_reading_recipes_is_light():
 
 def test_a_side_of_one_sample_is_predicted(trained):
     for name in NAMES:
-        recogniser, side, work = trained[name]
-        one = Side(images=side.images[:1], videos=side.videos[:1])
+        recogniser, samples, work = trained[name]
+        one = SampleSet(images=samples.images[:1], videos=samples.videos[:1])
         assert recogniser.predict(one, work).shape == (1, 3)

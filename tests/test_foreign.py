@@ -18,7 +18,7 @@ from ferbench.files import sha256_of
 from ferbench.methods.foreign.cards import card_beside, template
 from ferbench.methods.foreign.recipe import Input, Recipe
 from ferbench.methods.foreign.recogniser import Foreign, prepared
-from ferbench.methods.interface import Side
+from ferbench.methods.interface import SampleSet
 from ferbench.methods.recipes import resolve
 from ferbench.runs.store import Store
 
@@ -120,7 +120,7 @@ def test_scores_are_read_by_the_card_s_labels(place):
     method = resolve(str(card(place, "rows", source="rows.onnx", kind="onnx")), "", "ckplus")
     images = np.random.default_rng(1).integers(0, 256, (3, 48, 48)).astype(np.uint8)
     classes = ("anger", "fear", "neutral")
-    found = Foreign(method, classes).predict(Side(images=images), None)
+    found = Foreign(method, classes).predict(SampleSet(images=images), None)
     logits = (images.reshape(3, -1) / 255) @ weights.astype(np.float64)
     all7 = np.exp(logits - logits.max(axis=1, keepdims=True))
     kept = all7[:, [0, 2, 6]]

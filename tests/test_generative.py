@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from work import CLASSES, other_side, training_side, workspace
+from work import CLASSES, other_set, training_set, workspace
 
 from ferbench.errors import UsageError
 from ferbench.methods.generative.networks import Adversary, Classifiers, Generator
@@ -103,9 +103,9 @@ def test_each_classifier_reads_its_own_layer_and_the_last_all_of_them():
 
 @pytest.mark.parametrize("name", ["derl", "gcnet"])
 def test_an_interrupted_training_ends_with_the_same_bytes_and_is_stored_whole(name, tmp_path):
-    side, test = training_side(12, frames=5), other_side(6, frames=5)[0]
+    samples, test = training_set(12, frames=5), other_set(6, frames=5)[0]
     one, work = trained(name, tmp_path / "whole")
-    one.fit(side, work)
+    one.fit(samples, work)
     told = one.predict(test, work)
     assert told.shape == (6, 3)
     np.testing.assert_allclose(told.sum(axis=1), 1, rtol=1e-5)
@@ -122,9 +122,9 @@ def test_an_interrupted_training_ends_with_the_same_bytes_and_is_stored_whole(na
 
         other, work = trained(name, tmp_path / f"cut{at}", report=stopping)
         with pytest.raises(Stop):
-            other.fit(side, work)
+            other.fit(samples, work)
         again, work = trained(name, tmp_path / f"cut{at}")
-        again.fit(side, work)
+        again.fit(samples, work)
         for key, tensor in one.state().items():
             assert torch.equal(tensor, again.state()[key]), key
     loaded, work = trained(name, tmp_path / "load")
@@ -133,11 +133,11 @@ def test_an_interrupted_training_ends_with_the_same_bytes_and_is_stored_whole(na
 
 
 def test_the_generator_is_not_changed_by_the_second_stage(tmp_path):
-    side = training_side(12, frames=5)
+    samples = training_set(12, frames=5)
     states = []
     for epochs in (1, 3):
         one, work = trained("derl", tmp_path / str(epochs), f"finetune.epochs={epochs}")
-        one.fit(side, work)
+        one.fit(samples, work)
         states.append(one.generator.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
@@ -148,4 +148,4 @@ def test_they_need_sequences_that_begin_neutral_and_choose_no_epoch(tmp_path):
         assert method.kin.needs(method) == {"sequences", "neutral"}
     one, work = trained("derl", tmp_path, keep_best=True)
     with pytest.raises(UsageError, match="an epoch cannot be chosen"):
-        one.fit(training_side(12, frames=5), work)
+        one.fit(training_set(12, frames=5), work)

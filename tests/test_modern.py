@@ -8,11 +8,11 @@ import pytest
 import torch
 from builders import make_faces
 from test_training import CPU, SMALL
-from work import CLASSES, training_side, workspace
+from work import CLASSES, training_set, workspace
 
 from ferbench.errors import UsageError
 from ferbench.execution.training import TrainOptions, prepare_training
-from ferbench.methods.interface import Side
+from ferbench.methods.interface import SampleSet
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan import stages
 from ferbench.methods.wslgan.losses import total_loss
@@ -221,7 +221,7 @@ def test_the_mirror_image_counts_half(tmp_path):
         recogniser = method.kin.recogniser(method, "fold", ("anger", "fear"))
         recogniser.network = network
         work = workspace(tmp_path, protocol=protocols.load("ckplus"))
-        found[flip] = recogniser.predict(Side(images=images.numpy()), work)
+        found[flip] = recogniser.predict(SampleSet(images=images.numpy()), work)
     plain, mirrored = (stages.predict(network, one, CPU).numpy() for one in (images, images.flip(2)))
     np.testing.assert_allclose(found[False], plain, rtol=1e-6)
     np.testing.assert_allclose(found[True], (plain + mirrored) / 2, rtol=1e-6)
@@ -238,7 +238,7 @@ def test_a_validation_sees_the_mirror_image_as_a_test_does(tmp_path, monkeypatch
         return told(network, views, device)
 
     monkeypatch.setattr(stages, "predict_views", predicted)
-    train, held = training_side(12), training_side(6, seed=1)
+    train, held = training_set(12), training_set(6, seed=1)
     fields = ("finetune.flip=true", "finetune.epochs=1", "architecture.growth=4", "architecture.reduction=2")
     method = resolve("gfnet", "tiny", "synth", fields)
     recogniser = method.kin.recogniser(method, "fold", CLASSES)
@@ -248,5 +248,5 @@ def test_a_validation_sees_the_mirror_image_as_a_test_does(tmp_path, monkeypatch
     assert [[torch.equal(*pair) for pair in zip(views, (images, images.flip(2)), strict=True)] for views in seen] == [
         [True, True]
     ]
-    probabilities = recogniser.predict(Side(images=held.images), work)
+    probabilities = recogniser.predict(SampleSet(images=held.images), work)
     assert history[-1]["validation_accuracy"] == (probabilities.argmax(axis=1) == held.labels).mean()

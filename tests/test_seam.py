@@ -13,9 +13,9 @@ from test_cli import ferbench
 from ferbench.errors import DataError, UsageError
 from ferbench.execution.jobs import Request, plan
 from ferbench.execution.run_job import run_job
-from ferbench.execution.sides import check_needs, sees, training_side, unlabelled_side
+from ferbench.execution.views import check_needs, sample_set, sees, training_set
 from ferbench.methods import registry
-from ferbench.methods.interface import Family, Side, TrainingSide
+from ferbench.methods.interface import Family, SampleSet, TrainingSet
 from ferbench.methods.recipes import family_of, names, presets, resolve, variants
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
@@ -79,9 +79,9 @@ def test_a_run_of_an_own_method_finds_its_family_again(place):
     assert (record.facts["level"], record.facts["sees"]) == ("image", "image")
     again = method.kin.recogniser(method, "fold", tuple(record.classes))
     again.load(unpack(store.folder(record.key) / "weights.safetensors")[0])
-    side = unlabelled_side(job.request.protocol, job.faces, job.split.test)
+    samples = sample_set(job.request.protocol, job.faces, job.split.test)
     stored = store.predictions(record.key).filter(like="p_").to_numpy()
-    np.testing.assert_allclose(again.predict(side, None), stored, rtol=1e-7)
+    np.testing.assert_allclose(again.predict(samples, None), stored, rtol=1e-7)
 
 
 def test_another_file_of_an_own_family_is_another_run(place):
@@ -98,13 +98,13 @@ def test_sides_hold_what_is_asked_for_and_the_tested_one_no_labels(place):
     protocol, faces = protocols.load("ckplus"), make_faces(ROWS, name="ckplus")
     split = splits.make(protocol, faces).folds[0]
     classes = EMOTIONS
-    train = training_side(protocol, faces, split.train, classes)
-    assert isinstance(train, TrainingSide)
+    train = training_set(protocol, faces, split.train, classes)
+    assert isinstance(train, TrainingSet)
     np.testing.assert_array_equal(train.images, faces.images[split.train])
     assert [classes[label] for label in train.labels] == faces.samples["label"].iloc[split.train].tolist()
     assert train.subjects.tolist() == faces.samples["subject"].iloc[split.train].tolist()
-    test = unlabelled_side(protocol, faces, split.test)
-    assert type(test) is Side
+    test = sample_set(protocol, faces, split.test)
+    assert type(test) is SampleSet
     assert set(vars(test)) == {"images", "videos"}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from work import CLASSES, other_side, training_side, workspace
+from work import CLASSES, other_set, training_set, workspace
 
 from ferbench.data.faces import SIZE
 from ferbench.data.landmarks import BROWS, COUNT, JAW, WITHOUT_CORNERS
@@ -26,7 +26,7 @@ def trained(name, tmp_path, *changes, **more):
     method = resolve(name, "tiny", "synth-sequences", (*QUICK, *changes))
     one = method.kin.recogniser(method, "fold", CLASSES)
     work = workspace(tmp_path, protocol=protocols.load("synth-sequences"), **more)
-    return one, training_side(24, frames=6, landmarks=landmarks), other_side(12, frames=6, landmarks=landmarks), work
+    return one, training_set(24, frames=6, landmarks=landmarks), other_set(12, frames=6, landmarks=landmarks), work
 
 
 def test_networks_have_the_sizes_that_were_counted():
@@ -134,21 +134,22 @@ def test_landmarks_turn_with_their_pictures(which):
 
 
 def test_tracks_know_neither_place_nor_scale():
-    side = training_side(3, frames=5, landmarks=True)
-    one = inputs.tracks_of(side.videos, 12, every=False)
+    samples = training_set(3, frames=5, landmarks=True)
+    one = inputs.tracks_of(samples.videos, 12, every=False)
     assert one.shape == (3, 1, 12, COUNT, 2)
     moved = [
-        type(video)(video.frames, video.landmarks * np.float32([2, 0.5]) + np.float32([5, -7])) for video in side.videos
+        type(video)(video.frames, video.landmarks * np.float32([2, 0.5]) + np.float32([5, -7]))
+        for video in samples.videos
     ]
     torch.testing.assert_close(inputs.tracks_of(moved, 12, every=False), one, atol=1e-4, rtol=1e-4)
     assert len(inputs.GEOMETRY) == len(WITHOUT_CORNERS) == 49
 
 
 def test_tracks_are_standardised_by_the_training_side_alone(tmp_path):
-    one, side, test, work = trained("dtgn", tmp_path)
-    one.fit(side, work)
+    one, samples, test, work = trained("dtgn", tmp_path)
+    one.fit(samples, work)
     network = one.parts["dtgn"]
-    every = inputs.tracks_of(side.videos, 12, every=True)[..., inputs.GEOMETRY, :].flatten(0, 1)
+    every = inputs.tracks_of(samples.videos, 12, every=True)[..., inputs.GEOMETRY, :].flatten(0, 1)
     torch.testing.assert_close(network.mean, every.mean(dim=0))
     before = network.mean.clone()
     one.predict(test[0], work)
@@ -156,12 +157,12 @@ def test_tracks_are_standardised_by_the_training_side_alone(tmp_path):
 
 
 def test_joint_training_changes_the_last_layers_alone(tmp_path):
-    one, side, _, work = trained("dtagn", tmp_path, "joint.epochs=1", "joint.batch=8")
+    one, samples, _, work = trained("dtagn", tmp_path, "joint.epochs=1", "joint.batch=8")
     method = resolve("dtagn", "tiny", "synth-sequences", QUICK)
     apart = method.kin.recogniser(method, "fold", CLASSES)
     apart.recipe = apart.recipe.model_copy(update={"fusion": apart.recipe.fusion.model_copy(update={"kind": "mean"})})
-    one.fit(side, work)
-    apart.fit(side, workspace(tmp_path / "other", protocol=work.protocol))
+    one.fit(samples, work)
+    apart.fit(samples, workspace(tmp_path / "other", protocol=work.protocol))
     before, after = apart.state(), one.state()
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     assert changed == {f"{part}/top.{kind}" for part in ("dtan", "dtgn") for kind in ("weight", "bias")}
@@ -178,8 +179,8 @@ def test_the_sum_s_loss_has_the_same_gradient_for_both_logits():
 @pytest.mark.parametrize("name", ["dtan", "dtgn", "dtagn", "phrnn", "mscnn", "phrnn-mscnn", "3dcnn", "3dcnn-dap"])
 def test_an_interrupted_training_ends_with_the_same_bytes_and_is_stored_whole(name, tmp_path):
     fewer = ("joint.epochs=2", "joint.batch=8", "network.filters=2")
-    one, side, test, work = trained(name, tmp_path / "whole", *fewer)
-    one.fit(side, work)
+    one, samples, test, work = trained(name, tmp_path / "whole", *fewer)
+    one.fit(samples, work)
     told = one.predict(test[0], work)
     assert told.shape == (12, 3)
     np.testing.assert_allclose(told.sum(axis=1), 1, rtol=1e-5)
@@ -191,11 +192,11 @@ def test_an_interrupted_training_ends_with_the_same_bytes_and_is_stored_whole(na
         if done == 5:
             raise Stop
 
-    other, side, test, work = trained(name, tmp_path / "cut", *fewer, report=stopping)
+    other, samples, test, work = trained(name, tmp_path / "cut", *fewer, report=stopping)
     with pytest.raises(Stop):
-        other.fit(side, work)
-    again, side, test, work = trained(name, tmp_path / "cut", *fewer)
-    again.fit(side, work)
+        other.fit(samples, work)
+    again, samples, test, work = trained(name, tmp_path / "cut", *fewer)
+    again.fit(samples, work)
     for key, tensor in one.state().items():
         assert torch.equal(tensor, again.state()[key]), key
     loaded, *_ = trained(name, tmp_path / "load", *fewer)
@@ -204,8 +205,8 @@ def test_an_interrupted_training_ends_with_the_same_bytes_and_is_stored_whole(na
 
 
 def test_what_can_be_learned_is_learned(tmp_path):
-    one, side, (test, labels), work = trained("dtan", tmp_path, "finetune.epochs=15", "finetune.augment=none")
-    one.fit(side, work)
+    one, samples, (test, labels), work = trained("dtan", tmp_path, "finetune.epochs=15", "finetune.augment=none")
+    one.fit(samples, work)
     assert (one.predict(test, work).argmax(axis=1) == labels).mean() > 0.8
 
 
@@ -218,9 +219,9 @@ def test_only_a_chosen_start_is_part_of_a_training_s_identity():
 
 
 def test_of_two_networks_in_turn_no_epoch_can_be_chosen(tmp_path):
-    one, side, _, work = trained("phrnn-mscnn", tmp_path, keep_best=True)
+    one, samples, _, work = trained("phrnn-mscnn", tmp_path, keep_best=True)
     with pytest.raises(UsageError, match="an epoch cannot be chosen"):
-        one.fit(side, work)
+        one.fit(samples, work)
 
 
 def test_methods_say_what_they_need():

@@ -9,7 +9,7 @@ import pytest
 from builders import make_faces, people
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from work import training_side
+from work import training_set
 
 from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
@@ -151,7 +151,7 @@ def test_official_splits_and_what_they_need():
     faces = make_faces(rows, name="fer2013")
     made = splits.make(room.load("fer2013"), faces)
     assert [(len(s.train), len(s.test)) for s in made.folds] == [(2, 1)]
-    train, validation = splits.training_sides(room.load("fer2013"), faces)
+    train, validation = splits.training_sets(room.load("fer2013"), faces)
     assert (train.tolist(), validation.tolist()) == ([0, 1], [2])
     assert made.notes[-1] == "4 images take part; the protocol expects 35,887"
     public = splits.make(room.load("fer2013-public"), faces)
@@ -159,7 +159,7 @@ def test_official_splits_and_what_they_need():
     with pytest.raises(DataError, match="fer2013-public"):
         splits.make(room.load("fer2013"), make_faces(rows[:3], name="fer2013"))
     with pytest.raises(DataError, match="no images of the split 'train'"):
-        splits.training_sides(room.load("fer2013"), make_faces(rows[2:], name="fer2013"))
+        splits.training_sets(room.load("fer2013"), make_faces(rows[2:], name="fer2013"))
 
 
 def test_an_official_split_that_shares_people_is_refused():
@@ -174,7 +174,7 @@ def test_an_official_split_that_shares_people_is_refused():
     (lambda f: splits.make(toy(), f, "file"), "go together"),
     (lambda f: splits.make(toy(), f, "alphabetical"), "it is step, block, random or file"),
     (lambda f: splits.make(room.load("synth-wild"), f), "pre-training only"),
-    (lambda f: splits.training_sides(toy(), f), "needs a protocol with an official split"),
+    (lambda f: splits.training_sets(toy(), f), "needs a protocol with an official split"),
 ])  # fmt: skip
 def test_rules_that_do_not_fit_are_wrong_usage(call, words):
     with pytest.raises(UsageError, match=words):
@@ -296,12 +296,12 @@ def test_ck48_gives_the_published_folds(real_data, tmp_path):
 
 
 def test_grouped_folds_part_people():
-    side = training_side(24)
-    folds = grouped_folds(side.labels, side.subjects, 3, seed=1)
+    samples = training_set(24)
+    folds = grouped_folds(samples.labels, samples.subjects, 3, seed=1)
     assert len(folds) == 3
     assert sorted(np.concatenate([held for _, held in folds])) == list(range(24))
     for learn, held in folds:
-        assert not set(side.subjects[learn]) & set(side.subjects[held])
+        assert not set(samples.subjects[learn]) & set(samples.subjects[held])
     unknown = np.array([""] * 24)
-    assert len(grouped_folds(side.labels, unknown, 3, seed=1)) == 3
-    assert grouped_folds(side.labels, np.array(["P0"] * 24), 3, seed=1) == []
+    assert len(grouped_folds(samples.labels, unknown, 3, seed=1)) == 3
+    assert grouped_folds(samples.labels, np.array(["P0"] * 24), 3, seed=1) == []

@@ -13,7 +13,7 @@ from ferbench.data.resample import resample
 from ferbench.data.sources import Options
 from ferbench.data.synth import prepare_drawn
 from ferbench.errors import DataError, UsageError
-from ferbench.execution.sides import unlabelled_side
+from ferbench.execution.views import sample_set
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
 
@@ -162,9 +162,9 @@ def test_drawn_sequences_begin_neutral_and_grow(drawn):
         assert (np.diff(steps) >= -1e-4).all()  # the face only goes further from the first frame
         apart.append(steps[-1])
     assert np.mean(apart) > 1.5  # pixels
-    side = unlabelled_side(protocol, loaded, rows[:4])
-    assert [len(video.frames) for video in side.videos] == [len(loaded.sequence(int(row))[0]) for row in rows[:4]]
-    assert all(video.landmarks is not None for video in side.videos)
+    samples = sample_set(protocol, loaded, rows[:4])
+    assert [len(video.frames) for video in samples.videos] == [len(loaded.sequence(int(row))[0]) for row in rows[:4]]
+    assert all(video.landmarks is not None for video in samples.videos)
 
 
 @pytest.mark.parametrize(("images", "sequences"), [("ckplus", "ckplus-sequences"), ("oulu", "oulu-sequences")])
@@ -173,8 +173,8 @@ def test_sequences_are_tested_with_the_people_of_the_image_protocol(images, sequ
     labels = list(one.classes)
     loaded = make_faces(people(12, labels, frames=5), name=images)
     for first, second in zip(splits.make(one, loaded).folds, splits.make(other, loaded).folds, strict=True):
-        for side in ("train", "test"):
-            of = [set(loaded.samples["subject"].iloc[getattr(split, side)]) for split in (first, second)]
+        for part in ("train", "test"):
+            of = [set(loaded.samples["subject"].iloc[getattr(split, part)]) for split in (first, second)]
             assert of[0] == of[1]
     whole = splits.make(other, loaded)
     assert sum(len(split.test) for split in whole.folds) == 12 * len(labels)

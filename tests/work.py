@@ -1,10 +1,10 @@
-"""A workspace and sides of drawn numbers for tests of recognisers, without a store of real runs."""
+"""A workspace and sets of drawn numbers for tests of recognisers, without a store of real runs."""
 
 from pathlib import Path
 
 import numpy as np
 
-from ferbench.methods.interface import Side, TrainingSide, Video, Workspace
+from ferbench.methods.interface import SampleSet, TrainingSet, Video, Workspace
 from ferbench.runs.record import Identity
 from ferbench.runs.store import Store
 from ferbench.seeds import derive_seed
@@ -25,8 +25,8 @@ def workspace(home: Path, device: Device | None = None, seed: int = 0, **more) -
     )  # fmt: skip
 
 
-def training_side(count: int = 24, frames: int = 0, landmarks: bool = False, seed: int = 0) -> TrainingSide:
-    """A side that can be learned: each class has a bright square of its own, which grows over the frames.
+def training_set(count: int = 24, frames: int = 0, landmarks: bool = False, seed: int = 0) -> TrainingSet:
+    """A training set that can be learned: each class has a bright square of its own, which grows over the frames.
 
     frames : of each video, none without. Subjects P0, P1, … have one sample of each class.
     """
@@ -34,17 +34,17 @@ def training_side(count: int = 24, frames: int = 0, landmarks: bool = False, see
     labels = np.arange(count) % len(CLASSES)
     videos = [_video(label, max(frames, 1), landmarks, rng) for label in labels]
     people = np.array([f"P{number // len(CLASSES)}" for number in range(count)])
-    return TrainingSide(
+    return TrainingSet(
         images=np.stack([video.frames[-1] for video in videos]), videos=videos if frames else (), classes=CLASSES,
         labels=labels.astype(np.int64), subjects=people,
         sequences=np.array([f"{person}_{label}" for person, label in zip(people, labels, strict=True)]),
     )  # fmt: skip
 
 
-def other_side(count: int = 12, frames: int = 0, landmarks: bool = False) -> tuple[Side, np.ndarray]:
+def other_set(count: int = 12, frames: int = 0, landmarks: bool = False) -> tuple[SampleSet, np.ndarray]:
     """Other samples of the same kind, with their labels."""
-    drawn = training_side(count, frames, landmarks, seed=1)
-    return Side(images=drawn.images, videos=drawn.videos), drawn.labels
+    drawn = training_set(count, frames, landmarks, seed=1)
+    return SampleSet(images=drawn.images, videos=drawn.videos), drawn.labels
 
 
 def _video(label: int, count: int, landmarks: bool, rng: np.random.Generator) -> Video:

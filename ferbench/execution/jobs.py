@@ -9,7 +9,7 @@ from typing import Any
 from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
-from ferbench.execution.sides import check_needs
+from ferbench.execution.views import check_needs
 from ferbench.methods import registry
 from ferbench.methods.interface import FOLD, PRETRAIN, Family, Parent
 from ferbench.methods.recipes import Method
@@ -107,7 +107,7 @@ class Job:
 
     @property
     def split(self) -> Split:
-        """Of a fold, its sides."""
+        """Of a fold, its training and test set."""
         assert self.splits is not None
         return next(split for split in self.splits.folds if split.fold == self.identity.fold)
 

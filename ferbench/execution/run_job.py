@@ -5,7 +5,7 @@
     best test   a fold's kept epochs → predictions of the one with the best test accuracy (no result)
 
 The method is whatever the recipe names (``ferbench.methods``). It gets a training set and nothing else; the test
-side is looked at here, once, after training has ended.
+set is looked at here, once, after training has ended.
 """
 
 import time
@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from ferbench import metrics
 from ferbench.environment import describe_device
-from ferbench.execution import sides
+from ferbench.execution import views
 from ferbench.execution.jobs import Job
 from ferbench.files import sha256_of, write_bytes, write_text
 from ferbench.methods.interface import FOLD, AttributeSet, History, Recogniser, Workspace
@@ -62,21 +62,21 @@ class Run:
         """Train on rows of the prepared dataset; ``validation`` is only watched, or chooses the epoch."""
         work = self.work
         if len(validation):
-            work.validation = self._side(validation)
+            work.validation = self._set(validation)
         work.keep_best = keep_best
-        return self.recogniser.fit(self._side(train, self.store.home / ".maps"), work)
+        return self.recogniser.fit(self._set(train, self.store.home / ".maps"), work)
 
-    def _side(self, rows: np.ndarray, tables: Path | None = None) -> sides.TrainingSide:
+    def _set(self, rows: np.ndarray, tables: Path | None = None) -> views.TrainingSet:
         job = self.job
         assert not isinstance(job.source, AttributeProtocol)
-        return sides.training_side(job.source, job.faces, rows, tuple(self.classes), tables, job.folds)
+        return views.training_set(job.source, job.faces, rows, tuple(self.classes), tables, job.folds)
 
     def predict(self, rows: np.ndarray) -> pd.DataFrame:
         """Predict samples that took no part in training and store what was predicted."""
         job = self.job
         assert not isinstance(job.source, AttributeProtocol)
-        side = sides.unlabelled_side(job.source, job.faces, rows)
-        probabilities = self.timed("prediction", lambda: self.recogniser.predict(side, self.work))
+        samples = views.sample_set(job.source, job.faces, rows)
+        probabilities = self.timed("prediction", lambda: self.recogniser.predict(samples, self.work))
         probabilities = np.asarray(probabilities)
         if not np.isfinite(probabilities).all():  # of which argmax would make a class, and chance a figure
             raise FloatingPointError("the method gave probabilities that are no numbers")
@@ -117,13 +117,13 @@ def run_job(job: Job, store: Store, device: Device, report: Report) -> Record:
 
 
 def _before(run: Run) -> dict[str, Any]:
-    """A training that folds start from. Of an official split its validation side is only watched."""
+    """A training that folds start from. Of an official split its validation set is only watched."""
     job, work = run.job, run.work
     if isinstance(job.source, AttributeProtocol):
         run.save(run.recogniser.fit(AttributeSet(job.faces, job.source, job.identity.seed), work))
         work.facts["notes"] = work.notes
         return work.result
-    train, validation = splits.training_sides(job.source, job.faces)
+    train, validation = splits.training_sets(job.source, job.faces)
     work.facts |= {"train_images": len(train), "notes": work.notes}
     run.save(run.fit(train, validation))
     if not len(validation):
@@ -144,8 +144,8 @@ def _fold(run: Run) -> dict[str, Any]:
     work.facts |= {
         "display": request.method.title, "published": request.method.published,
         "differs": list(request.method.differs), "command": request.command,
-        "sees": sides.sees(job.method, request.protocol, job.faces, split.test), "trained_on": _trained_on(run),
-        **sides.fold_facts(request.protocol, job.faces, made, split, train, len(validation)),
+        "sees": views.sees(job.method, request.protocol, job.faces, split.test), "trained_on": _trained_on(run),
+        **views.fold_facts(request.protocol, job.faces, made, split, train, len(validation)),
         "notes": [*made.notes, *work.notes, *_given(run)],
     }  # fmt: skip
     return {"accuracy": metrics.hit_rate(predictions), "images": len(split.test)}
@@ -162,12 +162,12 @@ def _best_test(run: Run) -> dict[str, Any]:
         work.epochs = work.folder / EPOCHS
         run.fit(split.train)
         files = kept_epochs(job, run.store)
-    side = sides.unlabelled_side(job.request.protocol, job.faces, split.test)
-    truth = sides.targets(job.faces, split.test, tuple(run.classes))
+    samples = views.sample_set(job.request.protocol, job.faces, split.test)
+    truth = views.targets(job.faces, split.test, tuple(run.classes))
     accuracies = []
     for number, file in enumerate(files):
         run.recogniser.load(unpack(file)[0])
-        accuracies.append(float((run.recogniser.predict(side, work).argmax(axis=1) == truth).mean()))
+        accuracies.append(float((run.recogniser.predict(samples, work).argmax(axis=1) == truth).mean()))
         run.report(number + 1, len(files), f"epoch {number + 1}: {accuracies[-1]:.1%} of the test set")
     best = int(np.argmax(accuracies))
     run.recogniser.load(unpack(files[best])[0])
@@ -202,7 +202,7 @@ def training_images(job: Job) -> int:
     if isinstance(job.source, AttributeProtocol):
         return job.request.kin.drawn(AttributeSet(job.faces, job.source, job.identity.seed))
     if job.kind != FOLD:
-        return len(splits.training_sides(job.source, job.faces)[0])
+        return len(splits.training_sets(job.source, job.faces)[0])
     return len(job.split.train)
 
 

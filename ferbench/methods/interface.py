@@ -54,7 +54,7 @@ class Video:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class SampleSet:
     """N samples to be predicted: images or, under a protocol of sequences, whole sequences. It holds no labels.
 
     images : uint8 [N,48,48]; of a sequence its last frame. videos : N of them under a protocol of sequences, else none.
@@ -68,7 +68,7 @@ class Side:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingSide(Side):
+class TrainingSet(SampleSet):
     """N samples to learn from. Whatever is tested is not in here.
 
     classes : names of the K classes. labels : int64 [N], places in ``classes``. subjects, sequences : text [N], empty
@@ -114,7 +114,7 @@ class Workspace:
     protocol: Rules | None = None
     report: Report = lambda done, total, text: None
     timed: Callable[[str, Callable[[], Any]], Any] = lambda phase, work: work()
-    validation: TrainingSide | None = None
+    validation: TrainingSet | None = None
     keep_best: bool = False
     epochs: Path | None = None
     facts: dict[str, Any] = field(default_factory=dict)
@@ -136,11 +136,11 @@ class Workspace:
 class Recogniser(Protocol):
     """One training of a method. Torch modules and scikit-learn estimators fit behind it alike."""
 
-    def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
+    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
         """Learn. Interrupted and called again with the same workspace, it ends with the same bytes."""
         ...
 
-    def predict(self, side: Side, work: Workspace) -> np.ndarray:
+    def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
         """Probabilities float [N,K] of the classes it was built for; rows sum to 1."""
         ...
 

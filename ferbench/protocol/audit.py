@@ -53,7 +53,7 @@ def audit(path: Path, faces: Faces) -> list[Finding]:
         train = pd.Index(part.loc[part["role"] == "train", "id"].unique())
         findings += _sides(str(fold), used.loc[train if len(train) else everyone.difference(test)], used.loc[test])
     tested = frame.loc[frame["role"] == "test", "id"]
-    if frame["fold"].nunique() > 1:  # cross-validation tests everything, one split tests one side
+    if frame["fold"].nunique() > 1:  # cross-validation tests everything, one split tests a part
         findings.append(_finding("fault", "", "samples never tested", everyone.difference(tested)))
     times = tested.value_counts()
     findings += [
@@ -79,11 +79,11 @@ def _sides(fold: str, train: pd.DataFrame, test: pd.DataFrame) -> list[Finding]:
         _finding("leak", fold, "test samples with the pixels of a training sample", duplicates),
     ]
     labels = {*train["label"], *test["label"]} - {""}
-    for name, side in (("training", train), ("test", test)):
-        if side.empty:
+    for name, part in (("training", train), ("test", test)):
+        if part.empty:
             findings.append(Finding("fault", fold, f"the {name} set is empty", 1, ()))
         else:
-            absent = in_order(labels - set(side["label"]))
+            absent = in_order(labels - set(part["label"]))
             findings.append(_finding("note", fold, f"classes absent from the {name} set", absent))
     return findings
 

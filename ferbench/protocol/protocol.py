@@ -28,7 +28,7 @@ class Folds(Schema):
 
 
 class Official(Schema):
-    """A split that the dataset's authors made; values of the column ``split``. Empty: there is no such side.
+    """A split that the dataset's authors made; values of the column ``split``. Empty: there is no such part.
 
     A protocol without a test set only pre-trains.
     """
@@ -39,8 +39,8 @@ class Official(Schema):
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
-        sides = [side for side in (self.train, self.validation, self.test) if side]
-        if len(set(sides)) != len(sides):
+        named = [name for name in (self.train, self.validation, self.test) if name]
+        if len(set(named)) != len(named):
             raise ValueError("train, validation and test must be different splits")
         return self
 
@@ -62,7 +62,7 @@ class Protocol(Schema):
     preset: str = ""  # that is taken where none is named and the method has it
     attributes: str = ""  # the protocol of attributes that methods learn from which need some; empty: none
     pretrain: str = ""  # the protocol whose training set pre-trains stage 2; empty: none
-    expected_images: PositiveInt | None = None  # that take part, all sides together; sequences where these are counted
+    expected_images: PositiveInt | None = None  # in training and test sets together; sequences where these are counted
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:

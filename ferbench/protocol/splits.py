@@ -88,7 +88,7 @@ def make(
         as in the CK+ list that Emotion-FAN published (Meng et al. 2019); "block": runs of neighbouring
         subjects with rounded bounds, as in FMPN (Chen et al. 2019); "random": grouped and stratified, drawn
         by ``seed``; "file": as a fold file says.
-    Raises DataError where a side shares subjects with the other or the split is not there, UsageError
+    Raises DataError where training and test set share subjects or the split is not there, UsageError
     for a rule that does not fit.
     """
     rows = select(protocol, faces)
@@ -97,9 +97,9 @@ def make(
             raise UsageError(f"{protocol.identifier} has an official split: --rule and --folds-file do not apply")
         folds: tuple[Split, ...] = (_official(protocol, faces, rows),)
         words = "official split"
-        check_sides(folds, faces)
-        sides = [side for side in protocol.official.model_dump().values() if side]
-        rows = rows[faces.samples["split"].iloc[rows].isin(sides)]
+        check_subjects(folds, faces)
+        parts = [part for part in protocol.official.model_dump().values() if part]
+        rows = rows[faces.samples["split"].iloc[rows].isin(parts)]
     else:
         assert protocol.folds is not None
         _all_named(faces, rows)
@@ -128,11 +128,11 @@ def drawn(protocol: Protocol, rule: str | None) -> bool:
 
 
 def check_folds(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) -> None:
-    """Assert what every result claims: no subject on both sides, every sample tested exactly once.
+    """Assert what every result claims: no subject in both training and test set, every sample tested exactly once.
 
     Raises DataError naming the subjects or samples.
     """
-    check_sides(folds, faces)
+    check_subjects(folds, faces)
     check_tested_once(folds, faces, rows)
 
 
@@ -146,8 +146,8 @@ def check_tested_once(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) 
         raise DataError(f"{len(wrong)} samples are not tested exactly once, such as {', '.join(ids)}")
 
 
-def check_sides(folds: tuple[Split, ...], faces: Faces) -> None:
-    """Assert :func:`check_images` and that the sides of no fold have a subject in common.
+def check_subjects(folds: tuple[Split, ...], faces: Faces) -> None:
+    """Assert :func:`check_images` and that training and test set of no fold have a subject in common.
 
     Raises DataError naming the fold and the first subjects.
     """
@@ -160,18 +160,18 @@ def check_sides(folds: tuple[Split, ...], faces: Faces) -> None:
 
 
 def check_images(folds: tuple[Split, ...]) -> None:
-    """Assert for each fold that both sides have images, none twice and none in common; DataError otherwise."""
+    """Assert that training and test set of each fold have images, none twice and none in common; else DataError."""
     for split in folds:
-        for side, rows in (("trains on", split.train), ("tests", split.test)):
+        for verb, rows in (("trains on", split.train), ("tests", split.test)):
             if not len(rows):
-                raise DataError(f"fold {split.fold} {side} nothing")
+                raise DataError(f"fold {split.fold} {verb} nothing")
             if len(np.unique(rows)) < len(rows):
-                raise DataError(f"fold {split.fold} {side} some images twice")
+                raise DataError(f"fold {split.fold} {verb} some images twice")
         if np.intersect1d(split.train, split.test).size:
             raise DataError(f"fold {split.fold} trains on images that it tests")
 
 
-def training_sides(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
+def training_sets(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
     """Return the training and validation indices of an official split; its test set stays closed.
 
     Raises DataError when the set has no training set, UsageError for a protocol of folds.
@@ -205,7 +205,7 @@ def tested(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, str]:
 
 
 def inner(split: Split, faces: Faces, seed: int, fraction: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
-    """Split a training set again, for ``best-val``: (train, validation), no subject on both sides.
+    """Split a training set again, for ``best-val``: (train, validation), no subject in both.
 
     About ``fraction`` of the subjects are held out; of the images, stratified, where subjects are unknown.
     Raises UsageError for a training set that is too small.
@@ -236,8 +236,8 @@ def attribute_split(protocol: AttributeProtocol, faces: Faces, part: str, seed: 
     rng = generator(seed, "attributes", part)
     train_wanted, validation_wanted = protocol.train_per_part // 2, protocol.validation_per_part // 2  # of each class
     partitioned = bool((split == "train").any() and (split == "val").any())
-    sides = [split == "train", split == "val"] if partitioned else [np.ones(len(faces), dtype=bool)]
-    pools = [[rng.permutation(np.flatnonzero(side & (target == present))) for side in sides] for present in (1, 0)]
+    masks = [split == "train", split == "val"] if partitioned else [np.ones(len(faces), dtype=bool)]
+    pools = [[rng.permutation(np.flatnonzero(mask & (target == present))) for mask in masks] for present in (1, 0)]
     have = [min(len(pool) for pool in of_side) for of_side in zip(*pools, strict=True)]
     if partitioned:
         train_count = min(train_wanted, have[0])
@@ -311,15 +311,15 @@ def _official(protocol: Protocol, faces: Faces, rows: np.ndarray) -> Split:
     if not protocol.official.test:
         raise UsageError(f"{protocol.identifier} has no test set: it serves pre-training only")
     split = faces.samples["split"].to_numpy()[rows]
-    sides = {}
-    for side in ("train", "test"):
-        sides[side] = rows[split == getattr(protocol.official, side)]
-        if not len(sides[side]):
+    parts = {}
+    for part in ("train", "test"):
+        parts[part] = rows[split == getattr(protocol.official, part)]
+        if not len(parts[part]):
             there = ", ".join(sorted(set(split) - {""})) or "no splits at all"
             hint = " (protocol fer2013-public tests on PublicTest)" if protocol.name == "fer2013" else ""
-            raise DataError(f"{protocol.identifier} needs the split {getattr(protocol.official, side)!r}, which the "
+            raise DataError(f"{protocol.identifier} needs the split {getattr(protocol.official, part)!r}, which the "
                             f"prepared dataset {faces.name} lacks; it has {there}{hint}")  # fmt: skip
-    return Split("official", sides["train"], sides["test"])
+    return Split("official", parts["train"], parts["test"])
 
 
 def _fold_of_subject(rule: str, count: int, faces: Faces, rows: np.ndarray, seed: int) -> dict[str, int]:

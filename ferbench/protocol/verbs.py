@@ -44,7 +44,7 @@ def describe(name: str, rule: str | None, seed: int, home: Path | None) -> Secti
         if isinstance(protocol, AttributeProtocol):
             return [*sections, *_drawn(protocol, prepared, seed)]
         if protocol.official and not protocol.official.test:
-            train, validation = splits.training_sides(protocol, prepared)
+            train, validation = splits.training_sets(protocol, prepared)
             return [*sections, ("split", {"train": len(train), "validation": len(validation)})]
         return [*sections, *_folds(splits.make(protocol, prepared, rule, seed), prepared)]
     except DataError as error:  # the rules are worth showing even where this copy of the set does not fit them

@@ -167,17 +167,17 @@ def pooled(store: Store, training: Training) -> pd.DataFrame:
 def _pair(
     reference: dict[int, Training], variant: dict[int, Training], frames: Mapping[str, pd.DataFrame]
 ) -> tuple[list[int], statistics.Paired] | None:
-    """The seeds in which both sides have the same folds done, and their predictions paired; None without any."""
+    """The seeds in which both have the same folds done, and their predictions paired; None without any."""
     names = {
-        seed: [[fold.fold for fold in side[seed].folds] for side in (reference, variant)]
+        seed: [[fold.fold for fold in trained[seed].folds] for trained in (reference, variant)]
         for seed in sorted({*reference} & {*variant})
     }
     seeds = [seed for seed, (a, b) in names.items() if a == b]
     seeds = [seed for seed in seeds if names[seed][0] == names[seeds[0]][0]]
     if not seeds:
         return None
-    sides = [[frames[side[seed].experiment] for seed in seeds] for side in (reference, variant)]
-    return seeds, statistics.paired(*sides)
+    both = [[frames[trained[seed].experiment] for seed in seeds] for trained in (reference, variant)]
+    return seeds, statistics.paired(*both)
 
 
 def _verdict(difference: statistics.Difference, p: float) -> str:

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from ferbench import DEFAULT_METHOD, __version__, metrics, statistics
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import runs_home, sha256_of, shipped, write_text
-from ferbench.report.sides import Side, agree, comparable, sides
+from ferbench.report.results import Result, agree, comparable, results
 from ferbench.report.told import Level
 from ferbench.runs.store import Store
 from ferbench.schema import Schema, read_json, validated
@@ -119,16 +119,16 @@ def check_runs(baselines: list[Path], tolerance: str, format: str, runs: Path | 
         raise UsageError(f"unknown format {format!r}: it is {', '.join(FORMATS)}")
     allowed = _points(tolerance)
     home = runs_home(runs)
-    stored = sides(Store(home))
+    stored = results(Store(home))
     paths = baselines or _files()
     findings = []
     for path in paths:
         accepted = validated(Accepted, read_json(path), path)
-        side = _match(accepted, stored, path)
-        if side is not None:
-            findings.append(compared(accepted, side, allowed, path.stem))
+        result = _match(accepted, stored, path)
+        if result is not None:
+            findings.append(compared(accepted, result, allowed, path.stem))
         elif baselines:
-            name = Side.named(accepted.title, accepted.preset, accepted.protocol, accepted.evaluation)
+            name = Result.named(accepted.title, accepted.preset, accepted.protocol, accepted.evaluation)
             raise DataError(f"no run in {home} matches {path}: {name}")
     if not findings:
         raise DataError(f"no run in {home} has an accepted figure: `ferbench check --accept --reason …` records one")
@@ -155,30 +155,30 @@ def _files() -> list[Path]:
     return sorted(home.glob("*.json"))
 
 
-def _match(accepted: Accepted, stored: list[Side], path: Path) -> Side | None:
-    """The stored side of the baseline's method, preset and protocol, whatever version or data it has."""
+def _match(accepted: Accepted, stored: list[Result], path: Path) -> Result | None:
+    """The stored result of the baseline's method, preset and protocol, whatever version or data it has."""
 
-    def told(one: Side | Accepted) -> tuple[object, ...]:
+    def told(one: Result | Accepted) -> tuple[object, ...]:
         return one.method, one.title, one.preset, one.selection, one.evaluation, one.protocol.partition("@")[0]
 
-    found = [side for side in stored if told(side) == told(accepted)]
+    found = [result for result in stored if told(result) == told(accepted)]
     if len(found) > 1:
         raise UsageError(f"{path.stem}: {len(found)} recipes of {found[0].name} are stored; check a folder with one")
     return found[0] if found else None
 
 
-def compared(accepted: Accepted, side: Side, allowed: float | None, name: str) -> Finding:
-    """Compare a side with accepted predictions of the same images.
+def compared(accepted: Accepted, result: Result, allowed: float | None, name: str) -> Finding:
+    """Compare a result with accepted predictions of the same images.
 
     allowed : points that may be lost; None asks whether chance explains the fall. Of trainings two chances
     are asked, and it fell only where neither does, so that either keeps false alarms at :data:`LEVEL`:
     people (one-sided permutation over subjects) and luck of training (Student's t of the seeds' accuracies, where
-    any side has two). Of an evaluation, in which nothing is left to chance, every image must be predicted as
+    any result has two). Of an evaluation, in which nothing is left to chance, every image must be predicted as
     it was and as surely, but for ties.
     """
-    comparable(accepted, side)
-    agree("data fingerprints", accepted.data[:12], side.data[:12])  # which salts the names of the accepted images
-    frames = [_hashed(frame, side.data) for frame in side.frames]
+    comparable(accepted, result)
+    agree("data fingerprints", accepted.data[:12], result.data[:12])  # which salts the names of the accepted images
+    frames = [_hashed(frame, result.data) for frame in result.frames]
     before = accepted.frames(frames[0])
     frames = [frame[frame["id"].isin(accepted.ids)] for frame in frames]  # the baseline may be of some folds
     pair = statistics.paired(before, frames)
@@ -190,27 +190,27 @@ def compared(accepted: Accepted, side: Side, allowed: float | None, name: str) -
     elif accepted.evaluation:
         changed = _changed(accepted, frames[0])
         held = not changed
-        why = f"same weights: {len(changed)} {side.level}s are predicted otherwise or with another certainty"
+        why = f"same weights: {len(changed)} {result.level}s are predicted otherwise or with another certainty"
     else:
         p = max(statistics.permutation(pair, side="worse"), _luck(before, frames))
         held = p > LEVEL
         why = f"p = {p:.3f}"
-        if len(accepted.seeds) == len(side.seeds) == 1:
+        if len(accepted.seeds) == len(result.seeds) == 1:
             why += ", one seed each, so the luck of training is not known"
     verb = "held" if held else "fell"
-    line = (f"{verb}: {side.name}: {accepted.accuracy:.2%} → {pair.second.mean():.2%}, {100 * gap.value:+.2f} points "
+    line = (f"{verb}: {result.name}: {accepted.accuracy:.2%} → {pair.second.mean():.2%}, {100 * gap.value:+.2f} points "
             f"(95 % interval {100 * gap.low:+.2f} to {100 * gap.high:+.2f} over {gap.units} {gap.over}, "
             f"n = {len(pair.ids)}; {why})")  # fmt: skip
     if not held:
         line += _worst(pair, frames[0])
-    return Finding(name, side.name, held, accepted.accuracy, float(pair.second.mean()), len(pair.ids), p, line)
+    return Finding(name, result.name, held, accepted.accuracy, float(pair.second.mean()), len(pair.ids), p, line)
 
 
 def _luck(before: list[pd.DataFrame], after: list[pd.DataFrame]) -> float:
-    """One-sided p of Student's t on the accuracies of the seeds, equal variances; 0 where no side has two."""
+    """One-sided p of Student's t on the accuracies of the seeds, equal variances; 0 where no result has two."""
     from scipy.special import stdtr
 
-    a, b = (np.array([metrics.hit_rate(f) for f in side]) for side in (before, after))
+    a, b = (np.array([metrics.hit_rate(f) for f in result]) for result in (before, after))
     free = len(a) + len(b) - 2
     if not free:
         return 0.0
@@ -289,38 +289,38 @@ def accept_runs(baselines: list[Path], why: str, runs: Path | None) -> None:
     if not why.strip():
         raise UsageError('--accept takes a reason: --reason "longer fine-tuning, see the report"')
     home = runs_home(runs)
-    found = sides(Store(home))
+    found = results(Store(home))
     if not found:
         raise DataError(f"no tested run in {home}: `ferbench train {DEFAULT_METHOD} --dataset synth`")
     if baselines and (len(baselines) > 1 or len(found) > 1):
         raise UsageError(f"--baseline names one file, and {home} has {len(found)} methods")
-    for side in found:
-        path = baselines[0] if baselines else _OWN / f"{_slug(side)}.json"
+    for result in found:
+        path = baselines[0] if baselines else _OWN / f"{_slug(result)}.json"
         reasons = validated(Accepted, read_json(path), path).reasons if path.is_file() else []
-        accepted = _accepted(side, why.strip(), reasons)
+        accepted = _accepted(result, why.strip(), reasons)
         write_text(path, json.dumps(accepted.model_dump(), ensure_ascii=False) + "\n")
-        print(f"accepted {side.name}: {accepted.accuracy:.2%} of {len(accepted.ids)} {side.level}s in {path}")
+        print(f"accepted {result.name}: {accepted.accuracy:.2%} of {len(accepted.ids)} {result.level}s in {path}")
 
 
-def _slug(side: Side) -> str:
-    kind = ["evaluation"] if side.evaluation else []
-    best = [side.selection] if side.selection != "last" else []
-    name = "-".join([side.protocol.partition("@")[0], side.method, side.preset, *best, *kind])
+def _slug(result: Result) -> str:
+    kind = ["evaluation"] if result.evaluation else []
+    best = [result.selection] if result.selection != "last" else []
+    name = "-".join([result.protocol.partition("@")[0], result.method, result.preset, *best, *kind])
     return re.sub(r"[/\\:]|^\.+", "_", name)
 
 
-def _accepted(side: Side, why: str, reasons: list[Reason]) -> Accepted:
-    frames = [_hashed(frame, side.data).sort_values("id").reset_index(drop=True) for frame in side.frames]
+def _accepted(result: Result, why: str, reasons: list[Reason]) -> Accepted:
+    frames = [_hashed(frame, result.data).sort_values("id").reset_index(drop=True) for frame in result.frames]
     first = frames[0]
     accuracy = float(statistics.paired(frames, frames).first.mean())
     kept: dict[str, Any] = {}
-    if side.evaluation:
-        kept["predictions"] = [side.classes.index(name) for name in first["prediction"]]
-        kept["margins"] = [round(float(margin), 4) for margin in _margins(first, side.classes)]
+    if result.evaluation:
+        kept["predictions"] = [result.classes.index(name) for name in first["prediction"]]
+        kept["margins"] = [round(float(margin), 4) for margin in _margins(first, result.classes)]
     return Accepted(
-        method=side.method, title=side.title, preset=side.preset, protocol=side.protocol, split=side.split,
-        data=side.data, selection=side.selection, evaluation=side.evaluation, level=side.level,
-        classes=side.classes, seeds=side.seeds, accuracy=accuracy, ids=list(first["id"]),
+        method=result.method, title=result.title, preset=result.preset, protocol=result.protocol, split=result.split,
+        data=result.data, selection=result.selection, evaluation=result.evaluation, level=result.level,
+        classes=result.classes, seeds=result.seeds, accuracy=accuracy, ids=list(first["id"]),
         subjects=list(first["subject"]),
         hits=[metrics.hits(frame).astype(int).tolist() for frame in frames], **kept,
         reasons=[*reasons, Reason(why=why, when=date.today().isoformat(), ferbench=__version__, accuracy=accuracy)],

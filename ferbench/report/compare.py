@@ -12,7 +12,7 @@ from ferbench import statistics
 from ferbench.errors import UsageError
 from ferbench.files import write_text
 from ferbench.report.lineage import changes, in_words
-from ferbench.report.sides import Side, at_one_level, chosen
+from ferbench.report.results import Result, at_one_level, chosen
 from ferbench.report.told import Level
 from ferbench.statistics import Difference
 from ferbench.text import markdown
@@ -23,7 +23,7 @@ SHOWN = 0.05  # a p of at most so much shows a difference
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class: its images (or sequences), the share that each side has right, and the difference."""
+    """One class: its images (or sequences), the share that each result has right, and the difference."""
 
     name: str
     images: int
@@ -33,9 +33,9 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Flip:
-    """An image (or a sequence) that one side has right more often than the other (with one seed a side: alone).
+    """An image (or a sequence) that one result has right more often than the other (with one seed a result: alone).
 
-    Predictions are those of each side's first seed, with the probability of each; null where scores are none.
+    Predictions are those of each result's first seed, with the probability of each; null where scores are none.
     """
 
     id: str
@@ -49,14 +49,14 @@ class Flip:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that is said about two sides. Shares are fractions; ``mcnemar`` is null where a side has several seeds.
+    """All that is said about two results. Shares are fractions; ``mcnemar`` is null where a result has several seeds.
 
-    level : what is counted. A side of images is reduced to sequences where the other predicts sequences.
+    level : what is counted. A result of images is reduced to sequences where the other predicts sequences.
     """
 
     first: str
     second: str
-    protocol: str  # of both sides, where they differ
+    protocol: str  # of both, where they differ
     level: Level
     images: int  # or sequences, as the level says
     seeds: tuple[int, int]
@@ -66,15 +66,15 @@ class Comparison:
     mcnemar: float | None
     classes: list[ClassRow]
     flips: list[Flip]  # losses first, the most confident first
-    remarks: list[str]  # what else differs between the sides than the method, a sentence each
+    remarks: list[str]  # what else differs between them than the method, a sentence each
 
 
-def compare(first: Side, second: Side) -> Comparison:
-    """Compare two sides. Raises DataError where they were not tested on the same."""
+def compare(first: Result, second: Result) -> Comparison:
+    """Compare two results. Raises DataError where they were not tested on the same."""
     remarks = remarks_on(first, second)
     first, second = at_one_level(first, second)
     pair = statistics.paired(first.frames, second.frames)
-    a, b = (side.frames[0].set_index("id").loc[pair.ids] for side in (first, second))
+    a, b = (result.frames[0].set_index("id").loc[pair.ids] for result in (first, second))
     truth = a["truth"].to_numpy()
     rows = [
         ClassRow(name, int(mine.sum()), float(pair.first[mine].mean()), float(pair.second[mine].mean()))
@@ -97,7 +97,7 @@ def compare(first: Side, second: Side) -> Comparison:
     )  # fmt: skip
 
 
-def remarks_on(first: Side, second: Side) -> list[str]:
+def remarks_on(first: Result, second: Result) -> list[str]:
     """What must be known before the difference is laid to the methods."""
     found = [
         f"Whether {one.name} was trained on test subjects is unknown."
@@ -115,14 +115,14 @@ def remarks_on(first: Side, second: Side) -> list[str]:
         learned = [[name for name in one.trained_on if name != one.protocol] for one in (first, second)]
         for what, one, other in (("preset", [first.preset], [second.preset]), ("trained before on", *learned)):
             if one != other:
-                was = [f"{', '.join(values) or 'nothing'} ({side.title})"
-                       for values, side in ((one, first), (other, second))]  # fmt: skip
+                was = [f"{', '.join(values) or 'nothing'} ({result.title})"
+                       for values, result in ((one, first), (other, second))]  # fmt: skip
                 found.append(f"The methods are not all that differs: {what} {was[0]}, {was[1]}.")
     return found
 
 
-def _probability(side: Side, frame: pd.DataFrame, row: int) -> float | None:
-    return None if side.uncalibrated else float(frame[f"p_{frame['prediction'].iloc[row]}"].iloc[row])
+def _probability(result: Result, frame: pd.DataFrame, row: int) -> float | None:
+    return None if result.uncalibrated else float(frame[f"p_{frame['prediction'].iloc[row]}"].iloc[row])
 
 
 def write_comparison(first: str, second: str, flips: int, format: str, out: Path | None, runs: Path | None) -> None:

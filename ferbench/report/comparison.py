@@ -64,7 +64,7 @@ def against(t: Training, row: PublishedRow | None) -> str:
     return f"{row.figure:.2f}: {100 * share - row.figure:+.2f}"
 
 
-def sides(report: Report) -> list[Grid]:
+def same_training_data(report: Report) -> list[Grid]:
     """For each preset that several methods share, these methods side by side, over their seeds, best first.
 
     Whole trainings alone, tested on the same in the same folds, on people they did not learn from: trainings of two

@@ -11,7 +11,7 @@ from ferbench import statistics
 from ferbench.errors import DataError
 from ferbench.report.compare import SHOWN, remarks_on
 from ferbench.report.model import Contrast, Training
-from ferbench.report.sides import Side, at_one_level
+from ferbench.report.results import Result, at_one_level
 from ferbench.report.told import LEVELS, Level
 
 
@@ -36,7 +36,7 @@ def contrasts(trainings: list[Training], pooled: Mapping[str, pd.DataFrame]) -> 
         for (first, second), among in pairs:
             # Data or fold files may still differ, or sequences be unknown: then there is nothing to say.
             with suppress(DataError):
-                found.append(_contrast(_side(first, pooled), _side(second, pooled), among))
+                found.append(_contrast(_result(first, pooled), _result(second, pooled), among))
     return found
 
 
@@ -49,16 +49,16 @@ def _ranked(variants) -> list[list[Training]]:
     return list(best.values())
 
 
-def _side(group: list[Training], pooled: Mapping[str, pd.DataFrame]) -> Side:
+def _result(group: list[Training], pooled: Mapping[str, pd.DataFrame]) -> Result:
     first = group[0]
-    return Side(
+    return Result(
         first.name, first.method, first.preset, first.protocol, first.split_hash, first.data, first.selection,
         first.variant, first.classes, [t.seed for t in group], [pooled[t.experiment] for t in group], False,
         first.level, first.trained_on, first.held_out, first.uncalibrated,
     )  # fmt: skip
 
 
-def _contrast(first: Side, second: Side, among: int) -> Contrast:
+def _contrast(first: Result, second: Result, among: int) -> Contrast:
     """As ``compare`` does it, without a row for each class and image. Raises DataError as it does."""
     one, other = at_one_level(first, second)
     pair = statistics.paired(one.frames, other.frames)
@@ -72,5 +72,5 @@ def _contrast(first: Side, second: Side, among: int) -> Contrast:
     )  # fmt: skip
 
 
-def _name(side: Side) -> str:
-    return f"{side.title} ({side.preset})" if side.preset else side.title
+def _name(result: Result) -> str:
+    return f"{result.title} ({result.preset})" if result.preset else result.title

@@ -110,7 +110,7 @@ def _measured(
     for way, by_seed in ways.items():
         if by_seed:
             seeds = sorted({*by_seed} & {*unbiased}) if any(way) else []
-            pair = [[frames[side[seed].experiment] for seed in seeds] for side in (unbiased, by_seed)]
+            pair = [[frames[trained[seed].experiment] for seed in seeds] for trained in (unbiased, by_seed)]
             optimism = statistics.difference(statistics.paired(*pair)) if seeds else None
             rows.append(_row(way, by_seed, frames, epochs, optimism))
     first = next(iter(unbiased.values()))

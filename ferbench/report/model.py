@@ -149,7 +149,7 @@ class Contrast:
     protocol: str  # of both, where they differ
     level: Level
     tested: int
-    seeds: tuple[int, int]  # how many each side has: its accuracy is their mean
+    seeds: tuple[int, int]  # how many each has: its accuracy is their mean
     accuracy: tuple[float, float]
     difference: Difference  # second minus first
     p: float  # permutation over subjects

@@ -45,7 +45,7 @@ def leading(report: Report) -> list[Grid]:
     found = []
     if report.trainings or report.published:
         found.append(comparison.accuracy(report, named(report.trainings)))
-    found += comparison.sides(report)
+    found += comparison.same_training_data(report)
     if report.trainings:
         found.append(comparison.learned(report))
     return found

@@ -67,7 +67,7 @@ class Shared:
     """Tables of a whole prepared dataset, of which a training gets the rows that it learns from and no others.
 
     images : uint8 [M,48,48], all of the set; nobody but this class looks at them. rows : int64 [N], of the training
-    side. home : the folder where tables of maps are kept, each under the hash of all that decides its bytes.
+    set. home : the folder where tables of maps are kept, each under the hash of all that decides its bytes.
     folds : how many folds of the same training are asked for together, 1 where there are none.
     """
 

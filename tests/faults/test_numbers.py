@@ -27,9 +27,9 @@ def test_probabilities_that_are_no_numbers_fail_the_fold_and_the_other_fold_stan
     lay(tmp_path)
     predict, seen = Cnn.predict, []
 
-    def broken(self, side, work):
+    def broken(self, samples, work):
         seen.append(work.identity.fold)
-        found = np.array(predict(self, side, work))
+        found = np.array(predict(self, samples, work))
         found[0, 0] = np.nan if work.identity.fold == "01" else found[0, 0]
         return found
 

@@ -244,20 +244,20 @@ def _speed(home: Path) -> list[Target]:
 
 def _accepted(home: Path) -> list[Target]:
     from ferbench.report import check
-    from ferbench.report.sides import sides
+    from ferbench.report.results import results
     from ferbench.schema import read_json, validated
 
     store = Store(home / "runs")
     for seed in (0, 1):
         store_fold(store, "01", ROWS, seed=seed, folds=("01",))
-    (side,) = sides(store)
-    good = check._accepted(side, "why", []).model_dump_json().encode()
+    (result,) = results(store)
+    good = check._accepted(result, "why", []).model_dump_json().encode()
     path = home / "accepted.json"
 
     def read(content: bytes) -> None:
         path.write_bytes(content)
         accepted = validated(check.Accepted, read_json(path), path)
-        _quiet(check._print, [check.held_against(accepted, side, None, "a")], "github")
+        _quiet(check._print, [check.compared(accepted, result, None, "a")], "github")
 
     return [Target("accepted figures", [good], read, 2, json_too)]
 
@@ -380,7 +380,7 @@ def _models(home: Path) -> list[Target]:
 
     from ferbench.methods.foreign.cards import template
     from ferbench.methods.foreign.recogniser import Foreign
-    from ferbench.methods.interface import Side
+    from ferbench.methods.interface import SampleSet
     from ferbench.methods.recipes import resolve
 
     home.mkdir()
@@ -397,7 +397,7 @@ def _models(home: Path) -> list[Target]:
     def read_onnx(content: bytes) -> None:
         path.write_bytes(content)
         template(str(path))
-        Foreign(method, classes).predict(Side(images=images), None)
+        Foreign(method, classes).predict(SampleSet(images=images), None)
 
     return [Target("ONNX model", [good, _outside(good)], read_onnx, 4, _graph_too), *_keras(home, method, classes)]
 

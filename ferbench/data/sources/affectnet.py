@@ -15,8 +15,8 @@ from ferbench.data.sources import Options, tables
 from ferbench.errors import DataError
 from ferbench.labels import AFFECTNET
 
-_IMAGE = re.compile(r"(?:^|/)(?P<side>train|val)_set/images/(?P<number>\d{1,9})\.(?:jpe?g|png)$")
-_LABEL = re.compile(r"(?:^|/)(?P<side>train|val)_set/annotations/(?P<number>\d{1,9})_exp\.npy$")
+_IMAGE = re.compile(r"(?:^|/)(?P<split>train|val)_set/images/(?P<number>\d{1,9})\.(?:jpe?g|png)$")
+_LABEL = re.compile(r"(?:^|/)(?P<split>train|val)_set/annotations/(?P<number>\d{1,9})_exp\.npy$")
 _COLUMNS = ("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression",
             "valence", "arousal")  # fmt: skip
 _NEEDED = ("subDirectory_filePath", "expression")
@@ -34,7 +34,7 @@ def looks_like(tree: Tree) -> bool:
 
 
 def read(tree: Tree, options: Options) -> Listing:
-    found = {(m["side"], m["number"]): path for path in tree.paths if (m := _LABEL.search(path))}
+    found = {(m["split"], m["number"]): path for path in tree.paths if (m := _LABEL.search(path))}
     if found:
         return _folders(tree, found)
     return _tabled(tree, _tables(tree))
@@ -42,18 +42,18 @@ def read(tree: Tree, options: Options) -> Listing:
 
 def _folders(tree: Tree, labels: dict[tuple[str, str], str]) -> Listing:
     """train_set/images/12.jpg and train_set/annotations/12_exp.npy: faces that are cropped already."""
-    images = {(m["side"], m["number"]): path for path in tree.paths if (m := _IMAGE.search(path))}
+    images = {(m["split"], m["number"]): path for path in tree.paths if (m := _IMAGE.search(path))}
     samples: list[Sample] = []
     left: Counter[str] = Counter()
     missing = []
-    for (side, number), annotation in sorted(labels.items(), key=lambda item: (item[0][0], int(item[0][1]))):
+    for (split, number), annotation in sorted(labels.items(), key=lambda item: (item[0][0], int(item[0][1]))):
         code = _number(tree.read(annotation), annotation)
         name = _label(code, left, annotation)
-        image = images.get((side, number))
+        image = images.get((split, number))
         if image is None:
-            missing.append(f"{side}_set/images/{number}.jpg")
+            missing.append(f"{split}_set/images/{number}.jpg")
         elif name:
-            samples.append(Sample(f"{side}-{number}", image, as_is(reader(tree, image), image), name, split=side))
+            samples.append(Sample(f"{split}-{number}", image, as_is(reader(tree, image), image), name, split=split))
     notes = [*_left_out(left), *_missing(missing)]
     if unlabelled := len(set(images) - set(labels)):
         notes.append(f"{unlabelled:,} images have no annotation and are left out")
@@ -61,16 +61,16 @@ def _folders(tree: Tree, labels: dict[tuple[str, str], str]) -> Listing:
 
 
 def _tables(tree: Tree) -> dict[str, str]:
-    """The side of each table of manual annotations; validation.csv has no header in some copies."""
+    """The split of each table of manual annotations; validation.csv has no header in some copies."""
     found = {}
     for path in tree.paths:
         name = filename(path).lower()
-        side = "train" if name.startswith("train") else "val" if name.startswith("val") else ""
-        if side and name.endswith(".csv"):
+        split = "train" if name.startswith("train") else "val" if name.startswith("val") else ""
+        if split and name.endswith(".csv"):
             columns = tables.columns(tree, path, _COLUMNS)
             headless = len(columns) == len(_COLUMNS) and columns[0].endswith((".jpg", ".jpeg", ".png"))
             if {name.lower() for name in _NEEDED} <= set(columns) or headless:
-                found[path] = side
+                found[path] = split
     return found
 
 
@@ -81,7 +81,7 @@ def _tabled(tree: Tree, found: dict[str, str]) -> Listing:
     samples: list[Sample] = []
     left: Counter[str] = Counter()
     missing, notes = [], []
-    for path, side in found.items():
+    for path, split in found.items():
         for row in tables.rows(tree, path, _NEEDED, _COLUMNS, headless=_COLUMNS):
             name = _label(tables.whole(row["expression"]), left, row.where)
             given = row["subDirectory_filePath"].replace("\\", "/")
@@ -89,8 +89,8 @@ def _tabled(tree: Tree, found: dict[str, str]) -> Listing:
             if image is None:
                 missing.append(given)
             elif name:
-                samples.append(Sample(f"{side}-{given.rpartition('.')[0]}", image, _face(tree, image, row), name,
-                                      split=side))  # fmt: skip
+                samples.append(Sample(f"{split}-{given.rpartition('.')[0]}", image, _face(tree, image, row), name,
+                                      split=split))  # fmt: skip
     if missing and not samples:
         raise DataError(f"{tree.name} has {next(iter(found))} but not its images, such as {missing[0]}: put the folder "
                         "Manually_Annotated_Images beside it")  # fmt: skip

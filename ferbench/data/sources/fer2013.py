@@ -13,7 +13,7 @@ from ferbench.labels import FER2013, USAGES, emotion
 
 _IMAGE = re.compile(r"^(Training|PublicTest|PrivateTest)_(\d{1,9})\.(jpe?g|png)$")
 _OFFICIAL = ("fer2013.csv", "icml_face_data.csv")  # the names under which the whole table is handed on
-# What a file's path says of a side, its last word first.
+# What a file's path says of its split, its last word first.
 _PART = re.compile(r"(?:^|[^a-z])(train|publictest|privatetest|val|test)(?:ing|id|idation)?(?![a-z])")
 _MEANT = {"publictest": "val", "privatetest": "test"}
 _TRAINING = {"anger": 3995, "disgust": 436, "fear": 4097, "happiness": 7215, "sadness": 4830, "surprise": 3171,
@@ -60,7 +60,7 @@ def _no_votes(ferplus: Path | None) -> None:
 
 
 def chosen(tree: Tree, found: dict[str, list[str]]) -> tuple[str, list[str]]:
-    """Return the whole table (emotion, pixels, Usage), or else the tables of single sides (emotion, pixels)."""
+    """Return the whole table (emotion, pixels, Usage), or else a table for each split (emotion, pixels)."""
     complete = [path for path, columns in found.items() if {"emotion", "usage"} <= set(columns)]
     official = [path for path in complete if filename(path).lower() in _OFFICIAL]
     if len(complete) > 1 and not official:
@@ -72,20 +72,20 @@ def chosen(tree: Tree, found: dict[str, list[str]]) -> tuple[str, list[str]]:
     if not labelled:
         raise DataError(f"{next(iter(found))} has pixels but no labels, as test.csv of the Kaggle challenge: "
                         "nothing can be trained or tested on it; icml_face_data.csv of it has its labels")  # fmt: skip
-    sides = Counter(_side(path) for path in labelled)
-    if len(labelled) > 1 and max(sides.values()) > 1:
+    counts = Counter(_split(path) for path in labelled)
+    if len(labelled) > 1 and max(counts.values()) > 1:
         raise DataError(f"{tree.name} holds several tables with emotion and pixels, and neither a column Usage nor "
-                        f"their names tell the sides apart ({', '.join(labelled[:3])}): give one of them")  # fmt: skip
-    return "", sorted(labelled, key=lambda path: list(USAGES.values()).index(_side(path)))
+                        f"their names tell the splits apart ({', '.join(labelled[:3])}): give one of them")  # fmt: skip
+    return "", sorted(labelled, key=lambda path: list(USAGES.values()).index(_split(path)))
 
 
 def _told(path: str) -> str:
-    """The side of the split that a file's path tells, empty where it tells none."""
+    """The split that a file's path tells, empty where it tells none."""
     words = _PART.findall(path.lower())
     return _MEANT.get(words[-1], words[-1]) if words else ""
 
 
-def _side(path: str) -> str:
+def _split(path: str) -> str:
     return _told(path) or "train"
 
 
@@ -132,22 +132,22 @@ def whole(tree: Tree, path: str, voted: Sequence[tables.Row] | None) -> Listing:
 
 
 def _parts(tree: Tree, paths: list[str], unlabelled: list[str]) -> Listing:
-    """train.csv of the Kaggle challenge, or a table for each side: emotion,pixels and no Usage."""
+    """train.csv of the Kaggle challenge, or a table for each split: emotion,pixels and no Usage."""
     samples, notes = [], []
     for path in paths:
-        side = _side(path)
+        split = _split(path)
         rows = tables.rows(tree, path, ("emotion", "pixels"))
-        prefix = f"{side}-" if len(paths) > 1 else ""
+        prefix = f"{split}-" if len(paths) > 1 else ""
         samples += [
             Sample(f"{prefix}row{number + 1:05d}", row.where, of_pixels(row["pixels"], row.where),
-                   label(row["emotion"], row.where), split=side)
+                   label(row["emotion"], row.where), split=split)
             for number, row in enumerate(rows)
         ]  # fmt: skip
-        notes.append(f"{filename(path)} has no column Usage: its {len(rows):,} rows were taken as the split {side}")
+        notes.append(f"{filename(path)} has no column Usage: its {len(rows):,} rows were taken as the split {split}")
     notes += [f"{path} has pixels but no labels and is left out" for path in unlabelled]
     expected = {"class": _TRAINING, "split": {"train": _EXPECTED["split"]["train"]}}
     return Listing(f"{', '.join(map(filename, paths))}: a table of emotion and pixels", samples, {},
-                   expected if [_side(path) for path in paths] == ["train"] else _EXPECTED, tuple(notes))  # fmt: skip
+                   expected if [_split(path) for path in paths] == ["train"] else _EXPECTED, tuple(notes))  # fmt: skip
 
 
 def _parquet(tree: Tree, paths: list[str]) -> Listing:
@@ -156,7 +156,7 @@ def _parquet(tree: Tree, paths: list[str]) -> Listing:
     counts: Counter[str] = Counter()
     for path in paths:
         part = parquet.opened(tree, path)
-        side = _side(path)
+        split = _split(path)
         assumed |= part.names is None
         for place, cell in enumerate(part.labels):
             where = f"{path}, row {place + 1}"
@@ -165,11 +165,11 @@ def _parquet(tree: Tree, paths: list[str]) -> Listing:
                 if not 0 <= code < len(part.names):
                     raise DataError(f"{where}: the label {code} is none of the {len(part.names)} that the file names")
                 cell = part.names[code]
-            counts[side] += 1
-            samples.append(Sample(f"{side}-{counts[side]:05d}", where, part.face(place, where), label(cell, where),
-                                  split=side))  # fmt: skip
+            counts[split] += 1
+            samples.append(Sample(f"{split}-{counts[split]:05d}", where, part.face(place, where), label(cell, where),
+                                  split=split))  # fmt: skip
         told = "by its name" if _told(path) else "since neither its name nor a column tells a split"
-        notes.append(f"{filename(path)}: its {len(part.labels):,} rows were taken as the split {side}, {told}")
+        notes.append(f"{filename(path)}: its {len(part.labels):,} rows were taken as the split {split}, {told}")
     if assumed:
         notes.append("the labels have no names in the file: they were taken as FER2013's own numbers, 0 = anger to "
                      "6 = neutral")  # fmt: skip

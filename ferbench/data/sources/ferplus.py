@@ -9,9 +9,9 @@ from ferbench.data.sources import Options, fer2013, tables, votes
 from ferbench.errors import DataError
 from ferbench.labels import USAGES
 
-_IMAGE = re.compile(r"(?:^|/)FER2013(?P<side>Train|Valid|Test)/(?P<name>fer\d{7}\.png)$")
-_LIST = re.compile(r"(?:^|/)FER2013(?P<side>Train|Valid|Test)/label\.csv$")
-_SIDES = {"Train": "train", "Valid": "val", "Test": "test"}
+_IMAGE = re.compile(r"(?:^|/)FER2013(?P<split>Train|Valid|Test)/(?P<name>fer\d{7}\.png)$")
+_LIST = re.compile(r"(?:^|/)FER2013(?P<split>Train|Valid|Test)/label\.csv$")
+_SPLITS = {"Train": "train", "Valid": "val", "Test": "test"}
 _HEADLESS = ("image", "box", *votes.COLUMNS)  # of label.csv, which has no header
 _EXPECTED = {"split": {"train": 25060, "val": 3199, "test": 3153}}  # images with a majority
 
@@ -21,7 +21,7 @@ def looks_like(tree: Tree) -> bool:
 
 
 def read(tree: Tree, options: Options) -> Listing:
-    images = {(match["side"], match["name"]): path for path in tree.paths if (match := _IMAGE.search(path))}
+    images = {(match["split"], match["name"]): path for path in tree.paths if (match := _IMAGE.search(path))}
     table = next((path for path in tree.paths if filename(path).lower() == votes.FILE), "")
     if not images:
         found = fer2013.pixel_tables(tree)
@@ -34,9 +34,9 @@ def read(tree: Tree, options: Options) -> Listing:
         return fer2013.whole(tree, path, votes.table(tree, table))
     decided, source = _of_table(tree, table) if table else _of_lists(tree)
     samples = [
-        Sample(stem(name), images[side, name], as_is(reader(tree, images[side, name]), images[side, name]), label,
-               split=_SIDES[side])
-        for (side, name), label in sorted(decided.items()) if label and (side, name) in images
+        Sample(stem(name), images[split, name], as_is(reader(tree, images[split, name]), images[split, name]), label,
+               split=_SPLITS[split])
+        for (split, name), label in sorted(decided.items()) if label and (split, name) in images
     ]  # fmt: skip
     notes = [f"{sum(not label for label in decided.values()):,} images without a FERPlus majority are left out"]
     if missing := [name for name in decided if name not in images]:
@@ -48,10 +48,11 @@ def read(tree: Tree, options: Options) -> Listing:
 
 def _of_table(tree: Tree, path: str) -> tuple[dict[tuple[str, str], str], str]:
     """fer2013new.csv: an image whose name is empty shows no face."""
-    sides = {usage: next(side for side, split in _SIDES.items() if split == name) for usage, name in USAGES.items()}
+    of = {split: folder for folder, split in _SPLITS.items()}
+    folders = {usage: of[split] for usage, split in USAGES.items()}
     rows = votes.table(tree, path)
     return {
-        (sides[row["Usage"]], row["Image name"]): votes.of_row(row) for row in rows if row["Image name"]
+        (folders[row["Usage"]], row["Image name"]): votes.of_row(row) for row in rows if row["Image name"]
     }, votes.FILE
 
 
@@ -62,7 +63,7 @@ def _of_lists(tree: Tree) -> tuple[dict[tuple[str, str], str], str]:
         if match := _LIST.search(path):
             for row in tables.rows(tree, path, _HEADLESS, headless=_HEADLESS):
                 cells = votes.counted([row[name] for name in votes.COLUMNS], row.where)
-                decided[match["side"], row["image"]] = votes.majority(cells)
+                decided[match["split"], row["image"]] = votes.majority(cells)
     if not decided:
         raise DataError(f"{tree.name} has images but no votes: put {votes.FILE} beside the folders")
     return decided, "label.csv"

@@ -20,7 +20,7 @@ _IMAGE = re.compile(r"^(train|test)_\d+(_aligned)?\.(jpe?g|png)$")
 _COUNTS = {"train": (1290, 281, 717, 4772, 1982, 705, 2524), "test": (329, 74, 160, 1185, 478, 162, 680)}
 _EXPECTED = {
     "class": {RAFDB[i + 1]: _COUNTS["train"][i] + _COUNTS["test"][i] for i in range(7)},
-    "split": {side: sum(numbers) for side, numbers in _COUNTS.items()},
+    "split": {split: sum(numbers) for split, numbers in _COUNTS.items()},
 }
 
 

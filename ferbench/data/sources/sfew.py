@@ -7,10 +7,10 @@ from ferbench.data.samples import Listing, Sample, as_is, raw
 from ferbench.data.sources import Options
 from ferbench.labels import SFEW
 
-_SIDES = {"Train": "train", "Val": "val"}
+_SPLITS = {"Train": "train", "Val": "val"}
 # Train/Angry/x.png, Train_Aligned_Faces/Angry/x.png, Train/Train_Aligned_Faces/Angry/x.png.
 _IMAGE = re.compile(
-    r"(?:^|/)(?P<side>Train|Val)(?P<aligned>_Aligned_Faces(?:_new)?)?/(?P<label>"
+    r"(?:^|/)(?P<split>Train|Val)(?P<aligned>_Aligned_Faces(?:_new)?)?/(?P<label>"
     + "|".join(SFEW)
     + r")/[^/]+\.(?:png|jpe?g)$"
 )
@@ -32,8 +32,8 @@ def read(tree: Tree, options: Options) -> Listing:
     matches = {path: match for path in tree.paths if (match := _IMAGE.search(path))}
     aligned = any(match["aligned"] for match in matches.values())
     samples = [
-        Sample(f"{_SIDES[match['side']]}-{stem(path)}", path, (as_is if aligned else raw)(reader(tree, path), path),
-               SFEW[match["label"]], split=_SIDES[match["side"]])
+        Sample(f"{_SPLITS[match['split']]}-{stem(path)}", path, (as_is if aligned else raw)(reader(tree, path), path),
+               SFEW[match["label"]], split=_SPLITS[match["split"]])
         for path, match in matches.items() if bool(match["aligned"]) == aligned
     ]  # fmt: skip
     samples.sort(key=lambda sample: sample.id)

@@ -13,7 +13,7 @@ from ferbench.methods.boosting.belief import Layers, cut, pretrained, upward
 from ferbench.methods.boosting.recipe import Recipe
 from ferbench.methods.boosting.rounds import choose, weak
 from ferbench.methods.boosting.tuning import tuned
-from ferbench.methods.interface import AttributeSet, History, Side, TrainingSide, Workspace
+from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Workspace
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class BoostedBelief:
         self.recipe, self.classes = recipe, classes
         self.machines: list[Machine] = []
 
-    def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
+    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
         """One row for each patch that was chosen."""
-        assert isinstance(train, TrainingSide)
+        assert isinstance(train, TrainingSet)
         patches = cut(train.images, self.recipe.patches)
         total = len(patches) + len(self.classes)
 
@@ -70,9 +70,9 @@ class BoostedBelief:
         }
         return history
 
-    def predict(self, side: Side, work: Workspace) -> np.ndarray:
+    def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
         work.facts["uncalibrated"] = True
-        patches = cut(side.images, self.recipe.patches)
+        patches = cut(samples.images, self.recipe.patches)
         return softmax(np.stack([machine.score(patches) for machine in self.machines], axis=1), axis=1)
 
     def state(self) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from ferbench.methods.cnn.methods import build
 from ferbench.methods.cnn.network import Network
 from ferbench.methods.cnn.recipe import Recipe
 from ferbench.methods.cnn.schedule import learns, stage_of
-from ferbench.methods.interface import AttributeSet, History, Side, TrainingSide, Workspace
+from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Workspace
 from ferbench.methods.recipes import Method
 from ferbench.seeds import generator
 from ferbench.training.loop import Terms, fit
@@ -81,7 +81,7 @@ class Attributes:
         self.kind = kind
         self.network: Network | None = None
 
-    def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
+    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
         assert isinstance(train, AttributeSet)
         device, stage = work.device, stage_of(self.kind, self.recipe, work.protocol)
         found = targets(train.faces, learns(self.recipe))
@@ -112,7 +112,7 @@ class Attributes:
                         "validation_images": len(held)}  # fmt: skip
         return history
 
-    def predict(self, side: Side, work: Workspace) -> np.ndarray:
+    def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
         raise AssertionError("what learns attributes is asked by another training, and tested on nothing")
 
     def state(self) -> dict[str, Tensor]:

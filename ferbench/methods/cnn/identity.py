@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ferbench.methods.cnn.network import Network, Outputs, Truth, people_of
 from ferbench.methods.cnn.recipe import IdentityLoss, Loss, Shape
 from ferbench.methods.cnn.samplers import pair_epoch
-from ferbench.methods.interface import TrainingSide
+from ferbench.methods.interface import TrainingSet
 from ferbench.training.loop import Terms
 from ferbench.training.plan import Batch, Step
 from ferbench.training.schedule import Stage
@@ -71,16 +71,16 @@ class IdentityNetwork(Network):
         total = sum((getattr(settings, name) * term for name, term in terms.items()), torch.zeros_like(terms["joint"]))
         return {"total": total, **terms}
 
-    def plan(self, side: TrainingSide, stage: Stage, seed: int) -> Callable[[int], list[Step]]:
-        people = people_of(side)
-        return lambda epoch: pair_epoch(side.labels, people, stage.augment, stage.batch, seed, epoch)
+    def plan(self, train: TrainingSet, stage: Stage, seed: int) -> Callable[[int], list[Step]]:
+        people = people_of(train)
+        return lambda epoch: pair_epoch(train.labels, people, stage.augment, stage.batch, seed, epoch)
 
-    def facts(self, side: TrainingSide, plan: Callable[[int], list[Step]]) -> dict[str, Any]:
+    def facts(self, train: TrainingSet, plan: Callable[[int], list[Step]]) -> dict[str, Any]:
         """How the pairs of the first epoch divide, where not all images have partners of every kind."""
-        found, people = Counter[str](), people_of(side)
+        found, people = Counter[str](), people_of(train)
         for step in plan(0):
             first, second = step.images[step.first], step.images[step.second]
-            expression = side.labels[first] == side.labels[second]
+            expression = train.labels[first] == train.labels[second]
             person = people[first] == people[second]
             for one, other in zip(expression, person, strict=True):
                 found[f"{'same' if one else 'other'} expression, {'same' if other else 'other'} person"] += 1

@@ -12,7 +12,7 @@ from torch import Tensor
 from ferbench.methods.cnn.network import Network, Outputs, Truth
 from ferbench.methods.cnn.recipe import LocalityLoss, Loss, Shape
 from ferbench.methods.cnn.samplers import grouped_epoch
-from ferbench.methods.interface import TrainingSide
+from ferbench.methods.interface import TrainingSet
 from ferbench.training.loop import Terms
 from ferbench.training.plan import Batch, Step
 from ferbench.training.schedule import Stage
@@ -48,16 +48,16 @@ class LocalityNetwork(Network):
         term = locality_loss(outputs["features"], truth.labels[batch.images], self.settings.neighbours)
         return {"total": softmax + self.settings.weight * term, "softmax": softmax, "locality": term}
 
-    def plan(self, side: TrainingSide, stage: Stage, seed: int) -> Callable[[int], list[Step]]:
+    def plan(self, train: TrainingSet, stage: Stage, seed: int) -> Callable[[int], list[Step]]:
         if self.settings.batches == "shuffled":
-            return super().plan(side, stage, seed)
+            return super().plan(train, stage, seed)
         members = self.settings.neighbours + 1
-        return lambda epoch: grouped_epoch(side.labels, stage.augment, stage.batch, members, seed, epoch)
+        return lambda epoch: grouped_epoch(train.labels, stage.augment, stage.batch, members, seed, epoch)
 
-    def facts(self, side: TrainingSide, plan: Callable[[int], list[Step]]) -> dict[str, Any]:
+    def facts(self, train: TrainingSet, plan: Callable[[int], list[Step]]) -> dict[str, Any]:
         """The mean of k_i over the first epoch, which batches bound."""
         found = []
         for step in plan(0):
-            labels = side.labels[step.images]
+            labels = train.labels[step.images]
             found.append(np.minimum(np.bincount(labels)[labels] - 1, self.settings.neighbours))
         return {"neighbours": round(float(np.concatenate(found).mean()), 2)}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ferbench.methods.cnn.recipe import Loss, NetworkStage, Shape
 from ferbench.methods.cnn.trunks import trunk
-from ferbench.methods.interface import TrainingSide, Workspace
+from ferbench.methods.interface import TrainingSet, Workspace
 from ferbench.training.loop import Terms
 from ferbench.training.normalise import Normalise
 from ferbench.training.plan import Batch, Step, single_epoch
@@ -30,14 +30,14 @@ class Truth:
     people: Tensor
 
     @classmethod
-    def of(cls, side: TrainingSide, device: str) -> Truth:
-        return cls(torch.tensor(side.labels).to(device), torch.tensor(people_of(side)).to(device))
+    def of(cls, train: TrainingSet, device: str) -> Truth:
+        return cls(torch.tensor(train.labels).to(device), torch.tensor(people_of(train)).to(device))
 
 
-def people_of(side: TrainingSide) -> np.ndarray:
+def people_of(train: TrainingSet) -> np.ndarray:
     """The number of each image's person, int64 [N]; an image without a name is a person of its own."""
-    names, people = np.unique(side.subjects, return_inverse=True)
-    alone = np.flatnonzero(side.subjects == "")
+    names, people = np.unique(train.subjects, return_inverse=True)
+    alone = np.flatnonzero(train.subjects == "")
     people[alone] = len(names) + np.arange(len(alone))
     return people.astype(np.int64)
 
@@ -69,7 +69,7 @@ class Network(nn.Module):
         """Images float [B,1,48,48] in [0,1] → logits [B,K] of a test image."""
         return self.outputs(x)["logits"]
 
-    def begin(self, train: TrainingSide, samples: Samples, stage: NetworkStage, work: Workspace) -> None:
+    def begin(self, train: TrainingSet, samples: Samples, stage: NetworkStage, work: Workspace) -> None:
         """What comes before the training by labels, on the device, from the weights that this starts from."""
 
     def loss(self, outputs: Outputs, truth: Truth, batch: Batch) -> Terms:
@@ -79,10 +79,10 @@ class Network(nn.Module):
     def after(self, batch: Batch) -> None:
         """Change buffers in place by the method's own rule, after the optimizer's step on ``batch``."""
 
-    def plan(self, side: TrainingSide, stage: Stage, seed: int) -> Callable[[int], list[Step]]:
+    def plan(self, train: TrainingSet, stage: Stage, seed: int) -> Callable[[int], list[Step]]:
         """The steps of each epoch by its number from 0, about as many rows as the stage's ``augment`` says."""
-        return lambda epoch: single_epoch(len(side), stage.augment, stage.batch, seed, epoch)
+        return lambda epoch: single_epoch(len(train), stage.augment, stage.batch, seed, epoch)
 
-    def facts(self, side: TrainingSide, plan: Callable[[int], list[Step]]) -> dict[str, Any]:
+    def facts(self, train: TrainingSet, plan: Callable[[int], list[Step]]) -> dict[str, Any]:
         """What a run's record tells beside sizes."""
         return {}

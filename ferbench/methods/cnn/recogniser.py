@@ -14,7 +14,7 @@ from ferbench.methods.cnn.network import Network, Truth
 from ferbench.methods.cnn.recipe import NetworkStage, Recipe, TargetStage
 from ferbench.methods.cnn.samplers import shifted
 from ferbench.methods.cnn.schedule import stage_of
-from ferbench.methods.interface import PRETRAIN, AttributeSet, History, Side, TrainingSide, Workspace
+from ferbench.methods.interface import PRETRAIN, AttributeSet, History, SampleSet, TrainingSet, Workspace
 from ferbench.methods.recipes import Method
 from ferbench.training.augment import jitter
 from ferbench.training.checkpoint import unpack
@@ -33,8 +33,8 @@ class Cnn:
         self.recipe: Recipe = method.recipe
         self.network: Network | None = None
 
-    def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
-        assert isinstance(train, TrainingSide)
+    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
+        assert isinstance(train, TrainingSet)
         device, stage = work.device, stage_of(self.kind, self.recipe, work.protocol)
         network = self.network = seeded(work.seed("weights"), self._built)
         if device.captures and not network.level:
@@ -72,10 +72,10 @@ class Cnn:
             work.epochs, network.after,
         ))  # fmt: skip
 
-    def predict(self, side: Side, work: Workspace) -> np.ndarray:
+    def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
         assert self.network is not None
         work.device.place(self.network)
-        return predict(self.network, side.images, work.device).numpy()
+        return predict(self.network, samples.images, work.device).numpy()
 
     def state(self) -> dict[str, Tensor]:
         assert self.network is not None
@@ -115,7 +115,7 @@ def predict(network: Network, images: np.ndarray, device: Device) -> Tensor:
     return torch.cat(parts)
 
 
-def samples_of(train: TrainingSide, stage: NetworkStage, border: str, work: Workspace) -> Samples:
+def samples_of(train: TrainingSet, stage: NetworkStage, border: str, work: Workspace) -> Samples:
     """The derived samples of a training set: from a table of all of them where the folds look often enough or a graph
     is captured, which cannot compute them, else computed at each step. All give the same bytes."""
     device, shared, images = work.device, train.shared, torch.tensor(train.images)

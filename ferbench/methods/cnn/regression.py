@@ -9,7 +9,7 @@ from ferbench.methods.cnn.asking import asked
 from ferbench.methods.cnn.network import Network
 from ferbench.methods.cnn.recipe import Loss, NetworkStage, RegressionLoss, Shape, StackShape
 from ferbench.methods.cnn.trunks import StackTrunk
-from ferbench.methods.interface import PRETRAIN, TrainingSide, Workspace
+from ferbench.methods.interface import PRETRAIN, TrainingSet, Workspace
 from ferbench.training.loop import Terms, fit
 from ferbench.training.plan import Batch, single_epoch
 from ferbench.training.samples import Samples
@@ -44,7 +44,7 @@ class TaughtNetwork(Network):
         """Images float [B,1,48,48] in [0,1] → what is held against the teacher's maps [B,C,3,3]."""
         return self.channels(self.trunk.maps(self.normalise(x)))
 
-    def begin(self, train: TrainingSide, samples: Samples, stage: NetworkStage, work: Workspace) -> None:
+    def begin(self, train: TrainingSet, samples: Samples, stage: NetworkStage, work: Workspace) -> None:
         if PRETRAIN in work.identity.parents:
             return
         device, settings = work.device, self.settings

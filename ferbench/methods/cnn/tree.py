@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ferbench.methods.cnn.asking import asked, outputs_of
 from ferbench.methods.cnn.network import Network, Outputs, Truth
 from ferbench.methods.cnn.recipe import GENDER, Loss, NetworkStage, Shape, TreeLoss
-from ferbench.methods.interface import TrainingSide, Workspace
+from ferbench.methods.interface import TrainingSet, Workspace
 from ferbench.training.loop import Terms
 from ferbench.training.plan import Batch
 from ferbench.training.samples import Samples
@@ -95,7 +95,7 @@ class TreeNetwork(Network):
             "nodes": torch.stack(nodes, dim=1), "heads": torch.stack(heads, dim=1),
         }  # fmt: skip
 
-    def begin(self, train: TrainingSide, samples: Samples, stage: NetworkStage, work: Workspace) -> None:
+    def begin(self, train: TrainingSet, samples: Samples, stage: NetworkStage, work: Workspace) -> None:
         told = attributes_of(train.images, self.shape, work)
         self._told = torch.tensor(told).to(work.device.name)
         counts = np.bincount(BRANCHES * told[:, 0] + told[:, 1], minlength=LEAVES)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ferbench.methods.cnn.network import Network, Outputs, Truth, people_of
 from ferbench.methods.cnn.recipe import Loss, Shape, TupletLoss
 from ferbench.methods.cnn.samplers import tuplet_epoch
-from ferbench.methods.interface import TrainingSide
+from ferbench.methods.interface import TrainingSet
 from ferbench.training.loop import Terms
 from ferbench.training.plan import Batch, Step
 from ferbench.training.schedule import Stage
@@ -37,8 +37,8 @@ def tuplet_loss(
     terms = torch.where(positive, distances - threshold + gap / 2, threshold + gap / 2 - distances).clamp_min(0)
     heard = (terms.detach() > 0).to(features.dtype)
     total = features.new_zeros(())
-    for side in (of_positives, tuplet - of_positives):
-        total = total + ((side.T @ terms) / (side.T @ heard).clamp_min(1)).sum()
+    for part in (of_positives, tuplet - of_positives):
+        total = total + ((part.T @ terms) / (part.T @ heard).clamp_min(1)).sum()
     return total / (queries == torch.arange(len(queries), device=queries.device)).sum()
 
 
@@ -70,12 +70,12 @@ class TupletNetwork(Network):
         term = tuplet_loss(vectors, truth.labels[batch.images], batch.second, slow, settings.gap)
         return {"total": softmax + settings.weight * term, "softmax": softmax, "tuplet": term}
 
-    def plan(self, side: TrainingSide, stage: Stage, seed: int) -> Callable[[int], list[Step]]:
-        people, positives = people_of(side), self.settings.positives
-        return lambda epoch: tuplet_epoch(side.labels, people, positives, stage.augment, stage.batch, seed, epoch)
+    def plan(self, train: TrainingSet, stage: Stage, seed: int) -> Callable[[int], list[Step]]:
+        people, positives = people_of(train), self.settings.positives
+        return lambda epoch: tuplet_epoch(train.labels, people, positives, stage.augment, stage.batch, seed, epoch)
 
-    def facts(self, side: TrainingSide, plan: Callable[[int], list[Step]]) -> dict[str, Any]:
+    def facts(self, train: TrainingSet, plan: Callable[[int], list[Step]]) -> dict[str, Any]:
         """How many images no tuplet finds negatives for, since their person shows no other expression."""
-        people = people_of(side).tolist()
-        kinds = Counter(person for person, _ in set(zip(people, side.labels.tolist(), strict=True)))
+        people = people_of(train).tolist()
+        kinds = Counter(person for person, _ in set(zip(people, train.labels.tolist(), strict=True)))
         return {"without_negatives": sum(kinds[person] == 1 for person in people)}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ferbench.methods.features.recipe import Recipe, Training
-from ferbench.methods.interface import Recogniser, Task, TrainingSide, Video, Workspace
+from ferbench.methods.interface import Recogniser, Task, TrainingSet, Video, Workspace
 from ferbench.runs.store import Store
 from ferbench.training.augment import DERIVED
 from ferbench.training.device import Device
@@ -36,24 +36,24 @@ def estimator(made: Callable[[Recipe, int], Recogniser]) -> Callable[[Task, int]
 def _measured(recipe: Recipe, made: Callable[[Recipe, int], Recogniser], task: Task) -> tuple[float, float]:
     """Seconds for describing one sample and for learning from it."""
     plain = recipe.model_copy(update={"training": Training(augment="none")})
-    side, taken = _noise(), []
+    train, taken = _noise(), []
     for _ in range(2):
         work = Workspace(task.identity, Store(UNUSED), UNUSED, Device(), lambda use: 0)
         began = time.perf_counter()
-        made(plain, CLASSES).fit(side, work)
+        made(plain, CLASSES).fit(train, work)
         taken.append(time.perf_counter() - began)
     # The second time every description is known.
-    return max(0.0, taken[0] - taken[1]) / len(side), taken[1] / len(side)
+    return max(0.0, taken[0] - taken[1]) / len(train), taken[1] / len(train)
 
 
-def _noise() -> TrainingSide:
+def _noise() -> TrainingSet:
     """Sequences that nobody has described yet."""
     rng = np.random.default_rng(time.perf_counter_ns())
     count = PEOPLE * CLASSES
     frames = rng.integers(0, 256, (count, FRAMES, 48, 48), dtype=np.uint8)
     landmarks = rng.normal(24, 8, (count, FRAMES, 68, 2)).astype(np.float32)
     people = np.array([f"P{number // CLASSES}" for number in range(count)])
-    return TrainingSide(
+    return TrainingSet(
         images=frames[:, -1], videos=[Video(*one) for one in zip(frames, landmarks, strict=True)],
         classes=tuple("ABCDEFG"), labels=np.arange(count) % CLASSES, subjects=people, sequences=people,
     )  # fmt: skip

@@ -6,29 +6,30 @@ import numpy as np
 import torch
 
 from ferbench.methods.features.recipe import Recipe
-from ferbench.methods.interface import AttributeSet, TrainingSide, Video, Workspace
+from ferbench.methods.interface import AttributeSet, TrainingSet, Video, Workspace
 from ferbench.training.augment import DERIVED, derive, turned
 
 
-def learned_from(train: TrainingSide | AttributeSet, recipe: Recipe, work: Workspace) -> TrainingSide:
-    """Return what a training learns from: its side, or the derived samples of it where the recipe says so."""
-    assert isinstance(train, TrainingSide)
+def learned_from(train: TrainingSet | AttributeSet, recipe: Recipe, work: Workspace) -> TrainingSet:
+    """Return what a training learns from: its training set, or the derived samples of it where the recipe says so."""
+    assert isinstance(train, TrainingSet)
     if work.validation is not None and work.keep_best:
         work.notes.append("no epoch was chosen, since none is kept: the samples held out for that are not used")
     return derived(train) if recipe.training.augment == "expand" else train
 
 
-def derived(side: TrainingSide) -> TrainingSide:
-    """Return a side 14 times as long: first the samples themselves, then the second derived sample of each, and so on.
+def derived(train: TrainingSet) -> TrainingSet:
+    """Return a training set 14 times as long: first the samples themselves, then the second derived sample of each,
+    and so on.
 
     Every frame of a sequence is turned and mirrored alike, and its landmarks with it.
     """
     return replace(
-        side,
-        images=np.concatenate([_images(side.images, which) for which in range(DERIVED)]),
-        videos=tuple(_video(video, which) for which in range(DERIVED) for video in side.videos),
-        labels=np.tile(side.labels, DERIVED), subjects=np.tile(side.subjects, DERIVED),
-        sequences=np.tile(side.sequences, DERIVED), shared=None,
+        train,
+        images=np.concatenate([_images(train.images, which) for which in range(DERIVED)]),
+        videos=tuple(_video(video, which) for which in range(DERIVED) for video in train.videos),
+        labels=np.tile(train.labels, DERIVED), subjects=np.tile(train.subjects, DERIVED),
+        sequences=np.tile(train.sequences, DERIVED), shared=None,
     )  # fmt: skip
 
 

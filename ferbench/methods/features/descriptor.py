@@ -1,4 +1,4 @@
-"""What a descriptor is to the pipeline behind it, and how a whole side is described."""
+"""What a descriptor is to the pipeline behind it, and how a set of samples is described."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 
 from ferbench.data.resample import resample
 from ferbench.errors import DataError
-from ferbench.methods.interface import Report, Side, Video
+from ferbench.methods.interface import Report, SampleSet, Video
 from ferbench.schema import Schema
 
 KEPT_BYTES = 256 << 20  # of descriptions of single samples, which the folds of one set have in common
@@ -67,25 +67,27 @@ class _Kept:
 _KEPT = _Kept()
 
 
-def described(descriptor: Descriptor, side: Side, report: Report = lambda done, total, text: None) -> np.ndarray:
-    """Return the descriptions [N,…] of a side's samples. Raises DataError where sequences are needed and the side has
+def described(
+    descriptor: Descriptor, samples: SampleSet, report: Report = lambda done, total, text: None
+) -> np.ndarray:
+    """Return the descriptions [N,…] of some samples. Raises DataError where sequences are needed and there are
     none."""
-    samples: Any = side.images if descriptor.reads == "image" else videos_of(side)
+    given: Any = samples.images if descriptor.reads == "image" else videos_of(samples)
     said = f"{type(descriptor).__name__} {descriptor.recipe.model_dump_json()}".encode()
     found = []
-    for number, sample in enumerate(samples):
+    for number, sample in enumerate(given):
         key = hashlib.sha256(said + _content(sample)).digest()
         found.append(_KEPT.get(key, lambda sample=sample: descriptor.one(sample)))  # type: ignore[misc]
-        if number % 32 == 31 or number + 1 == len(samples):
-            report(number + 1, len(samples), "describing")
+        if number % 32 == 31 or number + 1 == len(given):
+            report(number + 1, len(given), "describing")
     return np.stack(found)
 
 
-def videos_of(side: Side) -> Sequence[Video]:
-    """Return a side's sequences. Raises DataError where it has none."""
-    if len(side.videos) != len(side):
+def videos_of(samples: SampleSet) -> Sequence[Video]:
+    """Return the sequences of some samples. Raises DataError where they have none."""
+    if len(samples.videos) != len(samples):
         raise DataError("this method reads sequences and was given single images: choose a protocol of sequences")
-    return side.videos
+    return samples.videos
 
 
 def frames_of(video: Video, count: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ferbench.methods.interface import AttributeSet, History, Side, TrainingSide, Workspace
+from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Workspace
 
 
 class LargestClass:
@@ -15,13 +15,13 @@ class LargestClass:
     def __init__(self, classes: int) -> None:
         self.shares = np.zeros(classes)
 
-    def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
-        assert isinstance(train, TrainingSide)
+    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
+        assert isinstance(train, TrainingSet)
         self.shares = np.bincount(train.labels, minlength=len(self.shares)) / len(train)
         return [{"samples": len(train), "largest": float(self.shares.max())}]
 
-    def predict(self, side: Side, work: Workspace) -> np.ndarray:
-        return np.tile(self.shares, (len(side), 1))
+    def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
+        return np.tile(self.shares, (len(samples), 1))
 
     def state(self) -> dict[str, np.ndarray]:
         return {"shares": self.shares}

@@ -15,7 +15,7 @@ from ferbench.methods.features.histograms import histogram
 from ferbench.methods.features.margins import softmax
 from ferbench.methods.features.recipe import Recipe, SubEvents
 from ferbench.methods.features.subevents import OrderedTemplates, learned
-from ferbench.methods.interface import AttributeSet, History, Side, TrainingSide, Video, Workspace
+from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Video, Workspace
 from ferbench.seeds import generator
 
 
@@ -74,33 +74,33 @@ class SubEventModel:
         self.spaces = {name: FrameSpace(self.settings.components) for name in self.settings.reads}
         self.models: dict[str, OrderedTemplates] = {}
 
-    def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
+    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
         """One row for each description: the accuracy of its models on what they were trained on."""
-        side, settings = learned_from(train, self.recipe, work), self.settings
-        signs = np.where(side.labels[:, None] == np.arange(self.classes), 1.0, -1.0)
+        samples, settings = learned_from(train, self.recipe, work), self.settings
+        signs = np.where(samples.labels[:, None] == np.arange(self.classes), 1.0, -1.0)
         history: History = []
         for number, name in enumerate(settings.reads):
 
             def report(epoch: int, before: int = number * settings.epochs, name: str = name) -> None:
                 work.report(before + epoch, len(settings.reads) * settings.epochs, f"templates of {name}")
 
-            frames = described(DESCRIPTIONS[name](settings), side)
+            frames = described(DESCRIPTIONS[name](settings), samples)
             self.spaces[name].fit(frames.reshape(-1, frames.shape[-1]))
             x = self.spaces[name].transform(frames)
             self.models[name] = learned(
                 x, signs, settings.templates, settings.gap, settings.penalty, settings.rate, settings.epochs,
                 settings.restarts, generator(work.seed(f"templates of {name}")), report,
             )  # fmt: skip
-            right = self.models[name].scores(x).argmax(axis=1) == side.labels
+            right = self.models[name].scores(x).argmax(axis=1) == samples.labels
             history.append({"reads": name, "train_accuracy": float(right.mean())})
         self.load(self.state())
         work.facts["uncalibrated"] = True
         return history
 
-    def predict(self, side: Side, work: Workspace) -> np.ndarray:
+    def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
         work.facts["uncalibrated"] = True
         scores = [
-            self.models[name].scores(space.transform(described(DESCRIPTIONS[name](self.settings), side)))
+            self.models[name].scores(space.transform(described(DESCRIPTIONS[name](self.settings), samples)))
             for name, space in self.spaces.items()
         ]
         return softmax(np.mean(scores, axis=0))

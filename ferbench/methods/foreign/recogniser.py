@@ -12,7 +12,7 @@ from PIL import Image
 
 from ferbench.errors import DataError, UsageError
 from ferbench.methods.foreign.recipe import FILES, Input
-from ferbench.methods.interface import AttributeSet, History, Side, TrainingSide, Workspace
+from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Workspace
 from ferbench.methods.recipes import Method
 from ferbench.methods.registry import is_module
 
@@ -29,9 +29,9 @@ class Foreign:
         self.model = opened(method)
         self.fitted: tuple[str, ...] = ()  # emotions of the columns of an estimator that was fitted here
 
-    def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
+    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
         """Fit an estimator anew. Raises UsageError for a model that cannot learn."""
-        assert isinstance(train, TrainingSide)
+        assert isinstance(train, TrainingSet)
         if not hasattr(self.model, "fit"):
             raise UsageError(f"{self.method.title} has no fit: `ferbench evaluate` tests it as it is")
         if hasattr(self.model, "get_params"):
@@ -44,15 +44,15 @@ class Foreign:
         work.notes.append("the fitted estimator is not stored: that would take a pickle, which ferbench never writes")
         return []
 
-    def predict(self, side: Side, work: Workspace | None) -> np.ndarray:
+    def predict(self, samples: SampleSet, work: Workspace | None) -> np.ndarray:
         """Probabilities [N,K] of :attr:`classes`; what the model has scores for beside them is left out, and the rest
         brought to a sum of 1."""
         labels = self.fitted or self.card.output.labels
         if not labels:
             raise UsageError(f"the card of {self.method.title} lacks the line `labels = [...]` under [output]")
         scores = np.concatenate([  # prepared batch by batch: a large network takes far more bytes a face than are kept
-            self._scores(prepared(side.images[at : at + BATCH], self.card.input))
-            for at in range(0, len(side.images), BATCH)
+            self._scores(prepared(samples.images[at : at + BATCH], self.card.input))
+            for at in range(0, len(samples.images), BATCH)
         ])  # fmt: skip
         if scores.ndim != 2 or scores.shape[1] != len(labels):
             raise DataError(f"{self.method.title} gives {scores.shape[1:]} scores a face, and its card names "

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from ferbench.errors import UsageError
 from ferbench.methods.generative.networks import Adversary, Classifiers, Generator
 from ferbench.methods.generative.recipe import Losses, Recipe
-from ferbench.methods.interface import AttributeSet, History, Side, TrainingSide, Workspace
+from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Workspace
 from ferbench.methods.recipes import Method
 from ferbench.training.augment import derive
 from ferbench.training.loop import Terms, fit
@@ -51,8 +51,8 @@ class Generative:
         self.generator: Generator | None = None
         self.classifiers: Classifiers | None = None
 
-    def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
-        assert isinstance(train, TrainingSide)
+    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
+        assert isinstance(train, TrainingSet)
         if work.epochs is not None or work.keep_best:
             raise UsageError(f"{self.title} is trained in two stages: an epoch cannot be chosen")
         recipe, network, device = self.recipe, self.recipe.network, work.device
@@ -107,12 +107,12 @@ class Generative:
         ))]  # fmt: skip
         return history
 
-    def predict(self, side: Side, work: Workspace) -> np.ndarray:
+    def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
         """The mean of the probabilities of each sequence's last frames."""
         assert self.generator is not None
         assert self.classifiers is not None
         generator, head = self.generator.to(work.device.name).eval(), self.classifiers.to(work.device.name).eval()
-        frames = [torch.from_numpy(video.frames[-self.recipe.network.frames :].copy()) for video in side.videos]
+        frames = [torch.from_numpy(video.frames[-self.recipe.network.frames :].copy()) for video in samples.videos]
         found = []
         with torch.inference_mode(), work.device.autocast():
             for part in torch.cat(frames).split(work.device.rows):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ferbench.errors import UsageError
-from ferbench.methods.interface import AttributeSet, History, Side, TrainingSide, Workspace
+from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Workspace
 from ferbench.methods.recipes import Method
 from ferbench.methods.sequences import centroids, inputs, networks
 from ferbench.methods.sequences.recipe import TRACKS, Part, Recipe
@@ -20,7 +20,7 @@ from ferbench.training.losses import contrastive
 from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
 from ferbench.training.weights import seeded
 
-Read = Callable[[Tensor, Tensor], Tensor]  # places in the side and numbers of derived samples → a network's input
+Read = Callable[[Tensor, Tensor], Tensor]  # places in the set and numbers of derived samples → a network's input
 
 
 def build(part: Part, recipe: Recipe, classes: int) -> nn.Module:
@@ -47,8 +47,8 @@ class Sequences:
         self.recipe: Recipe = method.recipe
         self.parts: dict[Part, nn.Module] = {}
 
-    def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
-        assert isinstance(train, TrainingSide)
+    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
+        assert isinstance(train, TrainingSet)
         recipe, names = self.recipe, self.recipe.network.parts
         if (work.epochs is not None or work.keep_best) and len(names) > 1:
             raise UsageError(f"{self.title} is two networks that are trained in turn: an epoch cannot be chosen")
@@ -75,9 +75,9 @@ class Sequences:
             history += [{"part": "joint", **row} for row in rows]
         return history
 
-    def predict(self, side: Side, work: Workspace) -> np.ndarray:
+    def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
         """Of two parts the sum of their logits decides, or the mean of their probabilities."""
-        logits = [self._logits(part, module, side, work) for part, module in self.parts.items()]
+        logits = [self._logits(part, module, samples, work) for part, module in self.parts.items()]
         fusion = self.recipe.fusion
         if fusion.kind == "joint":
             return torch.softmax(logits[0] + logits[1], dim=1).numpy()
@@ -94,7 +94,7 @@ class Sequences:
             module.load_state_dict(own or dict(state))  # the epochs of a training hold its one part without its name
 
     def _train(
-        self, part: Part, module: nn.Module, read: Read, labels: Tensor, train: TrainingSide, work: Workspace
+        self, part: Part, module: nn.Module, read: Read, labels: Tensor, train: TrainingSet, work: Workspace
     ) -> History:
         stage, seed = self.recipe.finetune, derive_seed(work.seed("plan"), part)
         device, signal = work.device, self.recipe.verification
@@ -128,7 +128,7 @@ class Sequences:
         return fit(module, loss, plan, stage, device, work.checkpoint(part), work.report, watch, work.keep_best,
                    work.epochs)  # fmt: skip
 
-    def _join(self, train: TrainingSide, labels: Tensor, work: Workspace) -> History:
+    def _join(self, train: TrainingSet, labels: Tensor, work: Workspace) -> History:
         """Train both networks' last layers alone: L = λ1 CE(g1) + λ2 CE(g2) + λ3 CE(g1 + g2) (Jung et al. 2015)."""
         stage, names = self.recipe.joint, self.recipe.network.parts
         assert stage is not None
@@ -149,7 +149,7 @@ class Sequences:
         return fit(tops, loss, lambda epoch: single_epoch(len(train), stage.augment, stage.batch, seed, epoch), stage,
                    device, work.checkpoint("joint"), work.report)  # fmt: skip
 
-    def _reader(self, part: Part, train: TrainingSide, work: Workspace) -> Read:
+    def _reader(self, part: Part, train: TrainingSet, work: Workspace) -> Read:
         """What gives a part its input of derived samples of a training set, on the device."""
         network, name = self.recipe.network, work.device.name
         if part in TRACKS:
@@ -165,14 +165,14 @@ class Sequences:
 
         return pixels
 
-    def _logits(self, part: Part, module: nn.Module, side: Side, work: Workspace) -> Tensor:
+    def _logits(self, part: Part, module: nn.Module, samples: SampleSet, work: Workspace) -> Tensor:
         """Logits float32 [N,K] on the CPU of undistorted sequences."""
         network, device = self.recipe.network, work.device
         if part in TRACKS:
-            x = inputs.tracks_of(side.videos, network.steps, every=False)[:, 0]
+            x = inputs.tracks_of(samples.videos, network.steps, every=False)[:, 0]
             x = x[..., inputs.GEOMETRY, :] if part == "dtgn" else x
         else:
-            x = inputs.frames_of(side.videos, 1 if part == "mscnn" else network.frames).float() / 255 - 0.5
+            x = inputs.frames_of(samples.videos, 1 if part == "mscnn" else network.frames).float() / 255 - 0.5
             x = x[:, 0] if part == "mscnn" else x
         module.to(device.name).eval()
         with torch.inference_mode(), device.autocast():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ferbench.files import sha256_of
-from ferbench.methods.interface import PRETRAIN, AttributeSet, History, Side, TrainingSide, Workspace
+from ferbench.methods.interface import PRETRAIN, AttributeSet, History, SampleSet, TrainingSet, Workspace
 from ferbench.methods.recipes import Method
 from ferbench.methods.wslgan import stages
 from ferbench.methods.wslgan.attention import PARTS, AttentionMapGenerator, PartClassifier
@@ -38,7 +38,7 @@ class Attention:
         self.recipe: Recipe = method.recipe
         self.branches: dict[str, PartClassifier] = {}
 
-    def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
+    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
         assert isinstance(train, AttributeSet)
         chosen = [splits.attribute_split(train.protocol, train.faces, part, train.seed) for part in PARTS]
         held_out = [_labelled(train.faces.images[split.validation], split.validation_target) for split in chosen]
@@ -67,7 +67,7 @@ class Attention:
             }  # fmt: skip
         return [{"part": part, **row} for part, rows in zip(PARTS, histories, strict=True) for row in rows]
 
-    def predict(self, side: Side, work: Workspace) -> np.ndarray:
+    def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
         raise AssertionError("attention maps are learned from a set that nothing is tested on")
 
     def state(self) -> dict[str, Tensor]:
@@ -89,8 +89,8 @@ class Network:
         self._amg: Callable[[Tensor], Tensor] | None = None
         self._maps: dict[str, Tensor | None] = {}  # by the images' hash: epochs of one training are tested in turn
 
-    def fit(self, train: TrainingSide | AttributeSet, work: Workspace) -> History:
-        assert isinstance(train, TrainingSide)
+    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
+        assert isinstance(train, TrainingSet)
         recipe, stage, device = self.recipe, self._stage(work), work.device
         network = self.network = self._built(work)
         for role in work.identity.parents:
@@ -128,11 +128,11 @@ class Network:
             work.epochs, teacher,
         ))  # fmt: skip
 
-    def predict(self, side: Side, work: Workspace) -> np.ndarray:
+    def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
         """One stream of undistorted images; with ``flip`` the mean over each image and its mirror image."""
         assert self.network is not None
         work.device.place(self.network)
-        views = self.views(torch.from_numpy(side.images), work)
+        views = self.views(torch.from_numpy(samples.images), work)
         return stages.predict_views(self.network, views, work.device).numpy()
 
     def views(self, images: Tensor, work: Workspace) -> list[stages.View]:

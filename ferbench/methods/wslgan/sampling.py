@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ferbench.files import sha256_of
-from ferbench.methods.interface import TrainingSide, Workspace
+from ferbench.methods.interface import TrainingSet, Workspace
 from ferbench.methods.wslgan.lean import Generator
 from ferbench.methods.wslgan.recipe import Recipe
 from ferbench.training.plan import Step, looked_up, passes
@@ -17,7 +17,7 @@ from ferbench.training.schedule import Stage
 
 
 def samples_of(
-    train: TrainingSide, recipe: Recipe, stage: Stage, plan: Callable[[int], list[Step]],
+    train: TrainingSet, recipe: Recipe, stage: Stage, plan: Callable[[int], list[Step]],
     amg: Callable[[Tensor], Tensor] | None, weights: Path | None, work: Workspace, report: Callable[[int, int], None],
 ) -> Samples:  # fmt: skip
     """Return the samples of a training set that ``plan`` names by epoch.

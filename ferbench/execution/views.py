@@ -1,4 +1,4 @@
-"""What a method gets to see of a prepared dataset: a training set, or a side to be predicted without labels."""
+"""What a method gets to see of a prepared dataset: a training set, or samples to be predicted, without labels."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
-from ferbench.methods.interface import Side, TrainingSide, Video
+from ferbench.methods.interface import SampleSet, TrainingSet, Video
 from ferbench.methods.recipes import Method
 from ferbench.protocol.protocol import Protocol
 from ferbench.protocol.splits import LAST, Split, Splits
@@ -15,10 +15,10 @@ from ferbench.protocol.splits import LAST, Split, Splits
 SEQUENCE = "sequence"
 
 
-def training_side(
+def training_set(
     protocol: Protocol, faces: Faces, rows: np.ndarray, classes: tuple[str, ...],
     tables: Path | None = None, folds: int = 1,
-) -> TrainingSide:  # fmt: skip
+) -> TrainingSet:  # fmt: skip
     """Return the samples ``rows`` (indices into the prepared dataset) with their labels.
 
     tables : the folder where the folds of this set share tables of derived samples; None: no tables.
@@ -29,7 +29,7 @@ def training_side(
         from ferbench.training.samples import Shared
 
         shared = Shared(faces.images, rows, tables, folds)
-    return TrainingSide(
+    return TrainingSet(
         images=faces.images[rows], videos=_videos(protocol, faces, rows), classes=classes,
         labels=targets(faces, rows, classes),
         subjects=samples["subject"].to_numpy(dtype=str), sequences=samples["sequence"].to_numpy(dtype=str),
@@ -43,9 +43,9 @@ def targets(faces: Faces, rows: np.ndarray, classes: tuple[str, ...]) -> np.ndar
     return np.array(places, dtype=np.int64)  # a copy: pandas lends what may not be written to
 
 
-def unlabelled_side(protocol: Protocol, faces: Faces, rows: np.ndarray) -> Side:
+def sample_set(protocol: Protocol, faces: Faces, rows: np.ndarray) -> SampleSet:
     """Return the samples ``rows`` without labels or names."""
-    return Side(images=faces.images[rows], videos=_videos(protocol, faces, rows))
+    return SampleSet(images=faces.images[rows], videos=_videos(protocol, faces, rows))
 
 
 def sees(method: Method, protocol: Protocol, faces: Faces, rows: np.ndarray) -> str:
@@ -61,7 +61,8 @@ def sees(method: Method, protocol: Protocol, faces: Faces, rows: np.ndarray) -> 
 def fold_facts(
     protocol: Protocol, faces: Faces, made: Splits, split: Split, train: np.ndarray, validation: int
 ) -> dict[str, Any]:
-    """What a fold's record tells of its sides. train : rows that were learned from, without ``validation`` others."""
+    """What a fold's record tells of its training and test set. train : rows that were learned from, without
+    ``validation`` others."""
     subjects = faces.samples["subject"].to_numpy()
     return {
         "level": protocol.level, "folds": [other.fold for other in made.folds], "rule": made.rule,

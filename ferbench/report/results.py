@@ -19,7 +19,7 @@ from ferbench.runs.store import Store
 
 
 @dataclass(frozen=True)
-class Side:
+class Result:
     """Trainings that differ in their seeds alone, all folds of each put together; or the evaluation of one network.
 
     frames : the predictions of each seed, in the order of ``seeds``, with the ``fold`` that tested each.
@@ -56,7 +56,7 @@ class Side:
 
 
 class Tested(Protocol):
-    """What says on which images something was tested; a side, or an accepted one."""
+    """What says on which images something was tested; a result, or an accepted one."""
 
     @property
     def protocol(self) -> str: ...
@@ -64,7 +64,7 @@ class Tested(Protocol):
     def split(self) -> str: ...
 
 
-def sides(store: Store, prefix: str = "") -> list[Side]:
+def results(store: Store, prefix: str = "") -> list[Result]:
     """Return what a store holds, of runs or experiments that begin with ``prefix`` only."""
     records = store.known()
     groups: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
@@ -72,16 +72,16 @@ def sides(store: Store, prefix: str = "") -> list[Side]:
         tested = record.identity.kind in ("fold", "transfer") and not (record.error or record.identity.leaks)
         if tested and (record.experiment.startswith(prefix) or record.key.startswith(prefix)):
             groups[variant(lineage(record.identity, records))][record.experiment].append(record)
-    return [_side(store, key, trainings, records) for key, trainings in groups.items()]
+    return [_result(store, key, trainings, records) for key, trainings in groups.items()]
 
 
-def _side(store: Store, key: str, trainings: dict[str, list[Record]], known: Mapping[str, Record]) -> Side:
+def _result(store: Store, key: str, trainings: dict[str, list[Record]], known: Mapping[str, Record]) -> Result:
     by_seed = sorted(trainings.values(), key=lambda records: records[0].identity.seed)
     first = by_seed[0][0]
     together([one for records in by_seed for one in records])
     identity, about, made = first.identity, told(first, known), lineage(first.identity, known)
     frames = list(pooled(store, {records[0].experiment: records for records in by_seed}).values())
-    return Side(
+    return Result(
         identity.method, about.title, identity.preset, identity.protocol, identity.split, identity.data,
         identity.selection, key, first.classes, [records[0].identity.seed for records in by_seed], frames,
         identity.kind == "transfer", about.level, about.trained_on, about.held_out, about.uncalibrated,
@@ -89,17 +89,17 @@ def _side(store: Store, key: str, trainings: dict[str, list[Record]], known: Map
     )  # fmt: skip
 
 
-def chosen(text: str, runs: Path | None) -> Side:
-    """Return the side that a user names: a folder of runs, or how a run or an experiment of the store begins.
+def chosen(text: str, runs: Path | None) -> Result:
+    """Return the result that a user names: a folder of runs, or how a run or an experiment of the store begins.
 
     Raises UsageError where it is none or more than one.
     """
     folder = Path(text)
-    found = sides(Store(folder)) if folder.is_dir() else sides(Store(runs_home(runs)), text)
+    found = results(Store(folder)) if folder.is_dir() else results(Store(runs_home(runs)), text)
     if not found:
         raise UsageError(f"{text} is neither a folder of runs nor the beginning of a tested run: see `ferbench runs`")
     if len(found) > 1:
-        names = ", ".join(f"{side.name} ({side.variant})" for side in found)
+        names = ", ".join(f"{result.name} ({result.variant})" for result in found)
         raise UsageError(f"{text} has {len(found)} methods: {names}; name one run or experiment of them")
     return found[0]
 
@@ -111,14 +111,14 @@ def comparable(first: Tested, second: Tested) -> None:
 
 
 def agree(what: str, one: str, other: str) -> None:
-    """Raise DataError where two sides differ in what both must have."""
+    """Raise DataError where two results differ in what both must have."""
     if one != other:
         raise DataError(f"different {what}, so nothing can be compared: {one} and {other}")
 
 
-def at_one_level(first: Side, second: Side) -> tuple[Side, Side]:
-    """Return both sides as they may be compared: as they are where both predict images or both predict sequences, else
-    both by sequences, each sequence of images predicted by the mean of its images' probabilities.
+def at_one_level(first: Result, second: Result) -> tuple[Result, Result]:
+    """Return both results as they may be compared: as they are where both predict images or both predict sequences,
+    else both by sequences, each sequence of images predicted by the mean of its images' probabilities.
 
     Raises DataError, in one line, where they cannot be compared: not tested on the same, in the same folds, or one was
     tested on people that it learned from.
@@ -143,16 +143,16 @@ def at_one_level(first: Side, second: Side) -> tuple[Side, Side]:
     return first, second
 
 
-def _of_sequences(side: Side) -> Side:
-    """A side by sequences; the name of a sequence is its ``id``."""
-    if side.level == "image":
-        frames = [metrics.by_sequence(frame, side.classes) for frame in side.frames]
+def _of_sequences(result: Result) -> Result:
+    """A result by sequences; the name of a sequence is its ``id``."""
+    if result.level == "image":
+        frames = [metrics.by_sequence(frame, result.classes) for frame in result.frames]
     else:
         frames = [
-            frame.assign(id=frame["sequence"].where(frame["sequence"] != "", frame["id"])) for frame in side.frames
+            frame.assign(id=frame["sequence"].where(frame["sequence"] != "", frame["id"])) for frame in result.frames
         ]
     if any(frame.empty for frame in frames):
         raise DataError(
-            f"{side.name} was tested on images of no known sequence, so nothing can be compared with sequences"
+            f"{result.name} was tested on images of no known sequence, so nothing can be compared with sequences"
         )
-    return replace(side, frames=frames, level="sequence")
+    return replace(result, frames=frames, level="sequence")
