@@ -21,7 +21,7 @@ def test_it_is_the_formula():
     with torch.no_grad():
         norm.weight.copy_(batch(5, seed=2))
         norm.bias.copy_(batch(5, seed=3))
-    own = joined([statistics(part, torch.float64) for part in (first, second)])
+    own = joined([statistics(part, torch.float64, norm.eps) for part in (first, second)])
     found = normalised(norm, torch.cat((first, second), dim=1), own)
     x = np.concatenate((first.numpy(), second.numpy()), axis=1)
     mean, variance = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
@@ -35,7 +35,7 @@ def test_it_is_the_formula():
 
 def test_a_variance_beside_a_large_mean_keeps_its_digits():
     x = (batch(4, 3, 8, 8) / 4 + 300).float()
-    mean, variance = statistics(x, torch.float32)
+    mean, variance, _ = statistics(x, torch.float32, 1e-5)
     np.testing.assert_allclose(mean.numpy(), x.double().numpy().mean(axis=(0, 2, 3)), rtol=1e-6)
     np.testing.assert_allclose(variance.numpy(), x.double().numpy().var(axis=(0, 2, 3)), rtol=1e-5)
 
@@ -57,7 +57,7 @@ class _Called(torch.nn.Module):
         self.norm = norm
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return normalised(self.norm, x, statistics(x, x.dtype))
+        return normalised(self.norm, x, statistics(x, x.dtype, self.norm.eps))
 
 
 @pytest.mark.parametrize(("kind", "bound"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])

@@ -77,20 +77,20 @@ class DenseNet(nn.Module):
     def sharing(self, x: Tensor) -> Tensor:
         """The same in training, with each channel's batch statistics computed once: what is compiled."""
         stem, *rest = self.body
-        exact = self.norm.weight.dtype
+        exact, epsilon = self.norm.weight.dtype, self.norm.eps
         parts: list[Tensor] = []
         known: list[Statistics] = []
 
         def produced(channels: Tensor) -> None:
             parts.append(channels)
-            known.append(statistics(channels, exact))
+            known.append(statistics(channels, exact, epsilon))
 
         produced(stem(x))
         for layer in rest:
             before, own = torch.cat(parts, dim=1), joined(known)
             if isinstance(layer, DenseLayer):
                 narrow = layer.conv1(normalised(layer.norm1, before, own))
-                produced(layer.conv2(normalised(layer.norm2, narrow, statistics(narrow, exact))))
+                produced(layer.conv2(normalised(layer.norm2, narrow, statistics(narrow, exact, epsilon))))
             else:
                 assert isinstance(layer, Transition)
                 parts.clear()
