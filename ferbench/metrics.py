@@ -128,13 +128,13 @@ def subject_interval(frame: pd.DataFrame, level: float = 0.95, seed: int = 0, re
     known = bool((subjects != "").all())
     codes = pd.factorize(subjects)[0] if known else np.arange(len(frame))
     counts = np.column_stack([np.bincount(codes, weights=hits(frame)), np.bincount(codes)])
-    drawn = np.concatenate([draws @ counts for draws in _draws(len(counts), seed, resamples)])  # right images, images
+    drawn = np.concatenate([times @ counts for times in draws(len(counts), seed, resamples)])  # right images, images
     low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high), "subjects" if known else "images", len(counts))
 
 
-def _draws(units: int, seed: int, resamples: int) -> Iterable[np.ndarray]:
-    """How often each unit is drawn [resamples,units], in parts: all of RAF-DB's at once would be large.
+def draws(units: int, seed: int, resamples: int = RESAMPLES) -> Iterable[np.ndarray]:
+    """Return how often a bootstrap draws each unit [resamples,units], in parts: all of RAF-DB's at once would be large.
 
     Many trainings are tested on the same few people, and drawing takes longer than all the rest: those are kept.
     """
@@ -144,9 +144,9 @@ def _draws(units: int, seed: int, resamples: int) -> Iterable[np.ndarray]:
 def _new_draws(units: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, 100):
-        draws = rng.integers(0, units, (min(100, resamples - start), units))
-        places = draws + units * np.arange(len(draws))[:, None]
-        counts = np.bincount(places.ravel(), minlength=draws.size).reshape(draws.shape)
+        drawn = rng.integers(0, units, (min(100, resamples - start), units))
+        places = drawn + units * np.arange(len(drawn))[:, None]
+        counts = np.bincount(places.ravel(), minlength=drawn.size).reshape(drawn.shape)
         yield counts.astype(np.float64)  # so that their sums are a BLAS product; whole numbers stay exact
 
 

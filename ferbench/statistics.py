@@ -13,8 +13,8 @@ import pandas as pd
 from ferbench import metrics
 from ferbench.errors import DataError
 
-RESAMPLES = 2000  # of the bootstrap, as in metrics
 FLIPS = 10_000  # sign flips of the permutation test: a p of 0.05 then has a standard error of 0.002
+_AT_ONCE = 500  # of them: all signs of tens of thousands of images would be gigabytes
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ def difference(pair: Paired, level: float = 0.95, seed: int = 0) -> Difference:
     """Paired cluster bootstrap: subjects are drawn with replacement, each with all its images in both
     (Davison & Hinkley 1997, 3.8)."""
     gain, size = pair.gains()
-    draws = np.random.default_rng(seed).integers(0, len(gain), (RESAMPLES, len(gain)))
-    found = gain[draws].sum(axis=1) / size[draws].sum(axis=1)
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    counts = np.column_stack([gain, size])
+    drawn = np.concatenate([times @ counts for times in metrics.draws(len(gain), seed)])
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [(1 - level) / 2, (1 + level) / 2])
     return Difference(float(gain.sum() / size.sum()), float(low), float(high), pair.over, len(gain))
 
 
@@ -94,8 +94,8 @@ def permutation(pair: Paired, seed: int = 0, side: Literal["both", "worse"] = "b
     gain, _ = pair.gains()
     gain = gain[gain != 0]
     seen = gain.sum()
-    signs = np.random.default_rng(seed).choice((-1.0, 1.0), (FLIPS, len(gain)))
-    sums = signs @ gain
+    rng = np.random.default_rng(seed)
+    sums = np.concatenate([rng.choice((-1.0, 1.0), (_AT_ONCE, len(gain))) @ gain for _ in range(FLIPS // _AT_ONCE)])
     extreme = sums <= seen + 1e-9 if side == "worse" else np.abs(sums) >= abs(seen) - 1e-9
     return float((extreme.sum() + 1) / (FLIPS + 1))
 

@@ -1,14 +1,15 @@
 """Paired statistics against their formulas, and their false alarms on simulated predictions that change in nothing."""
 
 import itertools
-from math import comb
+import tracemalloc
+from math import comb, erfc
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from ferbench.errors import DataError
-from ferbench.statistics import difference, holm, mcnemar, paired, permutation
+from ferbench.statistics import Paired, difference, holm, mcnemar, paired, permutation
 
 
 def frame(hits: list[int], subjects: list[str]) -> pd.DataFrame:
@@ -37,7 +38,7 @@ def test_images_are_joined_by_id_whatever_their_order():
     assert paired([first.assign(subject="")], [second]).over == "images"
 
 
-def test_several_seeds_of_a_side_are_averaged():
+def test_several_seeds_of_a_method_are_averaged():
     subjects = ["a", "b"]
     pair = paired([frame([1, 0], subjects)], [frame([1, 1], subjects), frame([0, 1], subjects)])
     assert list(pair.second) == [0.5, 1.0]
@@ -61,6 +62,21 @@ def test_the_interval_is_the_bootstrap_over_subjects():
     assert found.value == pytest.approx(gains.sum() / 24)
     assert (found.high - found.low) / 2 / 1.96 == pytest.approx(gains.std() / 3 / np.sqrt(8), rel=0.15)
     assert found.low < found.value < found.high
+
+
+def test_many_images_of_unknown_people_take_little_memory():
+    """Each image is a unit then; 5,000 at once would take 400 MB of signs and as much of resamples."""
+    rng = np.random.default_rng(1)
+    first, second = (rng.random(5000) for _ in range(2))
+    pair = Paired([str(n) for n in range(5000)], first, second, np.arange(5000), "images")
+    tracemalloc.start()
+    gap, p = difference(pair), permutation(pair)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
+    gains, deviation = second - first, (second - first).std() / np.sqrt(5000)
+    assert (gap.low, gap.high) == pytest.approx(gains.mean() + np.array([-1.96, 1.96]) * deviation, abs=deviation / 8)
+    assert p == pytest.approx(erfc(abs(gains.mean()) / deviation / np.sqrt(2)), abs=0.03)  # by the central limit
 
 
 def test_the_permutation_test_is_near_the_one_over_all_signs():
