@@ -241,6 +241,30 @@ def test_a_run_that_another_process_makes_is_waited_for(tmp_path):
     assert made == [one.key for one in jobs[1:]]
 
 
+def test_what_another_process_made_is_told_before_the_next_job_begins(tmp_path, monkeypatch):
+    names = ["01", "02", "03", "04"]
+    monkeypatch.setitem(FACTS, "folds", names)
+    store, jobs = Store(tmp_path), chain()[:2] + [job("fold", name) for name in names]
+    theirs, told = jobs[2], []
+    make = maker(store)
+
+    def beside(one: Job) -> Record:
+        """The other process ends fold 01 while fold 02 is trained here."""
+        record = make(one)
+        if one is jobs[3]:
+            make(theirs)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+        return record
+
+    folder = store.folder(theirs.key)
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for outcome in execute(jobs, store, beside):
+            told.append((outcome.job.identity.fold, outcome.reused))
+    assert told[2:] == [("02", False), ("01", True), ("03", False), ("04", False)]
+
+
 def test_identity_decides_the_key_and_nothing_else_does():
     a, b = job("fold", "01"), job("fold", "02")
     assert a.key != b.key

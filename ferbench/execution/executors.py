@@ -30,7 +30,8 @@ def execute(jobs: list[Job], store: Store, make: Make) -> Iterator[Outcome]:
     """Yield the outcome of every job, parents before children; done runs are reused.
 
     A job that fails is recorded and the others go on, save those that start from it; JobFailed is
-    raised at the end. A job that another process is making is waited for, after all others are done.
+    raised at the end. What another process has made meanwhile comes after each job that is made here; what it is
+    still making is waited for, after all others are done.
     """
     waiting = {job.key: job for job in jobs}
     failed: set[str] = set()
@@ -53,6 +54,8 @@ def execute(jobs: list[Job], store: Store, make: Make) -> Iterator[Outcome]:
             if record.error:
                 failed.add(key)
             yield Outcome(job, record, reused)
+            if not reused:
+                break  # and look again from the first on what others have made in this time
         if waiting and not progressed:
             time.sleep(1)
     end(jobs, failed)
