@@ -37,7 +37,7 @@ def test_json_has_its_documented_keys(store):
         "trained_on", "held_out", "uncalibrated", "selection", "seed", "devices",
         "precision", "rule", "split_hash", "test_side", "data", "parameters", "classes", "folds", "expected", "matrix", "accuracy",
         "interval", "fold_mean", "fold_std", "balanced_accuracy", "macro_f1", "worst_subject", "worst_class", "sequence_accuracy",
-        "sequence_interval", "sequences", "images", "subjects", "parents", "differs", "notes",
+        "sequence_interval", "sequences", "images", "subjects", "parents", "differs", "changed", "notes",
     ]  # fmt: skip
     assert report["trainings"][0]["interval"] == {"low": 0.0, "high": 1.0, "over": "subjects", "units": 2}
     assert report["holes"][0]["fold"] == "02"

@@ -159,6 +159,22 @@ def test_why_a_published_figure_does_not_stand_beside_ours(store, facts, said):
     assert "interval" not in against
 
 
+def test_what_was_changed_from_the_preset_is_said_wherever_a_figure_stands(store):
+    """Of one training nothing differs, so nothing else would tell."""
+    command = "ferbench train wslgan --dataset ckplus --recipe modern --epochs 9 --no-pretrain --set 'finetune.drops=[0.2, 0.5]'"
+    lay(store, 2, facts={"command": command})
+    changed = ["recipe=modern", "epochs=9", "finetune.drops=[0.2, 0.5]", "no pre-training"]
+    found, _ = concluded(store)
+    assert f"changed from the preset: {', '.join(changed)}" in found.leaders[0].facts
+    text = output("report", "--format", "markdown").replace("\\", "")
+    assert [text.count(", ".join(changed)), text.count("; ".join(changed))] == [2, 1]
+    assert "finetune.drops=[0.2, 0.5]" in output("report", "--format", "console")  # no markup
+    card = output("report", "--format", "model-card").replace("\\", "")
+    assert all(f"Changed from the preset: {one}" in card for one in changed)
+    lay(store, 2, facts={"command": "ferbench train 'unclosed"}, seed=1)  # a stranger's record
+    assert [t.changed for t in tables.build(store, "ckplus")[0].trainings] == [changed, []]
+
+
 def test_drawn_faces_are_compared_with_nothing_published(store):
     lay(store, 2, protocol="synth@1")
     _, points = concluded(store, "synth")

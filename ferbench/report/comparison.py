@@ -43,7 +43,7 @@ def _ours(t: Training, names: Mapping[str, str], row: PublishedRow | None) -> li
     if t.sequence_interval is not None:
         sequences = [f"{percent(t.sequence_accuracy)}{mark}", reach(t.sequence_interval, "sequence")]
     n = t.n + (f", {t.sequences:,} sequences" if t.level == "image" and t.sequences else "")
-    said = [f"n = {n}", t.protocol, t.experiment]
+    said = [f"n = {n}", t.protocol, t.experiment, *t.changed]
     said += [] if t.selection == "last" else [SELECTIONS.get(t.selection, t.selection)]
     said += [] if t.held_out is True else [t.apart]
     return [
@@ -115,14 +115,15 @@ def learned(report: Report) -> Grid:
     for t in report.trainings:
         groups[t.variant].append(t)
     rows = [
-        [f"{OURS} {t.method}", t.preset, t.sees, ", ".join(t.trained_on), held(t.held_out),
+        [f"{OURS} {t.method}", t.preset, ", ".join(t.changed), t.sees, ", ".join(t.trained_on), held(t.held_out),
          "uncalibrated" if t.uncalibrated else "", ", ".join(str(one.seed) for one in group), t.protocol]
         for group in groups.values() for t in group[:1]
     ]  # fmt: skip
     return without_empty((
         "Input and training data of each: what it sees, the protocols that it was trained on, first to last, and "
         "whether all test subjects were held out",
-        ["Training", "Preset", "Sees", "Trained on", "Held out", "Scores", "Seeds", "Tested under"], rows,
+        ["Training", "Preset", "Changed from it", "Sees", "Trained on", "Held out", "Scores", "Seeds", "Tested under"],
+        rows,
     ))  # fmt: skip
 
 

@@ -129,6 +129,7 @@ def _leader(group: list[Training], groups: list[list[Training]]) -> Leader:
         f"n = {first.n}" + (f" of {first.subjects:,} people" if first.subjects else ", people unknown"),
         f"{first.protocol}, {len(first.folds)} folds" if len(first.folds) > 1 else f"{first.protocol}, one split",
         SELECTIONS.get(first.selection, first.selection), over_seeds(group),
+        *([f"changed from the preset: {listed(first.changed)}"] if first.changed else []),
         f"the highest of {methods} methods" if methods > 1 else "the only method",
     ]  # fmt: skip
     return Leader(titled(group), first.level, reached(group, first.level), facts)

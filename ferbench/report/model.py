@@ -76,6 +76,7 @@ class Training:
     subjects: int  # 0 where they are unknown
     parents: dict[str, str]  # kind of the stage → key of its run
     differs: list[str]  # what is not as in the original, a sentence each
+    changed: list[str]  # hyperparameters that are not the preset's, such as finetune.flip=true
     notes: list[str]
 
     @property

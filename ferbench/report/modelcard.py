@@ -212,6 +212,7 @@ def _limits(report: Report, group: list[Training]) -> list[str]:
     found.append("Its scores are no probabilities." if first.uncalibrated
                  else "Whether its probabilities are calibrated is not stated here.")  # fmt: skip
     found += [f"Not as in the original: {one}" for one in first.differs]
+    found += [f"Changed from the preset: {one}" for one in first.changed]
     found += [f"Note: {note}" for note in dict.fromkeys(note for t in group for note in t.notes)]
     found.append("No licence is stated: whoever publishes the weights states one that the data's own terms allow.")
     return found

@@ -137,7 +137,8 @@ def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, R
     return Training(
         experiment=first.experiment, variant=variant(lineage(identity, by_key)), name=identity.method,
         method=about.title, published=about.published, level=about.level, sees=about.sees, trained_on=about.trained_on,
-        held_out=about.held_out, uncalibrated=about.uncalibrated, differs=about.differs, preset=identity.preset,
+        held_out=about.held_out, uncalibrated=about.uncalibrated, differs=about.differs, changed=about.changed,
+        preset=identity.preset,
         protocol=identity.protocol,
         selection=identity.selection, seed=identity.seed,
         devices=list(dict.fromkeys(record.environment["device"] for record in records)),

@@ -3,8 +3,10 @@
 Runs of before these facts were recorded were all of one kind: trainings of images, tested on people they had not seen.
 """
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 from ferbench.runs.record import Identity, Record
@@ -15,6 +17,7 @@ Held = bool | Literal["unknown"]
 LEVELS: tuple[Level, Level] = ("image", "sequence")
 SEQUENCES = "-sequences"  # ends the name of a protocol that tests whole sequences of the set before it
 DRAWN = "synth"  # begins the name of every set that ferbench draws
+_CHANGES = {"--set": "{}", "--epochs": "epochs={}", "--recipe": "recipe={}", "--amg": "attention maps of run {}"}
 FEW = "3 frames"  # begins what a method of sequences sees where the set has no more
 
 
@@ -25,6 +28,7 @@ class Told:
     level : what one prediction is of. sees : what of it the method reads, in words. trained_on : the protocols of
     all that was learned from, first to last. held_out : whether nothing of the tested people was learned from.
     uncalibrated : the scores are no probabilities. differs : what is not as in the original, a sentence each.
+    changed : what the command changed of the preset.
     """
 
     title: str
@@ -35,6 +39,7 @@ class Told:
     held_out: Held
     uncalibrated: bool
     differs: list[str]
+    changed: list[str]
 
 
 def told(record: Record, records: Mapping[str, Record]) -> Told:
@@ -46,7 +51,17 @@ def told(record: Record, records: Mapping[str, Record]) -> Told:
         titled(facts.get("display") or identity.method, sees), facts.get("published", ""), level, sees,
         _trained_on(facts, identity, records), facts.get("held_out", True), bool(facts.get("uncalibrated")),
         list(facts.get("differs") or facts.get("method", {}).get("differs", [])),
+        _changed(str(facts.get("command", ""))),
     )  # fmt: skip
+
+
+def _changed(command: str) -> list[str]:
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return []
+    found = [_CHANGES[option].format(value) for option, value in pairwise(words) if option in _CHANGES]
+    return [*found, "no pre-training"] if "--no-pretrain" in words else found
 
 
 def titled(title: str, sees: str) -> str:
