@@ -127,6 +127,16 @@ def test_what_cannot_be_checked_is_an_error(tmp_path):
     assert "different protocols" in ferbench("check", "--runs", "later", cwd=tmp_path, code=3).stderr
 
 
+def test_what_was_changed_from_the_preset_belongs_to_the_name(tmp_path):
+    store_result(tmp_path / "runs", 2)
+    accept(tmp_path)
+    command = "ferbench train wslgan --dataset ckplus --set finetune.flip=true"
+    store_result(tmp_path / "changed", 2, facts={"command": command})
+    name = "WS-LGAN (tiny) under ckplus@1 with finetune.flip=true: 97.78%"
+    assert f"held: {name}" in ferbench("check", "--runs", "changed", cwd=tmp_path).stdout
+    assert f"second: {name}" in ferbench("compare", "runs", "changed", cwd=tmp_path).stdout
+
+
 def test_formats_for_machines(tmp_path):
     store_result(tmp_path / "runs", 2)
     accept(tmp_path)

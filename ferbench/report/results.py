@@ -24,7 +24,7 @@ class Result:
 
     frames : the predictions of each seed, in the order of ``seeds``, with the ``fold`` that tested each.
     evaluation : nothing was learned, so that the same code gives the same predictions. level, trained_on, held_out,
-    uncalibrated : see :class:`ferbench.report.told.Told`. made : the recipes and data of all stages.
+    uncalibrated, changed : see :class:`ferbench.report.told.Told`. made : the recipes and data of all stages.
     """
 
     method: str
@@ -43,11 +43,13 @@ class Result:
     trained_on: list[str] = field(default_factory=list)
     held_out: Held = True
     uncalibrated: bool = False
+    changed: list[str] = field(default_factory=list)
     made: Lineage = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        return self.named(self.title, self.preset, self.protocol, self.evaluation)
+        changed = f" with {', '.join(self.changed)}" if self.changed else ""
+        return self.named(self.title, self.preset, self.protocol, self.evaluation) + changed
 
     @staticmethod
     def named(title: str, preset: str, protocol: str, evaluation: bool) -> str:
@@ -85,7 +87,7 @@ def _result(store: Store, key: str, trainings: dict[str, list[Record]], known: M
         identity.method, about.title, identity.preset, identity.protocol, identity.split, identity.data,
         identity.selection, key, first.classes, [records[0].identity.seed for records in by_seed], frames,
         identity.kind == "transfer", about.level, about.trained_on, about.held_out, about.uncalibrated,
-        made,
+        about.changed, made,
     )  # fmt: skip
 
 
