@@ -69,8 +69,8 @@ class Score:
 
 
 def folds(dataset: str, home: Path | None = None) -> list[Fold]:
-    """Return the folds of a protocol on its prepared dataset: no person is in the training
-    and the test set of a fold, each sample is tested once.
+    """Return the folds of a protocol on its prepared dataset: no person is in both the training and
+    the test set of a fold, each sample is tested once.
 
     dataset : name of a protocol, or a path of one. home : where prepared datasets live.
     Raises UsageError for an unknown protocol, DataError for a set that is not prepared or does not fit.

@@ -128,13 +128,23 @@ def subject_interval(frame: pd.DataFrame, level: float = 0.95, seed: int = 0, re
     known = bool((subjects != "").all())
     codes = pd.factorize(subjects)[0] if known else np.arange(len(frame))
     counts = np.column_stack([np.bincount(codes, weights=hits(frame)), np.bincount(codes)])
-    drawn = np.concatenate([times @ counts for times in draws(len(counts), seed, resamples)])  # right images, images
+    return Interval(*ratio_interval(counts, level, seed, resamples), "subjects" if known else "images", len(counts))
+
+
+def ratio_interval(
+    counts: np.ndarray, level: float = 0.95, seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """Return both ends of the percentile bootstrap of a ratio of sums, units drawn with replacement.
+
+    counts : [U,2], what each unit adds to the numerator and to the denominator, such as right images and images.
+    """
+    drawn = np.concatenate([times @ counts for times in _draws(len(counts), seed, resamples)])
     low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), "subjects" if known else "images", len(counts))
+    return float(low), float(high)
 
 
-def draws(units: int, seed: int, resamples: int = RESAMPLES) -> Iterable[np.ndarray]:
-    """Return how often a bootstrap draws each unit [resamples,units], in parts: all of RAF-DB's at once would be large.
+def _draws(units: int, seed: int, resamples: int) -> Iterable[np.ndarray]:
+    """How often each unit is drawn [resamples,units], in parts: all of RAF-DB's at once would be large.
 
     Many trainings are tested on the same few people, and drawing takes longer than all the rest: those are kept.
     """

@@ -79,10 +79,8 @@ def difference(pair: Paired, level: float = 0.95, seed: int = 0) -> Difference:
     """Paired cluster bootstrap: subjects are drawn with replacement, each with all its images in both
     (Davison & Hinkley 1997, 3.8)."""
     gain, size = pair.gains()
-    counts = np.column_stack([gain, size])
-    drawn = np.concatenate([times @ counts for times in metrics.draws(len(gain), seed)])
-    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [(1 - level) / 2, (1 + level) / 2])
-    return Difference(float(gain.sum() / size.sum()), float(low), float(high), pair.over, len(gain))
+    low, high = metrics.ratio_interval(np.column_stack([gain, size]), level, seed)
+    return Difference(float(gain.sum() / size.sum()), low, high, pair.over, len(gain))
 
 
 def permutation(pair: Paired, seed: int = 0, side: Literal["both", "worse"] = "both") -> float:

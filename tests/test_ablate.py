@@ -230,7 +230,7 @@ def test_a_finished_training_without_its_epochs_is_trained_again_to_the_same_pre
     assert not (folder / "epochs").exists()
 
 
-def test_image_folds_test_everything_once_and_put_people_on_both_sides(tmp_path):
+def test_image_folds_test_everything_once_and_put_people_in_training_and_test_set(tmp_path):
     faces, protocol = make_faces(people(20, LABELS), name="ckplus"), protocols.load("ckplus")
     made = image_folds.make(protocol, faces)
     assert made.protocol == "ckplus@1+image-folds"

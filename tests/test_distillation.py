@@ -121,7 +121,7 @@ def test_teachers_are_the_pre_trainings_of_their_presets_and_come_before(tmp_pat
     assert [job.kind for job in jobs] == ["attention"] * 2 + ["pretrain"] * 3 + ["fold"] * 10
 
 
-def test_a_fold_without_pre_training_has_no_teachers_which_saw_its_test_side(tmp_path):
+def test_a_fold_without_pre_training_has_no_teachers_which_saw_its_test_set(tmp_path):
     rows = [{"label": "anger", "split": split} for split in ("train", "val", "test")]
     lay_down(make_faces(rows, name="fer2013"), tmp_path / "data")
     method = resolve("gfnet", "tiny", "fer2013", (*BY, "pretrain.start=light"))

@@ -77,7 +77,7 @@ def test_the_words_say_what_a_figure_is_of_and_what_nobody_knows(store):
                  "Not as in the original: It has", "Note: a note", "No licence is stated", "what another seed",
                  "| sadness "):  # fmt: skip
         assert said.lower() in text.lower(), said
-    assert not re.search(r"\bS\d\d\b", text)  # nobody of the test side is named
+    assert not re.search(r"\bS\d\d\b", text)  # nobody of the test set is named
 
 
 def test_drawn_faces_and_sequences_are_called_so(store):

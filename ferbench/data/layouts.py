@@ -102,9 +102,9 @@ def _rafdb(number: int, rng: np.random.Generator, tables: dict[str, list[str]]) 
     """Seven wild faces a person, aligned 100×100, with the list of labels and five landmarks each."""
     labels = tables.setdefault("basic/EmoLabel/list_patition_label.txt", [])
     for code, emotion in RAFDB.items():
-        side = "test" if (number * 7 + code) % 5 == 0 else "train"
-        count = 1 + sum(line.startswith(side) for line in labels)
-        stem = f"{side}_{count:05d}" if side == "train" else f"{side}_{count:04d}"
+        split = "test" if (number * 7 + code) % 5 == 0 else "train"
+        count = 1 + sum(line.startswith(split) for line in labels)
+        stem = f"{split}_{count:05d}" if split == "train" else f"{split}_{count:04d}"
         picture, points = _wild(rng, emotion, (100, 100), 0.8)
         labels.append(f"{stem}.jpg {code}")
         yield f"basic/Image/aligned/{stem}_aligned.jpg", _encoded(picture, "JPEG")

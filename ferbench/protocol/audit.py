@@ -51,7 +51,7 @@ def audit(path: Path, faces: Faces) -> list[Finding]:
     for fold, part in frame.groupby("fold", sort=True):
         test = pd.Index(part.loc[part["role"] == "test", "id"].unique())
         train = pd.Index(part.loc[part["role"] == "train", "id"].unique())
-        findings += _sides(str(fold), used.loc[train if len(train) else everyone.difference(test)], used.loc[test])
+        findings += _parts(str(fold), used.loc[train if len(train) else everyone.difference(test)], used.loc[test])
     tested = frame.loc[frame["role"] == "test", "id"]
     if frame["fold"].nunique() > 1:  # cross-validation tests everything, one split tests a part
         findings.append(_finding("fault", "", "samples never tested", everyone.difference(tested)))
@@ -69,7 +69,7 @@ def audit(path: Path, faces: Faces) -> list[Finding]:
     )
 
 
-def _sides(fold: str, train: pd.DataFrame, test: pd.DataFrame) -> list[Finding]:
+def _parts(fold: str, train: pd.DataFrame, test: pd.DataFrame) -> list[Finding]:
     same = train.index.intersection(test.index).sort_values()
     duplicates = test.index[test["sha256"].isin(train["sha256"])].difference(same)
     people = (set(train["subject"]) & set(test["subject"])) - {""}

@@ -238,7 +238,7 @@ def attribute_split(protocol: AttributeProtocol, faces: Faces, part: str, seed: 
     partitioned = bool((split == "train").any() and (split == "val").any())
     masks = [split == "train", split == "val"] if partitioned else [np.ones(len(faces), dtype=bool)]
     pools = [[rng.permutation(np.flatnonzero(mask & (target == present))) for mask in masks] for present in (1, 0)]
-    have = [min(len(pool) for pool in of_side) for of_side in zip(*pools, strict=True)]
+    have = [min(len(pool) for pool in of_mask) for of_mask in zip(*pools, strict=True)]
     if partitioned:
         train_count = min(train_wanted, have[0])
         validation_count = min(have[1], -(-train_count * validation_wanted // train_wanted))

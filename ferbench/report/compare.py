@@ -105,9 +105,9 @@ def remarks_on(first: Result, second: Result) -> list[str]:
     ]  # fmt: skip
     if first.level != second.level:
         found.append("Sequences are compared: one of images is predicted by the mean of its images' probabilities.")
-    if (first.method, first.preset) == (second.method, second.preset):
-        if changed := changes(first.made, second.made):
-            found.append(f"From the first to the second changes: {in_words(changed)}.")
+    alike = (first.method, first.preset) == (second.method, second.preset)
+    if alike and (changed := changes(first.made, second.made)):
+        found.append(f"From the first to the second changes: {in_words(changed)}.")
     elif first.data != second.data:
         found.append(f"Their images were prepared differently (data fingerprints {first.data[:12]} and "
                      f"{second.data[:12]}).")  # fmt: skip
