@@ -115,4 +115,4 @@ def test_two_folds_of_ck_hold_their_accepted_figure(real_data, tmp_path):
     ferbench("train", "wslgan", "--dataset", "ckplus", "--preset", "tiny", "--folds", "01,04", "--epochs", "10",
              "--threads", "1", cwd=tmp_path)  # fmt: skip
     told = ferbench("check", "--baseline", str(ACCEPTED.with_name("ckplus-wslgan-tiny.json")), cwd=tmp_path).stdout
-    assert told.startswith("held: WS-LGAN (tiny) under ckplus@1: ")
+    assert told.startswith("held: WS-LGAN (tiny) under ckplus@1 with epochs=10: ")
