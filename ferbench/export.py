@@ -78,7 +78,7 @@ def export_run(prefix: str, format: str = "onnx", out: Path | None = None, runs:
     store = Store(runs_home(runs))
     record = store.find(prefix)
     path = _destination(out, record.key)
-    module = family_of(record).module(record, store)
+    module = family_of(record).module(record, store.holder(record.key))
     content = to_onnx(module, metadata_of(record, module))
     found = parity(content, module)
     if not found.holds:

@@ -69,7 +69,8 @@ def _chosen(run: str, preset: str, runs: Path | None) -> tuple[Record, Store]:
     """The run that was named, or the shipped one that learned the attention maps of a preset."""
     if run:
         store = Store(runs_home(runs))
-        return store.find(run), store
+        record = store.find(run)
+        return record, store.holder(record.key)
     method = resolve(DEFAULT_METHOD, preset, "")
     given = shipped_run(kind="attention", preset=method.kin.owner("attention", method)[1])
     if given is None:

@@ -58,7 +58,8 @@ def chosen(run: str, preset: str, runs: Path | None) -> tuple[Record, Store]:
     """
     if run:
         store = Store(runs_home(runs))
-        return store.find(run), store
+        found = store.find(run)
+        return found, store.holder(found.key)
     record = shipped_run(kind="pretrain", method=DEFAULT_METHOD, preset=preset)
     if record is None:
         raise UsageError(f"no weights come with ferbench for the preset {preset!r}: name a run of your own with --run")

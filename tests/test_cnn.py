@@ -1,6 +1,7 @@
 """Static convolutional networks: trunks, recipes, training, interruption, pre-training shared by trunks."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,6 +56,19 @@ def test_learns_predicts_saves_and_loads(name, tmp_path):
     again.load({name: torch.as_tensor(one) for name, one in recogniser.state().items()})
     assert (again.predict(samples, work) == found).all()
     assert work.facts["parameters"] > 0
+
+
+def test_a_pre_training_of_the_same_trunk_is_taken_however_long_it_was():
+    method, protocol = little("iacnn"), protocols.load("ckplus")
+    longer = little("small-cnn", "pretrain.epochs=9")  # it shares the trunk, and with it the pre-training
+    recipe = plain(longer.kin.identity(PRETRAIN, longer, protocol))
+    name = longer.kin.owner(PRETRAIN, longer)[0]
+    found = SimpleNamespace(key="0" * 16, identity=SimpleNamespace(method=name, recipe=recipe))
+    method.kin.check(PRETRAIN, found, method, protocol)
+    with pytest.raises(UsageError, match="was pre-trained with another network than IACNN has with preset tiny"):
+        method.kin.check(PRETRAIN, found, little("iacnn", "network.feature=13"), protocol)
+    with pytest.raises(UsageError, match="takes no finished run as attention"):
+        method.kin.check("attention", found, method, protocol)
 
 
 def test_samples_from_a_shared_table_give_the_same_bytes_as_computed_ones(tmp_path):

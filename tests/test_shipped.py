@@ -96,6 +96,50 @@ def test_with_the_other_sets_prepared_they_are_trained_on(tmp_path):
     assert "pretrain: weights that come with ferbench" not in told
 
 
+def test_a_network_that_is_named_is_taken_even_where_another_could_be_trained(tmp_path):
+    lay_down(make_faces(TARGET, name="ckplus"), tmp_path / "data")
+    alone = ferbench(*TRAIN, "--dry-run", cwd=tmp_path).stdout
+    lay_down(make_faces([{"label": "anger", "split": "train"}], name="fer2013"), tmp_path / "data")
+    network = next(one for one in NETWORKS if one.identity.preset == "tiny")
+    named = ferbench(*TRAIN, "--pretrained", network.key[:6], "--dry-run", cwd=tmp_path).stdout
+    assert "pre-training" not in named
+    assert f"pretrain: weights that come with ferbench, 64.59% of 3,589 validation images {network.key}" in " ".join(
+        named.split()
+    )
+    keys = [set(re.findall(r"[0-9a-f]{16}", told)) for told in (alone, named)]
+    assert keys[0] == keys[1]  # the fold's run among them: what it learns from is the same
+    assert len(keys[0]) == 3
+
+
+@pytest.mark.parametrize(("more", "said"), [
+    (["--pretrained", "0000"], "no finished run begins with '0000'"),
+    (["--pretrained", "attention"], "is no finished pretrain run (attention run)"),
+    (["--pretrained", "full"], "has another shape than WS-LGAN has with preset tiny: growth 32, not 12, stem_stride 1"),
+    (["--pretrained", "tiny", "--no-pretrain"], "WS-LGAN is not pre-trained here: leave out --pretrained"),
+    (["--pretrained", "tiny", "--amg", "attention"], "name --pretrained or --amg, not both"),
+    (["--pretrained", "tiny", "--set", "architecture.fusion=sum"], "fusion sfu, not sum"),
+])  # fmt: skip
+def test_a_network_that_does_not_fit_is_refused(tmp_path, more, said):
+    lay_down(make_faces(TARGET, name="ckplus"), tmp_path / "data")
+    keys = {one.identity.preset: one.key for one in NETWORKS}
+    keys["attention"] = next(
+        one.key for one in RECORDS if (one.identity.kind, one.identity.preset) == ("attention", "tiny")
+    )
+    done = ferbench(*TRAIN, *(keys.get(word, word) for word in more), "--dry-run", cwd=tmp_path, code=2)
+    assert said in " ".join(done.stderr.split())
+
+
+def test_a_network_of_another_method_or_protocol_is_refused(tmp_path):
+    lay_down(make_faces(TARGET, name="ckplus"), tmp_path / "data")
+    network = next(one for one in NETWORKS if one.identity.preset == "tiny")
+    train = ["train", "small-cnn", "--dataset", "ckplus", "--preset", "tiny", "--pretrained", network.key, "--dry-run"]
+    done = ferbench(*train, cwd=tmp_path, code=2)
+    assert "was pre-trained with another network, readings, method than Small CNN has" in " ".join(done.stderr.split())
+    synth = ["train", "wslgan", "--dataset", "synth", "--preset", "tiny", "--pretrained", network.key, "--dry-run"]
+    done = ferbench(*synth, cwd=tmp_path, code=2)
+    assert "asks for pre-training under synth-wild@1, and run" in " ".join(done.stderr.split())
+
+
 def test_another_recipe_gets_none_of_them(tmp_path):
     lay_down(make_faces(TARGET, name="ckplus"), tmp_path / "data")
     done = ferbench(*TRAIN, "--set", "pretrain.epochs=1", cwd=tmp_path, code=3)

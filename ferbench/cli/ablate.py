@@ -57,6 +57,7 @@ def ablate(
     gpus_per_job: shared.GpusPerJob = 0.0,
     no_pretrain: shared.NoPretrain = False,
     amg: shared.Amg = "",
+    pretrained: shared.Pretrained = "",
     overrides: Overrides = None,
     dry_run: shared.DryRun = False,
     format: Annotated[str, typer.Option(help="Output format: console, markdown or json.")] = "console",
@@ -75,7 +76,7 @@ def ablate(
     options = TrainOptions(
         method=method, dataset=dataset, preset=preset, folds=folds, rule=rule, folds_file=folds_file,
         epochs=epochs, selection=selection, device=device, precision=precision, engine=engine, threads=threads,
-        pretrain=not no_pretrain, amg=amg, overrides=tuple(overrides or ()), jobs=jobs,
+        pretrain=not no_pretrain, amg=amg, pretrained=pretrained, overrides=tuple(overrides or ()), jobs=jobs,
         executor=executor, address=address, gpus_per_job=gpus_per_job,
         leakage=leakage,
     )  # fmt: skip

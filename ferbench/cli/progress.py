@@ -132,6 +132,8 @@ WORDS = {"absent": "to train", "partial": "to go on with", "failed": "to try aga
 
 def print_plan(session: "Session", console: Console) -> None:
     """Print what will be trained, what is reused, and how long it will take; of several trainings, one row each."""
+    from ferbench.data.faces import prepared
+
     request = session.requests[0]
     splits = {job.splits.hash: job.splits for job in session.jobs if job.splits is not None}.values()
     arithmetic = session.jobs[-1].identity
@@ -159,9 +161,12 @@ def print_plan(session: "Session", console: Console) -> None:
     )  # fmt: skip
     console.print(_jobs(session))
     for record in session.given:
+        own = session.store.holder(record.key) == session.store
+        where = "weights of your run" if own else "weights that come with ferbench"
+        missing = "" if record.dataset in prepared(session.home) else f"; {record.dataset} is not prepared here"
         console.print(
-            f"{record.identity.kind}: weights that come with ferbench, {result_line(record.result)} "
-            f"[dim]{record.key}[/dim]; {record.dataset} is not prepared here", highlight=False,
+            f"{record.identity.kind}: {where}, {result_line(record.result)} [dim]{record.key}[/dim]{missing}",
+            highlight=False,
         )  # fmt: skip
     total = sum(session.shares().values())
     if total:

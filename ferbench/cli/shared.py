@@ -43,4 +43,10 @@ NoPretrain = Annotated[bool, typer.Option("--no-pretrain", help="Skip pre-traini
 Amg = Annotated[
     str, typer.Option(help="Run of a trained Attention Map Generator to use (its key, or how the key begins).")
 ]
+Pretrained = Annotated[
+    str,
+    typer.Option(
+        help="Pre-trained run to fine-tune (its key, or how the key begins): yours, or one that comes with ferbench."
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]

@@ -42,6 +42,7 @@ def train(
     gpus_per_job: shared.GpusPerJob = 0.0,
     no_pretrain: shared.NoPretrain = False,
     amg: shared.Amg = "",
+    pretrained: shared.Pretrained = "",
     overrides: Overrides = None,
     dry_run: shared.DryRun = False,
     runs: Runs = None,
@@ -54,7 +55,7 @@ def train(
     options = TrainOptions(
         method=method, dataset=dataset, preset=preset, recipe=recipe, folds=folds, rule=rule, folds_file=folds_file,
         seed=seed, epochs=epochs, selection=selection, device=device, precision=precision, engine=engine,
-        threads=threads, pretrain=not no_pretrain, amg=amg, overrides=tuple(overrides or ()),
+        threads=threads, pretrain=not no_pretrain, amg=amg, pretrained=pretrained, overrides=tuple(overrides or ()),
         jobs=jobs,
         executor=executor, address=address, gpus_per_job=gpus_per_job,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import AttributeProtocol, Protocol
 from ferbench.protocol.splits import Split, Splits
 from ferbench.runs.record import BEST_TEST, Identity, Record
-from ferbench.runs.store import Store, shipped_run, shipped_runs, shipped_with
+from ferbench.runs.store import Store, shipped_run, shipped_with
 from ferbench.schema import plain
 
 Load = Callable[[str], Faces]  # a prepared dataset by its name
@@ -52,7 +52,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """What requests come to: runs to be made or reused, parents first, and runs that come with the package."""
+    """What requests come to: runs to be made or reused, parents first, and finished runs that take the place of others:
+    those that were named, and those that come with the package."""
 
     jobs: list["Job"]
     given: list[Record]
@@ -165,7 +166,7 @@ def plan(requests: Sequence[Request], home: Path, store: Store) -> Plan:
 
 @dataclass
 class _Found:
-    """What comes before a training: jobs, shipped runs, and the keys of its parents by role."""
+    """What comes before a training: jobs, finished runs in place of jobs, and the keys of its parents by role."""
 
     jobs: list[Job] = field(default_factory=list)
     given: list[Record] = field(default_factory=list)
@@ -181,7 +182,7 @@ class _Planner:
         self.made: dict[tuple[str, str | None, int, Path | None], Splits] = {}
 
     def folds(self, request: Request) -> Plan:
-        """One request's jobs and the runs of the package that take the place of some."""
+        """One request's jobs and the finished runs that take the place of some."""
         protocol = request.protocol
         target = self.load(protocol.dataset)
         if request.image_folds:
@@ -194,6 +195,8 @@ class _Planner:
         if unknown := [fold for fold in request.folds if fold not in names]:
             raise UsageError(f"{protocol.identifier} has no fold {', '.join(unknown)}; it has {', '.join(names)}")
         before = self.before(FOLD, request)
+        if PRETRAIN in request.given.keys() - before.parents.keys():
+            raise UsageError(f"{request.method.title} is not pre-trained here: leave out --pretrained")
         own = {"split": made.hash, "selection": request.selection, "parents": before.parents}
         folds = [
             Job(_identity(request, FOLD, made.protocol, target, {**own, "fold": fold}), request, target, protocol, made)
@@ -212,22 +215,23 @@ class _Planner:
         """What comes before a training of a request, and its parents by role."""
         wanted = request.kin.parents(kind, request.method, request.protocol)
         wanted = [parent for parent in wanted if request.pretrain or kind != FOLD or parent.kind != PRETRAIN]
-        stand_ins = {parent.role: record for parent in wanted if (record := self.stand_in(parent, request))}
+        instead = {parent.role: record for parent in wanted if (record := self.instead(parent, request))}
         own = {parent.role for parent in wanted if parent.method == request.method}
-        brought = {  # a run of the package brings those that it was itself started from
-            role: key for name in own & set(stand_ins) for role, key in stand_ins[name].identity.parents.items()
+        brought = {  # a finished run brings those that it was itself started from
+            role: key for name in own & set(instead) for role, key in instead[name].identity.parents.items()
         }  # fmt: skip
+        if set(brought) & set(request.given):
+            raise UsageError("a pre-trained network comes with the attention maps that it was trained on: "
+                             "name --pretrained or --amg, not both")  # fmt: skip
         found = _Found()
         for parent in wanted:
             role = parent.role
-            if parent.method == request.method and role in request.given:
-                found.parents[role] = self.chosen(role, request)
-            elif role in brought:
+            if role in brought:
                 found.parents[role] = brought[role]
-                found.given.append(shipped_runs().record(brought[role]))
-            elif role in stand_ins:
-                found.parents[role] = stand_ins[role].key
-                found.given.append(stand_ins[role])
+                found.given.append(self.store.holder(brought[role]).record(brought[role]))
+            elif role in instead:
+                found.parents[role] = instead[role].key
+                found.given.append(instead[role])
             else:
                 self.made_before(parent, request, found)
         return found
@@ -273,11 +277,20 @@ class _Planner:
             recipe=plain(own.kin.identity(parent.kind, own.method, own.protocol)),
         )  # fmt: skip
 
-    def chosen(self, role: str, request: Request) -> str:
-        """The key of a run that was named to be a parent."""
-        record = self.store.find(request.given[role])
-        request.kin.check(role, record, request.method)
-        return record.key
+    def instead(self, parent: Parent, request: Request) -> Record | None:
+        """The finished run that takes the place of a parent's training: the one that was named, else the package's."""
+        if parent.method != request.method or parent.role not in request.given:
+            return self.stand_in(parent, request)
+        record = self.store.find(request.given[parent.role])
+        found = f"{'failed ' if record.error else ''}{record.identity.kind} run"
+        if found != f"{parent.kind} run":
+            raise UsageError(f"run {record.key} is no finished {parent.kind} run ({found})")
+        source = protocols.load_any(parent.protocol).identifier
+        if parent.kind == PRETRAIN and record.identity.protocol != source:
+            raise UsageError(f"{request.protocol.identifier} asks for pre-training under {source}, and run "
+                             f"{record.key} was pre-trained under {record.identity.protocol}")  # fmt: skip
+        request.kin.check(parent.role, record, request.method, request.protocol)
+        return record
 
 
 def _of(parent: Parent, request: Request) -> Request:

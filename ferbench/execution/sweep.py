@@ -15,7 +15,8 @@ _MOST = 100_000  # trainings of one sweep: more are a slip of the pen
 Values = Any  # one value for all trainings, or a list of which each is taken in turn
 
 # What decides a training may be swept; where and how it is made is said on the command line, once for all.
-_OPTIONS = {"preset", "recipe", "folds", "rule", "folds_file", "epochs", "selection", "no_pretrain", "amg"}
+_OPTIONS = {"preset", "recipe", "folds", "rule", "folds_file", "epochs", "selection", "no_pretrain", "amg",
+            "pretrained"}  # fmt: skip
 
 
 class Sweep(Schema):

@@ -53,6 +53,7 @@ class TrainOptions:
     threads: int | None = None
     pretrain: bool = True
     amg: str = ""
+    pretrained: str = ""
     overrides: tuple[str, ...] = ()
     jobs: str = "auto"
     executor: str = LOCAL
@@ -70,7 +71,7 @@ class TrainOptions:
         words = [*verb, "--dataset", self.dataset]
         default = TrainOptions(self.method, self.dataset)
         for name in ("preset", "recipe", "folds", "rule", "folds_file", "seed", "epochs", "selection", "precision",
-                     "engine", "amg"):  # fmt: skip
+                     "engine", "amg", "pretrained"):  # fmt: skip
             value = getattr(self, name)
             if value != getattr(default, name):
                 words += [f"--{name.replace('_', '-')}", str(value)]
@@ -96,7 +97,7 @@ class Session:
 
     requests: list[Request]
     jobs: list[Job]
-    given: list[Record]  # runs of the package that take the place of jobs
+    given: list[Record]  # finished runs that take the place of jobs: named ones, and those of the package
     store: Store
     home: Path  # of prepared datasets
     device: Device
@@ -290,7 +291,7 @@ def _request(options: TrainOptions, protocol: Protocol, device: Device) -> Reque
         protocol=protocol, seed=options.seed, selection=options.selection,
         precision=device.precision, engine=device.engine, folds=_folds(options.folds), rule=options.rule,
         folds_file=options.folds_file, pretrain=options.pretrain, command=options.command(),
-        given={"attention": options.amg} if options.amg else {},
+        given={role: key for role, key in (("attention", options.amg), (PRETRAIN, options.pretrained)) if key},
         changed=options.overrides,
     )  # fmt: skip
 

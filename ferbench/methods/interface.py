@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from ferbench.errors import UsageError
-from ferbench.schema import Schema
+from ferbench.schema import Schema, plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -282,9 +282,16 @@ class Family:
         """The method and the preset that a run of this kind belongs to: another's where several share it."""
         return method.name, method.preset
 
-    def check(self, role: str, record: Record, method: Method) -> None:
-        """Raise UsageError where a finished run cannot take the place of the parent ``role``."""
-        raise UsageError(f"{method.title} takes no finished run as {role}")
+    def check(self, role: str, record: Record, method: Method, protocol: Rules) -> None:
+        """Raise UsageError where a finished run cannot take the place of the parent ``role``: by default a pre-training
+        can, however long it took, where the rest of the recipe is the same."""
+        if role != PRETRAIN:
+            raise UsageError(f"{method.title} takes no finished run as {role}")
+        wanted = {**plain(self.identity(PRETRAIN, method, protocol)), "method": self.owner(PRETRAIN, method)[0]}
+        found = {**record.identity.recipe, "method": record.identity.method}
+        if differ := [name for name in wanted if name != "stage" and wanted[name] != found.get(name)]:
+            raise UsageError(f"run {record.key} was pre-trained with another {', '.join(differ)} than {method.title} "
+                             f"has with preset {method.preset}")  # fmt: skip
 
     def drawn(self, data: AttributeSet) -> int:
         """How many images of a set of attributes a training looks at."""

@@ -17,7 +17,8 @@ Held = bool | Literal["unknown"]
 LEVELS: tuple[Level, Level] = ("image", "sequence")
 SEQUENCES = "-sequences"  # ends the name of a protocol that tests whole sequences of the set before it
 DRAWN = "synth"  # begins the name of every set that ferbench draws
-_CHANGES = {"--set": "{}", "--epochs": "epochs={}", "--recipe": "recipe={}", "--amg": "attention maps of run {}"}
+_CHANGES = {"--set": "{}", "--epochs": "epochs={}", "--recipe": "recipe={}", "--amg": "attention maps of run {}",
+            "--pretrained": "pre-trained weights of run {}"}  # fmt: skip
 FEW = "3 frames"  # begins what a method of sequences sees where the set has no more
 
 

@@ -16,6 +16,7 @@ a DataError. Records of before have none; theirs are taken as they are.
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -144,12 +145,15 @@ class Store:
         return found
 
     def find(self, prefix: str) -> Record:
-        """Return the one finished run whose key begins with ``prefix``; UsageError otherwise."""
-        keys = [name for path in self.home.glob("*/record.json") if (name := path.parent.name).startswith(prefix)]
-        if len(keys) != 1:
-            problem = f"{len(keys)} runs begin with" if keys else "no finished run begins with"
-            raise UsageError(f"{problem} {prefix!r} in {self.home}: see `ferbench runs`")
-        return self.record(keys[0])
+        """Return the one finished run whose key begins with ``prefix``, one that comes with the package where none is
+        here (:meth:`holder` says which); UsageError otherwise."""
+        for store in (self, shipped_runs()):
+            keys = [path.parent.name for path in store.home.glob(f"{escape(prefix)}*/record.json")]
+            if len(keys) == 1:
+                return store.record(keys[0])
+            if keys:
+                raise UsageError(f"{len(keys)} runs begin with {prefix!r} in {store.home}: see `ferbench runs`")
+        raise UsageError(f"no finished run begins with {prefix!r} in {self.home}: see `ferbench runs`")
 
     def write_predictions(self, key: str, frame: pd.DataFrame) -> None:
         """Store predictions; probabilities keep nine significant digits (all of a float32)."""

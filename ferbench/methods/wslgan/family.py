@@ -105,14 +105,15 @@ class WSLGANFamily(Family):
             return DEFAULT_METHOD, method.recipe.amg or method.preset
         return method.name, method.preset
 
-    def check(self, role: str, record: Record, method: Method) -> None:
-        if role != ATTENTION:
-            raise UsageError(f"{method.title} takes no finished run as {role}")
-        if record.identity.kind != ATTENTION or record.error:
-            raise UsageError(f"--amg takes a finished attention run; {record.key} is a {record.identity.kind} run")
-        wanted, found = method.recipe.architecture.generator(), record.identity.recipe["generator"]
-        if plain(wanted) != found:
-            raise UsageError(f"the AMG of run {record.key} has another shape ({found}) than {method.preset} ({wanted})")
+    def check(self, role: str, record: Record, method: Method, protocol: Protocol) -> None:
+        """An AMG or a pre-trained network is taken where it has the shapes of the method's own."""
+        shapes = method.recipe.architecture
+        field, own = ("generator", shapes.generator()) if role == ATTENTION else ("architecture", shapes.identity())
+        found = record.identity.recipe.get(field, {})
+        differ = [f"{name} {found.get(name)}, not {v}" for name, v in plain(own).items() if v != found.get(name)]
+        if differ:
+            raise UsageError(f"the {'AMG' if role == ATTENTION else 'network'} of run {record.key} has another shape "
+                             f"than {method.title} has with preset {method.preset}: {', '.join(differ)}")  # fmt: skip
 
     def drawn(self, data: AttributeSet) -> int:
         """Those of both parts."""
