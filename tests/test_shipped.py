@@ -94,6 +94,10 @@ def test_with_the_other_sets_prepared_they_are_trained_on(tmp_path):
     assert "pre-training on fer2013" in told
     assert "attention: weights that come with ferbench" in told
     assert "pretrain: weights that come with ferbench" not in told
+    assert "pretrain: weights of the same recipe come with ferbench, 64.59% of 3,589" in " ".join(told.split())
+    assert "--pretrained 68eca49f takes them" in " ".join(told.split())
+    told = ferbench(*TRAIN, "--set", "pretrain.epochs=1", "--dry-run", cwd=tmp_path).stdout
+    assert "--pretrained" not in told
 
 
 def test_a_network_that_is_named_is_taken_even_where_another_could_be_trained(tmp_path):

@@ -168,6 +168,11 @@ def print_plan(session: "Session", console: Console) -> None:
             f"{record.identity.kind}: {where}, {result_line(record.result)} [dim]{record.key}[/dim]{missing}",
             highlight=False,
         )  # fmt: skip
+    for record in session.spared():
+        console.print(
+            f"pretrain: weights of the same recipe come with ferbench, {result_line(record.result)}; "
+            f"--pretrained {record.key[:8]} takes them", highlight=False,
+        )  # fmt: skip
     total = sum(session.shares().values())
     if total:
         folds = session.at_once.get("fold", 1)

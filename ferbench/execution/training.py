@@ -26,7 +26,7 @@ from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import Protocol
 from ferbench.runs.plans import Plan, Planned, now
 from ferbench.runs.record import BEST_TEST, Record
-from ferbench.runs.store import Store
+from ferbench.runs.store import Store, shipped_run
 from ferbench.training.device import Device
 from ferbench.training.loop import Report
 
@@ -150,6 +150,16 @@ class Session:
     def methods(self) -> list[str]:
         """The methods, as printed in tables."""
         return list(dict.fromkeys(request.method.title for request in self.requests))
+
+    def spared(self) -> list[Record]:
+        """The pre-trained networks of the package that ``--pretrained`` could put in the place of one to be trained."""
+        presets = {request.method.preset for request in self.requests}
+        to_make = [job.identity for job in self.jobs if job.kind == PRETRAIN and self.states[job.key] != "done"]
+        found = [
+            shipped_run(kind=PRETRAIN, method=one.method, preset=one.preset, protocol=one.protocol, recipe=one.recipe)
+            for one in to_make if one.preset in presets
+        ]  # fmt: skip
+        return list({record.key: record for record in found if record is not None}.values())
 
     def shares(self) -> dict[str, float]:
         """The seconds of the whole that each job stands for, by key: those of a kind are made so many at a time, each
