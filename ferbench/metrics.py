@@ -209,6 +209,15 @@ def ensemble(frames: list[pd.DataFrame], classes: list[str]) -> pd.DataFrame:
     return together.assign(prediction=np.array(classes)[means.argmax(axis=1)])
 
 
+def times_wrong(frames: list[pd.DataFrame]) -> np.ndarray:
+    """Return how many of several trainings predict each sample wrongly, int64 [N], in the order of the first frame.
+
+    Raises DataError unless all frames hold the same samples, each once.
+    """
+    samples = frames[0]["id"].to_numpy()
+    return np.stack([~hits(_in_order(frame, samples)) for frame in frames]).sum(axis=0, dtype=np.int64)
+
+
 def _in_order(frame: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
     """The frame in this order of images; DataError unless it holds these and no others, each once."""
     mine = frame["id"].to_numpy()

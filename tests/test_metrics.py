@@ -233,3 +233,11 @@ def test_a_sequence_keeps_its_person_and_truth_and_has_the_mean_of_its_images():
     assert found["p_fear"].tolist() == pytest.approx([0.1, 0.6])
     assert list(found.columns) == list(table.columns)
     assert metrics.by_sequence(table.assign(sequence=""), ["anger", "fear"]).empty
+
+
+def test_how_many_trainings_are_wrong_follows_the_first_ones_order():
+    first = pd.DataFrame({"id": ["a", "b", "c"], "truth": ["fear"] * 3, "prediction": ["fear", "anger", "anger"]})
+    second = pd.DataFrame({"id": ["c", "a", "b"], "truth": ["fear"] * 3, "prediction": ["anger", "anger", "fear"]})
+    assert metrics.times_wrong([first, second]).tolist() == [1, 1, 2]
+    with pytest.raises(DataError, match="different images"):
+        metrics.times_wrong([first, second.iloc[:2]])

@@ -54,9 +54,12 @@ def _ensemble(group: list[Training], pooled: Mapping[str, pd.DataFrame]) -> tupl
 
 
 def _seeds(group: list[Training], pooled: Mapping[str, pd.DataFrame]) -> Seeds:
-    first = group[0]
+    first, frames = group[0], [pooled[t.experiment] for t in group]
+    times = metrics.times_wrong(frames)
+    always = frames[0]["subject"].to_numpy()[times == len(frames)]
     return Seeds(
         first.variant, first.method, first.preset, first.level, [t.seed for t in group], [t.experiment for t in group],
         *metrics.spread([t.accuracy for t in group]),
         *_ensemble(group, pooled),
+        len(times), int((times > 0).sum()), len(always), sorted({*always} - {""}),
     )  # fmt: skip

@@ -48,14 +48,20 @@ def seeds(found: list[Seeds], level: Level) -> Grid:
     """Trainings of one recipe over their seeds."""
     rows = [
         [f"{OURS} {s.method} ({s.preset})", f"{percent(s.mean)} ± {percent(s.std)}", str(len(s.seeds)),
-         f"{percent(s.ensemble)} ({reach(s.ensemble_interval, level)})",
+         f"{percent(s.ensemble)} ({reach(s.ensemble_interval, level)})", _always_wrong(s), f"{s.wrong_with_some:,}",
          listed([str(seed) for seed in s.seeds]), " ".join(s.experiments)]
         for s in found
     ]  # fmt: skip
     return (f"Over seeds{_by(level)}: mean ± standard deviation (ddof 1) of the pooled accuracy of whole trainings, "
             "percent; what varies is the seed alone; their ensemble, the mean of their probabilities, takes n networks "
             f"{'an image' if level == 'image' else 'a sequence'}",
-            ["Training", "Accuracy", "n", "Ensemble (95 % interval)", "Seeds", "Experiments"], rows)  # fmt: skip
+            ["Training", "Accuracy", "n", "Ensemble (95 % interval)", "Wrong with every seed", "Wrong with some seed",
+             "Seeds", "Experiments"], rows)  # fmt: skip
+
+
+def _always_wrong(found: Seeds) -> str:
+    of = f"{found.wrong_with_all:,} of {found.tested:,} {found.level}s"
+    return f"{of} ({listed(found.wrong_subjects)})" if found.wrong_subjects else of
 
 
 def together(found: list[Together], level: Level) -> Grid:

@@ -125,6 +125,10 @@ class Seeds:
     std: float  # ddof 1
     ensemble: float  # accuracy of the mean of their probabilities
     ensemble_interval: metrics.Interval
+    tested: int  # samples of ``level``
+    wrong_with_some: int  # of them, those that at least one seed predicts wrongly
+    wrong_with_all: int  # and those that every seed does: more seeds of the same recipe would hardly help them
+    wrong_subjects: list[str]  # whose these last are, where subjects are known
 
 
 @dataclass(frozen=True)
