@@ -285,10 +285,11 @@ class _Planner:
         found = f"{'failed ' if record.error else ''}{record.identity.kind} run"
         if found != f"{parent.kind} run":
             raise UsageError(f"run {record.key} is no finished {parent.kind} run ({found})")
-        source = protocols.load_any(parent.protocol).identifier
-        if parent.kind == PRETRAIN and record.identity.protocol != source:
-            raise UsageError(f"{request.protocol.identifier} asks for pre-training under {source}, and run "
-                             f"{record.key} was pre-trained under {record.identity.protocol}")  # fmt: skip
+        if parent.kind == PRETRAIN:  # attention maps of any protocol do, also where the target's names none
+            source = protocols.load_any(parent.protocol).identifier
+            if record.identity.protocol != source:
+                raise UsageError(f"{request.protocol.identifier} asks for pre-training under {source}, and run "
+                                 f"{record.key} was pre-trained under {record.identity.protocol}")  # fmt: skip
         request.kin.check(parent.role, record, request.method, request.protocol)
         return record
 
