@@ -117,6 +117,7 @@ def test_a_network_that_is_named_is_taken_even_where_another_could_be_trained(tm
 
 @pytest.mark.parametrize(("more", "said"), [
     (["--pretrained", "0000"], "no finished run begins with '0000'"),
+    (["--pretrained", "/68ec"], "no finished run begins with '/68ec'"),
     (["--pretrained", "attention"], "is no finished pretrain run (attention run)"),
     (["--pretrained", "full"], "has another shape than WS-LGAN has with preset tiny: growth 32, not 12, stem_stride 1"),
     (["--pretrained", "tiny", "--no-pretrain"], "WS-LGAN is not pre-trained here: leave out --pretrained"),

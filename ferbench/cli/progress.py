@@ -160,10 +160,11 @@ def print_plan(session: "Session", console: Console) -> None:
         sep="\n", highlight=False,
     )  # fmt: skip
     console.print(_jobs(session))
+    there = prepared(session.home)
     for record in session.given:
         own = session.store.holder(record.key) == session.store
         where = "weights of your run" if own else "weights that come with ferbench"
-        missing = "" if record.dataset in prepared(session.home) else f"; {record.dataset} is not prepared here"
+        missing = "" if record.dataset in there else f"; {record.dataset} is not prepared here"
         console.print(
             f"{record.identity.kind}: {where}, {result_line(record.result)} [dim]{record.key}[/dim]{missing}",
             highlight=False,

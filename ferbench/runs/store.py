@@ -16,7 +16,6 @@ a DataError. Records of before have none; theirs are taken as they are.
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -148,7 +147,7 @@ class Store:
         """Return the one finished run whose key begins with ``prefix``, one that comes with the package where none is
         here (:meth:`holder` says which); UsageError otherwise."""
         for store in (self, shipped_runs()):
-            keys = [path.parent.name for path in store.home.glob(f"{escape(prefix)}*/record.json")]
+            keys = [name for path in store.home.glob("*/record.json") if (name := path.parent.name).startswith(prefix)]
             if len(keys) == 1:
                 return store.record(keys[0])
             if keys:
