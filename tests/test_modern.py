@@ -19,7 +19,7 @@ from ferbench.methods.wslgan.losses import total_loss
 from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.settings import LossWeights
 from ferbench.protocol import protocol as protocols
-from ferbench.training.augment import erase, jitter
+from ferbench.training.augment import derive, erase, jitter
 from ferbench.training.loop import fit, learning_rate
 from ferbench.training.plan import paired_epoch, single_epoch
 
@@ -210,22 +210,26 @@ def test_it_is_refused_where_nothing_is_fine_tuned():
         prepare_training([options], [], None, None, lambda name: lambda *_: None)
 
 
-def test_the_mirror_image_counts_half(tmp_path):
+@pytest.mark.parametrize(
+    ("rotate", "flip", "numbers"),
+    [(False, False, [0]), (False, True, [0, 7]), (True, False, [*range(7)]), (True, True, [*range(14)])],
+)
+def test_every_view_of_an_image_counts_alike(tmp_path, rotate, flip, numbers):
     faces = make_faces([{"label": "anger"}, {"label": "fear"}, {"label": "fear"}])
     torch.manual_seed(1)
     network = WSLGAN(replace(SMALL, features="global"), 2)
     images = torch.from_numpy(np.array(faces.images))
-    found = {}
-    for flip in (False, True):
-        method = resolve("gfnet", "tiny", "ckplus", (f"finetune.flip={str(flip).lower()}",))
-        recogniser = method.kin.recogniser(method, "fold", ("anger", "fear"))
-        recogniser.network = network
-        work = workspace(tmp_path, protocol=protocols.load("ckplus"))
-        found[flip] = recogniser.predict(SampleSet(images=images.numpy()), work)
-    plain, mirrored = (stages.predict(network, one, CPU).numpy() for one in (images, images.flip(2)))
-    np.testing.assert_allclose(found[False], plain, rtol=1e-6)
-    np.testing.assert_allclose(found[True], (plain + mirrored) / 2, rtol=1e-6)
-    assert np.abs(plain - mirrored).max() > 1e-4
+    told = (f"finetune.flip={str(flip).lower()}", f"finetune.rotate={str(rotate).lower()}")
+    method = resolve("gfnet", "tiny", "ckplus", told)
+    recogniser = method.kin.recogniser(method, "fold", ("anger", "fear"))
+    recogniser.network = network
+    found = recogniser.predict(SampleSet(images=images.numpy()), workspace(tmp_path, protocol=protocols.load("ckplus")))
+    each = [
+        stages.predict(network, derive(images, torch.tensor([number] * 3)).mul(255).round().to(torch.uint8)[:, 0], CPU)
+        for number in numbers
+    ]
+    np.testing.assert_allclose(found, torch.stack(each).double().mean(dim=0), rtol=1e-6)
+    assert all((one - each[0]).abs().max() > 1e-4 for one in each[1:])
 
 
 def test_a_validation_sees_the_mirror_image_as_a_test_does(tmp_path, monkeypatch):

@@ -48,6 +48,11 @@ def derive(images: Tensor, which: Tensor, border: str = "edge") -> Tensor:
     return pixels.round() / 255
 
 
+def levels(images: Tensor, which: Tensor, border: str = "edge") -> Tensor:
+    """Return derived samples as 8-bit images: what :func:`derive` gives, as uint8 [B,48,48]."""
+    return (derive(images, which, border) * 255).round().to(torch.uint8).squeeze(1)
+
+
 def turned(landmarks: np.ndarray, which: int) -> np.ndarray:
     """Return landmarks [T,68,2], x and y in pixels, as they lie in the derived sample ``which`` of their frames."""
     angle, centre = math.radians(ANGLES[which % len(ANGLES)]), (SIZE - 1) / 2

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ferbench.files import canonical_json, sha256_of
-from ferbench.training.augment import DERIVED, derive
+from ferbench.training.augment import DERIVED, derive, levels
 from ferbench.training.checkpoint import remembered
 from ferbench.training.device import Device
 
@@ -128,8 +128,7 @@ def pixel_table(images: Tensor, border: str) -> Tensor:
     parts = []
     for start in range(0, count, _DERIVED_AT_ONCE):
         rows = torch.arange(start, min(start + _DERIVED_AT_ONCE, count))
-        levels = derive(images[rows // DERIVED], rows % DERIVED, border) * 255
-        parts.append(levels.round().to(torch.uint8).squeeze(1))
+        parts.append(levels(images[rows // DERIVED], rows % DERIVED, border))
     return torch.cat(parts).unflatten(0, (len(images), DERIVED))
 
 

@@ -31,6 +31,7 @@ class PairStage(Stage):
     erase: float = Field(0.0, ge=0, le=1)  # share of images of which a rectangle is erased (``training.augment``)
     jitter: float = Field(0.0, ge=0, lt=0.5)  # zoom and shift at most, in sides of the image (``training.augment``)
     flip: bool = False  # probabilities are the mean over the image and its mirror image
+    rotate: bool = False  # and over these rotated by the angles of the derived samples
 
     def identity(self) -> dict[str, Any]:
         """Without the factor, which is told among the losses."""

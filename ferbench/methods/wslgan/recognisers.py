@@ -21,6 +21,7 @@ from ferbench.methods.wslgan.stages import Labelled
 from ferbench.protocol import splits
 from ferbench.runs.record import START
 from ferbench.training import pointing
+from ferbench.training.augment import ANGLES, levels
 from ferbench.training.checkpoint import unpack
 from ferbench.training.device import Device
 from ferbench.training.loop import Report
@@ -129,16 +130,22 @@ class Network:
         ))  # fmt: skip
 
     def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
-        """One stream of undistorted images; with ``flip`` the mean over each image and its mirror image."""
+        """One stream of undistorted images, the mean over all :meth:`views` of them."""
         assert self.network is not None
         work.device.place(self.network)
         views = self.views(torch.from_numpy(samples.images), work)
         return stages.predict_views(self.network, views, work.device).numpy()
 
     def views(self, images: Tensor, work: Workspace) -> list[stages.View]:
-        """What a test or a validation predicts, with its maps: the images, with ``flip`` their mirror images too."""
-        both = (images, images.flip(2)) if self._stage(work).flip else (images,)
-        return [(view, self.maps(view, work)) for view in both]
+        """What a test or a validation predicts, each view with its maps: the images; with ``flip`` their mirror images
+        too; with ``rotate`` either rotated as well. All views are derived samples, of which both make all 14."""
+        stage, border = self._stage(work), self.recipe.readings.border
+        turns = range(len(ANGLES) if stage.rotate else 1)
+        found = []
+        for number in (side * len(ANGLES) + turn for side in range(1 + stage.flip) for turn in turns):
+            view = levels(images, torch.full((len(images),), number), border)
+            found.append((view, self.maps(view, work)))
+        return found
 
     def state(self) -> dict[str, Tensor]:
         assert self.network is not None
