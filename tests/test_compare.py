@@ -69,7 +69,7 @@ def test_two_preparations_of_the_same_images_are_compared_and_what_differs_is_sa
     shown = ferbench("compare", "a", "b", cwd=tmp_path).stdout
     assert "-11.11 points" in shown
     assert (f"From the first to the second changes: finetune.data {'d' * 12} → {'e' * 12}; finetune.epochs 10 → 12; "
-            "finetune.flip off → True.") in shown  # fmt: skip
+            "finetune.flip off → on.") in shown  # fmt: skip
     store_result(tmp_path / "c", 12, method="gfnet", data="e" * 64)
     assert (f"Their images were prepared differently (data fingerprints {'d' * 12} and {'e' * 12})."
             in ferbench("compare", "a", "c", cwd=tmp_path).stdout)  # fmt: skip

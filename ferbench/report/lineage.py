@@ -83,7 +83,7 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
             if not (prefix and (name == "attention" or name.startswith(FORERUNNERS))):
                 yield from _flat(value, f"{prefix}{name}.")
         else:
-            text = str(value)
+            text = ("off", "on")[value] if isinstance(value, bool) else str(value)
             yield prefix + name, text[:12] if name in ("data", "split") else text
 
 
