@@ -21,7 +21,7 @@ from ferbench.methods.wslgan.stages import Labelled
 from ferbench.protocol import splits
 from ferbench.runs.record import START
 from ferbench.training import pointing
-from ferbench.training.augment import ANGLES, levels
+from ferbench.training.augment import ANGLES, DERIVED, levels
 from ferbench.training.checkpoint import unpack
 from ferbench.training.device import Device
 from ferbench.training.loop import Report
@@ -140,11 +140,11 @@ class Network:
         """What a test or a validation predicts, each view with its maps: the images; with ``flip`` their mirror images
         too; with ``rotate`` either rotated as well. All views are derived samples, of which both make all 14."""
         stage, border = self._stage(work), self.recipe.readings.border
-        turns = range(len(ANGLES) if stage.rotate else 1)
         found = []
-        for number in (side * len(ANGLES) + turn for side in range(1 + stage.flip) for turn in turns):
-            view = levels(images, torch.full((len(images),), number), border)
-            found.append((view, self.maps(view, work)))
+        for first in range(0, DERIVED if stage.flip else len(ANGLES), len(ANGLES)):
+            for number in range(first, first + (len(ANGLES) if stage.rotate else 1)):
+                view = levels(images, torch.full((len(images),), number), border)
+                found.append((view, self.maps(view, work)))
         return found
 
     def state(self) -> dict[str, Tensor]:
