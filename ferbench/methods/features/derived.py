@@ -7,7 +7,7 @@ import torch
 
 from ferbench.methods.features.recipe import Recipe
 from ferbench.methods.interface import AttributeSet, TrainingSet, Video, Workspace
-from ferbench.training.augment import DERIVED, derive, turned
+from ferbench.training.augment import DERIVED, levels, turned
 
 
 def learned_from(train: TrainingSet | AttributeSet, recipe: Recipe, work: Workspace) -> TrainingSet:
@@ -35,8 +35,7 @@ def derived(train: TrainingSet) -> TrainingSet:
 
 def _images(images: np.ndarray, which: int) -> np.ndarray:
     numbers = torch.full((len(images),), which, dtype=torch.int64)
-    made = derive(torch.from_numpy(np.ascontiguousarray(images)), numbers)
-    return (made[:, 0] * 255).round().to(torch.uint8).numpy()
+    return levels(torch.from_numpy(np.ascontiguousarray(images)), numbers).numpy()
 
 
 def _video(video: Video, which: int) -> Video:

@@ -139,13 +139,10 @@ class Network:
     def views(self, images: Tensor, work: Workspace) -> list[stages.View]:
         """What a test or a validation predicts, each view with its maps: the images; with ``flip`` their mirror images
         too; with ``rotate`` either rotated as well. All views are derived samples, of which both make all 14."""
-        stage, border = self._stage(work), self.recipe.readings.border
-        found = []
-        for first in range(0, DERIVED if stage.flip else len(ANGLES), len(ANGLES)):
-            for number in range(first, first + (len(ANGLES) if stage.rotate else 1)):
-                view = levels(images, torch.full((len(images),), number), border)
-                found.append((view, self.maps(view, work)))
-        return found
+        stage, border, turns = self._stage(work), self.recipe.readings.border, len(ANGLES)
+        numbers = [n for n in range(DERIVED) if (stage.flip or n < turns) and (stage.rotate or n % turns == 0)]
+        seen = [levels(images, torch.full((len(images),), number), border) for number in numbers]
+        return [(view, self.maps(view, work)) for view in seen]
 
     def state(self) -> dict[str, Tensor]:
         assert self.network is not None
