@@ -24,7 +24,7 @@ _LINK = re.compile(r"(\]\()([^)#:\s]+)(#[^)\s]*)?(\))")
 _LOADS = [
     (".html", re.compile(r"<(?!a\b)[a-z]+\b[^>]*\b(?:src|href|srcset)=[\"']?(?:https?:)?//[^>]*>")),
     (".css", re.compile(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//[^)\"';]*")),
-]  # fmt: skip
+]
 
 
 def on_files(files, config):
@@ -55,8 +55,9 @@ def on_post_build(config):
     site = Path(config["site_dir"])
     found = [
         f"{path.relative_to(site)}: {load[0]}"
-        for ending, pattern in _LOADS for path in sorted(site.rglob(f"*{ending}"))
+        for ending, pattern in _LOADS
+        for path in sorted(site.rglob(f"*{ending}"))
         for load in pattern.finditer(path.read_text(encoding="utf-8"))
-    ]  # fmt: skip
+    ]
     if found:
         raise PluginError("\n".join(["these are loaded from another host:", *found]))

@@ -78,10 +78,14 @@ def folds(dataset: str, home: Path | None = None) -> list[Fold]:
     protocol, faces, made = _opened(dataset, home)
     names = faces.samples["id"].to_numpy()
     return [
-        Fold(split.fold, training_set(protocol, faces, split.train, made.classes),
-             sample_set(protocol, faces, split.test), tuple(names[split.test]))
+        Fold(
+            split.fold,
+            training_set(protocol, faces, split.train, made.classes),
+            sample_set(protocol, faces, split.test),
+            tuple(names[split.test]),
+        )
         for split in made.folds
-    ]  # fmt: skip
+    ]
 
 
 class Judge:
@@ -99,8 +103,10 @@ class Judge:
         """
         given = np.asarray(probabilities, dtype=np.float64)
         if given.shape != (len(fold.ids), len(self.made.classes)):
-            raise UsageError(f"fold {fold.name} takes probabilities [{len(fold.ids)},{len(self.made.classes)}], not "
-                             f"{list(given.shape)}")  # fmt: skip
+            raise UsageError(
+                f"fold {fold.name} takes probabilities [{len(fold.ids)},{len(self.made.classes)}], not "
+                f"{list(given.shape)}"
+            )
         if not np.isfinite(given).all() or (given < 0).any() or np.abs(given.sum(axis=1) - 1).max() > 1e-3:
             raise UsageError(f"probabilities of fold {fold.name} are no numbers from 0 that sum to 1 in each row")
         rows = self._split(fold.name).test
@@ -113,11 +119,16 @@ class Judge:
         matrix = metrics.confusion(pooled["truth"], pooled["prediction"], classes)
         each = [metrics.hit_rate(frame) for frame in self.frames.values()]
         return Score(
-            len(pooled), pooled["subject"].nunique(), metrics.accuracy(matrix), metrics.subject_interval(pooled),
-            float(np.mean(each)), float(np.std(each, ddof=1)) if len(each) > 1 else float("nan"),
-            metrics.balanced_accuracy(matrix), metrics.macro_f1(matrix),
+            len(pooled),
+            pooled["subject"].nunique(),
+            metrics.accuracy(matrix),
+            metrics.subject_interval(pooled),
+            float(np.mean(each)),
+            float(np.std(each, ddof=1)) if len(each) > 1 else float("nan"),
+            metrics.balanced_accuracy(matrix),
+            metrics.macro_f1(matrix),
             metrics.sequence_accuracy(pooled, classes)[0] if (pooled["sequence"] != "").any() else float("nan"),
-        )  # fmt: skip
+        )
 
     def store(self, runs: Path | None = None) -> list[str]:
         """Write one run for each fold, for ``ferbench report``, ``compare`` and ``check``. Returns their keys."""
@@ -126,23 +137,43 @@ class Judge:
         for name, frame in self.frames.items():
             split = self._split(name)
             identity = Identity(
-                kind="fold", method=self.method, preset="", recipe={"predictions": said},
-                protocol=self.protocol.identifier, data=self.faces.fingerprint, split=self.made.hash, fold=name, seed=0,
-                precision="fp64", code=REVISION,
-            )  # fmt: skip
+                kind="fold",
+                method=self.method,
+                preset="",
+                recipe={"predictions": said},
+                protocol=self.protocol.identifier,
+                data=self.faces.fingerprint,
+                split=self.made.hash,
+                fold=name,
+                seed=0,
+                precision="fp64",
+                code=REVISION,
+            )
             store.begin(identity)
             store.write_predictions(identity.key, frame)
             facts = {
-                "display": self.method, "published": "", "command": "", "trained_on": [self.protocol.identifier],
-                "sees": self.protocol.level, "parameters": 0, "notes": list(self.made.notes),
+                "display": self.method,
+                "published": "",
+                "command": "",
+                "trained_on": [self.protocol.identifier],
+                "sees": self.protocol.level,
+                "parameters": 0,
+                "notes": list(self.made.notes),
                 **fold_facts(self.protocol, self.faces, self.made, split, split.train, 0),
-            }  # fmt: skip
-            store.finish(Record(
-                key=identity.key, experiment=identity.experiment, identity=identity, dataset=self.faces.name,
-                classes=list(self.made.classes), environment=describe_device("cpu", "fp64", "plain"), facts=facts,
-                timings={}, result={"accuracy": metrics.hit_rate(frame),
-                                    "images": len(frame)},
-            ))  # fmt: skip
+            }
+            store.finish(
+                Record(
+                    key=identity.key,
+                    experiment=identity.experiment,
+                    identity=identity,
+                    dataset=self.faces.name,
+                    classes=list(self.made.classes),
+                    environment=describe_device("cpu", "fp64", "plain"),
+                    facts=facts,
+                    timings={},
+                    result={"accuracy": metrics.hit_rate(frame), "images": len(frame)},
+                )
+            )
             keys.append(identity.key)
         return keys
 

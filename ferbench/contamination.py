@@ -64,9 +64,18 @@ def contamination(model: str, preset: str, dataset: str, runs: Path | None, home
     ceiling = ceiling_of(ground.protocol.dataset)
     consistent, sentence = judged(trained, train_count, tested, test_count, ceiling)
     return Evidence(
-        title, consistent, sentence, trained, train_count, tested, test_count, ceiling, int(copies.sum()),
-        float(confidence[copies].mean()) if copies.any() else float("nan"), float(confidence[~copies].mean()),
-    )  # fmt: skip
+        title,
+        consistent,
+        sentence,
+        trained,
+        train_count,
+        tested,
+        test_count,
+        ceiling,
+        int(copies.sum()),
+        float(confidence[copies].mean()) if copies.any() else float("nan"),
+        float(confidence[~copies].mean()),
+    )
 
 
 def ceiling_of(dataset: str) -> float | None:
@@ -89,20 +98,24 @@ def judged(
     above, flat = bound > ceiling, trained - tested < GAP
     figures = f"{tested:.1%} of {test_images:,} test images, {trained:.1%} of {train_images:,} training images"
     if above and flat:
-        return True, (f"consistent with having learned from the test images: {figures}; people agree with less of the "
-                      f"labels ({ceiling:.0%} at most), and accuracy on training images is no higher")  # fmt: skip
+        return True, (
+            f"consistent with having learned from the test images: {figures}; people agree with less of the "
+            f"labels ({ceiling:.0%} at most), and accuracy on training images is no higher"
+        )
     if above:
-        return False, (f"high for these labels ({figures}), but accuracy on training images is much higher, as of a "
-                       "model that has memorised those alone")  # fmt: skip
+        return False, (
+            f"high for these labels ({figures}), but accuracy on training images is much higher, as of a "
+            "model that has memorised those alone"
+        )
     return False, f"no sign of it: {figures}; labels as noisy as these allow up to {ceiling:.0%}"
 
 
 def near_duplicates(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Say for each image uint8 [N,48,48] whether one of the others [M,48,48] correlates with it by :data:`NEAR`."""
     first, second = _normalised(one), _normalised(other)
-    return np.concatenate([
-        (first[at : at + _ROWS] @ second.T).max(axis=1) >= NEAR for at in range(0, len(first), _ROWS)
-    ])  # fmt: skip
+    return np.concatenate(
+        [(first[at : at + _ROWS] @ second.T).max(axis=1) >= NEAR for at in range(0, len(first), _ROWS)]
+    )
 
 
 def _normalised(images: np.ndarray) -> np.ndarray:

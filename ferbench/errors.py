@@ -70,8 +70,10 @@ def refusal(error: BaseException, place: Path | str = "") -> str:
     number = getattr(error, "errno", None)
     place = getattr(error, "filename", None) or place or "a file"
     if number in _FULL:
-        return (f"the disk is full while writing {place}; free some space or choose another folder (--data-home, "
-                "--runs); nothing was left behind")  # fmt: skip
+        return (
+            f"the disk is full while writing {place}; free some space or choose another folder (--data-home, "
+            "--runs); nothing was left behind"
+        )
     if number in _REFUSED:
         return f"no permission for {place}; choose another folder or change its permissions"
     if number in _OPEN:

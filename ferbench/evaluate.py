@@ -87,20 +87,32 @@ def evaluate(model: str, preset: str, dataset: str, runs: Path | None, home: Pat
         return _card(resolve(model, "", ground.protocol.name), ground, store)
     record, source = chosen(model, preset, runs)
     if record.identity.data == ground.faces.fingerprint:
-        raise UsageError(f"run {record.key} was trained on images of {ground.faces.name}: its test accuracy is in "
-                         "`ferbench report`; evaluate is for datasets that it was not trained on")  # fmt: skip
-    identity = record.identity.model_copy(update={
-        "kind": TRANSFER, "protocol": ground.protocol.identifier, "data": ground.faces.fingerprint,
-        "split": ground.split, "fold": "", "precision": "fp32", "engine": "plain", "code": REVISION,
-        "parents": {"network": record.key},
-    })  # fmt: skip
+        raise UsageError(
+            f"run {record.key} was trained on images of {ground.faces.name}: its test accuracy is in "
+            "`ferbench report`; evaluate is for datasets that it was not trained on"
+        )
+    identity = record.identity.model_copy(
+        update={
+            "kind": TRANSFER,
+            "protocol": ground.protocol.identifier,
+            "data": ground.faces.fingerprint,
+            "split": ground.split,
+            "fold": "",
+            "precision": "fp32",
+            "engine": "plain",
+            "code": REVISION,
+            "parents": {"network": record.key},
+        }
+    )
     facts = {
-        "trained_on": record.identity.protocol, "trained_as": record.identity.kind,
+        "trained_on": record.identity.protocol,
+        "trained_as": record.identity.kind,
         "parameters": record.facts["parameters"],
         "display": record.facts.get("display") or resolve(identity.method, identity.preset, dataset).title,
-    }  # fmt: skip
-    return _tested(identity, ground, store, record.classes, facts,
-                   lambda rows: _scores(record, source, ground.samples(rows)))  # fmt: skip
+    }
+    return _tested(
+        identity, ground, store, record.classes, facts, lambda rows: _scores(record, source, ground.samples(rows))
+    )
 
 
 def _card(method: Method, ground: Ground, store: Store) -> Record:
@@ -108,9 +120,13 @@ def _card(method: Method, ground: Ground, store: Store) -> Record:
     classes, predict, work = _opened(method, store, ground)
     trained_on = method.recipe.trained.on
     facts: dict[str, Any] = {
-        "trained_on": list(trained_on), "held_out": held_out(trained_on, ground), "display": method.title,
-        "trained_as": "elsewhere", "parameters": 0, "method": method.model_dump(mode="json"),
-    }  # fmt: skip
+        "trained_on": list(trained_on),
+        "held_out": held_out(trained_on, ground),
+        "display": method.title,
+        "trained_as": "elsewhere",
+        "parameters": 0,
+        "method": method.model_dump(mode="json"),
+    }
     return _tested(work.identity, ground, store, classes, facts, lambda rows: predict(ground.samples(rows)), work)
 
 
@@ -126,12 +142,20 @@ def _opened(method: Method, store: Store, ground: Ground | None = None) -> tuple
     classes = tuple(label for label in method.recipe.output.labels if label)
     if not classes:
         instead = "" if ground is None else "; or fit it on each fold with --refit"
-        raise UsageError(f"the card of {method.title} lacks the line `labels = [...]` under [output]: what each score "
-                         f"of the model stands for{instead}")  # fmt: skip
-    tested: dict[str, Any] = {"recipe": {}, "protocol": "", "data": ""} if ground is None else {
-        "recipe": plain(kin.identity(TRANSFER, method, ground.protocol)), "protocol": ground.protocol.identifier,
-        "data": ground.faces.fingerprint, "split": ground.split,
-    }  # fmt: skip
+        raise UsageError(
+            f"the card of {method.title} lacks the line `labels = [...]` under [output]: what each score "
+            f"of the model stands for{instead}"
+        )
+    tested: dict[str, Any] = (
+        {"recipe": {}, "protocol": "", "data": ""}
+        if ground is None
+        else {
+            "recipe": plain(kin.identity(TRANSFER, method, ground.protocol)),
+            "protocol": ground.protocol.identifier,
+            "data": ground.faces.fingerprint,
+            "split": ground.split,
+        }
+    )
     identity = Identity(
         kind=TRANSFER, method=method.name, preset=method.preset, seed=0, precision="fp32", code=REVISION, **tested
     )
@@ -153,8 +177,9 @@ def predictor(model: str, preset: str, dataset: str, runs: Path | None) -> tuple
     return method.title, classes, predict
 
 
-def predictions(file: Path, name: str, trained_on: tuple[str, ...], dataset: str, runs: Path | None,
-                home: Path | None) -> Record:  # fmt: skip
+def predictions(
+    file: Path, name: str, trained_on: tuple[str, ...], dataset: str, runs: Path | None, home: Path | None
+) -> Record:
     """Judge predictions that were made elsewhere: a CSV with the column ``id`` and ``prediction`` or ``p_<class>``
     columns, or both.
 
@@ -164,14 +189,24 @@ def predictions(file: Path, name: str, trained_on: tuple[str, ...], dataset: str
     ground, store, name = Ground.of(dataset, home), Store(runs_home(runs)), printable(name)
     frame, classes, certain = _theirs(file, ground)
     identity = Identity(
-        kind=TRANSFER, method=name, preset="", recipe={"predictions": sha256_of(file.read_bytes())[:16]},
-        protocol=ground.protocol.identifier, data=ground.faces.fingerprint, split=ground.split, seed=0,
-        precision="fp32", code=REVISION,
-    )  # fmt: skip
+        kind=TRANSFER,
+        method=name,
+        preset="",
+        recipe={"predictions": sha256_of(file.read_bytes())[:16]},
+        protocol=ground.protocol.identifier,
+        data=ground.faces.fingerprint,
+        split=ground.split,
+        seed=0,
+        precision="fp32",
+        code=REVISION,
+    )
     facts: dict[str, Any] = {
-        "trained_on": list(trained_on), "held_out": held_out(trained_on, ground), "display": name,
-        "trained_as": "elsewhere", "parameters": 0,
-    }  # fmt: skip
+        "trained_on": list(trained_on),
+        "held_out": held_out(trained_on, ground),
+        "display": name,
+        "trained_as": "elsewhere",
+        "parameters": 0,
+    }
     facts |= {"uncalibrated": True} if certain else {}
     ids = ground.faces.samples["id"]
     return _tested(identity, ground, store, classes, facts, lambda rows: frame.loc[ids.iloc[rows]].to_numpy())
@@ -185,8 +220,15 @@ def held_out(trained_on: tuple[str, ...], ground: Ground) -> bool | str:
     return not names & {ground.protocol.name, ground.protocol.dataset, ground.faces.card.dataset}
 
 
-def _tested(identity: Identity, ground: Ground, store: Store, classes: list[str], facts: dict[str, Any],
-            predict: Callable[[np.ndarray], np.ndarray], work: Workspace | None = None) -> Record:  # fmt: skip
+def _tested(
+    identity: Identity,
+    ground: Ground,
+    store: Store,
+    classes: list[str],
+    facts: dict[str, Any],
+    predict: Callable[[np.ndarray], np.ndarray],
+    work: Workspace | None = None,
+) -> Record:
     """Predict what the model has classes for, and store it as a run. predict : gives probabilities [N,K] for rows."""
     if store.checked(identity.key) == "done":
         return store.record(identity.key)
@@ -202,13 +244,22 @@ def _tested(identity: Identity, ground: Ground, store: Store, classes: list[str]
     frame = predictions_frame(faces.samples.iloc[rows], classes, probabilities)
     store.write_predictions(identity.key, frame)
     done = Record(
-        key=identity.key, experiment=identity.experiment, identity=identity, dataset=faces.name, classes=classes,
+        key=identity.key,
+        experiment=identity.experiment,
+        identity=identity,
+        dataset=faces.name,
+        classes=classes,
         environment=describe_device("cpu", "fp32", "plain"),
         timings={"prediction": round(time.perf_counter() - start, 3)},
-        facts={**facts, **(work.facts if work else {}), "level": ground.protocol.level,
-               "left_out": labels[~known].value_counts().to_dict(), "notes": list(ground.notes)},
+        facts={
+            **facts,
+            **(work.facts if work else {}),
+            "level": ground.protocol.level,
+            "left_out": labels[~known].value_counts().to_dict(),
+            "notes": list(ground.notes),
+        },
         result={"accuracy": metrics.hit_rate(frame), "images": len(frame)},
-    )  # fmt: skip
+    )
     store.finish(done)
     return done
 
@@ -251,8 +302,10 @@ def _theirs(file: Path, ground: Ground) -> tuple[pd.DataFrame, list[str], bool]:
     if len(set(columns.values())) < len(columns):
         raise DataError(f"{file} has two columns for one emotion: {', '.join(columns)}")
     if "id" not in frame or not (columns or "prediction" in frame):
-        raise DataError(f"{file} needs the columns id and prediction, or id and p_<class> for each class; it has "
-                        f"{', '.join(frame.columns)}")  # fmt: skip
+        raise DataError(
+            f"{file} needs the columns id and prediction, or id and p_<class> for each class; it has "
+            f"{', '.join(frame.columns)}"
+        )
     if len(set(columns.values())) < len(columns):
         raise DataError(f"{file} has two columns for one emotion: {', '.join(columns)}")
     wanted = ground.faces.samples["id"].iloc[ground.rows]
@@ -272,8 +325,10 @@ def _theirs(file: Path, ground: Ground) -> tuple[pd.DataFrame, list[str], bool]:
     if columns:
         numbers = frame[list(columns)].apply(pd.to_numeric, errors="coerce")
         refuse(numbers.isna().any(axis=1), "has a probability that is no number")
-        refuse((numbers < 0).any(axis=1) | ((numbers.sum(axis=1) - 1).abs() > 0.01),
-               "has probabilities that do not sum to 1")  # fmt: skip
+        refuse(
+            (numbers < 0).any(axis=1) | ((numbers.sum(axis=1) - 1).abs() > 0.01),
+            "has probabilities that do not sum to 1",
+        )
         classes = [name for name in EMOTIONS if name in columns.values()]
         numbers.columns = [columns[name] for name in columns]
         table = numbers[classes].div(numbers[classes].sum(axis=1), axis=0)

@@ -95,16 +95,27 @@ def metadata_of(record: Record, module: Deployable) -> dict[str, str]:
     identity = record.identity
     eyes_and_mouth = dict(zip(("image_left_eye", "image_right_eye", "mouth_centre"), TEMPLATE.tolist(), strict=True))
     preprocessing: dict[str, Any] = {
-        "input": ["N", 1, SIZE, SIZE], "dtype": "uint8", "colour": "grey", "range": [0, 255],
-        "template": eyes_and_mouth, "coordinates": "pixel centres, x to the right, y down",
+        "input": ["N", 1, SIZE, SIZE],
+        "dtype": "uint8",
+        "colour": "grey",
+        "range": [0, 255],
+        "template": eyes_and_mouth,
+        "coordinates": "pixel centres, x to the right, y down",
         "normalisation": "inside the graph",
-    }  # fmt: skip
+    }
     told = {
-        "labels": json.dumps(record.classes), "preprocessing": json.dumps(preprocessing),
-        "method": identity.method, "preset": identity.preset, "protocol": identity.protocol,
-        "kind": identity.kind, "fold": identity.fold, "seed": str(identity.seed),
-        "run_key": record.key, "data_fingerprint": identity.data, "ferbench_version": __version__,
-    }  # fmt: skip
+        "labels": json.dumps(record.classes),
+        "preprocessing": json.dumps(preprocessing),
+        "method": identity.method,
+        "preset": identity.preset,
+        "protocol": identity.protocol,
+        "kind": identity.kind,
+        "fold": identity.fold,
+        "seed": str(identity.seed),
+        "run_key": record.key,
+        "data_fingerprint": identity.data,
+        "ferbench_version": __version__,
+    }
     return told if not module.parts or len(module.outputs) < 2 else {**told, "maps": json.dumps(module.parts)}
 
 
@@ -123,10 +134,16 @@ def to_onnx(module: Deployable, metadata: dict[str, str]) -> bytes:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            module.for_export(), example, written, dynamo=False,  # type: ignore[arg-type]  # it writes to files as well
+            module.for_export(),
+            example,
+            written,
+            dynamo=False,  # type: ignore[arg-type]  # it writes to files as well
             dynamic_axes={name: {0: "batch"} for name in names},
-            opset_version=OPSET, input_names=names[:1], output_names=names[1:], verbose=False,
-        )  # fmt: skip
+            opset_version=OPSET,
+            input_names=names[:1],
+            output_names=names[1:],
+            verbose=False,
+        )
     model = onnx.load_from_string(written.getvalue())
     onnx.helper.set_model_props(model, metadata)
     try:

@@ -56,8 +56,9 @@ def read_bytes(path: Path, most: int = MOST) -> bytes:
         if not stat.S_ISREG(found.st_mode):
             raise DataError(f"{path} is no file")
         if found.st_size > most:
-            raise DataError(f"{path} has {found.st_size / 1e6:,.0f} MB, and no such file has more than "
-                            f"{most / 1e6:,.0f}")  # fmt: skip
+            raise DataError(
+                f"{path} has {found.st_size / 1e6:,.0f} MB, and no such file has more than {most / 1e6:,.0f}"
+            )
         return path.read_bytes()
     except FileNotFoundError:
         raise

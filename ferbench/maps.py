@@ -56,10 +56,11 @@ def look(
     faces = prepared_sets.load(dataset, data_home(home))
     key, maps = family_of(record).maps(record, store, faces.images)
     pointed = [
-        Pointed(part, len(faces), float(pointing.hits(torch.from_numpy(own), part).double().mean()),
-                pointing.chance(part))
+        Pointed(
+            part, len(faces), float(pointing.hits(torch.from_numpy(own), part).double().mean()), pointing.chance(part)
+        )
         for part, own in maps.items()
-    ]  # fmt: skip
+    ]
     shown = np.stack(list(maps.values()), axis=1)
     figures = [] if out is None else draw_maps(_shown(faces, shown, faces_of_each), out / f"{dataset}-maps")
     return Look(key, dataset, pointed, figures)

@@ -88,7 +88,7 @@ def pictures(sources: list[Path]) -> list[Path]:
 
 def predict(
     paths: list[Path], members: list[tuple[Record, Store]], aligned: bool, draw: Path | None
-) -> Iterator[Picture]:  # fmt: skip
+) -> Iterator[Picture]:
     """Give each picture with its faces; one that cannot be read has a problem instead.
 
     members : runs with their stores; of several, the mean of their probabilities counts, and the maps are those of
@@ -97,13 +97,17 @@ def predict(
     Raises UsageError where faces have to be found and no detector is installed, and for members of other classes.
     """
     if not aligned and not align.can_detect():
-        raise UsageError("finding faces takes a detector: `pip install 'ferbench[detect]'`; "
-                         "or give pictures that are faces already, with --aligned")  # fmt: skip
+        raise UsageError(
+            "finding faces takes a detector: `pip install 'ferbench[detect]'`; "
+            "or give pictures that are faces already, with --aligned"
+        )
     classes = members[0][0].classes
     for record, _ in members:
         if record.classes != classes:
-            raise UsageError(f"run {record.key} knows other classes than {members[0][0].key}: "
-                             f"{', '.join(record.classes)}, not {', '.join(classes)}")  # fmt: skip
+            raise UsageError(
+                f"run {record.key} knows other classes than {members[0][0].key}: "
+                f"{', '.join(record.classes)}, not {', '.join(classes)}"
+            )
     modules = [family_of(record).module(record, store) for record, store in members]
     names: dict[str, Path] = {}
     for path in paths:
@@ -128,7 +132,7 @@ def predict(
 
 def _classified(
     modules: list[Deployable], classes: list[str], crops: np.ndarray, found: list[Found | None]
-) -> list[Face]:  # fmt: skip
+) -> list[Face]:
     with torch.inference_mode():
         outputs = [module(torch.from_numpy(crops).unsqueeze(1)) for module in modules]
     probabilities = torch.stack([torch.softmax(one[0].double(), dim=1) for one in outputs]).mean(dim=0).tolist()

@@ -53,8 +53,17 @@ def read_array(path: Path) -> "np.ndarray":
     except FileNotFoundError:
         raise
     # Its header is a Python literal, and numpy lets through what Python says of a bad one.
-    except (ValueError, OSError, EOFError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError,
-            tokenize.TokenError) as error:  # fmt: skip
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        SyntaxError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+        MemoryError,
+        tokenize.TokenError,
+    ) as error:
         if isinstance(error, OSError | MemoryError) and refusal(error, path):
             raise  # the file is not to blame
         raise DataError(f"{path} is no array ({printable(str(error))[:200]})") from None

@@ -21,10 +21,17 @@ _SHOWN = 40  # characters of a foreign line that a message shows
 _FORMULA = re.compile(r"=|#(?:REF!|NAME\?|VALUE!|DIV/0!|N/A|NUM!|NULL!)$")
 # How files begin that are no text, whatever they are called.
 _KINDS = {
-    b"PK\x03\x04": "a zip archive or an Excel workbook", b"\x1f\x8b": "a gzip file", b"BZh91AY&SY": "a bzip2 file",
-    b"\xfd7zXZ": "an xz file", b"7z\xbc\xaf": "a 7z archive", b"Rar!": "a rar archive", b"PAR1\x15": "a Parquet file",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook", b"\x89PNG": "an image", b"\xff\xd8\xff": "an image",
-}  # fmt: skip
+    b"PK\x03\x04": "a zip archive or an Excel workbook",
+    b"\x1f\x8b": "a gzip file",
+    b"BZh91AY&SY": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a rar archive",
+    b"PAR1\x15": "a Parquet file",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+}
 
 
 class Row(dict[str, str]):
@@ -55,8 +62,10 @@ def decoded(content: bytes, origin: str) -> str:
         text = content.decode("latin-1")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if (place := text.find("\0")) >= 0:
-        raise DataError(f"{origin}, line {text.count(chr(10), 0, place) + 1}: a NUL byte; the file is damaged, or "
-                        "UTF-16 without its mark: save it as UTF-8")  # fmt: skip
+        raise DataError(
+            f"{origin}, line {text.count(chr(10), 0, place) + 1}: a NUL byte; the file is damaged, or "
+            "UTF-16 without its mark: save it as UTF-8"
+        )
     return text
 
 
@@ -69,7 +78,7 @@ def lines(text: str) -> Iterator[tuple[int, str]]:
 
 def rows(
     text: str, origin: str, needed: tuple[str, ...], optional: tuple[str, ...] = (), headless: tuple[str, ...] = ()
-) -> list[Row]:  # fmt: skip
+) -> list[Row]:
     """Return the rows of a CSV text; empty ones are left out.
 
     needed, optional : columns, found whatever their case and blanks; needed ones must be there. headless : the columns
@@ -103,8 +112,10 @@ def rows(
         if len(cells) > width and not any(cells[width:]):
             cells = cells[:width]
         if len(cells) != width:
-            raise DataError(f"{origin}, line {line}: {len(cells)} cells, but the header names {width} columns; the "
-                            f"file is cut or has something appended: {_short(delimiter.join(cells))!r}")  # fmt: skip
+            raise DataError(
+                f"{origin}, line {line}: {len(cells)} cells, but the header names {width} columns; the "
+                f"file is cut or has something appended: {_short(delimiter.join(cells))!r}"
+            )
         if formulas and (formula := next((cell for cell in cells if _FORMULA.match(cell)), "")):
             raise DataError(f"{origin}, line {line}: {_short(formula)!r} is a spreadsheet's formula, not a value")
         made.append(Row(dict(zip(names, cells, strict=True)), origin, line))
@@ -173,8 +184,9 @@ def _records(text: str, origin: str, delimiter: str, skipped: int) -> Iterator[t
                 f"{origin}, line {start}: a quote that is not closed, or text after one ({error})"
             ) from None
         if reader.line_num + skipped > start:
-            raise DataError(f"{origin}, line {start}: a quoted cell runs on to line {reader.line_num + skipped}; a "
-                            "quote is missing")  # fmt: skip
+            raise DataError(
+                f"{origin}, line {start}: a quoted cell runs on to line {reader.line_num + skipped}; a quote is missing"
+            )
         line, start = start, start + 1
         cells = [cell.strip() for cell in cells]
         if any(cells):

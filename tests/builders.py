@@ -28,10 +28,23 @@ def make_faces(rows: list[dict], images: np.ndarray | None = None, name: str = "
     extra = [key for key in full[0] if key not in COLUMNS]
     table = pd.DataFrame(full)[[*COLUMNS, *extra]]
     card = Card(
-        name=name, dataset=name, layout="toy", source="memory", options={},
-        classes=in_order([label for label in set(table["label"]) if label]), count=len(table), counts={}, expected={},
-        subjects=0, sequences=0, deviations=[], skipped=[], aligners={}, fingerprint=fingerprint(table), versions={},
-    )  # fmt: skip
+        name=name,
+        dataset=name,
+        layout="toy",
+        source="memory",
+        options={},
+        classes=in_order([label for label in set(table["label"]) if label]),
+        count=len(table),
+        counts={},
+        expected={},
+        subjects=0,
+        sequences=0,
+        deviations=[],
+        skipped=[],
+        aligners={},
+        fingerprint=fingerprint(table),
+        versions={},
+    )
     return Faces(images, table, card)
 
 
@@ -47,10 +60,17 @@ def lay_down(faces: Faces, home: Path) -> None:
 def people(count: int, labels: list[str], frames: int = 3) -> list[dict]:
     """Rows of ``count`` subjects who each show every label in a sequence of ``frames`` frames."""
     return [
-        {"id": f"S{s:03d}_{n:03d}_{f:02d}", "label": label, "subject": f"S{s:03d}", "sequence": f"S{s:03d}_{n:03d}",
-         "frame": f}
-        for s in range(count) for n, label in enumerate(labels) for f in range(1, frames + 1)
-    ]  # fmt: skip
+        {
+            "id": f"S{s:03d}_{n:03d}_{f:02d}",
+            "label": label,
+            "subject": f"S{s:03d}",
+            "sequence": f"S{s:03d}_{n:03d}",
+            "frame": f,
+        }
+        for s in range(count)
+        for n, label in enumerate(labels)
+        for f in range(1, frames + 1)
+    ]
 
 
 _WATCHED = """
@@ -74,8 +94,13 @@ sys.exit(code)
 def watched(folder: Path, *words: str, cwd: Path) -> tuple[Counter[str], list[str]]:
     """Run ``ferbench`` and return how often it opened each file below ``folder``, and what it loaded of torch and
     matplotlib: what makes it slow or quick, on any machine."""
-    done = subprocess.run([sys.executable, "-c", _WATCHED, str(folder), *words], capture_output=True, text=True, cwd=cwd,
-                          env={**os.environ, "FERBENCH_RUNS": str(folder)})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", _WATCHED, str(folder), *words],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "FERBENCH_RUNS": str(folder)},
+    )
     assert done.returncode == 0, done.stderr
     opened, loaded = json.loads(done.stderr.splitlines()[-1])
     return Counter(opened), loaded

@@ -33,8 +33,11 @@ def run(*words: str, cwd: Path, environment: dict[str, str]) -> subprocess.Compl
 
     By the server, unless the environment steers the interpreter itself otherwise than it does this one.
     """
-    steered = any(environment.get(name) != os.environ.get(name)
-                  for name in {*environment, *os.environ} if name.startswith("PYTHON"))  # fmt: skip
+    steered = any(
+        environment.get(name) != os.environ.get(name)
+        for name in {*environment, *os.environ}
+        if name.startswith("PYTHON")
+    )
     if steered or not hasattr(os, "fork"):
         command = [sys.executable, "-m", "ferbench", *words]
         return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)

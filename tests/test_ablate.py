@@ -22,9 +22,18 @@ from ferbench.training.plan import passes
 from ferbench.training.samples import Shared
 
 LABELS = ["anger", "fear", "happiness"]
-TINY = ("architecture.growth=4", "architecture.generator_layers=[1,1,1]", "architecture.extractor_layers=[1,1,1]",
-        "architecture.reduction=4", "attention.epochs=1", "attention.batch=8", "pretrain.epochs=1", "finetune.epochs=3",
-        "finetune.lr=0.05", "finetune.batch=8")  # fmt: skip
+TINY = (
+    "architecture.growth=4",
+    "architecture.generator_layers=[1,1,1]",
+    "architecture.extractor_layers=[1,1,1]",
+    "architecture.reduction=4",
+    "attention.epochs=1",
+    "attention.batch=8",
+    "pretrain.epochs=1",
+    "finetune.epochs=3",
+    "finetune.lr=0.05",
+    "finetune.batch=8",
+)
 PROTOCOL = """
 name = "pair"
 version = 1
@@ -48,9 +57,7 @@ def place(tmp_path: Path) -> Path:
     """A data home with a target set of two folds and small sets for both stages before it."""
     attributes = protocols.load_attributes("celeba").parts
     names = [*attributes.eyes, *attributes.mouth]
-    marked = [
-        {"split": "train" if n < 24 else "val", **{name: int(n % 2) for name in names}} for n in range(32)
-    ]  # fmt: skip
+    marked = [{"split": "train" if n < 24 else "val", **{name: int(n % 2) for name in names}} for n in range(32)]
     wild = [{"label": EMOTIONS[n % 7], "split": "train" if n < 21 else "val"} for n in range(28)]
     lay_down(make_faces(people(6, LABELS), name="target"), tmp_path / "data")
     lay_down(make_faces(marked, name="celeba"), tmp_path / "data")
@@ -66,8 +73,14 @@ def _no_stopwatch(monkeypatch):
 
 
 def options(place: Path, **more) -> TrainOptions:
-    fields = {"method": "wslgan", "overrides": TINY, "device": "cpu", "precision": "fp32", "engine": "plain",
-              "jobs": "1"}  # fmt: skip
+    fields = {
+        "method": "wslgan",
+        "overrides": TINY,
+        "device": "cpu",
+        "precision": "fp32",
+        "engine": "plain",
+        "jobs": "1",
+    }
     return TrainOptions(dataset=str(place / "pair.toml"), **{**fields, **more})
 
 
@@ -136,13 +149,16 @@ def test_other_processes_get_the_command_that_plans_the_same(place):
 
 def test_leakage_is_planned_from_two_trainings(place):
     session = ablation(place, leakage=True)
-    folds = [(job.identity.protocol, job.identity.selection, job.identity.fold) for job in session.jobs
-             if job.kind == "fold"]  # fmt: skip
+    folds = [
+        (job.identity.protocol, job.identity.selection, job.identity.fold) for job in session.jobs if job.kind == "fold"
+    ]
     # A best-test run follows its training at once, so that one training's epochs are on the disk at a time.
     assert folds == [
         (protocol, selection, fold)
-        for protocol in ("pair@1", "pair@1+image-folds") for fold in ("01", "02") for selection in ("last", "best-test")
-    ]  # fmt: skip
+        for protocol in ("pair@1", "pair@1+image-folds")
+        for fold in ("01", "02")
+        for selection in ("last", "best-test")
+    ]
     one = options(place)
     plain = prepare_training([one], one.words("train", "wslgan"), place / "runs", place / "data", quiet)
     assert {job.key for job in plain.jobs} < {job.key for job in session.jobs}

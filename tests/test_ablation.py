@@ -15,9 +15,13 @@ from ferbench.report.verbs import write_ablation
 from ferbench.runs.store import Store
 
 WHOLE = {"growth": 12, "features": "local+global", "fusion": "sfu", "contrastive": True}
-VARIANTS = {"wslgan": ("WS-LGAN", {}), "gfnet": ("GFNet", {"features": "global"}),
-            "lfnet": ("LFNet", {"features": "local"}), "wslgan-sum": ("WS-LGAN-Sum", {"fusion": "sum"}),
-            "wslgan-wcl": ("WS-LGAN-WCL", {"contrastive": False})}  # fmt: skip
+VARIANTS = {
+    "wslgan": ("WS-LGAN", {}),
+    "gfnet": ("GFNet", {"features": "global"}),
+    "lfnet": ("LFNet", {"features": "local"}),
+    "wslgan-sum": ("WS-LGAN-Sum", {"fusion": "sum"}),
+    "wslgan-wcl": ("WS-LGAN-WCL", {"contrastive": False}),
+}
 EVERYONE = tuple(range(20))
 
 
@@ -27,18 +31,26 @@ def store(tmp_path: Path) -> Store:
 
 
 def lay(
-    store: Store, method: str = "wslgan", wrong: tuple[int, ...] = (), folds: tuple[str, ...] = ("01", "02"),
-    epochs: int = 3, chosen: int = 0, facts: dict[str, Any] | None = None, **more: Any,
-) -> None:  # fmt: skip
+    store: Store,
+    method: str = "wslgan",
+    wrong: tuple[int, ...] = (),
+    folds: tuple[str, ...] = ("01", "02"),
+    epochs: int = 3,
+    chosen: int = 0,
+    facts: dict[str, Any] | None = None,
+    **more: Any,
+) -> None:
     """Store a training: 20 subjects with two images each in two folds; those in ``wrong`` have one image wrong."""
     title, change = VARIANTS[method]
     told = {"display": title, "published": "" if method == "wslgan-wcl" else title, **(facts or {})}
     recipe = {"architecture": {**WHOLE, **change}, "stage": {"epochs": epochs}}
     for fold in folds:
         mine = [s for s in EVERYONE if f"{s % 2 + 1:02d}" == fold]
-        rows = [row for s in mine for row in (
-            (f"S{s}", "anger", "happiness" if s in wrong else "anger"), (f"S{s}", "fear", "fear"),
-        )]  # fmt: skip
+        rows = [
+            row
+            for s in mine
+            for row in ((f"S{s}", "anger", "happiness" if s in wrong else "anger"), (f"S{s}", "fear", "fear"))
+        ]
         key = store_fold(store, fold, rows, method=method, recipe=recipe, facts=told, **more)
         if chosen:
             record = store.record(key)
@@ -83,8 +95,11 @@ def test_the_tables_have_the_papers_form_and_its_figures_beside(store):
     assert [row[:2] for row in fusion[2]] == [["WS-LGAN", "98.06"], ["WS-LGAN-Sum", "95.82"]]
     assert [row[:2] for row in loss[2]] == [["WS-LGAN", "98.06"], ["WS-LGAN-WCL", "never published"]]
     assert [(row[0], row[-1]) for row in differences[2]] == [
-        ("GFNet", "-2.96"), ("LFNet", "-3.16"), ("WS-LGAN-Sum", "-2.24"), ("WS-LGAN-WCL", "never published"),
-    ]  # fmt: skip
+        ("GFNet", "-2.96"),
+        ("LFNet", "-3.16"),
+        ("WS-LGAN-Sum", "-2.24"),
+        ("WS-LGAN-WCL", "never published"),
+    ]
     assert "Table 10: printed as a copy of table 9" in "\n".join(ablation.heading(found))
     assert "Epochs: fine-tuning 3." in ablation.heading(found)
 

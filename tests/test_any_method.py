@@ -30,8 +30,12 @@ def lay(store: Store, wrong: int = 0, frames: int = 3, facts=None, **more) -> st
     have one prediction. Returns its experiment."""
     count = 1 if (facts or {}).get("level") == "sequence" else frames
     for fold, people in (("01", PEOPLE[:3]), ("02", PEOPLE[3:])):
-        rows = [(s, t, "fear" if t == "anger" and s in PEOPLE[:wrong] else t)
-                for s in people for t in ("anger", "surprise") for _ in range(count)]  # fmt: skip
+        rows = [
+            (s, t, "fear" if t == "anger" and s in PEOPLE[:wrong] else t)
+            for s in people
+            for t in ("anger", "surprise")
+            for _ in range(count)
+        ]
         key = store_fold(store, fold, rows, facts=facts, **more)
     return store.record(key).experiment
 
@@ -142,8 +146,9 @@ def test_methods_of_one_data_side_are_put_in_order_by_sequences(store):
     (report,) = tables.build(store)
     found = rows_of(report, "Same training data, preset tiny")
     assert [(one["Training"], one["Images"], one["Sequences"], one["Seeds"], one["Sees"]) for one in found] == [
-        ("▸ DTAGN", "", "91.67", "1", "whole + landmarks"), ("▸ WS-LGAN", "79.17 ± 5.89", "79.17 ± 5.89", "2", "image"),
-    ]  # fmt: skip
+        ("▸ DTAGN", "", "91.67", "1", "whole + landmarks"),
+        ("▸ WS-LGAN", "79.17 ± 5.89", "79.17 ± 5.89", "2", "image"),
+    ]
     assert len([title for title, *_ in render.grids(report) if title.startswith("Same training data")]) == 1
 
 
@@ -203,9 +208,19 @@ def test_a_slip_is_shown_with_what_should_stand_there_and_ours_is_compared_with_
 
 def test_a_method_without_epochs_or_parameters_is_reported(store, tmp_path):
     seen = store_stage(store, "codebook", recipe={"words": 500})
-    lay(store, method="bow", recipe={"C": 1.0}, parents={"codebook": seen},
-        facts={"display": "HOG + linear SVM", "published": "", "parameters": 0, "uncalibrated": True,
-               "differs": ["No codebook was printed: ours has 500 words."]})  # fmt: skip
+    lay(
+        store,
+        method="bow",
+        recipe={"C": 1.0},
+        parents={"codebook": seen},
+        facts={
+            "display": "HOG + linear SVM",
+            "published": "",
+            "parameters": 0,
+            "uncalibrated": True,
+            "differs": ["No codebook was printed: ours has 500 words."],
+        },
+    )
     (report,) = tables.build(store)
     assert row(report, "▸ HOG", "Ours in detail")["Parameters"] == "–"
     assert row(report, "▸ HOG", "Input and training data")["Scores"] == "uncalibrated"
@@ -245,6 +260,9 @@ def test_every_format_carries_what_is_new(store, tmp_path, format):
         (report,) = json.loads(told_of)
         (one,) = [t for t in report["trainings"] if t["level"] == "sequence"]
         assert (one["sees"], one["trained_on"], one["held_out"], one["images"]) == (
-            "whole + landmarks", ["ckplus-sequences@1"], True, 0,
-        )  # fmt: skip
+            "whole + landmarks",
+            ["ckplus-sequences@1"],
+            True,
+            0,
+        )
         assert {"method", "experiments", "why", "command"} == set(report["compared"][0])

@@ -101,9 +101,10 @@ def test_absent_classes_are_noted(tmp_path):
     assert found(tmp_path, lines)["note", "classes absent from the test set"] == 1
 
 
-@pytest.mark.parametrize(("content", "words"), [
-    ("name,fold\na,1\n", "has no column id"), ("id,fold,role\na,1,dev\n", "another role than train and test"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("name,fold\na,1\n", "has no column id"), ("id,fold,role\na,1,dev\n", "another role than train and test")],
+)
 def test_what_is_no_fold_file_is_explained(tmp_path, content, words):
     path = tmp_path / "folds.csv"
     path.write_text(content)

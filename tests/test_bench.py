@@ -111,12 +111,26 @@ def unturned(labels: np.ndarray, pairs: int) -> list[Step]:
 def test_the_naive_peer_and_our_step_give_the_same_losses():
     images, labels, net, amg = setting()
     steps, recipe = unturned(labels, 5)[:20], resolve("wslgan", "tiny", "ckplus").recipe
-    pairs = [(int(s.images[a]), int(s.derived[a]), int(s.images[b]), int(s.derived[b]))
-             for s in steps for a, b in zip(s.first, s.second, strict=True)]  # fmt: skip
+    pairs = [
+        (int(s.images[a]), int(s.derived[a]), int(s.images[b]), int(s.derived[b]))
+        for s in steps
+        for a, b in zip(s.first, s.second, strict=True)
+    ]
     stage = recipe.finetune
     losses = recipe.losses_of(recipe.pretrain)
-    loop = peers.Loop("naive", deepcopy(net), deepcopy(amg), peers.Pairs(images, labels, pairs), 5, losses,
-                      stage.lr, stage.momentum, stage.weight_decay, "cpu", workers=0)  # fmt: skip
+    loop = peers.Loop(
+        "naive",
+        deepcopy(net),
+        deepcopy(amg),
+        peers.Pairs(images, labels, pairs),
+        5,
+        losses,
+        stage.lr,
+        stage.momentum,
+        stage.weight_decay,
+        "cpu",
+        workers=0,
+    )
     theirs = [loop.step() for _ in steps]
     device = Device("cpu", "fp32", "fast")
     pixels = samples.pixel_table(torch.from_numpy(images), "edge")
@@ -153,8 +167,17 @@ def test_losses_of_bf16_may_part_late_but_not_early_nor_on_average():
 
 
 def test_cells_are_what_exists_and_each_once():
-    cells = list(_cells(BenchOptions(whats=("inference", "step", "prepare"), backends=("torch", "onnxruntime", "openvino"),
-                                     precisions=("fp32", "bf16"), batches=(1, 8)), "cpu"))  # fmt: skip
+    cells = list(
+        _cells(
+            BenchOptions(
+                whats=("inference", "step", "prepare"),
+                backends=("torch", "onnxruntime", "openvino"),
+                precisions=("fp32", "bf16"),
+                batches=(1, 8),
+            ),
+            "cpu",
+        )
+    )
     assert len(set(cells)) == len(cells)
     assert {c.precision for c in cells if c.backend == "onnxruntime"} == {"fp32"}
     assert {c.precision for c in cells if c.backend == "openvino"} == {"fp32", "bf16"}
@@ -178,10 +201,20 @@ def test_peers_on_a_gpu_have_all_cores_but_one_to_load_pictures():
     assert [loaders("cpu", threads) for threads in (1, 2, 8)] == [0, 1, 2]
 
 
-@pytest.mark.parametrize(("field", "value"), [
-    ("whats", ("sleep",)), ("presets", ("huge",)), ("engines", ("warp",)), ("backends", ("tf",)),
-    ("scenarios", ("rush",)), ("peers", ("weak",)), ("batches", (0,)), ("precisions", ("fp8",)), ("methods", ("x",)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("whats", ("sleep",)),
+        ("presets", ("huge",)),
+        ("engines", ("warp",)),
+        ("backends", ("tf",)),
+        ("scenarios", ("rush",)),
+        ("peers", ("weak",)),
+        ("batches", (0,)),
+        ("precisions", ("fp8",)),
+        ("methods", ("x",)),
+    ],
+)
 def test_unknown_words_are_refused(field, value):
     with pytest.raises(UsageError):
         run(BenchOptions(**{field: value}, mode="quick"), lambda *_: None, lambda *_: None)
@@ -234,12 +267,39 @@ def test_the_speed_report_is_that_of_the_records_beside_it():
 
 @pytest.mark.slow
 def test_the_command_times_a_step_beside_the_naive_peer(tmp_path):
-    words = ["bench", "step", "--preset", "demo", "--quick", "--batch", "4", "--baseline", "naive",
-             "--engine", "plain,fast", "--format"]  # fmt: skip
+    words = [
+        "bench",
+        "step",
+        "--preset",
+        "demo",
+        "--quick",
+        "--batch",
+        "4",
+        "--baseline",
+        "naive",
+        "--engine",
+        "plain,fast",
+        "--format",
+    ]
     rows = json.loads(ferbench(*words, "json", cwd=tmp_path).stdout)
     assert [row["engine"] for row in rows] == ["plain", "fast"]
-    wanted = {"what", "method", "preset", "engine", "precision", "backend", "device", "batch", "scenario", "images_per_s",
-              "p50_ms", "p99_ms", "ratio_naive", "ratio_strong", "error"}  # fmt: skip
+    wanted = {
+        "what",
+        "method",
+        "preset",
+        "engine",
+        "precision",
+        "backend",
+        "device",
+        "batch",
+        "scenario",
+        "images_per_s",
+        "p50_ms",
+        "p99_ms",
+        "ratio_naive",
+        "ratio_strong",
+        "error",
+    }
     for row in rows:
         assert wanted <= set(row)
         assert row["valid"]

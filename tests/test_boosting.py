@@ -130,8 +130,11 @@ def test_tuning_lowers_the_exponential_loss_of_the_strong_classifier():
     layers = [(rng.normal(0, 1, (3, 6, 4)), rng.normal(0, 1, (3, 4)))]
     tops, votes = rng.normal(0, 1, (3, 5)), np.array([0.5, 0.3, 0.2])
     score = votes @ weak(upward(patches, layers), tops)
-    told = strong(*map(torch.from_numpy, (patches,)), [tuple(map(torch.from_numpy, layers[0]))],
-                  *map(torch.from_numpy, (tops, votes)))  # fmt: skip
+    told = strong(
+        *map(torch.from_numpy, (patches,)),
+        [tuple(map(torch.from_numpy, layers[0]))],
+        *map(torch.from_numpy, (tops, votes)),
+    )
     np.testing.assert_allclose(told.numpy(), score)
     settings = Tuning(loops=1, steps=20, lr=0.01)
     better, top, losses = tuned(patches, layers, tops, votes, signs, settings)

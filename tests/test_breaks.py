@@ -16,8 +16,21 @@ from ferbench.methods.wslgan.attention import AttentionMapGenerator
 from ferbench.methods.wslgan.fusion import SelectiveFeatureUnit
 from ferbench.report.check import accept_runs, check_runs
 
-TRAIN = ["train", "gfnet", "--dataset", "synth", "--preset", "tiny", "--no-pretrain", "--folds", "01", "--epochs", "16",
-         "--threads", "1"]  # fmt: skip
+TRAIN = [
+    "train",
+    "gfnet",
+    "--dataset",
+    "synth",
+    "--preset",
+    "tiny",
+    "--no-pretrain",
+    "--folds",
+    "01",
+    "--epochs",
+    "16",
+    "--threads",
+    "1",
+]
 ROOT = Path(__file__).resolve().parent.parent
 ACCEPTED = ROOT / "baselines" / "accepted" / "synth-gfnet-tiny.json"
 
@@ -112,7 +125,20 @@ def test_shuffled_labels_are_caught(tmp_path):
 def test_two_folds_of_ck_hold_their_accepted_figure(real_data, tmp_path):
     """Ten epochs from the weights that come with the package: what a change of code would lose on real faces."""
     ferbench("data", "prepare", "ckplus", str(real_data / "CK+48.zip"), cwd=tmp_path)
-    ferbench("train", "wslgan", "--dataset", "ckplus", "--preset", "tiny", "--folds", "01,04", "--epochs", "10",
-             "--threads", "1", cwd=tmp_path)  # fmt: skip
+    ferbench(
+        "train",
+        "wslgan",
+        "--dataset",
+        "ckplus",
+        "--preset",
+        "tiny",
+        "--folds",
+        "01,04",
+        "--epochs",
+        "10",
+        "--threads",
+        "1",
+        cwd=tmp_path,
+    )
     told = ferbench("check", "--baseline", str(ACCEPTED.with_name("ckplus-wslgan-tiny.json")), cwd=tmp_path).stdout
     assert told.startswith("held: WS-LGAN (tiny) under ckplus@1 with epochs=10: ")

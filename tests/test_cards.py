@@ -49,11 +49,16 @@ def place(tmp_path):
 def network(keras, *more):
     """A small network of layers in a row, of which each run of a test draws the same."""
     keras.utils.set_random_seed(0)
-    return keras.Sequential([
-        keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 5, strides=3, activation="elu", name="first"),
-        keras.layers.BatchNormalization(name="second"), keras.layers.GlobalAveragePooling2D(name="third"), *more,
-        keras.layers.Dense(7, activation="softmax", name="last"),
-    ])  # fmt: skip
+    return keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            keras.layers.Conv2D(4, 5, strides=3, activation="elu", name="first"),
+            keras.layers.BatchNormalization(name="second"),
+            keras.layers.GlobalAveragePooling2D(name="third"),
+            *more,
+            keras.layers.Dense(7, activation="softmax", name="last"),
+        ]
+    )
 
 
 def card(place, name, source, kind, **more):
@@ -186,11 +191,14 @@ def test_a_keras_file_of_a_package_is_found_too(place, keras, monkeypatch):
     np.testing.assert_allclose(found.sum(axis=1), 1)
 
 
-@pytest.mark.parametrize(("kind", "fields", "words"), [
-    ("onnx", {"package": "smiles"}, "needs its version and its sha256"),
-    ("callable", {"package": "smiles", "version": "1", "sha256": "0" * 64}, "of kind onnx or keras"),
-    ("onnx", {"sha256": "12"}, "sha256: String should match"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "fields", "words"),
+    [
+        ("onnx", {"package": "smiles"}, "needs its version and its sha256"),
+        ("callable", {"package": "smiles", "version": "1", "sha256": "0" * 64}, "of kind onnx or keras"),
+        ("onnx", {"sha256": "12"}, "sha256: String should match"),
+    ],
+)
 def test_what_is_wrong_with_a_card_is_one_line(place, kind, fields, words):
     with pytest.raises(DataError, match=words):
         resolve(str(card(place, "odd", "nets:first_pixels", kind, **fields)), "", "ckplus")

@@ -21,16 +21,37 @@ from ferbench.execution.run_job import run_job
 from ferbench.execution.training import TrainOptions, prepare_training
 from ferbench.execution.workers import worker_threads
 
-SMALL = ["--set", "attention.epochs=1", "--set", "pretrain.epochs=1", "--epochs", "1", "--threads", "1",
-         "--set", "architecture.growth=4", "--set", "architecture.generator_layers=[1,1,1]",
-         "--set", "architecture.extractor_layers=[1,1,1]", "--set", "architecture.reduction=4"]  # fmt: skip
+SMALL = [
+    "--set",
+    "attention.epochs=1",
+    "--set",
+    "pretrain.epochs=1",
+    "--epochs",
+    "1",
+    "--threads",
+    "1",
+    "--set",
+    "architecture.growth=4",
+    "--set",
+    "architecture.generator_layers=[1,1,1]",
+    "--set",
+    "architecture.extractor_layers=[1,1,1]",
+    "--set",
+    "architecture.reduction=4",
+]
 TRAIN = ["train", "wslgan", "--dataset", "synth", *SMALL]
 
 
 def ferbench(*words: str, cwd: Path, code: int = 0, **environment: str) -> subprocess.CompletedProcess:
     """Run the command in a folder with its own data and runs, and check the exit code."""
-    env = {**os.environ, "FERBENCH_DATA": str(cwd / "data"), "FERBENCH_RUNS": str(cwd / "runs"), "COLUMNS": "200",
-           "OMP_NUM_THREADS": "1", **environment}  # fmt: skip
+    env = {
+        **os.environ,
+        "FERBENCH_DATA": str(cwd / "data"),
+        "FERBENCH_RUNS": str(cwd / "runs"),
+        "COLUMNS": "200",
+        "OMP_NUM_THREADS": "1",
+        **environment,
+    }
     done = forked.run(*words, cwd=cwd, environment=env)
     assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
@@ -89,10 +110,13 @@ def test_interrupted_training_goes_on_to_the_same_bytes(trained, tmp_path):
     }
     for _ in range(3):
         process = subprocess.Popen(
-            [sys.executable, "-m", "ferbench", *TRAIN], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, "-m", "ferbench", *TRAIN],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             # A shell starts background jobs deaf to Ctrl-C, and their children inherit it.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )  # fmt: skip
+        )
         known = len(list((tmp_path / "runs").glob("*/checkpoint/*")) + list((tmp_path / "runs").glob("*/record.json")))
         while process.poll() is None:
             files = list((tmp_path / "runs").glob("*/checkpoint/*")) + list((tmp_path / "runs").glob("*/record.json"))
@@ -143,8 +167,13 @@ def test_a_terminated_training_leaves_nobody_at_work(trained, tmp_path):
     others = set(runs.iterdir())
     env = {**os.environ, "FERBENCH_DATA": str(trained / "data"), "FERBENCH_RUNS": str(runs), "OMP_NUM_THREADS": "2"}
     words = [*TRAIN, "--epochs", "500", "--threads", "2", "--jobs", "2"]
-    process = subprocess.Popen([sys.executable, "-m", "ferbench", *words], env=env, stderr=subprocess.PIPE,
-                               stdout=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ferbench", *words],
+        env=env,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
     def at_work() -> list[Path]:
         held = []
@@ -226,8 +255,12 @@ def test_a_given_amg_is_used_and_gfnet_needs_none(trained):
 
 
 def test_data_verbs_from_disk_to_verified(tmp_path):
-    files = {f"CK+48/{c}/S01{i}_00{j}_0000000{f}.png": png(i * 100 + j * 10 + f)
-             for j, c in enumerate(["anger", "fear"]) for i in range(10) for f in range(3)}  # fmt: skip
+    files = {
+        f"CK+48/{c}/S01{i}_00{j}_0000000{f}.png": png(i * 100 + j * 10 + f)
+        for j, c in enumerate(["anger", "fear"])
+        for i in range(10)
+        for f in range(3)
+    }
     lay(tmp_path / "raw", files)
     refused = ferbench("data", "prepare", "ckplus", "raw", cwd=tmp_path, code=3).stderr
     assert "has no image of contempt, disgust" in refused
@@ -251,19 +284,22 @@ def test_data_verbs_from_disk_to_verified(tmp_path):
     assert "is damaged" in ferbench("data", "verify", "ckplus", cwd=tmp_path, code=3).stderr
 
 
-@pytest.mark.parametrize(("words", "code", "says"), [
-    (["train", "wslgan", "--dataset", "ckplus"], 3, "ferbench data prepare ckplus SOURCE"),
-    (["train", "wslgan", "--dataset", "ckpluss"], 2, "did you mean ckplus"),
-    (["train", "wslgen", "--dataset", "synth"], 2, "did you mean wslgan"),
-    (["train", "wslgan"], 2, "--dataset"),
-    (["data", "prepare", "ckplus", "nowhere.zip"], 3, "does not exist"),
-    (["data", "prepare", "ckplus"], 2, "say where ckplus is"),
-    (["data", "show", "ckplus"], 3, "data prepare ckplus"),
-    (["report", "--dataset", "oulu"], 3, "ferbench train wslgan --dataset oulu"),
-    (["audit", "none.csv", "--dataset", "synth"], 3, "does not exist"),
-    (["show", "wslgan", "--preset", "vast"], 2, "no preset"),
-    (["frobnicate"], 2, "No such command"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["train", "wslgan", "--dataset", "ckplus"], 3, "ferbench data prepare ckplus SOURCE"),
+        (["train", "wslgan", "--dataset", "ckpluss"], 2, "did you mean ckplus"),
+        (["train", "wslgen", "--dataset", "synth"], 2, "did you mean wslgan"),
+        (["train", "wslgan"], 2, "--dataset"),
+        (["data", "prepare", "ckplus", "nowhere.zip"], 3, "does not exist"),
+        (["data", "prepare", "ckplus"], 2, "say where ckplus is"),
+        (["data", "show", "ckplus"], 3, "data prepare ckplus"),
+        (["report", "--dataset", "oulu"], 3, "ferbench train wslgan --dataset oulu"),
+        (["audit", "none.csv", "--dataset", "synth"], 3, "does not exist"),
+        (["show", "wslgan", "--preset", "vast"], 2, "no preset"),
+        (["frobnicate"], 2, "No such command"),
+    ],
+)
 def test_what_goes_wrong_is_one_line_and_an_exit_code(tmp_path, words, code, says):
     error = ferbench(*words, cwd=tmp_path, code=code).stderr
     assert says in error

@@ -38,8 +38,19 @@ def test_show_prints_rules_folds_and_hash(home):
     shown = json.loads(ferbench("protocol", "show", "ckplus", "--format", "json"))
     assert shown["protocol"]["classes"] == CLASSES
     assert [fold["fold"] for fold in shown["folds"]] == [f"{n:02d}" for n in range(1, 11)]
-    first = {"fold": "01", "train": 210, "test": 42, "subjects": 2, "An": 6, "Co": 6, "Di": 6, "Fe": 6, "Ha": 6,
-             "Sa": 6, "Su": 6}  # fmt: skip
+    first = {
+        "fold": "01",
+        "train": 210,
+        "test": 42,
+        "subjects": 2,
+        "An": 6,
+        "Co": 6,
+        "Di": 6,
+        "Fe": 6,
+        "Ha": 6,
+        "Sa": 6,
+        "Su": 6,
+    }
     assert shown["folds"][0] == first
     assert shown["split"]["checked"] == "0 subjects shared, every sample tested once"
     assert (shown["split"]["images"], shown["split"]["subjects"]) == (252, 12)

@@ -30,15 +30,69 @@ def output(*words: str) -> str:
 def test_json_has_its_documented_keys(store):
     store_fold(store, "01", FIRST)
     (report,) = json.loads(output("report", "--format", "json"))
-    assert list(report) == ["dataset", "protocol", "protocols", "drawn", "published", "compared", "published_matrix", "errata", "varying", "trainings",
-                            "seeds", "together", "stages", "holes", "transfers", "habits", "contrasts"]  # fmt: skip
+    assert list(report) == [
+        "dataset",
+        "protocol",
+        "protocols",
+        "drawn",
+        "published",
+        "compared",
+        "published_matrix",
+        "errata",
+        "varying",
+        "trainings",
+        "seeds",
+        "together",
+        "stages",
+        "holes",
+        "transfers",
+        "habits",
+        "contrasts",
+    ]
     assert list(report["trainings"][0]) == [
-        "experiment", "variant", "name", "method", "published", "preset", "protocol", "level", "sees",
-        "trained_on", "held_out", "uncalibrated", "selection", "seed", "devices",
-        "precision", "rule", "split_hash", "test_side", "data", "parameters", "classes", "folds", "expected", "matrix", "accuracy",
-        "interval", "fold_mean", "fold_std", "balanced_accuracy", "macro_f1", "worst_subject", "worst_class", "sequence_accuracy",
-        "sequence_interval", "sequences", "images", "subjects", "parents", "differs", "changed", "notes",
-    ]  # fmt: skip
+        "experiment",
+        "variant",
+        "name",
+        "method",
+        "published",
+        "preset",
+        "protocol",
+        "level",
+        "sees",
+        "trained_on",
+        "held_out",
+        "uncalibrated",
+        "selection",
+        "seed",
+        "devices",
+        "precision",
+        "rule",
+        "split_hash",
+        "test_side",
+        "data",
+        "parameters",
+        "classes",
+        "folds",
+        "expected",
+        "matrix",
+        "accuracy",
+        "interval",
+        "fold_mean",
+        "fold_std",
+        "balanced_accuracy",
+        "macro_f1",
+        "worst_subject",
+        "worst_class",
+        "sequence_accuracy",
+        "sequence_interval",
+        "sequences",
+        "images",
+        "subjects",
+        "parents",
+        "differs",
+        "changed",
+        "notes",
+    ]
     assert report["trainings"][0]["interval"] == {"low": 0.0, "high": 1.0, "over": "subjects", "units": 2}
     assert report["holes"][0]["fold"] == "02"
     assert report["published_matrix"]["images"] == [135, 54, 177, 75, 207, 84, 249]
@@ -56,12 +110,28 @@ def test_runs_lists_every_state_and_cuts_no_key(store):
     assert "50.00%" in text
     rows = {row["key"]: row for row in json.loads(output("runs", "--format", "json"))}
     assert {key: row["state"] for key, row in rows.items()} == {
-        amg: "done", done: "done", failed: "failed", begun.key: "partial",
-    }  # fmt: skip
+        amg: "done",
+        done: "done",
+        failed: "failed",
+        begun.key: "partial",
+    }
     assert rows[done]["accuracy"] == 0.5
     assert rows[begun.key]["accuracy"] is None
-    assert list(rows[done]) == ["key", "experiment", "kind", "method", "preset", "protocol", "fold", "selection", "seed",
-                                "state", "accuracy", "seconds", "error"]  # fmt: skip
+    assert list(rows[done]) == [
+        "key",
+        "experiment",
+        "kind",
+        "method",
+        "preset",
+        "protocol",
+        "fold",
+        "selection",
+        "seed",
+        "state",
+        "accuracy",
+        "seconds",
+        "error",
+    ]
 
 
 @pytest.mark.parametrize("words", [["runs"], ["report"], ["report", "--format", "markdown"]])
@@ -114,9 +184,11 @@ def test_a_terminal_shows_each_trainings_details_while_they_are_few(store, count
 
 def test_a_report_loads_no_torch(store):
     store_fold(store, "01", FIRST)
-    code = ("import sys; from ferbench.cli.main import app\n"
-            "app(sys.argv[1:], standalone_mode=False)\n"
-            "sys.exit(9 if {'torch', 'sklearn', 'matplotlib'} & set(sys.modules) else 0)")  # fmt: skip
+    code = (
+        "import sys; from ferbench.cli.main import app\n"
+        "app(sys.argv[1:], standalone_mode=False)\n"
+        "sys.exit(9 if {'torch', 'sklearn', 'matplotlib'} & set(sys.modules) else 0)"
+    )
     for words in (["report"], ["report", "--format", "markdown"], ["runs"]):
         done = subprocess.run([sys.executable, "-c", code, *words, "--runs", str(store.home)], capture_output=True)
         assert done.returncode == 0, done.stderr

@@ -21,9 +21,7 @@ from ferbench.training.device import Device
 from ferbench.training.samples import Computed, Shared, Tables
 from tests.work import CLASSES, other_set, training_set, workspace
 
-METHODS = (
-    "resnet18", "small-cnn", "base-dcnn", "center-loss", "dlp-cnn", "il-cnn", "iacnn", "nm-softmax",
-)  # fmt: skip
+METHODS = ("resnet18", "small-cnn", "base-dcnn", "center-loss", "dlp-cnn", "il-cnn", "iacnn", "nm-softmax")
 SHAPES = {
     "small-cnn": ("network.widths=[4,6,8]", "network.hidden=16", "network.feature=12"),
     "base-dcnn": ("network.widths=[4,4,6,6,8,8]", "network.feature=12"),
@@ -145,9 +143,13 @@ def _two_classes():
     samples = training_set()
     keep = samples.labels < 2
     return replace(
-        samples, images=samples.images[keep], labels=samples.labels[keep], classes=("anger", "sadness"),
-        subjects=samples.subjects[keep], sequences=samples.sequences[keep],
-    )  # fmt: skip
+        samples,
+        images=samples.images[keep],
+        labels=samples.labels[keep],
+        classes=("anger", "sadness"),
+        subjects=samples.subjects[keep],
+        sequences=samples.sequences[keep],
+    )
 
 
 def test_methods_of_one_trunk_and_preset_share_their_pretraining_and_no_more():
@@ -170,9 +172,16 @@ def finished(work, identity, recogniser, classes: tuple[str, ...]) -> Record:
     folder = work.store.begin(identity)
     (folder / "weights.safetensors").write_bytes(pack(recogniser.state(), {}))
     record = Record(
-        key=identity.key, experiment=identity.experiment, identity=identity, dataset="synth", classes=list(classes),
-        environment={"device": "cpu"}, facts={"folds": ["01"], "rule": "step", "split_hash": "0"}, timings={}, result={},
-    )  # fmt: skip
+        key=identity.key,
+        experiment=identity.experiment,
+        identity=identity,
+        dataset="synth",
+        classes=list(classes),
+        environment={"device": "cpu"},
+        facts={"folds": ["01"], "rule": "step", "split_hash": "0"},
+        timings={},
+        result={},
+    )
     work.store.finish(record)
     return record
 
@@ -205,9 +214,11 @@ def test_the_paper_s_sizes():
 def test_folds_start_from_a_pretraining_where_the_recipe_and_the_protocol_have_one():
     found = {}
     for name, preset, protocol in (
-        ("base-dcnn", "common", "ckplus"), ("base-dcnn", "paper", "ckplus"), ("il-cnn", "paper", "ckplus"),
+        ("base-dcnn", "common", "ckplus"),
+        ("base-dcnn", "paper", "ckplus"),
+        ("il-cnn", "paper", "ckplus"),
         ("il-cnn", "common", "fer2013"),
-    ):  # fmt: skip
+    ):
         method, rules = resolve(name, preset, protocol), protocols.load(protocol)
         parents = method.kin.parents(FOLD, method, rules)
         found[name, preset, protocol] = [parent.role for parent in parents], method.kin.epochs(FOLD, method, rules)
@@ -238,9 +249,17 @@ def workspace_identity():
     from ferbench.runs.record import Identity
 
     return Identity(
-        kind=FOLD, method="tried", preset="tiny", recipe={}, protocol="ckplus@1", data="0" * 64, fold="01", seed=0,
-        precision="fp32", code=1,
-    )  # fmt: skip
+        kind=FOLD,
+        method="tried",
+        preset="tiny",
+        recipe={},
+        protocol="ckplus@1",
+        data="0" * 64,
+        fold="01",
+        seed=0,
+        precision="fp32",
+        code=1,
+    )
 
 
 def test_show_tells_sizes():

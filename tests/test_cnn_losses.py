@@ -139,10 +139,13 @@ def test_without_its_push_island_loss_is_center_loss(tmp_path):
     changes = ("finetune.epochs=2", "loss.weight=0.1", "loss.start=zeros")
     island = fitted(little("il-cnn", *changes, "loss.push=0"), workspace(tmp_path / "island")).network
     changed = little("il-cnn")
-    recipe = changed.recipe.model_validate({
-        **changed.recipe.model_dump(), "finetune": island_stage(changes),
-        "loss": {"kind": "center", "weight": 0.1, "alpha": 0.5, "start": "zeros"},
-    })  # fmt: skip
+    recipe = changed.recipe.model_validate(
+        {
+            **changed.recipe.model_dump(),
+            "finetune": island_stage(changes),
+            "loss": {"kind": "center", "weight": 0.1, "alpha": 0.5, "start": "zeros"},
+        }
+    )
     center = fitted(changed.model_copy(update={"recipe": recipe}), workspace(tmp_path / "center")).network
     for (key, one), other in zip(island.state_dict().items(), center.state_dict().values(), strict=True):
         assert torch.equal(one, other), key
@@ -288,5 +291,9 @@ def test_the_threshold_learns_at_its_own_rate():
 
 def test_only_tuplets_make_steps_that_no_captured_graph_can_replay():
     assert [network(name).level for name in ("center-loss", "il-cnn", "dlp-cnn", "iacnn", "nm-softmax")] == [
-        True, True, True, True, False,
-    ]  # fmt: skip
+        True,
+        True,
+        True,
+        True,
+        False,
+    ]

@@ -26,11 +26,14 @@ from tests.work import CLASSES, other_set, training_set, workspace
 LITTLE = {
     "dcma-cnns": ("network.patch_widths=[3,4]", "network.widths=[4,4,6]", "network.face_feature=8"),
     "fn2en": (
-        "network.widths=[4,6,8,8,8]", "network.feature=16", "loss.epochs=2", "attributes.epochs=1",
+        "network.widths=[4,6,8,8,8]",
+        "network.feature=16",
+        "loss.epochs=2",
+        "attributes.epochs=1",
         "loss.teacher={trunk='fn2en',widths=[4,4,4,6,6],depth=1,feature=8}",
     ),
     "pat-resnet": ("network.widths=[4,4,6,12]", "loss.node=32", "attributes.epochs=1"),
-}  # fmt: skip
+}
 
 
 def little(name, *changes):
@@ -63,10 +66,19 @@ def store(drawn, tmp_path_factory):
         recogniser = method.kin.recogniser(method, kind, ("absent", "present"))
         recogniser.fit(drawn, own)
         (own.folder / "weights.safetensors").write_bytes(pack(recogniser.state(), {}))
-        work.store.finish(Record(
-            key=identity.key, experiment=identity.experiment, identity=identity, dataset="synth-attributes",
-            classes=["absent", "present"], environment={"device": "cpu"}, facts=own.facts, timings={}, result=own.result,
-        ))  # fmt: skip
+        work.store.finish(
+            Record(
+                key=identity.key,
+                experiment=identity.experiment,
+                identity=identity,
+                dataset="synth-attributes",
+                classes=["absent", "present"],
+                environment={"device": "cpu"},
+                facts=own.facts,
+                timings={},
+                result=own.result,
+            )
+        )
         keys[kind] = identity.key
     return work.store, keys
 
@@ -149,9 +161,13 @@ def test_learning_attributes_resumes_with_the_same_bytes_and_tells_what_it_learn
 def test_parents_are_asked_for_where_a_loss_asks():
     found = {}
     for name, preset, kind in (
-        ("dcma-cnns", "tiny", FOLD), ("fn2en", "tiny", FOLD), ("fn2en", "tiny", PRETRAIN), ("fn2en", "paper", FOLD),
-        ("pat-resnet", "tiny", FOLD), ("pat-resnet", "tiny", PRETRAIN),
-    ):  # fmt: skip
+        ("dcma-cnns", "tiny", FOLD),
+        ("fn2en", "tiny", FOLD),
+        ("fn2en", "tiny", PRETRAIN),
+        ("fn2en", "paper", FOLD),
+        ("pat-resnet", "tiny", FOLD),
+        ("pat-resnet", "tiny", PRETRAIN),
+    ):
         method, rules = resolve(name, preset, "ckplus"), protocols.load("ckplus")
         found[name, preset, kind] = [(one.role, one.protocol) for one in method.kin.parents(kind, method, rules)]
     teacher, gender, wild = ("teacher", "celeba"), ("gender", "celeba"), (PRETRAIN, "fer2013")
@@ -245,10 +261,19 @@ def test_a_fold_after_a_pretraining_has_stage_two_alone(tmp_path, store):
     before.fit(training_set(), first)
     assert len(first.facts["regression_loss"]) == 2
     (first.folder / "weights.safetensors").write_bytes(pack(before.state(), {}))
-    work.store.finish(Record(
-        key=kind.key, experiment=kind.experiment, identity=kind, dataset="synth", classes=list(CLASSES), environment={"device": "cpu"}, facts={},
-        timings={}, result={},
-    ))  # fmt: skip
+    work.store.finish(
+        Record(
+            key=kind.key,
+            experiment=kind.experiment,
+            identity=kind,
+            dataset="synth",
+            classes=list(CLASSES),
+            environment={"device": "cpu"},
+            facts={},
+            timings={},
+            result={},
+        )
+    )
     own = work.identity.model_copy(update={"parents": {**work.identity.parents, PRETRAIN: kind.key}})
     work = replace(work, identity=own, facts={})
     fitted(method, work)

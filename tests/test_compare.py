@@ -68,11 +68,15 @@ def test_two_preparations_of_the_same_images_are_compared_and_what_differs_is_sa
     store_result(tmp_path / "b", 12, recipe={"stage": {"epochs": 12, "flip": True}}, data="e" * 64)
     shown = ferbench("compare", "a", "b", cwd=tmp_path).stdout
     assert "-11.11 points" in shown
-    assert (f"From the first to the second changes: finetune.data {'d' * 12} → {'e' * 12}; finetune.epochs 10 → 12; "
-            "finetune.flip off → on.") in shown  # fmt: skip
+    assert (
+        f"From the first to the second changes: finetune.data {'d' * 12} → {'e' * 12}; finetune.epochs 10 → 12; "
+        "finetune.flip off → on."
+    ) in shown
     store_result(tmp_path / "c", 12, method="gfnet", data="e" * 64)
-    assert (f"Their images were prepared differently (data fingerprints {'d' * 12} and {'e' * 12})."
-            in ferbench("compare", "a", "c", cwd=tmp_path).stdout)  # fmt: skip
+    assert (
+        f"Their images were prepared differently (data fingerprints {'d' * 12} and {'e' * 12})."
+        in ferbench("compare", "a", "c", cwd=tmp_path).stdout
+    )
     assert "changes" not in ferbench("compare", "a", "a", cwd=tmp_path).stdout
 
 
@@ -161,8 +165,12 @@ def test_seeds_that_vary_excuse_a_fall_that_people_do_not(tmp_path):
     def frames(values):
         import pandas as pd
 
-        return [pd.DataFrame({"truth": ["a"] * 1000, "prediction": ["a"] * round(1000 * v) + ["b"] * (1000 - round(1000 * v))})
-                for v in values]  # fmt: skip
+        return [
+            pd.DataFrame(
+                {"truth": ["a"] * 1000, "prediction": ["a"] * round(1000 * v) + ["b"] * (1000 - round(1000 * v))}
+            )
+            for v in values
+        ]
 
     assert _luck(frames(accuracies[:3]), frames(accuracies[3:])) > 0.05
     assert _luck(frames([0.9, 0.91]), frames([0.7, 0.71])) < 0.01
@@ -241,11 +249,20 @@ def test_images_and_sequences_are_compared_by_sequences_alone(tmp_path):
     assert "Not the methods alone" not in shown
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    ({"rows": RIGHT[3:]}, "test different sequences (3 are in one alone, such as S00-anger), so nothing can be compared"),
-    ({"cut": 48}, "differ in the fold of 3 sequences, such as S15-anger (02 and 01), so nothing can be compared"),
-    ({"facts": FACTS | {"held_out": False}}, "was tested on people that it learned from, so nothing can be compared"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"rows": RIGHT[3:]},
+            "test different sequences (3 are in one alone, such as S00-anger), so nothing can be compared",
+        ),
+        ({"cut": 48}, "differ in the fold of 3 sequences, such as S15-anger (02 and 01), so nothing can be compared"),
+        (
+            {"facts": FACTS | {"held_out": False}},
+            "was tested on people that it learned from, so nothing can be compared",
+        ),
+    ],
+)
 def test_one_line_says_why_two_runs_cannot_be_compared(tmp_path, change, said):
     store_result(tmp_path / "a", 2)
     rows, cut = change.get("rows", RIGHT), change.get("cut", 45 - 90 + len(change.get("rows", RIGHT)))
@@ -264,8 +281,13 @@ def test_images_of_no_sequence_are_not_compared_with_sequences(tmp_path):
 
 def test_what_differs_beside_the_method_is_said(tmp_path):
     store_result(tmp_path / "a", 2)
-    store_result(tmp_path / "b", 2, method="mine", preset="full", facts={"trained_on": ["fer2013@1", "ckplus@1"],
-               "held_out": "unknown"})  # fmt: skip
+    store_result(
+        tmp_path / "b",
+        2,
+        method="mine",
+        preset="full",
+        facts={"trained_on": ["fer2013@1", "ckplus@1"], "held_out": "unknown"},
+    )
     shown = ferbench("compare", "a", "b", cwd=tmp_path).stdout
     assert "The methods are not all that differs: preset tiny (WS-LGAN), full (WS-LGAN)." in shown
     assert "The methods are not all that differs: trained before on nothing (WS-LGAN), fer2013@1 (WS-LGAN)." in shown

@@ -12,8 +12,11 @@ from ferbench.report.results import chosen
 from ferbench.runs.store import Store
 
 OTHER = {"method": "gfnet", "facts": {"display": "GFNet", "published": "GFNet"}}
-AGAINST, BETWEEN, LIMITS = ("Compared with published figures", "Between our methods: is the difference real?",
-                            "What these figures do not show")  # fmt: skip
+AGAINST, BETWEEN, LIMITS = (
+    "Compared with published figures",
+    "Between our methods: is the difference real?",
+    "What these figures do not show",
+)
 
 
 @pytest.fixture
@@ -25,8 +28,11 @@ def lay(store: Store, wrong: int, people: int = 20, folds=("01", "02"), **more) 
     """A training whose first ``wrong`` people have their anger taken for fear; returns its experiment."""
     names = [f"S{n:02d}" for n in range(people)]
     for place, fold in enumerate(("01", "02")):
-        rows = [(who, truth, "fear" if truth == "anger" and who in names[:wrong] else truth)
-                for who in names[place::2] for truth in CLASSES]  # fmt: skip
+        rows = [
+            (who, truth, "fear" if truth == "anger" and who in names[:wrong] else truth)
+            for who in names[place::2]
+            for truth in CLASSES
+        ]
         if fold in folds:
             key = store_fold(store, fold, rows, **more)
     return store.record(key).experiment
@@ -131,10 +137,16 @@ def test_a_comparison_of_images_that_were_prepared_differently_says_so(store):
     assert "Their images were prepared differently (data fingerprints" in points[BETWEEN][1]
 
 
-@pytest.mark.parametrize(("wrong", "said"), [
-    (2, "The published figure lies within our interval: no difference shown."),
-    (14, "The published figure lies above our interval: chance over whom we tested does not explain the difference"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (2, "The published figure lies within our interval: no difference shown."),
+        (
+            14,
+            "The published figure lies above our interval: chance over whom we tested does not explain the difference",
+        ),
+    ],
+)
 def test_a_published_figure_lies_within_our_interval_or_not(store, wrong, said):
     lay(store, wrong)
     _, points = concluded(store)
@@ -146,12 +158,18 @@ def test_a_published_figure_lies_within_our_interval_or_not(store, wrong, said):
     assert said in against
 
 
-@pytest.mark.parametrize(("facts", "said"), [
-    ({"published": "IL-CNN"}, "not comparable with ours: it is unknown whether it is of images or of sequences."),
-    ({"published": ""}, "no figure was published for this dataset, so there is nothing to compare it with."),
-    ({"published": "WS-LGAN", "level": "sequence", "sees": "whole"}, "not comparable with ours: it is of images, ours of sequences."),
-    ({"published": "DTAGN", "level": "sequence", "sees": "3 frames"}, "not comparable with ours: 3 frames only."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"published": "IL-CNN"}, "not comparable with ours: it is unknown whether it is of images or of sequences."),
+        ({"published": ""}, "no figure was published for this dataset, so there is nothing to compare it with."),
+        (
+            {"published": "WS-LGAN", "level": "sequence", "sees": "whole"},
+            "not comparable with ours: it is of images, ours of sequences.",
+        ),
+        ({"published": "DTAGN", "level": "sequence", "sees": "3 frames"}, "not comparable with ours: 3 frames only."),
+    ],
+)
 def test_why_a_published_figure_does_not_stand_beside_ours(store, facts, said):
     lay(store, 2, facts=facts)
     (against,) = concluded(store)[1][AGAINST]

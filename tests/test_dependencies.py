@@ -13,16 +13,23 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
-DECLARED = [Requirement(text) for text in [
-    *PROJECT["dependencies"], *(text for extra in PROJECT["optional-dependencies"].values() for text in extra)
-]]  # fmt: skip
+DECLARED = [
+    Requirement(text)
+    for text in [
+        *PROJECT["dependencies"],
+        *(text for extra in PROJECT["optional-dependencies"].values() for text in extra),
+    ]
+]
 
 # Package, the last version with the flaw, the first without, and the flaw.
 FLAWS = [
-    ("torch", "2.5.1", "2.6.0", "CVE-2025-32434"), ("pillow", "12.3.0", "13.0.0", "CVE-2026-96639"),
-    ("onnx", "1.20.1", "1.21.0", "CVE-2026-27489"), ("jinja2", "3.1.5", "3.1.6", "CVE-2025-27516"),
-    ("scikit-learn", "1.4.2", "1.5.0", "CVE-2024-5206"), ("keras", "3.13.1", "3.13.2", "CVE-2026-1669"),
-]  # fmt: skip
+    ("torch", "2.5.1", "2.6.0", "CVE-2025-32434"),
+    ("pillow", "12.3.0", "13.0.0", "CVE-2026-96639"),
+    ("onnx", "1.20.1", "1.21.0", "CVE-2026-27489"),
+    ("jinja2", "3.1.5", "3.1.6", "CVE-2025-27516"),
+    ("scikit-learn", "1.4.2", "1.5.0", "CVE-2024-5206"),
+    ("keras", "3.13.1", "3.13.2", "CVE-2026-1669"),
+]
 
 
 @pytest.mark.parametrize(("package", "last", "first", "flaw"), FLAWS, ids=[flaw for *_, flaw in FLAWS])

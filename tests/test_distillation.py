@@ -56,7 +56,7 @@ def test_each_row_of_a_step_has_the_word_on_its_own_image():
     network = SimpleNamespace(stream=lambda x, _: (logits[x.long()], {}))  # an "image" is its number
     terms = stages.pair_loss(
         network.stream, labels, lambda images, _: (images, None), batch, LossWeights(), CPU, 0.0, teacher
-    )  # fmt: skip
+    )
     wanted = -(teacher.probabilities * logits.log_softmax(1)).sum(1).mean()  # the labels have no share left
     assert not torch.equal(batch.images, torch.arange(8))
     for name in ("stream1", "stream2"):
@@ -75,9 +75,18 @@ def test_a_training_follows_its_teacher_where_the_labels_say_nothing(tmp_path):
         net = WSLGAN(replace(SMALL, features="global"), 3)
         teacher = Teacher(torch.eye(3)[classes], share)
         stages.train_network(
-            net, data, pixels, recipe.pretrain, recipe.losses_of(recipe.pretrain), recipe.readings, 5, CPU,
-            tmp_path / str(share), lambda *_: None, teacher=teacher,
-        )  # fmt: skip
+            net,
+            data,
+            pixels,
+            recipe.pretrain,
+            recipe.losses_of(recipe.pretrain),
+            recipe.readings,
+            5,
+            CPU,
+            tmp_path / str(share),
+            lambda *_: None,
+            teacher=teacher,
+        )
         found[share] = stages.accuracy(stages.predict(net, images, CPU), classes)
     assert found[0.0] == pytest.approx(1 / 3)  # all of the one class that the labels name
     assert found[1.0] > 0.9
@@ -104,15 +113,18 @@ def test_teachers_are_the_pre_trainings_of_their_presets_and_come_before(tmp_pat
     sets(tmp_path / "data")
     jobs = planned(tmp_path, asked("tiny", *BY, "pretrain.epochs=2"))
     pretrained = [job for job in jobs if job.kind == "pretrain"]
-    own = {preset: next(job for job in planned(tmp_path, asked(preset)) if job.kind == "pretrain")
-           for preset in ("tiny", "light")}  # fmt: skip
+    own = {
+        preset: next(job for job in planned(tmp_path, asked(preset)) if job.kind == "pretrain")
+        for preset in ("tiny", "light")
+    }
     assert [job.key for job in pretrained[:2]] == [own["tiny"].key, own["light"].key]  # whatever was changed here
     student = pretrained[2]
     assert student.epochs == 2
     assert student.identity.parents == {
         "attention": own["tiny"].identity.parents["attention"],
-        "teacher tiny": own["tiny"].key, "teacher light": own["light"].key,
-    }  # fmt: skip
+        "teacher tiny": own["tiny"].key,
+        "teacher light": own["light"].key,
+    }
     assert student.identity.recipe["stage"]["distil"] == 0.25
     folds = [job for job in jobs if job.kind == "fold"]
     assert len(folds) == 10
@@ -146,8 +158,9 @@ def test_no_preset_needs_itself_on_any_way(name):
 def test_pre_training_goes_on_from_that_of_another_preset(tmp_path):
     sets(tmp_path / "data")
     before, own = (job for job in planned(tmp_path, asked("light", "pretrain.start=tiny")) if job.kind == "pretrain")
-    tiny, light = (next(job for job in planned(tmp_path, asked(preset)) if job.kind == "pretrain")
-                   for preset in ("tiny", "light"))  # fmt: skip
+    tiny, light = (
+        next(job for job in planned(tmp_path, asked(preset)) if job.kind == "pretrain") for preset in ("tiny", "light")
+    )
     assert before.key == tiny.key
     assert own.identity.parents == {**light.identity.parents, "start tiny": tiny.key}
     assert own.identity.recipe["stage"] == {**light.identity.recipe["stage"], "start": "tiny"}
@@ -164,10 +177,15 @@ def test_weights_fit_at_another_resolution_unless_the_classifier_sees_its_size()
     assert flat[0].takes_weights_of(flat[0])
 
 
-@pytest.mark.parametrize(("kind", "classifier", "kept"), [
-    ("start tiny", "new", ["anger", "fear", *"abcde"]), ("pretrain", "new", []),
-    ("pretrain", "shared", ["anger", "fear", *"abcde"]), ("", "shared", []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "classifier", "kept"),
+    [
+        ("start tiny", "new", ["anger", "fear", *"abcde"]),
+        ("pretrain", "new", []),
+        ("pretrain", "shared", ["anger", "fear", *"abcde"]),
+        ("", "shared", []),
+    ],
+)
 @pytest.mark.parametrize("own", [["anger", "fear", *"abcde"], ["contempt", "fear", "anger"]])
 def test_training_begins_with_the_weights_of_its_parent(tmp_path, monkeypatch, kind, classifier, kept, own):
     store, shape = Store(tmp_path), replace(SMALL, features="global")
@@ -214,8 +232,13 @@ def test_the_estimate_counts_what_the_teachers_look_at(tmp_path, monkeypatch):
     monkeypatch.setattr(measured, "_measured", lambda name, *_: {"network": 3.0, "maps": 1.0}.get(name, 0.0))
     monkeypatch.setattr(estimate, "training_images", lambda _: 100)
     jobs = [job for job in planned(tmp_path, asked("tiny", *BY, "pretrain.epochs=2")) if job.kind == "pretrain"]
-    found = estimate.seconds(jobs, Store(tmp_path / "runs"), {job.key: "absent" for job in jobs},
-                             Device(), {"pretrain": 1, "attention": 1, "fold": 1})  # fmt: skip
+    found = estimate.seconds(
+        jobs,
+        Store(tmp_path / "runs"),
+        {job.key: "absent" for job in jobs},
+        Device(),
+        {"pretrain": 1, "attention": 1, "fold": 1},
+    )
     # two epochs with a map for each image, then both teachers: a forward pass is a third of a training pass
     assert found[jobs[-1].key] == pytest.approx(2 * 100 * (3 + 1) + 2 * 100 * (3 / 3 + 1))
 
@@ -230,8 +253,13 @@ def test_the_estimate_counts_once_the_maps_that_presets_share(tmp_path, monkeypa
         chosen = asked("wide", 'pretrain.teachers=["tiny"]', "pretrain.distil=0.5", *changes)
         jobs = [job for job in planned(tmp_path, chosen) if job.kind == "pretrain"]
         assert [job.identity.preset for job in jobs] == ["tiny", "wide"]
-        found = estimate.seconds(jobs, Store(tmp_path / "runs"), {job.key: "absent" for job in jobs},
-                                 Device(engine="fast"), {"pretrain": 1, "attention": 1, "fold": 1})  # fmt: skip
+        found = estimate.seconds(
+            jobs,
+            Store(tmp_path / "runs"),
+            {job.key: "absent" for job in jobs},
+            Device(engine="fast"),
+            {"pretrain": 1, "attention": 1, "fold": 1},
+        )
         return [found[job.key] / len(jobs[0].faces) for job in jobs]
 
     # The teacher is asked of every image once. A table of all 14 samples is one for both.

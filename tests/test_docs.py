@@ -144,16 +144,30 @@ def test_former_names_are_not_shown(old):
     assert not any(old in text for _, command, texts in COMMANDS for text in (*texts, command.epilog or ""))
 
 
-@pytest.mark.parametrize(("typed", "offered"), [
-    ("con", ["contamination"]), ("train lf", ["lfnet"]), ("train wslgan -d oul", ["oulu", "oulu-sequences"]),
-    ("data prepare ja", ["jaffe"]), ("ablate --protocol", []), ("ablate --leak", ["--leakage"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("con", ["contamination"]),
+        ("train lf", ["lfnet"]),
+        ("train wslgan -d oul", ["oulu", "oulu-sequences"]),
+        ("data prepare ja", ["jaffe"]),
+        ("ablate --protocol", []),
+        ("ablate --leak", ["--leakage"]),
+    ],
+)
 def test_shells_complete_verbs_options_and_names(typed, offered):
     done = subprocess.run(
         [sys.executable, "-c", "import sys; sys.argv[0] = 'ferbench'; from ferbench.cli.main import run; run()"],
-        env={"_FERBENCH_COMPLETE": "complete_bash", "COMP_WORDS": f"ferbench {typed}", "COMP_CWORD": str(len(typed.split())), "PATH": "/usr/bin"},
-        capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
+        env={
+            "_FERBENCH_COMPLETE": "complete_bash",
+            "COMP_WORDS": f"ferbench {typed}",
+            "COMP_CWORD": str(len(typed.split())),
+            "PATH": "/usr/bin",
+        },
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert done.stdout.split() == offered
 
 
@@ -166,12 +180,16 @@ def test_the_site_is_built_without_a_broken_link_and_loads_nothing_from_another_
     assert "../reports/ckplus/" in (tmp_path / "results/index.html").read_text()
 
 
-@pytest.mark.parametrize(("name", "text", "fails"), [
-    ("a.html", '<script src="https://example.org/a.js"></script>', True),
-    ("a.html", '<link rel=stylesheet href="//example.org/a.css">', True),
-    ("a.css", '@import "https://example.org/a.css";', True), ("a.css", "a{background:url(https://example.org/a.png)}", True),
-    ("a.html", '<a href="https://example.org">here</a><img src="a.png">', False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "text", "fails"),
+    [
+        ("a.html", '<script src="https://example.org/a.js"></script>', True),
+        ("a.html", '<link rel=stylesheet href="//example.org/a.css">', True),
+        ("a.css", '@import "https://example.org/a.css";', True),
+        ("a.css", "a{background:url(https://example.org/a.png)}", True),
+        ("a.html", '<a href="https://example.org">here</a><img src="a.png">', False),
+    ],
+)
 def test_what_is_loaded_from_another_host_fails_the_build(tmp_path, monkeypatch, name, text, fails):
     errors = pytest.importorskip("mkdocs.exceptions")
     monkeypatch.syspath_prepend(str(ROOT / "docs"))

@@ -62,8 +62,10 @@ def test_mouth_attributes_show_around_the_mouth_alone(change, units):
 
 
 def test_same_seed_same_face_and_another_seed_another():
-    a, b, c = (render(Identity.draw(generator(s, "x")), {}, View.draw(generator(s, "v"), 1), generator(s, "p"))[0]
-               for s in (1, 1, 2))  # fmt: skip
+    a, b, c = (
+        render(Identity.draw(generator(s, "x")), {}, View.draw(generator(s, "v"), 1), generator(s, "p"))[0]
+        for s in (1, 1, 2)
+    )
     assert (a == b).all()
     assert (a != c).any()
 

@@ -34,8 +34,19 @@ FACES = make_faces([{"label": "anger"}])
 
 
 def job(kind: str, fold: str = "", parents: dict[str, str] | None = None) -> Job:
-    identity = Identity(kind=kind, method="wslgan", preset="tiny", recipe={}, protocol="synth@1", data="d", fold=fold,
-                        seed=0, precision="fp32", code=1, parents=parents or {})  # fmt: skip
+    identity = Identity(
+        kind=kind,
+        method="wslgan",
+        preset="tiny",
+        recipe={},
+        protocol="synth@1",
+        data="d",
+        fold=fold,
+        seed=0,
+        precision="fp32",
+        code=1,
+        parents=parents or {},
+    )
     return Job(identity, REQUEST, FACES, protocols.load("synth"))
 
 
@@ -53,8 +64,16 @@ def maker(store: Store, broken: str = "", made: list[str] | None = None):
             raise RuntimeError("the reason\nand more")
         if made is not None:
             made.append(one.key)
-        record = Record(key=one.key, experiment=one.identity.experiment, identity=one.identity, dataset="toy", classes=[],
-                        environment={"device": "cpu"}, facts=FACTS, timings={})  # fmt: skip
+        record = Record(
+            key=one.key,
+            experiment=one.identity.experiment,
+            identity=one.identity,
+            dataset="toy",
+            classes=[],
+            environment={"device": "cpu"},
+            facts=FACTS,
+            timings={},
+        )
         store.finish(record)
         return record
 
@@ -76,8 +95,12 @@ def test_the_estimate_leaves_out_epochs_that_are_done(tmp_path, monkeypatch):
     share = half.epoch / (2 * REQUEST.method.recipe.attention.epochs)  # one of two parts is so far
     assert left[jobs[0].key] == pytest.approx((1 - share) * whole[jobs[0].key])
     assert left[jobs[1].key] == whole[jobs[1].key] > 0
-    checkpoint.save(store.folder(jobs[1].key) / "checkpoint" / "network.safetensors", network, optimizer,
-                    Progress(REQUEST.method.recipe.pretrain.epochs))  # fmt: skip
+    checkpoint.save(
+        store.folder(jobs[1].key) / "checkpoint" / "network.safetensors",
+        network,
+        optimizer,
+        Progress(REQUEST.method.recipe.pretrain.epochs),
+    )
     assert estimate.seconds(jobs, store, states, Device(), alone)[jobs[1].key] == 0
 
 
@@ -141,9 +164,10 @@ def test_a_method_of_small_steps_is_trained_on_one_thread(tmp_path):
         assert small.kin.identity(kind, small, protocol) == more.kin.identity(kind, more, protocol)
 
 
-@pytest.mark.parametrize(("wanted", "device", "at_once"), [
-    ("auto", "cpu", 4), ("auto", "cuda", 1), ("3", "cpu", 3), ("99", "cpu", 4), ("99", "cuda", 10),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wanted", "device", "at_once"),
+    [("auto", "cpu", 4), ("auto", "cuda", 1), ("3", "cpu", 3), ("99", "cpu", 4), ("99", "cuda", 10)],
+)
 def test_folds_side_by_side_share_the_threads(wanted, device, at_once):
     assert side_by_side(wanted, 10, 4, device) == at_once
     assert side_by_side(wanted, 0, 4, device) == 1
@@ -273,9 +297,17 @@ def test_identity_decides_the_key_and_nothing_else_does():
     assert again.key == a.key
 
 
-@pytest.mark.parametrize(("text", "names"), [
-    ("", ()), ("3", ("03",)), ("01,4", ("01", "04")), ("1-3", ("01", "02", "03")), ("official", ("official",)), ("2,2", ("02",)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", ()),
+        ("3", ("03",)),
+        ("01,4", ("01", "04")),
+        ("1-3", ("01", "02", "03")),
+        ("official", ("official",)),
+        ("2,2", ("02",)),
+    ],
+)
 def test_folds_as_people_write_them(text, names):
     assert _folds(text) == names
 
@@ -286,8 +318,19 @@ def test_folds_that_make_no_sense_are_refused():
 
 
 def test_the_command_line_that_makes_a_run_is_kept():
-    options = TrainOptions("wslgan", "ckplus", preset="tiny", seed=3, folds="01", folds_file=Path("f.csv"), rule="file",
-                           pretrain=False, overrides=("readings.pairing=balanced",), device="cpu", threads=1)  # fmt: skip
+    options = TrainOptions(
+        "wslgan",
+        "ckplus",
+        preset="tiny",
+        seed=3,
+        folds="01",
+        folds_file=Path("f.csv"),
+        rule="file",
+        pretrain=False,
+        overrides=("readings.pairing=balanced",),
+        device="cpu",
+        threads=1,
+    )
     assert options.command() == (
         "ferbench train wslgan --dataset ckplus --preset tiny --rule file --folds-file f.csv --seed 3 --no-pretrain "
         "--set readings.pairing=balanced"

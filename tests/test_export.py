@@ -119,8 +119,16 @@ def test_the_file_says_what_it_is_and_nothing_of_the_machine(store, key, exporte
     assert (preprocessing["colour"], preprocessing["dtype"], preprocessing["range"]) == ("grey", "uint8", [0, 255])
     assert preprocessing["template"]["mouth_centre"] == [24.0, 37.0]
     identity = store.record(key).identity
-    expected = {"method": "wslgan", "preset": "tiny", "protocol": "ckplus@1", "kind": "fold", "fold": "01", "run_key": key,
-                "data_fingerprint": identity.data, "ferbench_version": __version__}  # fmt: skip
+    expected = {
+        "method": "wslgan",
+        "preset": "tiny",
+        "protocol": "ckplus@1",
+        "kind": "fold",
+        "fold": "01",
+        "run_key": key,
+        "data_fingerprint": identity.data,
+        "ferbench_version": __version__,
+    }
     assert expected.items() <= told.items()
     (given,) = model.graph.input
     assert given.type.tensor_type.elem_type == onnx.TensorProto.UINT8
@@ -141,10 +149,16 @@ def test_a_file_with_other_results_is_refused_and_not_written(store, key, export
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("found", "holds"), [
-    (Parity(1e-7, 1e-7, 0), True), (Parity(2e-4, 0.0, 0), False), (Parity(1e-7, 2e-4, 0), False),
-    (Parity(1e-7, 0.0, 1), False), (Parity(float("nan"), 0.0, 0), False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("found", "holds"),
+    [
+        (Parity(1e-7, 1e-7, 0), True),
+        (Parity(2e-4, 0.0, 0), False),
+        (Parity(1e-7, 2e-4, 0), False),
+        (Parity(1e-7, 0.0, 1), False),
+        (Parity(float("nan"), 0.0, 0), False),
+    ],
+)
 def test_what_counts_as_the_same(found, holds):
     assert found.holds is holds
 

@@ -299,9 +299,10 @@ def test_the_best_placement_is_that_of_trying_them_all(seed, sizes):
             return fits[model, range(count), at].mean() + costs[model, named[order]]
 
         every = [
-            at for at in itertools.permutations(range(frames), count)
+            at
+            for at in itertools.permutations(range(frames), count)
             if all(abs(a - b) > gap for a, b in itertools.combinations(at, 2))
-        ]  # fmt: skip
+        ]
         best = max(every, key=value)
         assert found.values[model] == pytest.approx(value(best))
         assert tuple(found.frames[model]) == best
@@ -332,8 +333,9 @@ def planted(count, seed):
 @pytest.mark.parametrize(("ordered", "low", "high"), [(True, 0.95, 1.0), (False, 0.3, 0.65)])
 def test_an_order_of_events_is_learned_by_what_orders_are_worth_alone(ordered, low, high):
     x, signs = planted(120, 1)
-    made = learned(x, signs, templates=2, gap=1, penalty=1e-4, rate=0.05, epochs=40, restarts=2,
-                   rng=generator(0), ordered=ordered)  # fmt: skip
+    made = learned(
+        x, signs, templates=2, gap=1, penalty=1e-4, rate=0.05, epochs=40, restarts=2, rng=generator(0), ordered=ordered
+    )
     tested, truth = planted(200, 2)
     assert low <= ((made.scores(tested) > 0) == (truth > 0)).mean() <= high
 

@@ -19,13 +19,15 @@ from ferbench.training.checkpoint import pack, unpack
 from ferbench.training.device import Device
 
 SMALL = {
-    "largest-class": (), "hog-svm": (), "neutral-hog": (),
+    "largest-class": (),
+    "hog-svm": (),
+    "neutral-hog": (),
     "hog3d": ("descriptor.cells=[3,3,2]",),
     "cov3d": ("descriptor.windows=[24,48]", "descriptor.frames=8"),
     "stm-explet": ("descriptor.modes=3", "descriptor.frames=4", "descriptor.components=6"),
     "lomo": ("descriptor.epochs=10", "descriptor.restarts=2", "descriptor.components=20"),
     "lomo-fused": ("descriptor.epochs=10", "descriptor.restarts=2", "descriptor.components=20"),
-}  # fmt: skip
+}
 NAMES = sorted(SMALL)
 
 
@@ -185,10 +187,7 @@ def test_without_the_libraries_the_extra_is_named(monkeypatch):
 
 
 def test_recipes_contradict_themselves_no_more():
-    for words, said in (
-        (("descriptor.frames=4",), "need 5 frames"),
-        (("descriptor.reads=[]",), "at least 1"),
-    ):
+    for words, said in ((("descriptor.frames=4",), "need 5 frames"), (("descriptor.reads=[]",), "at least 1")):
         with pytest.raises(DataError, match=said):
             method("lomo", *words)
 

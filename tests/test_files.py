@@ -12,8 +12,10 @@ from ferbench.files import alone, is_intact, new_folder, seal, write_bytes, writ
 
 @pytest.mark.parametrize(("mask", "file", "folder"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
 def test_files_and_folders_have_the_mode_that_the_user_asked_for(tmp_path, mask, file, folder):
-    code = ("from pathlib import Path\nfrom ferbench.files import new_folder, write_text\n"
-            "write_text(Path('a'), 'x')\nwith new_folder(Path('b')) as made: (made / 'c').write_text('x')\n")  # fmt: skip
+    code = (
+        "from pathlib import Path\nfrom ferbench.files import new_folder, write_text\n"
+        "write_text(Path('a'), 'x')\nwith new_folder(Path('b')) as made: (made / 'c').write_text('x')\n"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, preexec_fn=lambda: os.umask(mask))
     assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "b")] == [file, folder]
 
@@ -54,8 +56,10 @@ def test_two_that_make_the_same_folder_both_end_well(tmp_path):
 
 
 def test_one_waits_while_another_process_is_alone_with_a_file(tmp_path):
-    code = ("import sys, time\nfrom pathlib import Path\nfrom ferbench.files import alone\n"
-            "with alone(Path('lock')):\n    print('in', flush=True)\n    sys.stdin.read()\n    Path('done').touch()\n")  # fmt: skip
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom ferbench.files import alone\n"
+        "with alone(Path('lock')):\n    print('in', flush=True)\n    sys.stdin.read()\n    Path('done').touch()\n"
+    )
     other = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout.readline() == b"in\n"
     other.stdin.close()

@@ -90,11 +90,12 @@ def onnx_file(path, size=48):
     for label in range(7):
         weights[label * size : (label + 1) * size, label] = 0.1
     graph = helper.make_graph(
-        [helper.make_node("Flatten", ["faces"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["scores"])], "g",
+        [helper.make_node("Flatten", ["faces"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["scores"])],
+        "g",
         [helper.make_tensor_value_info("faces", TensorProto.FLOAT, ["N", 1, size, size])],
         [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 7])],
         [helper.make_tensor("w", TensorProto.FLOAT, weights.shape, weights.flatten())],
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8
     onnx.save(model, path)
@@ -128,8 +129,16 @@ def test_scores_are_read_by_the_card_s_labels(place):
 
 
 def test_a_pipeline_goes_through_the_folds_and_stands_in_report_compare_and_check(place):
-    card(place, "pipeline", source="pipes:pipeline", kind="estimator", layout="flat", labels="[]", gives="probabilities",
-         on="[]")  # fmt: skip
+    card(
+        place,
+        "pipeline",
+        source="pipes:pipeline",
+        kind="estimator",
+        layout="flat",
+        labels="[]",
+        gives="probabilities",
+        on="[]",
+    )
     said = ferbench("evaluate", "pipes:pipeline", "--dataset", "ckplus", "--refit", cwd=place).stdout
     assert "pipeline (own, seed 0): " in said
     assert "pipeline" in ferbench("report", "--dataset", "ckplus", cwd=place).stdout
@@ -161,21 +170,25 @@ def test_callables_and_onnx_files_are_tested_as_they_are(place, kind):
 def test_a_set_with_a_test_side_alone_is_enough(place):
     rows = [{"label": label, "split": "val"} for label in EMOTIONS]
     lay_down(make_faces(rows, name="fer2013"), place / "data")
-    record = evaluate.evaluate(str(card(place, "own", source="nets:first_pixels")), "", "fer2013-public",
-                               place / "runs", place / "data")  # fmt: skip
+    record = evaluate.evaluate(
+        str(card(place, "own", source="nets:first_pixels")), "", "fer2013-public", place / "runs", place / "data"
+    )
     assert record.result["images"] == 6
     assert record.facts["notes"] == ["the dataset has a test set only"]
     assert record.facts["held_out"] is False  # it says that it has learned from fer2013
 
 
-@pytest.mark.parametrize(("source", "fields", "words"), [
-    ("nets:nowhere", {}, "has no 'nowhere'"),
-    ("missing:model", {}, "cannot be imported"),
-    ("nets:nothing", {}, "no finite numbers"),
-    ("nets:first_pixels", {"labels": '["anger", "fear"]'}, "its card names 2 labels"),
-    ("nets:first_pixels", {"gives": "probabilities"}, 'may need gives = "logits"'),
-    ("none.onnx", {"kind": "onnx"}, "does not exist"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "fields", "words"),
+    [
+        ("nets:nowhere", {}, "has no 'nowhere'"),
+        ("missing:model", {}, "cannot be imported"),
+        ("nets:nothing", {}, "no finite numbers"),
+        ("nets:first_pixels", {"labels": '["anger", "fear"]'}, "its card names 2 labels"),
+        ("nets:first_pixels", {"gives": "probabilities"}, 'may need gives = "logits"'),
+        ("none.onnx", {"kind": "onnx"}, "does not exist"),
+    ],
+)
 def test_what_is_wrong_with_a_model_is_one_line(place, source, fields, words):
     path = card(place, "odd", source=source, **fields)
     with pytest.raises(DataError, match=words):
@@ -227,15 +240,18 @@ def test_given_probabilities_are_taken_as_they_are(place):
     assert record.facts["held_out"] == "unknown"
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (lambda f: f.iloc[1:], "lacks 1 of 210 samples"),
-    (lambda f: pd.concat([f, f.iloc[:1]]), r"line 212: .* is there twice"),
-    (lambda f: f.replace({"id": {f["id"][2]: "nobody"}}), r"line 4: 'nobody' is not tested by ckplus@1"),
-    (lambda f: f.replace({"prediction": {"anger": "grumpy"}}), r"line 2: .* has a prediction that is no emotion"),
-    (lambda f: f.assign(p_anger=0.5, p_fear=0.4), r"line 2: .* do not sum to 1"),
-    (lambda f: f.assign(p_anger="x", p_fear="1"), r"line 2: .* is no number"),
-    (lambda f: f[["prediction"]], "needs the columns id and prediction"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: f.iloc[1:], "lacks 1 of 210 samples"),
+        (lambda f: pd.concat([f, f.iloc[:1]]), r"line 212: .* is there twice"),
+        (lambda f: f.replace({"id": {f["id"][2]: "nobody"}}), r"line 4: 'nobody' is not tested by ckplus@1"),
+        (lambda f: f.replace({"prediction": {"anger": "grumpy"}}), r"line 2: .* has a prediction that is no emotion"),
+        (lambda f: f.assign(p_anger=0.5, p_fear=0.4), r"line 2: .* do not sum to 1"),
+        (lambda f: f.assign(p_anger="x", p_fear="1"), r"line 2: .* is no number"),
+        (lambda f: f[["prediction"]], "needs the columns id and prediction"),
+    ],
+)
 def test_odd_predictions_name_the_file_and_the_row(place, change, words):
     with pytest.raises(DataError, match=rf"theirs.csv.*{words}"):
         evaluate.predictions(given(place, change), "Theirs", (), "ckplus", place / "runs", place / "data")
@@ -274,13 +290,18 @@ def test_the_api_scores_like_the_report_and_refuses_what_is_odd(place):
 
 # What existing classifiers reach on FER2013: training sample, its size, PublicTest; and whether they are suspect.
 PEERS = [
-    ("fer 25.10.3", 0.747, 2000, 0.6473, False), ("face-api 1.7.15", 0.586, 2000, 0.5790, False),
-    ("human 3.3.6", 0.845, 2000, 0.6470, False), ("emotion-mini", 0.744, 2000, 0.6481, False),
-    ("big_XCEPTION", 0.852, 2000, 0.6500, False), ("simple_CNN", 0.826, 2000, 0.6358, False),
-    ("mini_XCEPTION", 0.688, 2000, 0.6278, False), ("PyEmotion", 0.955, 2000, 0.5185, False),
-    ("tensorflow-fer", 0.886, 2000, 0.5369, False), ("py-feat 0.3", 0.808, 1000, 0.7701, True),
+    ("fer 25.10.3", 0.747, 2000, 0.6473, False),
+    ("face-api 1.7.15", 0.586, 2000, 0.5790, False),
+    ("human 3.3.6", 0.845, 2000, 0.6470, False),
+    ("emotion-mini", 0.744, 2000, 0.6481, False),
+    ("big_XCEPTION", 0.852, 2000, 0.6500, False),
+    ("simple_CNN", 0.826, 2000, 0.6358, False),
+    ("mini_XCEPTION", 0.688, 2000, 0.6278, False),
+    ("PyEmotion", 0.955, 2000, 0.5185, False),
+    ("tensorflow-fer", 0.886, 2000, 0.5369, False),
+    ("py-feat 0.3", 0.808, 1000, 0.7701, True),
     ("facemood 1.0.1", 0.894, 1000, 0.8741, True),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "trained", "images", "tested", "suspect"), PEERS)
@@ -333,8 +354,14 @@ def test_a_model_that_learned_the_test_images_is_told_from_one_that_did_not(plac
 
     found = {}
     for name in ("all_of_it", "honest"):
-        path = card(place, name, source=f"heart:{name}", layout="nhw", labels='["anger","contempt","disgust","fear"]',
-                    gives="probabilities")  # fmt: skip
+        path = card(
+            place,
+            name,
+            source=f"heart:{name}",
+            layout="nhw",
+            labels='["anger","contempt","disgust","fear"]',
+            gives="probabilities",
+        )
         text = path.read_text().replace('layout = "nhw"', 'layout = "nhw"\nscale = "0..255"')
         path.write_text(text)
         found[name] = contamination(str(path), "", "fer2013-public", place / "runs", place / "data")

@@ -174,9 +174,12 @@ def test_a_browser_shows_it_sorts_it_and_asks_nobody(store, browser, tmp_path):
         "return [...document.querySelector('table').tBodies[0].rows].map(row => parseFloat(row.cells[1].textContent))"
         ".filter(value => !isNaN(value))"
     )
-    (button,) = (b for b in browser.find_elements("css selector", "table:first-of-type th button")
-                 if b.text == "Published" and b.find_element("xpath", "ancestor::table") ==
-                 browser.find_element("css selector", "table"))  # fmt: skip
+    (button,) = (
+        b
+        for b in browser.find_elements("css selector", "table:first-of-type th button")
+        if b.text == "Published"
+        and b.find_element("xpath", "ancestor::table") == browser.find_element("css selector", "table")
+    )
     button.send_keys("\n")  # by keyboard, as by mouse
     assert browser.execute_script(column) == sorted(browser.execute_script(column))
     button.click()
@@ -246,8 +249,10 @@ def test_several_protocols_are_put_together_in_every_format(tmp_path):
     assert header == ["Training", "Weights tested", "ckplus@1", "oulu@1"]
     whole = [truth == prediction for _, truth, prediction in ROWS]
     percent = f"{100 * sum(whole) / len(whole):.2f} ± 0.00, n = 2"
-    assert sorted(rows) == [["▸ GFNet (tiny)", "last epoch", percent, ""],
-                            ["▸ WS-LGAN (tiny)", "last epoch", percent, "100.00"]]  # fmt: skip
+    assert sorted(rows) == [
+        ["▸ GFNet (tiny)", "last epoch", percent, ""],
+        ["▸ WS-LGAN (tiny)", "last epoch", percent, "100.00"],
+    ]
     assert [title for title, _, _ in all_sections(reports)] == ["all protocols", "ckplus", "oulu", "rafdb"]
     assert page(reports, store).count("<h2>") == 4
     for format in ("markdown", "latex", "csv"):

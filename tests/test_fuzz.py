@@ -3,8 +3,21 @@
 import pytest
 from fuzz.campaign import GOOD, campaign
 
-QUICK = ("run: record.json", "run: predictions", "set: card", "set: npy", "speed", "fold file", "elsewhere", "method",
-         "protocol", "weights", "picture", "zip", "tar")  # fmt: skip
+QUICK = (
+    "run: record.json",
+    "run: predictions",
+    "set: card",
+    "set: npy",
+    "speed",
+    "fold file",
+    "elsewhere",
+    "method",
+    "protocol",
+    "weights",
+    "picture",
+    "zip",
+    "tar",
+)
 
 
 def found(cases, seed, home, only):

@@ -12,8 +12,15 @@ from ferbench.methods.generative.recogniser import Pair
 from ferbench.methods.recipes import resolve
 from ferbench.protocol import protocol as protocols
 
-QUICK = ("network.widths=[4,4,8,8]", "network.width=8", "network.embedding=8", "generator.epochs=2", "generator.batch=12",
-         "finetune.epochs=2", "finetune.batch=12")  # fmt: skip
+QUICK = (
+    "network.widths=[4,4,8,8]",
+    "network.width=8",
+    "network.embedding=8",
+    "generator.epochs=2",
+    "generator.batch=12",
+    "finetune.epochs=2",
+    "finetune.batch=12",
+)
 WIDTHS = (8, 8, 16, 16)
 
 

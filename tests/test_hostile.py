@@ -39,8 +39,15 @@ def store(tmp_path):
     """Runs with hostile names wherever a record is free to say something, good checksums included."""
     store = Store(tmp_path / "runs")
     rows = [(NASTY.replace("\r", "") + who, truth, said) for who, truth, said in ROWS]
-    facts = {"display": f"=cmd|' /C calc'!A0{NASTY}", "published": NASTY, "notes": [NASTY], "rule": NASTY,
-             "differs": [NASTY], "trained_on": [NASTY], "command": "ferbench train x; rm -rf / `id`"}  # fmt: skip
+    facts = {
+        "display": f"=cmd|' /C calc'!A0{NASTY}",
+        "published": NASTY,
+        "notes": [NASTY],
+        "rule": NASTY,
+        "differs": [NASTY],
+        "trained_on": [NASTY],
+        "command": "ferbench train x; rm -rf / `id`",
+    }
     for seed in (0, 1):
         store_fold(store, "01", rows[:14], seed=seed, facts=facts, folds=("01", "02", NASTY[:3]))
         store_fold(store, "02", rows[14:], seed=seed, facts=facts, folds=("01", "02", NASTY[:3]))
@@ -51,14 +58,27 @@ def store(tmp_path):
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize("words", [
-    ("report",), ("report", "--format", "markdown"), ("check", "--format", "github"),
-    *(pytest.param(words, marks=SLOW) for words in (
-        ("runs",), ("report", "--format", "html"), ("report", "--format", "csv"), ("report", "--format", "latex"),
-        ("compare", "{a}", "{b}"), ("compare", "{a}", "{b}", "--format", "markdown"), ("check",),
-        ("check", "--format", "junit"),
-    )),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("report",),
+        ("report", "--format", "markdown"),
+        ("check", "--format", "github"),
+        *(
+            pytest.param(words, marks=SLOW)
+            for words in (
+                ("runs",),
+                ("report", "--format", "html"),
+                ("report", "--format", "csv"),
+                ("report", "--format", "latex"),
+                ("compare", "{a}", "{b}"),
+                ("compare", "{a}", "{b}", "--format", "markdown"),
+                ("check",),
+                ("check", "--format", "junit"),
+            )
+        ),
+    ],
+)
 def test_nothing_of_a_record_steers_what_shows_it(store, tmp_path, words):
     a, b = sorted({record.experiment for record in store.records() if not record.error})
     if words[0] == "check":
@@ -121,9 +141,32 @@ def test_no_text_becomes_markup(found):
     shown.encode()
 
 
-MARKUP = st.lists(st.sampled_from(
-    ["`", "`", "``", "<b>", "<", "|", "\\", "[a]", "(http://x.y)", "](", "]: x", "![", "http://x.y", "www.x.y", "a", " ", "&lt;", "*", "\n"]
-), max_size=12).map("".join)  # fmt: skip
+MARKUP = st.lists(
+    st.sampled_from(
+        [
+            "`",
+            "`",
+            "``",
+            "<b>",
+            "<",
+            "|",
+            "\\",
+            "[a]",
+            "(http://x.y)",
+            "](",
+            "]: x",
+            "![",
+            "http://x.y",
+            "www.x.y",
+            "a",
+            " ",
+            "&lt;",
+            "*",
+            "\n",
+        ]
+    ),
+    max_size=12,
+).map("".join)
 
 
 @given(MARKUP)
@@ -159,16 +202,24 @@ def test_a_record_is_only_that_of_its_folder_and_names_lead_nowhere(tmp_path):
     key = store_fold(store, "01", ROWS)
     path = store.folder(key) / "record.json"
     good = json.loads(path.read_text())
-    for change in ({"key": "../../x"}, {"dataset": "../../x"}, {"dataset": ".."}, {"files": {"../x": "0" * 64}},
-                   {"identity": {**good["identity"], "parents": {"attention": "../../secret"}}},
-                   {"identity": {**good["identity"], "protocol": "../x@1"}}):  # fmt: skip
+    for change in (
+        {"key": "../../x"},
+        {"dataset": "../../x"},
+        {"dataset": ".."},
+        {"files": {"../x": "0" * 64}},
+        {"identity": {**good["identity"], "parents": {"attention": "../../secret"}}},
+        {"identity": {**good["identity"], "protocol": "../x@1"}},
+    ):
         path.write_text(json.dumps({name: value for name, value in {**good, **change}.items() if name != "digest"}))
         assert ferbench("report", cwd=tmp_path, code=3).stderr.count("\n") == 1
     for name in ("../x", "/etc", "a/b", "..", ".x", "", "a\x1b[0mb", "C:x"):
         with pytest.raises(UsageError, match="cannot be called so"):
             faces.load(name, tmp_path)
-    (tmp_path / "own.toml").write_text((protocols.shipped("protocols") / "ckplus.toml").read_text().replace(
-        'dataset = "ckplus"', 'dataset = "../secret"'))  # fmt: skip
+    (tmp_path / "own.toml").write_text(
+        (protocols.shipped("protocols") / "ckplus.toml")
+        .read_text()
+        .replace('dataset = "ckplus"', 'dataset = "../secret"')
+    )
     with pytest.raises(DataError, match="no plain name"):
         protocols.load(str(tmp_path / "own.toml"))
 
@@ -191,9 +242,22 @@ def test_a_link_out_of_the_store_is_not_followed_and_a_pipe_not_waited_for(tmp_p
             read(predictions)
 
 
-@pytest.mark.parametrize("content", [
-    "[" * 100_000, '{"a":' * 100_000, "NaN", "[Infinity]", "1e999", "9" * 5000, str(2**64), '"\x00"', "\ufeff{}", "{", "",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "NaN",
+        "[Infinity]",
+        "1e999",
+        "9" * 5000,
+        str(2**64),
+        '"\x00"',
+        "\ufeff{}",
+        "{",
+        "",
+    ],
+)
 def test_json_that_no_program_of_ours_writes_is_one_line(content):
     with pytest.raises(DataError, match="is not valid JSON") as caught:
         parse_json(content, "a file")
@@ -201,10 +265,14 @@ def test_json_that_no_program_of_ours_writes_is_one_line(content):
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=("Cc", "Cf", "Cs", "Zl", "Zp"))),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("ab"), inner, max_size=4), max_leaves=20,
-)  # fmt: skip
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("ab"), inner, max_size=4),
+    max_leaves=20,
+)
 
 
 @given(JSON)
@@ -267,8 +335,13 @@ run()
 """
     store_fold(Store(tmp_path / "runs"), "01", ROWS, folds=("01",))
     for words in (("report",), ("runs",), ("report", "--format", "html", "--out", "r.html")):
-        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path,
-                              env={**os.environ, "FERBENCH_RUNS": str(tmp_path / "runs")})  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "FERBENCH_RUNS": str(tmp_path / "runs")},
+        )
         assert done.returncode == 0, done.stderr
         assert "PICKLE" not in done.stderr
 

@@ -59,22 +59,25 @@ def ferbench(*words: str, cwd: Path, encoding: str = "", **more: str) -> subproc
 MANIFEST = "path,label,subject\na.png,happy,p1\n"
 
 
-@pytest.mark.parametrize(("row", "words"), [
-    ("a.png,sad", r"manifest.csv, line 3: 2 cells, but the header names 3 columns"),
-    ("a.png,sad,p1,p2", r"line 3: 4 cells"),
-    ("\n\na.png", r"line 5: 1 cells"),
-    ("Here ends the file. It was exported by hand.", r"line 3: 1 cells.*Here ends"),
-    ('a.png,"sad,p1\nb.png,sad,p2\n', r"line 3: a quote that is not closed"),
-    ('a.png,sad,"p1\nb.png,sad,p2"\n', r"line 3: a quoted cell runs on to line 4"),
-    ('a.png,"sad"x,p1', r"line 3: a quote"),
-    ("a.png,sad,=cmd|' /C calc'!A0", r"line 3: .* is a spreadsheet's formula"),
-    ("a.png,sad,#REF!", r"line 3: '#REF!' is a spreadsheet's formula"),
-    ("a.png,sad\0,p1", r"line 3: a NUL byte"),
-    ("a.png,grumpy,p1", r"line 3: unknown emotion 'grumpy'"),
-    ("a.png,3,p1", r"line 3: the label 3 is a number: say what each means"),
-    ("../a.png,sad,p1", r"line 3: .* leads out of the folder"),
-    ("C:\\a.png,sad,p1", r"line 3: .* leads out of the folder"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("a.png,sad", r"manifest.csv, line 3: 2 cells, but the header names 3 columns"),
+        ("a.png,sad,p1,p2", r"line 3: 4 cells"),
+        ("\n\na.png", r"line 5: 1 cells"),
+        ("Here ends the file. It was exported by hand.", r"line 3: 1 cells.*Here ends"),
+        ('a.png,"sad,p1\nb.png,sad,p2\n', r"line 3: a quote that is not closed"),
+        ('a.png,sad,"p1\nb.png,sad,p2"\n', r"line 3: a quoted cell runs on to line 4"),
+        ('a.png,"sad"x,p1', r"line 3: a quote"),
+        ("a.png,sad,=cmd|' /C calc'!A0", r"line 3: .* is a spreadsheet's formula"),
+        ("a.png,sad,#REF!", r"line 3: '#REF!' is a spreadsheet's formula"),
+        ("a.png,sad\0,p1", r"line 3: a NUL byte"),
+        ("a.png,grumpy,p1", r"line 3: unknown emotion 'grumpy'"),
+        ("a.png,3,p1", r"line 3: the label 3 is a number: say what each means"),
+        ("../a.png,sad,p1", r"line 3: .* leads out of the folder"),
+        ("C:\\a.png,sad,p1", r"line 3: .* leads out of the folder"),
+    ],
+)
 def test_a_foreign_row_is_named_with_file_and_line(tmp_path, row, words):
     lay(tmp_path, {"manifest.csv": MANIFEST + row, "a.png": png()})
     with pytest.raises(DataError, match=words) as caught:
@@ -82,12 +85,21 @@ def test_a_foreign_row_is_named_with_file_and_line(tmp_path, row, words):
     assert "\n" not in readable.one_line(str(caught.value))
 
 
-@pytest.mark.parametrize("content", [
-    b"\xef\xbb\xbf" + MANIFEST.encode(), MANIFEST.encode("utf-16"), MANIFEST.encode("utf-32"),
-    MANIFEST.replace("\n", "\r\n").encode(), MANIFEST.replace("\n", "\r").encode(), MANIFEST.replace(",", ";").encode(),
-    MANIFEST.replace(",", "\t").encode(), ("sep=;\n" + MANIFEST.replace(",", ";")).encode(),
-    b"\n" + MANIFEST.replace("path,label", '"Path", "LABEL"').encode(), b"path,label,subject,,\na.png,happy,p1,,\n,,,,\n",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + MANIFEST.encode(),
+        MANIFEST.encode("utf-16"),
+        MANIFEST.encode("utf-32"),
+        MANIFEST.replace("\n", "\r\n").encode(),
+        MANIFEST.replace("\n", "\r").encode(),
+        MANIFEST.replace(",", ";").encode(),
+        MANIFEST.replace(",", "\t").encode(),
+        ("sep=;\n" + MANIFEST.replace(",", ";")).encode(),
+        b"\n" + MANIFEST.replace("path,label", '"Path", "LABEL"').encode(),
+        b"path,label,subject,,\na.png,happy,p1,,\n,,,,\n",
+    ],
+)
 def test_tables_of_any_program_say_the_same(tmp_path, content):
     lay(tmp_path, {"manifest.csv": content, "a.png": png()})
     prepare("manifest", tmp_path / "manifest.csv", tmp_path / "home")
@@ -95,26 +107,38 @@ def test_tables_of_any_program_say_the_same(tmp_path, content):
     assert found[["id", "label", "subject"]].values.tolist() == [["a.png", "happiness", "p1"]]
 
 
-@pytest.mark.parametrize(("content", "words"), [
-    (b"", "is empty"), (b"\n\n", "is empty"), (b"\xff\xfea", "is not whole UTF-16"), ("päth,label".encode("latin-1"), "no column path"),
-    ("path,label".encode("utf-16-le"), "a NUL byte"), (b"path,label,label\n", "column 'label' is there twice"),
-    (b"\x1f\x8b\x08\x00", "no text file but a gzip file"), (b"path,label\n", "no image of manifest was found"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"\n\n", "is empty"),
+        (b"\xff\xfea", "is not whole UTF-16"),
+        ("päth,label".encode("latin-1"), "no column path"),
+        ("path,label".encode("utf-16-le"), "a NUL byte"),
+        (b"path,label,label\n", "column 'label' is there twice"),
+        (b"\x1f\x8b\x08\x00", "no text file but a gzip file"),
+        (b"path,label\n", "no image of manifest was found"),
+    ],
+)
 def test_what_is_no_table_is_refused(tmp_path, content, words):
     lay(tmp_path / "m", {"manifest.csv": content, "x.txt": "x"})
     with pytest.raises(DataError, match=words):
         prepare("manifest", tmp_path / "m", tmp_path / "home")
 
 
-@pytest.mark.parametrize(("row", "words"), [
-    ("7," + pixels() + ",Training", "line 11: emotion 7 .contempt. is not of FER2013 but of ckextended.csv"),
-    ("3.5," + pixels() + ",Training", "line 11: the emotion '3.5' is not of FER2013"),
-    ("3," + pixels() + ",Testing", "line 11: Usage 'Testing' is not one of"),
-    ("This copy was made by me", "line 11: 1 cells, but the header names 3 columns"),
-    ("3,1 2 x,Training", "line 11 has pixel values that are no whole numbers"),
-    ("3,99999999999999999999 1,Training", "line 11 has pixel values that are no whole numbers"),
-    ("3,,Training", "line 11 has 0 pixel values"), ("3,1 2 3,Training", "line 11 has 3 pixel values"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("7," + pixels() + ",Training", "line 11: emotion 7 .contempt. is not of FER2013 but of ckextended.csv"),
+        ("3.5," + pixels() + ",Training", "line 11: the emotion '3.5' is not of FER2013"),
+        ("3," + pixels() + ",Testing", "line 11: Usage 'Testing' is not one of"),
+        ("This copy was made by me", "line 11: 1 cells, but the header names 3 columns"),
+        ("3,1 2 x,Training", "line 11 has pixel values that are no whole numbers"),
+        ("3,99999999999999999999 1,Training", "line 11 has pixel values that are no whole numbers"),
+        ("3,,Training", "line 11 has 0 pixel values"),
+        ("3,1 2 3,Training", "line 11 has 3 pixel values"),
+    ],
+)
 def test_text_after_fer2013_s_rows(tmp_path, row, words):
     lay(tmp_path, {"fer2013.csv": FER + "\n" + row + "\n"})
     with pytest.raises(DataError, match=words):
@@ -156,12 +180,19 @@ def test_the_tables_beside_images_are_read_as_strictly(tmp_path):
         splits.read_csv(folds)
 
 
-@pytest.mark.parametrize(("name", "content", "words"), [
-    ("list_eval_partition.txt", "000001.jpg 0\n000002.jpg\n", "line 2: '000002.jpg' should be an image and 1 whole"),
-    ("list_eval_partition.csv", "image_id,partition\n000001.jpg,7\n", "line 2: 7 is none of the values"),
-    ("list_landmarks_align_celeba.txt", "1\nlefteye_x\n000001.jpg 1 2 3\n", "line 3: .* an image and 10 whole"),
-    ("identity_CelebA.txt", "000001.jpg x\n", "line 1: "),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (
+            "list_eval_partition.txt",
+            "000001.jpg 0\n000002.jpg\n",
+            "line 2: '000002.jpg' should be an image and 1 whole",
+        ),
+        ("list_eval_partition.csv", "image_id,partition\n000001.jpg,7\n", "line 2: 7 is none of the values"),
+        ("list_landmarks_align_celeba.txt", "1\nlefteye_x\n000001.jpg 1 2 3\n", "line 3: .* an image and 10 whole"),
+        ("identity_CelebA.txt", "000001.jpg x\n", "line 1: "),
+    ],
+)
 def test_celeba_s_other_tables(tmp_path, name, content, words):
     head = " ".join(CELEBA_ATTRIBUTES)
     files = {
@@ -320,8 +351,12 @@ def test_parquet_of_images_and_labels(tmp_path, struct):
 
 
 def test_parquet_with_its_own_names_of_labels(tmp_path):
-    path = parquet_of(tmp_path / "x.parquet", [png(n) for n in range(7)], list(range(7)),
-                      ["sad", "angry", "disgust", "fear", "happy", "surprise", "neutral"])  # fmt: skip
+    path = parquet_of(
+        tmp_path / "x.parquet",
+        [png(n) for n in range(7)],
+        list(range(7)),
+        ["sad", "angry", "disgust", "fear", "happy", "surprise", "neutral"],
+    )
     card = prepare("fer2013", path, tmp_path / "home")
     assert faces.load("fer2013", tmp_path / "home").samples["label"].iloc[0] == "sadness"
     assert [note for note in card.deviations if "neither its name nor a column tells a split" in note]
@@ -330,13 +365,17 @@ def test_parquet_with_its_own_names_of_labels(tmp_path):
 def test_parquet_that_cannot_be_read(tmp_path):
     good = parquet_of(tmp_path / "x.parquet", [png(0)], [3]).read_bytes()
     for content, words in (
-        (b"PAR1nothingPAR1", "no whole Parquet file"), (good[:-20], "no whole Parquet file"),
+        (b"PAR1nothingPAR1", "no whole Parquet file"),
+        (good[:-20], "no whole Parquet file"),
         (parquet_of(tmp_path / "y.parquet", [5], [3]).read_bytes(), "not the bytes of images"),
         (parquet_of(tmp_path / "y.parquet", [png()], [3], column="face").read_bytes(), "needs a column of images"),
         (parquet_of(tmp_path / "y.parquet", [png()], [9]).read_bytes(), "row 1: the emotion '9' is not of FER2013"),
         (parquet_of(tmp_path / "y.parquet", [b"x"], [3]).read_bytes(), "row 1 is not a readable image"),
-        (parquet_of(tmp_path / "y.parquet", [{"bytes": None, "path": "/etc/passwd"}], [3]).read_bytes(), "no image bytes"),
-    ):  # fmt: skip
+        (
+            parquet_of(tmp_path / "y.parquet", [{"bytes": None, "path": "/etc/passwd"}], [3]).read_bytes(),
+            "no image bytes",
+        ),
+    ):
         (tmp_path / "x.parquet").write_bytes(content)
         with pytest.raises(DataError, match=words):
             prepare("fer2013", tmp_path / "x.parquet", tmp_path / "home", every_class=False)
@@ -401,21 +440,29 @@ def test_damaged_tars_are_one_line(tmp_path):
     header = bytearray(whole)
     header[header.index(b"z.txt") + 20] ^= 1
     for name, content in (
-        ("cut.tar", whole[: whole.index(b"z.txt") + 900]), ("cut.tgz", packed_whole[: len(packed_whole) // 2]),
-        ("flipped.tgz", packed_whole[:4000] + bytes(500) + packed_whole[4500:]), ("header.tar", bytes(header)),
-        ("cut.tar.xz", lzma.compress(whole)[:-300]), ("cut.tar.bz2", bz2.compress(whole)[:-300]),
-        ("no.tar.gz", gzip.compress(b"only text")), ("empty.tar", b""),
+        ("cut.tar", whole[: whole.index(b"z.txt") + 900]),
+        ("cut.tgz", packed_whole[: len(packed_whole) // 2]),
+        ("flipped.tgz", packed_whole[:4000] + bytes(500) + packed_whole[4500:]),
+        ("header.tar", bytes(header)),
+        ("cut.tar.xz", lzma.compress(whole)[:-300]),
+        ("cut.tar.bz2", bz2.compress(whole)[:-300]),
+        ("no.tar.gz", gzip.compress(b"only text")),
+        ("empty.tar", b""),
         ("bomb.tar.gz", gzip.compress(bytes(40 << 20))),
-    ):  # fmt: skip
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=name):
             prepare("fer2013", tmp_path / name, tmp_path / "home")
 
 
-@pytest.mark.parametrize(("content", "words"), [
-    (b"7z\xbc\xaf\x27\x1c" + bytes(600), "is a 7z archive, which ferbench does not read: unpack it"),
-    (b"Rar!\x1a\x07\x00" + bytes(600), "is a rar archive"), (b"\x28\xb5\x2f\xfd" + bytes(60), "is a zstd archive"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"7z\xbc\xaf\x27\x1c" + bytes(600), "is a 7z archive, which ferbench does not read: unpack it"),
+        (b"Rar!\x1a\x07\x00" + bytes(600), "is a rar archive"),
+        (b"\x28\xb5\x2f\xfd" + bytes(60), "is a zstd archive"),
+    ],
+)
 def test_other_archives_are_to_be_unpacked(tmp_path, content, words):
     for name in ("x.7z", "x.csv", "x.zip"):
         (tmp_path / name).write_bytes(content)
@@ -534,8 +581,16 @@ def test_affectnet_of_2021(tmp_path):
     ]
     assert "1 images annotated as 'no face' are no emotion and are left out" in card.deviations
     assert len(splits.make(protocols.load("affectnet"), faces.load("affectnet", tmp_path / "home")).folds[0].test) == 1
-    for content in (npy(np.array({"a": 1}, dtype=object), allow_pickle=True), b"", b"\x93NUMPY\x01\x00\xff\xff", npy(np.zeros(5)),
-                    npy(np.array("x")), npy(np.array(11)), npy(np.array(3))[:-8], b"\x93NUMPY" + bytes(5000)):  # fmt: skip
+    for content in (
+        npy(np.array({"a": 1}, dtype=object), allow_pickle=True),
+        b"",
+        b"\x93NUMPY\x01\x00\xff\xff",
+        npy(np.zeros(5)),
+        npy(np.array("x")),
+        npy(np.array(11)),
+        npy(np.array(3))[:-8],
+        b"\x93NUMPY" + bytes(5000),
+    ):
         lay(tmp_path / "x", {"train_set/annotations/0_exp.npy": content})
         with pytest.raises(DataError, match="0_exp.npy"):
             prepare("affectnet", tmp_path / "x", tmp_path / "home")
@@ -557,11 +612,17 @@ def test_affectnet_of_2017(tmp_path):
     card = prepare("affectnet", lay(tmp_path / "x", files), tmp_path / "home")
     found = faces.load("affectnet", tmp_path / "home").samples
     assert found[["id", "label", "split", "aligner"]].values.tolist() == [
-        ["train-689/aa", "happiness", "train", "landmarks"], ["val-689/cc", "anger", "val", "landmarks"]]  # fmt: skip
+        ["train-689/aa", "happiness", "train", "landmarks"],
+        ["val-689/cc", "anger", "val", "landmarks"],
+    ]
     assert "1 images annotated as 'uncertain' are no emotion and are left out" in card.deviations
-    for old, new, words in ((marks, "1;2", "line 2: facial_landmarks should be 68"), (",1,0.7", ",12,0.7", "line 2: the expression is"),
-                            (marks, ";".join(["nan"] * 136), "aa.jpg: the landmarks do not fit"), (marks, ";".join(["1e300"] * 136), "do not fit"),
-                            (marks, ";".join(["5"] * 136), "do not fit")):  # fmt: skip
+    for old, new, words in (
+        (marks, "1;2", "line 2: facial_landmarks should be 68"),
+        (",1,0.7", ",12,0.7", "line 2: the expression is"),
+        (marks, ";".join(["nan"] * 136), "aa.jpg: the landmarks do not fit"),
+        (marks, ";".join(["1e300"] * 136), "do not fit"),
+        (marks, ";".join(["5"] * 136), "do not fit"),
+    ):
         bad = {
             path: content.replace(old, new, 1) if path.endswith("training.csv") else content
             for path, content in files.items()
@@ -584,20 +645,27 @@ def test_expw(tmp_path):
     card = prepare("expw", lay(tmp_path / "x", files), tmp_path / "home", every_class=False)
     found = faces.load("expw", tmp_path / "home")
     assert found.samples[["id", "label", "aligner"]].values.tolist() == [
-        ["angry_actor_104-0", "anger", "box"], ["angry_actor_104-1", "neutral", "box"]]  # fmt: skip
+        ["angry_actor_104-0", "anger", "box"],
+        ["angry_actor_104-1", "neutral", "box"],
+    ]
     picture = Image.open(io.BytesIO(files["image/origin/angry_actor_104.jpg"]))
     assert np.array_equal(found.images[0], align.resized(picture.crop((113, 28, 226, 141))))
     assert "1 listed faces have no image, such as gone.jpg" in card.deviations
-    for row, words in (("a.jpg 0 1 2 3", "line 1: .* should be an image"), ("angry_actor_104.jpg 0 0 0 9 9 1.0 7", "line 1: the label 7"),
-                       ("angry_actor_104.jpg 0 900 900 950 950 1.0 3", "holds nothing of a picture of 300×200"),
-                       ("angry_actor_104.jpg 0 60 60 20 20 1.0 3", "holds nothing")):  # fmt: skip
+    for row, words in (
+        ("a.jpg 0 1 2 3", "line 1: .* should be an image"),
+        ("angry_actor_104.jpg 0 0 0 9 9 1.0 7", "line 1: the label 7"),
+        ("angry_actor_104.jpg 0 900 900 950 950 1.0 3", "holds nothing of a picture of 300×200"),
+        ("angry_actor_104.jpg 0 60 60 20 20 1.0 3", "holds nothing"),
+    ):
         with pytest.raises(DataError, match=words):
             prepare("expw", lay(tmp_path / "x", {"label/label.lst": row}), tmp_path / "home")
 
 
 def test_sfew(tmp_path):
-    files = {f"{side}/{side}_Aligned_Faces/{label}/Film_0001_0000000{n}.png": png(n)
-             for n, (side, label) in enumerate([("Train", "Angry"), ("Train", "Happy"), ("Val", "Sad")])}  # fmt: skip
+    files = {
+        f"{side}/{side}_Aligned_Faces/{label}/Film_0001_0000000{n}.png": png(n)
+        for n, (side, label) in enumerate([("Train", "Angry"), ("Train", "Happy"), ("Val", "Sad")])
+    }
     files |= {
         "Train/Train/Angry/Film_0001_00000000.png": png(9, (720, 576)),
         "Test/Test_Aligned_Faces/Film_0009_1.png": png(8),
@@ -612,8 +680,12 @@ def test_sfew(tmp_path):
     assert "1 test images have no labels and are left out" in card.deviations
 
 
-VOTES = ["Training,fer0000000.png,4.,0,0,1,3,2,0,0,0,0", "Training,fer0000001.png,0,9,1,0,0,0,0,0,0,0", "PublicTest,,0,0,0,0,0,0,0,0,0,10",
-         "PrivateTest,fer0000003.png,0,0,0,0,0,0,0,8,2,0"]  # fmt: skip
+VOTES = [
+    "Training,fer0000000.png,4.,0,0,1,3,2,0,0,0,0",
+    "Training,fer0000001.png,0,9,1,0,0,0,0,0,0,0",
+    "PublicTest,,0,0,0,0,0,0,0,0,0,10",
+    "PrivateTest,fer0000003.png,0,0,0,0,0,0,0,8,2,0",
+]
 VOTES_HEAD = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
 
 
@@ -687,8 +759,12 @@ def test_no_stream_is_too_narrow(tmp_path, encoding):
     rest = [("data", "show", "toy", "--format", "json"), ("runs",), ("--help",), ("show",), ("data", "show", "tôy")]
     for words in (("data", "list"), ("data", "show", "toy"), *(rest if encoding == "ascii" else ())):
         with_home = (*words, "--data-home", "home") if words[0] == "data" else words
-        done = subprocess.run([sys.executable, "-m", "ferbench", *with_home], capture_output=True, cwd=tmp_path,
-                              env={**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "200"})  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "ferbench", *with_home],
+            capture_output=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "200"},
+        )
         assert b"Traceback" not in done.stderr, done.stderr.decode()
         assert done.returncode == (3 if "tôy" in words else 0), done.stderr.decode(encoding)
         shown = done.stdout.decode(encoding)

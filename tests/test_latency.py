@@ -19,10 +19,26 @@ MACHINE = {"device": "cpu: test, 1 thread", "packages": {"torch": "2"}, "commit"
 
 
 def _row(p50: float, **more) -> SpeedRow:
-    fields = {"what": "inference", "method": "wslgan", "preset": "tiny", "engine": "fast", "precision": "fp32",
-              "backend": "onnxruntime", "device": "cpu", "threads": 1, "batch": 1, "scenario": "single-stream",
-              "blocks": 7, "calls": 70, "images_per_s": 1000 / p50, "images_per_s_low": 1.0, "images_per_s_high": 2.0,
-              "cold_start_s": 0.1, "peak_mb": 100.0, "p50_ms": p50}  # fmt: skip
+    fields = {
+        "what": "inference",
+        "method": "wslgan",
+        "preset": "tiny",
+        "engine": "fast",
+        "precision": "fp32",
+        "backend": "onnxruntime",
+        "device": "cpu",
+        "threads": 1,
+        "batch": 1,
+        "scenario": "single-stream",
+        "blocks": 7,
+        "calls": 70,
+        "images_per_s": 1000 / p50,
+        "images_per_s_low": 1.0,
+        "images_per_s_high": 2.0,
+        "cold_start_s": 0.1,
+        "peak_mb": 100.0,
+        "p50_ms": p50,
+    }
     return SpeedRow(**fields | more)
 
 
@@ -33,11 +49,17 @@ def store(tmp_path) -> Store:
         store_fold(store, fold, rows)
     store_fold(store, "01", ROWS[:35], method="gfnet", facts={"display": "GFNet"})  # lacks a fold
     rows = [
-        _row(7.5), _row(6.25), _row(1.0, valid=False), _row(2.0, scenario="offline"), _row(3.0, what="fe"),
-        _row(4.0, preset="light"), _row(5.0, method="gfnet"),
-    ]  # fmt: skip
-    speed.store(store.home, SpeedRecord(mode="standard", seed=0, environment=MACHINE, ceilings={}, noise=0.01,
-                                        rows=rows))  # fmt: skip
+        _row(7.5),
+        _row(6.25),
+        _row(1.0, valid=False),
+        _row(2.0, scenario="offline"),
+        _row(3.0, what="fe"),
+        _row(4.0, preset="light"),
+        _row(5.0, method="gfnet"),
+    ]
+    speed.store(
+        store.home, SpeedRecord(mode="standard", seed=0, environment=MACHINE, ceilings={}, noise=0.01, rows=rows)
+    )
     return store
 
 

@@ -57,9 +57,10 @@ def drawn(*shape: int, kind: torch.dtype = torch.float32) -> torch.Tensor:
 
 # float16 stands for both halves: the interpreter has no products of bfloat16.
 @pytest.mark.parametrize(("kind", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 4e-3)])
-@pytest.mark.parametrize(("nets", "images", "size", "channels", "outputs", "pool", "relu"), [
-    (2, 1, 4, 7, 20, 1, True), (1, 2, 6, 40, 130, 2, False), (2, 3, 2, 36, 2, 1, False), (1, 1, 12, 16, 48, 1, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("nets", "images", "size", "channels", "outputs", "pool", "relu"),
+    [(2, 1, 4, 7, 20, 1, True), (1, 2, 6, 40, 130, 2, False), (2, 3, 2, 36, 2, 1, False), (1, 1, 12, 16, 48, 1, True)],
+)
 def test_pointwise_is_norm_relu_mean_and_product(
     operations, kind, tolerance, nets, images, size, channels, outputs, pool, relu
 ):
@@ -85,9 +86,10 @@ def test_pointwise_is_norm_relu_mean_and_product(
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 4e-3)])
-@pytest.mark.parametrize(("nets", "images", "size", "channels", "outputs", "stride"), [
-    (2, 1, 4, 20, 5, 1), (2, 2, 6, 1, 24, 2), (1, 3, 3, 48, 12, 1), (1, 1, 12, 1, 10, 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("nets", "images", "size", "channels", "outputs", "stride"),
+    [(2, 1, 4, 20, 5, 1), (2, 2, 6, 1, 24, 2), (1, 3, 3, 48, 12, 1), (1, 1, 12, 1, 10, 1)],
+)
 def test_conv3_is_nine_products(operations, kind, tolerance, nets, images, size, channels, outputs, stride):
     x = drawn(nets, images, size, size, kernels.padded(channels), kind=kind)
     x[..., channels:] = torch.nan
@@ -99,8 +101,9 @@ def test_conv3_is_nine_products(operations, kind, tolerance, nets, images, size,
         wanted = sum(
             around[:, dy : dy + size : stride, dx : dx + size : stride]
             @ weight[g, 3 * dy + dx, :, :outputs].double().numpy()
-            for dy in range(3) for dx in range(3)
-        )  # fmt: skip
+            for dy in range(3)
+            for dx in range(3)
+        )
         found = buffer[g, ..., 4 : 4 + outputs].double().numpy()
         np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * abs(wanted).max())
     assert (buffer[..., :4] == 7).all()
@@ -123,10 +126,21 @@ def faces(count: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, 1, 48, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
 
 
-@pytest.mark.parametrize("change", [
-    {}, {"stem_stride": 1}, {"features": "local"}, {"features": "global"}, {"fusion": "sum"}, {"fusion": "concat"},
-    {"classifier_input": "flatten"}, {"cam_class": "predicted"}, {"cam_class": "positive"}, {"generator_growth": 3},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"stem_stride": 1},
+        {"features": "local"},
+        {"features": "global"},
+        {"fusion": "sum"},
+        {"fusion": "concat"},
+        {"classifier_input": "flatten"},
+        {"cam_class": "predicted"},
+        {"cam_class": "positive"},
+        {"generator_growth": 3},
+    ],
+)
 @pytest.mark.parametrize("at_once", [0, 2])
 def test_a_lean_network_gives_the_same_logits_and_maps(change, at_once):
     module = deployed(**change).double()
@@ -213,17 +227,20 @@ def test_the_kernels_compile_for_hopper_and_move_16_bytes_at_a_time(monkeypatch)
     tiles = loaded()
     common = {"OUTPUTS": 32, "BLOCK_N": 32, "BLOCK_M": 64, "BLOCK_K": 32}
     for kernel, constants in (
-        (tiles._pointwise, common | {"POOL": 1, "RELU": True}), (tiles._conv3, common | {"STRIDE": 1, "ALIGNED": 16}),
-    ):  # fmt: skip
+        (tiles._pointwise, common | {"POOL": 1, "RELU": True}),
+        (tiles._conv3, common | {"STRIDE": 1, "ALIGNED": 16}),
+    ):
         names = kernel.fn.arg_names
         types = {name: "constexpr" if name in constants else "i32" for name in names}
         types |= dict.fromkeys(("x", "weight", "out"), "*bf16")
         types |= {name: "*fp32" for name in ("scale", "shift", "bias") if name in names}
         whole = [name for name in names if name not in constants and name not in ("pixels", "width", "height")]
         source = ASTSource(
-            kernel.fn, types, {(names.index(name),): value for name, value in constants.items()},
+            kernel.fn,
+            types,
+            {(names.index(name),): value for name, value in constants.items()},
             {(names.index(name),): [["tt.divisibility", 16]] for name in whole},
-        )  # fmt: skip
+        )
         made = compiled(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4, "num_stages": 3})
         assert "wgmma.mma_async" in made.asm["ptx"]
         assert "st.global.v4" in made.asm["ptx"]

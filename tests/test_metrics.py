@@ -16,10 +16,15 @@ NAMES = ["anger", "fear", "happiness"]
 
 
 def frame(truth: list[str], prediction: list[str], subjects: list[str] | None = None) -> pd.DataFrame:
-    return pd.DataFrame({
-        "id": [str(i) for i in range(len(truth))], "subject": subjects or [f"S{i}" for i in range(len(truth))],
-        "sequence": "", "truth": truth, "prediction": prediction,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "id": [str(i) for i in range(len(truth))],
+            "subject": subjects or [f"S{i}" for i in range(len(truth))],
+            "sequence": "",
+            "truth": truth,
+            "prediction": prediction,
+        }
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -47,9 +52,10 @@ def test_absent_classes_have_no_recall_and_do_not_count():
     assert np.isnan(metrics.row_percent(matrix)[2]).all()
 
 
-@pytest.mark.parametrize(("dataset", "right", "images", "percent"), [
-    ("ckplus", 962, 981, 98.06), ("oulu", 1271, 1440, 88.26), ("rafdb", 2610, 3068, 85.07),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("dataset", "right", "images", "percent"),
+    [("ckplus", 962, 981, 98.06), ("oulu", 1271, 1440, 88.26), ("rafdb", 2610, 3068, 85.07)],
+)
 def test_published_matrices_give_the_published_accuracies(dataset, right, images, percent):
     printed = published.matrix(dataset)
     counts = printed.counts()
@@ -77,8 +83,11 @@ def test_interval_contains_the_estimate_and_draws_whole_people():
     assert interval.low < accuracy < interval.high
     assert (interval.over, interval.units) == ("subjects", 300)
     # Thirty images that stand and fall together say as little as one.
-    together = frame(truth, list(np.repeat(np.where(rng.random(10) < 0.8, "anger", "fear"), 30)),
-                     list(np.repeat([f"S{i}" for i in range(10)], 30)))  # fmt: skip
+    together = frame(
+        truth,
+        list(np.repeat(np.where(rng.random(10) < 0.8, "anger", "fear"), 30)),
+        list(np.repeat([f"S{i}" for i in range(10)], 30)),
+    )
     wide = metrics.subject_interval(together)
     assert wide.high - wide.low > 2 * (interval.high - interval.low)
     assert metrics.subject_interval(alone) == interval
@@ -99,10 +108,15 @@ def test_unknown_subjects_fall_back_to_images_and_one_subject_to_a_point():
 
 
 def test_a_sequence_is_judged_by_its_mean_probabilities():
-    table = pd.DataFrame({
-        "sequence": ["a", "a", "a", "b"], "truth": ["anger"] * 3 + ["fear"], "prediction": ["fear", "fear", "anger", "fear"],
-        "p_anger": [0.45, 0.4, 0.9, 0.1], "p_fear": [0.55, 0.6, 0.1, 0.9],
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "sequence": ["a", "a", "a", "b"],
+            "truth": ["anger"] * 3 + ["fear"],
+            "prediction": ["fear", "fear", "anger", "fear"],
+            "p_anger": [0.45, 0.4, 0.9, 0.1],
+            "p_fear": [0.55, 0.6, 0.1, 0.9],
+        }
+    )
     assert metrics.sequence_accuracy(table, ["anger", "fear"]) == (1.0, 2)  # two of three frames are wrong
     table["sequence"] = ""
     assert math.isnan(metrics.sequence_accuracy(table, ["anger", "fear"])[0])
@@ -221,15 +235,22 @@ def test_reliability_is_guos_sum_over_bins():
 
 
 def test_a_sequence_keeps_its_person_and_truth_and_has_the_mean_of_its_images():
-    table = pd.DataFrame({
-        "id": ["1", "2", "3", "4"], "subject": ["S", "S", "T", "T"], "sequence": ["b", "b", "a", ""],
-        "truth": ["fear", "fear", "anger", "anger"], "prediction": ["anger", "fear", "anger", "anger"],
-        "p_anger": [0.6, 0.2, 0.9, 0.9], "p_fear": [0.4, 0.8, 0.1, 0.1],
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "id": ["1", "2", "3", "4"],
+            "subject": ["S", "S", "T", "T"],
+            "sequence": ["b", "b", "a", ""],
+            "truth": ["fear", "fear", "anger", "anger"],
+            "prediction": ["anger", "fear", "anger", "anger"],
+            "p_anger": [0.6, 0.2, 0.9, 0.9],
+            "p_fear": [0.4, 0.8, 0.1, 0.1],
+        }
+    )
     found = metrics.by_sequence(table, ["anger", "fear"])
     assert found[["id", "subject", "truth", "prediction"]].to_numpy().tolist() == [
-        ["a", "T", "anger", "anger"], ["b", "S", "fear", "fear"],
-    ]  # fmt: skip
+        ["a", "T", "anger", "anger"],
+        ["b", "S", "fear", "fear"],
+    ]
     assert found["p_fear"].tolist() == pytest.approx([0.1, 0.6])
     assert list(found.columns) == list(table.columns)
     assert metrics.by_sequence(table.assign(sequence=""), ["anger", "fear"]).empty

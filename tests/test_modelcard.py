@@ -53,9 +53,15 @@ def test_the_metadata_are_the_figures_of_the_report_and_the_fields_of_the_format
     assert accuracy["value"] == pytest.approx((first.accuracy + second.accuracy) / 2, abs=1e-6)
     assert f1["value"] == pytest.approx((first.macro_f1 + second.macro_f1) / 2, abs=1e-6)
     assert accuracy["args"] == {
-        "n": "70 images", "subjects": 10, "folds": 2, "seeds": [0, 1], "weights_tested": "last epoch", "held_out": True,
-        "interval_95": [pytest.approx(first.interval.low, abs=1e-6), 1.0], "interval_over": "10 subjects",
-    }  # fmt: skip
+        "n": "70 images",
+        "subjects": 10,
+        "folds": 2,
+        "seeds": [0, 1],
+        "weights_tested": "last epoch",
+        "held_out": True,
+        "interval_95": [pytest.approx(first.interval.low, abs=1e-6), 1.0],
+        "interval_over": "10 subjects",
+    }
 
 
 def test_the_reader_of_hugging_face_takes_it(store, tmp_path):
@@ -71,11 +77,20 @@ def test_the_reader_of_hugging_face_takes_it(store, tmp_path):
 def test_the_words_say_what_a_figure_is_of_and_what_nobody_knows(store):
     lay(store, facts={"differs": ["It has | half the layers."], "notes": ["a note"]})
     text = model_card(tables.build(store))
-    for said in ("Accuracy 82.86 %, 95 % interval", "n = 70 images; one seed (0); weights tested: last epoch",
-                 "98.06 % was published (Table 2, 981 images)", "Each of the 2 folds has a network of its own",
-                 "cpu: test, 1 thread", "groups of people (age, sex, origin) is unknown", "An expression is not a feeling",
-                 "Not as in the original: It has", "Note: a note", "No licence is stated", "what another seed",
-                 "| sadness "):  # fmt: skip
+    for said in (
+        "Accuracy 82.86 %, 95 % interval",
+        "n = 70 images; one seed (0); weights tested: last epoch",
+        "98.06 % was published (Table 2, 981 images)",
+        "Each of the 2 folds has a network of its own",
+        "cpu: test, 1 thread",
+        "groups of people (age, sex, origin) is unknown",
+        "An expression is not a feeling",
+        "Not as in the original: It has",
+        "Note: a note",
+        "No licence is stated",
+        "what another seed",
+        "| sadness ",
+    ):
         assert said.lower() in text.lower(), said
     assert not re.search(r"\bS\d\d\b", text)  # nobody of the test set is named
 
@@ -128,9 +143,21 @@ def test_a_hostile_record_gets_neither_into_the_metadata_nor_into_the_page(store
     assert not {token.type for token in tokens} & {"html_inline", "html_block", "link_open", "image"}
 
 
-@pytest.mark.parametrize("content", [
-    {"a": [], "b": {}, "c": [[1, 2], []], "d": [{"e": {"f": "1"}}, {"g": True}], "h": "yes", "i": "1e3", "j": 0.5, "k": "é\ufffe\U0001f600\\\""},
-    {"a": [{"b": [{"c": "- d: e", "f": "# g"}], "h": "~"}]},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        {
+            "a": [],
+            "b": {},
+            "c": [[1, 2], []],
+            "d": [{"e": {"f": "1"}}, {"g": True}],
+            "h": "yes",
+            "i": "1e3",
+            "j": 0.5,
+            "k": 'é\ufffe\U0001f600\\"',
+        },
+        {"a": [{"b": [{"c": "- d: e", "f": "# g"}], "h": "~"}]},
+    ],
+)
 def test_what_is_written_as_yaml_is_read_as_it_was(content):
     assert yaml.safe_load(_yaml(content)) == content

@@ -28,9 +28,9 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-@pytest.mark.parametrize(("layers", "growth", "channels"), [
-    ((6, 6, 6), 32, 352), ((6, 6, 6), 12, 132), ((6, 12, 24), 32, 1024),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("layers", "growth", "channels"), [((6, 6, 6), 32, 352), ((6, 6, 6), 12, 132), ((6, 12, 24), 32, 1024)]
+)
 def test_backbone_has_the_channels_of_densenet_bc(layers, growth, channels):
     assert DenseNet(layers, growth).channels == channels
 
@@ -190,11 +190,18 @@ def test_attention_decides_where_a_part_is_looked_at():
     assert branches["global"][:, :, 2:].abs().sum() > 0
 
 
-@pytest.mark.parametrize(("change", "names"), [
-    ({}, ["eyes", "mouth", "global"]), ({"features": "local"}, ["eyes", "mouth"]), ({"features": "global"}, ["global"]),
-    ({"fusion": "sum"}, ["eyes", "mouth", "global"]), ({"fusion": "concat"}, ["eyes", "mouth", "global"]),
-    ({"contrastive": False}, []), ({"classifier_input": "flatten"}, ["eyes", "mouth", "global"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({}, ["eyes", "mouth", "global"]),
+        ({"features": "local"}, ["eyes", "mouth"]),
+        ({"features": "global"}, ["global"]),
+        ({"fusion": "sum"}, ["eyes", "mouth", "global"]),
+        ({"fusion": "concat"}, ["eyes", "mouth", "global"]),
+        ({"contrastive": False}, []),
+        ({"classifier_input": "flatten"}, ["eyes", "mouth", "global"]),
+    ],
+)
 def test_ablations_are_arguments(change, names):
     net = WSLGAN(Architecture(growth=4, stem_stride=2, reduction=4, **change), 6)
     logits, vectors = net.stream(torch.rand(2, 1, 48, 48), torch.rand(2, 2, 6, 6))

@@ -32,9 +32,7 @@ def test_it_changes_fine_tuning_alone_and_says_so():
     for kind in ("attention", "pretrain"):
         assert paper.kin.identity(kind, paper, protocol) == modern.kin.identity(kind, modern, protocol)
     off, on = (method.kin.identity("fold", method, protocol)["stage"] for method in (paper, modern))
-    assert {name: on[name] for name in on.keys() - off.keys()} == {
-        "smoothing": 0.1, "ema": 2.0, "flip": True,
-    }  # fmt: skip
+    assert {name: on[name] for name in on.keys() - off.keys()} == {"smoothing": 0.1, "ema": 2.0, "flip": True}
     with pytest.raises(UsageError, match="unknown recipe 'postmodern': it is paper, modern"):
         resolve("wslgan", "tiny", "ckplus", recipe="postmodern")
 
@@ -177,8 +175,15 @@ def test_averaged_weights_are_the_moving_average_and_survive_an_interruption(tmp
                 seen.append(layer.weight.detach().clone())
             return {"total": (layer(torch.ones(1, 2)) - batch.images.float().mean()).square().sum()}
 
-        fit(layer, loss, lambda e: single_epoch(6, "none", 2, 0, e), stage.model_copy(update={"epochs": epochs}), CPU,
-            saved, lambda *a: None)  # fmt: skip
+        fit(
+            layer,
+            loss,
+            lambda e: single_epoch(6, "none", 2, 0, e),
+            stage.model_copy(update={"epochs": epochs}),
+            CPU,
+            saved,
+            lambda *a: None,
+        )
 
     def fresh():
         torch.manual_seed(3)
@@ -189,8 +194,15 @@ def test_averaged_weights_are_the_moving_average_and_survive_an_interruption(tmp
     train(whole, tmp_path / "a", 3, seen)
     raw = fresh()  # the same steps without the average, to know the last weights
     train_raw = stage.model_copy(update={"ema": 0.0})
-    fit(raw, lambda b: {"total": (raw(torch.ones(1, 2)) - b.images.float().mean()).square().sum()},
-        lambda e: single_epoch(6, "none", 2, 0, e), train_raw, CPU, tmp_path / "c", lambda *a: None)  # fmt: skip
+    fit(
+        raw,
+        lambda b: {"total": (raw(torch.ones(1, 2)) - b.images.float().mean()).square().sum()},
+        lambda e: single_epoch(6, "none", 2, 0, e),
+        train_raw,
+        CPU,
+        tmp_path / "c",
+        lambda *a: None,
+    )
     after = [*seen[1:], raw.weight.detach()]  # the weights after each step
     assert len(after) == 9
     average = torch.stack(after[:4]).mean(0)  # of as many steps as there are, until those of 1.5 epochs are more

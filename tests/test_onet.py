@@ -27,8 +27,10 @@ class Network:
         assert outputs == ["dense_6", "softmax_2"]
         self.seen.append(values["input_3"])
         shares = (self.points + 0.5) / 48
-        return [np.concatenate(shares.T)[None].astype(np.float32),
-                np.array([[1 - self.probability, self.probability]], dtype=np.float32)]  # fmt: skip
+        return [
+            np.concatenate(shares.T)[None].astype(np.float32),
+            np.array([[1 - self.probability, self.probability]], dtype=np.float32),
+        ]
 
 
 def crops(count: int = 4) -> dict[str, bytes]:
@@ -90,8 +92,10 @@ def test_a_crop_of_which_the_network_is_unsure_stays_as_it_came(tmp_path, monkey
 
 
 def test_only_crops_are_aligned_so(tmp_path, monkeypatch):
-    files = {"cohn-kanade-images/S010/004/S010_004_00000001.png": crops(1).popitem()[1],
-             "Emotion/S010/004/S010_004_00000001_emotion.txt": "   1.0000000e+00\n"}  # fmt: skip
+    files = {
+        "cohn-kanade-images/S010/004/S010_004_00000001.png": crops(1).popitem()[1],
+        "Emotion/S010/004/S010_004_00000001_emotion.txt": "   1.0000000e+00\n",
+    }
     tree = lay(tmp_path / "tree", files)
     with pytest.raises(UsageError, match="landmarks"):
         prepare("ckplus", tree, tmp_path / "home", options=Options(align="onet"))

@@ -20,8 +20,10 @@ def test_the_papers_matrices_come_to_its_accuracies(tmp_path):
 
 
 def _edited(change):
-    tables = [({**table, "matrix": [list(row) for row in table["matrix"]]} if "matrix" in table else table, source)
-              for table, source in published.all_tables()]  # fmt: skip
+    tables = [
+        ({**table, "matrix": [list(row) for row in table["matrix"]]} if "matrix" in table else table, source)
+        for table, source in published.all_tables()
+    ]
     change({table["id"]: table for table, _ in tables})
     return lambda: tables
 

@@ -42,13 +42,29 @@ class Detector:
     def detect_faces(self, image):
         assert image.shape == (200, 300, 3)
         return [
-            {"box": [200, 20, 40, 50], "confidence": 0.9, "keypoints": {
-                "left_eye": (230, 40), "right_eye": (212, 40), "nose": (220, 50),
-                "mouth_left": (228, 58), "mouth_right": (214, 58)}},
-            {"box": [30, 40, 96, 110], "confidence": 0.99, "keypoints": {
-                "left_eye": (95, 80), "right_eye": (61, 80), "nose": (78, 95),
-                "mouth_left": (90, 117), "mouth_right": (66, 117)}},
-        ]  # fmt: skip
+            {
+                "box": [200, 20, 40, 50],
+                "confidence": 0.9,
+                "keypoints": {
+                    "left_eye": (230, 40),
+                    "right_eye": (212, 40),
+                    "nose": (220, 50),
+                    "mouth_left": (228, 58),
+                    "mouth_right": (214, 58),
+                },
+            },
+            {
+                "box": [30, 40, 96, 110],
+                "confidence": 0.99,
+                "keypoints": {
+                    "left_eye": (95, 80),
+                    "right_eye": (61, 80),
+                    "nose": (78, 95),
+                    "mouth_left": (90, 117),
+                    "mouth_right": (66, 117),
+                },
+            },
+        ]
 
 
 def test_a_crop_goes_in_as_it_is(tmp_path, store, record):
@@ -150,8 +166,20 @@ def test_the_command_prints_json_and_draws(tmp_path, store, record):
     for name, seed in (("x/a.png", 1), ("y/a.png", 2)):
         (tmp_path / name).parent.mkdir()
         face(seed).save(tmp_path / name)
-    done = ferbench("predict", ".", "--run", record.key, "--runs", str(store.home), "--aligned", "--draw", "out",
-                    "--format", "json", cwd=tmp_path)  # fmt: skip
+    done = ferbench(
+        "predict",
+        ".",
+        "--run",
+        record.key,
+        "--runs",
+        str(store.home),
+        "--aligned",
+        "--draw",
+        "out",
+        "--format",
+        "json",
+        cwd=tmp_path,
+    )
     first, second = json.loads(done.stdout)
     assert first["picture"].endswith("a.png")
     assert sum(first["faces"][0]["probabilities"].values()) == pytest.approx(1)
@@ -174,6 +202,7 @@ def test_the_command_takes_several_shipped_networks(tmp_path):
 
 def test_the_command_fails_where_no_picture_can_be_used(tmp_path, store, record):
     (tmp_path / "a.png").write_bytes(b"no picture")
-    done = ferbench("predict", "a.png", "--run", record.key, "--runs", str(store.home), "--aligned",
-                    cwd=tmp_path, code=3)  # fmt: skip
+    done = ferbench(
+        "predict", "a.png", "--run", record.key, "--runs", str(store.home), "--aligned", cwd=tmp_path, code=3
+    )
     assert "no face in any" in done.stderr

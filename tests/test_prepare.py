@@ -147,10 +147,18 @@ def test_an_unprepared_set_names_its_command(tmp_path):
         prepare("ckplus", lay(tmp_path / "root", CROPS), tmp_path / "home", "../x")
 
 
-@pytest.mark.parametrize(("mode", "value", "expected"), [
-    ("L", 100, 100), ("RGB", (100, 100, 100), 100), ("RGBA", (255, 255, 255, 0), 0), ("LA", (200, 255), 200),
-    ("1", 1, 255), ("I;16", 100 * 257, 100), ("P", 3, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("mode", "value", "expected"),
+    [
+        ("L", 100, 100),
+        ("RGB", (100, 100, 100), 100),
+        ("RGBA", (255, 255, 255, 0), 0),
+        ("LA", (200, 255), 200),
+        ("1", 1, 255),
+        ("I;16", 100 * 257, 100),
+        ("P", 3, None),
+    ],
+)
 def test_any_picture_becomes_8_bit_grey(mode, value, expected):
     picture = Image.new(mode, (60, 50), value)
     if mode == "P":

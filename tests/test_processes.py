@@ -50,8 +50,13 @@ sys.exit(3)
 
 
 def started(code: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -82,17 +87,23 @@ def test_a_signal_to_a_forked_worker_does_not_end_the_process():
     assert process.returncode == 3, err
 
 
-@pytest.mark.parametrize(("error", "says"), [
-    (OSError(28, "No space left on device", "a.csv"), "the disk is full while writing a.csv"),
-    (OSError(27, "File too large"), "the disk is full while writing there"),
-    (PermissionError(13, "Permission denied", "b"), "no permission for b"),
-    (OSError(24, "Too many open files", "c"), "too many files are open (c)"),
-    (OSError(12, "Cannot allocate memory"), "out of memory (OSError: [Errno 12]"),
-    (MemoryError(), "out of memory (MemoryError)"),
-    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried\nand more"), "out of memory (RuntimeError: Def"),
-    (RuntimeError("shapes differ"), ""),
-    (FileNotFoundError(2, "No such file", "d"), ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(28, "No space left on device", "a.csv"), "the disk is full while writing a.csv"),
+        (OSError(27, "File too large"), "the disk is full while writing there"),
+        (PermissionError(13, "Permission denied", "b"), "no permission for b"),
+        (OSError(24, "Too many open files", "c"), "too many files are open (c)"),
+        (OSError(12, "Cannot allocate memory"), "out of memory (OSError: [Errno 12]"),
+        (MemoryError(), "out of memory (MemoryError)"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried\nand more"),
+            "out of memory (RuntimeError: Def",
+        ),
+        (RuntimeError("shapes differ"), ""),
+        (FileNotFoundError(2, "No such file", "d"), ""),
+    ],
+)
 def test_what_a_machine_refuses_is_one_line(error, says):
     line = refusal(error, "there")
     assert line.startswith(says)

@@ -43,8 +43,9 @@ def test_the_papers_protocols_are_the_papers():
     """Section IV: classes, frames, folds; Tables 3, 5 and 7: 981, 1440 and 15,339 images."""
     facts = {
         name: (len(p.classes), p.frames, p.folds and p.folds.count, p.expected_images, p.preset, p.pretrain)
-        for name in ("ckplus", "oulu", "rafdb") for p in [room.load(name)]
-    }  # fmt: skip
+        for name in ("ckplus", "oulu", "rafdb")
+        for p in [room.load(name)]
+    }
     assert facts == {
         "ckplus": (7, "last3", 10, 981, "paper", "fer2013"),
         "oulu": (6, "last3", 10, 1440, "paper", "fer2013"),
@@ -63,19 +64,22 @@ def test_a_users_own_file_is_read_and_its_classes_put_in_order(tmp_path):
     assert isinstance(protocol, Protocol)
 
 
-@pytest.mark.parametrize(("content", "words"), [
-    (MINE.replace("sadness", "sadnes"), "unknown emotion 'sadnes'"),
-    (MINE.replace("count = 5", "count = 1"), "folds.count"),
-    (MINE.replace('"block"', '"alphabet"'), "folds.rule"),
-    (MINE + "surprise = 1", "folds.surprise: Extra inputs"),
-    (MINE + '[official]\ntrain = "train"\n', "exactly one of"),
-    (MINE.split("[folds]")[0], "exactly one of"),
-    (OFFICIAL + 'train = "train"\ntest = "train"\n', "must be different splits"),
-    (OFFICIAL + 'train = "train"\nvalidation = "test"\ntest = "test"\n', "must be different splits"),
-    (OFFICIAL + 'train = "Training"\n', "official.train"),
-    ('kind = "attributes"\n[parts]\neyes = ["Eyeglasses"]\n', "parts.mouth: Field required"),
-    ("name = ", "not valid TOML"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (MINE.replace("sadness", "sadnes"), "unknown emotion 'sadnes'"),
+        (MINE.replace("count = 5", "count = 1"), "folds.count"),
+        (MINE.replace('"block"', '"alphabet"'), "folds.rule"),
+        (MINE + "surprise = 1", "folds.surprise: Extra inputs"),
+        (MINE + '[official]\ntrain = "train"\n', "exactly one of"),
+        (MINE.split("[folds]")[0], "exactly one of"),
+        (OFFICIAL + 'train = "train"\ntest = "train"\n', "must be different splits"),
+        (OFFICIAL + 'train = "train"\nvalidation = "test"\ntest = "test"\n', "must be different splits"),
+        (OFFICIAL + 'train = "Training"\n', "official.train"),
+        ('kind = "attributes"\n[parts]\neyes = ["Eyeglasses"]\n', "parts.mouth: Field required"),
+        ("name = ", "not valid TOML"),
+    ],
+)
 def test_a_file_that_is_wrong_is_refused_in_one_line(tmp_path, content, words):
     path = tmp_path / "mine.toml"
     path.write_text(content)

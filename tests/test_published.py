@@ -6,11 +6,14 @@ from ferbench.labels import ABBREVIATIONS, EMOTIONS
 from ferbench.report import published
 
 
-@pytest.mark.parametrize(("dataset", "table", "count", "first", "last"), [
-    ("ckplus", "Table 2", 16, "HOG 3D", "WS-LGAN"),
-    ("oulu", "Table 4", 10, "HOG 3D", "WS-LGAN"),
-    ("rafdb", "Table 6", 7, "FSN", "WS-LGAN"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("dataset", "table", "count", "first", "last"),
+    [
+        ("ckplus", "Table 2", 16, "HOG 3D", "WS-LGAN"),
+        ("oulu", "Table 4", 10, "HOG 3D", "WS-LGAN"),
+        ("rafdb", "Table 6", 7, "FSN", "WS-LGAN"),
+    ],
+)
 def test_comparison_rows_stand_as_printed(dataset, table, count, first, last):
     rows = [row for row in published.rows(dataset) if row.table == table]
     assert (len(rows), rows[0].method, rows[-1].method) == (count, first, last)
@@ -23,8 +26,11 @@ def test_ablations_follow_the_comparison_and_are_whole_numbers_of_images():
     rows = published.rows("ckplus")
     ablations = rows[16:]
     assert [(row.method, row.table) for row in ablations] == [
-        ("GFNet", "Table 8"), ("LFNet", "Table 8"), ("WS-LGAN-Sum", "Table 9"), ("WS-LGAN-Concat", "Table 9"),
-    ]  # fmt: skip
+        ("GFNet", "Table 8"),
+        ("LFNet", "Table 8"),
+        ("WS-LGAN-Sum", "Table 9"),
+        ("WS-LGAN-Concat", "Table 9"),
+    ]
     for row, hits in zip(ablations, (933, 931, 940, 948), strict=True):
         assert 100 * hits / 981 == pytest.approx(row.accuracy, abs=0.01)
 

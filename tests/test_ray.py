@@ -50,9 +50,13 @@ def test_an_ablation_on_three_nodes_of_which_one_is_lost_ends_in_the_tables_of_o
     ferbench(*ABLATION, "--jobs", "1", cwd=here)
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
     cluster = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        stderr=subprocess.DEVNULL, env={**os.environ, **quiet},
-    )  # fmt: skip
+        [sys.executable, "-c", CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **quiet},
+    )
     lost: list[tuple[str, str]] = []  # node, run
     over = threading.Event()
     try:

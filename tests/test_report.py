@@ -20,23 +20,63 @@ def store_fold(
     store: Store, fold: str, predictions: list[tuple[str, str, str]], seed: int = 0, error: str = "", **more
 ) -> str:
     """Store one fold: (subject, truth, prediction) a row."""
-    identity = Identity(kind="fold", method="wslgan", preset="tiny", recipe={"stage": {"epochs": 3}}, protocol="ckplus@1",
-                        data="d" * 64, split="f" * 64, fold=fold, seed=seed, precision="fp32", code=1, **more)  # fmt: skip
+    identity = Identity(
+        kind="fold",
+        method="wslgan",
+        preset="tiny",
+        recipe={"stage": {"epochs": 3}},
+        protocol="ckplus@1",
+        data="d" * 64,
+        split="f" * 64,
+        fold=fold,
+        seed=seed,
+        precision="fp32",
+        code=1,
+        **more,
+    )
     store.begin(identity)
     if not error:
-        store.write_predictions(identity.key, pd.DataFrame([
-            {"id": f"{fold}-{i}", "subject": s, "sequence": f"{s}-{t}", "truth": t, "prediction": p,
-             **{f"p_{name}": 0.9 if name == p else 0.1 / 6 for name in CLASSES}}
-            for i, (s, t, p) in enumerate(predictions)
-        ]))  # fmt: skip
+        store.write_predictions(
+            identity.key,
+            pd.DataFrame(
+                [
+                    {
+                        "id": f"{fold}-{i}",
+                        "subject": s,
+                        "sequence": f"{s}-{t}",
+                        "truth": t,
+                        "prediction": p,
+                        **{f"p_{name}": 0.9 if name == p else 0.1 / 6 for name in CLASSES},
+                    }
+                    for i, (s, t, p) in enumerate(predictions)
+                ]
+            ),
+        )
     facts = {
-        "display": "WS-LGAN", "published": "WS-LGAN", "command": "ferbench train wslgan --dataset ckplus --preset tiny",
-        "folds": ["01", "02"], "rule": "step, 2 folds by subject", "split_hash": "f" * 64, "test_subjects": 1, "notes": [],
+        "display": "WS-LGAN",
+        "published": "WS-LGAN",
+        "command": "ferbench train wslgan --dataset ckplus --preset tiny",
+        "folds": ["01", "02"],
+        "rule": "step, 2 folds by subject",
+        "split_hash": "f" * 64,
+        "test_subjects": 1,
+        "notes": [],
         "parameters": 1000,
-    }  # fmt: skip
-    store.finish(Record(key=identity.key, experiment=identity.experiment, identity=identity, dataset="ckplus",
-                        classes=CLASSES, environment={"device": "cpu: test, 1 thread"}, facts={} if error else facts,
-                        timings={"training": 2.0}, result={"accuracy": 0.5, "images": 2}, error=error))  # fmt: skip
+    }
+    store.finish(
+        Record(
+            key=identity.key,
+            experiment=identity.experiment,
+            identity=identity,
+            dataset="ckplus",
+            classes=CLASSES,
+            environment={"device": "cpu: test, 1 thread"},
+            facts={} if error else facts,
+            timings={"training": 2.0},
+            result={"accuracy": 0.5, "images": 2},
+            error=error,
+        )
+    )
     return identity.key
 
 

@@ -118,11 +118,14 @@ class Hungry(Family):
         return self.wanted
 
 
-@pytest.mark.parametrize(("needs", "error", "words"), [
-    (("sequences",), UsageError, "choose a protocol of sequences, such as ckplus-sequences"),
-    (("landmarks",), DataError, "reads landmarks, and the prepared dataset ckplus has none"),
-    (("neutral",), DataError, "has only the last frames of each"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("needs", "error", "words"),
+    [
+        (("sequences",), UsageError, "choose a protocol of sequences, such as ckplus-sequences"),
+        (("landmarks",), DataError, "reads landmarks, and the prepared dataset ckplus has none"),
+        (("neutral",), DataError, "has only the last frames of each"),
+    ],
+)
 def test_what_a_method_needs_and_a_set_lacks_is_said_before_anything_is_trained(needs, error, words, monkeypatch):
     method = resolve("gfnet", "tiny", "ckplus")
     monkeypatch.setattr(registry, "family", lambda *_: Hungry(*needs))

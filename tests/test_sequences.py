@@ -79,9 +79,9 @@ def test_reversed_time_and_swapped_directions_swap_the_last_states():
     _, (state, _) = network.whole(x)
     other = nn.LSTM(network.whole.input_size, network.whole.hidden_size, batch_first=True, bidirectional=True)
     own = network.whole.state_dict()
-    other.load_state_dict({
-        name: own[name.removesuffix("_reverse") if name.endswith("_reverse") else name + "_reverse"] for name in own
-    })  # fmt: skip
+    other.load_state_dict(
+        {name: own[name.removesuffix("_reverse") if name.endswith("_reverse") else name + "_reverse"] for name in own}
+    )
     _, (turned, _) = other(x.flip(1))
     torch.testing.assert_close(turned, state.flip(0))
 
@@ -225,7 +225,12 @@ def test_of_two_networks_in_turn_no_epoch_can_be_chosen(tmp_path):
 
 
 def test_methods_say_what_they_need():
-    for name, wanted in {"dtan": {"sequences"}, "dtagn": {"sequences", "landmarks"}, "mscnn": {"sequences"},
-                         "phrnn": {"sequences", "landmarks"}, "3dcnn-dap": {"sequences"}}.items():  # fmt: skip
+    for name, wanted in {
+        "dtan": {"sequences"},
+        "dtagn": {"sequences", "landmarks"},
+        "mscnn": {"sequences"},
+        "phrnn": {"sequences", "landmarks"},
+        "3dcnn-dap": {"sequences"},
+    }.items():
         method = resolve(name, "tiny", "synth-sequences")
         assert method.kin.needs(method) == wanted

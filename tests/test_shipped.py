@@ -115,15 +115,21 @@ def test_a_network_that_is_named_is_taken_even_where_another_could_be_trained(tm
     assert len(keys[0]) == 3
 
 
-@pytest.mark.parametrize(("more", "said"), [
-    (["--pretrained", "0000"], "no finished run begins with '0000'"),
-    (["--pretrained", "/68ec"], "no finished run begins with '/68ec'"),
-    (["--pretrained", "attention"], "is no finished pretrain run (attention run)"),
-    (["--pretrained", "full"], "has another shape than WS-LGAN has with preset tiny: growth 32, not 12, stem_stride 1"),
-    (["--pretrained", "tiny", "--no-pretrain"], "WS-LGAN is not pre-trained here: leave out --pretrained"),
-    (["--pretrained", "tiny", "--amg", "attention"], "name --pretrained or --amg, not both"),
-    (["--pretrained", "tiny", "--set", "architecture.fusion=sum"], "fusion sfu, not sum"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--pretrained", "0000"], "no finished run begins with '0000'"),
+        (["--pretrained", "/68ec"], "no finished run begins with '/68ec'"),
+        (["--pretrained", "attention"], "is no finished pretrain run (attention run)"),
+        (
+            ["--pretrained", "full"],
+            "has another shape than WS-LGAN has with preset tiny: growth 32, not 12, stem_stride 1",
+        ),
+        (["--pretrained", "tiny", "--no-pretrain"], "WS-LGAN is not pre-trained here: leave out --pretrained"),
+        (["--pretrained", "tiny", "--amg", "attention"], "name --pretrained or --amg, not both"),
+        (["--pretrained", "tiny", "--set", "architecture.fusion=sum"], "fusion sfu, not sum"),
+    ],
+)
 def test_a_network_that_does_not_fit_is_refused(tmp_path, more, said):
     lay_down(make_faces(TARGET, name="ckplus"), tmp_path / "data")
     keys = {one.identity.preset: one.key for one in NETWORKS}

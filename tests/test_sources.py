@@ -51,9 +51,10 @@ def ckplus(prefix: str = "", labels: str = "Emotion/") -> dict[str, bytes | str]
     return files
 
 
-@pytest.mark.parametrize(("prefix", "labels"), [
-    ("", "Emotion/"), ("CK+/", "Emotion_labels/Emotion/"), ("extended-cohn-kanade-images/", "Labels/"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("prefix", "labels"),
+    [("", "Emotion/"), ("CK+/", "Emotion_labels/Emotion/"), ("extended-cohn-kanade-images/", "Labels/")],
+)
 @pytest.mark.parametrize("packed", [False, True])
 def test_official_ckplus_in_any_nesting(tmp_path, prefix, labels, packed):
     root = lay(tmp_path / "root", ckplus(prefix, labels))
@@ -81,8 +82,11 @@ def test_ckplus_says_what_is_odd(tmp_path):
 
 
 def test_ck48_crops_keep_their_people(tmp_path):
-    files = {f"ck/CK+48/{c}/S01{i}_002_0000001{f}.png": png(i * 10 + f)
-             for i, c in enumerate(["anger", "happy"]) for f in range(3)}  # fmt: skip
+    files = {
+        f"ck/CK+48/{c}/S01{i}_002_0000001{f}.png": png(i * 10 + f)
+        for i, c in enumerate(["anger", "happy"])
+        for f in range(3)
+    }
     card = prepare("ckplus", lay(tmp_path / "root", files), tmp_path / "home")
     found = faces.load("ckplus", tmp_path / "home")
     assert (card.subjects, card.sequences, card.classes) == (2, 2, ["anger", "happiness"])
@@ -102,10 +106,16 @@ def test_ckextended_is_readable_but_has_no_people(tmp_path):
     assert any("folds by subject are impossible" in text for text in card.deviations)
 
 
-@pytest.mark.parametrize("root", [
-    "B_OriginalImg/OriginalImg/VL", "OriginalImg/VL", "B_OriginalImg/B_OriginalImg/OriginalImg/VL",
-    "PreProcess_Img/VL_Acropped", "Preprocess Img/VL_Acropped",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "root",
+    [
+        "B_OriginalImg/OriginalImg/VL",
+        "OriginalImg/VL",
+        "B_OriginalImg/B_OriginalImg/OriginalImg/VL",
+        "PreProcess_Img/VL_Acropped",
+        "Preprocess Img/VL_Acropped",
+    ],
+)
 def test_oulu_under_all_its_names(tmp_path, root):
     files = {f"{root}/Strong/P001/{e}/{f:03d}.jpeg": png(f, (64, 48), "JPEG") for e in OULU for f in range(5)}
     files |= {f"{root.replace('VL', 'NI')}/Dark/P001/Anger/{f:03d}.jpeg": png(f, kind="JPEG") for f in range(5)}
@@ -142,8 +152,10 @@ def test_official_rafdb(tmp_path, prefix):
 
 
 def test_the_other_spelling_of_rafdb_s_list_and_original_images(tmp_path):
-    files = {p.replace("patition", "partition").replace("aligned/", "original/").replace("_aligned", ""): c
-             for p, c in rafdb().items()}  # fmt: skip
+    files = {
+        p.replace("patition", "partition").replace("aligned/", "original/").replace("_aligned", ""): c
+        for p, c in rafdb().items()
+    }
     five = "30 40\n60 40\n45 55\n35 70\n55 70\n0\n0\n2\n"
     files |= {f"basic/Annotation/manual/train_{i:05d}_manu_attri.txt": five for i in range(1, 8)}
     card = prepare("rafdb", lay(tmp_path / "root", files), tmp_path / "home")
@@ -152,8 +164,10 @@ def test_the_other_spelling_of_rafdb_s_list_and_original_images(tmp_path):
 
 
 def test_compound_rafdb_is_refused_and_skipped_beside_the_basic_one(tmp_path):
-    compound = {"compound/EmoLabel/list_patition_label.txt": "train_0001.jpg 11\n",
-                "compound/Image/aligned/train_0001_aligned.jpg": png()}  # fmt: skip
+    compound = {
+        "compound/EmoLabel/list_patition_label.txt": "train_0001.jpg 11\n",
+        "compound/Image/aligned/train_0001_aligned.jpg": png(),
+    }
     with pytest.raises(DataError, match="compound set"):
         prepare("rafdb", lay(tmp_path / "c", compound), tmp_path / "home")
     card = prepare("rafdb", lay(tmp_path / "both", {**rafdb(), **compound}), tmp_path / "home")
@@ -187,8 +201,12 @@ def celeba(csv: bool = False) -> dict[str, bytes | str]:
     lines = ["202599", " ".join(CELEBA_ATTRIBUTES) + " "]
     lines += [f"{i:06d}.jpg " + " ".join(f"{v:2d}" for v in row) for i, row in zip((1, 2, 3), rows, strict=True)]
     marks = "3\nlefteye_x ...\n000001.jpg 69 111 108 111 88 136 72 152 105 152\n"
-    return {**images, "Anno/list_attr_celeba.txt": "\r\n".join(lines) + "\r\n", "Anno/list_landmarks_align_celeba.txt": marks,
-            "Anno/identity_CelebA.txt": "000002.jpg 2880\n"}  # fmt: skip
+    return {
+        **images,
+        "Anno/list_attr_celeba.txt": "\r\n".join(lines) + "\r\n",
+        "Anno/list_landmarks_align_celeba.txt": marks,
+        "Anno/identity_CelebA.txt": "000002.jpg 2880\n",
+    }
 
 
 @pytest.mark.parametrize("csv", [False, True])
@@ -218,8 +236,10 @@ def test_celeba_at_half_scale_is_cropped_at_the_same_place(tmp_path):
 @pytest.mark.parametrize("name", ["fer2013.csv", "icml_face_data.csv"])
 def test_fer2013_tables(tmp_path, name):
     rng = np.random.default_rng(0)
-    rows = [(i % 7, " ".join(map(str, rng.integers(0, 256, 2304))), u)
-            for i, u in enumerate(["Training"] * 7 + ["PublicTest", "PrivateTest"])]  # fmt: skip
+    rows = [
+        (i % 7, " ".join(map(str, rng.integers(0, 256, 2304))), u)
+        for i, u in enumerate(["Training"] * 7 + ["PublicTest", "PrivateTest"])
+    ]
     if name == "fer2013.csv":
         text = "emotion,pixels,Usage\n" + "\n".join(f"{e},{p},{u}" for e, p, u in rows)
     else:
@@ -237,9 +257,12 @@ def test_ferplus_votes_decide_by_majority(tmp_path):
     pixels = " ".join(["9"] * 2304)
     lay(tmp_path / "root", {"fer2013.csv": "emotion,pixels,Usage\n" + f"0,{pixels},Training\n" * 4})
     head = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
-    votes = ["Training,fer0.png,4,0,0,1,3,2,0,0,0,0",  # the single vote goes; 4 of 9 is no majority
-             "Training,fer1.png,0,9,1,0,0,0,0,0,0,0", "Training,,0,0,0,0,0,0,0,0,0,10",
-             "Training,fer2.png,0,0,0,0,0,0,0,8,2,0"]  # fmt: skip
+    votes = [
+        "Training,fer0.png,4,0,0,1,3,2,0,0,0,0",  # the single vote goes; 4 of 9 is no majority
+        "Training,fer1.png,0,9,1,0,0,0,0,0,0,0",
+        "Training,,0,0,0,0,0,0,0,0,0,10",
+        "Training,fer2.png,0,0,0,0,0,0,0,8,2,0",
+    ]
     path = lay(tmp_path, {"fer2013new.csv": "\n".join([head, *votes])}) / "fer2013new.csv"
     prepare("fer2013", tmp_path / "root", tmp_path / "home", "ferplus", Options(ferplus=path))
     found = faces.load("ferplus", tmp_path / "home").samples
@@ -252,9 +275,13 @@ def test_ferplus_votes_decide_by_majority(tmp_path):
 
 @pytest.mark.parametrize("prefix", ["", "archive/", "train/"])
 def test_fer2013_folders_tell_the_split_by_name(tmp_path, prefix):
-    files = {f"{prefix}train/angry/Training_3908.jpg": png(1, kind="JPEG"), f"{prefix}train/0/Training_12.jpg": png(2),
-             f"{prefix}test/happy/PublicTest_7.jpg": png(3), f"{prefix}test/sad/PrivateTest_9.jpg": png(4),
-             f"{prefix}train/fear/Training_3908.jpg": png(5)}  # fmt: skip
+    files = {
+        f"{prefix}train/angry/Training_3908.jpg": png(1, kind="JPEG"),
+        f"{prefix}train/0/Training_12.jpg": png(2),
+        f"{prefix}test/happy/PublicTest_7.jpg": png(3),
+        f"{prefix}test/sad/PrivateTest_9.jpg": png(4),
+        f"{prefix}train/fear/Training_3908.jpg": png(5),
+    }
     prepare("fer2013", lay(tmp_path / "root", files), tmp_path / "home")
     found = faces.load("fer2013", tmp_path / "home").samples
     assert found["split"].tolist() == ["train", "train", "train", "val", "test"]
@@ -273,8 +300,12 @@ def test_jaffe_and_kdef_by_file_name(tmp_path):
 
 def test_a_manifest_takes_anything(tmp_path):
     rows = "path,label,subject,sequence,frame,split\na/1.png,Happy,p1,p1s1,4,train\na/2.jpg,sad,p2,,,\n"
-    card = prepare("manifest", lay(tmp_path / "m", {"manifest.csv": rows, "a/1.png": png(1), "a/2.jpg": png(2)}) / "manifest.csv",
-                   tmp_path / "home", "mine")  # fmt: skip
+    card = prepare(
+        "manifest",
+        lay(tmp_path / "m", {"manifest.csv": rows, "a/1.png": png(1), "a/2.jpg": png(2)}) / "manifest.csv",
+        tmp_path / "home",
+        "mine",
+    )
     found = faces.load("mine", tmp_path / "home").samples
     assert found["label"].tolist() == ["happiness", "sadness"]
     assert found["frame"].tolist() == [4, -1]
@@ -299,9 +330,14 @@ def test_another_dataset_s_folder_is_named(tmp_path):
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(("name", "file", "count", "subjects", "sequences"), [
-    ("ckplus", "CK+48.zip", 981, 118, 327), ("fer2013", "fer2013.zip", 32_298, 0, 0), ("celeba", "celeba10k.zip", 10_000, 0, 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "file", "count", "subjects", "sequences"),
+    [
+        ("ckplus", "CK+48.zip", 981, 118, 327),
+        ("fer2013", "fer2013.zip", 32_298, 0, 0),
+        ("celeba", "celeba10k.zip", 10_000, 0, 0),
+    ],
+)
 def test_the_real_sets_have_the_counts_of_their_papers(real_data, tmp_path, name, file, count, subjects, sequences):
     card = prepare(name, real_data / file, tmp_path)
     assert (card.count, card.subjects, card.sequences) == (count, subjects, sequences)

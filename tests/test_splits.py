@@ -24,9 +24,17 @@ CLASSES = ("anger", "happiness", "sadness")
 
 def toy(rule: str = "step", count: int = 4, **more) -> Protocol:
     content = {
-        "name": "toy", "version": 1, "description": "", "source": "", "dataset": "toy", "classes": CLASSES,
-        "preset": "tiny", "attributes": "celeba", "folds": Folds(rule=rule, count=count), **more,
-    }  # fmt: skip
+        "name": "toy",
+        "version": 1,
+        "description": "",
+        "source": "",
+        "dataset": "toy",
+        "classes": CLASSES,
+        "preset": "tiny",
+        "attributes": "celeba",
+        "folds": Folds(rule=rule, count=count),
+        **more,
+    }
     return Protocol(**content)
 
 
@@ -124,12 +132,15 @@ def test_a_fold_file_with_one_person_on_both_sides_is_refused(tmp_path):
         splits.make(toy(), faces, "file", folds_file=path)
 
 
-@pytest.mark.parametrize(("rows", "error", "words"), [
-    ([{"label": "anger"}] * 9, DataError, "name no subject"),
-    (people(3, ["anger"]), UsageError, "cannot fill 4 folds"),
-    ([{"subject": ""}, {"label": "anger", "subject": ""}], DataError, "name no subject"),
-    ([{"label": "fear", "subject": "A"}] * 5, DataError, "no image of the classes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rows", "error", "words"),
+    [
+        ([{"label": "anger"}] * 9, DataError, "name no subject"),
+        (people(3, ["anger"]), UsageError, "cannot fill 4 folds"),
+        ([{"subject": ""}, {"label": "anger", "subject": ""}], DataError, "name no subject"),
+        ([{"label": "fear", "subject": "A"}] * 5, DataError, "no image of the classes"),
+    ],
+)
 def test_what_cannot_be_split_is_explained(rows, error, words):
     with pytest.raises(error, match=words):
         splits.make(toy(), make_faces(rows))
@@ -168,27 +179,33 @@ def test_an_official_split_that_shares_people_is_refused():
         splits.make(room.load("rafdb"), make_faces(rows))
 
 
-@pytest.mark.parametrize(("call", "words"), [
-    (lambda f: splits.make(room.load("rafdb"), f, "step"), "do not apply"),
-    (lambda f: splits.make(room.load("rafdb"), f, folds_file=Path("folds.csv")), "do not apply"),
-    (lambda f: splits.make(toy(), f, "file"), "go together"),
-    (lambda f: splits.make(toy(), f, "alphabetical"), "it is step, block, random or file"),
-    (lambda f: splits.make(room.load("synth-wild"), f), "pre-training only"),
-    (lambda f: splits.training_sets(toy(), f), "needs a protocol with an official split"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda f: splits.make(room.load("rafdb"), f, "step"), "do not apply"),
+        (lambda f: splits.make(room.load("rafdb"), f, folds_file=Path("folds.csv")), "do not apply"),
+        (lambda f: splits.make(toy(), f, "file"), "go together"),
+        (lambda f: splits.make(toy(), f, "alphabetical"), "it is step, block, random or file"),
+        (lambda f: splits.make(room.load("synth-wild"), f), "pre-training only"),
+        (lambda f: splits.training_sets(toy(), f), "needs a protocol with an official split"),
+    ],
+)
 def test_rules_that_do_not_fit_are_wrong_usage(call, words):
     with pytest.raises(UsageError, match=words):
         call(make_faces(people(4, ["anger"])))
 
 
-@pytest.mark.parametrize(("lines", "words"), [
-    (["id,fold"], "has no rows"),
-    (["id,fold", "S000_000_01,"], "line 2, names no fold"),
-    (["id,fold", "nobody,1"], "such as nobody"),
-    (["id,fold", *(f"S00{s}_000_01,1" for s in range(4))], "fold 1 trains on nothing"),
-    (["id,fold,role", "S000_000_01,1,train", "S001_000_01,2,test"], "fold 1 tests nothing"),
-    (["id,fold,role", "S000_000_01,1,train", "S000_000_01,1,train", "S001_000_01,1,test"], "some images twice"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["id,fold"], "has no rows"),
+        (["id,fold", "S000_000_01,"], "line 2, names no fold"),
+        (["id,fold", "nobody,1"], "such as nobody"),
+        (["id,fold", *(f"S00{s}_000_01,1" for s in range(4))], "fold 1 trains on nothing"),
+        (["id,fold,role", "S000_000_01,1,train", "S001_000_01,2,test"], "fold 1 tests nothing"),
+        (["id,fold,role", "S000_000_01,1,train", "S000_000_01,1,train", "S001_000_01,1,test"], "some images twice"),
+    ],
+)
 def test_fold_files_that_cannot_be_used_are_explained(tmp_path, lines, words):
     (tmp_path / "folds.csv").write_text("\n".join(lines) + "\n")
     faces = make_faces(people(4, ["anger"], frames=1))

@@ -12,13 +12,36 @@ PACKAGE = ROOT / "ferbench"
 
 # Floors of the rooms: a module imports from its own room, or from rooms of the same or a lower floor.
 FLOORS = {
-    "errors": 1, "text": 1, "seeds": 1, "environment": 1, "metrics": 1, "statistics": 1, "__init__": 1,
-    "labels": 2, "files": 2, "schema": 2, "reading": 2, "tables": 2, "processes": 2,
-    "data": 3, "runs": 3,
-    "protocol": 4, "training": 4, "report": 4,
+    "errors": 1,
+    "text": 1,
+    "seeds": 1,
+    "environment": 1,
+    "metrics": 1,
+    "statistics": 1,
+    "__init__": 1,
+    "labels": 2,
+    "files": 2,
+    "schema": 2,
+    "reading": 2,
+    "tables": 2,
+    "processes": 2,
+    "data": 3,
+    "runs": 3,
+    "protocol": 4,
+    "training": 4,
+    "report": 4,
     "methods": 5,
-    "execution": 6, "bench": 6, "export": 6, "predict": 6, "evaluate": 6, "maps": 6, "api": 6, "contamination": 6, "cli": 7, "__main__": 8,
-}  # fmt: skip
+    "execution": 6,
+    "bench": 6,
+    "export": 6,
+    "predict": 6,
+    "evaluate": 6,
+    "maps": 6,
+    "api": 6,
+    "contamination": 6,
+    "cli": 7,
+    "__main__": 8,
+}
 
 
 def imports(path: Path) -> set[str]:
@@ -75,9 +98,11 @@ def test_reports_know_runs_and_never_models():
     ],
 )
 def test_light_verbs_load_no_torch(words, tmp_path):
-    code = ("import sys; sys.argv[0] = 'ferbench'\nfrom ferbench.cli.main import run\n"
-            "try:\n    run()\nexcept SystemExit as end:\n    code = end.code\n"
-            "sys.exit(9 if 'torch' in sys.modules else code)")  # fmt: skip
+    code = (
+        "import sys; sys.argv[0] = 'ferbench'\nfrom ferbench.cli.main import run\n"
+        "try:\n    run()\nexcept SystemExit as end:\n    code = end.code\n"
+        "sys.exit(9 if 'torch' in sys.modules else code)"
+    )
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 

@@ -68,19 +68,47 @@ def test_every_cell_of_a_whole_training(store):
     (report,) = tables.build(store)
     experiment = report.trainings[0].experiment
     interval = metrics.subject_interval(pd.concat([store.predictions(key), store.predictions(other)]))
-    assert grid(report, "Accuracy")[1] == ["Cov3D", "92.30", "", "", "", "", "Table 2: sequences, n unknown; not run here: "
-        "it reads whole sequences, and CK+48 has the last three frames of each"]  # fmt: skip
+    assert grid(report, "Accuracy")[1] == [
+        "Cov3D",
+        "92.30",
+        "",
+        "",
+        "",
+        "",
+        "Table 2: sequences, n unknown; not run here: "
+        "it reads whole sequences, and CK+48 has the last three frames of each",
+    ]
     span = f"{100 * interval.low:.2f}–{100 * interval.high:.2f}"  # a sequence of one image is its image
-    assert ours(report) == [[
-        "▸ WS-LGAN (tiny, seed 0)", "98.06", "75.00", span, "75.00", span,
-        f"n = 4 images, 4 sequences; ckplus@1; {experiment}",
-    ]]  # fmt: skip
+    assert ours(report) == [
+        [
+            "▸ WS-LGAN (tiny, seed 0)",
+            "98.06",
+            "75.00",
+            span,
+            "75.00",
+            span,
+            f"n = 4 images, 4 sequences; ckplus@1; {experiment}",
+        ]
+    ]
     # Recalls: anger 2/2, fear 0/1, happiness 1/1. F1: anger 2·2/(2+3), fear 0, happiness 1.
-    assert grid(report, "Ours in detail") == [[
-        "▸ WS-LGAN (tiny, seed 0)", "4", "3", "2/2", "83.33 ± 23.57", "66.67", "60.00", "75.00 of 4", "fear 0.00 of 1",
-        "S1 50.00 of 2", "98.06: -23.06",
-        "1,234,567", "fp32", "cpu: test, 1 thread",
-    ]]  # fmt: skip
+    assert grid(report, "Ours in detail") == [
+        [
+            "▸ WS-LGAN (tiny, seed 0)",
+            "4",
+            "3",
+            "2/2",
+            "83.33 ± 23.57",
+            "66.67",
+            "60.00",
+            "75.00 of 4",
+            "fear 0.00 of 1",
+            "S1 50.00 of 2",
+            "98.06: -23.06",
+            "1,234,567",
+            "fp32",
+            "cpu: test, 1 thread",
+        ]
+    ]
     assert grid(report, "WS-LGAN (tiny, seed 0): confusion in percent")[:2] == [
         ["An", "100.0", "0", "0", "0", "0", "0", "0", "2"],
         ["Co", "–", "–", "–", "–", "–", "–", "–", "0"],
@@ -98,8 +126,14 @@ def test_every_cell_of_a_whole_training(store):
 
 def test_a_small_report_to_the_letter(store):
     """A protocol without published figures and one training of one fold of one person."""
-    key = store_fold(store, "01", [("S1", "anger", "anger"), ("S1", "fear", "anger")], folds=("01",),
-                     protocol="synth@1", facts={"notes": ["contempt is rare"], "published": ""})  # fmt: skip
+    key = store_fold(
+        store,
+        "01",
+        [("S1", "anger", "anger"), ("S1", "fear", "anger")],
+        folds=("01",),
+        protocol="synth@1",
+        facts={"notes": ["contempt is rare"], "published": ""},
+    )
     (report,) = tables.build(store)
     experiment = report.trainings[0].experiment
     text = render.markdown_sections(render.sections([report]))
@@ -138,8 +172,13 @@ def test_a_training_without_all_folds_is_shown_and_not_compared(store):
     assert grid(report, "Ours in detail")[0][10] == "98.06: folds missing"
     assert "not compared" in "\n".join(render.heading(report))
     assert grid(report, "Missing folds") == [
-        ["WS-LGAN (tiny, seed 0)", "02", "begun, not finished", "`ferbench train wslgan --dataset ckplus --seed 0 --folds 02`"]
-    ]  # fmt: skip
+        [
+            "WS-LGAN (tiny, seed 0)",
+            "02",
+            "begun, not finished",
+            "`ferbench train wslgan --dataset ckplus --seed 0 --folds 02`",
+        ]
+    ]
 
 
 def _identity_of_fold(store: Store, fold: str):
@@ -180,9 +219,14 @@ def test_seeds_are_one_variant_although_their_parents_differ(store):
     # FIRST has one error with either seed; that of S3 is seed 0's alone.
     (wrong,) = (subject for subject, truth, prediction in FIRST if truth != prediction)
     assert grid(report, "Over seeds")[0][:7] == [
-        "▸ WS-LGAN (tiny)", "62.50 ± 17.68", "2", f"75.00 ({100 * interval.low:.2f}–{100 * interval.high:.2f})",
-        f"1 of 4 images ({wrong})", "2", "0, 1",
-    ]  # fmt: skip
+        "▸ WS-LGAN (tiny)",
+        "62.50 ± 17.68",
+        "2",
+        f"75.00 ({100 * interval.low:.2f}–{100 * interval.high:.2f})",
+        f"1 of 4 images ({wrong})",
+        "2",
+        "0, 1",
+    ]
     stages = grid(report, "What the folds start from")
     assert [row[:6] for row in stages[:2]] == [
         ["attention", "celeba@1", "0", "400", "3", "eyes 50.00 of 40; mouth 50.00 of 40"],
@@ -218,12 +262,15 @@ def test_a_training_without_all_folds_is_left_out_of_the_seeds(store):
     assert tables.build(store)[0].seeds == []
 
 
-@pytest.mark.parametrize(("more", "varying"), [
-    ({"recipe": {"stage": {"epochs": 20}}}, {"recipe.stage.epochs": ["3", "20"]}),
-    ({"selection": "best-val"}, {"selection": ["best-val", "last"]}),
-    ({"precision": "bf16"}, {"precision": ["bf16", "fp32"]}),
-    ({"code": 2}, {"code": ["1", "2"]}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("more", "varying"),
+    [
+        ({"recipe": {"stage": {"epochs": 20}}}, {"recipe.stage.epochs": ["3", "20"]}),
+        ({"selection": "best-val"}, {"selection": ["best-val", "last"]}),
+        ({"precision": "bf16"}, {"precision": ["bf16", "fp32"]}),
+        ({"code": 2}, {"code": ["1", "2"]}),
+    ],
+)
 def test_trainings_that_differ_in_more_than_their_seed_stay_apart(store, more, varying):
     for seed, change in ((0, {}), (1, more)):
         store_fold(store, "01", FIRST, seed, **change)
@@ -254,8 +301,14 @@ def test_names_tell_trainings_apart_by_experiment_only_where_they_must(store):
 
 
 def test_unknown_subjects_are_said(store):
-    store_fold(store, "official", [("", "anger", "anger"), ("", "fear", "anger")], folds=("official",),
-               protocol="rafdb@1", facts={"rule": "official split"})  # fmt: skip
+    store_fold(
+        store,
+        "official",
+        [("", "anger", "anger"), ("", "fear", "anger")],
+        folds=("official",),
+        protocol="rafdb@1",
+        facts={"rule": "official split"},
+    )
     (report,) = tables.build(store)
     assert report.trainings[0].interval.over == "images"
     assert ours(report)[0][3].endswith(" over images")
@@ -287,11 +340,14 @@ def test_devices_are_all_named(store):
     assert grid(tables.build(store)[0], "Ours in detail")[0][-1] == "cpu: test, 1 thread; another"
 
 
-@pytest.mark.parametrize(("change", "problem"), [
-    (lambda frame: frame.drop(columns="p_fear"), "lack the column p_fear"),
-    (lambda frame: frame.assign(truth="joy"), "name the class 'joy'"),
-    (lambda frame: frame.iloc[:0], "are empty"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda frame: frame.drop(columns="p_fear"), "lack the column p_fear"),
+        (lambda frame: frame.assign(truth="joy"), "name the class 'joy'"),
+        (lambda frame: frame.iloc[:0], "are empty"),
+    ],
+)
 def test_damaged_predictions_are_one_line_with_what_to_do(store, change, problem):
     key = store_fold(store, "01", FIRST)
     store.write_predictions(key, change(store.predictions(key)))

@@ -97,8 +97,12 @@ def test_nothing_is_mixed_with_what_is_there(store, tmp_path):
         told = ferbench("report", "--format", kind, "--out", place, cwd=tmp_path, code=2).stderr
         assert "is there already" in told
         assert "takes --out" in ferbench("report", "--format", kind, cwd=tmp_path, code=2).stderr
-    assert "no folds have been trained" in ferbench(
-        "report", "--format", "tensorboard", "--out", "new", "--runs", "nowhere", cwd=tmp_path, code=3).stderr  # fmt: skip
+    assert (
+        "no folds have been trained"
+        in ferbench(
+            "report", "--format", "tensorboard", "--out", "new", "--runs", "nowhere", cwd=tmp_path, code=3
+        ).stderr
+    )
     assert not (tmp_path / "new").exists()
 
 

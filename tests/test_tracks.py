@@ -122,8 +122,10 @@ def test_a_sequence_may_be_placed_as_a_whole(tmp_path):
     moved = found["sequence"][-1] - found["sequence"][0]
     assert moved[36:48, 0].min() > 1  # the motion is kept
     np.testing.assert_allclose(moved[36:48, 0], moved[36, 0], atol=1e-4)
-    crops = {f"CK+48/anger/S010_002_0000001{f}.png": files["cohn-kanade-images/S005/001/S005_001_00000001.png"]
-             for f in range(3)}  # fmt: skip
+    crops = {
+        f"CK+48/anger/S010_002_0000001{f}.png": files["cohn-kanade-images/S005/001/S005_001_00000001.png"]
+        for f in range(3)
+    }
     with pytest.raises(UsageError, match="crops stay as they are"):
         prepare("ckplus", lay(tmp_path / "crops", crops), tmp_path / "no", options=Options(align="sequence"))
 

@@ -103,8 +103,9 @@ def test_balanced_pairs_share_the_class_half_of_the_time():
     labels = np.arange(700) % 7
     same = [
         (labels[s.images[s.first]] == labels[s.images[s.second]]).mean()
-        for e in range(10) for s in paired_epoch(labels, "sample", 100, 0, e, pairing="balanced")
-    ]  # fmt: skip
+        for e in range(10)
+        for s in paired_epoch(labels, "sample", 100, 0, e, pairing="balanced")
+    ]
     assert 0.42 < np.mean(same) < 0.58
     every = paired_epoch(labels, "sample", 10, 0, 0, batch_of="images", pairing="all")[0]
     assert len(every.first) == 45
@@ -249,8 +250,17 @@ def test_keep_best_ends_with_the_first_best_epoch(tmp_path):
         kept.append(layer.weight.detach().clone())
         return next(scores)
 
-    fit(layer, lambda step: {"total": layer(torch.ones(1, 2)).square().sum()}, lambda e: single_epoch(4, "none", 2, 0, e),
-        stage, CPU, tmp_path / "d", lambda *a: None, validate, keep_best=True)  # fmt: skip
+    fit(
+        layer,
+        lambda step: {"total": layer(torch.ones(1, 2)).square().sum()},
+        lambda e: single_epoch(4, "none", 2, 0, e),
+        stage,
+        CPU,
+        tmp_path / "d",
+        lambda *a: None,
+        validate,
+        keep_best=True,
+    )
     assert torch.equal(layer.weight, kept[1])
     assert not torch.equal(kept[1], kept[3])
 
@@ -333,11 +343,14 @@ def test_captured_steps_are_the_eager_ones():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # torch's own, at its own functions
-@pytest.mark.parametrize(("name", "backend"), [
-    ("cpu", "aot_eager"),  # the same graphs, each operation carried out by torch
-    pytest.param("cpu", "inductor", marks=[pytest.mark.slow, pytest.mark.long]),  # some minutes of a C++ compiler
-    pytest.param("cuda", "inductor", marks=[cuda, pytest.mark.slow]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        ("cpu", "aot_eager"),  # the same graphs, each operation carried out by torch
+        pytest.param("cpu", "inductor", marks=[pytest.mark.slow, pytest.mark.long]),  # some minutes of a C++ compiler
+        pytest.param("cuda", "inductor", marks=[cuda, pytest.mark.slow]),
+    ],
+)
 def test_compiled_steps_are_the_plain_ones(tmp_path, monkeypatch, name, backend):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
@@ -354,9 +367,11 @@ def test_compiled_steps_are_the_plain_ones(tmp_path, monkeypatch, name, backend)
         stream = device.compiled(net.stream)
         assert (stream == net.stream) == (engine == "plain")
         steps = engine_of(
-            net, lambda b, s=stream, d=device, t=tables: stages.pair_loss(s, data.labels, t, b, LossWeights(), d),
-            recipe.finetune, device,
-        )  # fmt: skip
+            net,
+            lambda b, s=stream, d=device, t=tables: stages.pair_loss(s, data.labels, t, b, LossWeights(), d),
+            recipe.finetune,
+            device,
+        )
         plan = [step for e in range(3) for step in paired_epoch(data.labels.cpu().numpy(), "sample", 10, 0, e)]
         found[engine] = torch.stack([steps.step(step.on(name))["total"] for step in plan[:5]])
     torch.testing.assert_close(found["compiled"], found["plain"], rtol=1e-5, atol=0)
@@ -418,9 +433,10 @@ def test_device_and_precision_are_checked():
     assert Device.chosen("auto", "fp32").name in ("cpu", "cuda")
 
 
-@pytest.mark.parametrize(("instructions", "precision"), [
-    ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_bf16": False}, "fp32"), ({}, "fp32"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("instructions", "precision"),
+    [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_bf16": False}, "fp32"), ({}, "fp32")],
+)
 def test_auto_takes_bf16_only_where_the_cpu_has_it(monkeypatch, instructions, precision):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
     assert Device.chosen("cpu", "auto").precision == precision
@@ -452,7 +468,11 @@ def test_every_reading_is_an_option_with_a_default():
     defaults = resolve("wslgan", "paper", "ckplus").recipe.readings
     assert set(Readings.model_fields) == set(defaults.model_dump())
     assert (defaults.batch_of, defaults.pairing, defaults.normalise, defaults.border) == (
-        "pairs", "permutation", "train", "edge")  # fmt: skip
+        "pairs",
+        "permutation",
+        "train",
+        "edge",
+    )
 
 
 def test_the_contrastive_term_is_its_formula():

@@ -16,8 +16,11 @@ ROWS = [("S01", truth, truth) for truth in CLASSES]
 def _train(store: Store, lr: float, seen: dict[str, tuple[float, int]], pretrain: str = "", **more) -> None:
     """A best-val training: by fold, the accuracy after its last epoch and the number of held-out images."""
     recipe = {"losses": {"eyes": 1.0}, "readings": {"border": "edge"}, "stage": {"epochs": 2, "lr": lr}}
-    fields = {"recipe": recipe | more.pop("recipe", {}), "selection": "best-val",
-              "parents": {"pretrain": pretrain} if pretrain else {}}  # fmt: skip
+    fields = {
+        "recipe": recipe | more.pop("recipe", {}),
+        "selection": "best-val",
+        "parents": {"pretrain": pretrain} if pretrain else {},
+    }
     notes = more.pop("notes", [])
     fields |= more
     for fold, (accuracy, images) in seen.items():
@@ -51,15 +54,20 @@ def test_the_reference_is_in_the_middle_and_the_rest_is_compared_with_it(store):
 
 
 def test_what_pretraining_changed_is_named_by_its_stage(store):
-    keys = [store_stage(store, "pretrain", recipe={"readings": {"border": border}, "stage": {"epochs": epochs}})
-            for border, epochs in (("edge", 3), ("zero", 3), ("edge", 9))]  # fmt: skip
+    keys = [
+        store_stage(store, "pretrain", recipe={"readings": {"border": border}, "stage": {"epochs": epochs}})
+        for border, epochs in (("edge", 3), ("zero", 3), ("edge", 9))
+    ]
     _train(store, 0.01, {"01": (0.5, 10)}, keys[0])
     _train(store, 0.01, {"01": (0.6, 10)}, keys[1], recipe={"readings": {"border": "zero"}})
     _train(store, 0.01, {"01": (0.7, 10)}, keys[2])
     (found,) = trials.build(store)
     # Both stages' borders are one field.
     assert [row.changed for row in found.rows] == [
-        {}, {"pretrain.epochs": ("3", "9")}, {"readings.border": ("edge", "zero")}]  # fmt: skip
+        {},
+        {"pretrain.epochs": ("3", "9")},
+        {"readings.border": ("edge", "zero")},
+    ]
 
 
 def test_what_was_prepared_in_another_way_is_compared_by_its_fingerprint(store):
@@ -83,7 +91,10 @@ def test_what_the_reference_does_not_use_is_a_change_too(store):
     _train(store, 0.02, {"01": (0.4, 10)})
     (found,) = trials.build(store)
     assert [row.changed for row in found.rows] == [
-        {}, {"finetune.ema": ("off", "0.9")}, {"finetune.lr": ("0.01", "0.02")}]  # fmt: skip
+        {},
+        {"finetune.ema": ("off", "0.9")},
+        {"finetune.lr": ("0.01", "0.02")},
+    ]
 
 
 def test_trainings_of_other_folds_seeds_and_selections_are_not_mixed(store):

@@ -16,13 +16,26 @@ CLASSES = ("anger", "happiness", "surprise")
 def workspace(home: Path, device: Device | None = None, seed: int = 0, **more) -> Workspace:
     """A workspace of a fold that has no parents, in a store at ``home``. Made again, it goes on where the first one was."""
     identity = Identity(
-        kind="fold", method="tried", preset="tiny", recipe={}, protocol="synth@1", data="0" * 64, fold="01", seed=seed,
-        precision="fp32", code=1,
-    )  # fmt: skip
+        kind="fold",
+        method="tried",
+        preset="tiny",
+        recipe={},
+        protocol="synth@1",
+        data="0" * 64,
+        fold="01",
+        seed=seed,
+        precision="fp32",
+        code=1,
+    )
     store = Store(home)
     return Workspace(
-        identity, store, store.begin(identity), device or Device(), lambda use: derive_seed(seed, "fold", "01", use), **more
-    )  # fmt: skip
+        identity,
+        store,
+        store.begin(identity),
+        device or Device(),
+        lambda use: derive_seed(seed, "fold", "01", use),
+        **more,
+    )
 
 
 def training_set(count: int = 24, frames: int = 0, landmarks: bool = False, seed: int = 0) -> TrainingSet:
@@ -35,10 +48,13 @@ def training_set(count: int = 24, frames: int = 0, landmarks: bool = False, seed
     videos = [_video(label, max(frames, 1), landmarks, rng) for label in labels]
     people = np.array([f"P{number // len(CLASSES)}" for number in range(count)])
     return TrainingSet(
-        images=np.stack([video.frames[-1] for video in videos]), videos=videos if frames else (), classes=CLASSES,
-        labels=labels.astype(np.int64), subjects=people,
+        images=np.stack([video.frames[-1] for video in videos]),
+        videos=videos if frames else (),
+        classes=CLASSES,
+        labels=labels.astype(np.int64),
+        subjects=people,
         sequences=np.array([f"{person}_{label}" for person, label in zip(people, labels, strict=True)]),
-    )  # fmt: skip
+    )
 
 
 def other_set(count: int = 12, frames: int = 0, landmarks: bool = False) -> tuple[SampleSet, np.ndarray]:

@@ -18,9 +18,15 @@ _FLOAT64 = 4.0  # times as long as the row itself
 
 
 def seconds(
-    groups: Iterable[Sequence[Cell]], peers: Sequence[str], sizes: int, blocks: int, block: float, warmest: float,
-    ceilings: Mapping[str, Mapping[str, float]], tested: int = 0,
-) -> float:  # fmt: skip
+    groups: Iterable[Sequence[Cell]],
+    peers: Sequence[str],
+    sizes: int,
+    blocks: int,
+    block: float,
+    warmest: float,
+    ceilings: Mapping[str, Mapping[str, float]],
+    tested: int = 0,
+) -> float:
     """Return the seconds that timing some groups of cells takes, about.
 
     peers : of training steps. sizes : batches that a server may form. blocks, block : how many, of how many seconds.

@@ -79,10 +79,19 @@ def run(options: BenchOptions, tick: Tick, tell: Callable[[int, float], None]) -
     ground = _ground(options, cells)
     measured = {precision: ceilings(device, precision) for precision in dict.fromkeys(c.precision for c in cells)}
     groups = _groups(cells)
-    tell(len(cells), expected.seconds(
-        groups, options.peers, len({1, *options.batches}), blocks, seconds, _WARMEST[options.mode], measured,
-        0 if ground is None else len(ground.images),
-    ))  # fmt: skip
+    tell(
+        len(cells),
+        expected.seconds(
+            groups,
+            options.peers,
+            len({1, *options.batches}),
+            blocks,
+            seconds,
+            _WARMEST[options.mode],
+            measured,
+            0 if ground is None else len(ground.images),
+        ),
+    )
     rows: list[SpeedRow] = []
     with TemporaryDirectory() as scratch:
         for group in groups:
@@ -95,8 +104,8 @@ def run(options: BenchOptions, tick: Tick, tell: Callable[[int, float], None]) -
     if options.peers:
         environment["peer_loaders"] = loaders(device, cells[0].threads)
     return SpeedRecord(
-        mode=options.mode, seed=options.seed, environment=environment, ceilings=measured, noise=noise, rows=rows,
-    )  # fmt: skip
+        mode=options.mode, seed=options.seed, environment=environment, ceilings=measured, noise=noise, rows=rows
+    )
 
 
 def _ground(options: BenchOptions, cells: list[Cell]) -> accuracy.Ground | None:
@@ -120,9 +129,9 @@ def _with_accuracy(rows: list[SpeedRow], cells: list[Cell], ground: accuracy.Gro
         if cell.what == "inference":
             way = accuracy.way(cell)
             found[way] = one = found.get(way) or accuracy.tested(cell, ground)
-            row = row.model_copy(update={
-                "accuracy": one.accuracy, "accuracy_images": one.images, "accuracy_run": one.run,
-            })  # fmt: skip
+            row = row.model_copy(
+                update={"accuracy": one.accuracy, "accuracy_images": one.images, "accuracy_run": one.run}
+            )
         made.append(row)
     return made
 
@@ -135,10 +144,13 @@ def _shown(tick: Tick, before: int, group: list[Cell], cells: int, part: float) 
 
 def _known(options: BenchOptions) -> None:
     for name, given, known in (
-        ("what", options.whats, WHATS), ("engine", options.engines, ENGINES),
-        ("backend", options.backends, tuple(BACKENDS)), ("scenario", options.scenarios, SCENARIOS),
-        ("peer", options.peers, PEERS), ("mode", (options.mode,), tuple(MODES)),
-    ):  # fmt: skip
+        ("what", options.whats, WHATS),
+        ("engine", options.engines, ENGINES),
+        ("backend", options.backends, tuple(BACKENDS)),
+        ("scenario", options.scenarios, SCENARIOS),
+        ("peer", options.peers, PEERS),
+        ("mode", (options.mode,), tuple(MODES)),
+    ):
         for value in given:
             if value not in known:
                 raise UsageError(f"unknown {name} {value!r}: it is {', '.join(known)}")
@@ -153,9 +165,15 @@ def _cells(options: BenchOptions, device: str) -> Iterator[Cell]:
     threads = torch.get_num_threads()
     seen = set()
     for what, method, preset, precision, backend, engine, batch, scenario in product(
-        options.whats, options.methods, options.presets, options.precisions, options.backends, options.engines,
-        options.batches, options.scenarios,
-    ):  # fmt: skip
+        options.whats,
+        options.methods,
+        options.presets,
+        options.precisions,
+        options.backends,
+        options.engines,
+        options.batches,
+        options.scenarios,
+    ):
         if any(value not in there for value, there in zip((what, precision, device), BACKENDS[backend], strict=True)):
             continue
         if what in INFERENCE:
@@ -170,8 +188,19 @@ def _cells(options: BenchOptions, device: str) -> Iterator[Cell]:
             kind, way, size = ("training", engine, batch) if what in TRAINING else ("preparation", "plain", 1)
             if what in TRAINING and batch == 1:
                 continue  # batch statistics need more than one pair
-        cell = Cell(what, method, preset, way, precision if what != "prepare" else "fp32", backend, device, size, kind,
-                    threads, options.seed)  # fmt: skip
+        cell = Cell(
+            what,
+            method,
+            preset,
+            way,
+            precision if what != "prepare" else "fp32",
+            backend,
+            device,
+            size,
+            kind,
+            threads,
+            options.seed,
+        )
         if cell not in seen:
             seen.add(cell)
             yield cell
@@ -186,9 +215,14 @@ def _groups(cells: list[Cell]) -> list[list[Cell]]:
 
 
 def _timed(
-    group: list[Cell], options: BenchOptions, blocks: int, seconds: float, ceiling: dict[str, dict[str, float]],
-    scratch: Path, progress: Callable[[float], None],
-) -> list[SpeedRow]:  # fmt: skip
+    group: list[Cell],
+    options: BenchOptions,
+    blocks: int,
+    seconds: float,
+    ceiling: dict[str, dict[str, float]],
+    scratch: Path,
+    progress: Callable[[float], None],
+) -> list[SpeedRow]:
     """Time the cells of a group and their peers, block by block in shuffled order, and check each."""
     device, scenario, cap = group[0].device, group[0].scenario, _WARMEST[options.mode]
     calls: dict[str, Callable[[], object]] = {}
@@ -238,24 +272,45 @@ def _timed(
         for peer in options.peers:
             if peer in rates:
                 ratio = timing.ratio(rates[name], rates[peer], options.seed)
-                extra |= {f"ratio_{peer}{end}": getattr(ratio, field)
-                          for end, field in (("", "median"), ("_low", "low"), ("_high", "high"))}  # fmt: skip
+                extra |= {
+                    f"ratio_{peer}{end}": getattr(ratio, field)
+                    for end, field in (("", "median"), ("_low", "low"), ("_high", "high"))
+                }
         joules = used[name] / (spent[name] * work.images) if spent[name] else None
-        rows.append(_row(
-            work, speed, {**extra, **_shares(work, speed, ceiling), **_checked(work)}, blocks=blocks,
-            calls=len(single[name]) or round(sum(rates[name]) * seconds), cold_start_s=cold[name],
-            peak_mb=peaks[number], joules_per_1000=joules,
-        ))  # fmt: skip
+        rows.append(
+            _row(
+                work,
+                speed,
+                {**extra, **_shares(work, speed, ceiling), **_checked(work)},
+                blocks=blocks,
+                calls=len(single[name]) or round(sum(rates[name]) * seconds),
+                cold_start_s=cold[name],
+                peak_mb=peaks[number],
+                joules_per_1000=joules,
+            )
+        )
     return rows
 
 
 def _row(work: Workload, speed: Estimate, extra: dict[str, Any], **measured: Any) -> SpeedRow:
     cell = work.cell
     return SpeedRow(
-        what=cell.what, method=cell.method, preset=cell.preset, engine=cell.engine, precision=cell.precision,
-        backend=cell.backend, device=cell.device, threads=cell.threads, batch=work.images, scenario=cell.scenario,
-        images_per_s=speed.median, images_per_s_low=speed.low, images_per_s_high=speed.high, **measured, **extra,
-    )  # fmt: skip
+        what=cell.what,
+        method=cell.method,
+        preset=cell.preset,
+        engine=cell.engine,
+        precision=cell.precision,
+        backend=cell.backend,
+        device=cell.device,
+        threads=cell.threads,
+        batch=work.images,
+        scenario=cell.scenario,
+        images_per_s=speed.median,
+        images_per_s_low=speed.low,
+        images_per_s_high=speed.high,
+        **measured,
+        **extra,
+    )
 
 
 def _shares(work: Workload, speed: Estimate, ceilings: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -264,10 +319,11 @@ def _shares(work: Workload, speed: Estimate, ceilings: dict[str, dict[str, float
         return {}
     ceiling = ceilings[work.cell.precision]
     return {
-        "gflop_per_image": work.flops / 1e9, "mb_per_image": work.bytes / 1e6,
+        "gflop_per_image": work.flops / 1e9,
+        "mb_per_image": work.bytes / 1e6,
         "share_of_flops": speed.median * work.flops / ceiling["flops_per_s"],
         "share_of_bytes": speed.median * work.bytes / ceiling["bytes_per_s"],
-    }  # fmt: skip
+    }
 
 
 def _checked(work: Workload) -> dict[str, Any]:
@@ -275,9 +331,11 @@ def _checked(work: Workload) -> dict[str, Any]:
         return {"valid": True}
     verdict = work.check()
     return {
-        "error": verdict.error if isfinite(verdict.error) else None, "agree": verdict.agree,
-        "bound": verdict.bound, "valid": verdict.valid,
-    }  # fmt: skip
+        "error": verdict.error if isfinite(verdict.error) else None,
+        "agree": verdict.agree,
+        "bound": verdict.bound,
+        "valid": verdict.valid,
+    }
 
 
 def _served(cell: Cell, options: BenchOptions, seconds: float) -> tuple[Estimate, dict[str, float | None]]:

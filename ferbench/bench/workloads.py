@@ -192,9 +192,11 @@ def _openvino(cell: Cell, content: bytes) -> Callable[[Tensor], Tensor]:
     except ImportError:
         raise UsageError("the backend openvino is not installed: pip install 'ferbench[openvino]'") from None
     settings = {
-        "INFERENCE_NUM_THREADS": cell.threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": cell.threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(cell.precision, cell.precision),
-    }  # fmt: skip
+    }
     core = openvino.Core()
 
     @cache
@@ -253,11 +255,16 @@ def _training(cell: Cell, scratch: Path) -> Workload:
     batches = cycle([step.on(cell.device) for step in steps])
     rows = len(steps[0].images)
     work = Workload(
-        cell, rows, lambda: run(next(batches)),
-        lambda: gate.of_losses(_losses(cell.method, cell.preset, cell.seed, device),
-                               _losses(cell.method, cell.preset, cell.seed, Device()), cell.precision),
+        cell,
+        rows,
+        lambda: run(next(batches)),
+        lambda: gate.of_losses(
+            _losses(cell.method, cell.preset, cell.seed, device),
+            _losses(cell.method, cell.preset, cell.seed, Device()),
+            cell.precision,
+        ),
         *costs(cell),
-    )  # fmt: skip
+    )
     if cell.what == "epoch":
         work.images = IMAGES // rows * rows
         work.call = lambda: _epoch(cell, timed, device, scratch)

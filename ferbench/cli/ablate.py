@@ -74,12 +74,28 @@ def ablate(
 
     check_format(format, out)
     options = TrainOptions(
-        method=method, dataset=dataset, preset=preset, folds=folds, rule=rule, folds_file=folds_file,
-        epochs=epochs, selection=selection, device=device, precision=precision, engine=engine, threads=threads,
-        pretrain=not no_pretrain, amg=amg, pretrained=pretrained, overrides=tuple(overrides or ()), jobs=jobs,
-        executor=executor, address=address, gpus_per_job=gpus_per_job,
+        method=method,
+        dataset=dataset,
+        preset=preset,
+        folds=folds,
+        rule=rule,
+        folds_file=folds_file,
+        epochs=epochs,
+        selection=selection,
+        device=device,
+        precision=precision,
+        engine=engine,
+        threads=threads,
+        pretrain=not no_pretrain,
+        amg=amg,
+        pretrained=pretrained,
+        overrides=tuple(overrides or ()),
+        jobs=jobs,
+        executor=executor,
+        address=address,
+        gpus_per_job=gpus_per_job,
         leakage=leakage,
-    )  # fmt: skip
+    )
     failure: JobFailed | None = None
     with progress.bars(to_stderr=format != "console") as bars:
         session = prepare_ablation(options, variants, seeds, runs, data_home, bars.drawing, tuple(trials or ()))

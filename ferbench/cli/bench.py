@@ -61,15 +61,31 @@ def bench(
 
     check_format(format, out)
     options = BenchOptions(
-        whats=tuple(what or ("inference", "step")), methods=_words(method), presets=_words(preset),
-        engines=_words(engine), precisions=_words(precision), backends=_words(backend), batches=_numbers(batch),
-        scenarios=_words(scenario), peers=_words(baseline), device=device, threads=threads, bound_ms=bound_ms,
-        mode="quick" if quick else "standard", seed=seed, accuracy=accuracy, home=data_home,
-    )  # fmt: skip
+        whats=tuple(what or ("inference", "step")),
+        methods=_words(method),
+        presets=_words(preset),
+        engines=_words(engine),
+        precisions=_words(precision),
+        backends=_words(backend),
+        batches=_numbers(batch),
+        scenarios=_words(scenario),
+        peers=_words(baseline),
+        device=device,
+        threads=threads,
+        bound_ms=bound_ms,
+        mode="quick" if quick else "standard",
+        seed=seed,
+        accuracy=accuracy,
+        home=data_home,
+    )
     with progress.bars(to_stderr=True) as bars:
-        record = run(options, bars.bar("bench"), lambda rows, seconds: bars.console.print(
-            f"{rows} {'row' if rows == 1 else 'rows'}: about {progress.duration(seconds)}", highlight=False
-        ))  # fmt: skip
+        record = run(
+            options,
+            bars.bar("bench"),
+            lambda rows, seconds: bars.console.print(
+                f"{rows} {'row' if rows == 1 else 'rows'}: about {progress.duration(seconds)}", highlight=False
+            ),
+        )
     store(runs_home(runs), record)
     write_speed([record], format, out)
 

@@ -35,8 +35,7 @@ def check(
     ] = "auto",
     format: Annotated[str, typer.Option(help="Output format: console, json, junit or github.")] = "console",
     accept: Annotated[
-        bool,
-        typer.Option("--accept", help="Store the present figures as the accepted ones, in ./baselines/accepted."),
+        bool, typer.Option("--accept", help="Store the present figures as the accepted ones, in ./baselines/accepted.")
     ] = False,
     reason: Annotated[str, typer.Option(help="Why these figures are accepted; needed with --accept.")] = "",
     runs: Runs = None,

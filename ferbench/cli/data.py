@@ -14,11 +14,14 @@ app = typer.Typer(no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="Name of a prepared dataset (see `ferbench data list`).")]
 
 
-@app.command(**verb(
-    None, "ferbench data prepare ckplus CK+48.zip",
-    "ferbench data prepare fer2013 fer2013.zip --ferplus fer2013new.csv",
-    'ferbench data prepare manifest faces.csv --name mine --labels "0=neutral,1=happiness,8=-"',
-))  # fmt: skip
+@app.command(
+    **verb(
+        None,
+        "ferbench data prepare ckplus CK+48.zip",
+        "ferbench data prepare fer2013 fer2013.zip --ferplus fer2013new.csv",
+        'ferbench data prepare manifest faces.csv --name mine --labels "0=neutral,1=happiness,8=-"',
+    )
+)
 def prepare(
     dataset: Annotated[
         str,

@@ -63,13 +63,22 @@ def evaluate(
             return
         record = work.evaluate(model, preset, dataset, runs, data_home)
     network = record.identity.parents.get("network") or record.facts["display"]
-    emit([(f"run {record.key}: {network} on {record.identity.protocol}", {
-        "trained on": record.facts["trained_on"] or "unknown", "images": record.result["images"],
-        "accuracy": f"{record.result['accuracy']:.2%}",
-        "held out": record.facts.get("held_out", True),
-        "left out, unknown to the network": record.facts["left_out"] or "none",
-        "see": f"ferbench report --dataset {record.identity.protocol.partition('@')[0]}",
-    })], format)  # fmt: skip
+    emit(
+        [
+            (
+                f"run {record.key}: {network} on {record.identity.protocol}",
+                {
+                    "trained on": record.facts["trained_on"] or "unknown",
+                    "images": record.result["images"],
+                    "accuracy": f"{record.result['accuracy']:.2%}",
+                    "held out": record.facts.get("held_out", True),
+                    "left out, unknown to the network": record.facts["left_out"] or "none",
+                    "see": f"ferbench report --dataset {record.identity.protocol.partition('@')[0]}",
+                },
+            )
+        ],
+        format,
+    )
 
 
 def contamination(

@@ -23,5 +23,7 @@ def export(
     done = export_run(run, format, out, runs)
     batches = ", ".join(str(size) for size in BATCHES)
     print(f"wrote {done.path}: {done.size:,} bytes, opset {done.opset}")
-    print(f"parity with float64: max |Δlogit| / max |logit| = {done.parity.logits:.1e} (allowed {TOLERANCE:.0e}), "
-          f"n = {IMAGES} images in batches of {batches}")  # fmt: skip
+    print(
+        f"parity with float64: max |Δlogit| / max |logit| = {done.parity.logits:.1e} (allowed {TOLERANCE:.0e}), "
+        f"n = {IMAGES} images in batches of {batches}"
+    )

@@ -33,44 +33,57 @@ app = typer.Typer(
 app.add_typer(data.app, name="data", rich_help_panel=DATA, help="Prepare, list, verify and draw datasets.")
 app.add_typer(protocol.app, name="protocol", rich_help_panel=DATA, help="Show protocols and export their folds.")
 app.command(**verb(DATA, "ferbench audit folds.csv --dataset ckplus"))(protocol.audit)
-app.command(**verb(
-    TRAIN, f"ferbench train {DEFAULT_METHOD} --dataset synth",
-    "ferbench train hog-svm --dataset ckplus --preset tiny --seed 1",
-    f"ferbench train {DEFAULT_METHOD} --dataset ckplus --preset tiny --set finetune.epochs=20 --dry-run",
-))(train.train)  # fmt: skip
+app.command(
+    **verb(
+        TRAIN,
+        f"ferbench train {DEFAULT_METHOD} --dataset synth",
+        "ferbench train hog-svm --dataset ckplus --preset tiny --seed 1",
+        f"ferbench train {DEFAULT_METHOD} --dataset ckplus --preset tiny --set finetune.epochs=20 --dry-run",
+    )
+)(train.train)
 app.command(**verb(TRAIN, "ferbench show", f"ferbench show {DEFAULT_METHOD} --preset tiny --dataset synth"))(train.show)
-app.command(**verb(
-    TRAIN, "ferbench ablate --dataset ckplus --preset tiny --variants gfnet,lfnet --seeds 3",
-    "ferbench ablate --dataset ckplus --preset tiny --leakage",
-    "ferbench ablate --dataset ckplus --trial finetune.lr=0.02 --trial finetune.ema=2.0",
-))(ablate.ablate)  # fmt: skip
+app.command(
+    **verb(
+        TRAIN,
+        "ferbench ablate --dataset ckplus --preset tiny --variants gfnet,lfnet --seeds 3",
+        "ferbench ablate --dataset ckplus --preset tiny --leakage",
+        "ferbench ablate --dataset ckplus --trial finetune.lr=0.02 --trial finetune.ema=2.0",
+    )
+)(ablate.ablate)
 app.command(**verb(TRAIN, "ferbench sweep plan.toml --dry-run", "ferbench sweep plan.toml --jobs 2"))(sweep.sweep)
 app.command(**verb(TRAIN, "ferbench status --watch"))(sweep.status)
 app.command(**verb(TRAIN, "ferbench retry"))(sweep.retry)
-app.command(**verb(
-    REPORT, "ferbench report --dataset synth",
-    "ferbench report --dataset synth --format html --errors 12 --out report.html",
-    "ferbench report --ablation --dataset ckplus --format markdown",
-))(report.report)  # fmt: skip
+app.command(
+    **verb(
+        REPORT,
+        "ferbench report --dataset synth",
+        "ferbench report --dataset synth --format html --errors 12 --out report.html",
+        "ferbench report --ablation --dataset ckplus --format markdown",
+    )
+)(report.report)
 app.command(**verb(REPORT, "ferbench runs --format json"))(report.runs)
 app.command(**verb(REPORT, "ferbench paper --table 2", "ferbench paper --format latex --out tables.tex"))(report.paper)
 app.command(**verb(REPORT, "ferbench compare runs-before runs-after --flips 20"))(compare.compare)
-app.command(**verb(
-    REPORT, 'ferbench check --accept --reason "first figures"', "ferbench check --format github",
-))(compare.check)  # fmt: skip
-app.command(**verb(
-    SPEED, "ferbench bench --quick", "ferbench bench step --preset tiny --baseline naive,strong --threads 1",
-))(bench.bench)  # fmt: skip
+app.command(**verb(REPORT, 'ferbench check --accept --reason "first figures"', "ferbench check --format github"))(
+    compare.check
+)
+app.command(
+    **verb(SPEED, "ferbench bench --quick", "ferbench bench step --preset tiny --baseline naive,strong --threads 1")
+)(bench.bench)
 app.command(**verb(SPEED, "ferbench export 8a1aa1ef --out model.onnx"))(export.export)
-app.command(**verb(
-    JUDGE, "ferbench evaluate --dataset ckplus", "ferbench evaluate model.onnx --dataset ckplus",
-    'ferbench evaluate --predictions theirs.csv -d ckplus --name "Their method" --trained-on fer2013',
-))(evaluate.evaluate)  # fmt: skip
+app.command(
+    **verb(
+        JUDGE,
+        "ferbench evaluate --dataset ckplus",
+        "ferbench evaluate model.onnx --dataset ckplus",
+        'ferbench evaluate --predictions theirs.csv -d ckplus --name "Their method" --trained-on fer2013',
+    )
+)(evaluate.evaluate)
 app.command(**verb(JUDGE, "ferbench contamination fer-25 -d fer2013-public"))(evaluate.contamination)
 app.command(**verb(JUDGE, "ferbench card fer-25", "ferbench card model.onnx > model.toml"))(evaluate.card)
-app.command(**verb(
-    JUDGE, "ferbench predict holiday --draw out --format json", "ferbench predict crop.png --aligned",
-))(predict.predict)  # fmt: skip
+app.command(**verb(JUDGE, "ferbench predict holiday --draw out --format json", "ferbench predict crop.png --aligned"))(
+    predict.predict
+)
 app.command(**verb(JUDGE, "ferbench maps --dataset synth --out figures"))(maps.maps)
 app.command(**verb(OTHER, "ferbench env --format json"))(train.env)
 

@@ -29,9 +29,14 @@ def maps(
 
     found = look(run, preset, dataset, out, faces, runs, data_home)
     rows = [
-        {"map": one.part, "maximum on the part": f"{one.hits:.1%}", "anywhere would be": f"{one.chance:.1%}",
-         "images": one.images} for one in found.pointed
-    ]  # fmt: skip
+        {
+            "map": one.part,
+            "maximum on the part": f"{one.hits:.1%}",
+            "anywhere would be": f"{one.chance:.1%}",
+            "images": one.images,
+        }
+        for one in found.pointed
+    ]
     sections = [(f"attention run {found.run} on {found.dataset}", rows)]
     if found.figures:
         sections.append(("figures", [{"file": str(path)} for path in found.figures]))

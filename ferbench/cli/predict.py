@@ -49,10 +49,14 @@ def predict(
 
 def _plain(picture) -> dict:
     faces = [
-        {"box": face.found and face.found.box, "confidence": face.found and face.found.confidence,
-         "expression": face.expression, "probabilities": face.probabilities}
+        {
+            "box": face.found and face.found.box,
+            "confidence": face.found and face.found.confidence,
+            "expression": face.expression,
+            "probabilities": face.probabilities,
+        }
         for face in picture.faces
-    ]  # fmt: skip
+    ]
     return {"picture": str(picture.path), "faces": faces, "problem": picture.problem}
 
 
@@ -63,8 +67,13 @@ def _rows(picture) -> list[dict]:
     for face in picture.faces:
         first, second = sorted(face.probabilities, key=lambda name: -face.probabilities[name])[:2]
         box = "{} {} {}×{}".format(*face.found.box) if face.found else "aligned"
-        rows.append({
-            "picture": picture.path, "box": box, "expression": first, "probability": f"{face.probabilities[first]:.1%}",
-            "next": f"{second} {face.probabilities[second]:.1%}",
-        })  # fmt: skip
+        rows.append(
+            {
+                "picture": picture.path,
+                "box": box,
+                "expression": first,
+                "probability": f"{face.probabilities[first]:.1%}",
+                "next": f"{second} {face.probabilities[second]:.1%}",
+            }
+        )
     return rows

@@ -118,16 +118,26 @@ def _plain(text: str) -> str:
 def bars(to_stderr: bool = False) -> Iterator[Bars]:
     """Show bars with the time to go for as long as the block lasts; on stderr where stdout is for results."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
-        TextColumn("ends in"), TimeRemainingColumn(), TextColumn("[dim]{task.fields[text]}[/dim]"),
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ends in"),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[text]}[/dim]"),
+    )
     with Progress(*columns, console=Console(stderr=True) if to_stderr else console, refresh_per_second=4) as progress:
         yield Bars(progress)
 
 
 _MOST_TOLD = 20  # trainings of which a command says at its end what came of each
-WORDS = {"absent": "to train", "partial": "to go on with", "failed": "to try again", "done": "reused",
-         "damaged": "to train again"}  # fmt: skip
+WORDS = {
+    "absent": "to train",
+    "partial": "to go on with",
+    "failed": "to try again",
+    "done": "reused",
+    "damaged": "to train again",
+}
 
 
 def print_plan(session: "Session", console: Console) -> None:
@@ -142,23 +152,30 @@ def print_plan(session: "Session", console: Console) -> None:
     for protocol in session.protocols:
         under = [one for one in session.requests if one.protocol.identifier == protocol.identifier]
         made = [one for one in splits if one.protocol.startswith(protocol.identifier)]
-        methods, presets = (", ".join(dict.fromkeys(names)) for names in (
-            [one.method.title for one in under], [one.method.preset for one in under]))  # fmt: skip
+        methods, presets = (
+            ", ".join(dict.fromkeys(names))
+            for names in ([one.method.title for one in under], [one.method.preset for one in under])
+        )
         told = f", preset {presets}, under {protocol.identifier}: {protocol.description}"
         console.print(
             f"[bold]{_plain(methods)}[/bold]{_plain(told)}",
             *(_plain(_folds(one, protocol)) for one in made),
             *dict.fromkeys(_plain(f"note: {note}") for one in made for note in one.notes),
-            sep="\n", highlight=False,
-        )  # fmt: skip
+            sep="\n",
+            highlight=False,
+        )
     where = "on a Ray cluster, " if session.cluster else ""
     console.print(
         f"selection: {', '.join(selections)}; seed {_ranges(seeds)}; "
         f"{where}{session.device.name}, {arithmetic.precision}, {arithmetic.engine} engine",
-        *(_plain(f"note: {session.store.damage(key).rpartition(': ')[0]}: it is trained again")
-          for key, state in session.states.items() if state == "damaged"),
-        sep="\n", highlight=False,
-    )  # fmt: skip
+        *(
+            _plain(f"note: {session.store.damage(key).rpartition(': ')[0]}: it is trained again")
+            for key, state in session.states.items()
+            if state == "damaged"
+        ),
+        sep="\n",
+        highlight=False,
+    )
     console.print(_jobs(session))
     there = prepared(session.home)
     for record in session.given:
@@ -168,12 +185,13 @@ def print_plan(session: "Session", console: Console) -> None:
         console.print(
             f"{record.identity.kind}: {where}, {result_line(record.result)} [dim]{record.key}[/dim]{missing}",
             highlight=False,
-        )  # fmt: skip
+        )
     for record in session.spared():
         console.print(
             f"pretrain: weights of the same recipe come with ferbench, {result_line(record.result)}; "
-            f"--pretrained {record.key[:8]} takes them", highlight=False,
-        )  # fmt: skip
+            f"--pretrained {record.key[:8]} takes them",
+            highlight=False,
+        )
     total = sum(session.shares().values())
     if total:
         folds = session.at_once.get("fold", 1)
@@ -221,12 +239,14 @@ def _jobs(session: "Session") -> Table:
         title = session.title(jobs[0])
         table.add_row(
             _plain(title if len(jobs) == 1 else f"{title} to {jobs[-1].identity.fold}"),
-            f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,}–{images[-1]:,}", str(jobs[0].epochs or ""),
+            f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,}–{images[-1]:,}",
+            str(jobs[0].epochs or ""),
             ", ".join(f"{count} {state}" if len(jobs) > 1 else state for state, count in states.items()),
-            duration(sum(session.seconds[job.key] for job in jobs)) if any(session.seconds[job.key] for job in jobs)
+            duration(sum(session.seconds[job.key] for job in jobs))
+            if any(session.seconds[job.key] for job in jobs)
             else "",
             f"[dim]{name}[/dim]",
-        )  # fmt: skip
+        )
     return table
 
 

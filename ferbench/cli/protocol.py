@@ -31,10 +31,13 @@ def show(name: Name, rule: Rule = None, seed: Seed = 0, format: Format = "consol
     emit(describe(name, rule, seed, data_home), format)
 
 
-@app.command(**verb(
-    None, "ferbench protocol export ckplus --out folds.csv",
-    "ferbench protocol export ckplus --image-folds --out leaking.csv",
-))  # fmt: skip
+@app.command(
+    **verb(
+        None,
+        "ferbench protocol export ckplus --out folds.csv",
+        "ferbench protocol export ckplus --image-folds --out leaking.csv",
+    )
+)
 def export(
     name: Name,
     out: Annotated[Path, typer.Option(help="The fold file to write: id,subject,label,fold,role.")],

@@ -43,8 +43,7 @@ def report(
         ),
     ] = 0,
     training: Annotated[
-        str,
-        typer.Option(help="Model card: the training it describes, by the beginning of its experiment or run."),
+        str, typer.Option(help="Model card: the training it describes, by the beginning of its experiment or run.")
     ] = "",
     runs: Runs = None,
     data_home: DataHome = None,

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 Beyond = Annotated[
-    str,
-    typer.Option("--recipe", help="paper, or modern: label smoothing, weight averaging, test-time flipping."),
+    str, typer.Option("--recipe", help="paper, or modern: label smoothing, weight averaging, test-time flipping.")
 ]
 Folds = Annotated[str, typer.Option(help="Train these folds only, such as 03 or 01,04 or 01-05.")]
 Rule = Annotated[
@@ -30,8 +29,7 @@ Engine = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")]
 Jobs = Annotated[
-    str,
-    typer.Option(help="Jobs that run in parallel; auto: on a CPU one for each thread, as far as memory allows."),
+    str, typer.Option(help="Jobs that run in parallel; auto: on a CPU one for each thread, as far as memory allows.")
 ]
 Executor = Annotated[str, typer.Option(help=r"Where jobs run: local, or ray (`pip install 'ferbench\[ray]'`).")]
 Address = Annotated[

@@ -37,10 +37,19 @@ def sweep(
     from ferbench.execution.training import prepare_training
 
     trainings = [
-        replace(one, device=device, precision=precision, engine=engine, threads=threads, jobs=jobs, executor=executor,
-                address=address, gpus_per_job=gpus_per_job)
+        replace(
+            one,
+            device=device,
+            precision=precision,
+            engine=engine,
+            threads=threads,
+            jobs=jobs,
+            executor=executor,
+            address=address,
+            gpus_per_job=gpus_per_job,
+        )
         for one in read_sweep(plan)
-    ]  # fmt: skip
+    ]
     words = ["sweep", str(plan), "--precision", precision, "--engine", engine]
     with progress.bars() as bars:
         session = prepare_training(trainings, words, runs, data_home, bars.drawing)
@@ -68,9 +77,19 @@ def status(
         return [standing(plan, store) for plan in stored(store.home)]
 
     if format == "json":
-        rows = [{"id": one.plan.id, "command": one.plan.command, "started": one.plan.started, "alive": one.alive,
-                 **one.counts, "running_jobs": one.running, "failed_jobs": one.failed,
-                 "seconds_left": one.seconds_left} for one in look()]  # fmt: skip
+        rows = [
+            {
+                "id": one.plan.id,
+                "command": one.plan.command,
+                "started": one.plan.started,
+                "alive": one.alive,
+                **one.counts,
+                "running_jobs": one.running,
+                "failed_jobs": one.failed,
+                "seconds_left": one.seconds_left,
+            }
+            for one in look()
+        ]
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     from rich.console import Console

@@ -53,12 +53,29 @@ def train(
     from ferbench.execution.training import TrainOptions, prepare_training
 
     options = TrainOptions(
-        method=method, dataset=dataset, preset=preset, recipe=recipe, folds=folds, rule=rule, folds_file=folds_file,
-        seed=seed, epochs=epochs, selection=selection, device=device, precision=precision, engine=engine,
-        threads=threads, pretrain=not no_pretrain, amg=amg, pretrained=pretrained, overrides=tuple(overrides or ()),
+        method=method,
+        dataset=dataset,
+        preset=preset,
+        recipe=recipe,
+        folds=folds,
+        rule=rule,
+        folds_file=folds_file,
+        seed=seed,
+        epochs=epochs,
+        selection=selection,
+        device=device,
+        precision=precision,
+        engine=engine,
+        threads=threads,
+        pretrain=not no_pretrain,
+        amg=amg,
+        pretrained=pretrained,
+        overrides=tuple(overrides or ()),
         jobs=jobs,
-        executor=executor, address=address, gpus_per_job=gpus_per_job,
-    )  # fmt: skip
+        executor=executor,
+        address=address,
+        gpus_per_job=gpus_per_job,
+    )
     with progress.bars() as bars:
         session = prepare_training([options], options.words("train", method), runs, data_home, bars.drawing)
         progress.print_plan(session, bars.console)
@@ -97,10 +114,6 @@ def env(format: Format = "console") -> None:
     from ferbench.environment import describe
     from ferbench.files import data_home, runs_home
 
-    facts: dict[str, Any] = {
-        **describe(),
-        "data_home": str(data_home()),
-        "runs_home": str(runs_home().resolve()),
-    }
+    facts: dict[str, Any] = {**describe(), "data_home": str(data_home()), "runs_home": str(runs_home().resolve())}
     facts["command"] = sys.executable
     emit([("environment", facts)], format)

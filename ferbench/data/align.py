@@ -157,8 +157,9 @@ def detect(picture: Image.Image) -> list[Found]:
         # Whichever eye the detector calls left: ours is the one on the picture's left.
         eyes = sorted((points["left_eye"], points["right_eye"]))
         left, top, width, height = (int(value) for value in face["box"])
-        found.append(Found((left, top, width, height), np.array([*eyes, mouth], dtype=np.float64),
-                           float(face["confidence"])))  # fmt: skip
+        found.append(
+            Found((left, top, width, height), np.array([*eyes, mouth], dtype=np.float64), float(face["confidence"]))
+        )
     return sorted(found, key=lambda face: -face.box[2] * face.box[3])
 
 

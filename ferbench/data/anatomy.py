@@ -53,17 +53,24 @@ class Identity:
         bushy, arched, narrow, full = rng.random(4) < (0.15, 0.15, 0.14, 0.25)
         skin = rng.uniform(105, 225)
         found = cls(
-            width=rng.uniform(16.0, 19.5), chin=rng.uniform(45.5, 49.5), jaw=rng.random(), skin=skin,
+            width=rng.uniform(16.0, 19.5),
+            chin=rng.uniform(45.5, 49.5),
+            jaw=rng.random(),
+            skin=skin,
             hair=rng.uniform(15, 90) if rng.random() < 0.75 else rng.uniform(110, 190),
             style=str(rng.choice(["bald", "short", "bangs", "long"], p=[0.08, 0.4, 0.2, 0.32])),
             brow=rng.uniform(2.3, 2.9) if bushy else rng.uniform(0.9, 1.5),
             arch=rng.uniform(2.0, 2.6) if arched else rng.uniform(0.2, 0.9),
-            eye=rng.uniform(3.2, 3.9), lid=rng.uniform(0.75, 0.95) if narrow else rng.uniform(1.4, 1.9),
-            spread=rng.uniform(-0.6, 0.6), nose=rng.uniform(2.6, 3.8),
+            eye=rng.uniform(3.2, 3.9),
+            lid=rng.uniform(0.75, 0.95) if narrow else rng.uniform(1.4, 1.9),
+            spread=rng.uniform(-0.6, 0.6),
+            nose=rng.uniform(2.6, 3.8),
             lips=rng.uniform(1.9, 2.4) if full else rng.uniform(0.8, 1.25),
-            mouth=rng.uniform(6.0, 7.6), glasses=bool(rng.random() < 0.14),
-            beard=str(rng.choice(["none", "moustache", "goatee"], p=[0.84, 0.08, 0.08])), age=rng.random(),
-        )  # fmt: skip
+            mouth=rng.uniform(6.0, 7.6),
+            glasses=bool(rng.random() < 0.14),
+            beard=str(rng.choice(["none", "moustache", "goatee"], p=[0.84, 0.08, 0.08])),
+            age=rng.random(),
+        )
         return replace(found, **fixed)  # type: ignore[arg-type]
 
 
@@ -131,15 +138,16 @@ def shape(who: Identity, units: Units) -> Shape:
     lift = 1.2 * unit("9") + 0.5 * unit("10")  # AU9 pulls the nose up
     wing = who.nose + 0.6 * unit("9")
     bridge = np.stack([np.full(4, 24.0), np.linspace(18.5, 27.0 - lift, 4)], axis=1)
-    under = np.array([[-wing, 28.6], [-wing / 2, 29.4], [0, 29.8], [wing / 2, 29.4], [wing, 28.6]]) - [
-        0,
-        lift,
-    ]
+    under = np.array([[-wing, 28.6], [-wing / 2, 29.4], [0, 29.8], [wing / 2, 29.4], [wing, 28.6]]) - [0, lift]
     nose = np.concatenate([bridge, under + [24, 0]])
     return Shape(
-        _outline(who, 3.4 * unit("26")), (brows[0], brows[1]), (eyes[0], eyes[1]), np.array(pupils), nose,
+        _outline(who, 3.4 * unit("26")),
+        (brows[0], brows[1]),
+        (eyes[0], eyes[1]),
+        np.array(pupils),
+        nose,
         *_mouth(who, unit),
-    )  # fmt: skip
+    )
 
 
 def _mouth(who: Identity, unit) -> tuple[np.ndarray, np.ndarray, float]:
@@ -188,18 +196,26 @@ def landmarks68(points: Shape) -> np.ndarray:
 
 def attributes(who: Identity, units: Units) -> dict[str, int]:
     """The attributes of CelebA that are true of a drawn face; whatever is never drawn is absent."""
-    style, full = who.style, {
-        "Arched_Eyebrows": who.arch >= 2.0, "Bald": who.style == "bald", "Bangs": who.style == "bangs",
-        "Big_Lips": who.lips >= 1.9, "Big_Nose": who.nose > 3.5, "Bushy_Eyebrows": who.brow >= 2.3,
-        "Eyeglasses": who.glasses, "Goatee": who.beard == "goatee",
-        "Mustache": who.beard in ("moustache", "goatee"), "No_Beard": who.beard == "none",
-        "Mouth_Slightly_Open": units.get("25", 0) + units.get("26", 0) > 0.35, "Narrow_Eyes": who.lid < 1.0,
-        "Smiling": units.get("12", 0) > 0.35, "Pale_Skin": who.skin > 210, "Pointy_Nose": who.nose < 2.9,
-    }  # fmt: skip
+    style, full = (
+        who.style,
+        {
+            "Arched_Eyebrows": who.arch >= 2.0,
+            "Bald": who.style == "bald",
+            "Bangs": who.style == "bangs",
+            "Big_Lips": who.lips >= 1.9,
+            "Big_Nose": who.nose > 3.5,
+            "Bushy_Eyebrows": who.brow >= 2.3,
+            "Eyeglasses": who.glasses,
+            "Goatee": who.beard == "goatee",
+            "Mustache": who.beard in ("moustache", "goatee"),
+            "No_Beard": who.beard == "none",
+            "Mouth_Slightly_Open": units.get("25", 0) + units.get("26", 0) > 0.35,
+            "Narrow_Eyes": who.lid < 1.0,
+            "Smiling": units.get("12", 0) > 0.35,
+            "Pale_Skin": who.skin > 210,
+            "Pointy_Nose": who.nose < 2.9,
+        },
+    )
     if style != "bald":
-        full |= {
-            "Black_Hair": who.hair < 45,
-            "Brown_Hair": 45 <= who.hair < 100,
-            "Blond_Hair": who.hair >= 100,
-        }
+        full |= {"Black_Hair": who.hair < 45, "Brown_Hair": 45 <= who.hair < 100, "Blond_Hair": who.hair >= 100}
     return {name: int(full.get(name, False)) for name in CELEBA_ATTRIBUTES}

@@ -31,18 +31,28 @@ class View:
         """Draw a view; ``wild`` 0 is a plain laboratory, 1 is the street."""
         spread = 0.2 + 0.8 * wild
         return cls(
-            scale=float(np.exp(rng.normal(0, 0.05 * spread))), roll=rng.normal(0, 6 * spread),
-            shift=tuple(rng.normal(0, 1.0 * spread, 2)), yaw=rng.normal(0, 1.4 * spread),
-            pitch=rng.normal(0, 1.0 * spread), light=rng.normal(0, 0.45 * spread),
-            gain=float(np.exp(rng.normal(0, 0.18 * spread))), background=rng.uniform(20, 230),
-            noise=rng.uniform(2, 5) + 9 * wild * rng.random(), blur=wild * rng.uniform(0, 0.8),
-        )  # fmt: skip
+            scale=float(np.exp(rng.normal(0, 0.05 * spread))),
+            roll=rng.normal(0, 6 * spread),
+            shift=tuple(rng.normal(0, 1.0 * spread, 2)),
+            yaw=rng.normal(0, 1.4 * spread),
+            pitch=rng.normal(0, 1.0 * spread),
+            light=rng.normal(0, 0.45 * spread),
+            gain=float(np.exp(rng.normal(0, 0.18 * spread))),
+            background=rng.uniform(20, 230),
+            noise=rng.uniform(2, 5) + 9 * wild * rng.random(),
+            blur=wild * rng.uniform(0, 0.8),
+        )
 
 
 def render(
-    who: Identity, units: Units, view: View, rng: np.random.Generator,
-    size: tuple[int, int] = (48, 48), face: float = 1.0, centre: tuple[float, float] = (0.5, 0.5),
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    who: Identity,
+    units: Units,
+    view: View,
+    rng: np.random.Generator,
+    size: tuple[int, int] = (48, 48),
+    face: float = 1.0,
+    centre: tuple[float, float] = (0.5, 0.5),
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw a face: uint8 [height,width] and its 68 landmarks [68,2] in pixel-centre coordinates.
 
     size : (width, height) in pixels. face : height of the template's square as a share of the picture's.
@@ -115,9 +125,7 @@ def _paint(
         hairline = {"short": 1.5, "bangs": 8.0, "long": 3.0}[who.style]
         fringe = [[24 + x, hairline - 2.5 * np.cos(x / 6)] for x in np.linspace(who.width, -who.width, 9)]
         area(
-            np.concatenate([back, [[24 + who.width * 1.06, 14]], fringe, [[24 - who.width * 1.06, 14]]]),
-            who.hair,
-            0.3,
+            np.concatenate([back, [[24 + who.width * 1.06, 14]], fringe, [[24 - who.width * 1.06, 14]]]), who.hair, 0.3
         )
     _paint_eyes(who, units, points, skin, area, stroke, ellipse)
     _paint_nose(who, units, points, skin, stroke)
@@ -159,8 +167,12 @@ def _paint_nose(who: Identity, units: Units, points: Shape, skin: float, stroke)
     if wrinkle > 0.15:
         for y in (19.5, 21.2, 22.9):
             for mirror in (-1, 1):
-                stroke(np.array([[24 + mirror * 0.4, y], [24 + mirror * 2.6, y - 1.0]]),
-                       skin * (1 - 0.38 * min(wrinkle, 1)), 0.45, 1.3)  # fmt: skip
+                stroke(
+                    np.array([[24 + mirror * 0.4, y], [24 + mirror * 2.6, y - 1.0]]),
+                    skin * (1 - 0.38 * min(wrinkle, 1)),
+                    0.45,
+                    1.3,
+                )
     for name, mirror in (("L", -1), ("R", 1)):
         smile = units.get("12", 0.0) + units.get(f"12{name}", 0.0) + 0.8 * units.get("10", 0.0)
         fold = 0.05 + 0.10 * who.age + 0.28 * min(smile, 1.0)
@@ -184,10 +196,7 @@ def _paint_mouth(who: Identity, units: Units, points: Shape, skin: float, area, 
         stroke(np.array([[18.5, 33.0], [21.5, 31.8], [24, 32.2], [26.5, 31.8], [29.5, 33.0]]), who.hair, 1.8)
     if who.beard == "goatee":
         drop = points.mouth[9, 1]
-        area(
-            np.array([[20.5, drop + 1.6], [27.5, drop + 1.6], [26.5, drop + 6.5], [21.5, drop + 6.5]]),
-            who.hair,
-        )
+        area(np.array([[20.5, drop + 1.6], [27.5, drop + 1.6], [26.5, drop + 6.5], [21.5, drop + 6.5]]), who.hair)
     area(points.mouth, skin * 0.58)
     if points.opening > 0.35:
         area(points.inner, 28)

@@ -82,8 +82,10 @@ def fingerprint(samples: pd.DataFrame, landmarks: np.ndarray | None = None) -> s
 
 def unaligned(count: int, total: int) -> str:
     """Say in one sentence that some images are no aligned faces, for the card, the plan and the tables."""
-    return (f"{count:,} of {total:,} images are cropped at the centre of raw pictures, not aligned: there were no "
-            "landmarks, and no face was found (detector: `pip install 'ferbench[detect]'`)")  # fmt: skip
+    return (
+        f"{count:,} of {total:,} images are cropped at the centre of raw pictures, not aligned: there were no "
+        "landmarks, and no face was found (detector: `pip install 'ferbench[detect]'`)"
+    )
 
 
 def load(name: str, home: Path, verify: bool = True) -> Faces:
@@ -96,8 +98,7 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
     folder = place(name, home)
     if not (folder / "card.json").is_file():
         source = "" if name.startswith("synth") else " SOURCE"
-        raise DataError(f"the dataset {name} is not prepared in {home}: run `ferbench data prepare "
-                        f"{name}{source}`")  # fmt: skip
+        raise DataError(f"the dataset {name} is not prepared in {home}: run `ferbench data prepare {name}{source}`")
     card = load_card(name, home)
     if verify and (changed := card.changed(folder)):
         raise DataError(f"{folder / changed[0]} is damaged (it is not what was prepared): prepare {name} again")
@@ -114,14 +115,20 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
         raise DataError(f"the prepared dataset {folder} is damaged (samples.csv lacks {missing[0]}): prepare it again")
     whole = [name for name in samples if name == "frame" or name not in COLUMNS]
     if odd := [name for name in whole if samples[name].dtype != np.int64]:
-        raise DataError(f"the prepared dataset {folder} is damaged (samples.csv has no whole numbers under {odd[0]}): "
-                        "prepare it again")  # fmt: skip
+        raise DataError(
+            f"the prepared dataset {folder} is damaged (samples.csv has no whole numbers under {odd[0]}): "
+            "prepare it again"
+        )
     if images.shape != (len(samples), SIZE, SIZE) or images.dtype != np.uint8 or len(samples) != card.count:
-        raise DataError(f"the prepared dataset {folder} is damaged (images {images.shape}, {len(samples)} rows, "
-                        f"{card.count} on the card): prepare it again")  # fmt: skip
+        raise DataError(
+            f"the prepared dataset {folder} is damaged (images {images.shape}, {len(samples)} rows, "
+            f"{card.count} on the card): prepare it again"
+        )
     if landmarks is not None and (landmarks.shape != (len(samples), COUNT, 2) or landmarks.dtype != np.float32):
-        raise DataError(f"the prepared dataset {folder} is damaged (landmarks {landmarks.shape}, {len(samples)} rows): "
-                        "prepare it again")  # fmt: skip
+        raise DataError(
+            f"the prepared dataset {folder} is damaged (landmarks {landmarks.shape}, {len(samples)} rows): "
+            "prepare it again"
+        )
     found = Faces(images, samples, card, landmarks)
     if verify and not card.files and (problems := differences(found)):
         raise DataError(f"the prepared dataset {folder} is damaged ({'; '.join(problems)}): prepare it again")
@@ -134,8 +141,10 @@ def differences(faces: Faces) -> list[str]:
     wrong = [row for row, image in enumerate(faces.images) if sha256_of(image.tobytes()) != noted[row]]
     problems = []
     if wrong:
-        problems.append(f"{len(wrong)} of {len(faces)} images have other pixels than noted, such as "
-                        f"{faces.samples['id'].iloc[wrong[0]]}")  # fmt: skip
+        problems.append(
+            f"{len(wrong)} of {len(faces)} images have other pixels than noted, such as "
+            f"{faces.samples['id'].iloc[wrong[0]]}"
+        )
     if fingerprint(faces.samples, faces.landmarks) != faces.fingerprint:
         problems.append("the table of samples, or the landmarks, have another fingerprint than the card")
     return problems

@@ -31,18 +31,35 @@ def card(name: str, home: Path) -> Sections:
     """Show one prepared dataset: what was found against what is expected, and what deviates."""
     ensure(name, home, lambda done, total, text: None)
     found = faces.load_card(name, home)
-    sections: Sections = [(found.name, {
-        "dataset": found.dataset, "layout": found.layout, "source": found.source, "options": found.options,
-        "images": found.count, "subjects": found.subjects or "unknown", "sequences": found.sequences or "unknown",
-        "aligned by": found.aligners, "fingerprint": found.fingerprint, "versions": found.versions,
-    })]  # fmt: skip
+    sections: Sections = [
+        (
+            found.name,
+            {
+                "dataset": found.dataset,
+                "layout": found.layout,
+                "source": found.source,
+                "options": found.options,
+                "images": found.count,
+                "subjects": found.subjects or "unknown",
+                "sequences": found.sequences or "unknown",
+                "aligned by": found.aligners,
+                "fingerprint": found.fingerprint,
+                "versions": found.versions,
+            },
+        )
+    ]
     for what, numbers in found.counts.items():
         expected = found.expected.get(what, {})
         keys = dict.fromkeys([*numbers, *expected])
-        sections.append((f"images by {what}", {
-            key: f"{numbers.get(key, 0):,}" + (f" of {expected[key]:,} expected" if key in expected else "")
-            for key in keys
-        }))  # fmt: skip
+        sections.append(
+            (
+                f"images by {what}",
+                {
+                    key: f"{numbers.get(key, 0):,}" + (f" of {expected[key]:,} expected" if key in expected else "")
+                    for key in keys
+                },
+            )
+        )
     sections.append(("deviations", {str(i + 1): text for i, text in enumerate(found.deviations)}))
     if found.skipped:
         sections.append(("left out as corrupt", {str(i + 1): text for i, text in enumerate(found.skipped)}))

@@ -15,18 +15,42 @@ _LEFT_EYE, _RIGHT_EYE, _MOUTH_CORNERS = slice(36, 42), slice(42, 48), [48, 54]
 _FLAT = 1e-6  # pixels; a spread below it is no face
 
 # Where each point lies in a mirror image: the point of the other half of the face.
-MIRROR = np.array([
-    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, *range(35, 30, -1),
-    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
-    *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65,
-])  # fmt: skip
+MIRROR = np.array(
+    [
+        *range(16, -1, -1),
+        *range(26, 16, -1),
+        27,
+        28,
+        29,
+        30,
+        *range(35, 30, -1),
+        45,
+        44,
+        43,
+        42,
+        47,
+        46,
+        39,
+        38,
+        37,
+        36,
+        41,
+        40,
+        *range(54, 47, -1),
+        *range(59, 54, -1),
+        *range(64, 59, -1),
+        67,
+        66,
+        65,
+    ]
+)
 
 
 def anchors(points: np.ndarray) -> np.ndarray:
     """Return the centres of the image-left eye, the image-right eye and the mouth's corners [3,2] of points [68,2]."""
-    return np.stack([
-        points[_LEFT_EYE].mean(axis=0), points[_RIGHT_EYE].mean(axis=0), points[_MOUTH_CORNERS].mean(axis=0),
-    ])  # fmt: skip
+    return np.stack(
+        [points[_LEFT_EYE].mean(axis=0), points[_RIGHT_EYE].mean(axis=0), points[_MOUTH_CORNERS].mean(axis=0)]
+    )
 
 
 def mirrored(points: np.ndarray, width: int) -> np.ndarray:

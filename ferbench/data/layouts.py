@@ -21,11 +21,7 @@ _LEFT_EYE, _RIGHT_EYE = slice(36, 42), slice(42, 48)  # of the 68 landmarks
 
 
 def write_layout(
-    layout: str,
-    out: Path,
-    subjects: int,
-    seed: int,
-    tick: Callable[[int, int], None] = lambda done, total: None,
+    layout: str, out: Path, subjects: int, seed: int, tick: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[str, int]:
     """Write ``subjects`` drawn people into the folder ``out`` as the dataset ``layout`` lies on disk.
 
@@ -59,10 +55,11 @@ def _heads(path: str, count: int) -> list[str]:
     return {
         "list_attr_celeba.txt": [str(count), " ".join(CELEBA_ATTRIBUTES) + " "],
         "list_landmarks_align_celeba.txt": [
-            str(count), "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y "
-            "rightmouth_x rightmouth_y"],
+            str(count),
+            "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y",
+        ],
         "fer2013.csv": ["emotion,pixels,Usage"],
-    }.get(path, [])  # fmt: skip
+    }.get(path, [])
 
 
 def _ckplus(number: int, rng: np.random.Generator, tables: dict[str, list[str]]) -> Files:

@@ -34,8 +34,19 @@ _TABLES = (".csv", ".txt", ".tsv", ".lst", ".parquet")
 _ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 _PACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _FOREIGN = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "rar", b"\x28\xb5\x2f\xfd": "zstd"}
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError,
-           RuntimeError, ValueError, OverflowError, IndexError)  # fmt: skip
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    IndexError,
+)
 
 
 class Zip:
@@ -52,8 +63,10 @@ class Zip:
             if entry.file_size > (MAX_INNER if _nested(path) else MAX_FILE) or (
                 entry.file_size > _RATIO_FLOOR and ratio > MAX_RATIO
             ):
-                raise DataError(f"{entry.filename} in {name} would unpack to {entry.file_size / 1e6:,.0f} MB from "
-                                f"{entry.compress_size / 1e6:,.1f} MB: a decompression bomb, no dataset")  # fmt: skip
+                raise DataError(
+                    f"{entry.filename} in {name} would unpack to {entry.file_size / 1e6:,.0f} MB from "
+                    f"{entry.compress_size / 1e6:,.1f} MB: a decompression bomb, no dataset"
+                )
             self.entries[path] = entry
 
     @cached_property
@@ -152,8 +165,9 @@ def opened(source: Path) -> Iterator[Tree]:
     if source.suffix.lower() in _TABLES:
         yield SingleFile(source)
         return
-    raise DataError(f"{source} is neither a folder, an archive (zip, tar) nor a table (CSV): unpack it and give the "
-                    "folder")  # fmt: skip
+    raise DataError(
+        f"{source} is neither a folder, an archive (zip, tar) nor a table (CSV): unpack it and give the folder"
+    )
 
 
 @contextmanager

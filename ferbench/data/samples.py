@@ -112,9 +112,11 @@ def as_is(read: Callable[[], bytes], path: str) -> Callable[[], Aligned]:
 
 
 def raw(
-    read: Callable[[], bytes], path: str, landmarks: Callable[[], np.ndarray | None] = lambda: None,
+    read: Callable[[], bytes],
+    path: str,
+    landmarks: Callable[[], np.ndarray | None] = lambda: None,
     steady: Callable[[], np.ndarray | None] | None = None,
-) -> Callable[[], Aligned]:  # fmt: skip
+) -> Callable[[], Aligned]:
     """A raw frame: aligned by the dataset's landmarks ([68,2], or eyes and mouth centre [3,2]), else by a detector
     where one is installed, else the centre crop.
 
@@ -148,8 +150,10 @@ def boxed(read: Callable[[], bytes], path: str, box: tuple[int, int, int, int]) 
         left, top, right, bottom = box
         inside = (max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height))
         if inside[2] - inside[0] < 2 or inside[3] - inside[1] < 2:
-            raise DataError(f"{path}: the box {left},{top} to {right},{bottom} holds nothing of a picture of "
-                            f"{picture.width}×{picture.height} pixels")  # fmt: skip
+            raise DataError(
+                f"{path}: the box {left},{top} to {right},{bottom} holds nothing of a picture of "
+                f"{picture.width}×{picture.height} pixels"
+            )
         return Aligned(align.resized(picture.crop(inside)), "box")
 
     return face

@@ -26,8 +26,11 @@ TOLD = (6, 20)  # the same of ``synth``, of which only the last three frames are
 def prepare_drawn(name: str, home: Path, tick: Callable[[int, int], None] = lambda done, total: None) -> Card:
     """Draw the set ``name`` (see ``drawn.DRAWN``) into ``home``. Same pixels on every call."""
     listings = {
-        "synth": _laboratory, "synth-attributes": _attributes, "synth-sequences": _sequences, "synth-wild": _wild,
-    }  # fmt: skip
+        "synth": _laboratory,
+        "synth-attributes": _attributes,
+        "synth-sequences": _sequences,
+        "synth-wild": _wild,
+    }
     if name not in listings:
         raise UsageError(f"{name!r} is no drawn set: there are {', '.join(listings)}")
     listing = Listing("drawn", list(listings[name]()), {"seed": SEED})
@@ -53,9 +56,11 @@ def _sequences() -> Iterator[Sample]:
 
 
 def _posed(
-    set_name: str, lengths: tuple[int, int], frames: Callable[[float, int], list[tuple[int, float]]],
+    set_name: str,
+    lengths: tuple[int, int],
+    frames: Callable[[float, int], list[tuple[int, float]]],
     landmarks: bool = False,
-) -> Iterator[Sample]:  # fmt: skip
+) -> Iterator[Sample]:
     """Sequences that people pose. lengths : in frames, at least and fewer than. frames : the numbers of those to draw
     of a sequence with such a peak and length, and how strong the expression is in each."""
     emotions = [name for name in EMOTIONS if name != "neutral"]
@@ -68,8 +73,15 @@ def _posed(
             sequence = f"{subject}_{place + 1:03d}"
             for frame, strength in frames(peak, length):
                 name = f"{sequence}_{frame:08d}"
-                yield Sample(name, "drawn", _face(who, scaled(units, strength), view, set_name, name, landmarks),
-                             str(emotion), subject, sequence, frame)  # fmt: skip
+                yield Sample(
+                    name,
+                    "drawn",
+                    _face(who, scaled(units, strength), view, set_name, name, landmarks),
+                    str(emotion),
+                    subject,
+                    sequence,
+                    frame,
+                )
 
 
 def _attributes() -> Iterator[Sample]:
@@ -79,8 +91,12 @@ def _attributes() -> Iterator[Sample]:
         who = Identity.draw(rng)
         units = everyday(rng)
         name = f"{number + 1:06d}"
-        yield Sample(name, "drawn", _face(who, units, View.draw(rng, 0.1), "synth-attributes", name),
-                     attributes=attributes(who, units))  # fmt: skip
+        yield Sample(
+            name,
+            "drawn",
+            _face(who, units, View.draw(rng, 0.1), "synth-attributes", name),
+            attributes=attributes(who, units),
+        )
 
 
 def _wild() -> Iterator[Sample]:
@@ -91,8 +107,13 @@ def _wild() -> Iterator[Sample]:
         units = scaled(expression(emotion, rng), rng.uniform(0.8, 1.4))
         split = "train" if number < WILD_SPLIT["train"] else "val"
         name = f"{split}_{number + 1:05d}"
-        yield Sample(name, "drawn", _face(Identity.draw(rng), units, View.draw(rng, 0.3), "synth-wild", name),
-                     emotion, split=split)  # fmt: skip
+        yield Sample(
+            name,
+            "drawn",
+            _face(Identity.draw(rng), units, View.draw(rng, 0.3), "synth-wild", name),
+            emotion,
+            split=split,
+        )
 
 
 def everyday(rng: np.random.Generator) -> dict[str, float]:

@@ -14,9 +14,19 @@ _CAMERAS, _LIGHTINGS = ("VL", "NI"), ("Strong", "Weak", "Dark")
 
 
 def prepare_set(
-    dataset: str, source: Path | None, home: Path | None, name: str, camera: str, lighting: str, align: str,
-    ferplus: Path | None, labels: str, skip_corrupt: bool, incomplete: bool, tick: Callable[[int, int], None],
-) -> str:  # fmt: skip
+    dataset: str,
+    source: Path | None,
+    home: Path | None,
+    name: str,
+    camera: str,
+    lighting: str,
+    align: str,
+    ferplus: Path | None,
+    labels: str,
+    skip_corrupt: bool,
+    incomplete: bool,
+    tick: Callable[[int, int], None],
+) -> str:
     """Prepare a set from a source, or draw it. Returns the line that tells what was made."""
     home = data_home(home)
     if dataset in DRAWN:
@@ -31,8 +41,10 @@ def prepare_set(
         if camera not in _CAMERAS or lighting not in _LIGHTINGS:
             raise UsageError(f"--camera is {' or '.join(_CAMERAS)}, --lighting {', '.join(_LIGHTINGS)}")
         if align not in ("frame", "sequence", "onet") or (align == "sequence" and dataset != "ckplus"):
-            raise UsageError("--align is frame, onet for faces that come cropped, or for ckplus sequence: other sets "
-                             "come without tracks of landmarks")  # fmt: skip
+            raise UsageError(
+                "--align is frame, onet for faces that come cropped, or for ckplus sequence: other sets "
+                "come without tracks of landmarks"
+            )
         if ferplus is not None and dataset != "fer2013":
             raise UsageError("--ferplus belongs to fer2013; the dataset ferplus reads the folders of FERPlus")
         if labels and dataset != "manifest":

@@ -11,9 +11,14 @@ from ferbench.training.loop import Report
 
 
 def prepare_ablation(
-    options: TrainOptions, variants: str, seeds: int, runs: Path | None, home: Path | None,
-    drawing: Callable[[str], Report], trials: tuple[str, ...] = (),
-) -> Session:  # fmt: skip
+    options: TrainOptions,
+    variants: str,
+    seeds: int,
+    runs: Path | None,
+    home: Path | None,
+    drawing: Callable[[str], Report],
+    trials: tuple[str, ...] = (),
+) -> Session:
     """Plan one training for each seed from 0 to ``seeds`` - 1 of WS-LGAN and of each variant, or of each trial.
 
     options : what all share; with ``leakage``, WS-LGAN alone is planned, trained and tested in four ways.
@@ -24,14 +29,12 @@ def prepare_ablation(
     or for two of variants, trials and ``leakage``.
     """
     if options.leakage + bool(variants) + bool(trials) > 1:
-        raise UsageError("--leakage and --trial measure WS-LGAN, each alone: leave out the others, and "
-                         "--variants")  # fmt: skip
+        raise UsageError("--leakage and --trial measure WS-LGAN, each alone: leave out the others, and --variants")
     if trials:
         options = replace(options, selection="best-val")
         changed = [options, *(replace(options, overrides=(*options.overrides, one)) for one in trials)]
         trainings = [replace(one, seed=seed) for one in changed for seed in range(seeds)]
-        words = options.words("ablate", *(word for one in trials for word in ("--trial", one)), "--seeds",
-                              str(seeds))  # fmt: skip
+        words = options.words("ablate", *(word for one in trials for word in ("--trial", one)), "--seeds", str(seeds))
         session = prepare_training(trainings, words, runs, home, drawing)
         planned = {job.request.changed[-1:] for job in session.jobs if job.kind == "fold"}
         if idle := [one for one in trials if (one,) not in planned]:

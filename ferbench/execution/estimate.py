@@ -43,6 +43,13 @@ def seconds(
 
 def _task(job: Job, store: Store, retested: bool = False) -> Task:
     return Task(
-        job.identity, job.method, job.request.protocol, job.faces, training_images(job), job.folds,
-        share_done(job, store), test_images(job), retested,
-    )  # fmt: skip
+        job.identity,
+        job.method,
+        job.request.protocol,
+        job.faces,
+        training_images(job),
+        job.folds,
+        share_done(job, store),
+        test_images(job),
+        retested,
+    )

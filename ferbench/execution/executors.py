@@ -64,9 +64,11 @@ def execute(jobs: list[Job], store: Store, make: Make) -> Iterator[Outcome]:
 def end(jobs: list[Job], failed: set[str]) -> None:
     """Raise JobFailed where any of some jobs failed, or could not start since another did."""
     if failed:
-        raise JobFailed(f"{len(failed)} of {len(jobs)} jobs failed or could not start: `ferbench runs` shows why; "
-                        "the others are finished and kept, the same command tries these again, or `ferbench "
-                        "retry`")  # fmt: skip
+        raise JobFailed(
+            f"{len(failed)} of {len(jobs)} jobs failed or could not start: `ferbench runs` shows why; "
+            "the others are finished and kept, the same command tries these again, or `ferbench "
+            "retry`"
+        )
 
 
 def attempt(job: Job, store: Store, make: Make) -> Record:
@@ -96,10 +98,16 @@ def tidy(job: Job, store: Store) -> None:
 def fail(job: Job, store: Store, error: str, told: str = "") -> Record:
     """Store that a job failed, in one line, and with the traceback where there is one."""
     record = Record(
-        key=job.key, experiment=job.identity.experiment, identity=job.identity, dataset=job.faces.name,
-        classes=[], environment=describe(), facts={"command": job.request.command}, timings={},
+        key=job.key,
+        experiment=job.identity.experiment,
+        identity=job.identity,
+        dataset=job.faces.name,
+        classes=[],
+        environment=describe(),
+        facts={"command": job.request.command},
+        timings={},
         error=error.splitlines()[0],
-    )  # fmt: skip
+    )
     if told:
         write_text(store.folder(job.key) / "traceback.txt", told)
     store.finish(record)

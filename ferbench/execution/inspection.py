@@ -14,10 +14,15 @@ def list_methods() -> Sections:
     for name in recipes.names():
         method = recipes.resolve(name, "", "")
         needs = method.kin.needs(method)
-        rows.append({
-            "method": name, "title": method.title, "family": method.family,
-            "presets": ", ".join(recipes.presets(name)), "needs": ", ".join(sorted(needs)) or "images",
-        })  # fmt: skip
+        rows.append(
+            {
+                "method": name,
+                "title": method.title,
+                "family": method.family,
+                "presets": ", ".join(recipes.presets(name)),
+                "needs": ", ".join(sorted(needs)) or "images",
+            }
+        )
     return [("methods", rows)]
 
 

@@ -219,10 +219,12 @@ class _Planner:
         own = {parent.role for parent in wanted if parent.method == request.method}
         brought = {  # a finished run brings those that it was itself started from
             role: key for name in own & set(instead) for role, key in instead[name].identity.parents.items()
-        }  # fmt: skip
+        }
         if set(brought) & set(request.given):
-            raise UsageError("a pre-trained network comes with the attention maps that it was trained on: "
-                             "name --pretrained or --amg, not both")  # fmt: skip
+            raise UsageError(
+                "a pre-trained network comes with the attention maps that it was trained on: "
+                "name --pretrained or --amg, not both"
+            )
         found = _Found()
         for parent in wanted:
             role = parent.role
@@ -239,8 +241,10 @@ class _Planner:
     def made_before(self, parent: Parent, request: Request, found: _Found) -> None:
         """Add the job that a parent is, after what comes before that."""
         if not parent.protocol:
-            raise UsageError(f"{request.method.title} learns from attributes, and {request.protocol.identifier} "
-                             "names no protocol of attributes")  # fmt: skip
+            raise UsageError(
+                f"{request.method.title} learns from attributes, and {request.protocol.identifier} "
+                "names no protocol of attributes"
+            )
         source = protocols.load_any(parent.protocol)
         own = _of(parent, request)
         above = self.before(parent.kind, own)
@@ -273,9 +277,12 @@ class _Planner:
             return None
         name, preset = own.kin.owner(parent.kind, own.method)
         return shipped_run(
-            kind=parent.kind, method=name, preset=preset, protocol=protocol.identifier,
+            kind=parent.kind,
+            method=name,
+            preset=preset,
+            protocol=protocol.identifier,
             recipe=plain(own.kin.identity(parent.kind, own.method, own.protocol)),
-        )  # fmt: skip
+        )
 
     def instead(self, parent: Parent, request: Request) -> Record | None:
         """The finished run that takes the place of a parent's training: the one that was named, else the package's."""
@@ -288,8 +295,10 @@ class _Planner:
         if parent.kind == PRETRAIN:  # attention maps of any protocol do, also where the target's names none
             source = protocols.load_any(parent.protocol).identifier
             if record.identity.protocol != source:
-                raise UsageError(f"{request.protocol.identifier} asks for pre-training under {source}, and run "
-                                 f"{record.key} was pre-trained under {record.identity.protocol}")  # fmt: skip
+                raise UsageError(
+                    f"{request.protocol.identifier} asks for pre-training under {source}, and run "
+                    f"{record.key} was pre-trained under {record.identity.protocol}"
+                )
         request.kin.check(parent.role, record, request.method, request.protocol)
         return record
 
@@ -317,7 +326,15 @@ def _identity(request: Request, kind: str, protocol: str, faces: Faces, more: di
     if source := registry.source_hash(kin):
         recipe["source"] = source
     return Identity(
-        kind=kind, method=name, preset=preset, recipe=recipe, protocol=protocol, data=faces.fingerprint,
-        seed=request.seed, precision=request.precision if kin.torch else "fp64",
-        engine=request.engine if kin.torch else "plain", code=kin.revision.get(kind, 1), **more,
-    )  # fmt: skip
+        kind=kind,
+        method=name,
+        preset=preset,
+        recipe=recipe,
+        protocol=protocol,
+        data=faces.fingerprint,
+        seed=request.seed,
+        precision=request.precision if kin.torch else "fp64",
+        engine=request.engine if kin.torch else "plain",
+        code=kin.revision.get(kind, 1),
+        **more,
+    )

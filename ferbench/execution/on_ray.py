@@ -97,9 +97,12 @@ class _Sender:
     def __init__(self, jobs: list[Job], store: Store, home: Path, device: Device, cluster: Cluster):
         self.store, self.home, self.cluster = store, home, cluster
         lot = _Lot(
-            uuid.uuid4().hex[:12], ferbench.__version__, {job.key: replace(job, faces=_Absent()) for job in jobs},  # type: ignore[arg-type]
-            device, cluster.threads,
-        )  # fmt: skip
+            uuid.uuid4().hex[:12],
+            ferbench.__version__,
+            {job.key: replace(job, faces=_Absent()) for job in jobs},  # type: ignore[arg-type]
+            device,
+            cluster.threads,
+        )
         self.token, self.lot = lot.token, ray.put(lot)
         self.work = ray.remote(_make).options(num_cpus=cluster.threads, num_gpus=cluster.gpus, max_retries=_RETRIES)
         self.flying: dict[str, tuple[Any, Job, ExitStack]] = {}  # by key: Ray's reference, the job, its claim
@@ -178,8 +181,9 @@ class _Sender:
             clear.options(num_cpus=0, max_retries=0, scheduling_strategy=strategy(node["NodeID"], soft=False)).remote(
                 self.token
             )
-            for node in ray.nodes() if node["Alive"]
-        ]  # fmt: skip
+            for node in ray.nodes()
+            if node["Alive"]
+        ]
         ray.wait(told, num_returns=len(told), timeout=_LEAVE)
 
 
@@ -204,8 +208,10 @@ def _connected(cluster: Cluster) -> Iterator[None]:
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UsageError(f"no Ray cluster answers at {cluster.address or 'this machine'} "
-                         f"({str(error).splitlines()[0]}): start one with `ray start --head`") from None  # fmt: skip
+        raise UsageError(
+            f"no Ray cluster answers at {cluster.address or 'this machine'} "
+            f"({str(error).splitlines()[0]}): start one with `ray start --head`"
+        ) from None
     try:
         if main:
             signal.signal(signal.SIGTERM, terminated)  # Ray has taken it
@@ -222,8 +228,10 @@ def _make(lots: list[Any], key: str, name: str, sets: list[Any], parents: dict[s
     """On a node: make one run and return its files. An error of the job is in its record."""
     lot = _lot(lots[0])
     if lot.version != ferbench.__version__:
-        raise DataError(f"a node of Ray has ferbench {ferbench.__version__}, and this is {lot.version}: "
-                        "install one version everywhere")  # fmt: skip
+        raise DataError(
+            f"a node of Ray has ferbench {ferbench.__version__}, and this is {lot.version}: "
+            "install one version everywhere"
+        )
     place = _place(lot.token)
     store = Store(place / "runs")
     _unpacked(place / "data" / name, sets[0])

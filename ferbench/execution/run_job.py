@@ -45,10 +45,15 @@ class Run:
         self.timings: dict[str, float] = {}
         self.classes = list(_classes(job))
         self.work = Workspace(
-            identity, store, store.folder(job.key), device,
+            identity,
+            store,
+            store.folder(job.key),
+            device,
             seed=lambda use: derive_seed(identity.seed, identity.kind, identity.fold, use),
-            protocol=protocol, report=report, timed=self.timed,
-        )  # fmt: skip
+            protocol=protocol,
+            report=report,
+            timed=self.timed,
+        )
         self.recogniser: Recogniser = job.method.kin.recogniser(job.method, job.kind, tuple(self.classes))
 
     def timed(self, phase: str, work: Callable[[], Any]) -> Any:
@@ -108,10 +113,16 @@ def run_job(job: Job, store: Store, device: Device, report: Report) -> Record:
         facts["method"] = job.method.model_dump(mode="json")
         facts |= {"damage": damage} if damage else {}
         record = Record(
-            key=job.key, experiment=job.identity.experiment, identity=job.identity, dataset=job.faces.name,
-            classes=run.classes, environment=describe_device(device.name, job.identity.precision, job.identity.engine),
-            facts=facts, timings=run.timings, result=result,
-        )  # fmt: skip
+            key=job.key,
+            experiment=job.identity.experiment,
+            identity=job.identity,
+            dataset=job.faces.name,
+            classes=run.classes,
+            environment=describe_device(device.name, job.identity.precision, job.identity.engine),
+            facts=facts,
+            timings=run.timings,
+            result=result,
+        )
     store.finish(record)
     return record
 
@@ -142,12 +153,15 @@ def _fold(run: Run) -> dict[str, Any]:
     made = job.splits
     assert made is not None
     work.facts |= {
-        "display": request.method.title, "published": request.method.published,
-        "differs": list(request.method.differs), "command": request.command,
-        "sees": views.sees(job.method, request.protocol, job.faces, split.test), "trained_on": _trained_on(run),
+        "display": request.method.title,
+        "published": request.method.published,
+        "differs": list(request.method.differs),
+        "command": request.command,
+        "sees": views.sees(job.method, request.protocol, job.faces, split.test),
+        "trained_on": _trained_on(run),
         **views.fold_facts(request.protocol, job.faces, made, split, train, len(validation)),
         "notes": [*made.notes, *work.notes, *_given(run)],
-    }  # fmt: skip
+    }
     return {"accuracy": metrics.hit_rate(predictions), "images": len(split.test)}
 
 
@@ -172,9 +186,12 @@ def _best_test(run: Run) -> dict[str, Any]:
     best = int(np.argmax(accuracies))
     run.recogniser.load(unpack(files[best])[0])
     predictions = run.predict(split.test)
-    write_text(work.folder / "history.csv", pd.DataFrame({
-        "epoch": range(1, len(files) + 1), "test_accuracy": accuracies,
-    }).to_csv(index=False, float_format="%.9g"))  # fmt: skip
+    write_text(
+        work.folder / "history.csv",
+        pd.DataFrame({"epoch": range(1, len(files) + 1), "test_accuracy": accuracies}).to_csv(
+            index=False, float_format="%.9g"
+        ),
+    )
     work.facts |= run.store.record(job.made_from).facts | {"epoch": best + 1, "command": job.request.command}
     return {"accuracy": metrics.hit_rate(predictions), "images": len(split.test), "epoch": best + 1}
 

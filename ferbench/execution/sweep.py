@@ -15,8 +15,18 @@ _MOST = 100_000  # trainings of one sweep: more are a slip of the pen
 Values = Any  # one value for all trainings, or a list of which each is taken in turn
 
 # What decides a training may be swept; where and how it is made is said on the command line, once for all.
-_OPTIONS = {"preset", "recipe", "folds", "rule", "folds_file", "epochs", "selection", "no_pretrain", "amg",
-            "pretrained"}  # fmt: skip
+_OPTIONS = {
+    "preset",
+    "recipe",
+    "folds",
+    "rule",
+    "folds_file",
+    "epochs",
+    "selection",
+    "no_pretrain",
+    "amg",
+    "pretrained",
+}
 
 
 class Sweep(Schema):
@@ -32,8 +42,10 @@ class Sweep(Schema):
         """One training for each combination, in the order: dataset, method, options, fields, seed."""
         options = {name.replace("-", "_"): values for name, values in self.options.items()}
         if unknown := sorted(options.keys() - _OPTIONS):
-            raise UsageError(f"a sweep has no option {', '.join(unknown)}: there are "
-                             f"{', '.join(sorted(name.replace('_', '-') for name in _OPTIONS))}")  # fmt: skip
+            raise UsageError(
+                f"a sweep has no option {', '.join(unknown)}: there are "
+                f"{', '.join(sorted(name.replace('_', '-') for name in _OPTIONS))}"
+            )
         seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds
         if not seeds:
             raise UsageError("a sweep without a seed trains nothing: seeds = 1, or a list of them")
@@ -43,13 +55,16 @@ class Sweep(Schema):
             raise UsageError(f"a sweep of {count:,} trainings: one holds 1 to {_MOST:,}")
         return [
             TrainOptions(
-                method=method, dataset=dataset, seed=seed, overrides=tuple(f"{k}={_word(v)}" for k, v in fields),
+                method=method,
+                dataset=dataset,
+                seed=seed,
+                overrides=tuple(f"{k}={_word(v)}" for k, v in fields),
                 **_as_given(dict(chosen)),
             )
             for dataset, method, chosen, fields, seed in itertools.product(
                 self.datasets, self.methods, _each(options), _each(self.set), seeds
             )
-        ]  # fmt: skip
+        ]
 
 
 def read_sweep(path: Path) -> list[TrainOptions]:
@@ -59,8 +74,9 @@ def read_sweep(path: Path) -> list[TrainOptions]:
 
 def _each(values: dict[str, Values]) -> list[tuple[tuple[str, Any], ...]]:
     """All combinations of one value for each name."""
-    choices = [[(name, one) for one in (value if isinstance(value, list) else [value])] for name, value in
-               values.items()]  # fmt: skip
+    choices = [
+        [(name, one) for one in (value if isinstance(value, list) else [value])] for name, value in values.items()
+    ]
     return list(itertools.product(*choices))
 
 

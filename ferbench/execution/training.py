@@ -70,8 +70,20 @@ class TrainOptions:
         and how it is made."""
         words = [*verb, "--dataset", self.dataset]
         default = TrainOptions(self.method, self.dataset)
-        for name in ("preset", "recipe", "folds", "rule", "folds_file", "seed", "epochs", "selection", "precision",
-                     "engine", "amg", "pretrained"):  # fmt: skip
+        for name in (
+            "preset",
+            "recipe",
+            "folds",
+            "rule",
+            "folds_file",
+            "seed",
+            "epochs",
+            "selection",
+            "precision",
+            "engine",
+            "amg",
+            "pretrained",
+        ):
             value = getattr(self, name)
             if value != getattr(default, name):
                 words += [f"--{name.replace('_', '-')}", str(value)]
@@ -119,8 +131,10 @@ class Session:
 
     def plan(self, command: list[str]) -> Plan:
         """What the store keeps of it while ``command`` carries it out."""
-        jobs = [Planned(key=job.key, title=self.title(job), kind=job.kind, seconds=round(self.seconds[job.key], 3))
-                for job in self.jobs]  # fmt: skip
+        jobs = [
+            Planned(key=job.key, title=self.title(job), kind=job.kind, seconds=round(self.seconds[job.key], 3))
+            for job in self.jobs
+        ]
         return Plan(command=command, started=now(), at_once=max(self.at_once.values(), default=1), jobs=jobs)
 
     @property
@@ -157,8 +171,9 @@ class Session:
         to_make = [job.identity for job in self.jobs if job.kind == PRETRAIN and self.states[job.key] != "done"]
         found = [
             shipped_run(kind=PRETRAIN, method=one.method, preset=one.preset, protocol=one.protocol, recipe=one.recipe)
-            for one in to_make if one.preset in presets
-        ]  # fmt: skip
+            for one in to_make
+            if one.preset in presets
+        ]
         return list({record.key: record for record in found if record is not None}.values())
 
     def shares(self) -> dict[str, float]:
@@ -176,9 +191,12 @@ class Session:
 
 
 def prepare_training(
-    trainings: Sequence[TrainOptions], words: list[str], runs: Path | None, home: Path | None,
+    trainings: Sequence[TrainOptions],
+    words: list[str],
+    runs: Path | None,
+    home: Path | None,
     drawing: Callable[[str], Report],
-) -> Session:  # fmt: skip
+) -> Session:
     """Resolve options to a planned session; drawn sets are drawn on the way.
 
     trainings : one or more; where and how they are made is what the first says.
@@ -226,9 +244,18 @@ def prepare_training(
         processes = min(processes, 1 + memory_allows())
         at_once = {kind: min(count, processes) for kind, count in at_once.items()}
     worker = [
-        *words, "--device", device.name, "--threads", str(share), "--jobs", "1",
-        "--runs", str(store.home), "--data-home", str(home),
-    ]  # fmt: skip
+        *words,
+        "--device",
+        device.name,
+        "--threads",
+        str(share),
+        "--jobs",
+        "1",
+        "--runs",
+        str(store.home),
+        "--data-home",
+        str(home),
+    ]
     return Session(requests, jobs, planned.given, store, home, device, states, seconds, at_once, worker, None, share)
 
 
@@ -276,15 +303,19 @@ def _requests(options: TrainOptions, protocol: Protocol, device: Device) -> list
     if not options.leakage:
         return [unbiased]
     if options.selection != "last" or options.folds or options.rule:
-        raise UsageError("--leakage takes the protocol's own folds, all of them, and the last epoch: "
-                         "leave out --folds, --rule and --selection")  # fmt: skip
+        raise UsageError(
+            "--leakage takes the protocol's own folds, all of them, and the last epoch: "
+            "leave out --folds, --rule and --selection"
+        )
     words = replace(options, seed=0).words("ablate", "--leakage", "--seeds", str(options.seed + 1))
     leaking = replace(unbiased, command=shlex.join(["ferbench", *words]))
     by_image = replace(leaking, image_folds=True)
     return [
-        replace(unbiased, keep_epochs=True), replace(leaking, selection=BEST_TEST),
-        replace(by_image, keep_epochs=True), replace(by_image, selection=BEST_TEST),
-    ]  # fmt: skip
+        replace(unbiased, keep_epochs=True),
+        replace(leaking, selection=BEST_TEST),
+        replace(by_image, keep_epochs=True),
+        replace(by_image, selection=BEST_TEST),
+    ]
 
 
 def _request(options: TrainOptions, protocol: Protocol, device: Device) -> Request:
@@ -293,17 +324,26 @@ def _request(options: TrainOptions, protocol: Protocol, device: Device) -> Reque
         last = "finetune" if protocol.pretrain else PRETRAIN
         overrides = (*overrides, f"{last}.epochs={options.epochs}")
     if options.recipe != recipes.PAPER and not protocol.pretrain:
-        raise UsageError(f"--recipe {options.recipe} changes fine-tuning alone, and {protocol.name} has none: it is "
-                         f"trained from random weights, as in pre-training")  # fmt: skip
+        raise UsageError(
+            f"--recipe {options.recipe} changes fine-tuning alone, and {protocol.name} has none: it is "
+            f"trained from random weights, as in pre-training"
+        )
     preset = options.preset or (protocol.preset if protocol.preset in recipes.presets(options.method) else "")
     return Request(
         method=recipes.resolve(options.method, preset, protocol.name, overrides, options.recipe),
-        protocol=protocol, seed=options.seed, selection=options.selection,
-        precision=device.precision, engine=device.engine, folds=_folds(options.folds), rule=options.rule,
-        folds_file=options.folds_file, pretrain=options.pretrain, command=options.command(),
+        protocol=protocol,
+        seed=options.seed,
+        selection=options.selection,
+        precision=device.precision,
+        engine=device.engine,
+        folds=_folds(options.folds),
+        rule=options.rule,
+        folds_file=options.folds_file,
+        pretrain=options.pretrain,
+        command=options.command(),
         given={role: key for role, key in (("attention", options.amg), (PRETRAIN, options.pretrained)) if key},
         changed=options.overrides,
-    )  # fmt: skip
+    )
 
 
 def _datasets(requests: Sequence[Request]) -> list[str]:

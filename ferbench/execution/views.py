@@ -16,9 +16,13 @@ SEQUENCE = "sequence"
 
 
 def training_set(
-    protocol: Protocol, faces: Faces, rows: np.ndarray, classes: tuple[str, ...],
-    tables: Path | None = None, folds: int = 1,
-) -> TrainingSet:  # fmt: skip
+    protocol: Protocol,
+    faces: Faces,
+    rows: np.ndarray,
+    classes: tuple[str, ...],
+    tables: Path | None = None,
+    folds: int = 1,
+) -> TrainingSet:
     """Return the samples ``rows`` (indices into the prepared dataset) with their labels.
 
     tables : the folder where the folds of this set share tables of derived samples; None: no tables.
@@ -30,11 +34,14 @@ def training_set(
 
         shared = Shared(faces.images, rows, tables, folds)
     return TrainingSet(
-        images=faces.images[rows], videos=_videos(protocol, faces, rows), classes=classes,
+        images=faces.images[rows],
+        videos=_videos(protocol, faces, rows),
+        classes=classes,
         labels=targets(faces, rows, classes),
-        subjects=samples["subject"].to_numpy(dtype=str), sequences=samples["sequence"].to_numpy(dtype=str),
+        subjects=samples["subject"].to_numpy(dtype=str),
+        sequences=samples["sequence"].to_numpy(dtype=str),
         shared=shared,
-    )  # fmt: skip
+    )
 
 
 def targets(faces: Faces, rows: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
@@ -65,26 +72,37 @@ def fold_facts(
     ``validation`` others."""
     subjects = faces.samples["subject"].to_numpy()
     return {
-        "level": protocol.level, "folds": [other.fold for other in made.folds], "rule": made.rule,
-        "split_hash": made.hash, "train_images": len(train), "validation_images": validation,
-        "test_images": len(split.test), "train_subjects": len(set(subjects[train]) - {""}),
+        "level": protocol.level,
+        "folds": [other.fold for other in made.folds],
+        "rule": made.rule,
+        "split_hash": made.hash,
+        "train_images": len(train),
+        "validation_images": validation,
+        "test_images": len(split.test),
+        "train_subjects": len(set(subjects[train]) - {""}),
         "test_subjects": len(set(subjects[split.test]) - {""}),
-    }  # fmt: skip
+    }
 
 
 def check_needs(method: Method, protocol: Protocol, faces: Faces) -> None:
     """Raise UsageError where a protocol lacks what a method consumes, DataError where the prepared dataset does."""
     needs = method.kin.needs(method)
     if "sequences" in needs and protocol.level != SEQUENCE:
-        raise UsageError(f"{method.title} reads whole sequences, and {protocol.identifier} tests single images: choose "
-                         f"a protocol of sequences, such as {protocol.dataset}-sequences")  # fmt: skip
+        raise UsageError(
+            f"{method.title} reads whole sequences, and {protocol.identifier} tests single images: choose "
+            f"a protocol of sequences, such as {protocol.dataset}-sequences"
+        )
     if "landmarks" in needs and faces.landmarks is None:
-        raise DataError(f"{method.title} reads landmarks, and the prepared dataset {faces.name} has none: prepare it "
-                        "from a source that comes with them")  # fmt: skip
+        raise DataError(
+            f"{method.title} reads landmarks, and the prepared dataset {faces.name} has none: prepare it "
+            "from a source that comes with them"
+        )
     rows = np.flatnonzero((faces.samples["sequence"] != "").to_numpy())
     if "neutral" in needs and not (len(rows) and _lengths(faces, rows).max() > LAST):
-        raise DataError(f"{method.title} needs sequences that begin with a neutral face, and the prepared dataset "
-                        f"{faces.name} has only the last frames of each: prepare it from whole sequences")  # fmt: skip
+        raise DataError(
+            f"{method.title} needs sequences that begin with a neutral face, and the prepared dataset "
+            f"{faces.name} has only the last frames of each: prepare it from whole sequences"
+        )
     if "subjects" in needs and (faces.samples["subject"] == "").all():
         raise DataError(f"{method.title} needs subjects, and the prepared dataset {faces.name} names none")
 

@@ -290,8 +290,10 @@ class Family:
         wanted = {**plain(self.identity(PRETRAIN, method, protocol)), "method": self.owner(PRETRAIN, method)[0]}
         found = {**record.identity.recipe, "method": record.identity.method}
         if differ := [name for name in wanted if name != "stage" and wanted[name] != found.get(name)]:
-            raise UsageError(f"run {record.key} was pre-trained with another {', '.join(differ)} than {method.title} "
-                             f"has with preset {method.preset}")  # fmt: skip
+            raise UsageError(
+                f"run {record.key} was pre-trained with another {', '.join(differ)} than {method.title} "
+                f"has with preset {method.preset}"
+            )
 
     def drawn(self, data: AttributeSet) -> int:
         """How many images of a set of attributes a training looks at."""

@@ -32,8 +32,10 @@ def family(name: str, folder: Path | None = None) -> Family:
     try:
         found = importlib.import_module(module).FAMILY
     except (ImportError, AttributeError) as error:
-        raise DataError(f"the family {name!r} cannot be loaded ({error}): it is a module with a FAMILY, beside the "
-                        "method's TOML file or installed") from None  # fmt: skip
+        raise DataError(
+            f"the family {name!r} cannot be loaded ({error}): it is a module with a FAMILY, beside the "
+            "method's TOML file or installed"
+        ) from None
     if not isinstance(found, Family):
         raise DataError(f"{module}.FAMILY is no ferbench.methods.interface.Family")
     return found

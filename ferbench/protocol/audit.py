@@ -58,11 +58,19 @@ def audit(path: Path, faces: Faces) -> list[Finding]:
     times = tested.value_counts()
     findings += [
         _finding("fault", "", "samples tested more than once", times.index[times > 1].sort_values()),
-        _finding("note", "", "samples of unknown subject: people may be in training and test set",
-                 used.index[used["subject"] == ""]),
-        _finding("note", "", "samples of the prepared dataset that the file leaves out",
-                 samples.index.difference(everyone, sort=False)),
-    ]  # fmt: skip
+        _finding(
+            "note",
+            "",
+            "samples of unknown subject: people may be in training and test set",
+            used.index[used["subject"] == ""],
+        ),
+        _finding(
+            "note",
+            "",
+            "samples of the prepared dataset that the file leaves out",
+            samples.index.difference(everyone, sort=False),
+        ),
+    ]
     order = {"leak": 0, "fault": 1, "note": 2}
     return sorted(
         (finding for finding in findings if finding.count), key=lambda f: (order[f.severity], len(f.fold), f.fold)

@@ -42,7 +42,12 @@ def make(protocol: Protocol, faces: Faces) -> Splits:
     splits.check_images(folds)
     splits.check_tested_once(folds, faces, rows)
     return Splits(
-        protocol.identifier + IMAGE_FOLDS, f"image, {count} folds by image: subjects are in training and test sets",
-        folds, protocol.classes, faces.name, faces.fingerprint, sha256_of(splits.to_csv(folds, faces).encode()),
+        protocol.identifier + IMAGE_FOLDS,
+        f"image, {count} folds by image: subjects are in training and test sets",
+        folds,
+        protocol.classes,
+        faces.name,
+        faces.fingerprint,
+        sha256_of(splits.to_csv(folds, faces).encode()),
         tuple(splits.notes(protocol, faces, rows)),
-    )  # fmt: skip
+    )

@@ -115,8 +115,9 @@ def load(name: str) -> Protocol:
     found = load_any(name)
     if isinstance(found, AttributeProtocol):
         others = ", ".join(other for other in names() if isinstance(load_any(other), Protocol))
-        raise UsageError(f"{name} holds attributes, not expressions: it trains attention maps only; "
-                         f"choose one of {others}")  # fmt: skip
+        raise UsageError(
+            f"{name} holds attributes, not expressions: it trains attention maps only; choose one of {others}"
+        )
     return found
 
 

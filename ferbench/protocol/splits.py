@@ -117,9 +117,15 @@ def make(
         check_folds(folds, faces, rows)
     text = to_csv(folds, faces)
     return Splits(
-        protocol.identifier, words, folds, protocol.classes, faces.name, faces.fingerprint,
-        sha256_of(text.encode()), tuple(notes(protocol, faces, rows)),
-    )  # fmt: skip
+        protocol.identifier,
+        words,
+        folds,
+        protocol.classes,
+        faces.name,
+        faces.fingerprint,
+        sha256_of(text.encode()),
+        tuple(notes(protocol, faces, rows)),
+    )
 
 
 def drawn(protocol: Protocol, rule: str | None) -> bool:
@@ -154,8 +160,9 @@ def check_subjects(folds: tuple[Split, ...], faces: Faces) -> None:
     subjects = faces.samples["subject"].to_numpy()
     for split in folds:
         if shared := sorted((set(subjects[split.train]) & set(subjects[split.test])) - {""}):
-            raise DataError(f"fold {split.fold} has {len(shared)} subjects in training and test set: "
-                            f"{', '.join(shared[:5])}")  # fmt: skip
+            raise DataError(
+                f"fold {split.fold} has {len(shared)} subjects in training and test set: {', '.join(shared[:5])}"
+            )
     check_images(folds)
 
 
@@ -252,11 +259,14 @@ def attribute_split(protocol: AttributeProtocol, faces: Faces, part: str, seed: 
     validation = np.sort(np.concatenate([pool[:validation_count] for pool in rest]))
     notes = []
     if (train_count, validation_count) != (train_wanted, validation_wanted):
-        notes.append(f"{part}: {len(train):,} training and {len(validation):,} validation images, half of each "
-                     f"positive: the set is too small for {protocol.train_per_part:,} and "
-                     f"{protocol.validation_per_part:,}")  # fmt: skip
-    return PartSplit(part, train, target[train].astype(np.int64), validation,
-                     target[validation].astype(np.int64), tuple(notes))  # fmt: skip
+        notes.append(
+            f"{part}: {len(train):,} training and {len(validation):,} validation images, half of each "
+            f"positive: the set is too small for {protocol.train_per_part:,} and "
+            f"{protocol.validation_per_part:,}"
+        )
+    return PartSplit(
+        part, train, target[train].astype(np.int64), validation, target[validation].astype(np.int64), tuple(notes)
+    )
 
 
 def to_csv(folds: tuple[Split, ...], faces: Faces) -> str:
@@ -279,9 +289,10 @@ def read_csv(path: Path) -> pd.DataFrame:
         frame["role"] = "test"
     frame["role"] = frame["role"].str.lower()
     for bad, what in (
-        (frame["id"] == "", "names no sample"), (frame["fold"] == "", "names no fold"),
+        (frame["id"] == "", "names no sample"),
+        (frame["fold"] == "", "names no fold"),
         (~frame["role"].isin(("train", "test")), "has another role than train and test"),
-    ):  # fmt: skip
+    ):
         if bad.any():
             raise DataError(f"the fold file {path}, line {frame.index[bad][0]}, {what}")
     return frame.reset_index(drop=True)
@@ -317,8 +328,10 @@ def _official(protocol: Protocol, faces: Faces, rows: np.ndarray) -> Split:
         if not len(parts[part]):
             there = ", ".join(sorted(set(split) - {""})) or "no splits at all"
             hint = " (protocol fer2013-public tests on PublicTest)" if protocol.name == "fer2013" else ""
-            raise DataError(f"{protocol.identifier} needs the split {getattr(protocol.official, part)!r}, which the "
-                            f"prepared dataset {faces.name} lacks; it has {there}{hint}")  # fmt: skip
+            raise DataError(
+                f"{protocol.identifier} needs the split {getattr(protocol.official, part)!r}, which the "
+                f"prepared dataset {faces.name} lacks; it has {there}{hint}"
+            )
     return Split("official", parts["train"], parts["test"])
 
 
@@ -353,8 +366,10 @@ def _all_named(faces: Faces, rows: np.ndarray) -> None:
     """Folds by subject need subjects, and so does the proof that a fold file keeps them apart."""
     unknown = int((faces.samples["subject"].iloc[rows] == "").sum())
     if unknown:
-        raise DataError(f"{unknown} of {len(rows)} images of {faces.name} name no subject, so folds by subject are "
-                        "impossible; prepare a copy of the dataset that names them")  # fmt: skip
+        raise DataError(
+            f"{unknown} of {len(rows)} images of {faces.name} name no subject, so folds by subject are "
+            "impossible; prepare a copy of the dataset that names them"
+        )
 
 
 def _by_subject(of: dict[str, int], faces: Faces, rows: np.ndarray) -> tuple[Split, ...]:
@@ -368,8 +383,10 @@ def _from_file(path: Path, faces: Faces, rows: np.ndarray) -> tuple[Split, ...]:
     frame = read_csv(path)
     place = {faces.samples["id"].iloc[row]: row for row in rows}
     if unknown := [name for name in frame["id"] if name not in place]:
-        raise DataError(f"{path} names {len(unknown)} samples that {faces.name} lacks or the protocol leaves out, "
-                        f"such as {unknown[0]}")  # fmt: skip
+        raise DataError(
+            f"{path} names {len(unknown)} samples that {faces.name} lacks or the protocol leaves out, "
+            f"such as {unknown[0]}"
+        )
     folds = []
     for name in frame["fold"].unique():
         part = frame[frame["fold"] == name]

@@ -100,17 +100,25 @@ def _folds(made: splits.Splits, prepared: Faces) -> Sections:
         people = {"subjects": test["subject"].nunique()} if named else {}
         classes = {ABBREVIATIONS[name]: counts[name] for name in made.classes}
         rows.append({"fold": split.fold, "train": len(split.train), "test": len(test), **people, **classes})
-    return [("folds", rows), ("split", {
-        "rule": made.rule,
-        "images": len(subjects),
-        "subjects": subjects.nunique() if named else "unknown",
-        "checked": ", ".join([
-            "0 subjects shared" if named else "no sample in training and test set",
-            *(["every sample tested once"] if len(rows) > 1 else []),
-        ]),
-        "sha256": made.hash,
-        "notes": made.notes,
-    })]  # fmt: skip
+    return [
+        ("folds", rows),
+        (
+            "split",
+            {
+                "rule": made.rule,
+                "images": len(subjects),
+                "subjects": subjects.nunique() if named else "unknown",
+                "checked": ", ".join(
+                    [
+                        "0 subjects shared" if named else "no sample in training and test set",
+                        *(["every sample tested once"] if len(rows) > 1 else []),
+                    ]
+                ),
+                "sha256": made.hash,
+                "notes": made.notes,
+            },
+        ),
+    ]
 
 
 def _drawn(protocol: AttributeProtocol, prepared: Faces, seed: int) -> Sections:

@@ -21,8 +21,11 @@ from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 
 WHOLE = {"features": "local+global", "fusion": "sfu", "contrastive": True}  # of the architecture: WS-LGAN itself
-PARTS = {"features": "Features, as Table 8", "fusion": "Fusion, as Table 9",
-         "contrastive": "Contrastive loss, as Table 10"}  # fmt: skip
+PARTS = {
+    "features": "Features, as Table 8",
+    "fusion": "Fusion, as Table 9",
+    "contrastive": "Contrastive loss, as Table 10",
+}
 LEVEL = 0.05  # of the corrected tests
 
 
@@ -145,11 +148,20 @@ def _ablation(store: Store, members: list[tuple[Training, str | None]], records:
     first, everyone = reference[min(reference)], [t for by_seed in rows.values() for t in by_seed.values()]
     name = first.protocol.partition("@")[0]
     return Ablation(
-        name, first.protocol, first.preset, first.selection, first.precision, _epochs(first, records), first.rule,
-        first.split_hash, first.data, list(dict.fromkeys(device for t in everyone for device in t.devices)),
+        name,
+        first.protocol,
+        first.preset,
+        first.selection,
+        first.precision,
+        _epochs(first, records),
+        first.rule,
+        first.split_hash,
+        first.data,
+        list(dict.fromkeys(device for t in everyone for device in t.devices)),
         published.errata(name),
-        list(dict.fromkeys(note for t in everyone for note in t.notes)), variants,
-    )  # fmt: skip
+        list(dict.fromkeys(note for t in everyone for note in t.notes)),
+        variants,
+    )
 
 
 def _epochs(training: Training, records: Mapping[str, Record]) -> dict[str, int]:
@@ -187,19 +199,29 @@ def _verdict(difference: statistics.Difference, p: float) -> str:
 
 
 def _variant(
-    part: str, by_seed: dict[int, Training], frames: Mapping[str, pd.DataFrame], printed: Mapping[str, float],
+    part: str,
+    by_seed: dict[int, Training],
+    frames: Mapping[str, pd.DataFrame],
+    printed: Mapping[str, float],
     against: Against | None,
-) -> Variant:  # fmt: skip
+) -> Variant:
     seeds = sorted(by_seed)
     trainings = [by_seed[seed] for seed in seeds]
     together = pd.concat([frames[t.experiment] for t in trainings], ignore_index=True)
     fewest = min(trainings, key=lambda t: len(t.folds))
     return Variant(
-        fewest.method, part, printed.get(fewest.published), seeds, [t.experiment for t in trainings],
-        f"{len(fewest.folds)}/{len(fewest.expected)}", len(together),
-        metrics.hit_rate(together), metrics.spread([t.accuracy for t in trainings])[1],
-        metrics.subject_interval(together), against,
-    )  # fmt: skip
+        fewest.method,
+        part,
+        printed.get(fewest.published),
+        seeds,
+        [t.experiment for t in trainings],
+        f"{len(fewest.folds)}/{len(fewest.expected)}",
+        len(together),
+        metrics.hit_rate(together),
+        metrics.spread([t.accuracy for t in trainings])[1],
+        metrics.subject_interval(together),
+        against,
+    )
 
 
 def heading(ablation: Ablation) -> list[str]:
@@ -213,7 +235,7 @@ def heading(ablation: Ablation) -> list[str]:
         "Accuracy is pooled over all test images of all folds and seeds, from stored predictions. Differences are of "
         "the same images; intervals are 95 %, by bootstrap over subjects; p by flipping the signs of whole subjects, "
         f"corrected for all variants (Holm). Better or worse is said where the corrected p is at most {LEVEL}.",
-    ]  # fmt: skip
+    ]
     lines += [f"Published: {erratum}." for erratum in one.errata]
     return lines + [f"Note: {note.rstrip('.')}." for note in one.notes]
 
@@ -224,33 +246,51 @@ def grids(ablation: Ablation) -> list[Grid]:
     found: list[Grid] = []
     for part, title in PARTS.items():
         if chosen := [variant for variant in variants if variant.part == part]:
-            found.append((
-                f"{title}: accuracy in percent, published and ours",
-                ["Method", "Published", "Ours", "95 % interval", "Std over seeds", "Seeds", "Folds", "n", "From"],
-                [_row(variant) for variant in (reference, *chosen)],
-            ))  # fmt: skip
+            found.append(
+                (
+                    f"{title}: accuracy in percent, published and ours",
+                    ["Method", "Published", "Ours", "95 % interval", "Std over seeds", "Seeds", "Folds", "n", "From"],
+                    [_row(variant) for variant in (reference, *chosen)],
+                )
+            )
     printed = reference.published
     rows = []
     for one in variants:
-        said = ["none: no seed with the same folds done", "", "", "", ""] if one.against is None else [
-            f"{100 * one.against.difference.value:+.2f}", span_text(one.against.difference), _p(one.against.p),
-            _p(one.against.p_holm), one.against.verdict,
-        ]  # fmt: skip
+        said = (
+            ["none: no seed with the same folds done", "", "", "", ""]
+            if one.against is None
+            else [
+                f"{100 * one.against.difference.value:+.2f}",
+                span_text(one.against.difference),
+                _p(one.against.p),
+                _p(one.against.p_holm),
+                one.against.verdict,
+            ]
+        )
         gap = "never published" if one.published is None or printed is None else f"{one.published - printed:+.2f}"
         rows.append([one.method, *said, gap])
-    found.append((
-        "Variants minus WS-LGAN, in points of accuracy on the same images",
-        ["Variant", "Difference", "95 % interval", "p", "p (Holm)", "Against WS-LGAN", "Published difference"], rows,
-    ))  # fmt: skip
+    found.append(
+        (
+            "Variants minus WS-LGAN, in points of accuracy on the same images",
+            ["Variant", "Difference", "95 % interval", "p", "p (Holm)", "Against WS-LGAN", "Published difference"],
+            rows,
+        )
+    )
     return found
 
 
 def _row(one: Variant) -> list[str]:
     return [
-        one.method, "never published" if one.published is None else f"{one.published:.2f}", f"{100 * one.accuracy:.2f}",
-        interval_text(one.interval), f"{100 * one.std:.2f}" if len(one.seeds) > 1 else "one seed",
-        " ".join(map(str, one.seeds)), one.folds, f"{one.images:,}", " ".join(one.experiments),
-    ]  # fmt: skip
+        one.method,
+        "never published" if one.published is None else f"{one.published:.2f}",
+        f"{100 * one.accuracy:.2f}",
+        interval_text(one.interval),
+        f"{100 * one.std:.2f}" if len(one.seeds) > 1 else "one seed",
+        " ".join(map(str, one.seeds)),
+        one.folds,
+        f"{one.images:,}",
+        " ".join(one.experiments),
+    ]
 
 
 def interval_text(interval: metrics.Interval) -> str:

@@ -40,8 +40,17 @@ def across_presets(trainings: list[Training], pooled: Mapping[str, pd.DataFrame]
         if len(presets) == len(set(presets)) > 1 and seeds:
             figures = [_ensemble([one[seed] for one in recipes.values()], pooled) for seed in seeds]
             shares = [accuracy for accuracy, _ in figures]
-            found.append(Together(method, level, presets, seeds, shares, [interval for _, interval in figures],
-                                  *metrics.spread(shares)))  # fmt: skip
+            found.append(
+                Together(
+                    method,
+                    level,
+                    presets,
+                    seeds,
+                    shares,
+                    [interval for _, interval in figures],
+                    *metrics.spread(shares),
+                )
+            )
     return found
 
 
@@ -58,8 +67,16 @@ def _seeds(group: list[Training], pooled: Mapping[str, pd.DataFrame]) -> Seeds:
     times = metrics.times_wrong(frames)
     always = frames[0]["subject"].to_numpy()[times == len(frames)]
     return Seeds(
-        first.variant, first.method, first.preset, first.level, [t.seed for t in group], [t.experiment for t in group],
+        first.variant,
+        first.method,
+        first.preset,
+        first.level,
+        [t.seed for t in group],
+        [t.experiment for t in group],
         *metrics.spread([t.accuracy for t in group]),
         *_ensemble(group, pooled),
-        len(times), int((times > 0).sum()), len(always), sorted({*always} - {""}),
-    )  # fmt: skip
+        len(times),
+        int((times > 0).sum()),
+        len(always),
+        sorted({*always} - {""}),
+    )

@@ -89,10 +89,16 @@ class Accepted(Schema):
         if truths.isna().any():
             raise DataError(f"{int(truths.isna().sum())} of the {len(self.ids)} accepted {self.level}s were not tested")
         return [
-            pd.DataFrame({"id": self.ids, "subject": self.subjects, "truth": truths.to_numpy(),
-                          "prediction": np.where(np.array(hits, dtype=bool), truths, "")})
+            pd.DataFrame(
+                {
+                    "id": self.ids,
+                    "subject": self.subjects,
+                    "truth": truths.to_numpy(),
+                    "prediction": np.where(np.array(hits, dtype=bool), truths, ""),
+                }
+            )
             for hits in self.hits
-        ]  # fmt: skip
+        ]
 
 
 @dataclass(frozen=True)
@@ -198,9 +204,11 @@ def compared(accepted: Accepted, result: Result, allowed: float | None, name: st
         if len(accepted.seeds) == len(result.seeds) == 1:
             why += ", one seed each, so the luck of training is not known"
     verb = "held" if held else "fell"
-    line = (f"{verb}: {result.name}: {accepted.accuracy:.2%} → {pair.second.mean():.2%}, {100 * gap.value:+.2f} points "
-            f"(95 % interval {100 * gap.low:+.2f} to {100 * gap.high:+.2f} over {gap.units} {gap.over}, "
-            f"n = {len(pair.ids)}; {why})")  # fmt: skip
+    line = (
+        f"{verb}: {result.name}: {accepted.accuracy:.2%} → {pair.second.mean():.2%}, {100 * gap.value:+.2f} points "
+        f"(95 % interval {100 * gap.low:+.2f} to {100 * gap.high:+.2f} over {gap.units} {gap.over}, "
+        f"n = {len(pair.ids)}; {why})"
+    )
     if not held:
         line += _worst(pair, frames[0])
     return Finding(name, result.name, held, accepted.accuracy, float(pair.second.mean()), len(pair.ids), p, line)
@@ -256,8 +264,12 @@ def _print(findings: list[Finding], format: str) -> None:
     if format == "json":
         print(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
     elif format == "junit":
-        suite = ElementTree.Element("testsuite", name="ferbench check", tests=str(len(findings)),
-                                    failures=str(sum(not finding.held for finding in findings)))  # fmt: skip
+        suite = ElementTree.Element(
+            "testsuite",
+            name="ferbench check",
+            tests=str(len(findings)),
+            failures=str(sum(not finding.held for finding in findings)),
+        )
         for finding in findings:
             case = ElementTree.SubElement(suite, "testcase", classname="ferbench.check", name=finding.baseline)
             if finding.held:
@@ -318,10 +330,21 @@ def _accepted(result: Result, why: str, reasons: list[Reason]) -> Accepted:
         kept["predictions"] = [result.classes.index(name) for name in first["prediction"]]
         kept["margins"] = [round(float(margin), 4) for margin in _margins(first, result.classes)]
     return Accepted(
-        method=result.method, title=result.title, preset=result.preset, protocol=result.protocol, split=result.split,
-        data=result.data, selection=result.selection, evaluation=result.evaluation, level=result.level,
-        classes=result.classes, seeds=result.seeds, accuracy=accuracy, ids=list(first["id"]),
+        method=result.method,
+        title=result.title,
+        preset=result.preset,
+        protocol=result.protocol,
+        split=result.split,
+        data=result.data,
+        selection=result.selection,
+        evaluation=result.evaluation,
+        level=result.level,
+        classes=result.classes,
+        seeds=result.seeds,
+        accuracy=accuracy,
+        ids=list(first["id"]),
         subjects=list(first["subject"]),
-        hits=[metrics.hits(frame).astype(int).tolist() for frame in frames], **kept,
+        hits=[metrics.hits(frame).astype(int).tolist() for frame in frames],
+        **kept,
         reasons=[*reasons, Reason(why=why, when=date.today().isoformat(), ferbench=__version__, accuracy=accuracy)],
-    )  # fmt: skip
+    )

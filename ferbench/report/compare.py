@@ -78,45 +78,65 @@ def compare(first: Result, second: Result) -> Comparison:
     truth = a["truth"].to_numpy()
     rows = [
         ClassRow(name, int(mine.sum()), float(pair.first[mine].mean()), float(pair.second[mine].mean()))
-        for name in first.classes if (mine := truth == name).any()
-    ]  # fmt: skip
+        for name in first.classes
+        if (mine := truth == name).any()
+    ]
     gain = pair.second - pair.first
     flips = [
-        Flip(pair.ids[i], truth[i], a["prediction"].iloc[i], _probability(first, a, i), b["prediction"].iloc[i],
-             _probability(second, b, i), float(gain[i]))
+        Flip(
+            pair.ids[i],
+            truth[i],
+            a["prediction"].iloc[i],
+            _probability(first, a, i),
+            b["prediction"].iloc[i],
+            _probability(second, b, i),
+            float(gain[i]),
+        )
         for i in map(int, np.flatnonzero(gain))
-    ]  # fmt: skip
+    ]
     flips.sort(key=lambda flip: (flip.gain, -(flip.second_probability or 0), flip.id))
     single = len(first.frames) == len(second.frames) == 1
     return Comparison(
-        first.name, second.name, " and ".join(dict.fromkeys((first.protocol, second.protocol))), first.level,
-        len(pair.ids), (len(first.frames), len(second.frames)),
-        (float(pair.first.mean()), float(pair.second.mean())), statistics.difference(pair),
-        statistics.permutation(pair), statistics.mcnemar(pair) if single else None, rows, flips,
+        first.name,
+        second.name,
+        " and ".join(dict.fromkeys((first.protocol, second.protocol))),
+        first.level,
+        len(pair.ids),
+        (len(first.frames), len(second.frames)),
+        (float(pair.first.mean()), float(pair.second.mean())),
+        statistics.difference(pair),
+        statistics.permutation(pair),
+        statistics.mcnemar(pair) if single else None,
+        rows,
+        flips,
         remarks,
-    )  # fmt: skip
+    )
 
 
 def remarks_on(first: Result, second: Result) -> list[str]:
     """What must be known before the difference is laid to the methods."""
     found = [
         f"Whether {one.name} was trained on test subjects is unknown."
-        for one in (first, second) if one.held_out is not True
-    ]  # fmt: skip
+        for one in (first, second)
+        if one.held_out is not True
+    ]
     if first.level != second.level:
         found.append("Sequences are compared: one of images is predicted by the mean of its images' probabilities.")
     alike = (first.method, first.preset) == (second.method, second.preset)
     if alike and (changed := changes(first.made, second.made)):
         found.append(f"From the first to the second changes: {in_words(changed)}.")
     elif first.data != second.data:
-        found.append(f"Their images were prepared differently (data fingerprints {first.data[:12]} and "
-                     f"{second.data[:12]}).")  # fmt: skip
+        found.append(
+            f"Their images were prepared differently (data fingerprints {first.data[:12]} and {second.data[:12]})."
+        )
     if first.method != second.method:
         learned = [[name for name in one.trained_on if name != one.protocol] for one in (first, second)]
         for what, one, other in (("preset", [first.preset], [second.preset]), ("trained before on", *learned)):
             if one != other:
-                was = [f"{', '.join(values) or 'nothing'} ({result.title})"
-                       for values, result in ((one, first), (other, second))]  # fmt: skip
+                was = [
+                    f"{', '.join(values) or 'nothing'} ({result.title})"
+                    for values, result in ((one, first), (other, second))
+                ]
                 found.append(f"The methods are not all that differs: {what} {was[0]}, {was[1]}.")
     return found
 
@@ -168,25 +188,48 @@ def _text(found: Comparison, flips: int, format: str) -> str:
         f"second: {found.second}: {found.accuracy[1]:.2%} ({seeds[1]})",
         f"second minus first: {100 * gap.value:+.2f} points, 95 % interval {100 * gap.low:+.2f} to "
         f"{100 * gap.high:+.2f} over {gap.units} {over}, n = {found.images} {found.level}s; {verdict(found)}",
-        f"p = {found.p:.4f} by permutation over {over}" + (
-            "" if found.mcnemar is None else f"; McNemar on single {found.level}s p = {found.mcnemar:.4f}, too small "
-            f"where {found.level}s of one person err together"),
+        f"p = {found.p:.4f} by permutation over {over}"
+        + (
+            ""
+            if found.mcnemar is None
+            else f"; McNemar on single {found.level}s p = {found.mcnemar:.4f}, too small "
+            f"where {found.level}s of one person err together"
+        ),
         *found.remarks,
-    ]  # fmt: skip
+    ]
     classes = tabulate(
-        [[cell(row.name), row.images, f"{row.first:.1%}", f"{row.second:.1%}", f"{100 * (row.second - row.first):+.1f}"]
-         for row in found.classes],
-        ["class", f"{found.level}s", "first", "second", "points"], style,
-        colalign=("left", "right", "right", "right", "right"), disable_numparse=True,
-    )  # fmt: skip
+        [
+            [
+                cell(row.name),
+                row.images,
+                f"{row.first:.1%}",
+                f"{row.second:.1%}",
+                f"{100 * (row.second - row.first):+.1f}",
+            ]
+            for row in found.classes
+        ],
+        ["class", f"{found.level}s", "first", "second", "points"],
+        style,
+        colalign=("left", "right", "right", "right", "right"),
+        disable_numparse=True,
+    )
     lost = sum(flip.gain < 0 for flip in found.flips)
     told = f"{lost} {found.level}s lost, {len(found.flips) - lost} won" + (
-        f"; the first {flips}" if len(found.flips) > flips else "")  # fmt: skip
+        f"; the first {flips}" if len(found.flips) > flips else ""
+    )
     listed = tabulate(
-        [[cell(flip.id), cell(flip.truth), cell(_sure(flip.first, flip.first_probability)),
-          cell(_sure(flip.second, flip.second_probability))]
-         for flip in found.flips[:flips]],
-        [found.level, "truth", "first", "second"], style, disable_numparse=True,
-    )  # fmt: skip
+        [
+            [
+                cell(flip.id),
+                cell(flip.truth),
+                cell(_sure(flip.first, flip.first_probability)),
+                cell(_sure(flip.second, flip.second_probability)),
+            ]
+            for flip in found.flips[:flips]
+        ],
+        [found.level, "truth", "first", "second"],
+        style,
+        disable_numparse=True,
+    )
     head = "\n".join(f"- {markdown(line)}" if format == "markdown" else line for line in lines)
     return f"{head}\n\n{classes}\n\n{told}\n" + (f"\n{listed}\n" if flips and found.flips else "")

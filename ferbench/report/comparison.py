@@ -29,9 +29,13 @@ def accuracy(report: Report, names: Mapping[str, str]) -> Grid:
     for method, mine in others.items():
         groups.append((max(100 * t.accuracy for t in mine), method, [_ours(t, names, None) for t in mine]))
     rows = [row for *_, group in sorted(groups, key=lambda group: group[:2]) for row in group]
-    source = ("published as printed, ours beside it" if report.published
-              else "ours, on drawn faces, for which nothing is published" if report.drawn
-              else "ours; nothing is published for it")  # fmt: skip
+    source = (
+        "published as printed, ours beside it"
+        if report.published
+        else "ours, on drawn faces, for which nothing is published"
+        if report.drawn
+        else "ours; nothing is published for it"
+    )
     caption = f"Accuracy on {report.dataset}, percent: {source} ({OURS})"
     return without_empty((caption, ["Method", "Published", "Images", IMAGES, "Sequences", SEQUENCES, "From"], rows))
 
@@ -47,9 +51,12 @@ def _ours(t: Training, names: Mapping[str, str], row: PublishedRow | None) -> li
     said += [] if t.selection == "last" else [SELECTIONS.get(t.selection, t.selection)]
     said += [] if t.held_out is True else [t.apart]
     return [
-        f"{OURS} {names[t.experiment]}", f"{row.figure:.2f}" if row and not t.apart else "", *images, *sequences,
+        f"{OURS} {names[t.experiment]}",
+        f"{row.figure:.2f}" if row and not t.apart else "",
+        *images,
+        *sequences,
         "; ".join(said),
-    ]  # fmt: skip
+    ]
 
 
 def against(t: Training, row: PublishedRow | None) -> str:
@@ -80,14 +87,21 @@ def same_training_data(report: Report) -> list[Grid]:
         if len({group[0].method for group in variants.values()}) > 1:
             ordered = sorted(variants.values(), key=lambda group: -mean(_comparable(t) for t in group))
             rows = [
-                [f"{OURS} {group[0].method}", _spread(t.accuracy for t in group if t.level == "image"),
-                 _spread(t.sequence_accuracy for t in group if t.sequences), str(len(group)), group[0].sees,
-                 ", ".join(group[0].trained_on)]
+                [
+                    f"{OURS} {group[0].method}",
+                    _spread(t.accuracy for t in group if t.level == "image"),
+                    _spread(t.sequence_accuracy for t in group if t.sequences),
+                    str(len(group)),
+                    group[0].sees,
+                    ", ".join(group[0].trained_on),
+                ]
                 for group in ordered
-            ]  # fmt: skip
-            caption = (f"Same training data, preset {preset or 'none'}: only such trainings may be compared with each "
-                       "other, and methods of images with methods of sequences by sequences only; percent, mean ± "
-                       "standard deviation (ddof 1) over seeds, best first by sequences where known")  # fmt: skip
+            ]
+            caption = (
+                f"Same training data, preset {preset or 'none'}: only such trainings may be compared with each "
+                "other, and methods of images with methods of sequences by sequences only; percent, mean ± "
+                "standard deviation (ddof 1) over seeds, best first by sequences where known"
+            )
             found.append(without_empty((caption, header, rows)))
     return found
 
@@ -115,16 +129,38 @@ def learned(report: Report) -> Grid:
     for t in report.trainings:
         groups[t.variant].append(t)
     rows = [
-        [f"{OURS} {t.method}", t.preset, ", ".join(t.changed), t.sees, ", ".join(t.trained_on), held(t.held_out),
-         "uncalibrated" if t.uncalibrated else "", ", ".join(str(one.seed) for one in group), t.protocol]
-        for group in groups.values() for t in group[:1]
-    ]  # fmt: skip
-    return without_empty((
-        "Input and training data of each: what it sees, the protocols that it was trained on, first to last, and "
-        "whether all test subjects were held out",
-        ["Training", "Preset", "Changed from it", "Sees", "Trained on", "Held out", "Scores", "Seeds", "Tested under"],
-        rows,
-    ))  # fmt: skip
+        [
+            f"{OURS} {t.method}",
+            t.preset,
+            ", ".join(t.changed),
+            t.sees,
+            ", ".join(t.trained_on),
+            held(t.held_out),
+            "uncalibrated" if t.uncalibrated else "",
+            ", ".join(str(one.seed) for one in group),
+            t.protocol,
+        ]
+        for group in groups.values()
+        for t in group[:1]
+    ]
+    return without_empty(
+        (
+            "Input and training data of each: what it sees, the protocols that it was trained on, first to last, and "
+            "whether all test subjects were held out",
+            [
+                "Training",
+                "Preset",
+                "Changed from it",
+                "Sees",
+                "Trained on",
+                "Held out",
+                "Scores",
+                "Seeds",
+                "Tested under",
+            ],
+            rows,
+        )
+    )
 
 
 def differences(report: Report) -> Grid | None:
@@ -138,9 +174,19 @@ def differences(report: Report) -> Grid | None:
 def about(rows: list[PublishedRow], caption: str) -> Grid:
     """What is known of published figures."""
     cells = [
-        [row.method, row.shown, row.feature, row.level, f"{row.n:,}" if row.n else UNKNOWN, row.folds, row.average,
-         str(row.classes or UNKNOWN), row.source, row.note]
+        [
+            row.method,
+            row.shown,
+            row.feature,
+            row.level,
+            f"{row.n:,}" if row.n else UNKNOWN,
+            row.folds,
+            row.average,
+            str(row.classes or UNKNOWN),
+            row.source,
+            row.note,
+        ]
         for row in rows
-    ]  # fmt: skip
+    ]
     header = ["Method", "Accuracy", "Feature", "Level", "n", "Folds", "Average", "Classes", "Source", "Note"]
     return without_empty((caption, header, cells))

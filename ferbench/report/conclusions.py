@@ -68,8 +68,9 @@ def conclude(report: Report) -> Conclusions:
     groups = list(variants.values())
     best = [
         max(mine, key=lambda group: reached(group, level).mean)
-        for level in LEVELS if (mine := [group for group in groups if group[0].level == level])
-    ]  # fmt: skip
+        for level in LEVELS
+        if (mine := [group for group in groups if group[0].level == level])
+    ]
     points = [
         ("What was measured", _measured(report, groups)),
         ("Compared with published figures", _against(report, groups, best)),
@@ -86,8 +87,10 @@ def lines(found: Conclusions) -> list[str]:
     said = []
     for leader in found.leaders:
         what = ", whole sequences" if leader.level == "sequence" else ""
-        said.append(f"Our best{what}: {leader.name}, {percent(leader.reach.mean)} % ({leader.reach.interval}); "
-                    f"{'; '.join(leader.facts)}.")  # fmt: skip
+        said.append(
+            f"Our best{what}: {leader.name}, {percent(leader.reach.mean)} % ({leader.reach.interval}); "
+            f"{'; '.join(leader.facts)}."
+        )
     for question, answers in found.points:
         mark = "" if question.endswith("?") else ":"
         said.append(f"{question}{mark} {' '.join(answers)}")
@@ -103,8 +106,15 @@ def reached(group: list[Training], level: Level) -> Reach:
         intervals = [t.sequence_interval for t in group if t.sequence_interval is not None]
     first = intervals[0]
     over = "subjects" if first.over == "subjects" else f"{level}s"
-    return Reach(float(np.mean(values)), min(one.low for one in intervals), max(one.high for one in intervals),
-                 first.units, over, any(one.degenerate for one in intervals), len(group))  # fmt: skip
+    return Reach(
+        float(np.mean(values)),
+        min(one.low for one in intervals),
+        max(one.high for one in intervals),
+        first.units,
+        over,
+        any(one.degenerate for one in intervals),
+        len(group),
+    )
 
 
 def titled(group: list[Training]) -> str:
@@ -128,10 +138,11 @@ def _leader(group: list[Training], groups: list[list[Training]]) -> Leader:
     facts = [
         f"n = {first.n}" + (f" of {first.subjects:,} people" if first.subjects else ", people unknown"),
         f"{first.protocol}, {len(first.folds)} folds" if len(first.folds) > 1 else f"{first.protocol}, one split",
-        SELECTIONS.get(first.selection, first.selection), over_seeds(group),
+        SELECTIONS.get(first.selection, first.selection),
+        over_seeds(group),
         *([f"changed from the preset: {listed(first.changed)}"] if first.changed else []),
         f"the highest of {methods} methods" if methods > 1 else "the only method",
-    ]  # fmt: skip
+    ]
     return Leader(titled(group), first.level, reached(group, first.level), facts)
 
 
@@ -143,19 +154,25 @@ def _measured(report: Report, groups: list[list[Training]]) -> list[str]:
         models = "1 finished model was" if count == 1 else f"{count} finished models were"
         return [f"Nothing was trained here; {models} tested." if count else "No fold is done yet."]
     methods = len({t.method for t in trainings})
-    said = [f"{_count(len(trainings), 'training')} of {_count(methods, 'method')}"
-            + (", on faces that ferbench has drawn." if report.drawn else ".")]  # fmt: skip
+    said = [
+        f"{_count(len(trainings), 'training')} of {_count(methods, 'method')}"
+        + (", on faces that ferbench has drawn." if report.drawn else ".")
+    ]
     for protocol, level, folds, subjects in dict.fromkeys(
         (t.protocol, t.level, len(t.expected), t.subjects > 0) for t in trainings
     ):
         how = f"{folds} folds" if folds > 1 else "one split"
-        people = ("no person is in both training and test set" if subjects
-                  else "subjects are unknown, so the same people may be in training and test sets")  # fmt: skip
+        people = (
+            "no person is in both training and test set"
+            if subjects
+            else "subjects are unknown, so the same people may be in training and test sets"
+        )
         said.append(f"{protocol} tests {level}s: {how}, {people}.")
     if not groups:
         why = listed(sorted({t.apart for t in trainings}))
-        said.append(f"No training is complete and known to be tested on held-out subjects ({why}), so nothing is "
-                    "concluded.")  # fmt: skip
+        said.append(
+            f"No training is complete and known to be tested on held-out subjects ({why}), so nothing is concluded."
+        )
     return said
 
 
@@ -164,12 +181,17 @@ def _against(report: Report, groups: list[list[Training]], best: list[list[Train
         return ["Nothing: no published figure is about drawn faces."]
     printed = {row.method: row for row in report.published}
     said = [f"{titled(group)}: {beside(group, printed.get(group[0].published))}" for group in best]
-    verdicts = [place for group in groups if (row := printed.get(group[0].published)) and not unfit(group, row)
-                and (place := _place(group, row))]  # fmt: skip
+    verdicts = [
+        place
+        for group in groups
+        if (row := printed.get(group[0].published)) and not unfit(group, row) and (place := _place(group, row))
+    ]
     if len(verdicts) > 1:
         below, within, above = map(verdicts.count, ("below", "within", "above"))
-        said.append(f"Of {len(verdicts)} recipes of ours with a comparable published figure, this figure lies within "
-                    f"the 95 % interval of {within}, above that of {above} and below that of {below}.")  # fmt: skip
+        said.append(
+            f"Of {len(verdicts)} recipes of ours with a comparable published figure, this figure lies within "
+            f"the 95 % interval of {within}, above that of {above} and below that of {below}."
+        )
     return said
 
 
@@ -194,8 +216,10 @@ def beside(group: list[Training], row: PublishedRow | None) -> str:
         return f"{ours}, with no interval: nothing is concluded."
     if place == "within":
         return f"{ours}. The published figure lies within our interval: no difference shown."
-    return (f"{ours}. The published figure lies {place} our interval: chance over whom we tested does not "
-            "explain the difference. The uncertainty of the published figure is unknown.")  # fmt: skip
+    return (
+        f"{ours}. The published figure lies {place} our interval: chance over whom we tested does not "
+        "explain the difference. The uncertainty of the published figure is unknown."
+    )
 
 
 def unfit(group: list[Training], row: PublishedRow) -> str:
@@ -234,10 +258,11 @@ def between(one: Contrast) -> list[str]:
     gap = one.difference
     over = gap.over if gap.over == "subjects" else f"{one.level}s"
     answer, chance = ("Difference shown", "does not") if one.shown else ("No difference shown", "may")
-    said = (f"{answer}: {one.first} is {abs(100 * gap.value):.2f} points above {one.second} on the same {one.tested:,} "
-            f"{one.level}s; 95 % interval of the difference {0 - 100 * gap.high:+.2f} to {0 - 100 * gap.low:+.2f} over "
-            f"{gap.units:,} {over}, p = {one.p:.4f} by permutation. Chance over who was tested {chance} explain it."
-            )  # fmt: skip
+    said = (
+        f"{answer}: {one.first} is {abs(100 * gap.value):.2f} points above {one.second} on the same {one.tested:,} "
+        f"{one.level}s; 95 % interval of the difference {0 - 100 * gap.high:+.2f} to {0 - 100 * gap.low:+.2f} over "
+        f"{gap.units:,} {over}, p = {one.p:.4f} by permutation. Chance over who was tested {chance} explain it."
+    )
     remarks = []
     if gap.units < FEWEST:
         remarks.append(f"With {gap.units} {over} no difference can be shown, however large.")
@@ -265,8 +290,10 @@ def _limits(report: Report, groups: list[list[Training]]) -> list[str]:
             f"How {these(known)} would do on other people ({', '.join(dict.fromkeys(t.apart for t in known))})."
         )
     if any(not t.subjects for t in report.trainings):
-        said.append("How people differ, where subjects are unknown: intervals treat images as independent, and "
-                    "are too narrow if they are not.")  # fmt: skip
+        said.append(
+            "How people differ, where subjects are unknown: intervals treat images as independent, and "
+            "are too narrow if they are not."
+        )
     if groups and all(len(group) == 1 for group in groups):
         said.append("What another seed would give, since each recipe has one.")
     if report.habits:

@@ -52,10 +52,23 @@ def _ranked(variants) -> list[list[Training]]:
 def _result(group: list[Training], pooled: Mapping[str, pd.DataFrame]) -> Result:
     first = group[0]
     return Result(
-        first.name, first.method, first.preset, first.protocol, first.split_hash, first.data, first.selection,
-        first.variant, first.classes, [t.seed for t in group], [pooled[t.experiment] for t in group], False,
-        first.level, first.trained_on, first.held_out, first.uncalibrated,
-    )  # fmt: skip
+        first.name,
+        first.method,
+        first.preset,
+        first.protocol,
+        first.split_hash,
+        first.data,
+        first.selection,
+        first.variant,
+        first.classes,
+        [t.seed for t in group],
+        [pooled[t.experiment] for t in group],
+        False,
+        first.level,
+        first.trained_on,
+        first.held_out,
+        first.uncalibrated,
+    )
 
 
 def _contrast(first: Result, second: Result, among: int) -> Contrast:
@@ -66,10 +79,19 @@ def _contrast(first: Result, second: Result, among: int) -> Contrast:
         return _contrast(second, first, among)
     p = statistics.permutation(pair)
     return Contrast(
-        _name(one), _name(other), " and ".join(dict.fromkeys((one.protocol, other.protocol))), one.level, len(pair.ids),
-        (len(one.frames), len(other.frames)), (float(pair.first.mean()), float(pair.second.mean())),
-        statistics.difference(pair), p, p <= SHOWN, among, remarks_on(first, second),
-    )  # fmt: skip
+        _name(one),
+        _name(other),
+        " and ".join(dict.fromkeys((one.protocol, other.protocol))),
+        one.level,
+        len(pair.ids),
+        (len(one.frames), len(other.frames)),
+        (float(pair.first.mean()), float(pair.second.mean())),
+        statistics.difference(pair),
+        p,
+        p <= SHOWN,
+        among,
+        remarks_on(first, second),
+    )
 
 
 def _name(result: Result) -> str:

@@ -103,8 +103,9 @@ def draw_maps(shown: Mapping[str, list[tuple[np.ndarray, np.ndarray]]], stem: Pa
                     place = (left, left + 0.97, row + 0.97, row)
                     axes.imshow(face, cmap="gray", vmin=0, vmax=255, extent=place)
                     if over is not None:
-                        axes.imshow(over, cmap="jet", norm=Normalize(0, 1), alpha=0.45, extent=place,
-                                    interpolation="bilinear")  # fmt: skip
+                        axes.imshow(
+                            over, cmap="jet", norm=Normalize(0, 1), alpha=0.45, extent=place, interpolation="bilinear"
+                        )
         width = (columns // 3) * (3 + gap - 1)
         axes.set(xlim=(-0.05, width - gap + 1), ylim=(len(shown), -0.05), aspect="equal", xticks=[])
         axes.set_yticks([row + 0.5 for row in range(len(shown))], list(shown))
@@ -138,10 +139,14 @@ def _classes(axes: Any, classes: list[str], series: list[Series]) -> None:
     for place, (name, values) in enumerate(series):
         axes.bar(
             np.arange(len(classes)) + (place - (len(series) - 1) / 2) * width,
-            [values.get(label, np.nan) for label in classes], width, label=name,
-            color=_COLOURS[place % len(_COLOURS)], hatch=_HATCHES[place % len(_HATCHES)],
-            edgecolor="white", linewidth=0.5,
-        )  # fmt: skip
+            [values.get(label, np.nan) for label in classes],
+            width,
+            label=name,
+            color=_COLOURS[place % len(_COLOURS)],
+            hatch=_HATCHES[place % len(_HATCHES)],
+            edgecolor="white",
+            linewidth=0.5,
+        )
     axes.set_xticks(range(len(classes)), classes)
     axes.set_ylabel("recall, %")
     axes.set_ylim(0, 100)
@@ -168,8 +173,15 @@ def _reliability(axes: Any, name: str, classes: list[str], frame: pd.DataFrame) 
     bins, error = metrics.reliability(confidence, metrics.hits(frame))
     edges = np.arange(len(bins)) / len(bins)
     axes.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="calibrated")
-    axes.bar(edges, np.nan_to_num(bins[:, 2]), 1 / len(bins), align="edge", color=_COLOURS[1], edgecolor="white",
-             label="accuracy")  # fmt: skip
+    axes.bar(
+        edges,
+        np.nan_to_num(bins[:, 2]),
+        1 / len(bins),
+        align="edge",
+        color=_COLOURS[1],
+        edgecolor="white",
+        label="accuracy",
+    )
     for edge, (count, _, accuracy) in zip(edges, bins, strict=True):
         if count:
             axes.text(edge + 0.5 / len(bins), accuracy + 0.01, f"{count:.0f}", ha="center", fontsize=7)
@@ -206,10 +218,14 @@ def _latency(axes: Any, points: list[Point]) -> None:
     for place, point in enumerate(points):
         spread = [[100 * (point.accuracy - point.low)], [100 * (point.high - point.accuracy)]]
         axes.errorbar(
-            point.latency_ms, 100 * point.accuracy, yerr=spread, fmt="osD^v"[place % 5], capsize=3,
+            point.latency_ms,
+            100 * point.accuracy,
+            yerr=spread,
+            fmt="osD^v"[place % 5],
+            capsize=3,
             color=_COLOURS[1 + place % (len(_COLOURS) - 1)],
             label=f"{point.name}, {point.protocol}, n = {point.n}",
-        )  # fmt: skip
+        )
     axes.set_xlabel("median latency of one image, ms: " + "; ".join(dict.fromkeys(point.machine for point in points)))
     axes.set_ylabel("pooled accuracy, % (bar: 95 % intervals)")
     axes.set_xlim(left=0)

@@ -8,10 +8,25 @@ from ferbench.report.cells import Grid, Section, numeric
 from ferbench.text import spreadsheet
 
 _SPECIAL = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "▸": r"$\triangleright$",
-    "→": r"$\rightarrow$", "×": r"$\times$", "−": "$-$", "λ": r"$\lambda$", "≤": r"$\leq$",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "–": "--",
+    "▸": r"$\triangleright$",
+    "→": r"$\rightarrow$",
+    "×": r"$\times$",
+    "−": "$-$",
+    "λ": r"$\lambda$",
+    "≤": r"$\leq$",
+}
 
 
 def latex(sections: list[Section]) -> str:
@@ -35,13 +50,22 @@ def _table(grid: Grid, label: str) -> str:
     caption, header, rows = grid
     align = "l" + "".join("r" if numeric(rows, i) else "l" for i in range(1, len(header)))
     lines = [" & ".join(map(escaped, row)) + r" \\" for row in (header, *rows)]
-    return "\n".join([
-        "\\begin{table}[htbp]\n\\centering", f"\\caption{{{escaped(caption)}}}\\label{{{label}}}",
-        # \sbox measures the table: one that fits keeps its size
-        "\\sbox0{" f"\\begin{{tabular}}{{{align}}}", "\\toprule", lines[0], "\\midrule", *lines[1:], "\\bottomrule",
-        "\\end{tabular}}", "\\ifdim\\wd0>\\linewidth\\resizebox{\\linewidth}{!}{\\usebox0}\\else\\usebox0\\fi",
-        "\\end{table}\n",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "\\begin{table}[htbp]\n\\centering",
+            f"\\caption{{{escaped(caption)}}}\\label{{{label}}}",
+            # \sbox measures the table: one that fits keeps its size
+            f"\\sbox0{{\\begin{{tabular}}{{{align}}}",
+            "\\toprule",
+            lines[0],
+            "\\midrule",
+            *lines[1:],
+            "\\bottomrule",
+            "\\end{tabular}}",
+            "\\ifdim\\wd0>\\linewidth\\resizebox{\\linewidth}{!}{\\usebox0}\\else\\usebox0\\fi",
+            "\\end{table}\n",
+        ]
+    )
 
 
 def escaped(text: str) -> str:

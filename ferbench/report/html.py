@@ -55,23 +55,34 @@ def page(reports: list[Report], store: Store, errors: int = 0, home: Path | None
     for report in reports:
         names = named(report.trainings)
         printed = details.published_matrices(report.published_matrix) if report.published_matrix is not None else []
-        each = [(f"{name}: confusion, folds", [*details.matrices(name, t), details.folds(t, name)])
-                for t in report.trainings for name in [names[t.experiment]]]  # fmt: skip
-        shown.append({
-            "report": report, "lines": heading(report), "found": conclude(report),
-            "leading": _tables(leading(report)),
-            "behind": _tables([*measured(report, report.trainings), *remaining(report)]),
-            "each": [(name, _tables(tables)) for name, tables in [("Published: confusion", printed), *each] if tables],
-            "charts": _charts(report, names), "few": len(report.trainings) <= FEW,
-            "galleries": [
-                (names[training.experiment], _mistakes(training, store, errors, home))
-                for training in report.trainings if errors
-            ],
-        })  # fmt: skip
+        each = [
+            (f"{name}: confusion, folds", [*details.matrices(name, t), details.folds(t, name)])
+            for t in report.trainings
+            for name in [names[t.experiment]]
+        ]
+        shown.append(
+            {
+                "report": report,
+                "lines": heading(report),
+                "found": conclude(report),
+                "leading": _tables(leading(report)),
+                "behind": _tables([*measured(report, report.trainings), *remaining(report)]),
+                "each": [
+                    (name, _tables(tables)) for name, tables in [("Published: confusion", printed), *each] if tables
+                ],
+                "charts": _charts(report, names),
+                "few": len(report.trainings) <= FEW,
+                "galleries": [
+                    (names[training.experiment], _mistakes(training, store, errors, home))
+                    for training in report.trainings
+                    if errors
+                ],
+            }
+        )
     table = overview(reports)
     return _template().render(
         reports=shown, overview=table and _table(table), latency=_latency(reports, store), version=__version__
-    )  # fmt: skip
+    )
 
 
 def _tables(grids: list[Grid]) -> list[Mapping[str, Any]]:
@@ -83,10 +94,13 @@ def _table(grid: Grid) -> Mapping[str, Any]:
     caption, header, rows = grid
     matrix = header[0] == ""
     return {
-        "caption": caption, "header": header, "rows": rows, "matrix": matrix,
+        "caption": caption,
+        "header": header,
+        "rows": rows,
+        "matrix": matrix,
         "kinds": [_kind(rows, i) for i in range(len(header))],
         "heat": [_heat(header, row) for row in rows] if matrix else [],
-    }  # fmt: skip
+    }
 
 
 def _kind(rows: list[list[str]], column: int) -> str:
@@ -127,17 +141,28 @@ def _charts(report: Report, names: Mapping[str, str]) -> list[Mapping[str, Any]]
         recalls = [(name, [None if np.isnan(value) else value for value in row]) for name, row in values]
         mine = [t for t in report.trainings if t.level == level]
         best = sorted(mine, key=lambda t: (not t.comparable, -t.accuracy))[:ROWS]
-        beside = {t.experiment: row for t in best if (row := printed.get(t.published)) and row.level == level
-                  and not unfit([t], row)}  # fmt: skip
+        beside = {
+            t.experiment: row
+            for t in best
+            if (row := printed.get(t.published)) and row.level == level and not unfit([t], row)
+        }
         shares = [fold.accuracy for t in best for fold in t.folds] + [t.interval.low for t in best]
         low = _low([*shares, *(row.figure / 100 for row in beside.values())])
         rows = [_row(t, names[t.experiment], beside.get(t.experiment), low) for t in best]
-        found.append({
-            "level": level, "series": [name for name, _ in chart.series], "recalls": recalls, "rows": rows,
-            "colour": int(not chart.series[0][0].startswith("published")),  # that of what was published is its own
-            "left_out": chart.left_out, "rows_left_out": len(mine) - len(best), "printed": bool(beside),
-            "marks": _marks(0), "folds_marks": _marks(low),
-        })  # fmt: skip
+        found.append(
+            {
+                "level": level,
+                "series": [name for name, _ in chart.series],
+                "recalls": recalls,
+                "rows": rows,
+                "colour": int(not chart.series[0][0].startswith("published")),  # that of what was published is its own
+                "left_out": chart.left_out,
+                "rows_left_out": len(mine) - len(best),
+                "printed": bool(beside),
+                "marks": _marks(0),
+                "folds_marks": _marks(low),
+            }
+        )
     return found
 
 
@@ -149,12 +174,17 @@ def _row(t: Training, name: str, printed: PublishedRow | None, low: int) -> Mapp
 
     apart = "" if t.apart in ("", "drawn faces") else f": {t.apart}"
     return {
-        "name": name + apart, "pooled": place(t.accuracy), "low": place(t.interval.low), "high": place(t.interval.high),
+        "name": name + apart,
+        "pooled": place(t.accuracy),
+        "low": place(t.interval.low),
+        "high": place(t.interval.high),
         "told": f"pooled: {percent(t.accuracy)} % ({reach(t.interval, t.level)}), n = {t.n}",
-        "folds": [(place(fold.accuracy), f"fold {fold.fold}: {percent(fold.accuracy)} % of {fold.images:,} {t.level}s")
-                  for fold in t.folds],
+        "folds": [
+            (place(fold.accuracy), f"fold {fold.fold}: {percent(fold.accuracy)} % of {fold.images:,} {t.level}s")
+            for fold in t.folds
+        ],
         "printed": printed and (place(printed.figure / 100), f"published ({printed.table}): {printed.figure:.2f} %"),
-    }  # fmt: skip
+    }
 
 
 def _low(shares: list[float]) -> int:
@@ -178,12 +208,18 @@ def _latency(reports: list[Report], store: Store) -> Mapping[str, Any] | None:
     def height(share: float) -> str:
         return f"{230 - 220 * (100 * share - low) / (100 - low):.1f}"
 
-    shown = [{
-        "name": f"{point.name}, {point.protocol}, n = {point.n}", "x": f"{100 * point.latency_ms / slowest:.2f}",
-        "y": height(point.accuracy), "bottom": height(point.low), "top": height(point.high),
-        "told": f"{point.name}, {point.protocol}: {percent(point.accuracy)} % ({percent(point.low)}–"
-                f"{percent(point.high)}), {point.latency_ms:.2f} ms; {point.machine}",
-    } for point in points]  # fmt: skip
+    shown = [
+        {
+            "name": f"{point.name}, {point.protocol}, n = {point.n}",
+            "x": f"{100 * point.latency_ms / slowest:.2f}",
+            "y": height(point.accuracy),
+            "bottom": height(point.low),
+            "top": height(point.high),
+            "told": f"{point.name}, {point.protocol}: {percent(point.accuracy)} % ({percent(point.low)}–"
+            f"{percent(point.high)}), {point.latency_ms:.2f} ms; {point.machine}",
+        }
+        for point in points
+    ]
     machines = list(dict.fromkeys(point.machine for point in points))
     return {"points": shown, "machines": machines, "slowest": slowest, "low": low}
 
@@ -220,11 +256,15 @@ def _pictures(dataset: str, fingerprint: str, ids: list[str], home: Path | None)
         samples = read_csv(folder / "samples.csv", dtype=str)
         images = read_array(folder / "images.npy")
     except OSError as error:
-        raise DataError(f"the pictures of {dataset} cannot be read ({error}): `ferbench data prepare {dataset} …`, or "
-                        "name the folder by --data-home") from None  # fmt: skip
+        raise DataError(
+            f"the pictures of {dataset} cannot be read ({error}): `ferbench data prepare {dataset} …`, or "
+            "name the folder by --data-home"
+        ) from None
     if card.fingerprint != fingerprint:
-        raise DataError(f"{folder} is not the set that was tested: its fingerprint is {card.fingerprint[:12]}, "
-                        f"theirs {fingerprint[:12]}")  # fmt: skip
+        raise DataError(
+            f"{folder} is not the set that was tested: its fingerprint is {card.fingerprint[:12]}, "
+            f"theirs {fingerprint[:12]}"
+        )
     if (
         images.ndim != 3
         or images.dtype != np.uint8

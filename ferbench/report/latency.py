@@ -44,10 +44,16 @@ def accuracy_over_latency(records: list[SpeedRecord], reports: list[Report]) -> 
                 seeds = ", ".join(str(training.seed) for training in (first, *others))
                 name = name.replace(f"seed {first.seed}", f"seeds {seeds}")
             latency, machine = fastest[first.name, first.preset]
-            points.append(Point(
-                name, first.protocol, first.n, latency,
-                sum(training.accuracy for training in (first, *others)) / (1 + len(others)),
-                min(training.interval.low for training in (first, *others)),
-                max(training.interval.high for training in (first, *others)), machine,
-            ))  # fmt: skip
+            points.append(
+                Point(
+                    name,
+                    first.protocol,
+                    first.n,
+                    latency,
+                    sum(training.accuracy for training in (first, *others)) / (1 + len(others)),
+                    min(training.interval.low for training in (first, *others)),
+                    max(training.interval.high for training in (first, *others)),
+                    machine,
+                )
+            )
     return points

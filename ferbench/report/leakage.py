@@ -78,8 +78,9 @@ def build(store: Store, dataset: str | None = None, experiments: Iterable[str] |
     for group in groups.values():
         unbiased = [t for t in group if not any(_way(t)) and (chosen is None or t.experiment in chosen)]
         for split in dict.fromkeys(t.split_hash for t in unbiased):
-            ways = {way: {t.seed: t for t in group if _way(t) == way and (way[0] or t.split_hash == split)}
-                    for way in WAYS}  # fmt: skip
+            ways = {
+                way: {t.seed: t for t in group if _way(t) == way and (way[0] or t.split_hash == split)} for way in WAYS
+            }
             if any(ways[way] for way in WAYS if any(way)):
                 epochs = {t.experiment: [records[fold.run].result.get("epoch", 0) for fold in t.folds] for t in group}
                 found.append(_measured(store, ways, epochs))
@@ -118,44 +119,72 @@ def _measured(
 
 
 def _row(
-    way: tuple[bool, bool], by_seed: dict[int, Training], frames: dict[str, pd.DataFrame],
-    epochs: dict[str, list[int]], optimism: statistics.Difference | None,
-) -> Way:  # fmt: skip
+    way: tuple[bool, bool],
+    by_seed: dict[int, Training],
+    frames: dict[str, pd.DataFrame],
+    epochs: dict[str, list[int]],
+    optimism: statistics.Difference | None,
+) -> Way:
     trainings = [by_seed[seed] for seed in sorted(by_seed)]
     together = pd.concat([frames[t.experiment] for t in trainings], ignore_index=True)
     first = trainings[0]
     chosen = [epoch for t in trainings for epoch in epochs[t.experiment]] if way[1] else []
     return Way(
-        WAYS[way], first.protocol, first.selection, first.rule, first.split_hash, sorted(by_seed),
-        [t.experiment for t in trainings], chosen, len(together),
+        WAYS[way],
+        first.protocol,
+        first.selection,
+        first.rule,
+        first.split_hash,
+        sorted(by_seed),
+        [t.experiment for t in trainings],
+        chosen,
+        len(together),
         metrics.hit_rate(together),
-        metrics.subject_interval(together), optimism,
-    )  # fmt: skip
+        metrics.subject_interval(together),
+        optimism,
+    )
 
 
 def heading(found: Leakage) -> list[str]:
     """What must be known to read the table."""
     return [
-        *(f"Protocol {one.protocol}: {one.rule}; fold file {one.split_hash[:12]}."
-          for one in {way.split_hash: way for way in found.ways}.values()),
+        *(
+            f"Protocol {one.protocol}: {one.rule}; fold file {one.split_hash[:12]}."
+            for one in {way.split_hash: way for way in found.ways}.values()
+        ),
         "This measures how much data leakage inflates accuracy. Only the unbiased row is a result of the method.",
         "One training, tested four ways. best-test takes, in each fold, the epoch that does best on the test images "
         "themselves; image folds draw images at random, so frames of one person are in training and test set.",
         "Differences are of the same images, in points; intervals are 95 %, by bootstrap over subjects.",
-    ]  # fmt: skip
+    ]
 
 
 def grids(found: Leakage) -> list[Grid]:
     """One row for each way of testing."""
     rows = [
-        [one.way, f"{100 * one.accuracy:.2f}", interval_text(one.interval),
-         "" if one.optimism is None else f"{100 * one.optimism.value:+.2f}",
-         "" if one.optimism is None else span_text(one.optimism),
-         f"{min(one.epochs)}–{max(one.epochs)}" if one.epochs else "last", " ".join(map(str, one.seeds)),
-         f"{one.images:,}", f"{one.protocol}; {one.selection}; {' '.join(one.experiments)}"]
+        [
+            one.way,
+            f"{100 * one.accuracy:.2f}",
+            interval_text(one.interval),
+            "" if one.optimism is None else f"{100 * one.optimism.value:+.2f}",
+            "" if one.optimism is None else span_text(one.optimism),
+            f"{min(one.epochs)}–{max(one.epochs)}" if one.epochs else "last",
+            " ".join(map(str, one.seeds)),
+            f"{one.images:,}",
+            f"{one.protocol}; {one.selection}; {' '.join(one.experiments)}",
+        ]
         for one in found.ways
-    ]  # fmt: skip
-    header = ["Way of testing", "Accuracy", "95 % interval", "Inflated by", "95 % of it", "Epochs taken", "Seeds", "n",
-              "From"]  # fmt: skip
+    ]
+    header = [
+        "Way of testing",
+        "Accuracy",
+        "95 % interval",
+        "Inflated by",
+        "95 % of it",
+        "Epochs taken",
+        "Seeds",
+        "n",
+        "From",
+    ]
     name = f"{found.method} ({found.preset}, {found.precision}) on {found.dataset}"
     return [(f"Effect of data leakage, {name}: accuracy in percent; a row with leakage is no result", header, rows)]

@@ -35,8 +35,10 @@ def model_card(reports: list[Report], chosen: str = "") -> str:
                 recipes[place, t.variant].append(t)
     found = {key: group for key, group in recipes.items() if any(_begins(t, chosen) for t in group)}
     if not found:
-        raise DataError(f"no training{f' that begins with {chosen!r}' if chosen else ''} is complete and known to be "
-                        "tested on unseen people, and a card is of no other: see `ferbench runs`")  # fmt: skip
+        raise DataError(
+            f"no training{f' that begins with {chosen!r}' if chosen else ''} is complete and known to be "
+            "tested on unseen people, and a card is of no other: see `ferbench runs`"
+        )
     if len(found) > 1:
         several = [f"{group[0].experiment} ({titled(group)}, {group[0].protocol})" for group in found.values()]
         raise UsageError(
@@ -53,38 +55,64 @@ def _begins(t: Training, chosen: str) -> bool:
 def _metadata(group: list[Training]) -> dict[str, Any]:
     first, whole = group[0], reached(group, group[0].level)
     told = {
-        "n": first.n, "subjects": first.subjects or "unknown", "folds": len(first.folds),
-        "seeds": [t.seed for t in group], "weights_tested": SELECTIONS.get(first.selection, first.selection),
+        "n": first.n,
+        "subjects": first.subjects or "unknown",
+        "folds": len(first.folds),
+        "seeds": [t.seed for t in group],
+        "weights_tested": SELECTIONS.get(first.selection, first.selection),
         "held_out": True,
-    }  # fmt: skip
-    interval = {} if whole.degenerate else {
-        "interval_95": [round(whole.low, 6), round(whole.high, 6)], "interval_over": f"{whole.units} {whole.over}",
-    }  # fmt: skip
+    }
+    interval = (
+        {}
+        if whole.degenerate
+        else {
+            "interval_95": [round(whole.low, 6), round(whole.high, 6)],
+            "interval_over": f"{whole.units} {whole.over}",
+        }
+    )
     return {
         "library_name": "ferbench",
         "pipeline_tag": TASKS[first.level],
         "tags": ["facial-expression-recognition"],
         "metrics": ["accuracy", "recall", "f1"],
-        "model-index": [{
-            "name": titled(group),
-            "results": [{
-                "task": {"type": TASKS[first.level], "name": "Facial expression recognition"},
-                "dataset": {
-                    "type": first.protocol.partition("@")[0], "name": f"{first.protocol}: {first.rule}",
-                    "config": first.protocol, "split": "test",
-                    "args": {"fold_file": first.split_hash, "data": first.data},
-                },
-                "metrics": [
-                    {"type": "accuracy", "name": "Accuracy, pooled over all folds", "value": round(whole.mean, 6),
-                     "args": told | interval},
-                    {"type": "recall", "name": "Balanced accuracy (mean recall of all classes)",
-                     "value": round(mean(t.balanced_accuracy for t in group), 6), "args": told},
-                    {"type": "f1", "name": "Macro F1", "value": round(mean(t.macro_f1 for t in group), 6),
-                     "args": told},
+        "model-index": [
+            {
+                "name": titled(group),
+                "results": [
+                    {
+                        "task": {"type": TASKS[first.level], "name": "Facial expression recognition"},
+                        "dataset": {
+                            "type": first.protocol.partition("@")[0],
+                            "name": f"{first.protocol}: {first.rule}",
+                            "config": first.protocol,
+                            "split": "test",
+                            "args": {"fold_file": first.split_hash, "data": first.data},
+                        },
+                        "metrics": [
+                            {
+                                "type": "accuracy",
+                                "name": "Accuracy, pooled over all folds",
+                                "value": round(whole.mean, 6),
+                                "args": told | interval,
+                            },
+                            {
+                                "type": "recall",
+                                "name": "Balanced accuracy (mean recall of all classes)",
+                                "value": round(mean(t.balanced_accuracy for t in group), 6),
+                                "args": told,
+                            },
+                            {
+                                "type": "f1",
+                                "name": "Macro F1",
+                                "value": round(mean(t.macro_f1 for t in group), 6),
+                                "args": told,
+                            },
+                        ],
+                    }
                 ],
-            }],
-        }],
-    }  # fmt: skip
+            }
+        ],
+    }
 
 
 def _yaml(content: Any, indent: str = "") -> str:
@@ -117,9 +145,11 @@ def _body(report: Report, group: list[Training]) -> str:
         ("Protocol", _protocol(first), []),
         ("Data", _data(first), []),
         ("Limits, and what is unknown", _limits(report, group), []),
-    ]  # fmt: skip
-    parts = [f"# {markdown(titled(group))}\n\nRecognises facial expressions. Trained and tested under "
-             f"{markdown(first.protocol)}; written by ferbench {__version__} from the stored predictions."]  # fmt: skip
+    ]
+    parts = [
+        f"# {markdown(titled(group))}\n\nRecognises facial expressions. Trained and tested under "
+        f"{markdown(first.protocol)}; written by ferbench {__version__} from the stored predictions."
+    ]
     for title, lines, tables in sections:
         parts.append(f"## {title}\n\n" + "\n".join(f"- {markdown(line)}" for line in lines))
         parts += [markdown_grid(grid) for grid in tables]
@@ -132,7 +162,7 @@ def _use(first: Training) -> list[str]:
         f"({', '.join(first.classes)}) on faces like those of its dataset. Its input is {_reads(first)}.",
         "An expression is not a feeling. The model is not meant to infer what people feel or think, nor for decisions "
         "about them.",
-    ]  # fmt: skip
+    ]
 
 
 def _reads(first: Training) -> str:
@@ -141,26 +171,43 @@ def _reads(first: Training) -> str:
 
 def _figures(report: Report, group: list[Training], whole: Reach) -> list[str]:
     first = group[0]
-    found = [f"Accuracy {percent(whole.mean)} %, {whole.interval}; n = {first.n}; {over_seeds(group)}; weights tested: "
-             f"{SELECTIONS.get(first.selection, first.selection)}."]  # fmt: skip
+    found = [
+        f"Accuracy {percent(whole.mean)} %, {whole.interval}; n = {first.n}; {over_seeds(group)}; weights tested: "
+        f"{SELECTIONS.get(first.selection, first.selection)}."
+    ]
     if report.drawn:
-        found.append("The faces are drawn by ferbench: this says nothing about how well people's expressions are "
-                     "recognised, and no published figure is comparable.")  # fmt: skip
+        found.append(
+            "The faces are drawn by ferbench: this says nothing about how well people's expressions are "
+            "recognised, and no published figure is comparable."
+        )
     if len(first.folds) > 1:
-        found.append(f"Each of the {len(first.folds)} folds has a network of its own, and the figure is of all of them "
-                     "together: a single file of weights was tested on its own fold only.")  # fmt: skip
+        found.append(
+            f"Each of the {len(first.folds)} folds has a network of its own, and the figure is of all of them "
+            "together: a single file of weights was tested on its own fold only."
+        )
     return found
 
 
 def _by_seed(report: Report, group: list[Training]) -> Grid:
     names = named(report.trainings)
     rows = [
-        [names[t.experiment], percent(t.accuracy), reach(t.interval, t.level), percent(t.balanced_accuracy),
-         percent(t.macro_f1), "; ".join(t.devices), t.precision, t.experiment]
+        [
+            names[t.experiment],
+            percent(t.accuracy),
+            reach(t.interval, t.level),
+            percent(t.balanced_accuracy),
+            percent(t.macro_f1),
+            "; ".join(t.devices),
+            t.precision,
+            t.experiment,
+        ]
         for t in group
-    ]  # fmt: skip
-    return ("Each training, percent", ["Training", "Accuracy", "95 % interval", "Balanced", "Macro F1", "Device",
-                                       "Precision", "Experiment"], rows)  # fmt: skip
+    ]
+    return (
+        "Each training, percent",
+        ["Training", "Accuracy", "95 % interval", "Balanced", "Macro F1", "Device", "Precision", "Experiment"],
+        rows,
+    )
 
 
 def _by_class(group: list[Training]) -> Grid:
@@ -168,7 +215,7 @@ def _by_class(group: list[Training]) -> Grid:
     rows = [
         [name, "–" if np.isnan(share) else percent(share), f"{tested // len(group):,}"]
         for name, share, tested in zip(group[0].classes, metrics.recalls(counts), counts.sum(axis=1), strict=True)
-    ]  # fmt: skip
+    ]
     return (
         "Recall of each class, percent, over all seeds",
         ["Class", "Recall", f"{group[0].level.capitalize()}s"],
@@ -177,8 +224,11 @@ def _by_class(group: list[Training]) -> Grid:
 
 
 def _protocol(first: Training) -> list[str]:
-    people = (f"no subject is in both training and test set, every {first.level} is tested once" if first.subjects
-              else "subjects are unknown, so the same people may be in training and test sets")  # fmt: skip
+    people = (
+        f"no subject is in both training and test set, every {first.level} is tested once"
+        if first.subjects
+        else "subjects are unknown, so the same people may be in training and test sets"
+    )
     return [
         f"{first.protocol}: {first.rule}; {people}. Fold file {first.split_hash[:12]}.",
         "The test set did not choose the weights. Whether it influenced the choice of hyperparameters is not known.",
@@ -200,7 +250,7 @@ def _limits(report: Report, group: list[Training]) -> list[str]:
         "How it does on groups of people (age, sex, origin) is unknown: the labels that ferbench reads do not state "
         "them.",
         "How it does on other datasets, cameras or face crops is unknown unless it is stated above.",
-    ]  # fmt: skip
+    ]
     name, share, tested = min((t.worst_class for t in group), key=lambda worst: worst[1])
     where = " in the seed that does worst by it" if len(group) > 1 else ""
     found.append(f"Its weakest class is {name}: {percent(share)} % of {tested:,} are right{where}.")
@@ -209,8 +259,11 @@ def _limits(report: Report, group: list[Training]) -> list[str]:
         found.append(f"People differ: of the one it recognises worst {percent(worst[1])} % of {worst[2]:,} are right.")
     if len(group) == 1:
         found.append("What another seed would give is unknown: there is one.")
-    found.append("Its scores are no probabilities." if first.uncalibrated
-                 else "Whether its probabilities are calibrated is not stated here.")  # fmt: skip
+    found.append(
+        "Its scores are no probabilities."
+        if first.uncalibrated
+        else "Whether its probabilities are calibrated is not stated here."
+    )
     found += [f"Not as in the original: {one}" for one in first.differs]
     found += [f"Changed from the preset: {one}" for one in first.changed]
     found += [f"Note: {note}" for note in dict.fromkeys(note for t in group for note in t.notes)]

@@ -30,9 +30,10 @@ def audits(number: str = "") -> list[Audit]:
     Raises DataError for a number that is not there.
     """
     found = [
-        _audit(table, citation) for table, citation in published.all_tables()
+        _audit(table, citation)
+        for table, citation in published.all_tables()
         if number in ("", table["id"].removeprefix("table"))
-    ]  # fmt: skip
+    ]
     if not found:
         numbers = ", ".join(table["id"].removeprefix("table") for table, _ in published.all_tables())
         raise DataError(f"there is no table {number}: there are {numbers}")

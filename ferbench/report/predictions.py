@@ -20,8 +20,9 @@ def predictions(store: Store, record: Record) -> pd.DataFrame:
     """
     frame = store.predictions(record.key, record)
     if problem := _problem(frame, record):
-        raise DataError(f"the predictions of run {record.key} {problem}: delete {store.folder(record.key)} and "
-                        "train again")  # fmt: skip
+        raise DataError(
+            f"the predictions of run {record.key} {problem}: delete {store.folder(record.key)} and train again"
+        )
     return frame
 
 
@@ -56,13 +57,18 @@ def _problem(frame: pd.DataFrame, record: Record) -> str:
     named = {*record.classes} if missing else {*record.classes, *frame["truth"], *frame["prediction"]}
     strange = sorted((named - {*EMOTIONS}) | (named - {*record.classes}))
     return (
-        f"name the class {strange[0]!r}" if strange
-        else f"lack the column {missing[0]}" if missing
-        else "are empty" if frame.empty
-        else f"have what is no number under {odd[0]}" if (odd := [name for name in scores if not _numbers(frame[name])])
-        else "have a class twice" if len({*record.classes}) < len(record.classes)
+        f"name the class {strange[0]!r}"
+        if strange
+        else f"lack the column {missing[0]}"
+        if missing
+        else "are empty"
+        if frame.empty
+        else f"have what is no number under {odd[0]}"
+        if (odd := [name for name in scores if not _numbers(frame[name])])
+        else "have a class twice"
+        if len({*record.classes}) < len(record.classes)
         else ""
-    )  # fmt: skip
+    )
 
 
 def together(records: Sequence[Record]) -> None:
@@ -70,8 +76,10 @@ def together(records: Sequence[Record]) -> None:
     first = records[0]
     for one in records[1:]:
         if one.classes != first.classes or one.facts.get("folds") != first.facts.get("folds"):
-            raise DataError(f"runs {first.key} and {one.key} claim to be folds of one training, and have other classes "
-                            "or folds: delete their folders and train again")  # fmt: skip
+            raise DataError(
+                f"runs {first.key} and {one.key} claim to be folds of one training, and have other classes "
+                "or folds: delete their folders and train again"
+            )
 
 
 def _numbers(column: pd.Series) -> bool:

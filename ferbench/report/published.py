@@ -93,9 +93,11 @@ def matrix(dataset: str) -> PublishedMatrix | None:
     for table in _tables(dataset):
         if "matrix" in table:
             return PublishedMatrix(
-                tuple(names[short] for short in table["classes"]), np.array(table["matrix"], dtype=np.float64),
-                tuple(table["images_per_class"]), printed(table["id"]),
-            )  # fmt: skip
+                tuple(names[short] for short in table["classes"]),
+                np.array(table["matrix"], dtype=np.float64),
+                tuple(table["images_per_class"]),
+                printed(table["id"]),
+            )
     return None
 
 

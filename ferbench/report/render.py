@@ -87,17 +87,20 @@ def heading(report: Report, brief: bool = False) -> list[str]:
     """Return what must be known to read the tables, a sentence or two each; ``brief`` as for :func:`grids`."""
     lines, names = [], named(report.trainings)
     if report.drawn:
-        lines.append("The faces are drawn by ferbench. No published figure is comparable, and these figures say "
-                     "nothing about how well people's expressions are recognised.")  # fmt: skip
+        lines.append(
+            "The faces are drawn by ferbench. No published figure is comparable, and these figures say "
+            "nothing about how well people's expressions are recognised."
+        )
     groups = dict.fromkeys(
         (t.protocol, t.level, t.rule, t.split_hash, t.data, t.subjects > 0) for t in report.trainings
     )
     for protocol, level, rule, split_hash, data, people in groups:
-        disjoint = (f"no subject is in both training and test set, every {level} of the test set is tested "
-                    "once" if people
-                    else "subjects are unknown, so the same people may be in training and test sets")  # fmt: skip
-        lines.append(f"Protocol {protocol}: {rule}; {disjoint}. "
-                     f"Fold file {split_hash[:12]}, data {data[:12]}.")  # fmt: skip
+        disjoint = (
+            f"no subject is in both training and test set, every {level} of the test set is tested once"
+            if people
+            else "subjects are unknown, so the same people may be in training and test sets"
+        )
+        lines.append(f"Protocol {protocol}: {rule}; {disjoint}. Fold file {split_hash[:12]}, data {data[:12]}.")
     for selection in dict.fromkeys(t.selection for t in report.trainings):
         lines.append(f"Weights tested: {SELECTIONS.get(selection, selection)}. No test image was used to choose them.")
     if report.varying:
@@ -105,27 +108,41 @@ def heading(report: Report, brief: bool = False) -> list[str]:
         lines.append(f"Our trainings differ in: {facts}.")
     elif report.trainings:
         lines.append("Our trainings differ in nothing: there is one.")
-    lines.append("Accuracy is pooled over all test images of all folds, the paper's own measure, computed from stored "
-                 "predictions. Intervals are 95 %, by bootstrap over subjects where they are known.")  # fmt: skip
+    lines.append(
+        "Accuracy is pooled over all test images of all folds, the paper's own measure, computed from stored "
+        "predictions. Intervals are 95 %, by bootstrap over subjects where they are known."
+    )
     if any(t.level == "sequence" for t in report.trainings):
-        lines.append("Under a protocol of sequences there is one prediction for each sequence, so n differs. "
-                     "Methods that predict images have an accuracy on sequences too, from the mean of their "
-                     "images' probabilities. The two kinds are compared by that accuracy only.")  # fmt: skip
+        lines.append(
+            "Under a protocol of sequences there is one prediction for each sequence, so n differs. "
+            "Methods that predict images have an accuracy on sequences too, from the mean of their "
+            "images' probabilities. The two kinds are compared by that accuracy only."
+        )
     if any(t.sees.startswith(FEW) for t in report.trainings):
-        lines.append(f"({FEW}) marks a method of sequences that was given three frames of each. It is compared with "
-                     "no published figure.")  # fmt: skip
+        lines.append(
+            f"({FEW}) marks a method of sequences that was given three frames of each. It is compared with "
+            "no published figure."
+        )
     if apart := [t for t in report.trainings if t.held_out is not True]:
-        lines.append(f"Trained on test subjects, or this is unknown: {listed([names[t.experiment] for t in apart])}. "
-                     "Such a figure is compared with no other.")  # fmt: skip
+        lines.append(
+            f"Trained on test subjects, or this is unknown: {listed([names[t.experiment] for t in apart])}. "
+            "Such a figure is compared with no other."
+        )
     if any(not t.whole for t in report.trainings):
-        lines.append("A training with missing folds is marked with the number of its folds. Its figures are of "
-                     "other images, so they are not compared.")  # fmt: skip
+        lines.append(
+            "A training with missing folds is marked with the number of its folds. Its figures are of "
+            "other images, so they are not compared."
+        )
     if report.habits:
-        lines.append(f"Left out: {report.habits} folds that measure data leakage (best test epoch, subjects in "
-                     "training and test set) and are no results; `ferbench report --ablation` shows them.")  # fmt: skip
+        lines.append(
+            f"Left out: {report.habits} folds that measure data leakage (best test epoch, subjects in "
+            "training and test set) and are no results; `ferbench report --ablation` shows them."
+        )
     if brief and _many(report):
-        lines.append(f"Further figures, confusion matrices and folds of the {len(report.trainings)} trainings are left "
-                     "out here: every other --format has them.")  # fmt: skip
+        lines.append(
+            f"Further figures, confusion matrices and folds of the {len(report.trainings)} trainings are left "
+            "out here: every other --format has them."
+        )
     lines += [f"Published: {erratum}." for erratum in report.errata]
     lines += list(dict.fromkeys(f"Note: {note.rstrip('.')}." for t in report.trainings for note in t.notes))
     return lines
@@ -140,9 +157,11 @@ def headlines(store: Store, dataset: str, experiments: Iterable[str]) -> list[st
             if t.whole and t.experiment in chosen:
                 row = None if t.apart else printed.get(t.published)
                 beside = f"; published {row.figure:.2f} %" if row else ""
-                lines.append(f"{t.method} ({before_seed(t)}seed {t.seed}): {percent(t.accuracy)} % of {t.n} "
-                             f"(95 % interval {reach(t.interval, t.level)}); {t.protocol}, "
-                             f"{SELECTIONS.get(t.selection, t.selection)}{beside}")  # fmt: skip
+                lines.append(
+                    f"{t.method} ({before_seed(t)}seed {t.seed}): {percent(t.accuracy)} % of {t.n} "
+                    f"(95 % interval {reach(t.interval, t.level)}); {t.protocol}, "
+                    f"{SELECTIONS.get(t.selection, t.selection)}{beside}"
+                )
     return lines
 
 

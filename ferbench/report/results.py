@@ -84,11 +84,25 @@ def _result(store: Store, key: str, trainings: dict[str, list[Record]], known: M
     identity, about, made = first.identity, told(first, known), lineage(first.identity, known)
     frames = list(pooled(store, {records[0].experiment: records for records in by_seed}).values())
     return Result(
-        identity.method, about.title, identity.preset, identity.protocol, identity.split, identity.data,
-        identity.selection, key, first.classes, [records[0].identity.seed for records in by_seed], frames,
-        identity.kind == "transfer", about.level, about.trained_on, about.held_out, about.uncalibrated,
-        about.changed, made,
-    )  # fmt: skip
+        identity.method,
+        about.title,
+        identity.preset,
+        identity.protocol,
+        identity.split,
+        identity.data,
+        identity.selection,
+        key,
+        first.classes,
+        [records[0].identity.seed for records in by_seed],
+        frames,
+        identity.kind == "transfer",
+        about.level,
+        about.trained_on,
+        about.held_out,
+        about.uncalibrated,
+        about.changed,
+        made,
+    )
 
 
 def chosen(text: str, runs: Path | None) -> Result:
@@ -134,14 +148,18 @@ def at_one_level(first: Result, second: Result) -> tuple[Result, Result]:
     first, second = _of_sequences(first), _of_sequences(second)
     folds = [one.frames[0].set_index("id")[["truth", "fold"]].sort_index() for one in (first, second)]
     if strange := sorted({*folds[0].index} ^ {*folds[1].index}):
-        raise DataError(f"{first.protocol} and {second.protocol} test different sequences ({len(strange)} are in one "
-                        f"alone, such as {strange[0]}), so nothing can be compared")  # fmt: skip
+        raise DataError(
+            f"{first.protocol} and {second.protocol} test different sequences ({len(strange)} are in one "
+            f"alone, such as {strange[0]}), so nothing can be compared"
+        )
     for what in ("truth", "fold"):
         if (other := folds[0][what] != folds[1][what]).any():
             name = other.idxmax()
-            raise DataError(f"{first.protocol} and {second.protocol} differ in the {what} of {int(other.sum())} "
-                            f"sequences, such as {name} ({folds[0][what][name]} and {folds[1][what][name]}), so "
-                            "nothing can be compared")  # fmt: skip
+            raise DataError(
+                f"{first.protocol} and {second.protocol} differ in the {what} of {int(other.sum())} "
+                f"sequences, such as {name} ({folds[0][what][name]} and {folds[1][what][name]}), so "
+                "nothing can be compared"
+            )
     return first, second
 
 

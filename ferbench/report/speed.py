@@ -14,8 +14,26 @@ from ferbench.text import markdown as markdown_text
 from ferbench.text import spreadsheet
 
 FORMATS = ("console", "markdown", "json", "csv")
-HEADER = ("What", "Method", "Engine", "Batch", "Scenario", "Images/s", "p50 ms", "p90 ms", "p99 ms", "× naive",
-          "× strong", "FLOP share", "Byte share", "Error", "PublicTest %", "Cold s", "Peak MB", "J/1000")  # fmt: skip
+HEADER = (
+    "What",
+    "Method",
+    "Engine",
+    "Batch",
+    "Scenario",
+    "Images/s",
+    "p50 ms",
+    "p90 ms",
+    "p99 ms",
+    "× naive",
+    "× strong",
+    "FLOP share",
+    "Byte share",
+    "Error",
+    "PublicTest %",
+    "Cold s",
+    "Peak MB",
+    "J/1000",
+)
 
 
 def check_format(format: str, out: Path | None) -> None:
@@ -49,8 +67,9 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, ["record", *SpeedRow.model_fields], lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: spreadsheet(value) if isinstance(value, str) else value for name, value in row.items()}
-                     for row in rows)  # fmt: skip
+    writer.writerows(
+        {name: spreadsheet(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
+    )
     return text.getvalue()
 
 
@@ -96,9 +115,15 @@ def _tested(rows: list[SpeedRow]) -> list[str]:
     """Where accuracy was tested, what was."""
     runs = list(dict.fromkeys(f"{row.method} {row.preset} {row.accuracy_run}" for row in rows if row.accuracy_run))
     images = next((row.accuracy_images for row in rows if row.accuracy_run), 0)
-    return [f"PublicTest: accuracy on the {images:,} images of FER2013's PublicTest in a row's precision and backend, "
+    return (
+        [
+            f"PublicTest: accuracy on the {images:,} images of FER2013's PublicTest in a row's precision and backend, "
             f"with the pre-trained weights of the package (runs {', '.join(runs)}). What is timed has random weights, "
-            "on which speed does not depend."] if runs else []  # fmt: skip
+            "on which speed does not depend."
+        ]
+        if runs
+        else []
+    )
 
 
 def table(record: SpeedRecord) -> list[list[str]]:
@@ -112,16 +137,25 @@ def _cells(row: SpeedRow) -> list[str]:
         engine += f", {row.threads} thread{'s' if row.threads > 1 else ''}"
     spread = f"{row.images_per_s:,.1f} [{row.images_per_s_low:,.1f}, {row.images_per_s_high:,.1f}]"
     return [
-        row.what, f"{row.method} {row.preset}", engine,
-        str(row.batch), row.scenario + (f" ≤ {row.bound_ms:g} ms" if row.bound_ms else ""), spread,
-        _number(row.p50_ms), _number(row.p90_ms), _number(row.p99_ms),
+        row.what,
+        f"{row.method} {row.preset}",
+        engine,
+        str(row.batch),
+        row.scenario + (f" ≤ {row.bound_ms:g} ms" if row.bound_ms else ""),
+        spread,
+        _number(row.p50_ms),
+        _number(row.p90_ms),
+        _number(row.p99_ms),
         _ratio(row.ratio_naive, row.ratio_naive_low, row.ratio_naive_high),
         _ratio(row.ratio_strong, row.ratio_strong_low, row.ratio_strong_high),
-        _share(row.share_of_flops), _share(row.share_of_bytes),
+        _share(row.share_of_flops),
+        _share(row.share_of_bytes),
         ("" if row.error is None else f"{row.error:.0e}") + ("" if row.valid else " !"),
         "" if row.accuracy is None else f"{100 * row.accuracy:.2f}",
-        f"{row.cold_start_s:.2f}", f"{row.peak_mb:,.0f}", _number(row.joules_per_1000),
-    ]  # fmt: skip
+        f"{row.cold_start_s:.2f}",
+        f"{row.peak_mb:,.0f}",
+        _number(row.joules_per_1000),
+    ]
 
 
 def _number(value: float | None) -> str:

@@ -34,8 +34,12 @@ def overview(reports: list[Report]) -> Grid | None:
         ]
         for (method, preset, selection), row in rows.items()
     ]
-    return ("Pooled accuracy, percent, of whole trainings: mean ± standard deviation over n seeds; what varies down is "
-            "the method, across the protocol", ["Training", "Weights tested", *protocols], cells)  # fmt: skip
+    return (
+        "Pooled accuracy, percent, of whole trainings: mean ± standard deviation over n seeds; what varies down is "
+        "the method, across the protocol",
+        ["Training", "Weights tested", *protocols],
+        cells,
+    )
 
 
 def _cell(trainings: list[Training]) -> str:

@@ -58,9 +58,15 @@ def build(store: Store, dataset: str | None = None, leaking: bool = False, contr
 
 
 def _report(
-    store: Store, name: str, records: list[Record], begun: list[Identity], by_key: Mapping[str, Record],
-    transfers: list[Transfer], leaking: int, contrasting: bool,
-) -> Report:  # fmt: skip
+    store: Store,
+    name: str,
+    records: list[Record],
+    begun: list[Identity],
+    by_key: Mapping[str, Record],
+    transfers: list[Transfer],
+    leaking: int,
+    contrasting: bool,
+) -> Report:
     done: dict[str, list[Record]] = defaultdict(list)
     missed: dict[str, dict[str, tuple[Identity, str]]] = defaultdict(dict)  # by experiment and fold, with the reason
     for record in sorted(records, key=lambda record: record.identity.fold):
@@ -79,8 +85,9 @@ def _report(
         key=lambda t: (t.method, t.preset, t.variant, t.seed, t.experiment),
     )
     commands = {one.experiment: str(one.facts["command"]) for one in records if "command" in one.facts}
-    holes = [hole for t in trainings
-             for hole in _holes(t, missed.pop(t.experiment, {}), commands.get(t.experiment, ""))]  # fmt: skip
+    holes = [
+        hole for t in trainings for hole in _holes(t, missed.pop(t.experiment, {}), commands.get(t.experiment, ""))
+    ]
     for experiment, folds in missed.items():
         holes += [_hole(*folds[fold], commands.get(experiment, "")) for fold in sorted(folds)]
     used = dict.fromkeys(key for t in trainings for key in t.parents.values())
@@ -90,13 +97,24 @@ def _report(
     home, alone = set_of(name), name != set_of(name)  # of sequences alone, methods of images are left out
     printed = [row for row in published.rows(home) if row.feature == "dynamic" or not alone]
     return Report(
-        name, protocols[0], protocols, is_drawn(home), printed,
+        name,
+        protocols[0],
+        protocols,
+        is_drawn(home),
+        printed,
         _compared(printed, [] if alone or not printed else published.compared(), trainings, name),
-        None if alone else published.matrix(home), published.errata(home), varying(made), trainings,
-        across_seeds(trainings, frames), across_presets(trainings, frames),
+        None if alone else published.matrix(home),
+        published.errata(home),
+        varying(made),
+        trainings,
+        across_seeds(trainings, frames),
+        across_presets(trainings, frames),
         [_stage(by_key[key], store.holder(key) != store) for key in used if key in by_key and not by_key[key].error],
-        holes, transfers, leaking, contrasts(trainings, frames) if contrasting else [],
-    )  # fmt: skip
+        holes,
+        transfers,
+        leaking,
+        contrasts(trainings, frames) if contrasting else [],
+    )
 
 
 def _compared(
@@ -128,30 +146,58 @@ def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, R
     identity, facts, classes, about = first.identity, first.facts, first.classes, told(first, by_key)
     if not frame["id"].is_unique:
         twice = frame.loc[frame["id"].duplicated(), "id"].iloc[0]
-        raise DataError(f"experiment {first.experiment} tests {twice} more than once: its runs were mixed up; delete "
-                        "their folders and train again")  # fmt: skip
+        raise DataError(
+            f"experiment {first.experiment} tests {twice} more than once: its runs were mixed up; delete "
+            "their folders and train again"
+        )
     matrix, right = metrics.confusion(frame["truth"], frame["prediction"], classes), metrics.hits(frame)
     folds = [_fold(record, frame, right) for record in records]
     mean, std = metrics.spread([fold.accuracy for fold in folds])
     whole = frame if about.level == "sequence" else metrics.by_sequence(frame, classes)
     return Training(
-        experiment=first.experiment, variant=variant(lineage(identity, by_key)), name=identity.method,
-        method=about.title, published=about.published, level=about.level, sees=about.sees, trained_on=about.trained_on,
-        held_out=about.held_out, uncalibrated=about.uncalibrated, differs=about.differs, changed=about.changed,
-        preset=identity.preset, protocol=identity.protocol, selection=identity.selection, seed=identity.seed,
+        experiment=first.experiment,
+        variant=variant(lineage(identity, by_key)),
+        name=identity.method,
+        method=about.title,
+        published=about.published,
+        level=about.level,
+        sees=about.sees,
+        trained_on=about.trained_on,
+        held_out=about.held_out,
+        uncalibrated=about.uncalibrated,
+        differs=about.differs,
+        changed=about.changed,
+        preset=identity.preset,
+        protocol=identity.protocol,
+        selection=identity.selection,
+        seed=identity.seed,
         devices=list(dict.fromkeys(record.environment["device"] for record in records)),
-        precision=identity.precision, rule=facts["rule"], split_hash=facts["split_hash"],
-        test_side=_test_side(whole if len(whole) else frame), data=identity.data,
-        parameters=facts.get("parameters", 0), classes=classes, folds=folds, expected=facts["folds"], matrix=matrix,
-        accuracy=metrics.accuracy(matrix), interval=metrics.subject_interval(frame), fold_mean=mean, fold_std=std,
-        balanced_accuracy=metrics.balanced_accuracy(matrix), macro_f1=metrics.macro_f1(matrix),
-        worst_subject=_worst(frame, "subject", right), worst_class=_worst(frame, "truth", right),
+        precision=identity.precision,
+        rule=facts["rule"],
+        split_hash=facts["split_hash"],
+        test_side=_test_side(whole if len(whole) else frame),
+        data=identity.data,
+        parameters=facts.get("parameters", 0),
+        classes=classes,
+        folds=folds,
+        expected=facts["folds"],
+        matrix=matrix,
+        accuracy=metrics.accuracy(matrix),
+        interval=metrics.subject_interval(frame),
+        fold_mean=mean,
+        fold_std=std,
+        balanced_accuracy=metrics.balanced_accuracy(matrix),
+        macro_f1=metrics.macro_f1(matrix),
+        worst_subject=_worst(frame, "subject", right),
+        worst_class=_worst(frame, "truth", right),
         sequence_accuracy=metrics.hit_rate(whole) if len(whole) else float("nan"),
-        sequence_interval=None if whole.empty else metrics.subject_interval(whole), sequences=len(whole),
+        sequence_interval=None if whole.empty else metrics.subject_interval(whole),
+        sequences=len(whole),
         images=len(frame) if about.level == "image" else 0,
-        subjects=_subjects(frame), parents=identity.parents,
+        subjects=_subjects(frame),
+        parents=identity.parents,
         notes=list(dict.fromkeys(note for record in records for note in record.facts.get("notes", []))),
-    )  # fmt: skip
+    )
 
 
 def _test_side(frame: pd.DataFrame) -> str:
@@ -165,13 +211,26 @@ def _transfer(store: Store, record: Record, by_key: Mapping[str, Record]) -> Tra
     matrix = metrics.confusion(frame["truth"], frame["prediction"], record.classes)
     network = identity.parents.get("network", "")
     return Transfer(
-        run=record.key, method=about.title, preset=identity.preset, seed=identity.seed, protocol=identity.protocol,
-        level=about.level, sees=about.sees, trained_on=about.trained_on, held_out=about.held_out,
-        uncalibrated=about.uncalibrated, classes=record.classes, matrix=matrix, images=len(frame),
-        left_out=record.facts.get("left_out", {}), accuracy=metrics.accuracy(matrix),
-        interval=metrics.subject_interval(frame), balanced_accuracy=metrics.balanced_accuracy(matrix),
-        macro_f1=metrics.macro_f1(matrix), shipped=bool(network) and store.holder(network) != store,
-    )  # fmt: skip
+        run=record.key,
+        method=about.title,
+        preset=identity.preset,
+        seed=identity.seed,
+        protocol=identity.protocol,
+        level=about.level,
+        sees=about.sees,
+        trained_on=about.trained_on,
+        held_out=about.held_out,
+        uncalibrated=about.uncalibrated,
+        classes=record.classes,
+        matrix=matrix,
+        images=len(frame),
+        left_out=record.facts.get("left_out", {}),
+        accuracy=metrics.accuracy(matrix),
+        interval=metrics.subject_interval(frame),
+        balanced_accuracy=metrics.balanced_accuracy(matrix),
+        macro_f1=metrics.macro_f1(matrix),
+        shipped=bool(network) and store.holder(network) != store,
+    )
 
 
 def _fold(record: Record, frame: pd.DataFrame, right: np.ndarray) -> Fold:
@@ -179,10 +238,14 @@ def _fold(record: Record, frame: pd.DataFrame, right: np.ndarray) -> Fold:
     mine = np.flatnonzero(frame["fold"].to_numpy() == record.identity.fold)
     present, subjects = ({*frame[name].to_numpy()[mine]} for name in ("truth", "subject"))
     return Fold(
-        record.identity.fold, len(mine), len(subjects - {""}), float(right[mine].mean()),
+        record.identity.fold,
+        len(mine),
+        len(subjects - {""}),
+        float(right[mine].mean()),
         [ABBREVIATIONS[name] for name in record.classes if name not in present],
-        sum(record.timings.values()), record.key,
-    )  # fmt: skip
+        sum(record.timings.values()),
+        record.key,
+    )
 
 
 def _worst(frame: pd.DataFrame, by: str, right: np.ndarray) -> tuple[str, float, int]:
@@ -204,18 +267,31 @@ def _subjects(frame: pd.DataFrame) -> int:
 def _holes(t: Training, missed: dict[str, tuple[Identity, str]], command: str) -> list[Hole]:
     there = {fold.fold for fold in t.folds}
     return [
-        Hole(t.experiment, t.method, t.preset, t.seed, fold, missed[fold][1] if fold in missed else "not begun",
-             _filling(command, fold))
-        for fold in t.expected if fold not in there
-    ]  # fmt: skip
+        Hole(
+            t.experiment,
+            t.method,
+            t.preset,
+            t.seed,
+            fold,
+            missed[fold][1] if fold in missed else "not begun",
+            _filling(command, fold),
+        )
+        for fold in t.expected
+        if fold not in there
+    ]
 
 
 def _hole(identity: Identity, reason: str, command: str) -> Hole:
     """A missing fold of a training without any fold that is done."""
     return Hole(
-        identity.experiment, identity.method, identity.preset, identity.seed, identity.fold, reason,
+        identity.experiment,
+        identity.method,
+        identity.preset,
+        identity.seed,
+        identity.fold,
+        reason,
         _filling(command, identity.fold),
-    )  # fmt: skip
+    )
 
 
 def _filling(command: str, fold: str) -> str:
@@ -229,6 +305,14 @@ def _stage(record: Record, shipped: bool) -> Stage:
     parts = [part for part in record.result.values() if isinstance(part, dict)]
     images = record.facts.get("train_images") or sum(part.get("train_images", 0) for part in parts)
     return Stage(
-        record.key, identity.kind, identity.protocol, identity.seed, record.result, epochs(identity), images,
-        record.environment["device"], sum(record.timings.values()), shipped,
-    )  # fmt: skip
+        record.key,
+        identity.kind,
+        identity.protocol,
+        identity.seed,
+        record.result,
+        epochs(identity),
+        images,
+        record.environment["device"],
+        sum(record.timings.values()),
+        shipped,
+    )

@@ -17,8 +17,13 @@ Held = bool | Literal["unknown"]
 LEVELS: tuple[Level, Level] = ("image", "sequence")
 SEQUENCES = "-sequences"  # ends the name of a protocol that tests whole sequences of the set before it
 DRAWN = "synth"  # begins the name of every set that ferbench draws
-_CHANGES = {"--set": "{}", "--epochs": "epochs={}", "--recipe": "recipe={}", "--amg": "attention maps of run {}",
-            "--pretrained": "pre-trained weights of run {}"}  # fmt: skip
+_CHANGES = {
+    "--set": "{}",
+    "--epochs": "epochs={}",
+    "--recipe": "recipe={}",
+    "--amg": "attention maps of run {}",
+    "--pretrained": "pre-trained weights of run {}",
+}
 FEW = "3 frames"  # begins what a method of sequences sees where the set has no more
 
 
@@ -49,11 +54,16 @@ def told(record: Record, records: Mapping[str, Record]) -> Told:
     level: Level = facts.get("level", "image")
     sees = facts.get("sees") or level
     return Told(
-        titled(facts.get("display") or identity.method, sees), facts.get("published", ""), level, sees,
-        _trained_on(facts, identity, records), facts.get("held_out", True), bool(facts.get("uncalibrated")),
+        titled(facts.get("display") or identity.method, sees),
+        facts.get("published", ""),
+        level,
+        sees,
+        _trained_on(facts, identity, records),
+        facts.get("held_out", True),
+        bool(facts.get("uncalibrated")),
         list(facts.get("differs") or facts.get("method", {}).get("differs", [])),
         _changed(str(facts.get("command", ""))),
-    )  # fmt: skip
+    )
 
 
 def _changed(command: str) -> list[str]:

@@ -56,11 +56,21 @@ def logged(reports: list[Report], store: Store) -> Iterator[Logged]:
         names = named(report.trainings)
         for t in report.trainings:
             facts = {
-                "method": t.method, "preset": t.preset, "protocol": t.protocol, "selection": t.selection,
-                "seed": str(t.seed), "held out": held(t.held_out), "folds": f"{len(t.folds)} of {len(t.expected)}",
-                "tested": t.n, "learned from": ", ".join(t.trained_on), "device": "; ".join(t.devices),
-                "precision": t.precision, "experiment": t.experiment, "fold file": t.split_hash, "data": t.data,
-            }  # fmt: skip
+                "method": t.method,
+                "preset": t.preset,
+                "protocol": t.protocol,
+                "selection": t.selection,
+                "seed": str(t.seed),
+                "held out": held(t.held_out),
+                "folds": f"{len(t.folds)} of {len(t.expected)}",
+                "tested": t.n,
+                "learned from": ", ".join(t.trained_on),
+                "device": "; ".join(t.devices),
+                "precision": t.precision,
+                "experiment": t.experiment,
+                "fold file": t.split_hash,
+                "data": t.data,
+            }
             if report.drawn:
                 facts["faces"] = "drawn by ferbench: the figures say nothing of people"
             # Experiments tell trainings apart whose names are made one by what a folder may be called.
@@ -68,15 +78,23 @@ def logged(reports: list[Report], store: Store) -> Iterator[Logged]:
             yield Logged(report.dataset, training, "", _figures(t), facts, pd.DataFrame())
             for fold in t.folds:
                 history = store.history(store.record(fold.run))
-                yield Logged(report.dataset, training, _plain(fold.fold), _of_fold(t, fold),
-                             {**facts, "run": fold.run, "folds": fold.fold}, history)  # fmt: skip
+                yield Logged(
+                    report.dataset,
+                    training,
+                    _plain(fold.fold),
+                    _of_fold(t, fold),
+                    {**facts, "run": fold.run, "folds": fold.fold},
+                    history,
+                )
 
 
 def _figures(t: Training) -> dict[str, float]:
     found = {
-        "test/accuracy": t.accuracy, "test/balanced accuracy": t.balanced_accuracy, "test/macro F1": t.macro_f1,
+        "test/accuracy": t.accuracy,
+        "test/balanced accuracy": t.balanced_accuracy,
+        "test/macro F1": t.macro_f1,
         f"test/{t.level}s": t.tested,
-    }  # fmt: skip
+    }
     if not t.interval.degenerate:
         found |= {"test/accuracy, 95 % from": t.interval.low, "test/accuracy, 95 % to": t.interval.high}
     return found

@@ -70,8 +70,11 @@ def build(store: Store, dataset: str | None = None) -> list[Trials]:
 
 def _comparable(made: Lineage) -> Lineage:
     """What has to agree: all but recipes and the pixels of prepared sets. Who is held out follows from the split."""
-    return {name: _comparable(value) if isinstance(value, dict) else value
-            for name, value in made.items() if name not in ("recipe", "data")}  # fmt: skip
+    return {
+        name: _comparable(value) if isinstance(value, dict) else value
+        for name, value in made.items()
+        if name not in ("recipe", "data")
+    }
 
 
 def _trials(store: Store, trainings: list[list[Record]], records: dict[str, Record]) -> Trials:
@@ -90,12 +93,16 @@ def _trials(store: Store, trainings: list[list[Record]], records: dict[str, Reco
     ]
     first = trainings[centre][0]
     return Trials(
-        set_of(first.identity.protocol), first.identity.protocol, told(first, records).title,
-        first.identity.preset, first.identity.precision, first.identity.seed,
+        set_of(first.identity.protocol),
+        first.identity.protocol,
+        told(first, records).title,
+        first.identity.preset,
+        first.identity.precision,
+        first.identity.seed,
         list(dict.fromkeys(record.environment["device"] for folds in trainings for record in folds)),
         _notes([record for folds in trainings for record in folds]),
         sorted(rows, key=lambda row: (bool(row.changed), -row.accuracy)),
-    )  # fmt: skip
+    )
 
 
 def _notes(records: list[Record]) -> list[str]:
@@ -105,8 +112,9 @@ def _notes(records: list[Record]) -> list[str]:
         for note in record.facts.get("notes", ()):
             found[note][record.identity.data[:12]] = None
     everywhere = len({record.identity.data for record in records})
-    return [f"Note: {note}" if len(of) == everywhere else f"Note on {', '.join(of)}: {note}"
-            for note, of in found.items()]  # fmt: skip
+    return [
+        f"Note: {note}" if len(of) == everywhere else f"Note on {', '.join(of)}: {note}" for note, of in found.items()
+    ]
 
 
 def _validation(store: Store, folds: list[Record]) -> pd.DataFrame:
@@ -132,12 +140,17 @@ def _row(
     if reference is not None and here.index.equals(reference.index):
         apart = here["accuracy"] - reference["accuracy"]
     return Trial(
-        folds[0].experiment, changed, len(here), int(here["images"].sum()),
-        epochs(folds[0].identity), float(np.average(here["accuracy"], weights=here["images"])),
+        folds[0].experiment,
+        changed,
+        len(here),
+        int(here["images"].sum()),
+        epochs(folds[0].identity),
+        float(np.average(here["accuracy"], weights=here["images"])),
         None if apart is None else float(apart.mean()),
         None if apart is None or len(apart) < 2 else float(apart.std(ddof=1)),
-        0 if apart is None else int((apart > 0).sum()), 0 if apart is None else int((apart < 0).sum()),
-    )  # fmt: skip
+        0 if apart is None else int((apart > 0).sum()),
+        0 if apart is None else int((apart < 0).sum()),
+    )
 
 
 def heading(found: Trials) -> list[str]:
@@ -151,20 +164,32 @@ def heading(found: Trials) -> list[str]:
         "value to its own. Folds, seeds and held-out subjects are the same.",
         "Differences are in points: mean ± standard deviation (ddof 1) over folds, whose training sets overlap.",
         *found.notes,
-    ]  # fmt: skip
+    ]
 
 
 def grids(found: Trials) -> list[Grid]:
     """One row for each trial, the reference first."""
     rows = [
-        [in_words(one.changed) or "reference",
-         f"{100 * one.accuracy:.2f}",
-         "" if one.difference is None else f"{100 * one.difference:+.2f}"
-         + ("" if one.std is None else f" ± {100 * one.std:.2f}"),
-         "" if one.difference is None else f"{one.better} / {one.worse}", str(one.epochs), str(one.folds),
-         f"{one.images:,}", one.experiment]
+        [
+            in_words(one.changed) or "reference",
+            f"{100 * one.accuracy:.2f}",
+            ""
+            if one.difference is None
+            else f"{100 * one.difference:+.2f}" + ("" if one.std is None else f" ± {100 * one.std:.2f}"),
+            "" if one.difference is None else f"{one.better} / {one.worse}",
+            str(one.epochs),
+            str(one.folds),
+            f"{one.images:,}",
+            one.experiment,
+        ]
         for one in found.rows
-    ]  # fmt: skip
+    ]
     header = ["Trial", "Validation accuracy", "Difference", "Folds better / worse", "Epochs", "Folds", "n", "From"]
-    return [(f"Hyperparameter trials of {found.method} ({found.preset}) on held-out training subjects of "
-             f"{found.dataset}, percent", header, rows)]  # fmt: skip
+    return [
+        (
+            f"Hyperparameter trials of {found.method} ({found.preset}) on held-out training subjects of "
+            f"{found.dataset}, percent",
+            header,
+            rows,
+        )
+    ]

@@ -23,9 +23,15 @@ _WRITERS = {"markdown": render.markdown_sections, "latex": formats.latex, "csv":
 
 
 def write_report(
-    dataset: str | None, format: str, out: Path | None, runs: Path | None, errors: int = 0, home: Path | None = None,
-    pictures: Path | None = None, training: str = "",
-) -> None:  # fmt: skip
+    dataset: str | None,
+    format: str,
+    out: Path | None,
+    runs: Path | None,
+    errors: int = 0,
+    home: Path | None = None,
+    pictures: Path | None = None,
+    training: str = "",
+) -> None:
     """Build the report of a store and print it, or write it to ``out``.
 
     errors : how many of the most confident errors the HTML page shows, with pictures from the data home ``home``.
@@ -110,8 +116,10 @@ def write_ablation(
     ablations = ablation.build(store, dataset, experiments)
     measured = leakage.build(store, dataset, experiments)
     if not ablations and not measured:
-        raise DataError(f"no variants of WS-LGAN with the same folds and seeds are in {store.home}: `ferbench ablate"
-                        f"{f' --dataset {dataset}' if dataset else ''}`")  # fmt: skip
+        raise DataError(
+            f"no variants of WS-LGAN with the same folds and seeds are in {store.home}: `ferbench ablate"
+            f"{f' --dataset {dataset}' if dataset else ''}`"
+        )
     sections = [(f"{one.dataset}: ablation", ablation.heading(one), ablation.grids(one)) for one in ablations]
     sections += [(f"{one.dataset}: data leakage", leakage.heading(one), leakage.grids(one)) for one in measured]
     found = {"ablations": [asdict(one) for one in ablations], "habits": [asdict(one) for one in measured]}
@@ -141,8 +149,10 @@ def write_trials(dataset: str | None, format: str, out: Path | None, runs: Path 
     store = Store(runs_home(runs))
     found = trials.build(store, dataset)
     if not found:
-        raise DataError(f"no hyperparameter trials are stored in {store.home}: `ferbench ablate"
-                        f"{f' --dataset {dataset}' if dataset else ''} --trial finetune.lr=0.02`")  # fmt: skip
+        raise DataError(
+            f"no hyperparameter trials are stored in {store.home}: `ferbench ablate"
+            f"{f' --dataset {dataset}' if dataset else ''} --trial finetune.lr=0.02`"
+        )
     sections = [(f"{one.dataset}: hyperparameter trials", trials.heading(one), trials.grids(one)) for one in found]
     _put_sections(sections, [asdict(one) for one in found], format, out)
 
@@ -156,8 +166,9 @@ def write_paper(number: str, format: str, out: Path | None) -> None:
 
     check_format(format, out)
     found = paper.audits(number)
-    tables_of = [{"title": a.section[0], "facts": a.section[1], "tables": a.section[2], "problems": a.problems}
-                 for a in found]  # fmt: skip
+    tables_of = [
+        {"title": a.section[0], "facts": a.section[1], "tables": a.section[2], "problems": a.problems} for a in found
+    ]
     _put_sections([audit.section for audit in found], tables_of, format, out)
     paper.check(found)
 
@@ -188,11 +199,17 @@ def list_runs(runs: Path | None, format: str) -> None:
         raise UsageError(f"unknown format {format!r}: it is console or json")
     store = Store(runs_home(runs))
     rows = [
-        _row(record.key, record.experiment, record.identity, "failed" if record.error else "done",
-             record.result.get("accuracy", record.result.get("validation_accuracy")),
-             round(sum(record.timings.values()), 1), record.error)
+        _row(
+            record.key,
+            record.experiment,
+            record.identity,
+            "failed" if record.error else "done",
+            record.result.get("accuracy", record.result.get("validation_accuracy")),
+            round(sum(record.timings.values()), 1),
+            record.error,
+        )
         for record in store.records()
-    ] + [_row(one.key, one.experiment, one, "partial") for one in store.unfinished()]  # fmt: skip
+    ] + [_row(one.key, one.experiment, one, "partial") for one in store.unfinished()]
     rows.sort(
         key=lambda row: (row["protocol"], row["method"], row["kind"], row["seed"], row["experiment"], row["fold"])
     )
@@ -209,15 +226,29 @@ def _nothing(what: str, home: Path) -> str:
 
 
 def _row(
-    key: str, experiment: str, identity: Identity, state: str, accuracy: float | None = None,
-    seconds: float | None = None, error: str = "",
-) -> dict[str, Any]:  # fmt: skip
+    key: str,
+    experiment: str,
+    identity: Identity,
+    state: str,
+    accuracy: float | None = None,
+    seconds: float | None = None,
+    error: str = "",
+) -> dict[str, Any]:
     return {
-        "key": key, "experiment": experiment, "kind": identity.kind, "method": identity.method,
-        "preset": identity.preset, "protocol": identity.protocol, "fold": identity.fold,
-        "selection": identity.selection if identity.kind == "fold" else "", "seed": identity.seed,
-        "state": state, "accuracy": accuracy, "seconds": seconds, "error": error,
-    }  # fmt: skip
+        "key": key,
+        "experiment": experiment,
+        "kind": identity.kind,
+        "method": identity.method,
+        "preset": identity.preset,
+        "protocol": identity.protocol,
+        "fold": identity.fold,
+        "selection": identity.selection if identity.kind == "fold" else "",
+        "seed": identity.seed,
+        "state": state,
+        "accuracy": accuracy,
+        "seconds": seconds,
+        "error": error,
+    }
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
@@ -229,9 +260,11 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False)
     for name in shown:
         table.add_column(
-            name, justify="right" if name in ("accuracy", "seconds", "seed") else "left",
-            overflow="fold", no_wrap=name in ("key", "experiment"),
-        )  # fmt: skip
+            name,
+            justify="right" if name in ("accuracy", "seconds", "seed") else "left",
+            overflow="fold",
+            no_wrap=name in ("key", "experiment"),
+        )
     for row in rows:
         percent = "" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
         cells = {**row, "accuracy": percent}

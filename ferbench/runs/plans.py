@@ -96,11 +96,13 @@ def standing(plan: Plan, store: Store) -> Standing:
             states[job.key] = "running" if held(store.folder(job.key)) else "waiting"
     counts = Counter(states.values())
     return Standing(
-        plan, {state: counts[state] for state in ("done", "running", "failed", "waiting")},
+        plan,
+        {state: counts[state] for state in ("done", "running", "failed", "waiting")},
         [job.title for job in plan.jobs if states[job.key] == "running"],
         {job.title: records[job.key].error for job in plan.jobs if states[job.key] == "failed"},
-        _left(plan, states, records, store), held(_folder(store.home, plan.id)),
-    )  # fmt: skip
+        _left(plan, states, records, store),
+        held(_folder(store.home, plan.id)),
+    )
 
 
 def to_retry(plans: Sequence[Plan], store: Store, chosen: str = "") -> list[Plan]:

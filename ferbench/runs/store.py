@@ -157,8 +157,7 @@ class Store:
     def write_predictions(self, key: str, frame: pd.DataFrame) -> None:
         """Store predictions; probabilities keep nine significant digits (all of a float32)."""
         write_text(
-            self.folder(key) / "predictions.csv",
-            frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"),
+            self.folder(key) / "predictions.csv", frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
         )
 
     def predictions(self, key: str, record: Record | None = None) -> pd.DataFrame:
@@ -175,8 +174,9 @@ class Store:
         Small tables cost most by their number, so those with one header are read as one.
         """
         contents = [self._content(record, PREDICTIONS) for record in records]
-        heads, bodies = zip(*((head, body) for head, _, body in (content.partition(b"\n") for content in contents)),
-                            strict=True)  # fmt: skip
+        heads, bodies = zip(
+            *((head, body) for head, _, body in (content.partition(b"\n") for content in contents)), strict=True
+        )
         if len(set(heads)) == 1 and all(body.endswith(b"\n") for body in bodies):
             with suppress(DataError):  # whose is told below
                 whole = self._predictions(records[0], b"\n".join([heads[0], b"".join(bodies)]))
@@ -235,8 +235,11 @@ def shipped_runs() -> Store:
 
 def shipped_with(**identity: Any) -> list[Record]:
     """Return the runs of the package whose identity has these values, e.g. ``kind="attention"``."""
-    return [record for record in shipped_runs().records()
-            if all(getattr(record.identity, name) == value for name, value in identity.items())]  # fmt: skip
+    return [
+        record
+        for record in shipped_runs().records()
+        if all(getattr(record.identity, name) == value for name, value in identity.items())
+    ]
 
 
 def shipped_run(**identity: Any) -> Record | None:

@@ -76,8 +76,10 @@ class Device:
         if engine == "searched" and name == "cpu":
             raise UsageError("searched is a mode of NVIDIA's cuDNN: on a CPU take --engine compiled")
         if here and engine == "compiled" and name == "cpu" and not which(compiler := _compiler()):
-            raise UsageError(f"--engine compiled needs a C++ compiler, and {compiler} is not here: install one, or "
-                             "take --engine fast")  # fmt: skip
+            raise UsageError(
+                f"--engine compiled needs a C++ compiler, and {compiler} is not here: install one, or "
+                "take --engine fast"
+            )
         # These names, since torch.export cannot read the state that the newer fp32_precision leaves behind.
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.deterministic = engine != "searched"

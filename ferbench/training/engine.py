@@ -92,8 +92,10 @@ class Captured(Eager):
         self.batch = batch.clone()
         for parameter in self.module.parameters():  # the first step would take another way than all others
             self.optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
-        state = [*self.module.state_dict().values(),
-                 *(entry["momentum_buffer"] for entry in self.optimizer.state.values())]  # fmt: skip
+        state = [
+            *self.module.state_dict().values(),
+            *(entry["momentum_buffer"] for entry in self.optimizer.state.values()),
+        ]
         before = [tensor.clone() for tensor in state]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
@@ -109,9 +111,7 @@ class Captured(Eager):
             self.terms = super().step(self.batch)
 
 
-def engine(
-    module: nn.Module, loss: Loss, schedule: Schedule, device: Device, after: After | None = None
-) -> Eager:  # fmt: skip
+def engine(module: nn.Module, loss: Loss, schedule: Schedule, device: Device, after: After | None = None) -> Eager:
     """Return what carries out the steps on a device."""
     kind = Captured if device.captures else Eager
     return kind(module, loss, schedule, after)

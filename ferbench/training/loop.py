@@ -69,8 +69,10 @@ def fit(
             report(epoch * per_epoch + number + 1, schedule.epochs * per_epoch, _line(progress))
         row = {"epoch": epoch + 1, "lr": rate, **{f"loss_{k}": float(v) / per_epoch for k, v in sums.items()}}
         if not math.isfinite(row["loss_total"]):
-            raise FloatingPointError(f"the loss is {row['loss_total']} in epoch {epoch + 1} of {schedule.epochs}: a "
-                                     f"lower learning rate than {rate:g} may do")  # fmt: skip
+            raise FloatingPointError(
+                f"the loss is {row['loss_total']} in epoch {epoch + 1} of {schedule.epochs}: a "
+                f"lower learning rate than {rate:g} may do"
+            )
         with _in_place(averaged, module):
             if validate is not None:
                 module.eval()

@@ -100,9 +100,7 @@ def passes(stage: Stage, images: int) -> int:
     return stage.epochs * images * (DERIVED if stage.augment == "expand" else 1)
 
 
-def single_epoch(
-    count: int, augment: str, batch: int, seed: int, epoch: int, shuffle: float = 0.0
-) -> list[Step]:  # fmt: skip
+def single_epoch(count: int, augment: str, batch: int, seed: int, epoch: int, shuffle: float = 0.0) -> list[Step]:
     """Plan an epoch without pairs (stage 1). shuffle : the share of images whose tiles change places."""
     rng = generator(seed, "epoch", epoch)
     images, derived = rows(count, augment, rng)
@@ -114,10 +112,17 @@ def single_epoch(
 
 
 def paired_epoch(
-    labels: np.ndarray, augment: str, batch: int, seed: int, epoch: int,
-    batch_of: str = "pairs", pairing: str = "permutation", streams: str = "split", erase: float = 0.0,
+    labels: np.ndarray,
+    augment: str,
+    batch: int,
+    seed: int,
+    epoch: int,
+    batch_of: str = "pairs",
+    pairing: str = "permutation",
+    streams: str = "split",
+    erase: float = 0.0,
     jitter: float = 0.0,
-) -> list[Step]:  # fmt: skip
+) -> list[Step]:
     """Plan an epoch of pairs (stage 2).
 
     labels : [N], used by "balanced" pairing only.

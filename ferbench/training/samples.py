@@ -82,10 +82,15 @@ class Shared:
         return self.folds * looks >= DERIVED * len(self.images)
 
     def tables(
-        self, border: str, device: Device, timed: Timed, amg: Callable[[Tensor], Tensor] | None = None,
-        identity: Sequence[Hashable] = (), named: Tensor | None = None,
+        self,
+        border: str,
+        device: Device,
+        timed: Timed,
+        amg: Callable[[Tensor], Tensor] | None = None,
+        identity: Sequence[Hashable] = (),
+        named: Tensor | None = None,
         report: Callable[[int, int], None] = lambda done, total: None,
-    ) -> Tables:  # fmt: skip
+    ) -> Tables:
         """Return the derived samples of the training rows, and their maps where there is an AMG.
 
         amg : frozen and on the device. identity : what decides its maps. named : bool [N,14], the derived samples that
@@ -101,10 +106,15 @@ class Shared:
             wanted = torch.zeros(pixels.shape[:2], dtype=torch.bool)
             wanted[rows] = named
         decides = [
-            *identity, sha256_of(pixels.numpy().tobytes()),
-            device.rows, device.precision, device.name, torch.get_num_threads(), torch.__version__,
+            *identity,
+            sha256_of(pixels.numpy().tobytes()),
+            device.rows,
+            device.precision,
+            device.name,
+            torch.get_num_threads(),
+            torch.__version__,
             None if wanted is None else sha256_of(wanted.numpy().tobytes()),
-        ]  # fmt: skip
+        ]
         path = self.home / f"{sha256_of(canonical_json(decides).encode())[:16]}.safetensors"
         made = remembered(
             path, lambda: {"maps": timed("attention maps", lambda: map_table(amg, pixels, device, wanted, report))}
@@ -133,9 +143,12 @@ def pixel_table(images: Tensor, border: str) -> Tensor:
 
 
 def map_table(
-    amg: Callable[[Tensor], Tensor], pixels: Tensor, device: Device, wanted: Tensor | None = None,
+    amg: Callable[[Tensor], Tensor],
+    pixels: Tensor,
+    device: Device,
+    wanted: Tensor | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Maps of derived samples: a :func:`pixel_table` → float32 [N,14,2,H,W] on the CPU.
 
     Made and gathered on the device, which is waited for once, at the end.

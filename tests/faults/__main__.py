@@ -70,8 +70,11 @@ def _damage(home: Path) -> tuple[list[str], bool]:
             found = [cells[of_set, file, damage, name] for name in names]
             text.append(f"| `{file}`, {damage} | {' | '.join(found)} |")
         text.append("")
-    text += ["`train` does not reuse a damaged run: it says so, trains it again and ends with the same bytes. A damaged",
-             "checkpoint, kept epoch or table of attention maps is thrown away and made again. What is said:", ""]  # fmt: skip
+    text += [
+        "`train` does not reuse a damaged run: it says so, trains it again and ends with the same bytes. A damaged",
+        "checkpoint, kept epoch or table of attention maps is thrown away and made again. What is said:",
+        "",
+    ]
     text += [f"- `{file}`, {damage}: {line}" for (file, damage), line in lines.items()]
     return [*text, ""], held
 
@@ -96,21 +99,33 @@ def _table(outcomes: list[Outcome]) -> list[str]:
         f"{f' ({_cell(one.note)})' if one.note else ''} |"
         for one in outcomes
     ]
-    return ["## Faults of machines and people", "", "| fault | command | exit | last line |", "|---|---|---|---|", *rows,
-            "", "After a kill that nothing can catch there is no last line of its own; what had been printed stands there."]  # fmt: skip
+    return [
+        "## Faults of machines and people",
+        "",
+        "| fault | command | exit | last line |",
+        "|---|---|---|---|",
+        *rows,
+        "",
+        "After a kill that nothing can catch there is no last line of its own; what had been printed stands there.",
+    ]
 
 
 def _kills(log: Log) -> list[str]:
     told = "; ".join(f"{seconds:.1f} s: {done}" for seconds, done in log.kills)
     return [
-        "", "## kill -9, again and again", "",
+        "",
+        "## kill -9, again and again",
+        "",
         f"One training of two folds by two processes, {log.epochs} epochs each, was killed {len(log.kills)} times, a",
         f"third of them while it was starting (seed {log.seed}), and then let end: exit {log.code} after "
         f"{log.seconds / 60:.0f} minutes in all.",
         f"{log.files} files of weights, predictions and history are {'the same bytes as' if log.same else 'NOT those'} "
-        f"of an undisturbed training. Processes left at work 5 s after a kill: {log.orphans}.", "",
-        "Seconds from each start to the kill, and the epochs of both folds on disk then:", "", told,
-    ]  # fmt: skip
+        f"of an undisturbed training. Processes left at work 5 s after a kill: {log.orphans}.",
+        "",
+        "Seconds from each start to the kill, and the epochs of both folds on disk then:",
+        "",
+        told,
+    ]
 
 
 def _plain(ended: Ended, place: Path) -> str:

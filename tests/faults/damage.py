@@ -38,25 +38,34 @@ def network(place: Path) -> str:
 OF_RUNS = (
     Command("runs", lambda place: ["runs"], RECORDS),
     Command("report", lambda place: ["report"], TESTED),
-    Command("report --figures", lambda place: ["report", "--figures", "drawn", "--format", "json"],
-            TESTED | {"history.csv"}, slow=True),
-    Command("compare", lambda place: ["compare", network(place), identity(place, method="largest-class", fold="01").key],
-            TESTED),
+    Command(
+        "report --figures",
+        lambda place: ["report", "--figures", "drawn", "--format", "json"],
+        TESTED | {"history.csv"},
+        slow=True,
+    ),
+    Command(
+        "compare",
+        lambda place: ["compare", network(place), identity(place, method="largest-class", fold="01").key],
+        TESTED,
+    ),
     Command("check", lambda place: ["check", "--baseline", "accepted.json"], TESTED),
     Command("predict", lambda place: ["predict", "face.png", "--aligned", "--run", network(place)], LEARNED),
     Command("export", lambda place: ["export", network(place), "--out", "model.onnx"], LEARNED, slow=True),
     Command("evaluate", lambda place: ["evaluate", network(place), "--dataset", "other.toml"], LEARNED),
-)  # fmt: skip
+)
 OF_SETS = (
     Command("train", lambda place: [*FLOOR, "--seed", "1"], PREPARED),
     Command("evaluate", lambda place: ["evaluate", network(place), "--dataset", "other.toml"], PREPARED),
     Command("maps", lambda place: ["maps", "--dataset", "other"], PREPARED, slow=True),
-    Command("report --errors", lambda place: ["report", "--format", "html", "--errors", "3", "--out", "page.html"], PREPARED),
+    Command(
+        "report --errors", lambda place: ["report", "--format", "html", "--errors", "3", "--out", "page.html"], PREPARED
+    ),
     Command("protocol show", lambda place: ["protocol", "show", "toy.toml"], PREPARED),
     Command("data verify", lambda place: ["data", "verify", "toy"], PREPARED),
     Command("data show", lambda place: ["data", "show", "toy"], {"card.json"}),
     Command("data list", lambda place: ["data", "list"], {"card.json"}),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -126,8 +135,15 @@ def _rename(folder: Path) -> None:
 
     given = faces.load(folder.name, folder.parent, verify=False)
     samples = [
-        Sample(row.id, "drawn", lambda at=at: Aligned(given.images[at] // 2, "drawn", np.array(given.landmarks[at])),
-               row.label, row.subject, row.sequence, row.frame)
+        Sample(
+            row.id,
+            "drawn",
+            lambda at=at: Aligned(given.images[at] // 2, "drawn", np.array(given.landmarks[at])),
+            row.label,
+            row.subject,
+            row.sequence,
+            row.frame,
+        )
         for at, row in enumerate(given.samples.itertuples(index=False))
-    ]  # fmt: skip
+    ]
     prepare.write_set(folder.parent, "other", "synth", "squares", Listing("drawn", samples))

@@ -26,7 +26,7 @@ from ground import (
     stored,
     train,
     until,
-)  # fmt: skip
+)
 
 from ferbench.runs.store import Store
 
@@ -69,10 +69,15 @@ def _told(number: int, shared: bool) -> Callable[[Path], list[Outcome]]:
         again = ferbench(more, place)
         name = f"{signal.Signals(number).name}{', two processes at work' if shared else ''}"
         return [
-            Outcome(name, "train", ended, held, f"{'within 5' if quick else f'after {seconds:.1f}'} s; checkpoint "
-                    f"{'kept' if kept else 'lost'}"),
+            Outcome(
+                name,
+                "train",
+                ended,
+                held,
+                f"{'within 5' if quick else f'after {seconds:.1f}'} s; checkpoint {'kept' if kept else 'lost'}",
+            ),
             Outcome(f"after {name}", "train", again, again.code == 0),
-        ]  # fmt: skip
+        ]
 
     return scenario
 
@@ -100,8 +105,15 @@ def orphans(place: Path) -> list[Outcome]:
     process.kill()
     ended = end(process)
     gone = until(lambda: not at_work(place), 5)
-    return [Outcome("kill -9, two processes at work", "train", ended, gone and ended.code == -9,
-                    "the partner ended by itself" if gone else "the partner worked on")]  # fmt: skip
+    return [
+        Outcome(
+            "kill -9, two processes at work",
+            "train",
+            ended,
+            gone and ended.code == -9,
+            "the partner ended by itself" if gone else "the partner worked on",
+        )
+    ]
 
 
 def partner_killed(place: Path) -> list[Outcome]:
@@ -128,8 +140,9 @@ def two_at_once(place: Path) -> list[Outcome]:
     same = stored(place) == whole and len(whole) > 0 and alone.code == 0
     found = [Outcome("another process makes the same runs", "train", one, one.code == 0 and same) for one in both]
     processes = [begin(["data", "show", "synth"], place) for _ in range(2)]
-    found += [Outcome("another process draws the same set", "data show", one, one.code == 0)
-              for one in map(end, processes)]  # fmt: skip
+    found += [
+        Outcome("another process draws the same set", "data show", one, one.code == 0) for one in map(end, processes)
+    ]
     return found
 
 
@@ -207,10 +220,12 @@ def read_only(place: Path) -> list[Outcome]:
     found = []
     try:
         for name, words, code in (
-            ("report", ["report"], 0), ("runs", ["runs"], 0), ("train", train(3, *ALONE), 3),
+            ("report", ["report"], 0),
+            ("runs", ["runs"], 0),
+            ("train", train(3, *ALONE), 3),
             ("evaluate", ["evaluate", "--dataset", "toy.toml"], 3),
             ("report --out", ["report", "--format", "json", "--out", "runs/report.json"], 3),
-        ):  # fmt: skip
+        ):
             ended = ferbench(words, place, before=_without_override)
             held = (
                 ended.code == code and (code == 0 or "no permission for" in ended.line) and "Traceback" not in ended.err
@@ -230,8 +245,9 @@ def data_gone(place: Path) -> list[Outcome]:
     assert until(lambda: checkpoints(place) or process.poll() is not None)
     shutil.rmtree(place / "data")
     ended = end(process)
-    first = Outcome("the prepared dataset is deleted in mid-run", "train", ended, ended.code == 0,
-                    "what is open stays readable")  # fmt: skip
+    first = Outcome(
+        "the prepared dataset is deleted in mid-run", "train", ended, ended.code == 0, "what is open stays readable"
+    )
     again = ferbench(words, place)
     held = again.code == 3 and "is not prepared" in again.line
     return [first, Outcome("the prepared dataset is not there", "train", again, held)]
@@ -265,11 +281,13 @@ def few_files(place: Path) -> list[Outcome]:
     for limit in (6, 24):
         folder = place / str(limit)
         lay(folder)
-        ended = ferbench(train(3, *ALONE), folder,
-                         before=lambda most=limit: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most)))  # fmt: skip
+        ended = ferbench(
+            train(3, *ALONE), folder, before=lambda most=limit: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        )
         told = ended.code in (3, 4) and ("too many files are open" in ended.err + ended.out or "failed" in ended.line)
-        found.append(Outcome(f"{limit} open files", "train", ended,
-                             (ended.code == 0 or told) and "Traceback" not in ended.err))  # fmt: skip
+        found.append(
+            Outcome(f"{limit} open files", "train", ended, (ended.code == 0 or told) and "Traceback" not in ended.err)
+        )
     return found
 
 
@@ -286,7 +304,7 @@ def no_number(place: Path) -> list[Outcome]:
         Outcome("a loss that is no number", "train", ended, held, next(iter(told), "")),
         Outcome("failed runs in the store", "train", floor, floor.code == 0),
         Outcome("failed runs in the store", "report", report, report.code == 0 and "in epoch" in report.out),
-    ]  # fmt: skip
+    ]
 
 
 SCENARIOS: dict[str, Callable[[Path], list[Outcome]]] = {

@@ -39,8 +39,21 @@ EPOCHS = 3
 
 def train(epochs: int = EPOCHS, *more: str) -> list[str]:
     """The words of a training of two folds whose networks learn to see the squares."""
-    return ["train", "small-cnn", "--dataset", "toy.toml", "--epochs", str(epochs), "--set", "pretrain.batch=8",
-            "--set", "finetune.batch=8", "--precision", "fp32", *more]  # fmt: skip
+    return [
+        "train",
+        "small-cnn",
+        "--dataset",
+        "toy.toml",
+        "--epochs",
+        str(epochs),
+        "--set",
+        "pretrain.batch=8",
+        "--set",
+        "finetune.batch=8",
+        "--precision",
+        "fp32",
+        *more,
+    ]
 
 
 ALONE = ("--jobs", "1", "--threads", "1")
@@ -73,16 +86,24 @@ def lay(place: Path) -> None:
 
     samples = [
         Sample(f"P{s}_{label}_{frame}", "drawn", face(number), label, f"P{s}", f"P{s}_{label}", frame)
-        for s in range(6) for number, label in enumerate(CLASSES) for frame in (1, 2)
-    ]  # fmt: skip
+        for s in range(6)
+        for number, label in enumerate(CLASSES)
+        for frame in (1, 2)
+    ]
     write_set(place / "data", "toy", "synth", "squares", Listing("drawn", samples))
 
 
 def environment(place: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FERBENCH")}
     here = Path(__file__).resolve().parents[2]
-    return {**kept, "FERBENCH_DATA": str(place / "data"), "FERBENCH_RUNS": str(place / "runs"), "COLUMNS": "240",
-            "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, (str(here), kept.get("PYTHONPATH"))))}  # fmt: skip
+    return {
+        **kept,
+        "FERBENCH_DATA": str(place / "data"),
+        "FERBENCH_RUNS": str(place / "runs"),
+        "COLUMNS": "240",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(here), kept.get("PYTHONPATH")))),
+    }
 
 
 def begin(words: Sequence[str], place: Path, before: Callable[[], None] | None = None, code: str = "", **more):
@@ -95,8 +116,9 @@ def begin(words: Sequence[str], place: Path, before: Callable[[], None] | None =
 
     start = ["-c", f"{code}\nfrom ferbench.cli.main import run\nrun()"] if code else ["-m", "ferbench"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL} | more
-    return subprocess.Popen([sys.executable, *start, *words], cwd=place, env=environment(place), text=True,
-                            preexec_fn=ready, **pipes)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, *start, *words], cwd=place, env=environment(place), text=True, preexec_fn=ready, **pipes
+    )
 
 
 def end(process: subprocess.Popen) -> Ended:
@@ -145,9 +167,10 @@ def stored(place: Path) -> dict[str, bytes]:
     """The promised bytes of all finished runs, by run and file."""
     return {
         f"{key}/{name}": (folder / name).read_bytes()
-        for key, folder in runs(place).items() for name in SAME
+        for key, folder in runs(place).items()
+        for name in SAME
         if (folder / "record.json").is_file() and (folder / name).is_file()
-    }  # fmt: skip
+    }
 
 
 def attention(place: Path) -> str:
@@ -164,9 +187,10 @@ def attention(place: Path) -> str:
 def identity(place: Path, **values: str) -> Identity:
     """The identity of the first finished run with such values."""
     return next(
-        record.identity for record in Store(place / "runs").records()
+        record.identity
+        for record in Store(place / "runs").records()
         if all(getattr(record.identity, name) == value for name, value in values.items())
-    )  # fmt: skip
+    )
 
 
 def truncate(path: Path) -> None:

@@ -10,9 +10,9 @@ pytestmark = pytest.mark.slow
 QUICK = ("sigterm", "sigterm-shared", "orphans", "memory", "few-files", "no-number")
 
 
-@pytest.mark.parametrize("name", [
-    name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in SCENARIOS
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in SCENARIOS]
+)
 def test_a_fault_ends_as_promised(name, tmp_path):
     outcomes = SCENARIOS[name](tmp_path / "place")
     if not outcomes:

@@ -54,18 +54,25 @@ def report(tallies: list[Tally], seed: int) -> str:
         f"{one.cases - one.outcomes['read'] - one.outcomes['refused']:,} | {1000 * one.seconds / one.cases:.1f} |"
         for one in tallies
     ]
-    return "\n".join([
-        "# Fuzzing", "",
-        "Every reader is given damaged and hostile files, made from good ones with a seeded generator: flipped bits, "
-        "cuts, copies, parts of other files, deep nesting, huge numbers, control sequences, paths that lead out, "
-        "formulas. A case may end in a result or in one line that says what is wrong. A traceback, more than 10 s, "
-        "a rise of more than 1.5 GB, a file touched outside the case's folder, a process, a connection or a pickle "
-        "is a finding.", "",
-        f"`python -m tests.fuzz --cases N --seed {seed}`: {sum(one.cases for one in tallies):,} cases. "
-        f"Python {platform.python_version()}, {versions}.", "",
-        "| Reader | Cases | Read | Refused in one line | Findings | ms a case |", "|---|---:|---:|---:|---:|---:|",
-        *rows, "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "# Fuzzing",
+            "",
+            "Every reader is given damaged and hostile files, made from good ones with a seeded generator: flipped bits, "
+            "cuts, copies, parts of other files, deep nesting, huge numbers, control sequences, paths that lead out, "
+            "formulas. A case may end in a result or in one line that says what is wrong. A traceback, more than 10 s, "
+            "a rise of more than 1.5 GB, a file touched outside the case's folder, a process, a connection or a pickle "
+            "is a finding.",
+            "",
+            f"`python -m tests.fuzz --cases N --seed {seed}`: {sum(one.cases for one in tallies):,} cases. "
+            f"Python {platform.python_version()}, {versions}.",
+            "",
+            "| Reader | Cases | Read | Refused in one line | Findings | ms a case |",
+            "|---|---:|---:|---:|---:|---:|",
+            *rows,
+            "",
+        ]
+    )
 
 
 def _installed(name: str) -> bool:

@@ -16,14 +16,42 @@ from ferbench.errors import FerbenchError
 SECONDS = 10.0  # that a case may take on a busy machine; an honest one takes milliseconds
 MEGABYTES = 1500  # by which it may raise the memory of the process
 _ROOT = Path(__file__).resolve().parents[2]
-_READABLE = tuple({
-    *(os.path.realpath(p) for p in (sys.prefix, sys.base_prefix, *sys.path[1:], _ROOT) if p), "/usr", "/proc", "/sys",
-    "/lib", "/etc/localtime", "/etc/mime.types", "/etc/ssl", "/etc/nsswitch.conf", "/dev",
-})  # fmt: skip
-_FORBIDDEN = ("socket.connect", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "pickle.find_class",
-              "os.fork", "webbrowser.open")  # fmt: skip
-_CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.truncate", "os.chmod",
-            "shutil.rmtree", "shutil.move")  # fmt: skip
+_READABLE = tuple(
+    {
+        *(os.path.realpath(p) for p in (sys.prefix, sys.base_prefix, *sys.path[1:], _ROOT) if p),
+        "/usr",
+        "/proc",
+        "/sys",
+        "/lib",
+        "/etc/localtime",
+        "/etc/mime.types",
+        "/etc/ssl",
+        "/etc/nsswitch.conf",
+        "/dev",
+    }
+)
+_FORBIDDEN = (
+    "socket.connect",
+    "subprocess.Popen",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "pickle.find_class",
+    "os.fork",
+    "webbrowser.open",
+)
+_CHANGES = (
+    "os.remove",
+    "os.rename",
+    "os.mkdir",
+    "os.rmdir",
+    "os.symlink",
+    "os.link",
+    "os.truncate",
+    "os.chmod",
+    "shutil.rmtree",
+    "shutil.move",
+)
 
 
 class Hang(BaseException):

@@ -39,11 +39,18 @@ def targets(home: Path, only: str = "") -> list[Target]:
     """Lay down what the targets need below ``home`` and return those whose names hold ``only``."""
     found = []
     for beginnings, maker in (
-        (("run: ", "report "), _runs), (("set: ",), _sets), (("speed ", "plan of"), _speed), (("accepted ",), _accepted),
-        (("fold file", "predictions from elsewhere"), _tables), (("method", "card of", "protocol", "sweep"), _toml),
-        (("weights ",), _weights), (("ONNX ", "Keras "), _models), (("picture",), _pictures), (("zip", "tar"), _archives),
+        (("run: ", "report "), _runs),
+        (("set: ",), _sets),
+        (("speed ", "plan of"), _speed),
+        (("accepted ",), _accepted),
+        (("fold file", "predictions from elsewhere"), _tables),
+        (("method", "card of", "protocol", "sweep"), _toml),
+        (("weights ",), _weights),
+        (("ONNX ", "Keras "), _models),
+        (("picture",), _pictures),
+        (("zip", "tar"), _archives),
         (("dataset ",), _datasets),
-    ):  # fmt: skip
+    ):
         if any(only in name or name in only for name in beginnings):
             found += maker(home / maker.__name__.strip("_"))
     return [target for target in found if only in target.name]
@@ -57,8 +64,11 @@ def _runs(home: Path) -> list[Target]:
 
     store = Store(home / "runs")
     parent = store_stage(store, "attention")
-    keys = [store_fold(store, fold, rows, seed=seed, parents={"attention": parent}, facts={"notes": ["a note"]})
-            for seed in (0, 1) for fold, rows in (("01", ROWS[:14]), ("02", ROWS[14:]))]  # fmt: skip
+    keys = [
+        store_fold(store, fold, rows, seed=seed, parents={"attention": parent}, facts={"notes": ["a note"]})
+        for seed in (0, 1)
+        for fold, rows in (("01", ROWS[:14]), ("02", ROWS[14:]))
+    ]
     store_fold(store, "02", [], seed=2, error="RuntimeError: no memory")
     folder = store.folder(keys[0])
     good = {name: (folder / name).read_bytes() for name in ("record.json", "predictions.csv", "identity.json")}
@@ -207,15 +217,37 @@ def _speed(home: Path) -> list[Target]:
     from ferbench.schema import read_json, validated
 
     row = SpeedRow(
-        what="inference", method="wslgan", preset="tiny", engine="plain", precision="fp32", backend="torch",
-        device="cpu", threads=1, batch=1, scenario="single-stream", blocks=3, calls=9, images_per_s=90.0,
-        images_per_s_low=80.0, images_per_s_high=95.0, p50_ms=11.0, cold_start_s=0.1, peak_mb=300.0, ratio_naive=2.0,
-        ratio_naive_low=1.9, ratio_naive_high=2.2, error=1e-6,
-    )  # fmt: skip
+        what="inference",
+        method="wslgan",
+        preset="tiny",
+        engine="plain",
+        precision="fp32",
+        backend="torch",
+        device="cpu",
+        threads=1,
+        batch=1,
+        scenario="single-stream",
+        blocks=3,
+        calls=9,
+        images_per_s=90.0,
+        images_per_s_low=80.0,
+        images_per_s_high=95.0,
+        p50_ms=11.0,
+        cold_start_s=0.1,
+        peak_mb=300.0,
+        ratio_naive=2.0,
+        ratio_naive_low=1.9,
+        ratio_naive_high=2.2,
+        error=1e-6,
+    )
     record = SpeedRecord(
-        mode="quick", seed=0, environment={"device": "cpu: a", "packages": {"torch": "2"}, "commit": "abc"},
-        ceilings={"fp32": {"flops_per_s": 1e9, "bytes_per_s": 1e9}}, noise=0.01, rows=[row],
-    )  # fmt: skip
+        mode="quick",
+        seed=0,
+        environment={"device": "cpu: a", "packages": {"torch": "2"}, "commit": "abc"},
+        ceilings={"fp32": {"flops_per_s": 1e9, "bytes_per_s": 1e9}},
+        noise=0.01,
+        rows=[row],
+    )
     home.mkdir()
     path = home / "one.json"
 
@@ -558,10 +590,7 @@ def _archives(home: Path) -> list[Target]:
 
         return read
 
-    return [
-        Target("zip", seeds, reads(".zip"), 10),
-        Target("tar.gz", [packed.getvalue()], reads(".tar.gz"), 3),
-    ]
+    return [Target("zip", seeds, reads(".zip"), 10), Target("tar.gz", [packed.getvalue()], reads(".tar.gz"), 3)]
 
 
 def _datasets(home: Path) -> list[Target]:

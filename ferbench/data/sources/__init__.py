@@ -10,8 +10,20 @@ from ferbench.data.archive import Tree
 from ferbench.data.samples import Listing
 from ferbench.errors import UsageError
 
-NAMES = ("ckplus", "oulu", "rafdb", "celeba", "fer2013", "ferplus", "affectnet", "expw", "sfew", "jaffe", "kdef",
-         "manifest")  # fmt: skip
+NAMES = (
+    "ckplus",
+    "oulu",
+    "rafdb",
+    "celeba",
+    "fer2013",
+    "ferplus",
+    "affectnet",
+    "expw",
+    "sfew",
+    "jaffe",
+    "kdef",
+    "manifest",
+)
 
 
 @dataclass(frozen=True)
@@ -43,8 +55,10 @@ def named(dataset: str) -> Reader:
     if dataset not in NAMES:
         near = get_close_matches(dataset, NAMES, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"unknown dataset {dataset!r}{hint} There are: {', '.join(NAMES)}; "
-                         "anything else comes in by `ferbench data prepare manifest FILE.csv`")  # fmt: skip
+        raise UsageError(
+            f"unknown dataset {dataset!r}{hint} There are: {', '.join(NAMES)}; "
+            "anything else comes in by `ferbench data prepare manifest FILE.csv`"
+        )
     return cast(Reader, import_module(f"{__name__}.{dataset}"))
 
 

@@ -17,16 +17,35 @@ from ferbench.labels import AFFECTNET
 
 _IMAGE = re.compile(r"(?:^|/)(?P<split>train|val)_set/images/(?P<number>\d{1,9})\.(?:jpe?g|png)$")
 _LABEL = re.compile(r"(?:^|/)(?P<split>train|val)_set/annotations/(?P<number>\d{1,9})_exp\.npy$")
-_COLUMNS = ("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression",
-            "valence", "arousal")  # fmt: skip
+_COLUMNS = (
+    "subDirectory_filePath",
+    "face_x",
+    "face_y",
+    "face_width",
+    "face_height",
+    "facial_landmarks",
+    "expression",
+    "valence",
+    "arousal",
+)
 _NEEDED = ("subDirectory_filePath", "expression")
 _BOX = ("face_x", "face_y", "face_width", "face_height")
 _OTHERS = {8: "none", 9: "uncertain", 10: "no face"}  # what the annotators could say beside an emotion
 _SMALL = 4096  # bytes; an annotation is one number with its header
 
 # Training and validation images together (74,874 and 500 neutral …).
-_EXPECTED = {"class": {"neutral": 75374, "happiness": 134915, "sadness": 25959, "surprise": 14590, "fear": 6878,
-                       "disgust": 4303, "anger": 25382, "contempt": 4250}}  # fmt: skip
+_EXPECTED = {
+    "class": {
+        "neutral": 75374,
+        "happiness": 134915,
+        "sadness": 25959,
+        "surprise": 14590,
+        "fear": 6878,
+        "disgust": 4303,
+        "anger": 25382,
+        "contempt": 4250,
+    }
+}
 
 
 def looks_like(tree: Tree) -> bool:
@@ -89,11 +108,14 @@ def _tabled(tree: Tree, found: dict[str, str]) -> Listing:
             if image is None:
                 missing.append(given)
             elif name:
-                samples.append(Sample(f"{split}-{given.rpartition('.')[0]}", image, _face(tree, image, row), name,
-                                      split=split))  # fmt: skip
+                samples.append(
+                    Sample(f"{split}-{given.rpartition('.')[0]}", image, _face(tree, image, row), name, split=split)
+                )
     if missing and not samples:
-        raise DataError(f"{tree.name} has {next(iter(found))} but not its images, such as {missing[0]}: put the folder "
-                        "Manually_Annotated_Images beside it")  # fmt: skip
+        raise DataError(
+            f"{tree.name} has {next(iter(found))} but not its images, such as {missing[0]}: put the folder "
+            "Manually_Annotated_Images beside it"
+        )
     notes = [*_left_out(left), *_missing(missing)]
     return Listing("tables of manual annotations", samples, {}, _EXPECTED, tuple(notes))
 

@@ -22,9 +22,10 @@ def looks_like(tree: Tree) -> bool:
 
 def read(tree: Tree, options: Options) -> Listing:
     images = {
-        filename(path): path for path in tree.paths
+        filename(path): path
+        for path in tree.paths
         if "/img_align_celeba/" in f"/{path}" and path.lower().endswith((".jpg", ".jpeg", ".png"))
-    }  # fmt: skip
+    }
     path = _find(tree, "list_attr_celeba")
     if path is None:
         raise DataError(
@@ -38,11 +39,16 @@ def read(tree: Tree, options: Options) -> Listing:
     people = _optional(tree, "identity_CelebA")
     samples = [
         Sample(
-            stem(name), images[name], _face(reader(tree, images[name]), images[name], points.get(name)),
-            subject=people.get(name, ""), split=_SPLITS.get(splits.get(name, ""), ""), attributes=attributes[name],
+            stem(name),
+            images[name],
+            _face(reader(tree, images[name]), images[name], points.get(name)),
+            subject=people.get(name, ""),
+            split=_SPLITS.get(splits.get(name, ""), ""),
+            attributes=attributes[name],
         )
-        for name in sorted(images) if name in attributes
-    ]  # fmt: skip
+        for name in sorted(images)
+        if name in attributes
+    ]
     notes = []
     if unlabelled := len(images) - len(samples):
         notes.append(f"{unlabelled:,} images have no row of attributes and are left out")
@@ -99,9 +105,7 @@ def _landmarks(tree: Tree) -> dict[str, np.ndarray]:
     return found
 
 
-def _values(
-    tree: Tree, path: str, count: int, known: Container[str] = ()
-) -> Iterator[tuple[str, list[str]]]:  # fmt: skip
+def _values(tree: Tree, path: str, count: int, known: Container[str] = ()) -> Iterator[tuple[str, list[str]]]:
     """Yield (image, its whole numbers) of a table; what precedes the first image is its count and its header."""
     begun = False
     for number, (name, *values) in tables.lines(tree, path):
@@ -110,8 +114,10 @@ def _values(
             continue
         begun = True
         if not image or len(values) != count or any(tables.whole(value) is None for value in values):
-            raise DataError(f"{path}, line {number}: {' '.join([name, *values])[:40]!r} should be an image and {count} "
-                            "whole numbers; the file is cut or has something appended")  # fmt: skip
+            raise DataError(
+                f"{path}, line {number}: {' '.join([name, *values])[:40]!r} should be an image and {count} "
+                "whole numbers; the file is cut or has something appended"
+            )
         if known and values[0] not in known:
             raise DataError(f"{path}, line {number}: {values[0]} is none of the values that this file may have")
         yield name, values

@@ -19,8 +19,17 @@ _LANDMARKS = re.compile(r"^(S\d{3}_\d{3}_\d{8})_landmarks\.txt$")
 LAST = 3  # frames of each sequence that every published protocol uses (Zhang et al. 2020, IV-A-2)
 
 # The official release, three frames of each of the 327 labelled sequences.
-_EXPECTED = {"class": {"anger": 135, "contempt": 54, "disgust": 177, "fear": 75, "happiness": 207,
-                       "sadness": 84, "surprise": 249}}  # fmt: skip
+_EXPECTED = {
+    "class": {
+        "anger": 135,
+        "contempt": 54,
+        "disgust": 177,
+        "fear": 75,
+        "happiness": 207,
+        "sadness": 84,
+        "surprise": 249,
+    }
+}
 _SEQUENCES = {"sequences": {name: number // LAST for name, number in _EXPECTED["class"].items()}}
 
 
@@ -41,8 +50,10 @@ def read(tree: Tree, options: Options) -> Listing:
     classes = {path: folder_emotion(path) for path in frames}
     if all(classes.values()):
         return _crops(tree, classes)
-    raise DataError(f"{tree.name} has the images of CK+ but no emotion files: put the folder Emotion "
-                    "(Emotion_labels.zip) beside cohn-kanade-images")  # fmt: skip
+    raise DataError(
+        f"{tree.name} has the images of CK+ but no emotion files: put the folder Emotion "
+        "(Emotion_labels.zip) beside cohn-kanade-images"
+    )
 
 
 def _official(tree: Tree, frames: list[str], align: str) -> Listing:
@@ -74,10 +85,17 @@ def _official(tree: Tree, frames: list[str], align: str) -> Listing:
             image = sequences[sequence][number]
             name = stem(image)
             points = _points(tree, landmarks.get(name))
-            samples.append(Sample(
-                name, image, raw(reader(tree, image), image, points, first if align == "sequence" else None),
-                label, match[1], sequence, number,
-            ))  # fmt: skip
+            samples.append(
+                Sample(
+                    name,
+                    image,
+                    raw(reader(tree, image), image, points, first if align == "sequence" else None),
+                    label,
+                    match[1],
+                    sequence,
+                    number,
+                )
+            )
     without = sum(sample.id not in landmarks for sample in samples)
     if without:
         notes.append(f"{without} images have no landmark file")
@@ -90,10 +108,11 @@ def _crops(tree: Tree, classes: dict[str, str]) -> Listing:
     samples = []
     for path, label in classes.items():
         subject, sequence, frame, _ = _parts(path)
-        samples.append(Sample(
-            stem(path), path, as_is(reader(tree, path), path),
-            label, subject, f"{subject}_{sequence}", int(frame),
-        ))  # fmt: skip
+        samples.append(
+            Sample(
+                stem(path), path, as_is(reader(tree, path), path), label, subject, f"{subject}_{sequence}", int(frame)
+            )
+        )
     samples.sort(key=lambda sample: sample.id)
     return Listing("CK+48: class folders of 48×48 crops", samples, {}, _EXPECTED)
 
@@ -104,10 +123,19 @@ def _extended(tree: Tree, path: str) -> Listing:
     for number, row in enumerate(tables.rows(tree, path, ("emotion", "pixels"), ("Usage",))):
         code, usage = tables.whole(row["emotion"]), row.get("Usage", "")
         if code not in CKEXTENDED or usage not in ("", *USAGES):
-            raise DataError(f"{row.where}: emotion {row['emotion'][:20]!r} and Usage {usage[:20]!r} are not of "
-                            f"ckextended.csv, which knows 0 to 7 and {', '.join(USAGES)}")  # fmt: skip
-        samples.append(Sample(f"row{number + 1:05d}", row.where, of_pixels(row["pixels"], row.where),
-                              CKEXTENDED[code], split=USAGES.get(usage, "")))  # fmt: skip
+            raise DataError(
+                f"{row.where}: emotion {row['emotion'][:20]!r} and Usage {usage[:20]!r} are not of "
+                f"ckextended.csv, which knows 0 to 7 and {', '.join(USAGES)}"
+            )
+        samples.append(
+            Sample(
+                f"row{number + 1:05d}",
+                row.where,
+                of_pixels(row["pixels"], row.where),
+                CKEXTENDED[code],
+                split=USAGES.get(usage, ""),
+            )
+        )
     notes = ("ckextended.csv names no subjects, so folds by subject are impossible; its own split shares people",)
     return Listing("ckextended.csv", samples, {}, {}, notes)
 
@@ -117,8 +145,9 @@ def _emotion(tree: Tree, path: str) -> str:
     try:
         return CKPLUS[int(float(content[0]))]
     except (IndexError, ValueError, KeyError, OverflowError):
-        raise DataError(f"{path} should hold one number from 1 to 7 such as 3.0000000e+00, not "
-                        f"{' '.join(content)[:40]!r}") from None  # fmt: skip
+        raise DataError(
+            f"{path} should hold one number from 1 to 7 such as 3.0000000e+00, not {' '.join(content)[:40]!r}"
+        ) from None
 
 
 def _points(tree: Tree, path: str | None) -> Callable[[], np.ndarray | None]:

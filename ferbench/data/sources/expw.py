@@ -28,8 +28,10 @@ def read(tree: Tree, options: Options) -> Listing:
         where = f"{path}, line {number}"
         values = [tables.whole(cell) for cell in (*cells[1:6], *cells[7:])]
         if len(cells) != 8 or any(value is None for value in values):
-            raise DataError(f"{where}: {' '.join(cells)[:60]!r} should be an image, the number of a face, top, left, "
-                            "right and bottom of its box, a confidence and a label")  # fmt: skip
+            raise DataError(
+                f"{where}: {' '.join(cells)[:60]!r} should be an image, the number of a face, top, left, "
+                "right and bottom of its box, a confidence and a label"
+            )
         face, top, left, right, bottom, code = (value for value in values if value is not None)
         if code not in EXPW:
             raise DataError(f"{where}: the label {code} is not one of 0 to {max(EXPW)}")

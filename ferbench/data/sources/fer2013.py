@@ -16,13 +16,27 @@ _OFFICIAL = ("fer2013.csv", "icml_face_data.csv")  # the names under which the w
 # What a file's path says of its split, its last word first.
 _PART = re.compile(r"(?:^|[^a-z])(train|publictest|privatetest|val|test)(?:ing|id|idation)?(?![a-z])")
 _MEANT = {"publictest": "val", "privatetest": "test"}
-_TRAINING = {"anger": 3995, "disgust": 436, "fear": 4097, "happiness": 7215, "sadness": 4830, "surprise": 3171,
-             "neutral": 4965}  # fmt: skip
+_TRAINING = {
+    "anger": 3995,
+    "disgust": 436,
+    "fear": 4097,
+    "happiness": 7215,
+    "sadness": 4830,
+    "surprise": 3171,
+    "neutral": 4965,
+}
 _EXPECTED = {
-    "class": {"anger": 4953, "disgust": 547, "fear": 5121, "happiness": 8989, "sadness": 6077, "surprise": 4002,
-              "neutral": 6198},
+    "class": {
+        "anger": 4953,
+        "disgust": 547,
+        "fear": 5121,
+        "happiness": 8989,
+        "sadness": 6077,
+        "surprise": 4002,
+        "neutral": 6198,
+    },
     "split": {"train": 28709, "val": 3589, "test": 3589},
-}  # fmt: skip
+}
 
 
 def looks_like(tree: Tree) -> bool:
@@ -55,8 +69,9 @@ def read(tree: Tree, options: Options) -> Listing:
 
 def _no_votes(ferplus: Path | None) -> None:
     if ferplus is not None:
-        raise UsageError("--ferplus is joined to fer2013.csv row by row; other copies of FER2013 are in another order, "
-                         "or lack rows")  # fmt: skip
+        raise UsageError(
+            "--ferplus is joined to fer2013.csv row by row; other copies of FER2013 are in another order, or lack rows"
+        )
 
 
 def chosen(tree: Tree, found: dict[str, list[str]]) -> tuple[str, list[str]]:
@@ -64,18 +79,24 @@ def chosen(tree: Tree, found: dict[str, list[str]]) -> tuple[str, list[str]]:
     complete = [path for path, columns in found.items() if {"emotion", "usage"} <= set(columns)]
     official = [path for path in complete if filename(path).lower() in _OFFICIAL]
     if len(complete) > 1 and not official:
-        raise DataError(f"{tree.name} holds several tables with emotion, pixels and Usage ({', '.join(complete[:3])}): "
-                        "give one of them")  # fmt: skip
+        raise DataError(
+            f"{tree.name} holds several tables with emotion, pixels and Usage ({', '.join(complete[:3])}): "
+            "give one of them"
+        )
     if complete:
         return (official or complete)[0], []
     labelled = [path for path, columns in found.items() if "emotion" in columns]
     if not labelled:
-        raise DataError(f"{next(iter(found))} has pixels but no labels, as test.csv of the Kaggle challenge: "
-                        "nothing can be trained or tested on it; icml_face_data.csv of it has its labels")  # fmt: skip
+        raise DataError(
+            f"{next(iter(found))} has pixels but no labels, as test.csv of the Kaggle challenge: "
+            "nothing can be trained or tested on it; icml_face_data.csv of it has its labels"
+        )
     counts = Counter(_split(path) for path in labelled)
     if len(labelled) > 1 and max(counts.values()) > 1:
-        raise DataError(f"{tree.name} holds several tables with emotion and pixels, and neither a column Usage nor "
-                        f"their names tell the splits apart ({', '.join(labelled[:3])}): give one of them")  # fmt: skip
+        raise DataError(
+            f"{tree.name} holds several tables with emotion and pixels, and neither a column Usage nor "
+            f"their names tell the splits apart ({', '.join(labelled[:3])}): give one of them"
+        )
     return "", sorted(labelled, key=lambda path: list(USAGES.values()).index(_split(path)))
 
 
@@ -95,35 +116,51 @@ def label(cell: str, where: str) -> str:
     if code in FER2013:
         return FER2013[code]
     if code == 7:
-        raise DataError(f"{where}: emotion 7 (contempt) is not of FER2013 but of ckextended.csv: give the file that "
-                        "name, and prepare it as ckplus")  # fmt: skip
+        raise DataError(
+            f"{where}: emotion 7 (contempt) is not of FER2013 but of ckextended.csv: give the file that "
+            "name, and prepare it as ckplus"
+        )
     try:
         return emotion(cell)
     except DataError:
-        raise DataError(f"{where}: the emotion {cell[:20]!r} is not of FER2013 (0 to 6); the file is cut or has "
-                        "something appended") from None  # fmt: skip
+        raise DataError(
+            f"{where}: the emotion {cell[:20]!r} is not of FER2013 (0 to 6); the file is cut or has something appended"
+        ) from None
 
 
 def whole(tree: Tree, path: str, voted: Sequence[tables.Row] | None) -> Listing:
     """emotion,pixels,Usage in any order and with blanks in the names (icml_face_data.csv). voted : rows of FERPlus."""
     rows = tables.rows(tree, path, ("emotion", "pixels", "Usage"))
     if voted is not None and len(voted) != len(rows):
-        raise DataError(f"{votes.FILE} has {len(voted):,} rows and {path} {len(rows):,}: they are joined row by row, "
-                        "so both must be whole")  # fmt: skip
+        raise DataError(
+            f"{votes.FILE} has {len(voted):,} rows and {path} {len(rows):,}: they are joined row by row, "
+            "so both must be whole"
+        )
     samples = []
     for number, row in enumerate(rows):
         if row["Usage"] not in USAGES:
-            raise DataError(f"{row.where}: Usage {row['Usage'][:20]!r} is not one of {', '.join(USAGES)}; the file is "
-                            "cut or has something appended")  # fmt: skip
+            raise DataError(
+                f"{row.where}: Usage {row['Usage'][:20]!r} is not one of {', '.join(USAGES)}; the file is "
+                "cut or has something appended"
+            )
         name = label(row["emotion"], row.where)
         if voted is not None:
             if voted[number]["Usage"] != row["Usage"]:
-                raise DataError(f"{row.where} is of {row['Usage']}, {voted[number].where} of {voted[number]['Usage']}: "
-                                "the rows of both files are in another order")  # fmt: skip
+                raise DataError(
+                    f"{row.where} is of {row['Usage']}, {voted[number].where} of {voted[number]['Usage']}: "
+                    "the rows of both files are in another order"
+                )
             name = votes.of_row(voted[number])
         if name:
-            samples.append(Sample(f"row{number + 1:05d}", row.where, of_pixels(row["pixels"], row.where), name,
-                                  split=USAGES[row["Usage"]]))  # fmt: skip
+            samples.append(
+                Sample(
+                    f"row{number + 1:05d}",
+                    row.where,
+                    of_pixels(row["pixels"], row.where),
+                    name,
+                    split=USAGES[row["Usage"]],
+                )
+            )
     layout = f"{filename(path)}: a table of emotion, pixels, Usage"
     if voted is None:
         return Listing(layout, samples, {}, _EXPECTED)
@@ -139,15 +176,25 @@ def _parts(tree: Tree, paths: list[str], unlabelled: list[str]) -> Listing:
         rows = tables.rows(tree, path, ("emotion", "pixels"))
         prefix = f"{split}-" if len(paths) > 1 else ""
         samples += [
-            Sample(f"{prefix}row{number + 1:05d}", row.where, of_pixels(row["pixels"], row.where),
-                   label(row["emotion"], row.where), split=split)
+            Sample(
+                f"{prefix}row{number + 1:05d}",
+                row.where,
+                of_pixels(row["pixels"], row.where),
+                label(row["emotion"], row.where),
+                split=split,
+            )
             for number, row in enumerate(rows)
-        ]  # fmt: skip
+        ]
         notes.append(f"{filename(path)} has no column Usage: its {len(rows):,} rows were taken as the split {split}")
     notes += [f"{path} has pixels but no labels and is left out" for path in unlabelled]
     expected = {"class": _TRAINING, "split": {"train": _EXPECTED["split"]["train"]}}
-    return Listing(f"{', '.join(map(filename, paths))}: a table of emotion and pixels", samples, {},
-                   expected if [_split(path) for path in paths] == ["train"] else _EXPECTED, tuple(notes))  # fmt: skip
+    return Listing(
+        f"{', '.join(map(filename, paths))}: a table of emotion and pixels",
+        samples,
+        {},
+        expected if [_split(path) for path in paths] == ["train"] else _EXPECTED,
+        tuple(notes),
+    )
 
 
 def _parquet(tree: Tree, paths: list[str]) -> Listing:
@@ -166,13 +213,15 @@ def _parquet(tree: Tree, paths: list[str]) -> Listing:
                     raise DataError(f"{where}: the label {code} is none of the {len(part.names)} that the file names")
                 cell = part.names[code]
             counts[split] += 1
-            samples.append(Sample(f"{split}-{counts[split]:05d}", where, part.face(place, where), label(cell, where),
-                                  split=split))  # fmt: skip
+            samples.append(
+                Sample(f"{split}-{counts[split]:05d}", where, part.face(place, where), label(cell, where), split=split)
+            )
         told = "by its name" if _told(path) else "since neither its name nor a column tells a split"
         notes.append(f"{filename(path)}: its {len(part.labels):,} rows were taken as the split {split}, {told}")
     if assumed:
-        notes.append("the labels have no names in the file: they were taken as FER2013's own numbers, 0 = anger to "
-                     "6 = neutral")  # fmt: skip
+        notes.append(
+            "the labels have no names in the file: they were taken as FER2013's own numbers, 0 = anger to 6 = neutral"
+        )
     expected = {} if set(counts) != set(USAGES.values()) else _EXPECTED
     return Listing("Parquet files of images and labels", samples, {}, expected, tuple(notes))
 
@@ -193,8 +242,15 @@ def _folders(tree: Tree) -> Listing:
         samples.append(Sample(name, path, as_is(reader(tree, path), path), named, split=USAGES[match[1]]))
     counts = Counter(sample.split for sample in samples)
     notes = [f"no images of {usage}" for usage, split in USAGES.items() if not counts[split]]
-    return Listing("class folders", samples, {}, _EXPECTED if not notes else {"split": {
-        split: number for split, number in _EXPECTED["split"].items() if counts[split]}}, tuple(notes))  # fmt: skip
+    return Listing(
+        "class folders",
+        samples,
+        {},
+        _EXPECTED
+        if not notes
+        else {"split": {split: number for split, number in _EXPECTED["split"].items() if counts[split]}},
+        tuple(notes),
+    )
 
 
 def _number(path: str) -> int:

@@ -26,18 +26,26 @@ def read(tree: Tree, options: Options) -> Listing:
     if not images:
         found = fer2013.pixel_tables(tree)
         if not table or not found:
-            raise DataError(f"{tree.name} has {votes.FILE} but neither fer2013.csv nor the folders FER2013Train, "
-                            "FER2013Valid and FER2013Test: put the images beside the votes")  # fmt: skip
+            raise DataError(
+                f"{tree.name} has {votes.FILE} but neither fer2013.csv nor the folders FER2013Train, "
+                "FER2013Valid and FER2013Test: put the images beside the votes"
+            )
         path, _ = fer2013.chosen(tree, found)
         if not path:
             raise DataError(f"{tree.name}: the votes are joined to fer2013.csv row by row, and that table is not there")
         return fer2013.whole(tree, path, votes.table(tree, table))
     decided, source = _of_table(tree, table) if table else _of_lists(tree)
     samples = [
-        Sample(stem(name), images[split, name], as_is(reader(tree, images[split, name]), images[split, name]), label,
-               split=_SPLITS[split])
-        for (split, name), label in sorted(decided.items()) if label and (split, name) in images
-    ]  # fmt: skip
+        Sample(
+            stem(name),
+            images[split, name],
+            as_is(reader(tree, images[split, name]), images[split, name]),
+            label,
+            split=_SPLITS[split],
+        )
+        for (split, name), label in sorted(decided.items())
+        if label and (split, name) in images
+    ]
     notes = [f"{sum(not label for label in decided.values()):,} images without a FERPlus majority are left out"]
     if missing := [name for name in decided if name not in images]:
         notes.append(f"{len(missing):,} images with votes are missing, such as FER2013{'/'.join(missing[0])}")

@@ -19,7 +19,8 @@ def looks_like(tree: Tree) -> bool:
 def read(tree: Tree, options: Options) -> Listing:
     samples = [
         Sample(stem(path), path, raw(reader(tree, path), path), JAFFE[match[2]], match[1])
-        for path in sorted(tree.paths, key=filename) if (match := _IMAGE.match(filename(path)))
-    ]  # fmt: skip
+        for path in sorted(tree.paths, key=filename)
+        if (match := _IMAGE.match(filename(path)))
+    ]
     notes = [f"{len(samples)} images found, {IMAGES} expected"] if len(samples) != IMAGES else []
     return Listing("images named by subject and expression", samples, {}, {}, tuple(notes))

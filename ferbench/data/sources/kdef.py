@@ -22,6 +22,9 @@ def read(tree: Tree, options: Options) -> Listing:
         match = _IMAGE.match(filename(path))
         if match and match[4].upper() == "S":
             # Sessions A and B show the same person: the subject is F01, not AF01.
-            samples.append(Sample(stem(path).upper(), path, raw(reader(tree, path), path),
-                                  KDEF[match[3].upper()], match[2].upper()))  # fmt: skip
+            samples.append(
+                Sample(
+                    stem(path).upper(), path, raw(reader(tree, path), path), KDEF[match[3].upper()], match[2].upper()
+                )
+            )
     return Listing("images named by subject, straight view", samples, {"angle": "S"}, _EXPECTED)

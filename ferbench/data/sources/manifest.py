@@ -8,14 +8,7 @@ from ferbench.data.sources import Options, tables
 from ferbench.errors import DataError, UsageError
 from ferbench.labels import emotion
 
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
+_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _NEEDED, _OPTIONAL = ("path", "label"), ("subject", "sequence", "frame", "split")
 _LEFT_OUT = "-"
 
@@ -35,8 +28,9 @@ def read(tree: Tree, options: Options) -> Listing:
         # Windows writes \ between folders; as part of a name it does not come up.
         given = row["path"].replace("\\", "/")
         if ".." in given.split("/") or given.startswith("/") or given[1:2] == ":":
-            raise DataError(f"{row.where}: {row['path'][:80]!r} leads out of the folder; paths are relative to the "
-                            "manifest")  # fmt: skip
+            raise DataError(
+                f"{row.where}: {row['path'][:80]!r} leads out of the folder; paths are relative to the manifest"
+            )
         image = PurePosixPath(base, given).as_posix()
         label = _label(row, meanings)
         if label == _LEFT_OUT:
@@ -48,10 +42,18 @@ def read(tree: Tree, options: Options) -> Listing:
         frame = tables.whole(row.get("frame", "") or "-1")
         if frame is None:
             raise DataError(f"{row.where}: the frame {row['frame'][:20]!r} is not a whole number")
-        samples.append(Sample(
-            row["path"], image, as_is(reader(tree, image), image), label, row.get("subject", ""),
-            row.get("sequence", ""), frame, _SPLITS.get(split, ""),
-        ))  # fmt: skip
+        samples.append(
+            Sample(
+                row["path"],
+                image,
+                as_is(reader(tree, image), image),
+                label,
+                row.get("subject", ""),
+                row.get("sequence", ""),
+                frame,
+                _SPLITS.get(split, ""),
+            )
+        )
     if left and not samples:
         raise DataError(f"{path}: --labels leaves out every row")
     notes = [f"{left:,} rows are left out by --labels"] if left else []
@@ -85,8 +87,10 @@ def _label(row: tables.Row, meanings: dict[str, str]) -> str:
     if (known := meanings.get(_key(label))) is not None:
         return known
     if tables.whole(label) is not None:
-        raise DataError(f"{row.where}: the label {label} is a number: say what each means, such as "
-                        "--labels '0=neutral,1=happiness' (8=- leaves out)")  # fmt: skip
+        raise DataError(
+            f"{row.where}: the label {label} is a number: say what each means, such as "
+            "--labels '0=neutral,1=happiness' (8=- leaves out)"
+        )
     try:
         return emotion(label)
     except DataError as error:

@@ -31,8 +31,10 @@ def read(tree: Tree, options: Options) -> Listing:
     }
     if not chosen:
         there = sorted({f"--camera {m['camera']} --lighting {m['lighting']}" for m in matches.values()})
-        raise DataError(f"{tree.name} has no images of --camera {options.camera} --lighting {options.lighting}; "
-                        f"it has {'; '.join(there)}")  # fmt: skip
+        raise DataError(
+            f"{tree.name} has no images of --camera {options.camera} --lighting {options.lighting}; "
+            f"it has {'; '.join(there)}"
+        )
     crops = {path: match for path, match in chosen.items() if match["crop"]}
     if crops and len(crops) < len(chosen):
         raise DataError(f"{tree.name} holds both original and preprocessed images: give one of the two folders")
@@ -51,15 +53,22 @@ def read(tree: Tree, options: Options) -> Listing:
             path = frames[number]
             face = (as_is if crops else raw)(reader(tree, path), path)
             sequence = f"{subject}_{label}"
-            samples.append(Sample(f"{sequence}_{stem(filename(path))}", path, face, OULU[label], subject,
-                                  sequence, number))  # fmt: skip
+            samples.append(
+                Sample(f"{sequence}_{stem(filename(path))}", path, face, OULU[label], subject, sequence, number)
+            )
     cells = SUBJECTS * len(OULU)
     if len(sequences) != cells:
-        missing = [f"P{s:03d} {label}" for s in range(1, SUBJECTS + 1) for label in OULU
-                   if (f"P{s:03d}", label) not in sequences]  # fmt: skip
+        missing = [
+            f"P{s:03d} {label}"
+            for s in range(1, SUBJECTS + 1)
+            for label in OULU
+            if (f"P{s:03d}", label) not in sequences
+        ]
         notes.append(f"{len(sequences)} sequences found, {cells} expected; missing such as {', '.join(missing[:3])}")
     return Listing(
-        "preprocessed (Acropped)" if crops else "original images", samples,
+        "preprocessed (Acropped)" if crops else "original images",
+        samples,
         {"camera": options.camera, "lighting": options.lighting},
-        {"sequences": dict.fromkeys(sorted(OULU.values()), SUBJECTS)}, tuple(notes),
-    )  # fmt: skip
+        {"sequences": dict.fromkeys(sorted(OULU.values()), SUBJECTS)},
+        tuple(notes),
+    )

@@ -74,14 +74,20 @@ def opened(tree: Tree, path: str) -> Part:
         columns = {name.lower(): name for name in file.schema_arrow.names}
         image, label = (next((columns[n] for n in wanted if n in columns), None) for wanted in (_IMAGES, _LABELS))
         if image is None or label is None:
-            raise DataError(f"{path} needs a column of images ({', '.join(_IMAGES)}) and one of labels "
-                            f"({', '.join(_LABELS)}); it has {', '.join(file.schema_arrow.names)[:80]}")  # fmt: skip
+            raise DataError(
+                f"{path} needs a column of images ({', '.join(_IMAGES)}) and one of labels "
+                f"({', '.join(_LABELS)}); it has {', '.join(file.schema_arrow.names)[:80]}"
+            )
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
         if file.metadata.num_rows > _MOST or sum(group.total_byte_size for group in groups) > MAX_FILE:
             raise DataError(f"{path} would unpack to more than {MAX_FILE >> 30} GB or {_MOST:,} rows")
         kind = file.schema_arrow.field(image).type
-        if not (pyarrow.types.is_struct(kind) or pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
-                or pyarrow.types.is_string(kind)):  # fmt: skip
+        if not (
+            pyarrow.types.is_struct(kind)
+            or pyarrow.types.is_binary(kind)
+            or pyarrow.types.is_large_binary(kind)
+            or pyarrow.types.is_string(kind)
+        ):
             raise DataError(f"{path}: the column {image} holds {kind}, not the bytes of images")
         labels = [str(value) for batch in file.iter_batches(columns=[label]) for value in batch.column(0).to_pylist()]
         names = _names(file.schema_arrow.metadata or {}, label)

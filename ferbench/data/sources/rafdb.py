@@ -54,8 +54,9 @@ def _official(tree: Tree, path: str, images: set[str]) -> Listing:
     if not labels:
         raise DataError(f"{path} is empty")
     if (most := max(labels.values())) > len(RAFDB):
-        raise DataError(f"{path} has labels up to {most}: the compound set of RAF-DB; give the folder of the basic one "
-                        "(7 labels)")  # fmt: skip
+        raise DataError(
+            f"{path} has labels up to {most}: the compound set of RAF-DB; give the folder of the basic one (7 labels)"
+        )
     aligned = {
         stem(p).removesuffix("_aligned"): p for p in images if stem(p).endswith("_aligned") and "compound" not in p
     }
@@ -65,11 +66,18 @@ def _official(tree: Tree, path: str, images: set[str]) -> Listing:
         raise DataError(f"{tree.name} has {path} but no images: unpack Image/aligned.zip beside it")
     manual = {stem(p).removesuffix("_manu_attri"): p for p in tree.paths if p.endswith("_manu_attri.txt")}
     samples = [
-        Sample(name, found[name], as_is(reader(tree, found[name]), found[name]) if aligned
-               else raw(reader(tree, found[name]), found[name], _points(tree, manual.get(name))),
-               RAFDB[code], split=name.partition("_")[0])
-        for name, code in sorted(labels.items()) if name in found
-    ]  # fmt: skip
+        Sample(
+            name,
+            found[name],
+            as_is(reader(tree, found[name]), found[name])
+            if aligned
+            else raw(reader(tree, found[name]), found[name], _points(tree, manual.get(name))),
+            RAFDB[code],
+            split=name.partition("_")[0],
+        )
+        for name, code in sorted(labels.items())
+        if name in found
+    ]
     missing = [name for name in labels if name not in found]
     notes = [f"{len(missing):,} labelled images are missing, such as {missing[0]}"] if missing else []
     if unlabelled := len(set(found) - set(labels)):
@@ -100,8 +108,7 @@ def _folders(tree: Tree, images: set[str]) -> Listing:
                 f"{path} lies in folder {parent}, but the table of labels says {number}: one of both is wrong"
             )
         name = stem(path).removesuffix("_aligned")
-        samples.append(Sample(name, path, as_is(reader(tree, path), path), RAFDB[code],
-                              split=name.partition("_")[0]))  # fmt: skip
+        samples.append(Sample(name, path, as_is(reader(tree, path), path), RAFDB[code], split=name.partition("_")[0]))
     return Listing("Kaggle folders by number", samples, {}, _EXPECTED)
 
 

@@ -17,11 +17,31 @@ _IMAGE = re.compile(
 _TEST = re.compile(r"(?:^|/)Test(?:_Aligned_Faces)?(?:_new)?/[^/]+\.(?:png|jpe?g)$")
 # Aligned faces and whole frames, training and validation together; faces that were not found are missing in the first.
 _EXPECTED = {
-    True: {"class": {"anger": 243, "disgust": 73, "fear": 122, "happiness": 241, "sadness": 218, "surprise": 147,
-                     "neutral": 223}, "split": {"train": 857, "val": 410}},
-    False: {"class": {"anger": 255, "disgust": 75, "fear": 124, "happiness": 256, "sadness": 234, "surprise": 150,
-                      "neutral": 228}, "split": {"train": 891, "val": 431}},
-}  # fmt: skip
+    True: {
+        "class": {
+            "anger": 243,
+            "disgust": 73,
+            "fear": 122,
+            "happiness": 241,
+            "sadness": 218,
+            "surprise": 147,
+            "neutral": 223,
+        },
+        "split": {"train": 857, "val": 410},
+    },
+    False: {
+        "class": {
+            "anger": 255,
+            "disgust": 75,
+            "fear": 124,
+            "happiness": 256,
+            "sadness": 234,
+            "surprise": 150,
+            "neutral": 228,
+        },
+        "split": {"train": 891, "val": 431},
+    },
+}
 
 
 def looks_like(tree: Tree) -> bool:
@@ -32,10 +52,16 @@ def read(tree: Tree, options: Options) -> Listing:
     matches = {path: match for path in tree.paths if (match := _IMAGE.search(path))}
     aligned = any(match["aligned"] for match in matches.values())
     samples = [
-        Sample(f"{_SPLITS[match['split']]}-{stem(path)}", path, (as_is if aligned else raw)(reader(tree, path), path),
-               SFEW[match["label"]], split=_SPLITS[match["split"]])
-        for path, match in matches.items() if bool(match["aligned"]) == aligned
-    ]  # fmt: skip
+        Sample(
+            f"{_SPLITS[match['split']]}-{stem(path)}",
+            path,
+            (as_is if aligned else raw)(reader(tree, path), path),
+            SFEW[match["label"]],
+            split=_SPLITS[match["split"]],
+        )
+        for path, match in matches.items()
+        if bool(match["aligned"]) == aligned
+    ]
     samples.sort(key=lambda sample: sample.id)
     notes = ["SFEW names no subjects, though the faces of one film may be those of one actor"]
     if unlabelled := sum(bool(_TEST.search(path)) for path in tree.paths):

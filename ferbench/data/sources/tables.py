@@ -24,7 +24,7 @@ def lines(tree: Tree, path: str) -> Iterator[tuple[int, list[str]]]:
 
 def rows(
     tree: Tree, path: str, needed: tuple[str, ...], optional: tuple[str, ...] = (), headless: tuple[str, ...] = ()
-) -> list[Row]:  # fmt: skip
+) -> list[Row]:
     """Return a CSV's rows (see :func:`ferbench.tables.rows`)."""
     return tables.rows(text(tree, path), path, needed, optional, headless)
 

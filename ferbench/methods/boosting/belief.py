@@ -27,15 +27,14 @@ def machine(values: np.ndarray, hidden: int, settings: Belief, seed: int) -> Ber
     """Train one restricted Boltzmann machine by persistent contrastive divergence (Tieleman 2008), as scikit-learn
     does, on values in [0,1], float64 [N,D]."""
     made = BernoulliRBM(
-        hidden, learning_rate=settings.lr, batch_size=settings.batch, n_iter=settings.epochs,
-        random_state=seed % 2**32,
-    )  # fmt: skip
+        hidden, learning_rate=settings.lr, batch_size=settings.batch, n_iter=settings.epochs, random_state=seed % 2**32
+    )
     return made.fit(values)
 
 
 def pretrained(
     patches: np.ndarray, settings: Belief, seed: Callable[[str], int], report: Callable[[int], None]
-) -> Layers:  # fmt: skip
+) -> Layers:
     """Train a stack on each patch, float64 [P,N,D]. report : told how many stacks are done."""
     found: list[list[tuple[np.ndarray, np.ndarray]]] = []
     for place, values in enumerate(patches):

@@ -97,10 +97,11 @@ class BoostedBelief:
             Machine(
                 taken(number, "patches"),
                 [(taken(number, f"weights{level}"), taken(number, f"biases{level}")) for level in levels],
-                taken(number, "tops"), taken(number, "votes"),
+                taken(number, "tops"),
+                taken(number, "votes"),
             )
             for number in range(len(self.classes))
-        ]  # fmt: skip
+        ]
 
     def _machine(self, patches: np.ndarray, start: Layers, signs: np.ndarray) -> tuple[Machine, History]:
         """Choose patches and train their networks, as often as the recipe says. What is not chosen stays as it was."""
@@ -112,10 +113,16 @@ class BoostedBelief:
             own = [(weights[at], biases[at]) for weights, biases in layers]
             rows = zip(at.tolist(), chosen.votes, chosen.errors, chosen.losses, strict=True)
             history += [
-                {"loop": loop + 1, "round": number + 1, "patch": patch, "vote": float(vote), "error": float(error),
-                 "loss": float(loss)}
+                {
+                    "loop": loop + 1,
+                    "round": number + 1,
+                    "patch": patch,
+                    "vote": float(vote),
+                    "error": float(error),
+                    "loss": float(loss),
+                }
                 for number, (patch, vote, error, loss) in enumerate(rows)
-            ]  # fmt: skip
+            ]
             if not len(at):
                 return Machine(at, own, chosen.tops, chosen.votes), history
             own, tops, _ = tuned(patches[at], own, chosen.tops, chosen.votes, signs, self.recipe.tuning)

@@ -21,7 +21,7 @@ def strong(patches: Tensor, layers: list[tuple[Tensor, Tensor]], tops: Tensor, v
 
 def tuned(
     patches: np.ndarray, layers: Layers, tops: np.ndarray, votes: np.ndarray, signs: np.ndarray, settings: Tuning
-) -> tuple[Layers, np.ndarray, list[float]]:  # fmt: skip
+) -> tuple[Layers, np.ndarray, list[float]]:
     """Train chosen networks by gradient, votes as they are: mean exp(−y F(x)) over all samples at each step.
 
     patches : float64 [Q,N,D]. signs : −1 or 1 [N]. Returns layers, tops, and the loss before each step.

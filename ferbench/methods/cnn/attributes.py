@@ -102,14 +102,24 @@ class Attributes:
             return {"total": attribute_loss(logits.float(), values[batch.images])}
 
         seed = work.seed("plan")
-        history = work.timed("training", lambda: fit(
-            network, loss, lambda epoch: single_epoch(len(images), stage.augment, stage.batch, seed, epoch), stage,
-            device, work.checkpoint("network"), work.report,
-        ))  # fmt: skip
+        history = work.timed(
+            "training",
+            lambda: fit(
+                network,
+                loss,
+                lambda epoch: single_epoch(len(images), stage.augment, stage.batch, seed, epoch),
+                stage,
+                device,
+                work.checkpoint("network"),
+                work.report,
+            ),
+        )
         said = outputs_of(network, np.array(train.faces.images[found.rows[held]]), device)["logits"]
         work.facts |= {"learned": found.title, "parameters": sum(one.numel() for one in network.parameters())}
-        work.result |= {"validation_accuracy": hits(said, torch.tensor(found.values[held])),
-                        "validation_images": len(held)}  # fmt: skip
+        work.result |= {
+            "validation_accuracy": hits(said, torch.tensor(found.values[held])),
+            "validation_images": len(held),
+        }
         return history
 
     def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:

@@ -50,9 +50,11 @@ class IdentityNetwork(Network):
         vectors = self.trunk(self.normalise(x))
         expression, identity = self.embedding(vectors), self.identity(vectors)
         return {
-            "features": expression, "identity": identity, "expression": self.classifier(expression),
+            "features": expression,
+            "identity": identity,
+            "expression": self.classifier(expression),
             "logits": self.joint(torch.cat([expression, identity], dim=1)),
-        }  # fmt: skip
+        }
 
     def loss(self, outputs: Outputs, truth: Truth, batch: Batch) -> Terms:
         labels, people = truth.labels[batch.images], truth.people[batch.images]

@@ -48,13 +48,17 @@ def describe(recipe: Recipe, classes: int) -> list[tuple[str, dict[str, Any]]]:
     """What is learned in training, and what a test image costs."""
     network = seeded(0, lambda: build(recipe, FOLD, classes)).eval()
     cost = flops(network, (torch.zeros(1, 1, 48, 48),))
-    return [(
-        "sizes",
-        {
-            "network parameters": f"{parameters(network):,}", "network FLOPs per image": f"{cost / 1e9:.3f} G",
-            "feature": network.trunk.feature, "classes": classes,
-        },
-    )]  # fmt: skip
+    return [
+        (
+            "sizes",
+            {
+                "network parameters": f"{parameters(network):,}",
+                "network FLOPs per image": f"{cost / 1e9:.3f} G",
+                "feature": network.trunk.feature,
+                "classes": classes,
+            },
+        )
+    ]
 
 
 def _step(recipe: Recipe, kind: str, device: Device, count: int) -> Callable[[], object]:

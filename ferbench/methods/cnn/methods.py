@@ -12,9 +12,15 @@ from ferbench.methods.cnn.tuplet import TupletNetwork
 from ferbench.methods.interface import PRETRAIN
 
 NETWORKS: dict[str, type[Network]] = {  # by the recipe's loss.kind
-    "softmax": Network, "center": CenterNetwork, "island": IslandNetwork, "locality": LocalityNetwork,
-    "identity": IdentityNetwork, "tuplet": TupletNetwork, "regression": TaughtNetwork, "tree": TreeNetwork,
-}  # fmt: skip
+    "softmax": Network,
+    "center": CenterNetwork,
+    "island": IslandNetwork,
+    "locality": LocalityNetwork,
+    "identity": IdentityNetwork,
+    "tuplet": TupletNetwork,
+    "regression": TaughtNetwork,
+    "tree": TreeNetwork,
+}
 
 
 def network_of(shape: Shape, loss: Loss | None, classes: int) -> Network:

@@ -67,10 +67,22 @@ class Cnn:
             return float((found == held.labels).mean())
 
         watch = validate if work.validation is not None else None
-        return work.timed("training", lambda: fit(
-            network, loss, plan, stage, device, work.checkpoint("network"), work.report, watch, work.keep_best,
-            work.epochs, network.after,
-        ))  # fmt: skip
+        return work.timed(
+            "training",
+            lambda: fit(
+                network,
+                loss,
+                plan,
+                stage,
+                device,
+                work.checkpoint("network"),
+                work.report,
+                watch,
+                work.keep_best,
+                work.epochs,
+                network.after,
+            ),
+        )
 
     def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
         assert self.network is not None

@@ -62,8 +62,16 @@ class TaughtNetwork(Network):
 
         own = stage.model_copy(update={"epochs": settings.epochs, "lr": settings.lr})
         seed = work.seed("regression plan")
-        history = work.timed("regression", lambda: fit(
-            self, loss, lambda epoch: single_epoch(len(train), own.augment, own.batch, seed, epoch), own, device,
-            work.checkpoint("regression/network"), work.report,
-        ))  # fmt: skip
+        history = work.timed(
+            "regression",
+            lambda: fit(
+                self,
+                loss,
+                lambda epoch: single_epoch(len(train), own.augment, own.batch, seed, epoch),
+                own,
+                device,
+                work.checkpoint("regression/network"),
+                work.report,
+            ),
+        )
         work.facts["regression_loss"] = [row["loss_total"] for row in history]

@@ -35,9 +35,7 @@ def grouped_epoch(labels: np.ndarray, augment: str, batch: int, members: int, se
     return plan
 
 
-def pair_epoch(
-    labels: np.ndarray, people: np.ndarray, augment: str, batch: int, seed: int, epoch: int
-) -> list[Step]:  # fmt: skip
+def pair_epoch(labels: np.ndarray, people: np.ndarray, augment: str, batch: int, seed: int, epoch: int) -> list[Step]:
     """Plan an epoch of pairs, ``batch`` rows a step: the first members are the first half of the rows, the second
     members the other. A quarter of the pairs are of each of :data:`KINDS`.
 
@@ -58,7 +56,7 @@ def pair_epoch(
 
 def tuplet_epoch(
     labels: np.ndarray, people: np.ndarray, positives: int, augment: str, batch: int, seed: int, epoch: int
-) -> list[Step]:  # fmt: skip
+) -> list[Step]:
     """Plan an epoch of (N+M) tuplets, whole ones as long as a step has no more than ``batch`` rows, at least one.
 
     Of each query: ``positives`` images of its class, of different people and not its own, fewer where there are no
@@ -110,7 +108,7 @@ class _Queue:
 
 def _partner(
     image: int, labels: np.ndarray, people: np.ndarray, kind: tuple[bool, bool], rng: np.random.Generator
-) -> int:  # fmt: skip
+) -> int:
     others = np.arange(len(labels)) != image
     expression = others & ((labels == labels[image]) == kind[0])
     both = expression & ((people == people[image]) == kind[1])
@@ -120,9 +118,7 @@ def _partner(
     return image  # a side of one image
 
 
-def _tuplet(
-    query: int, labels: np.ndarray, people: np.ndarray, positives: int, rng: np.random.Generator
-) -> np.ndarray:  # fmt: skip
+def _tuplet(query: int, labels: np.ndarray, people: np.ndarray, positives: int, rng: np.random.Generator) -> np.ndarray:
     """The query, its positives, its negatives."""
     own = people == people[query]
     alike = rng.permutation(np.flatnonzero((labels == labels[query]) & ~own))

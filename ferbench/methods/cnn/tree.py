@@ -91,9 +91,13 @@ class TreeNetwork(Network):
         weights = leaf_weights(heads[0], torch.stack(heads[1:], dim=1))
         leaves = torch.stack([leaf(features) for leaf in self.leaves], dim=1).float()
         return {
-            "features": features, "logits": mixed(weights, leaves), "weights": weights, "leaves": leaves,
-            "nodes": torch.stack(nodes, dim=1), "heads": torch.stack(heads, dim=1),
-        }  # fmt: skip
+            "features": features,
+            "logits": mixed(weights, leaves),
+            "weights": weights,
+            "leaves": leaves,
+            "nodes": torch.stack(nodes, dim=1),
+            "heads": torch.stack(heads, dim=1),
+        }
 
     def begin(self, train: TrainingSet, samples: Samples, stage: NetworkStage, work: Workspace) -> None:
         told = attributes_of(train.images, self.shape, work)

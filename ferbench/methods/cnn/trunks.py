@@ -37,9 +37,11 @@ class SmallCnn(Trunk):
         channels = 1
         for width, kernel in zip(shape.widths, shape.kernels, strict=True):
             layers += [
-                nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False), nn.MaxPool2d(2),
-                nn.BatchNorm2d(width), nn.PReLU(width),
-            ]  # fmt: skip
+                nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False),
+                nn.MaxPool2d(2),
+                nn.BatchNorm2d(width),
+                nn.PReLU(width),
+            ]
             channels = width
         self.maps = nn.Sequential(*layers)
         self.hidden = nn.Sequential(nn.Linear(channels * _MAP**2, shape.hidden), nn.PReLU())
@@ -144,15 +146,21 @@ class PatchTrunk(Trunk):
         super().__init__()
         self.side, self.stride, self.mirror, self.turns = shape.side, shape.stride, shape.mirror, shape.turns
         self.of_patches = nn.Sequential(
-            *_convolution(1, shape.patch_widths[0], 3), *_convolution(*shape.patch_widths, 3), nn.Flatten(),
-            nn.Linear(shape.patch_widths[1] * (shape.side // 4) ** 2, shape.patch_feature), nn.ReLU(),
-        )  # fmt: skip
+            *_convolution(1, shape.patch_widths[0], 3),
+            *_convolution(*shape.patch_widths, 3),
+            nn.Flatten(),
+            nn.Linear(shape.patch_widths[1] * (shape.side // 4) ** 2, shape.patch_feature),
+            nn.ReLU(),
+        )
         channels = shape.widths
         self.of_face = nn.Sequential(
-            *_convolution(1, channels[0], 5), *_convolution(channels[0], channels[1], 3),
-            *_convolution(channels[1], channels[2], 3), nn.Flatten(),
-            nn.Linear(channels[2] * _MAP**2, shape.face_feature), nn.ReLU(),
-        )  # fmt: skip
+            *_convolution(1, channels[0], 5),
+            *_convolution(channels[0], channels[1], 3),
+            *_convolution(channels[1], channels[2], 3),
+            nn.Flatten(),
+            nn.Linear(channels[2] * _MAP**2, shape.face_feature),
+            nn.ReLU(),
+        )
         self.face, self.feature = shape.face_feature, shape.feature
         self.width = self.face + ((self.SIZE - self.side) // self.stride + 1) ** 2 * shape.patch_feature
 

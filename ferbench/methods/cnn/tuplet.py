@@ -18,9 +18,7 @@ from ferbench.training.plan import Batch, Step
 from ferbench.training.schedule import Stage
 
 
-def tuplet_loss(
-    features: Tensor, labels: Tensor, queries: Tensor, threshold: Tensor, gap: float
-) -> Tensor:  # fmt: skip
+def tuplet_loss(features: Tensor, labels: Tensor, queries: Tensor, threshold: Tensor, gap: float) -> Tensor:
     """L = 1/N* Σ max(0, D(f_i⁺, c⁺) − T + τ/2) + 1/M* Σ max(0, T + τ/2 − D(f_j⁻, c⁺)), the mean over tuplets.
 
     D is the squared Euclidean distance, c⁺ the mean of a tuplet's positives, N* and M* count what is not 0 (Liu,

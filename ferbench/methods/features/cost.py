@@ -54,6 +54,10 @@ def _noise() -> TrainingSet:
     landmarks = rng.normal(24, 8, (count, FRAMES, 68, 2)).astype(np.float32)
     people = np.array([f"P{number // CLASSES}" for number in range(count)])
     return TrainingSet(
-        images=frames[:, -1], videos=[Video(*one) for one in zip(frames, landmarks, strict=True)],
-        classes=tuple("ABCDEFG"), labels=np.arange(count) % CLASSES, subjects=people, sequences=people,
-    )  # fmt: skip
+        images=frames[:, -1],
+        videos=[Video(*one) for one in zip(frames, landmarks, strict=True)],
+        classes=tuple("ABCDEFG"),
+        labels=np.arange(count) % CLASSES,
+        subjects=people,
+        sequences=people,
+    )

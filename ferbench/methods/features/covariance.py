@@ -24,13 +24,27 @@ def pixel_features(video: np.ndarray, flow: bool) -> np.ndarray:
     t, y, x = np.meshgrid(*(np.arange(length, dtype=np.float64) for length in video.shape), indexing="ij")
     ix, iy = np.gradient(video, axis=2), np.gradient(video, axis=1)
     ixx, iyy = np.gradient(ix, axis=2), np.gradient(iy, axis=1)
-    found = [x, y, t, np.abs(ix), np.abs(iy), np.abs(ixx), np.abs(iyy), np.hypot(ix, iy),
-             np.arctan2(np.abs(iy), np.abs(ix))]  # fmt: skip
+    found = [
+        x,
+        y,
+        t,
+        np.abs(ix),
+        np.abs(iy),
+        np.abs(ixx),
+        np.abs(iyy),
+        np.hypot(ix, iy),
+        np.arctan2(np.abs(iy), np.abs(ix)),
+    ]
     if flow:
         v, u = _flow(video)
-        found += [u, v, np.gradient(u, axis=0), np.gradient(v, axis=0),
-                  np.gradient(u, axis=2) + np.gradient(v, axis=1),
-                  np.gradient(v, axis=2) - np.gradient(u, axis=1)]  # fmt: skip
+        found += [
+            u,
+            v,
+            np.gradient(u, axis=0),
+            np.gradient(v, axis=0),
+            np.gradient(u, axis=2) + np.gradient(v, axis=1),
+            np.gradient(v, axis=2) - np.gradient(u, axis=1),
+        ]
     return np.stack(found, axis=-1)
 
 

@@ -28,9 +28,11 @@ def derived(train: TrainingSet) -> TrainingSet:
         train,
         images=np.concatenate([_images(train.images, which) for which in range(DERIVED)]),
         videos=tuple(_video(video, which) for which in range(DERIVED) for video in train.videos),
-        labels=np.tile(train.labels, DERIVED), subjects=np.tile(train.subjects, DERIVED),
-        sequences=np.tile(train.sequences, DERIVED), shared=None,
-    )  # fmt: skip
+        labels=np.tile(train.labels, DERIVED),
+        subjects=np.tile(train.subjects, DERIVED),
+        sequences=np.tile(train.sequences, DERIVED),
+        shared=None,
+    )
 
 
 def _images(images: np.ndarray, which: int) -> np.ndarray:

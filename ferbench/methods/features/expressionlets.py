@@ -52,7 +52,7 @@ class Modes:
         """Fit by expectation-maximisation from k-means; fewer modes where there are fewer features."""
         machine = GaussianMixture(
             min(count, len(features)), covariance_type=kind, reg_covar=1e-4, random_state=seed % 2**32
-        )  # fmt: skip
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # 100 steps: the likelihood rises by less than matters
             machine.fit(features)
@@ -62,9 +62,7 @@ class Modes:
     def log_densities(self, features: np.ndarray) -> np.ndarray:
         """Return log(weight·density) [n,K] of features [n,d]."""
         scaled = self.means / self.variances
-        distance = (
-            features**2 @ (1 / self.variances).T - 2 * features @ scaled.T + (self.means * scaled).sum(axis=1)
-        )  # fmt: skip
+        distance = features**2 @ (1 / self.variances).T - 2 * features @ scaled.T + (self.means * scaled).sum(axis=1)
         return np.log(self.weights) - 0.5 * (np.log(2 * np.pi * self.variances).sum(axis=1) + distance)
 
     def nearest(self, features: np.ndarray, kept: int) -> np.ndarray:
@@ -118,10 +116,14 @@ class ModePooling(Descriptor):
 
     def state(self) -> dict[str, np.ndarray]:
         learned = {
-            "centre": self.centre, "components": self.components, "scale": np.asarray(self.scale),
-            "place_scale": self.place_scale, "weights": self.modes.weights, "means": self.modes.means,
+            "centre": self.centre,
+            "components": self.components,
+            "scale": np.asarray(self.scale),
+            "place_scale": self.place_scale,
+            "weights": self.modes.weights,
+            "means": self.modes.means,
             "variances": self.modes.variances,
-        }  # fmt: skip
+        }
         return learned | ({"embedding": self.embedding} if self.recipe.discriminant else {})
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
@@ -139,9 +141,9 @@ class ModePooling(Descriptor):
     def _pooled(self, raw: np.ndarray) -> np.ndarray:
         """[N,K,d(d+1)/2] of [N,n,D]."""
         kept, ridge = self.recipe.kept, self.recipe.ridge
-        return np.stack([
-            vec(log(self.modes.expressionlets(features, kept, ridge))) for features in map(self._features, raw)
-        ])  # fmt: skip
+        return np.stack(
+            [vec(log(self.modes.expressionlets(features, kept, ridge))) for features in map(self._features, raw)]
+        )
 
 
 def _discriminant(x: np.ndarray, labels: np.ndarray) -> np.ndarray:

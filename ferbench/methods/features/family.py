@@ -6,15 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from ferbench.errors import UsageError
-from ferbench.methods.features.recipe import (
-    Covariance,
-    Expressionlets,
-    Frequencies,
-    Hog,
-    Hog3d,
-    Recipe,
-    SubEvents,
-)
+from ferbench.methods.features.recipe import Covariance, Expressionlets, Frequencies, Hog, Hog3d, Recipe, SubEvents
 from ferbench.methods.interface import Family, Recogniser, Task
 
 if TYPE_CHECKING:

@@ -114,9 +114,7 @@ class SpaceTimeGradients(Descriptor):
         if self.recipe.pool == "box":
             return normalised(box_descriptors(video, self.recipe, [[0]] * 3, whole), self.recipe.normalise)[0]
         size = [min(side, length) for side, length in zip(self.recipe.box, whole, strict=True)]
-        starts = [
-            np.arange(0, length - side + 1e-9, side / 2) for side, length in zip(size, whole, strict=True)
-        ]  # fmt: skip
+        starts = [np.arange(0, length - side + 1e-9, side / 2) for side, length in zip(size, whole, strict=True)]
         cells = box_descriptors(video, self.recipe, starts, size)  # type: ignore[arg-type]
         strong = np.linalg.norm(cells, axis=-1).sum(axis=-1) >= self.recipe.least
         return normalised(cells, self.recipe.normalise) * strong[:, None]

@@ -40,8 +40,10 @@ class Shape(Descriptor):
     def one(self, sample: Video) -> np.ndarray:
         """Raises DataError where the sequence has no landmarks."""
         if sample.landmarks is None:
-            raise DataError("this method reads landmarks and the sequences have none: prepare the set from a source "
-                            "that comes with them")  # fmt: skip
+            raise DataError(
+                "this method reads landmarks and the sequences have none: prepare the set from a source "
+                "that comes with them"
+            )
         points = normalised(resample(sample.landmarks, self.recipe.frames).astype(np.float64))
         return points.reshape(len(points), -1)
 
@@ -88,9 +90,17 @@ class SubEventModel:
             self.spaces[name].fit(frames.reshape(-1, frames.shape[-1]))
             x = self.spaces[name].transform(frames)
             self.models[name] = learned(
-                x, signs, settings.templates, settings.gap, settings.penalty, settings.rate, settings.epochs,
-                settings.restarts, generator(work.seed(f"templates of {name}")), report,
-            )  # fmt: skip
+                x,
+                signs,
+                settings.templates,
+                settings.gap,
+                settings.penalty,
+                settings.rate,
+                settings.epochs,
+                settings.restarts,
+                generator(work.seed(f"templates of {name}")),
+                report,
+            )
             right = self.models[name].scores(x).argmax(axis=1) == samples.labels
             history.append({"reads": name, "train_accuracy": float(right.mean())})
         self.load(self.state())
@@ -108,9 +118,13 @@ class SubEventModel:
     def state(self) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
         for name, space in self.spaces.items():
-            found |= {f"{name}.centre": space.centre, f"{name}.components": space.components,
-                      f"{name}.scale": np.asarray(space.scale), f"{name}.templates": self.models[name].w,
-                      f"{name}.orders": self.models[name].c}  # fmt: skip
+            found |= {
+                f"{name}.centre": space.centre,
+                f"{name}.components": space.components,
+                f"{name}.scale": np.asarray(space.scale),
+                f"{name}.templates": self.models[name].w,
+                f"{name}.orders": self.models[name].c,
+            }
         return found
 
     def load(self, state: Mapping[str, Any]) -> None:

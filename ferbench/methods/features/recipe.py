@@ -114,10 +114,7 @@ class SubEvents(Schema):
         return math.factorial(self.templates)
 
 
-Descriptor = Annotated[
-    Frequencies | Hog | Hog3d | Covariance | Expressionlets | SubEvents,
-    Field(discriminator="kind"),
-]
+Descriptor = Annotated[Frequencies | Hog | Hog3d | Covariance | Expressionlets | SubEvents, Field(discriminator="kind")]
 
 
 class Classifier(Schema):

@@ -93,9 +93,18 @@ class OrderedTemplates:
 
 
 def learned(
-    x: np.ndarray, signs: np.ndarray, templates: int, gap: int, penalty: float, rate: float, epochs: int, restarts: int,
-    rng: np.random.Generator, report: Callable[[int], None] = lambda epoch: None, ordered: bool = True,
-) -> OrderedTemplates:  # fmt: skip
+    x: np.ndarray,
+    signs: np.ndarray,
+    templates: int,
+    gap: int,
+    penalty: float,
+    rate: float,
+    epochs: int,
+    restarts: int,
+    rng: np.random.Generator,
+    report: Callable[[int], None] = lambda epoch: None,
+    ordered: bool = True,
+) -> OrderedTemplates:
     """Learn K models from sequences [N,T,d] with signs [N,K] of 1 and -1.
 
     All are trained ``restarts`` times at once, from different small templates, and of each the one with the lowest

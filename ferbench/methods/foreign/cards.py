@@ -85,9 +85,16 @@ def template(model: str) -> str:
         return card_beside(model).read_text(encoding="utf-8")
     if ":" in model:
         name = model.partition(":")[2]
-        return _head(name=name, source=model, kind="estimator", size=48, layout="flat", colour="grey",
-                            labels="[]                       # an estimator that is fitted here needs none",
-                            gives="probabilities")  # fmt: skip
+        return _head(
+            name=name,
+            source=model,
+            kind="estimator",
+            size=48,
+            layout="flat",
+            colour="grey",
+            labels="[]                       # an estimator that is fitted here needs none",
+            gives="probabilities",
+        )
     path = Path(model)
     if path.suffix in KERAS:
         return _of_keras(path)
@@ -107,10 +114,15 @@ def template(model: str) -> str:
             raise DataError(f"the metadata of {model} have labels that are no list of names")
         labels = _quoted(named)
     return _head(
-        name=path.stem, source=path.name, kind="onnx", size=sides[2] if len(sides) > 2 and sides[2] > 0 else 48,
-        layout="nhwc" if last else "nchw", colour="rgb" if channels == 3 else "grey", labels=labels,
+        name=path.stem,
+        source=path.name,
+        kind="onnx",
+        size=sides[2] if len(sides) > 2 and sides[2] > 0 else 48,
+        layout="nhwc" if last else "nchw",
+        colour="rgb" if channels == 3 else "grey",
+        labels=labels,
         gives="logits" if told.get("labels") else "probabilities",
-    ).replace('scale = "0..1"', 'scale = "0..255"' if told.get("preprocessing") else 'scale = "0..1"')  # fmt: skip
+    ).replace('scale = "0..1"', 'scale = "0..255"' if told.get("preprocessing") else 'scale = "0..1"')
 
 
 def _head(name: str, source: str, **told: object) -> str:
@@ -133,6 +145,12 @@ def _of_keras(path: Path) -> str:
     channels = (shape[1] if first else shape[3]) if len(shape) == 4 else 1
     side = shape[2] if len(shape) > 2 else None
     return _head(
-        name=path.stem, source=path.name, kind="keras", size=side or 48, layout="nchw" if first else "nhwc",
-        colour="rgb" if channels == 3 else "grey", labels=_LABELS, gives="probabilities",
-    )  # fmt: skip
+        name=path.stem,
+        source=path.name,
+        kind="keras",
+        size=side or 48,
+        layout="nchw" if first else "nhwc",
+        colour="rgb" if channels == 3 else "grey",
+        labels=_LABELS,
+        gives="probabilities",
+    )

@@ -53,8 +53,10 @@ def file_of(method: Method) -> Path:
     if not path.is_file():
         raise DataError(f"{path} does not exist: [model] source of the card of {method.title} names it")
     if model.sha256 and (found := sha256_of(path.read_bytes())) != model.sha256:
-        raise DataError(f"{path} is another file than the card of {method.title} describes: its SHA-256 is {found}, "
-                        f"not {model.sha256}")  # fmt: skip
+        raise DataError(
+            f"{path} is another file than the card of {method.title} describes: its SHA-256 is {found}, "
+            f"not {model.sha256}"
+        )
     return path
 
 

@@ -66,8 +66,9 @@ def _library() -> Any:
     except ImportError as error:
         raise UsageError(f"a Keras model needs Keras 3 and h5py ({error}): pip install 'ferbench[keras]'") from None
     if not hasattr(keras, "device") or keras.config.backend() != "torch":
-        raise UsageError("a Keras model needs Keras 3 on torch, and another Keras is loaded: "
-                         "pip install 'ferbench[keras]'")  # fmt: skip
+        raise UsageError(
+            "a Keras model needs Keras 3 on torch, and another Keras is loaded: pip install 'ferbench[keras]'"
+        )
     return keras
 
 
@@ -88,8 +89,10 @@ def _modernised(path: Path, folder: Path) -> Path:
         return path
     entry = {"name": "faces", "batch_input_shape": first["config"].pop("batch_input_shape"), "dtype": "float32"}
     whole["config"] = {
-        "name": "sequential", **inside, "layers": [{"class_name": "InputLayer", "config": entry}, *inside["layers"]],
-    }  # fmt: skip
+        "name": "sequential",
+        **inside,
+        "layers": [{"class_name": "InputLayer", "config": entry}, *inside["layers"]],
+    }
     copy = folder / path.name
     shutil.copyfile(path, copy)
     with h5py.File(copy, "r+") as file:

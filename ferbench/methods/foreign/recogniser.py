@@ -50,13 +50,16 @@ class Foreign:
         labels = self.fitted or self.card.output.labels
         if not labels:
             raise UsageError(f"the card of {self.method.title} lacks the line `labels = [...]` under [output]")
-        scores = np.concatenate([  # prepared batch by batch: a large network takes far more bytes a face than are kept
-            self._scores(prepared(samples.images[at : at + BATCH], self.card.input))
-            for at in range(0, len(samples.images), BATCH)
-        ])  # fmt: skip
+        scores = np.concatenate(
+            [  # prepared batch by batch: a large network takes far more bytes a face than are kept
+                self._scores(prepared(samples.images[at : at + BATCH], self.card.input))
+                for at in range(0, len(samples.images), BATCH)
+            ]
+        )
         if scores.ndim != 2 or scores.shape[1] != len(labels):
-            raise DataError(f"{self.method.title} gives {scores.shape[1:]} scores a face, and its card names "
-                            f"{len(labels)} labels")  # fmt: skip
+            raise DataError(
+                f"{self.method.title} gives {scores.shape[1:]} scores a face, and its card names {len(labels)} labels"
+            )
         if not np.isfinite(scores).all():
             raise DataError(f"{self.method.title} gives scores that are no finite numbers")
         probabilities = self._probabilities(scores, work)
@@ -92,8 +95,10 @@ class Foreign:
         if gives == "probabilities":
             sums = scores.sum(axis=1)
             if scores.min() < -1e-3 or np.abs(sums - 1).max() > 1e-2:
-                raise DataError(f"{self.method.title} gives no probabilities (rows sum to {sums.min():.3g} up to "
-                                f'{sums.max():.3g}): its card may need gives = "logits"')  # fmt: skip
+                raise DataError(
+                    f"{self.method.title} gives no probabilities (rows sum to {sums.min():.3g} up to "
+                    f'{sums.max():.3g}): its card may need gives = "logits"'
+                )
             return scores.clip(0) / scores.clip(0).sum(axis=1, keepdims=True)
         if gives == "scores" and work is not None:
             work.facts["uncalibrated"] = True

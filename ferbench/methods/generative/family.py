@@ -26,8 +26,15 @@ class GenerativeFamily(Family):
 
         network, classes = method.recipe.network, len(protocol.classes)
         parts = {"generator": Generator(network.widths), "classifiers": Classifiers(network, classes)}
-        return [("sizes", {f"{name} parameters": f"{sum(p.numel() for p in part.parameters()):,}"
-                           for name, part in parts.items()})]  # fmt: skip
+        return [
+            (
+                "sizes",
+                {
+                    f"{name} parameters": f"{sum(p.numel() for p in part.parameters()):,}"
+                    for name, part in parts.items()
+                },
+            )
+        ]
 
 
 FAMILY = GenerativeFamily()

@@ -48,10 +48,14 @@ class Adversary(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.maps = nn.Sequential(
-            nn.Conv2d(2, width, 4, 2, 1), nn.LeakyReLU(_LEAK),
-            nn.Conv2d(width, 2 * width, 4, 2, 1), nn.LeakyReLU(_LEAK),
-            nn.Conv2d(2 * width, 4 * width, 4, 2, 1), nn.LeakyReLU(_LEAK), nn.Conv2d(4 * width, 1, 3, 1, 1),
-        )  # fmt: skip
+            nn.Conv2d(2, width, 4, 2, 1),
+            nn.LeakyReLU(_LEAK),
+            nn.Conv2d(width, 2 * width, 4, 2, 1),
+            nn.LeakyReLU(_LEAK),
+            nn.Conv2d(2 * width, 4 * width, 4, 2, 1),
+            nn.LeakyReLU(_LEAK),
+            nn.Conv2d(4 * width, 1, 3, 1, 1),
+        )
 
     def forward(self, face: Tensor, neutral: Tensor) -> Tensor:
         return self.maps(torch.cat([face, neutral], dim=1))
@@ -73,10 +77,16 @@ class Classifiers(nn.Module):
         if self.residue:
             shapes = ((c, 6), (d, 3), (c, 6), (b, 12))
             self.bodies = nn.ModuleList(
-                nn.Sequential(nn.Conv2d(channels, network.width, 1), nn.BatchNorm2d(network.width), nn.ReLU(),
-                              nn.Flatten(), nn.Linear(network.width * side * side, network.embedding), nn.ReLU())
+                nn.Sequential(
+                    nn.Conv2d(channels, network.width, 1),
+                    nn.BatchNorm2d(network.width),
+                    nn.ReLU(),
+                    nn.Flatten(),
+                    nn.Linear(network.width * side * side, network.embedding),
+                    nn.ReLU(),
+                )
                 for channels, side in shapes
-            )  # fmt: skip
+            )
             self.tops = nn.ModuleList(nn.Linear(network.embedding, classes) for _ in shapes)
             self.whole = nn.Linear(network.embedding * len(shapes), classes)
         else:

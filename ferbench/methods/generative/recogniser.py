@@ -37,8 +37,9 @@ class Pair(nn.Module):
             fixed = {name: tensor.detach() for name, tensor in self.adversary.named_parameters()}
             fooled = functional_call(self.adversary, fixed, (face, made))
             terms["adversary"] = losses.adversary * _told(fooled, 1.0)
-            terms["told apart"] = (_told(self.adversary(face, neutral), 1.0)
-                                   + _told(self.adversary(face, made.detach()), 0.0)) / 2  # fmt: skip
+            terms["told apart"] = (
+                _told(self.adversary(face, neutral), 1.0) + _told(self.adversary(face, made.detach()), 0.0)
+            ) / 2
         return terms | {"total": torch.stack(list(terms.values())).sum()}
 
 
@@ -75,15 +76,25 @@ class Generative:
                 return pair.loss(*samples(batch), recipe.losses)
 
         first, seed = recipe.generator, work.seed("generator plan")
-        history = [{"part": "generator", **row} for row in work.timed("generator", lambda: fit(
-            pair, reconstruct,
-            lambda epoch: single_epoch(len(faces), first.augment, first.batch, seed, epoch), first, device,
-            work.checkpoint("generator"), work.report,
-        ))]  # fmt: skip
+        history = [
+            {"part": "generator", **row}
+            for row in work.timed(
+                "generator",
+                lambda: fit(
+                    pair,
+                    reconstruct,
+                    lambda epoch: single_epoch(len(faces), first.augment, first.batch, seed, epoch),
+                    first,
+                    device,
+                    work.checkpoint("generator"),
+                    work.report,
+                ),
+            )
+        ]
         generator = self.generator = pair.generator.eval().requires_grad_(False)
-        head = self.classifiers = seeded(
-            work.seed("classifiers"), lambda: Classifiers(network, len(self.classes))
-        ).to(device.name)  # fmt: skip
+        head = self.classifiers = seeded(work.seed("classifiers"), lambda: Classifiers(network, len(self.classes))).to(
+            device.name
+        )
         second, then = recipe.finetune, work.seed("plan")
 
         def classify(batch: Batch) -> Terms:
@@ -100,11 +111,21 @@ class Generative:
             return terms | {"total": torch.stack(list(terms.values())).sum()}
 
         places = labels.cpu().numpy()
-        history += [{"part": "classifiers", **row} for row in work.timed("classifiers", lambda: fit(
-            head, classify,
-            lambda epoch: paired_epoch(places, second.augment, second.batch, then, epoch, "images", "balanced"), second,
-            device, work.checkpoint("classifiers"), work.report,
-        ))]  # fmt: skip
+        history += [
+            {"part": "classifiers", **row}
+            for row in work.timed(
+                "classifiers",
+                lambda: fit(
+                    head,
+                    classify,
+                    lambda epoch: paired_epoch(places, second.augment, second.batch, then, epoch, "images", "balanced"),
+                    second,
+                    device,
+                    work.checkpoint("classifiers"),
+                    work.report,
+                ),
+            )
+        ]
         return history
 
     def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:

@@ -70,14 +70,20 @@ def _specific(maps: Tensor, labels: Tensor, classes: int) -> Tensor:
     for place in PLACES:
         column, row = (min(max(round(share * side - 0.5), _AROUND), side - 1 - _AROUND) for share in place)
         around = range(-_AROUND, _AROUND + 1)
-        seen = torch.stack([
-            maps[:, :, t : t + 3, row + dy : row + dy + 9, column + dx : column + dx + 9]
-            for t in range(frames) for dy in around for dx in around
-        ]).mean(dim=0)  # fmt: skip
-        means = torch.stack([
-            seen[labels == name].mean(dim=0) if bool((labels == name).any()) else seen.mean(dim=0)
-            for name in range(classes)
-        ])  # fmt: skip
+        seen = torch.stack(
+            [
+                maps[:, :, t : t + 3, row + dy : row + dy + 9, column + dx : column + dx + 9]
+                for t in range(frames)
+                for dy in around
+                for dx in around
+            ]
+        ).mean(dim=0)
+        means = torch.stack(
+            [
+                seen[labels == name].mean(dim=0) if bool((labels == name).any()) else seen.mean(dim=0)
+                for name in range(classes)
+            ]
+        )
         filters.append(means - means.mean(dim=0))
     return torch.cat(filters)
 

@@ -17,9 +17,20 @@ PARTS = 13  # of a face, of 3DCNN-DAP
 # Where they lie on the crop, in shares of its sides (x, y): inner and outer brows, eyes, root and wings of the nose,
 # corners of the mouth, lips. Our reading: the paper's are defined by hand, and are not printed as numbers.
 PLACES = (
-    (0.22, 0.28), (0.40, 0.30), (0.60, 0.30), (0.78, 0.28), (0.32, 0.40), (0.68, 0.40), (0.50, 0.42), (0.41, 0.58),
-    (0.59, 0.58), (0.36, 0.77), (0.64, 0.77), (0.50, 0.71), (0.50, 0.84),
-)  # fmt: skip
+    (0.22, 0.28),
+    (0.40, 0.30),
+    (0.60, 0.30),
+    (0.78, 0.28),
+    (0.32, 0.40),
+    (0.68, 0.40),
+    (0.50, 0.42),
+    (0.41, 0.58),
+    (0.59, 0.58),
+    (0.36, 0.77),
+    (0.64, 0.77),
+    (0.50, 0.71),
+    (0.50, 0.84),
+)
 
 
 class Appearance(nn.Module):
@@ -31,10 +42,20 @@ class Appearance(nn.Module):
         super().__init__()
         side = ((size - 4) // 2 - 4) // 2
         self.maps = nn.Sequential(
-            nn.Conv2d(frames, 64, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(64, 64, 5), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Flatten(), nn.Dropout(dropout), nn.Linear(64 * side * side, 500), nn.ReLU(),
-            nn.Dropout(dropout), nn.Linear(500, 500), nn.ReLU(),
-        )  # fmt: skip
+            nn.Conv2d(frames, 64, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(64, 64, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(64 * side * side, 500),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(500, 500),
+            nn.ReLU(),
+        )
         self.top = nn.Linear(500, classes)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,9 +90,13 @@ class Geometry(Tracks):
     def __init__(self, steps: int, points: int, classes: int, dropout: float):
         super().__init__(steps, points)
         self.maps = nn.Sequential(
-            nn.Flatten(), nn.Linear(steps * points * 2, 100), nn.ReLU(), nn.Linear(100, 600), nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(steps * points * 2, 100),
+            nn.ReLU(),
+            nn.Linear(100, 600),
+            nn.ReLU(),
             nn.Dropout(dropout),
-        )  # fmt: skip
+        )
         self.top = nn.Linear(600, classes)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -125,8 +125,9 @@ class Sequences:
             return float((found == held.labels).mean())
 
         watch = validate if work.validation is not None and len(self.recipe.network.parts) == 1 else None
-        return fit(module, loss, plan, stage, device, work.checkpoint(part), work.report, watch, work.keep_best,
-                   work.epochs)  # fmt: skip
+        return fit(
+            module, loss, plan, stage, device, work.checkpoint(part), work.report, watch, work.keep_best, work.epochs
+        )
 
     def _join(self, train: TrainingSet, labels: Tensor, work: Workspace) -> History:
         """Train both networks' last layers alone: L = λ1 CE(g1) + λ2 CE(g2) + λ3 CE(g1 + g2) (Jung et al. 2015)."""
@@ -139,15 +140,24 @@ class Sequences:
 
         def loss(batch: Batch) -> Terms:
             with torch.no_grad(), device.autocast():
-                features = [body.eval()(read(batch.images, batch.derived))[1]
-                            for body, read in zip(bodies, readers, strict=True)]  # fmt: skip
+                features = [
+                    body.eval()(read(batch.images, batch.derived))[1]
+                    for body, read in zip(bodies, readers, strict=True)
+                ]
             logits = [top(one.float()) for top, one in zip(tops, features, strict=True)]
             own = labels[batch.images]
             each = [nn.functional.cross_entropy(one, own) for one in (*logits, logits[0] + logits[1])]
             return {"total": sum((w * one for w, one in zip(weights, each, strict=True)), torch.zeros(()))}
 
-        return fit(tops, loss, lambda epoch: single_epoch(len(train), stage.augment, stage.batch, seed, epoch), stage,
-                   device, work.checkpoint("joint"), work.report)  # fmt: skip
+        return fit(
+            tops,
+            loss,
+            lambda epoch: single_epoch(len(train), stage.augment, stage.batch, seed, epoch),
+            stage,
+            device,
+            work.checkpoint("joint"),
+            work.report,
+        )
 
     def _reader(self, part: Part, train: TrainingSet, work: Workspace) -> Read:
         """What gives a part its input of derived samples of a training set, on the device."""

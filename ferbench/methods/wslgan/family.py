@@ -64,8 +64,10 @@ class WSLGANFamily(Family):
         if stage.start:
             begun = found[f"{START}{stage.start}"].recipe.architecture
             if not method.recipe.architecture.takes_weights_of(begun):
-                raise UsageError(f"pretrain.start: the network of {method.name} at preset {stage.start} has other "
-                                 f"shapes than that at {method.preset} here")  # fmt: skip
+                raise UsageError(
+                    f"pretrain.start: the network of {method.name} at preset {stage.start} has other "
+                    f"shapes than that at {method.preset} here"
+                )
         return [Parent(role, PRETRAIN, one, protocol.pretrain) for role, one in found.items()]
 
     def identity(self, kind: str, method: Method, protocol: Protocol) -> dict[str, Any]:
@@ -79,9 +81,11 @@ class WSLGANFamily(Family):
             }
         assert isinstance(stage, PairStage)
         return {
-            "architecture": recipe.architecture.identity(), "losses": asdict(recipe.losses_of(stage)),
-            "readings": readings, "stage": stage.identity(),
-        }  # fmt: skip
+            "architecture": recipe.architecture.identity(),
+            "losses": asdict(recipe.losses_of(stage)),
+            "readings": readings,
+            "stage": stage.identity(),
+        }
 
     def stage(self, kind: str, method: Method, protocol: Protocol) -> Stage:
         """The schedule of a training. A protocol without a pre-training set is trained as one would be, without other
@@ -112,8 +116,10 @@ class WSLGANFamily(Family):
         found = record.identity.recipe.get(field, {})
         differ = [f"{name} {found.get(name)}, not {v}" for name, v in plain(own).items() if v != found.get(name)]
         if differ:
-            raise UsageError(f"the {'AMG' if role == ATTENTION else 'network'} of run {record.key} has another shape "
-                             f"than {method.title} has with preset {method.preset}: {', '.join(differ)}")  # fmt: skip
+            raise UsageError(
+                f"the {'AMG' if role == ATTENTION else 'network'} of run {record.key} has another shape "
+                f"than {method.title} has with preset {method.preset}: {', '.join(differ)}"
+            )
 
     def drawn(self, data: AttributeSet) -> int:
         """Those of both parts."""

@@ -22,9 +22,16 @@ def padded(channels: int) -> int:
 
 
 def pointwise(
-    x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, out: Tensor,
-    channels: int, relu: bool = False, pool: int = 1,
-) -> None:  # fmt: skip
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    out: Tensor,
+    channels: int,
+    relu: bool = False,
+    pool: int = 1,
+) -> None:
     """BN-ReLU, mean over pool × pool pixels, 1×1 convolution with bias, and ReLU if asked for.
 
     x : [G,B,H,W,·], of which the first ``channels`` = c are read. scale, shift : [G,c'] of the batch normalisation,

@@ -221,9 +221,13 @@ class Pointwise(nn.Module):
     """
 
     def __init__(
-        self, before: list[nn.BatchNorm2d], weights: list[Tensor], kind: torch.dtype,
-        after: list[nn.BatchNorm2d] | None = None, pool: int = 1,
-    ):  # fmt: skip
+        self,
+        before: list[nn.BatchNorm2d],
+        weights: list[Tensor],
+        kind: torch.dtype,
+        after: list[nn.BatchNorm2d] | None = None,
+        pool: int = 1,
+    ):
         super().__init__()
         affines = [affine(norm) for norm in before]
         matrices = [weight.detach().double().flatten(1) for weight in weights]  # [N,c]

@@ -46,11 +46,12 @@ def total_loss(
             term = (1 - distil) * term + distil * nn.functional.cross_entropy(logit, teacher[stream])
         terms[f"stream{stream + 1}"] = term
     factors = {
-        "stream1": weights.classification, "stream2": weights.classification,
+        "stream1": weights.classification,
+        "stream2": weights.classification,
         "eyes": weights.contrastive * weights.eyes,
         "mouth": weights.contrastive * weights.mouth,
         "global": weights.contrastive * weights.whole,
-    }  # fmt: skip
+    }
     for name, first in embeddings[0].items():
         terms[name] = contrastive_loss(first, embeddings[1][name], same, weights.margin)
     return {**terms, "total": torch.stack([factors[name] * term for name, term in terms.items()]).sum()}

@@ -35,8 +35,12 @@ class Pairs(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int, int]:
         first, turned, second, turned_too = self.pairs[index]
-        return (self._sample(first, turned), self._sample(second, turned_too),
-                int(self.labels[first]), int(self.labels[second]))  # fmt: skip
+        return (
+            self._sample(first, turned),
+            self._sample(second, turned_too),
+            int(self.labels[first]),
+            int(self.labels[second]),
+        )
 
     def _sample(self, image: int, derived: int) -> Tensor:
         picture = self.images[image]
@@ -54,9 +58,19 @@ class Loop:
     """
 
     def __init__(
-        self, name: str, network: WSLGAN, amg: AttentionMapGenerator | None, data: Pairs, batch: int,
-        weights: LossWeights, lr: float, momentum: float, weight_decay: float, device: str, workers: int,
-    ):  # fmt: skip
+        self,
+        name: str,
+        network: WSLGAN,
+        amg: AttentionMapGenerator | None,
+        data: Pairs,
+        batch: int,
+        weights: LossWeights,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        device: str,
+        workers: int,
+    ):
         self.strong, self.device, self.weights = name == "strong", device, weights
         self.network, self.amg = network.to(device).train(), None if amg is None else amg.to(device).freeze()
         if self.strong:

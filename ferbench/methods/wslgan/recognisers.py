@@ -50,10 +50,19 @@ class Attention:
         def trained(number: int, report: Report) -> list[dict[str, float]]:
             part, split = PARTS[number], chosen[number]
             learned = _labelled(train.faces.images[split.train], split.train_target)
-            return work.timed(part, lambda: stages.train_part(
-                self.branches[part], learned, held_out[number], self.recipe, work.seed(part), work.device,
-                work.checkpoint(part), lambda done, total, text: report(done, total, f"{part}: {text}"),
-            ))  # fmt: skip
+            return work.timed(
+                part,
+                lambda: stages.train_part(
+                    self.branches[part],
+                    learned,
+                    held_out[number],
+                    self.recipe,
+                    work.seed(part),
+                    work.device,
+                    work.checkpoint(part),
+                    lambda done, total, text: report(done, total, f"{part}: {text}"),
+                ),
+            )
 
         at_once = stages.branches_at_once(self.recipe, work.device, torch.get_num_threads())
         histories = together(len(PARTS), at_once, self.recipe.threads, trained, work.report)
@@ -61,11 +70,13 @@ class Attention:
             work.notes.extend(split.notes)
             work.result[part] = {
                 "validation_accuracy": rows[-1]["validation_accuracy"],
-                "validation_images": len(split.validation), "train_images": len(split.train),
-                "pointing": _pointing(self.branches[part], part, held.images, self.recipe.architecture.cam_class,
-                                      work.device),
+                "validation_images": len(split.validation),
+                "train_images": len(split.train),
+                "pointing": _pointing(
+                    self.branches[part], part, held.images, self.recipe.architecture.cam_class, work.device
+                ),
                 "pointing_chance": pointing.chance(part),
-            }  # fmt: skip
+            }
         return [{"part": part, **row} for part, rows in zip(PARTS, histories, strict=True) for row in rows]
 
     def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
@@ -122,12 +133,25 @@ class Network:
 
         teacher = soft_targets(data.images, recipe.pretrain.distil, work, ahead("what the teachers say"))
         samples = samples_of(train, recipe, stage, plan, amg, weights, work, ahead("attention maps"))
-        return work.timed("training", lambda: stages.train_network(
-            network, data, samples, stage, recipe.losses_of(stage), recipe.readings, work.seed("plan"), device,
-            work.checkpoint("network"),
-            lambda done, total, text: work.report(before + done, before + total, text), watched, work.keep_best,
-            work.epochs, teacher,
-        ))  # fmt: skip
+        return work.timed(
+            "training",
+            lambda: stages.train_network(
+                network,
+                data,
+                samples,
+                stage,
+                recipe.losses_of(stage),
+                recipe.readings,
+                work.seed("plan"),
+                device,
+                work.checkpoint("network"),
+                lambda done, total, text: work.report(before + done, before + total, text),
+                watched,
+                work.keep_best,
+                work.epochs,
+                teacher,
+            ),
+        )
 
     def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
         """One stream of undistorted images, the mean over all :meth:`views` of them."""

@@ -17,9 +17,15 @@ from ferbench.training.schedule import Stage
 
 
 def samples_of(
-    train: TrainingSet, recipe: Recipe, stage: Stage, plan: Callable[[int], list[Step]],
-    amg: Callable[[Tensor], Tensor] | None, weights: Path | None, work: Workspace, report: Callable[[int, int], None],
-) -> Samples:  # fmt: skip
+    train: TrainingSet,
+    recipe: Recipe,
+    stage: Stage,
+    plan: Callable[[int], list[Step]],
+    amg: Callable[[Tensor], Tensor] | None,
+    weights: Path | None,
+    work: Workspace,
+    report: Callable[[int, int], None],
+) -> Samples:
     """Return the samples of a training set that ``plan`` names by epoch.
 
     amg : frozen and on the device, with its file of weights; both None where no maps are needed.

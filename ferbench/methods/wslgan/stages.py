@@ -47,9 +47,15 @@ class Teacher:
 
 
 def train_part(
-    part: PartClassifier, train: Labelled, validation: Labelled, recipe: Recipe, seed: int,
-    device: Device, saved: Path, report: Report,
-) -> list[dict[str, float]]:  # fmt: skip
+    part: PartClassifier,
+    train: Labelled,
+    validation: Labelled,
+    recipe: Recipe,
+    seed: int,
+    device: Device,
+    saved: Path,
+    report: Report,
+) -> list[dict[str, float]]:
     """Stage 1 for one part: "present" (1) or "absent" (0), cross-entropy. Returns the history."""
     stage = recipe.attention
     part.normalise.fit(train.images, recipe.readings.normalise)
@@ -93,11 +99,21 @@ def part_loss(
 
 
 def train_network(
-    network: WSLGAN, train: Labelled, samples: Samples, stage: PairStage, losses: LossWeights, readings: Readings,
-    seed: int, device: Device, saved: Path, report: Report,
-    validation: tuple[Tensor, list[View]] | None = None, keep_best: bool = False, epochs: Path | None = None,
+    network: WSLGAN,
+    train: Labelled,
+    samples: Samples,
+    stage: PairStage,
+    losses: LossWeights,
+    readings: Readings,
+    seed: int,
+    device: Device,
+    saved: Path,
+    report: Report,
+    validation: tuple[Tensor, list[View]] | None = None,
+    keep_best: bool = False,
+    epochs: Path | None = None,
     teacher: Teacher | None = None,
-) -> list[dict[str, float]]:  # fmt: skip
+) -> list[dict[str, float]]:
     """Stage 2: both siamese streams under the total loss (Eq. 10). Returns the history.
 
     samples : the derived samples of ``train`` with their maps. validation : labels [N], and the views of the images
@@ -125,15 +141,30 @@ def train_network(
 def network_plan(labels: np.ndarray, stage: PairStage, readings: Readings, seed: int) -> Callable[[int], list[Step]]:
     """The plans of stage 2 by epoch (from 0), for training images with these labels [N]."""
     return lambda epoch: paired_epoch(
-        labels, stage.augment, stage.batch, seed, epoch,
-        readings.batch_of, readings.pairing, readings.streams, stage.erase, stage.jitter,
-    )  # fmt: skip
+        labels,
+        stage.augment,
+        stage.batch,
+        seed,
+        epoch,
+        readings.batch_of,
+        readings.pairing,
+        readings.streams,
+        stage.erase,
+        stage.jitter,
+    )
 
 
 def pair_loss(
-    stream: Stream, labels: Tensor, samples: Samples, batch: Batch, weights: LossWeights, device: Device,
-    smoothing: float = 0.0, teacher: Teacher | None = None, border: str = "edge",
-) -> Terms:  # fmt: skip
+    stream: Stream,
+    labels: Tensor,
+    samples: Samples,
+    batch: Batch,
+    weights: LossWeights,
+    device: Device,
+    smoothing: float = 0.0,
+    teacher: Teacher | None = None,
+    border: str = "edge",
+) -> Terms:
     """One step of stage 2: the streams through the shared network, then Eq. 10 over the step's pairs.
 
     stream : the network's ``stream``, compiled or not. labels, teacher : of the training images [N], on the device.

@@ -28,8 +28,10 @@ _ONE_AT_A_TIME = Lock()  # trainings side by side are threads, and Triton's tune
 
 
 def _tried(shapes: list[tuple[int, int, int, int]]) -> list[triton.Config]:
-    return [triton.Config({"BLOCK_M": m, "BLOCK_K": k}, num_warps=warps, num_stages=stages)
-            for m, k, warps, stages in (shapes[:1] if _TESTED else shapes)]  # fmt: skip
+    return [
+        triton.Config({"BLOCK_M": m, "BLOCK_K": k}, num_warps=warps, num_stages=stages)
+        for m, k, warps, stages in (shapes[:1] if _TESTED else shapes)
+    ]
 
 
 def _worth_trying(configs: list[triton.Config], given: dict[str, Any], **_: Any) -> list[triton.Config]:
@@ -44,10 +46,28 @@ _PRUNED = {"early_config_prune": _worth_trying}
 @triton.autotune(_tried(_SHAPES), key=["magnitude", "BLOCK_N", "POOL"], prune_configs_by=_PRUNED)
 @triton.jit(do_not_specialize=["pixels", "width", "channels", "magnitude"])
 def _pointwise(
-    x, scale, shift, weight, bias, out, x_net, x_row, out_net, out_row, pixels, width, channels, columns, magnitude,
-    OUTPUTS: tl.constexpr, POOL: tl.constexpr, RELU: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr,
-):  # fmt: skip
+    x,
+    scale,
+    shift,
+    weight,
+    bias,
+    out,
+    x_net,
+    x_row,
+    out_net,
+    out_row,
+    pixels,
+    width,
+    channels,
+    columns,
+    magnitude,
+    OUTPUTS: tl.constexpr,
+    POOL: tl.constexpr,
+    RELU: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
     net = tl.program_id(2).to(tl.int64)
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -82,10 +102,26 @@ def _pointwise(
 @triton.autotune(_tried(_SHAPES3), key=["magnitude", "BLOCK_N", "STRIDE"], prune_configs_by=_PRUNED)
 @triton.jit(do_not_specialize=["pixels", "height", "width", "magnitude"])
 def _conv3(
-    x, weight, out, x_net, x_row, out_net, out_row, pixels, height, width, channels, columns, magnitude,
-    OUTPUTS: tl.constexpr, ALIGNED: tl.constexpr, STRIDE: tl.constexpr,
-    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr,
-):  # fmt: skip
+    x,
+    weight,
+    out,
+    x_net,
+    x_row,
+    out_net,
+    out_row,
+    pixels,
+    height,
+    width,
+    channels,
+    columns,
+    magnitude,
+    OUTPUTS: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    STRIDE: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
     net = tl.program_id(2).to(tl.int64)
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -111,17 +147,40 @@ def _conv3(
 
 
 def pointwise(
-    x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor, out: Tensor,
-    channels: int, relu: bool = False, pool: int = 1,
-) -> None:  # fmt: skip
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    out: Tensor,
+    channels: int,
+    relu: bool = False,
+    pool: int = 1,
+) -> None:
     """:func:`kernels.pointwise`."""
     pixels = _pixels(out)
     with _ONE_AT_A_TIME, torch.cuda.device_of(x):
         _pointwise[_grid(x, out)](
-            x, scale, shift, weight, bias, out, x.stride(0), x.stride(3), out.stride(0), out.stride(3), pixels,
-            out.shape[3], channels, weight.shape[2], _magnitude(len(x) * pixels, channels),
-            OUTPUTS=out.shape[4], POOL=pool, RELU=relu, BLOCK_N=_block(out),
-        )  # fmt: skip
+            x,
+            scale,
+            shift,
+            weight,
+            bias,
+            out,
+            x.stride(0),
+            x.stride(3),
+            out.stride(0),
+            out.stride(3),
+            pixels,
+            out.shape[3],
+            channels,
+            weight.shape[2],
+            _magnitude(len(x) * pixels, channels),
+            OUTPUTS=out.shape[4],
+            POOL=pool,
+            RELU=relu,
+            BLOCK_N=_block(out),
+        )
 
 
 def conv3(x: Tensor, weight: Tensor, out: Tensor, stride: int = 1) -> None:
@@ -129,11 +188,24 @@ def conv3(x: Tensor, weight: Tensor, out: Tensor, stride: int = 1) -> None:
     pixels, channels, outputs = _pixels(out), weight.shape[2], out.shape[4]
     with _ONE_AT_A_TIME, torch.cuda.device_of(x):
         _conv3[_grid(x, out)](
-            x, weight, out, x.stride(0), x.stride(3), out.stride(0), out.stride(3), pixels, out.shape[2], out.shape[3],
-            channels, weight.shape[3], _magnitude(len(x) * pixels, channels),
-            OUTPUTS=outputs, ALIGNED=math.gcd(16, out.data_ptr(), outputs * out.element_size()), STRIDE=stride,
+            x,
+            weight,
+            out,
+            x.stride(0),
+            x.stride(3),
+            out.stride(0),
+            out.stride(3),
+            pixels,
+            out.shape[2],
+            out.shape[3],
+            channels,
+            weight.shape[3],
+            _magnitude(len(x) * pixels, channels),
+            OUTPUTS=outputs,
+            ALIGNED=math.gcd(16, out.data_ptr(), outputs * out.element_size()),
+            STRIDE=stride,
             BLOCK_N=_block(out),
-        )  # fmt: skip
+        )
 
 
 def _grid(x: Tensor, out: Tensor) -> Callable[[dict[str, int]], tuple[int, int, int]]:

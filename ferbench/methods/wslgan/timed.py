@@ -100,8 +100,18 @@ class Timed:
         readings = recipe.readings.model_copy(update={"batch_of": "pairs"})
         plan = stages.network_plan(labels.numpy(), stage, readings, seed)
         source = _samples(device, self.amg, images, plan(0), readings.border)
-        stages.train_network(self.network, train, source, stage, recipe.losses_of(stage), readings, seed, device,
-                             folder / "checkpoint", lambda *_: None)  # fmt: skip
+        stages.train_network(
+            self.network,
+            train,
+            source,
+            stage,
+            recipe.losses_of(stage),
+            readings,
+            seed,
+            device,
+            folder / "checkpoint",
+            lambda *_: None,
+        )
 
     def peer(
         self, name: str, images: Tensor, labels: Tensor, steps: list[Step], batch: int, device: str, workers: int
@@ -109,13 +119,23 @@ class Timed:
         """A call that does the work of a training step in a peer's way (``peers``)."""
         pairs = [
             (int(s.images[a]), int(s.derived[a]), int(s.images[b]), int(s.derived[b]))
-            for s in steps for a, b in zip(s.first, s.second, strict=True)
-        ]  # fmt: skip
+            for s in steps
+            for a, b in zip(s.first, s.second, strict=True)
+        ]
         stage = self.recipe.finetune
         return Loop(
-            name, deepcopy(self.network), deepcopy(self.amg), Pairs(images.numpy(), labels.numpy(), pairs), batch,
-            self.recipe.losses_of(stage), stage.lr, stage.momentum, stage.weight_decay, device, workers,
-        ).step  # fmt: skip
+            name,
+            deepcopy(self.network),
+            deepcopy(self.amg),
+            Pairs(images.numpy(), labels.numpy(), pairs),
+            batch,
+            self.recipe.losses_of(stage),
+            stage.lr,
+            stage.momentum,
+            stage.weight_decay,
+            device,
+            workers,
+        ).step
 
 
 def _samples(
