@@ -148,7 +148,7 @@ def test_a_measured_call_has_its_own_threads_while_the_others_are_busy_with_the_
 
 def test_a_method_of_small_steps_is_trained_on_one_thread(tmp_path):
     small, large = (resolve("wslgan", preset, "synth") for preset in ("demo", "tiny"))
-    assert [one.kin.threads(one) for one in (small, large)] == [1, 0]
+    assert [one.family.threads(one) for one in (small, large)] == [1, 0]
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -161,7 +161,7 @@ def test_a_method_of_small_steps_is_trained_on_one_thread(tmp_path):
     recipe, protocol = small.recipe.model_copy(update={"threads": 2}), protocols.load("synth")
     more = small.model_copy(update={"recipe": recipe})
     for kind in ("attention", "pretrain", "fold"):  # where it is computed is no part of what is
-        assert small.kin.identity(kind, small, protocol) == more.kin.identity(kind, more, protocol)
+        assert small.family.identity(kind, small, protocol) == more.family.identity(kind, more, protocol)
 
 
 @pytest.mark.parametrize(

@@ -352,7 +352,7 @@ def _datasets(requests: Sequence[Request]) -> list[str]:
     waiting = [(FOLD, request.method, request.protocol) for request in requests]
     while waiting:
         kind, method, protocol = waiting.pop()
-        for parent in method.kin.parents(kind, method, protocol):
+        for parent in method.family.parents(kind, method, protocol):
             if parent.protocol:
                 sets.append(protocols.load_any(parent.protocol).dataset)
                 waiting.append((parent.kind, parent.method, protocol))

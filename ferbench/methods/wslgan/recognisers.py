@@ -200,7 +200,7 @@ class Network:
 
     def _stage(self, work: Workspace) -> PairStage:
         assert work.protocol is not None
-        stage = self.method.kin.stage(self.kind, self.method, work.protocol)  # type: ignore[attr-defined]
+        stage = self.method.family.stage(self.kind, self.method, work.protocol)  # type: ignore[attr-defined]
         assert isinstance(stage, PairStage)
         return stage
 
