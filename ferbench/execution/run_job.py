@@ -31,7 +31,7 @@ from ferbench.runs.store import EPOCHS, Store, predictions_frame
 from ferbench.seeds import derive_seed
 from ferbench.training.checkpoint import epochs_done, kept, pack, sift, unpack
 from ferbench.training.device import Device
-from ferbench.training.loop import Report
+from ferbench.training.loop import Progress
 
 NO_ROWS = np.empty(0, dtype=np.int64)
 
@@ -39,7 +39,7 @@ NO_ROWS = np.empty(0, dtype=np.int64)
 class Run:
     """A job under way: the recogniser that it trains, where that works, and what has been noted so far."""
 
-    def __init__(self, job: Job, store: Store, device: Device, report: Report):
+    def __init__(self, job: Job, store: Store, device: Device, report: Progress):
         identity, protocol = job.identity, job.request.protocol
         self.job, self.store, self.report = job, store, report
         self.timings: dict[str, float] = {}
@@ -97,7 +97,7 @@ class Run:
         write_text(self.work.folder / "history.csv", pd.DataFrame(history).to_csv(index=False, float_format="%.9g"))
 
 
-def run_job(job: Job, store: Store, device: Device, report: Report) -> Record:
+def run_job(job: Job, store: Store, device: Device, report: Progress) -> Record:
     """Make one run, or go on with it where it was interrupted, and store it. Returns its record."""
     for stray in store.begin(job.identity).rglob(".*.*"):  # begun by a process that was killed
         stray.unlink(missing_ok=True)
