@@ -8,6 +8,7 @@ import typer
 from ferbench import DEFAULT_METHOD
 from ferbench.cli import completion, shared
 from ferbench.cli.formats import DataHome, Overrides, Preset, Runs
+from ferbench.report.formats import check_format, names, one_of
 
 
 def ablate(
@@ -60,7 +61,7 @@ def ablate(
     pretrained: shared.Pretrained = "",
     overrides: Overrides = None,
     dry_run: shared.DryRun = False,
-    format: Annotated[str, typer.Option(help="Output format: console, markdown or json.")] = "console",
+    format: Annotated[str, typer.Option(help=f"Output format: {one_of(names('tables'))}.")] = "console",
     out: Annotated[Path | None, typer.Option(help="Write the tables to this file.")] = None,
     runs: Runs = None,
     data_home: DataHome = None,
@@ -70,7 +71,7 @@ def ablate(
     from ferbench.errors import JobFailed
     from ferbench.execution.ablation import prepare_ablation
     from ferbench.execution.training import TrainOptions
-    from ferbench.report.verbs import check_format, write_ablation, write_trials
+    from ferbench.report.verbs import write_ablation, write_trials
 
     check_format(format, out)
     options = TrainOptions(

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ferbench.report.formats import PLAIN, check_format, one_of
+
 DataHome = Annotated[
     Path | None,
     typer.Option(
@@ -20,7 +22,7 @@ Preset = Annotated[
         help="Preset of the method, such as tiny or paper (see `ferbench show`); by default the protocol's own."
     ),
 ]
-Format = Annotated[str, typer.Option(help="Output format: console or json.")]
+Format = Annotated[str, typer.Option(help=f"Output format: {one_of(PLAIN)}.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -31,10 +33,7 @@ Overrides = Annotated[
 
 def check_plain(format: str) -> None:
     """Refuse another format than those of verbs that print plain facts."""
-    from ferbench.errors import UsageError
-
-    if format not in ("console", "json"):
-        raise UsageError(f"unknown format {format!r}: it is console or json")
+    check_format(format, formats=PLAIN)
 
 
 def emit(sections: Sequence[tuple[str, dict[str, Any] | list[dict[str, Any]]]], format: str) -> None:

@@ -277,7 +277,7 @@ def carry_out(session: "Session", bars: Bars, blind: bool = False) -> None:
 
 def print_end(session: "Session") -> None:
     """Say what came of whole trainings, and where the figures are."""
-    from ferbench.report.render import headlines
+    from ferbench.report.conclusions import headlines
 
     for protocol in session.protocols:
         if len(session.experiments) <= _MOST_TOLD:

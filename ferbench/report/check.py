@@ -1,14 +1,12 @@
 """``ferbench check``: stored runs compared with accepted ones."""
 
 import json
-import os
 import re
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal, Self
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -17,13 +15,13 @@ from pydantic import Field, model_validator
 from ferbench import DEFAULT_METHOD, __version__, metrics, statistics
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import runs_home, sha256_of, shipped, write_text
-from ferbench.report.results import Result, agree, comparable, results
-from ferbench.report.told import Level
+from ferbench.report.compare import Result, agree, comparable, results
+from ferbench.report.formats import PLAIN, check_format, names, renderer
+from ferbench.report.tested_runs import Level
 from ferbench.runs.store import Store
 from ferbench.schema import Schema, read_json, validated
-from ferbench.text import markdown
 
-FORMATS = ("console", "json", "junit", "github")
+FORMATS = (*PLAIN, *names("check"))
 _OWN = Path("baselines") / "accepted"  # of the current folder, which is a project of the user's
 LEVEL = 0.05  # how often a check may fail though nothing but luck has changed
 SAME = 0.02  # by which the margin between the two highest probabilities may move: rounding moves it far less
@@ -121,8 +119,7 @@ def check_runs(baselines: list[Path], tolerance: str, format: str, runs: Path | 
     tolerance : "auto" or points of accuracy that may be lost.
     Raises CheckFailed where anything fell, DataError where nothing can be checked or was tested on other data.
     """
-    if format not in FORMATS:
-        raise UsageError(f"unknown format {format!r}: it is {', '.join(FORMATS)}")
+    check_format(format, formats=FORMATS)
     allowed = _points(tolerance)
     home = runs_home(runs)
     stored = results(Store(home))
@@ -164,13 +161,16 @@ def _files() -> list[Path]:
 def _match(accepted: Accepted, stored: list[Result], path: Path) -> Result | None:
     """The stored result of the baseline's method, preset and protocol, whatever version or data it has."""
 
-    def told(one: Result | Accepted) -> tuple[object, ...]:
-        return one.method, one.title, one.preset, one.selection, one.evaluation, one.protocol.partition("@")[0]
+    def recipe(tested: Result | Accepted) -> tuple[object, ...]:
+        name = tested.protocol.partition("@")[0]
+        return tested.method, tested.title, tested.preset, tested.selection, tested.evaluation, name
 
-    found = [result for result in stored if told(result) == told(accepted)]
-    if len(found) > 1:
-        raise UsageError(f"{path.stem}: {len(found)} recipes of {found[0].name} are stored; check a folder with one")
-    return found[0] if found else None
+    matches = [result for result in stored if recipe(result) == recipe(accepted)]
+    if len(matches) > 1:
+        raise UsageError(
+            f"{path.stem}: {len(matches)} recipes of {matches[0].name} are stored; check a folder with one"
+        )
+    return matches[0] if matches else None
 
 
 def compared(accepted: Accepted, result: Result, allowed: float | None, name: str) -> Finding:
@@ -261,34 +261,10 @@ def _worst(pair: statistics.Paired, frame: pd.DataFrame) -> str:
 
 
 def _print(findings: list[Finding], format: str) -> None:
-    if format == "json":
-        print(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
-    elif format == "junit":
-        suite = ElementTree.Element(
-            "testsuite",
-            name="ferbench check",
-            tests=str(len(findings)),
-            failures=str(sum(not finding.held for finding in findings)),
-        )
-        for finding in findings:
-            case = ElementTree.SubElement(suite, "testcase", classname="ferbench.check", name=finding.baseline)
-            if finding.held:
-                ElementTree.SubElement(case, "system-out").text = finding.line
-            else:
-                ElementTree.SubElement(case, "failure", message=finding.line)
-        print(ElementTree.tostring(suite, encoding="unicode", xml_declaration=True))
-    elif format == "github":
-        for finding in findings:
-            line = finding.line.replace("%", "%25")  # as GitHub wants it: %0A in a name would be the end of the line
-            print(f"::{'notice' if finding.held else 'error'} title=ferbench check::{line}")
-        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-            rows = ["| | accepted | now | |", "|---|---|---|---|"]
-            told = [(markdown(f.name, cell=True), markdown(f.line, cell=True), f) for f in findings]
-            rows += [f"| {name} | {f.accepted:.2%} | {f.found:.2%} | {line} |" for name, line, f in told]
-            with Path(summary).open("a", encoding="utf-8") as file:
-                file.write("\n".join(rows) + "\n")
-    else:
+    if format == "console":
         sys.stdout.write("".join(f"{finding.line}\n" for finding in findings))
+    else:
+        sys.stdout.write(renderer(format)(findings))
 
 
 def accept_runs(baselines: list[Path], why: str, runs: Path | None) -> None:
