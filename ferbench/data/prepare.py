@@ -1,5 +1,5 @@
-"""Preparing a set: samples in, ``images.npy`` + ``samples.csv`` + ``card.json`` out, all or nothing; ``landmarks.npy``
-too where the source has landmarks."""
+"""Preparing a set: samples in, ``images.npy`` + ``samples.csv`` + ``signatures.npy`` + ``card.json`` out, all or
+nothing; ``landmarks.npy`` too where the source has landmarks."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 import ferbench
-from ferbench.data import faces, names, onet, packed, sources
+from ferbench.data import content, faces, names, onet, packed, sources
 from ferbench.data.align import CENTRE
 from ferbench.data.archive import Tree, comparable, is_image, shown
-from ferbench.data.faces import COLUMNS, LANDMARKS, SIZE
+from ferbench.data.faces import COLUMNS, LANDMARKS, SIGNATURES, SIZE
 from ferbench.data.landmarks import COUNT
 from ferbench.data.samples import Listing, Sample
 from ferbench.data.sources import Options, Reader
@@ -25,7 +25,7 @@ from ferbench.labels import in_order
 from ferbench.schema import Card
 
 _NO_NAME = "neither their names nor their folders are those of this dataset"
-
+_BATCH = 1024  # thumbnails
 Tick = Callable[[int, int], None]  # images done, images in all
 
 
@@ -126,18 +126,25 @@ def write_set(
     points: dict[int, np.ndarray] = {}  # by row: most sets have none
     skipped: list[str] = []
     blank: list[str] = []  # ids of images of one grey value
+    thumbnails: list[np.ndarray] = []  # of the source pictures, whose signatures are computed in batches
+    signatures: list[np.ndarray] = []
     with new_folder(home / name) as folder:
         with (folder / "images.npy").open("wb") as file:
             _header(file, 0)
             start = file.tell()
             for number, sample in enumerate(samples):
                 try:
-                    face, aligner, own = sample.face()
+                    face, aligner, own, picture = sample.face()
                 except DataError as error:
                     if not skip_corrupt:
                         raise DataError(f"{error}; --skip-corrupt leaves such images out and lists them") from None
                     skipped.append(str(error))
                     continue
+                source_pixels = face if picture is None else content.canonical(picture)
+                thumbnails.append(content.thumbnail(source_pixels))
+                if len(thumbnails) == _BATCH:
+                    signatures.append(content.signatures(thumbnails))
+                    thumbnails.clear()
                 pixels = face.tobytes()
                 file.write(pixels)
                 if not np.ptp(face):
@@ -153,6 +160,7 @@ def write_set(
                         sample.source,
                         aligner,
                         sha256_of(pixels),
+                        content.digest(source_pixels),
                     )
                 )
                 attributes.append(sample.attributes)
@@ -164,6 +172,9 @@ def write_set(
             assert file.tell() == start, "the header must keep its length"
         if not rows:
             raise DataError(f"every image of {source} is corrupt")
+        if thumbnails:
+            signatures.append(content.signatures(thumbnails))
+        np.save(folder / SIGNATURES, np.concatenate(signatures), allow_pickle=False)
         table = pd.DataFrame(rows, columns=list(COLUMNS))
         if listing.options.get("align") == onet.ALIGNED and not {*table["aligner"]} & {onet.ALIGNED, onet.UNSURE}:
             raise UsageError(f"--align onet is for faces that come cropped, which none in {source} does: leave it out")

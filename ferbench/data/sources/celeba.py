@@ -127,10 +127,10 @@ def _face(read: Callable[[], bytes], path: str, points: np.ndarray | None) -> Ca
     def face() -> Aligned:
         picture = decode(read(), path)
         if points is None:
-            return Aligned(align.celeba_crop(picture), "fixed-crop")
+            return Aligned(align.celeba_crop(picture), "fixed-crop", picture=picture)
         scale = picture.width / align.CELEBA_WIDTH  # the file's points are for 178×218 pixels
         try:
-            return Aligned(align.aligned(picture, (points + 0.5) * scale - 0.5), "landmarks")
+            return Aligned(align.aligned(picture, (points + 0.5) * scale - 0.5), "landmarks", picture=picture)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
 
