@@ -618,7 +618,9 @@ def test_affectnet_of_2017(tmp_path):
         ["train-689/aa", "happiness", "train", "landmarks"],
         ["val-689/cc", "anger", "val", "landmarks"],
     ]
-    assert any("1 images are left out: annotated as 'uncertain', which is no emotion" in note for note in card.deviations)
+    assert any(
+        "1 images are left out: annotated as 'uncertain', which is no emotion" in note for note in card.deviations
+    )
     for old, new, words in (
         (marks, "1;2", "line 2: facial_landmarks should be 68"),
         (",1,0.7", ",12,0.7", "line 2: the expression is"),

@@ -10,10 +10,7 @@ from ferbench.labels import SFEW
 _SPLITS = {"Train": "train", "Val": "val"}
 # Train/Angry/x.png, Train_Aligned_Faces/Angry/x.png, Train/Train_Aligned_Faces/Angry/x.png.
 _IMAGE = re.compile(
-    r"(?:^|/)(?P<split>Train|Val)(?P<aligned>_Aligned_Faces(?:_new)?)?/(?P<label>"
-    + "|".join(SFEW)
-    + r")/[^/]+"
-    + IMAGE
+    r"(?:^|/)(?P<split>Train|Val)(?P<aligned>_Aligned_Faces(?:_new)?)?/(?P<label>" + "|".join(SFEW) + r")/[^/]+" + IMAGE
 )
 _TEST = re.compile(r"(?:^|/)Test(?:_Aligned_Faces)?(?:_new)?/[^/]+" + IMAGE)
 # Aligned faces and whole frames, training and validation together; faces that were not found are missing in the first.
