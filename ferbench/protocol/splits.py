@@ -9,12 +9,13 @@ import pandas as pd
 from ferbench import tables
 from ferbench.data import names
 from ferbench.data.align import CENTRE
-from ferbench.data.faces import Faces, linked, unaligned
+from ferbench.data.faces import Faces, unaligned
 from ferbench.data.onet import ALIGNED
 from ferbench.errors import DataError, UsageError
 from ferbench.files import sha256_of
+from ferbench.protocol import rules
 from ferbench.protocol.protocol import AttributeProtocol, Protocol
-from ferbench.protocol.stratified import grouped_folds, rare_classes
+from ferbench.protocol.stratified import grouped_folds
 from ferbench.seeds import derive_seed, generator
 
 LAST = 3  # "the last three frames of each sequence are used for training and testing" (IV-A-2, IV-A-3)
@@ -113,8 +114,8 @@ def make(
             folds = _from_file(folds_file, faces, rows)
             words = f"file {folds_file.name}, {len(folds)} folds"
         else:
-            people, joined = _people(faces, rows)
-            folds = _by_person(_fold_of_person(rule, protocol.folds.count, faces, rows, people, seed), rows)
+            people, joined = rules.people(faces, rows)
+            folds = _by_person(rules.fold_of_person(rule, protocol.folds.count, faces, rows, people, seed), rows)
             words = f"{rule}, {len(folds)} folds by subject" + (f", seed {seed}" if rule == "random" else "")
         check_folds(folds, faces, rows)
     text = to_csv(folds, faces)
@@ -237,7 +238,7 @@ def inner(split: Split, faces: Faces, seed: int, fraction: float = 0.1) -> tuple
     """
     subjects = faces.samples["subject"].to_numpy()[split.train]
     if not (subjects == "").any():
-        subjects = _people(faces, split.train)[0]
+        subjects = rules.people(faces, split.train)[0]
     labels = faces.samples["label"].to_numpy()[split.train]
     folds = grouped_folds(labels, subjects, round(1 / fraction), derive_seed(seed, "inner", split.fold))
     train, validation = (split.train[part] for part in folds[0]) if folds else (split.train, split.train[:0])
@@ -354,51 +355,6 @@ def _official(protocol: Protocol, faces: Faces, rows: np.ndarray) -> Split:
                 f"prepared dataset {faces.name} lacks; it has {there}{hint}"
             )
     return Split("official", parts["train"], parts["test"])
-
-
-def _people(faces: Faces, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Return the person of each row, text [N], and a note: subjects who share a picture, directly or through others,
-    are one person, under the first of their names."""
-    subjects = faces.samples["subject"].iloc[rows]
-    groups = linked(subjects, pd.Series(faces.pictures[rows]))
-    if len(np.unique(groups)) == subjects.nunique():
-        return subjects.to_numpy(), []
-    people = subjects.groupby(groups).transform("min")
-    joined = subjects[people != subjects]
-    note = (
-        f"{joined.nunique():,} subjects share a picture with another subject and are in the fold of that one, such as "
-        f"{joined.iloc[0]} with {people[joined.index[0]]}"
-    )
-    return people.to_numpy(), [note]
-
-
-def _fold_of_person(rule: str, count: int, faces: Faces, rows: np.ndarray, people: np.ndarray, seed: int) -> np.ndarray:
-    """Return the fold of each row, int64 [N], from 0. people : whose image a row is, text [N]."""
-    everyone, place = np.unique(people, return_inverse=True)
-    if len(everyone) < count:
-        subjects = faces.samples["subject"].iloc[rows].nunique()
-        same = f" (of {subjects}, counting those who share a picture as one)" if subjects > len(everyone) else ""
-        raise DataError(f"{len(everyone)} subjects{same} cannot fill {count} folds; write a protocol file with fewer")
-    if rule == "step":
-        return place % count
-    if rule == "block":
-        ends = [round(len(everyone) / count * number) for number in range(1, count + 1)]
-        return np.searchsorted(ends, place, side="right")
-    if rule == "random":
-        from sklearn.model_selection import StratifiedGroupKFold
-
-        labels = faces.samples["label"].iloc[rows].to_numpy()
-        if pd.Series(labels).value_counts().max() < count:
-            raise DataError(f"no class has {count} images: too few to stratify {count} folds")
-        order = np.argsort(faces.samples["id"].iloc[rows].to_numpy())  # the rows' order on disk must not matter
-        chance = derive_seed(seed, "folds") % 2**32
-        folder = StratifiedGroupKFold(count, shuffle=True, random_state=chance)
-        fold = np.empty(len(rows), dtype=np.int64)
-        with rare_classes():
-            for number, (_, test) in enumerate(folder.split(order, labels[order], people[order])):
-                fold[order[test]] = number
-        return fold
-    raise UsageError(f"unknown fold rule {rule!r}: it is step, block, random or file")
 
 
 def _all_named(faces: Faces, rows: np.ndarray) -> None:

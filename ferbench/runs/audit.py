@@ -32,7 +32,8 @@ class Audit(BaseModel):
         return {*self.samples, *self.pictures, *(self.near_copies or ())}
 
     def __str__(self) -> str:
-        people = f"{len(self.subjects):,} subjects shared, 0 spelled in two ways"
+        known = "known " if self.unknown else ""
+        people = f"{len(self.subjects):,} {known}subjects shared, 0 spelled in two ways"
         if self.unknown:
             people += f", {self.unknown:,} images of unknown subject"
         same = f"{len({*self.samples, *self.pictures}):,} of {self.tested:,} test images are training images too"
