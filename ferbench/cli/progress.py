@@ -146,13 +146,13 @@ def print_plan(session: "Session", console: Console) -> None:
     from ferbench.protocol.audit import of_folds
 
     request = session.requests[0]
-    folds = {job.splits.hash: (job.splits, job.faces) for job in session.jobs if job.splits is not None}.values()
+    splits = {job.splits.hash: (job.splits, job.faces) for job in session.jobs if job.splits is not None}.values()
     arithmetic = session.jobs[-1].identity
     seeds = sorted({request.seed for request in session.requests})
     selections = dict.fromkeys(request.selection for request in session.requests)
     for protocol in session.protocols:
         under = [one for one in session.requests if one.protocol.identifier == protocol.identifier]
-        made = [(one, faces) for one, faces in folds if one.protocol.startswith(protocol.identifier)]
+        made = [(one, faces) for one, faces in splits if one.protocol.startswith(protocol.identifier)]
         methods, presets = (
             ", ".join(dict.fromkeys(names))
             for names in ([one.method.title for one in under], [one.method.preset for one in under])

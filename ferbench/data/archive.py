@@ -120,7 +120,8 @@ def alike(paths: Iterable[str]) -> dict[str, str]:
     """Return paths by their comparable form, without those of which several have the same."""
     found: dict[str, str] = {}
     for path in paths:
-        found[key] = "" if (key := comparable(path)) in found else path
+        key = comparable(path)
+        found[key] = "" if key in found else path
     return found
 
 

@@ -301,8 +301,8 @@ def _against(found: dict[str, dict[str, int]], expected: dict[str, dict[str, int
 
 
 def _pixels(table: pd.DataFrame, skipped: list[str], blank: list[str]) -> list[str]:
-    """What the pixels themselves tell: faces that were not found, empty images, duplicates, and identical pixels across
-    splits or labels."""
+    """What the images themselves tell: faces that were not found, empty images, frames without order, duplicates, and
+    identical pixels across splits or labels."""
     notes = [f"{len(skipped)} corrupt images left out"] if skipped else []
     if centred := int((table["aligner"] == CENTRE).sum()):
         notes.append(faces.unaligned(centred, len(table)))
@@ -310,6 +310,11 @@ def _pixels(table: pd.DataFrame, skipped: list[str], blank: list[str]) -> list[s
         notes.append(onet.left_alone(unsure, len(table)))
     if blank:
         notes.append(f"{len(blank):,} images are of one grey value all over, such as {blank[0]}: they show nothing")
+    if unordered := int(table[table["sequence"] != ""].duplicated(["sequence", "frame"]).sum()):
+        notes.append(
+            f"{unordered:,} images of sequences have the frame number of another or none: which frames are the last "
+            "follows the order of the source"
+        )
     copies = table[table["sha256"].duplicated(keep=False)]
     if len(copies):
         groups = copies.groupby("sha256")

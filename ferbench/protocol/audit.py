@@ -13,7 +13,7 @@ from ferbench.data.faces import Faces
 from ferbench.errors import DataError
 from ferbench.labels import emotion, in_order
 from ferbench.protocol.splits import Splits, read_csv
-from ferbench.runs.audit import Audit, together
+from ferbench.runs.audit import Audit
 
 Severity = Literal["leak", "fault", "note"]
 
@@ -59,7 +59,7 @@ def overlap(train: np.ndarray, test: np.ndarray, faces: Faces) -> Audit:
 
 def of_folds(made: Splits, faces: Faces) -> Audit:
     """Return the audit of all folds together."""
-    return together([overlap(split.train, split.test, faces) for split in made.folds])
+    return Audit.together([overlap(split.train, split.test, faces) for split in made.folds])
 
 
 def audit(path: Path, faces: Faces) -> list[Finding]:

@@ -9,7 +9,7 @@ Count = Annotated[int, Field(ge=0, strict=True)]
 
 
 class Audit(BaseModel):
-    """The audit of one fold, or of several together (:func:`together`).
+    """The audit of one fold, or of several (:meth:`together`).
 
     subjects : names that are in training and test set. samples : ids that are in both. pictures : ids of other test
         images whose picture is a training image's too, under whichever name, subject or label. near_copies : ids of
@@ -26,6 +26,19 @@ class Audit(BaseModel):
     tested: Count = 0
     unknown: Count = 0
 
+    @classmethod
+    def together(cls, folds: "Sequence[Audit]") -> "Audit":
+        """Return one audit of several folds. unknown : the largest of theirs, since folds share their images."""
+        near = [fold.near_copies for fold in folds if fold.near_copies is not None]
+        return cls(
+            subjects=sorted({name for fold in folds for name in fold.subjects}),
+            samples=[name for fold in folds for name in fold.samples],
+            pictures=[name for fold in folds for name in fold.pictures],
+            near_copies=[name for names in near for name in names] if len(near) == len(folds) else None,
+            tested=sum(fold.tested for fold in folds),
+            unknown=max((fold.unknown for fold in folds), default=0),
+        )
+
     @property
     def seen(self) -> set[str]:
         """The test images of which the training set has the picture or a near copy."""
@@ -41,16 +54,3 @@ class Audit(BaseModel):
         if self.near_copies is not None:
             near = f"{len(self.near_copies):,} more are near copies of one"
         return f"{people}; {same}, {near}"
-
-
-def together(folds: Sequence[Audit]) -> Audit:
-    """Return one audit of several folds. unknown : the largest of theirs, since folds share their images."""
-    near = [fold.near_copies for fold in folds if fold.near_copies is not None]
-    return Audit(
-        subjects=sorted({name for fold in folds for name in fold.subjects}),
-        samples=[name for fold in folds for name in fold.samples],
-        pictures=[name for fold in folds for name in fold.pictures],
-        near_copies=[name for names in near for name in names] if len(near) == len(folds) else None,
-        tested=sum(fold.tested for fold in folds),
-        unknown=max((fold.unknown for fold in folds), default=0),
-    )

@@ -59,8 +59,8 @@ def read(tree: Tree, options: Options) -> Listing:
     if left and not samples:
         raise DataError(f"{path}: --labels leaves out every row")
     notes = [f"{left:,} rows are left out by --labels"] if left else []
-    given = {"labels": options.labels} if options.labels else {}
-    return Listing("manifest", samples, given, {}, tuple(notes), left_out)
+    said = {"labels": options.labels} if options.labels else {}
+    return Listing("manifest", samples, said, {}, tuple(notes), left_out)
 
 
 def meant(labels: str) -> dict[str, str]:
