@@ -91,6 +91,9 @@ def test_json_has_its_documented_keys(store):
         "parents",
         "differs",
         "changed",
+        "audit",
+        "seen",
+        "unseen_accuracy",
         "notes",
     ]
     assert report["trainings"][0]["interval"] == {"low": 0.0, "high": 1.0, "over": "subjects", "units": 2}
