@@ -175,7 +175,7 @@ def official() -> Faces:
 
 AUDIT = (
     "0 known subjects shared, 0 spelled in two ways, 100 images of unknown subject; "
-    "4 of 40 test images are training images too, 3 more are near copies of one"
+    "the training set has 4 of the 40 tested images, near copies of 3 more"
 )
 
 
@@ -218,7 +218,7 @@ def test_a_dataset_without_signatures_says_that_near_copies_are_unknown(tmp_path
     assert found.signatures is None
     said = str(of_folds(splits.make(room.load("fer2013-public"), found), found))
     assert said.endswith(
-        "4 of 40 test images are training images too, near copies are unknown: prepare the dataset again"
+        "the training set has 4 of the 40 tested images, near copies are unknown: prepare the dataset again"
     )
 
 
