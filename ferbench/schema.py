@@ -76,7 +76,7 @@ def validated(schema: type[S], content: Any, origin: str | Path) -> S:
         return schema.model_validate(content)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'file'}: {problem['msg']}"
+            f"{'.'.join(str(part) for part in problem['loc']) or 'file'}: {problem['msg'].removeprefix('Value error, ')}"
             for problem in error.errors()
         )
         raise DataError(f"{origin} is not valid: {problems}") from None
