@@ -76,8 +76,7 @@ def load(name: str, places: tuple[Path | None, ...] = ()) -> ModuleType:
     folder = next((place.resolve() for place in places if place is not None and holds(place, name)), None)
     if folder:
         activate(folder)
-        loaded = sys.modules.get(name)
-        if loaded and _changed(_files.get(loaded.__file__ or "", {})):
+        if _changed(_files.get(_file(sys.modules.get(name)), {})):
             for other in _modules():
                 del sys.modules[other]
     fresh, known = name not in sys.modules, set(_modules().values())
@@ -91,12 +90,12 @@ def load(name: str, places: tuple[Path | None, ...] = ()) -> ModuleType:
         sys.dont_write_bytecode = written
     spec = _spec(name, folder) if folder else None
     expected = spec.origin if spec else None
-    if expected and expected != getattr(sys.modules[name.partition(".")[0]], "__file__", None):
+    if expected and expected != _file(sys.modules[name.partition(".")[0]]):
         raise DataError(
             f"{expected} has the name of a module of Python or of an installed package, which comes first: "
             "rename the file"
         )
-    file = getattr(module, "__file__", None)
+    file = _file(module)
     if file and not _installed(Path(file)) and (fresh or file not in _files):
         code = _closure(Path(file)) | {Path(str(one.__file__)) for one in _modules().values() if one not in known}
         _files[file] = {path: sha256_of_file(path) for path in code | _data(opened)}
@@ -107,7 +106,7 @@ def load(name: str, places: tuple[Path | None, ...] = ()) -> ModuleType:
 @contextmanager
 def running(module: ModuleType) -> Iterator[None]:
     """While something of a module runs, its folder can be imported from, and the files that it opens are recorded."""
-    file = getattr(module, "__file__", None) or ""
+    file = _file(module)
     if folder := _folders.get(file):
         activate(folder)
     with watched() as opened:
@@ -121,8 +120,8 @@ def running(module: ModuleType) -> Iterator[None]:
 def digest(module: ModuleType) -> str:
     """Return 16 digits of the SHA-256 of the files that a module reads besides its own: modules of its folder that it
     imports, files that its code names, and files that it was seen to open. Empty where there are none."""
-    files = _files.get(module.__file__ or "", {})
-    others = sorted(found for path, found in files.items() if path != Path(str(module.__file__)).resolve())
+    file = _file(module)
+    others = sorted(found for path, found in _files.get(file, {}).items() if path != Path(file).resolve())
     return sha256_of(canonical_json(others).encode())[:16] if others else ""
 
 
@@ -152,6 +151,10 @@ def _heard(event: str, given: tuple[Any, ...]) -> None:
     if isinstance(path, str | bytes) and not writes:
         for opened in _watchers:
             opened.add(os.path.realpath(os.fsdecode(path)))
+
+
+def _file(module: ModuleType | None) -> str:
+    return getattr(module, "__file__", None) or ""
 
 
 def _spec(name: str, folder: Path) -> ModuleSpec | None:

@@ -76,7 +76,9 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     Raises UsageError for an unknown method, preset, recipe or override.
     """
     content, folder = _read(name)
-    presets = content.pop("preset", {})
+    family, presets = content.get("family"), content.pop("preset", {})
+    if not isinstance(family, str):
+        raise DataError(f'{name} names no family: a method has a line `family = "..."`, a card has a table [model]')
     preset = preset or next(iter(presets), "")
     if not presets:
         raise DataError(f"{name} has no preset: add one, such as the empty table [preset.{CARD_PRESET}]")
@@ -100,9 +102,6 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     if recipe != PAPER:
         head |= {"title": f"{head['title']}, {recipe} recipe", "published": ""}
     origin = f"method {name}, preset {preset}"
-    family = head.get("family")
-    if not isinstance(family, str):
-        raise DataError(f'{name} names no family: a method has a line `family = "..."`, a card has a table [model]')
     schema = registry.family(family, folder).recipe
     made = validated(schema, content, origin)
     return validated(Method, {**head, "preset": preset, "folder": folder, "recipe": made}, origin)

@@ -14,8 +14,9 @@ _WHOLE = (2, 4, 5, 6, 7, 12, 13)  # TensorProto's types of whole numbers that ho
 
 _WEIGHTS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pkl", ".joblib", ".npz", ".tflite", ".pb")
 _CANNOT_OPEN = (
-    "{model} cannot be opened: ferbench takes ONNX and Keras files, but no weights without their network. Export the model "
-    "(torch.onnx.export), or load it in a Python module and name module:function; `ferbench card` writes a card for either"
+    "{model} cannot be opened: ferbench takes ONNX and Keras files, but no weights without their network. Export the "
+    "model (torch.onnx.export), or load it in a Python module and name module:function; `ferbench card` writes a card "
+    "for either"
 )
 
 _HEAD = """# What ferbench has to know of an external model. A # before a field: that is its default.
