@@ -322,7 +322,7 @@ def _presets_with_weights(request: Request) -> list[str]:
 def _pretraining(preset: str, request: Request) -> Any:
     """What would identify the pre-training of a request's method at another preset, for the same target."""
     method = resolve(request.method.name, preset, request.protocol.name)
-    return plain(method.kin.identity(PRETRAIN, method, request.protocol))
+    return plain(method.family.identity(PRETRAIN, method, request.protocol))
 
 
 def _identity(request: Request, kind: str, protocol: str, faces: Faces, more: dict[str, Any]) -> Identity:
