@@ -58,7 +58,7 @@ def sample_set(protocol: Protocol, faces: Faces, rows: np.ndarray) -> SampleSet:
 
 def sees(method: Method, protocol: Protocol, faces: Faces, rows: np.ndarray) -> str:
     """Say what a method looks at: "image", or of sequences "3 frames" or "whole", and what else of them."""
-    needs = method.kin.needs(method)
+    needs = method.family.needs(method)
     if protocol.level != SEQUENCE or "sequences" not in needs:
         return "image"
     lengths = _lengths(faces, rows)
@@ -88,7 +88,7 @@ def fold_facts(
 
 def check_needs(method: Method, protocol: Protocol, faces: Faces) -> None:
     """Raise UsageError where a protocol lacks what a method consumes, DataError where the prepared dataset does."""
-    needs = method.kin.needs(method)
+    needs = method.family.needs(method)
     if "sequences" in needs and protocol.level != SEQUENCE:
         raise UsageError(
             f"{method.title} reads whole sequences, and {protocol.identifier} tests single images: choose "

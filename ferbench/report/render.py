@@ -111,7 +111,7 @@ def heading(report: Report, brief: bool = False) -> list[str]:
         lines.append("Our trainings differ in nothing: there is one.")
     lines.append(
         "Accuracy is pooled over all test images of all folds, the paper's own measure, computed from stored "
-        "predictions. Intervals are 95 %, by bootstrap over subjects where they are known."
+        "predictions. Intervals are 95 %, with subjects as clusters where they are known."
     )
     if any(t.level == "sequence" for t in report.trainings):
         lines.append(
