@@ -18,6 +18,7 @@ from ferbench.seeds import generator
 
 BATCH = 64  # faces that a model is given at a time, unless its file has another number
 _SCORES = ("predict_proba", "decision_function")  # of an estimator, the first of them that it has
+MOST = 4096  # faces of a fixed batch, which is padded in memory
 SAME = 0.01  # difference between two batches that arithmetic may make in a probability: float16, other kernels
 
 
@@ -38,6 +39,8 @@ class Foreign:
             check_metadata(self.card, self.model.metadata, self.name)
             first = self.model.shape[0]
             self.batch = first if isinstance(first, int) and first > 0 else None
+            if (self.batch or 0) > MOST:
+                raise DataError(f"{self.name} takes {first:,} faces at once: export it with a batch of any size")
 
     def _opened(self) -> Any:
         """Open the model of the card: a network of a file, a callable, or an estimator.
