@@ -53,8 +53,8 @@ class Fold:
 class Score:
     """What predictions come to, as fractions; n samples of so many subjects.
 
-    accuracy : of all folds put together, with its 95 % interval by bootstrap over subjects. fold_mean, fold_std : over
-    folds (ddof 1). sequence_accuracy : by the mean of a sequence's probabilities; not a number where unknown.
+    accuracy : of all folds put together. interval : its 95 % interval over subjects. fold_mean, fold_std : over folds
+    (ddof 1). sequence_accuracy : by the mean of a sequence's probabilities; not a number where unknown.
     """
 
     n: int

@@ -142,7 +142,7 @@ def _card(method: Method, ground: Ground, store: Store, fresh: bool, say: Say) -
         "display": method.title,
         "trained_as": "elsewhere",
         "parameters": 0,
-        "method": method.model_dump(mode="json"),
+        "method": method.model_dump(mode="json", by_alias=True),
     }
     return _tested(
         work.identity, ground, store, classes, facts, lambda rows: predict(ground.samples(rows)), work, fresh, say
@@ -155,7 +155,7 @@ def _opened(method: Method, store: Store, ground: Ground | None = None) -> tuple
     ground : what it is tested on, which is part of its run's identity; None where no run comes of it.
     Raises UsageError for what is no card, and for one that does not say what the model's scores stand for.
     """
-    kin = method.kin
+    family = method.family
     if not hasattr(method.recipe, "output"):
         raise UsageError(f"{method.title} is a method to train: `ferbench train`; a card has a [model] and an [output]")
     classes = tuple(label for label in method.recipe.output.labels if label)
@@ -165,12 +165,12 @@ def _opened(method: Method, store: Store, ground: Ground | None = None) -> tuple
             f"the card of {method.title} lacks the line `labels = [...]` under [output]: what each score "
             f"of the model stands for{instead}"
         )
-    recogniser = kin.recogniser(method, TRANSFER, classes)  # which its identity is asked after
+    recogniser = family.recogniser(method, TRANSFER, classes)  # which its identity is asked after
     tested: dict[str, Any] = (
         {"recipe": {}, "protocol": "", "data": ""}
         if ground is None
         else {
-            "recipe": plain(kin.identity(TRANSFER, method, ground.protocol)),
+            "recipe": plain(family.identity(TRANSFER, method, ground.protocol)),
             "protocol": ground.protocol.identifier,
             "data": ground.faces.fingerprint,
             "split": ground.split,
@@ -323,15 +323,15 @@ def _scores(record: Record, source: Store, samples: SampleSet) -> np.ndarray:
 
     from ferbench.training.checkpoint import unpack
 
-    kin = family_of(record)
+    family = family_of(record)
     try:
-        module = kin.module(record, source)
+        module = family.module(record, source)
     except UsageError:
         told = record.facts.get("method")
         if told is None or record.error:
             raise
-        method = Method.model_validate({**told, "recipe": kin.recipe.model_validate(told["recipe"])})
-        recogniser = kin.recogniser(method, record.identity.kind, tuple(record.classes))
+        method = Method.model_validate({**told, "recipe": family.recipe.model_validate(told["recipe"])})
+        recogniser = family.recogniser(method, record.identity.kind, tuple(record.classes))
         weights = source.file(record, WEIGHTS)
         try:
             recogniser.load(unpack(weights)[0])

@@ -207,7 +207,7 @@ def test_what_is_wrong_with_a_card_is_one_line(place, kind, fields, words):
 def test_runs_of_cards_of_before_keep_their_keys(place):
     onnx_file(place / "rows.onnx")
     method = resolve(str(card(place, "rows", "rows.onnx", "onnx")), "", "ckplus")
-    identity = method.kin.identity("transfer", method, protocols.load("ckplus"))
+    identity = method.family.identity("transfer", method, protocols.load("ckplus"))
     assert set(identity["model"]) == {"source", "kind"}
     assert set(identity["input"]) == {"size", "colour", "layout", "scale", "mean", "deviation"}
 

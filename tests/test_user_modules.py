@@ -196,7 +196,7 @@ def test_families_of_one_name_in_two_folders_are_two_families(place):
             path.write_text(path.read_text().replace("cells", cells))
         method = resolve(str(place / folder / "nearest-mean.toml"), "", "ckplus")
         assert set(method.recipe.model_dump()) == {cells}
-        hashes.append(source_hash(method.kin))
+        hashes.append(source_hash(method.family))
     assert hashes[0] != hashes[1]
 
 
@@ -207,7 +207,7 @@ def test_what_a_family_imports_is_part_of_its_hash(place):
         path = example(place / folder)
         (place / folder / "nearest.py").write_text(text + (place / folder / "nearest.py").read_text())
         (place / folder / "grid.py").write_text(f"# {folder}\n")
-        hashes.append(source_hash(resolve(str(path), "", "ckplus").kin))
+        hashes.append(source_hash(resolve(str(path), "", "ckplus").family))
     assert len(set(hashes)) == 3
 
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pydantic import SerializeAsAny
+from pydantic import Field, SerializeAsAny
 
 from ferbench import DEFAULT_METHOD
 from ferbench.errors import DataError, UsageError
@@ -34,7 +34,7 @@ class Method(Schema):
 
     name: str
     title: str  # as printed in tables
-    family: str
+    family_name: str = Field(alias="family")
     published: str = ""
     paper: str = ""
     differs: tuple[str, ...] = ()
@@ -43,9 +43,9 @@ class Method(Schema):
     recipe: SerializeAsAny[Any]
 
     @property
-    def kin(self) -> Family:
+    def family(self) -> Family:
         """The family that trains it."""
-        return registry.family(self.family, self.folder)
+        return registry.family(self.family_name, self.folder)
 
 
 def names() -> list[str]:

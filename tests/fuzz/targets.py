@@ -387,7 +387,7 @@ def _weights(home: Path) -> list[Target]:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     network(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    progress = checkpoint.Progress(2, [{"epoch": 1, "loss": 0.5}], 0.5, {"weight": torch.ones(2, 3)})
+    progress = checkpoint.TrainingState(2, [{"epoch": 1, "loss": 0.5}], 0.5, {"weight": torch.ones(2, 3)})
     checkpoint.save(path, network, optimizer, progress, torch.nn.Linear(3, 2))
     good = path.read_bytes()
 

@@ -66,4 +66,9 @@ def mistaken(dataset: str, tree: Tree) -> str:
     if others:
         return f"{tree.name} looks like {others[0]}, not {dataset}: `ferbench data prepare {others[0]} {tree.name}`"
     some = ", ".join(tree.paths[:2]) or "nothing"
-    return f"{tree.name} does not look like {dataset} in any known layout (it holds {some} …)"
+    what = "has no CSV file" if dataset == "manifest" else f"does not look like {dataset} in any known layout"
+    return (
+        f"{tree.name} {what} (it holds {some} …): for images in another layout write a manifest.csv beside them, with "
+        "the columns path,label and, where known, subject,sequence,frame,split; then run "
+        f"`ferbench data prepare manifest {tree.name} --name NAME`"
+    )

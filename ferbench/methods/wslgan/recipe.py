@@ -34,19 +34,21 @@ class PairStage(Stage):
     rotate: bool = False  # and over these rotated by the angles of the derived samples
 
     def identity(self) -> dict[str, Any]:
-        """Without the factor, which is told among the losses."""
-        return {name: value for name, value in super().identity().items() if name != "contrastive"}
+        """Without the weights of losses, which the losses identify."""
+        return {name: value for name, value in super().identity().items() if name not in ("contrastive", "whole")}
 
 
 class TaughtStage(PairStage):
     """Pre-training. ``teachers``: presets of the same method whose pre-trained networks' mean probabilities of each
     training image make the share ``distil`` of the classifier's target (Hinton et al. 2015, at temperature 1).
     ``start``: a preset of the same method whose pre-trained network it goes on from, one of the same shapes that saw
-    its images at another resolution (from small to large: Tan & Le 2021, section 4)."""
+    its images at another resolution (from small to large: Tan & Le 2021, section 4).
+    ``whole``: λ3 of this training; that of the target where None."""
 
     start: Preset | Literal[""] = ""
     teachers: tuple[Preset, ...] = ()
     distil: float = Field(0.0, ge=0, le=1)
+    whole: float | None = Field(None, ge=0)
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:
@@ -55,8 +57,8 @@ class TaughtStage(PairStage):
         return self
 
     def alone(self) -> Self:
-        """The same without other networks."""
-        return self.model_copy(update={"start": "", "teachers": (), "distil": 0.0})
+        """The same as the only training: without other networks, with the target's λ3."""
+        return self.model_copy(update={"start": "", "teachers": (), "distil": 0.0, "whole": None})
 
 
 class TargetStage(PairStage):
@@ -89,4 +91,5 @@ class Recipe(Schema):
 
     def losses_of(self, stage: PairStage) -> LossWeights:
         """The weights of the losses in one training of stage 2."""
-        return replace(self.losses, contrastive=stage.contrastive)
+        own = stage.whole if isinstance(stage, TaughtStage) else None
+        return replace(self.losses, contrastive=stage.contrastive, whole=self.losses.whole if own is None else own)
