@@ -183,16 +183,16 @@ class Foreign:
     def _probabilities(self, images: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
         """Probabilities float64 [N,len(labels)] of images uint8 [N,48,48]."""
         scores = self._scores(prepared(images, self.card.input), len(labels))
-        alike = sums_to_one(scores)
+        normalised = sums_to_one(scores)
         if self._gives == "probabilities":
-            if not alike.all():
+            if not normalised.all():
                 sums = scores.sum(axis=1)
                 raise DataError(
                     f"{self.name} gives no probabilities (rows sum to {sums.min():.3g} up to {sums.max():.3g}; the "
                     f'smallest is {scores.min():.3g}): its card may need gives = "logits"'
                 )
             return scores.clip(0) / scores.clip(0).sum(axis=1, keepdims=True)
-        if self._gives == "logits" and len(scores) > 1 and alike.all():
+        if self._gives == "logits" and len(scores) > 1 and normalised.all():
             raise DataError(
                 f"{self.name} gives probabilities, which add up to 1 for each face, and its card says logits: write "
                 'gives = "probabilities" under [output]'
