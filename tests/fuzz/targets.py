@@ -296,7 +296,7 @@ def _accepted(home: Path) -> list[Target]:
 
 def _tables(home: Path) -> list[Target]:
     """CSV files that people bring: folds, and predictions made elsewhere."""
-    from ferbench import evaluate
+    from ferbench import prediction_files
     from ferbench.protocol import protocol as protocols
     from ferbench.protocol import splits
     from ferbench.protocol.audit import audit
@@ -314,7 +314,6 @@ def _tables(home: Path) -> list[Target]:
             splits._from_file(folds, faces, rows)
         audit(folds, faces)
 
-    ground = evaluate.Ground(protocols.load("ckplus"), faces, rows, "")
     theirs = home / "theirs.csv"
     ids = faces.samples["id"]
     named = "id,prediction\n" + "".join(f"{name},anger\n" for name in ids)
@@ -322,7 +321,7 @@ def _tables(home: Path) -> list[Target]:
 
     def read_theirs(content: bytes) -> None:
         theirs.write_bytes(content)
-        evaluate._theirs(theirs, ground)
+        prediction_files.read(theirs, faces.samples.iloc[rows], protocols.load("ckplus"))
 
     return [
         Target("fold file", [good.encode(), b"id,fold\n" + b"S000_000_01,1\n"], read_folds, 3, table_too),
