@@ -14,7 +14,8 @@ from ferbench.errors import CheckFailed
 from ferbench.execution import views
 from ferbench.methods.wslgan.attention import AttentionMapGenerator
 from ferbench.methods.wslgan.fusion import SelectiveFeatureUnit
-from ferbench.report.check import accept_runs, check_runs
+from ferbench.report.accepted import accept_runs
+from ferbench.report.check import check_runs
 
 TRAIN = [
     "train",
