@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ferbench import metrics, tables
+from ferbench import tables
 from ferbench.data import drawn
 from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
 from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
+from ferbench.execution import learned
 from ferbench.execution.views import sample_set
 from ferbench.files import data_home, runs_home, sha256_of
 from ferbench.labels import EMOTIONS, emotion, in_order
@@ -27,6 +28,7 @@ from ferbench.predict import chosen
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
 from ferbench.protocol.protocol import Protocol
+from ferbench.runs.facts import HeldOut
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import WEIGHTS, Store, predictions_frame
 from ferbench.schema import plain
@@ -80,17 +82,14 @@ def evaluate(model: str, preset: str, dataset: str, runs: Path | None, home: Pat
     All classes of the model stay in play: one that the protocol lacks is an error wherever it is predicted.
     Images of classes that the model never learned are left out, and counted. The result is a run of kind
     "transfer" in the store ``runs``; one that is there already is not made again.
-    Raises UsageError for a run that was trained on images of that set, DataError where no image is left.
+    Raises UsageError for a run that has learned from all of these images or their people, DataError where no image is
+    left.
     """
     ground, store = Ground.of(dataset, home), Store(runs_home(runs))
     if model.endswith(".toml"):
         return _card(resolve(model, "", ground.protocol.name), ground, store)
     record, source = chosen(model, preset, runs)
-    if record.identity.data == ground.faces.fingerprint:
-        raise UsageError(
-            f"run {record.key} was trained on images of {ground.faces.name}: its test accuracy is in "
-            "`ferbench report`; evaluate is for datasets that it was not trained on"
-        )
+    before = learned.of_run(record.key, source, data_home(home))
     identity = record.identity.model_copy(
         update={
             "kind": TRANSFER,
@@ -111,7 +110,13 @@ def evaluate(model: str, preset: str, dataset: str, runs: Path | None, home: Pat
         "display": record.facts.get("display") or resolve(identity.method, identity.preset, dataset).title,
     }
     return _tested(
-        identity, ground, store, record.classes, facts, lambda rows: _scores(record, source, ground.samples(rows))
+        identity,
+        ground,
+        store,
+        record.classes,
+        facts,
+        lambda rows: _scores(record, source, ground.samples(rows)),
+        lambda rows: learned.held_out(ground.protocol, ground.faces, rows, before),
     )
 
 
@@ -121,13 +126,21 @@ def _card(method: Method, ground: Ground, store: Store) -> Record:
     trained_on = method.recipe.trained.on
     facts: dict[str, Any] = {
         "trained_on": list(trained_on),
-        "held_out": held_out(trained_on, ground),
         "display": method.title,
         "trained_as": "elsewhere",
         "parameters": 0,
         "method": method.model_dump(mode="json"),
     }
-    return _tested(work.identity, ground, store, classes, facts, lambda rows: predict(ground.samples(rows)), work)
+    return _tested(
+        work.identity,
+        ground,
+        store,
+        classes,
+        facts,
+        lambda rows: predict(ground.samples(rows)),
+        lambda rows: learned.as_authors_say(ground.protocol, ground.faces, rows, trained_on),
+        work,
+    )
 
 
 def _opened(method: Method, store: Store, ground: Ground | None = None) -> tuple[list[str], Predict, Workspace]:
@@ -202,22 +215,21 @@ def predictions(
     )
     facts: dict[str, Any] = {
         "trained_on": list(trained_on),
-        "held_out": held_out(trained_on, ground),
         "display": name,
         "trained_as": "elsewhere",
         "parameters": 0,
     }
     facts |= {"uncalibrated": True} if certain else {}
     ids = ground.faces.samples["id"]
-    return _tested(identity, ground, store, classes, facts, lambda rows: frame.loc[ids.iloc[rows]].to_numpy())
-
-
-def held_out(trained_on: tuple[str, ...], ground: Ground) -> bool | str:
-    """Say whether the tested set is known not to have been learned from: "unknown" where nobody says on what."""
-    if not trained_on:
-        return "unknown"
-    names = {name.partition("@")[0].lower().replace("+", "plus") for name in trained_on}
-    return not names & {ground.protocol.name, ground.protocol.dataset, ground.faces.card.dataset}
+    return _tested(
+        identity,
+        ground,
+        store,
+        classes,
+        facts,
+        lambda rows: frame.loc[ids.iloc[rows]].to_numpy(),
+        lambda rows: learned.as_authors_say(ground.protocol, ground.faces, rows, trained_on),
+    )
 
 
 def _tested(
@@ -227,17 +239,26 @@ def _tested(
     classes: list[str],
     facts: dict[str, Any],
     predict: Callable[[np.ndarray], np.ndarray],
+    held_out: Callable[[np.ndarray], tuple[HeldOut, np.ndarray]],
     work: Workspace | None = None,
 ) -> Record:
-    """Predict what the model has classes for, and store it as a run. predict : gives probabilities [N,K] for rows."""
-    if store.checked(identity.key) == "done":
-        return store.record(identity.key)
+    """Predict what the model has classes for, and store it as a run.
+
+    predict : gives probabilities [N,K] for rows. held_out : says of rows whether they were held out, and which were
+    learned from. Of a run that is stored already, what is now said of its training data takes the place of what was.
+    """
     faces = ground.faces
     labels = faces.samples["label"].iloc[ground.rows]
     known = labels.isin(classes).to_numpy()
     if not known.any():
         raise DataError(f"{faces.name} has no image of a class that {facts['display']} knows")
     rows = ground.rows[known]
+    held, seen = held_out(rows)
+    if seen.all() or (held.status, held.by) == ("no", "names"):
+        raise UsageError(learned.refusal(held, facts["display"], ground.protocol, ground.faces))
+    facts |= {"held_out": held.model_dump(), "seen": faces.samples["id"].iloc[rows[seen]].tolist()}
+    if store.checked(identity.key) == "done":
+        return learned.corrected(store, store.record(identity.key), facts)
     start = time.perf_counter()
     probabilities = predict(rows)
     store.begin(identity)
@@ -258,7 +279,7 @@ def _tested(
             "left_out": labels[~known].value_counts().to_dict(),
             "notes": list(ground.notes),
         },
-        result={"accuracy": metrics.hit_rate(frame), "images": len(frame)},
+        result=learned.result(frame, facts["seen"]),
     )
     store.finish(done)
     return done

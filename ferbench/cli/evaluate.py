@@ -34,7 +34,9 @@ def evaluate(
     name: Annotated[str, typer.Option(help="With --predictions: name of the method in tables.")] = "",
     trained_on: Annotated[
         list[str] | None,
-        typer.Option(help="With --predictions: a dataset that the method was trained on; may be repeated."),
+        typer.Option(
+            help="With --predictions: a dataset that the method was trained on, by any of its names; may be repeated."
+        ),
     ] = None,
     format: Format = "console",
     runs: Runs = None,
@@ -44,6 +46,7 @@ def evaluate(
     from ferbench import evaluate as work
     from ferbench.errors import UsageError
     from ferbench.methods.foreign.cards import card_of
+    from ferbench.runs.facts import HeldOut
 
     if predictions is not None:
         if model or refit:
@@ -62,6 +65,7 @@ def evaluate(
             train(model, dataset=dataset, runs=runs, data_home=data_home)
             return
         record = work.evaluate(model, preset, dataset, runs, data_home)
+    held, result = HeldOut.model_validate(record.facts["held_out"]), record.result
     network = record.identity.parents.get("network") or record.facts["display"]
     emit(
         [
@@ -69,10 +73,17 @@ def evaluate(
                 f"run {record.key}: {network} on {record.identity.protocol}",
                 {
                     "trained on": record.facts["trained_on"] or "unknown",
-                    "images": record.result["images"],
-                    "accuracy": f"{record.result['accuracy']:.2%}",
-                    "held out": record.facts.get("held_out", True),
+                    "images": result["images"],
+                    "accuracy": f"{result['accuracy']:.2%}",
+                    "held out": str(held),
+                    **({"why": held.why} if held.why else {}),
+                    **(
+                        {"accuracy without": f"{result['held_out_accuracy']:.2%} of {result['held_out_images']:,}"}
+                        if "held_out_accuracy" in result
+                        else {}
+                    ),
                     "left out, unknown to the network": record.facts["left_out"] or "none",
+                    **({"notes": "; ".join(notes)} if (notes := record.facts.get("notes")) else {}),
                     "see": f"ferbench report --dataset {record.identity.protocol.partition('@')[0]}",
                 },
             )
