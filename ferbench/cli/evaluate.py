@@ -99,6 +99,14 @@ def contamination(
     ],
     model: Annotated[str, typer.Argument(help="A model, as for `ferbench evaluate`.")] = "",
     preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light, wide or full.")] = "tiny",
+    pictures: Annotated[
+        bool,
+        typer.Option(
+            "--pictures",
+            help="Compare the test images with those that the model learned from, without predicting; without MODEL, "
+            "for all networks and cards that come with ferbench.",
+        ),
+    ] = False,
     format: Format = "console",
     runs: Runs = None,
     data_home: DataHome = None,
@@ -107,8 +115,12 @@ def contamination(
     from dataclasses import asdict
 
     from ferbench.contamination import contamination as work
+    from ferbench.contamination import learned_by
     from ferbench.methods.foreign.cards import card_of
 
+    if pictures:
+        emit([(f"held out on {dataset}", learned_by(card_of(model), dataset, runs, data_home))], format)
+        return
     found = work(card_of(model), preset, dataset, runs, data_home)
     emit([(f"{found.title} on {dataset}", {name: _rounded(value) for name, value in asdict(found).items()})], format)
 

@@ -1,5 +1,6 @@
 """What runs have learned from: stored by them, or found again in the prepared dataset that they were trained on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
 from ferbench.protocol.protocol import AttributeProtocol, Protocol
 from ferbench.runs import families, provenance
-from ferbench.runs.facts import HeldOut
+from ferbench.runs.facts import BY_NAMES, HeldOut
 from ferbench.runs.provenance import Pictures
 from ferbench.runs.record import Record
 from ferbench.runs.store import LEARNED, Store
@@ -33,6 +34,9 @@ class Unrecorded:
     run: str
     names: tuple[str, ...] = ()
     data: str = ""
+
+    def __str__(self) -> str:
+        return f"run {self.run}, which did not record it"
 
     @property
     def why(self) -> str:
@@ -54,32 +58,37 @@ def pictures(protocol: Protocol | AttributeProtocol, faces: Faces, rows: np.ndar
 
 
 def held_out(
-    protocol: Protocol, faces: Faces, rows: np.ndarray, before: list[Pictures | Unrecorded]
+    protocol: Protocol, faces: Faces, rows: np.ndarray, before: list[Pictures | Unrecorded], names_do: bool = False
 ) -> tuple[HeldOut, np.ndarray]:
     """Say whether the samples ``rows`` were held out from all that a model learned from: see :func:`of_run`.
 
     Returns that, and for each sample whether it was learned from: bool [N]. Where pictures are not known, names can
-    tell that a dataset was learned from, but not that it was held out.
+    tell that a dataset was learned from, but not that it was held out, unless names_do: for the folds of a training,
+    whose split keeps people apart.
     """
     frames, owner = _frames(protocol, faces, rows)
     tested = provenance.pictures(faces, frames)
-    known = [one for one in before if isinstance(one, Pictures)]
-    nothing = np.zeros(len(rows), dtype=bool)
-    if tested is None:
-        why = f"{faces.name} was prepared without digests of its pictures: prepare it again"
-        return _unless_no(by_names(protocol, faces, before), why), nothing
-    found, marks = provenance.held_out(tested, known)
-    seen = nothing.copy()
-    np.logical_or.at(seen, owner, marks)
-    if found.status == "no":
+    unknown: list[Pictures | Unrecorded] = (
+        before if tested is None else [one for one in before if isinstance(one, Unrecorded)]
+    )
+    named = by_names(protocol, faces, unknown) if unknown else BY_NAMES
+    seen = np.zeros(len(rows), dtype=bool)
+    if named.status == "no":
+        return named, seen
+    why = f"{faces.name} was prepared without digests of its pictures: prepare it again"
+    if tested is not None:
+        found, marks = provenance.held_out(tested, [one for one in before if isinstance(one, Pictures)])
+        np.logical_or.at(seen, owner, marks)
         found = found.model_copy(update={"images": int(seen.sum()), "tested": len(rows)})
-        return found.model_copy(update={"repeated": not (seen & ~repeated(protocol, faces, rows)).any()}), seen
-    if lacking := [one for one in before if isinstance(one, Unrecorded)]:
-        return _unless_no(by_names(protocol, faces, before), lacking[0].why), nothing
-    return found.model_copy(update={"tested": len(rows)}), seen
+        if found.status == "no":
+            return found.model_copy(update={"repeated": not (seen & ~repeated(protocol, faces, rows)).any()}), seen
+        if found.status == "unknown" or not unknown:
+            return found, seen
+        why = next(one.why for one in unknown if isinstance(one, Unrecorded))
+    return named if names_do and named.status == "yes" else HeldOut(status="unknown", why=why), seen
 
 
-def by_names(protocol: Protocol, faces: Faces, before: list[Pictures | Unrecorded]) -> HeldOut:
+def by_names(protocol: Protocol, faces: Faces, before: Sequence[Pictures | Unrecorded]) -> HeldOut:
     """Say whether a dataset was held out by the names of all that was learned from."""
     names: list[str] = []
     for one in before:
@@ -136,10 +145,6 @@ def corrected(store: Store, record: Record, facts: dict[str, Any]) -> Record:
     corrected = record.model_copy(update={"facts": record.facts | new, "result": figures})
     store.finish(corrected)
     return corrected
-
-
-def _unless_no(found: HeldOut, why: str) -> HeldOut:
-    return found if found.status == "no" else HeldOut(status="unknown", why=why)
 
 
 def repeated(protocol: Protocol, faces: Faces, rows: np.ndarray) -> np.ndarray:

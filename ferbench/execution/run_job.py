@@ -27,7 +27,6 @@ from ferbench.methods.interface import FOLD, AttributeSet, History, Recogniser, 
 from ferbench.protocol import splits
 from ferbench.protocol.protocol import AttributeProtocol
 from ferbench.runs import provenance
-from ferbench.runs.facts import BY_NAMES
 from ferbench.runs.provenance import Pictures
 from ferbench.runs.record import Record
 from ferbench.runs.store import EPOCHS, LEARNED, Store, predictions_frame
@@ -265,11 +264,8 @@ def _held_out(run: Run) -> dict[str, Any]:
     job, protocol = run.job, run.job.request.protocol
     before = [one for key in job.identity.parents.values() for one in learned.of_run(key, run.store)]
     own, rows = _learned(job), job.split.test
-    if own is None or any(isinstance(one, learned.Unrecorded) for one in before):
-        # The split itself keeps people apart, so that names of what parents learned from are what is left to ask.
-        found = learned.by_names(protocol, job.faces, before) if before else BY_NAMES
-        return {"held_out": found.model_dump(), "seen": []}
-    found, seen = learned.held_out(protocol, job.faces, rows, [own, *before])
+    before += [] if own is None else [own]
+    found, seen = learned.held_out(protocol, job.faces, rows, before, names_do=True)
     return {"held_out": found.model_dump(), "seen": job.faces.samples["id"].iloc[rows[seen]].tolist()}
 
 

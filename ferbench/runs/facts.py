@@ -24,6 +24,9 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
+FEW = 0.05  # share of a test set
+
+
 class HeldOut(BaseModel):
     """Whether nothing of what is tested was learned from, and how that is known.
 
@@ -54,8 +57,9 @@ class HeldOut(BaseModel):
 
     @property
     def comparable(self) -> bool:
-        """Whether a figure may stand beside others: nothing is known to be learned but what every method learns."""
-        return self.status == "yes" or self.repeated
+        """Whether a figure may stand beside others: what was learned from, every method learns from, or it is at most
+        :data:`FEW` of the test set, and the figure without it stands beside."""
+        return self.status == "yes" or self.repeated or 0 < self.images <= FEW * self.tested
 
     def __str__(self) -> str:
         if self.status == "unknown":

@@ -39,6 +39,9 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.content)
 
+    def __str__(self) -> str:
+        return f"{len(self):,} pictures of {self.dataset}"
+
 
 def pictures(faces: Faces, rows: np.ndarray) -> Pictures | None:
     """Return the source pictures of rows of a prepared dataset, in order; None where it has no digests."""
@@ -110,6 +113,7 @@ def held_out(tested: Pictures, learned: Sequence[Pictures]) -> tuple[HeldOut, np
                 f"{len(np.unique(people[common]))} people in {tested.dataset} and {one.dataset} have the same names, "
                 "and it is not known whether they are the same"
             )
+    seen |= (people != "") & np.isin(people, people[seen])  # of whom one picture was learned from
     if seen.any():
         count = len(set(people[seen]) - {""})
         return HeldOut(status="no", images=int(seen.sum()), tested=len(seen), people=count), seen
