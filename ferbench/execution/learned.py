@@ -136,15 +136,15 @@ def result(frame: pd.DataFrame, seen: list[str]) -> dict[str, Any]:
 
 def corrected(store: Store, record: Record, facts: dict[str, Any]) -> Record:
     """A stored evaluation with what is now known of its training data; its predictions stay."""
-    new = {name: facts[name] for name in ("trained_on", "held_out", "seen")}
+    new = {name: facts[name] for name in ("trained_on", "held_out", "seen", "method") if name in facts}
     if all(record.facts.get(name) == value for name, value in new.items()):
         return record
     note = "what was known of the training data was corrected after the predictions had been made"
     new["notes"] = list(dict.fromkeys([*record.facts.get("notes", []), note]))
     figures = result(store.predictions(record.key, record), facts["seen"])
-    corrected = record.model_copy(update={"facts": record.facts | new, "result": figures})
-    store.finish(corrected)
-    return corrected
+    record = record.model_copy(update={"facts": record.facts | new, "result": figures})
+    store.finish(record)
+    return record
 
 
 def repeated(protocol: Protocol, faces: Faces, rows: np.ndarray) -> np.ndarray:
