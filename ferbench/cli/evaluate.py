@@ -95,7 +95,7 @@ def evaluate(
                         else {}
                     ),
                     "left out, unknown to the network": record.facts["left_out"] or "none",
-                    **({"notes": notes} if format == "json" else {}),
+                    **({"notes": notes} if notes and format == "json" else {}),
                     "see": f"ferbench report --dataset {record.identity.protocol.partition('@')[0]}",
                 },
             )
