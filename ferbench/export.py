@@ -136,8 +136,8 @@ def to_onnx(module: Deployable, metadata: dict[str, str]) -> bytes:
         torch.onnx.export(
             module.for_export(),
             example,
-            written,
-            dynamo=False,  # type: ignore[arg-type]  # it writes to files as well
+            written,  # type: ignore[arg-type]  # it writes to files as well
+            dynamo=False,
             dynamic_axes={name: {0: "batch"} for name in names},
             opset_version=OPSET,
             input_names=names[:1],

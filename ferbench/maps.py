@@ -73,7 +73,7 @@ def _chosen(run: str, preset: str, runs: Path | None) -> tuple[Record, Store]:
         record = store.find(run)
         return record, store.holder(record.key)
     method = resolve(DEFAULT_METHOD, preset, "")
-    given = shipped_run(kind="attention", preset=method.kin.owner("attention", method)[1])
+    given = shipped_run(kind="attention", preset=method.family.owner("attention", method)[1])
     if given is None:
         raise UsageError(f"no attention maps come with ferbench for the preset {preset!r}: name a run of your own")
     return given, shipped_runs()

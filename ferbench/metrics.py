@@ -17,6 +17,17 @@ import pandas as pd
 from ferbench.errors import DataError
 
 
+def sums_to_one(probabilities: np.ndarray) -> np.ndarray:
+    """Return which rows of [N,K] are probabilities, bool [N]: none is negative and their sum is 1.
+
+    Both within the error of float16. Of numbers that are rounded to two decimals the sum may be off by K · 0.005.
+    """
+    percent = 100 * probabilities
+    rounded = (np.abs(percent - np.round(percent)) < 1e-4).all(axis=1)
+    allowed = np.where(rounded, np.maximum(0.01, 0.005 * probabilities.shape[1] + 1e-9), 0.01)
+    return (probabilities >= -1e-3).all(axis=1) & (np.abs(probabilities.sum(axis=1) - 1) <= allowed)
+
+
 def hits(frame: pd.DataFrame) -> np.ndarray:
     """Return whether each prediction is right, bool [N]."""
     return frame["truth"].to_numpy() == frame["prediction"].to_numpy()

@@ -128,7 +128,7 @@ def test_folds_share_one_table_of_maps_where_they_look_at_most_of_it(place, epoc
     found = set()
     for job in jobs:
         if job.kind == "fold":
-            stage = job.method.kin.stage("fold", job.method, job.request.protocol)
+            stage = job.method.family.stage("fold", job.method, job.request.protocol)
             tables = Shared(job.faces.images, job.split.train, place, job.folds)
             found.add(tables.pays(passes(stage, training_images(job))))
     assert found == {shared}

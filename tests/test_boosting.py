@@ -22,7 +22,7 @@ LITTLE = ("patches.stride=16", "belief.hidden=[24]", "belief.epochs=8", "boostin
 
 def fitted_on(samples, work, *changes):
     method = resolve("bdbn", "tiny", "synth", (*LITTLE, *changes))
-    recogniser = method.kin.recogniser(method, FOLD, CLASSES)
+    recogniser = method.family.recogniser(method, FOLD, CLASSES)
     return recogniser, recogniser.fit(samples, work)
 
 
@@ -155,7 +155,7 @@ def test_learns_predicts_saves_and_loads(tmp_path):
     assert {row["loop"] for row in history} == {1, 2}
     assert {row["class"] for row in history} == set(CLASSES)
     method = resolve("bdbn", "tiny", "synth", LITTLE)
-    again = method.kin.recogniser(method, FOLD, CLASSES)
+    again = method.family.recogniser(method, FOLD, CLASSES)
     again.load({name: torch.as_tensor(one) for name, one in recogniser.state().items()})
     assert (again.predict(samples, work) == found).all()
     scores = np.log(found)
@@ -194,5 +194,5 @@ def test_a_changed_test_side_changes_nothing_of_a_sample_that_stays(tmp_path):
 def test_nothing_comes_before_a_fold_and_every_preset_is_a_recipe():
     for preset in presets("bdbn"):
         method = resolve("bdbn", preset, "ckplus")
-        assert method.kin.parents(FOLD, method, protocols.load("ckplus")) == []
-        assert not method.kin.torch
+        assert method.family.parents(FOLD, method, protocols.load("ckplus")) == []
+        assert not method.family.torch

@@ -63,7 +63,7 @@ def store(drawn, tmp_path_factory):
         kind = method.recipe.asks
         identity = work.identity.model_copy(update={"kind": kind, "fold": "", "method": name})
         own = replace(work, identity=identity, folder=work.store.begin(identity))
-        recogniser = method.kin.recogniser(method, kind, ("absent", "present"))
+        recogniser = method.family.recogniser(method, kind, ("absent", "present"))
         recogniser.fit(drawn, own)
         (own.folder / "weights.safetensors").write_bytes(pack(recogniser.state(), {}))
         work.store.finish(
@@ -92,7 +92,7 @@ def at(home, method, store, **more):
 
 
 def fitted(method, work, samples=None):
-    recogniser = method.kin.recogniser(method, FOLD, CLASSES)
+    recogniser = method.family.recogniser(method, FOLD, CLASSES)
     recogniser.fit(samples or training_set(), work)
     return recogniser
 
@@ -106,7 +106,7 @@ def test_learns_predicts_saves_and_loads(name, tmp_path, store):
     found = recogniser.predict(samples, work)
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
     assert (found.argmax(axis=1) == labels).mean() >= 0.7
-    again = method.kin.recogniser(method, FOLD, CLASSES)
+    again = method.family.recogniser(method, FOLD, CLASSES)
     again.load({key: torch.as_tensor(one) for key, one in recogniser.state().items()})
     assert (again.predict(samples, work) == found).all()
 
@@ -141,7 +141,7 @@ def test_learning_attributes_resumes_with_the_same_bytes_and_tells_what_it_learn
 
     def learn(home, report=lambda done, total, text: None):
         work = workspace(home, report=report)
-        recogniser = method.kin.recogniser(method, kind, ("absent", "present"))
+        recogniser = method.family.recogniser(method, kind, ("absent", "present"))
         recogniser.fit(drawn, work)
         return pack(recogniser.state(), {}), work
 
@@ -169,7 +169,7 @@ def test_parents_are_asked_for_where_a_loss_asks():
         ("pat-resnet", "tiny", PRETRAIN),
     ):
         method, rules = resolve(name, preset, "ckplus"), protocols.load("ckplus")
-        found[name, preset, kind] = [(one.role, one.protocol) for one in method.kin.parents(kind, method, rules)]
+        found[name, preset, kind] = [(one.role, one.protocol) for one in method.family.parents(kind, method, rules)]
     teacher, gender, wild = ("teacher", "celeba"), ("gender", "celeba"), (PRETRAIN, "fer2013")
     assert list(found.values()) == [[wild], [teacher, wild], [teacher], [teacher], [gender, wild], []]
 
@@ -179,7 +179,7 @@ def test_the_tree_shares_the_pretraining_of_its_trunk():
     found = []
     for name in ("pat-resnet", "resnet18"):
         method = resolve(name, "tiny", "ckplus")
-        found.append((method.kin.owner(PRETRAIN, method), method.kin.identity(PRETRAIN, method, ckplus)))
+        found.append((method.family.owner(PRETRAIN, method), method.family.identity(PRETRAIN, method, ckplus)))
     assert found[0] == found[1]
 
 
@@ -255,7 +255,7 @@ def test_a_network_that_is_its_teacher_has_nothing_to_learn_in_stage_one():
 def test_a_fold_after_a_pretraining_has_stage_two_alone(tmp_path, store):
     method = little("fn2en", "finetune.epochs=1")
     work = at(tmp_path, method, store)
-    before = method.kin.recogniser(method, PRETRAIN, CLASSES)
+    before = method.family.recogniser(method, PRETRAIN, CLASSES)
     kind = work.identity.model_copy(update={"kind": PRETRAIN, "fold": ""})
     first = replace(work, identity=kind, folder=work.store.begin(kind), facts={})
     before.fit(training_set(), first)

@@ -154,5 +154,5 @@ def test_records_tell_neighbours_pairs_and_images_without_negatives(tmp_path):
 def test_methods_that_compare_people_need_to_know_them():
     for name, needed in (("iacnn", {"subjects"}), ("nm-softmax", {"subjects"}), ("il-cnn", set())):
         method = resolve(name, "tiny", "ckplus")
-        assert method.kin.needs(method) == needed
-        assert method.kin.recogniser(method, FOLD, ("anger", "fear")) is not None
+        assert method.family.needs(method) == needed
+        assert method.family.recogniser(method, FOLD, ("anger", "fear")) is not None

@@ -204,7 +204,7 @@ def test_training_begins_with_the_weights_of_its_parent(tmp_path, monkeypatch, k
     begun = {}
     monkeypatch.setattr(stages, "train_network", lambda network, *_: begun.update(network.state_dict()) or [])
     samples = training_set(2)
-    method.kin.recogniser(method, "pretrain", tuple(own)).fit(replace(samples, classes=tuple(own)), work)
+    method.family.recogniser(method, "pretrain", tuple(own)).fit(replace(samples, classes=tuple(own)), work)
     heads = ("classifier.weight", "classifier.bias")
     same = {name: torch.equal(begun[name], tensor) for name, tensor in trained.items() if name not in heads}
     assert all(same.values()) == bool(kind)

@@ -244,7 +244,7 @@ def test_every_preset_can_be_built_and_says_what_differs(name):
 def test_reading_recipes_is_light():
     code = (
         "import sys\nfrom ferbench.methods.recipes import resolve\n"
-        "assert resolve('hog3d', 'tiny', 'ckplus').kin.needs(resolve('lomo', 'tiny', 'ckplus'))\n"
+        "assert resolve('hog3d', 'tiny', 'ckplus').family.needs(resolve('lomo', 'tiny', 'ckplus'))\n"
         "sys.exit(9 if {'torch', 'sklearn', 'skimage', 'pyriemann'} & set(sys.modules) else 0)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -26,7 +26,7 @@ WIDTHS = (8, 8, 16, 16)
 
 def trained(name, tmp_path, *changes, **more):
     method = resolve(name, "tiny", "synth-sequences", (*QUICK, *changes))
-    return method.kin.recogniser(method, "fold", CLASSES), workspace(
+    return method.family.recogniser(method, "fold", CLASSES), workspace(
         tmp_path, protocol=protocols.load("synth-sequences"), **more
     )
 
@@ -152,7 +152,7 @@ def test_the_generator_is_not_changed_by_the_second_stage(tmp_path):
 def test_they_need_sequences_that_begin_neutral_and_choose_no_epoch(tmp_path):
     for name in ("derl", "gcnet"):
         method = resolve(name, "tiny", "synth-sequences")
-        assert method.kin.needs(method) == {"sequences", "neutral"}
+        assert method.family.needs(method) == {"sequences", "neutral"}
     one, work = trained("derl", tmp_path, keep_best=True)
     with pytest.raises(UsageError, match="an epoch cannot be chosen"):
         one.fit(training_set(12, frames=5), work)

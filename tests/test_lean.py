@@ -192,7 +192,7 @@ def test_a_whole_network_of_triton_kernels_is_that_of_torch(tiles, monkeypatch):
 @pytest.mark.parametrize("what", ["inference", "fe", "amg"])
 def test_the_bench_has_each_part_in_its_quick_form(what):
     method = resolve("wslgan", "tiny", "ckplus")
-    timed = method.kin.timed(method, 7, 0)
+    timed = method.family.timed(method, 7, 0)
     reference = timed.part(what).eval()
     for precision in ("fp32", "bf16"):
         quick = timed.quick(what, Device("cpu", precision, "fast"))
@@ -202,7 +202,7 @@ def test_the_bench_has_each_part_in_its_quick_form(what):
         assert gate.of_logits(found, reference, faces(4), precision).valid
     assert timed.part("amg") is not None
     method = resolve("gfnet", "tiny", "ckplus")
-    assert method.kin.timed(method, 7, 0).quick("amg", Device()) is None
+    assert method.family.timed(method, 7, 0).quick("amg", Device()) is None
 
 
 def test_maps_of_fp32_are_made_by_the_plain_generator(monkeypatch):

@@ -63,7 +63,7 @@ def test_overrides_reach_any_field_and_wrong_ones_are_explained():
 def test_each_training_weighs_the_contrastive_terms_for_itself():
     words = ("pretrain.contrastive=0.5", "finetune.contrastive=0.2")
     method, protocol = resolve("wslgan", "tiny", "ckplus", words), protocols.load("ckplus")
-    pretrain, fold = (method.kin.identity(kind, method, protocol) for kind in ("pretrain", "fold"))
+    pretrain, fold = (method.family.identity(kind, method, protocol) for kind in ("pretrain", "fold"))
     assert (pretrain["losses"]["contrastive"], fold["losses"]["contrastive"]) == (0.5, 0.2)
     assert "contrastive" not in fold["stage"]
     with pytest.raises(UsageError, match="field of the recipe"):
@@ -72,10 +72,10 @@ def test_each_training_weighs_the_contrastive_terms_for_itself():
 
 def test_a_preset_shares_the_attention_maps_of_the_one_that_it_names_and_nothing_else():
     wide, tiny = (resolve("wslgan", preset, "ckplus") for preset in ("wide", "tiny"))
-    kin, protocol = wide.kin, protocols.load("ckplus")
-    assert kin.identity("attention", wide, protocol) == kin.identity("attention", tiny, protocol)
-    assert kin.owner("attention", wide) == kin.owner("attention", tiny) == ("wslgan", "tiny")
-    assert [kin.owner(kind, wide)[1] for kind in ("pretrain", "fold")] == ["wide", "wide"]
+    family, protocol = wide.family, protocols.load("ckplus")
+    assert family.identity("attention", wide, protocol) == family.identity("attention", tiny, protocol)
+    assert family.owner("attention", wide) == family.owner("attention", tiny) == ("wslgan", "tiny")
+    assert [family.owner(kind, wide)[1] for kind in ("pretrain", "fold")] == ["wide", "wide"]
     shapes = [method.recipe.architecture for method in (wide, tiny)]
     assert [shape.growth for shape in shapes] == [32, 12]
     assert [shape.generator()["growth"] for shape in shapes] == [12, 12]

@@ -24,7 +24,7 @@ def parameters(module: nn.Module) -> int:
 def trained(name, tmp_path, *changes, **more):
     landmarks = name in ("dtgn", "dtagn", "phrnn", "phrnn-mscnn")
     method = resolve(name, "tiny", "synth-sequences", (*QUICK, *changes))
-    one = method.kin.recogniser(method, "fold", CLASSES)
+    one = method.family.recogniser(method, "fold", CLASSES)
     work = workspace(tmp_path, protocol=protocols.load("synth-sequences"), **more)
     return one, training_set(24, frames=6, landmarks=landmarks), other_set(12, frames=6, landmarks=landmarks), work
 
@@ -159,7 +159,7 @@ def test_tracks_are_standardised_by_the_training_side_alone(tmp_path):
 def test_joint_training_changes_the_last_layers_alone(tmp_path):
     one, samples, _, work = trained("dtagn", tmp_path, "joint.epochs=1", "joint.batch=8")
     method = resolve("dtagn", "tiny", "synth-sequences", QUICK)
-    apart = method.kin.recogniser(method, "fold", CLASSES)
+    apart = method.family.recogniser(method, "fold", CLASSES)
     apart.recipe = apart.recipe.model_copy(update={"fusion": apart.recipe.fusion.model_copy(update={"kind": "mean"})})
     one.fit(samples, work)
     apart.fit(samples, workspace(tmp_path / "other", protocol=work.protocol))
@@ -213,7 +213,7 @@ def test_what_can_be_learned_is_learned(tmp_path):
 def test_only_a_chosen_start_is_part_of_a_training_s_identity():
     protocol = protocols.load("synth-sequences")
     of = {name: resolve(name, "tiny", protocol.name) for name in ("dtagn", "3dcnn-dap")}
-    content = {name: method.kin.identity("fold", method, protocol)["network"] for name, method in of.items()}
+    content = {name: method.family.identity("fold", method, protocol)["network"] for name, method in of.items()}
     assert "start" not in content["dtagn"]  # trainings of before there was a choice keep their keys
     assert content["3dcnn-dap"]["start"] == "centroids"
 
@@ -233,4 +233,4 @@ def test_methods_say_what_they_need():
         "3dcnn-dap": {"sequences"},
     }.items():
         method = resolve(name, "tiny", "synth-sequences")
-        assert method.kin.needs(method) == wanted
+        assert method.family.needs(method) == wanted

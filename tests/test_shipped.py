@@ -41,8 +41,8 @@ TRAIN = [
 def test_each_is_what_the_recipe_of_today_would_train(record):
     identity = record.identity
     method, protocol = resolve(identity.method, identity.preset, "ckplus"), protocols.load("ckplus")
-    assert identity.recipe == plain(method.kin.identity(identity.kind, method, protocol))
-    assert identity.code == method.kin.revision.get(identity.kind, 1)
+    assert identity.recipe == plain(method.family.identity(identity.kind, method, protocol))
+    assert identity.code == method.family.revision.get(identity.kind, 1)
     assert identity.selection == "last"
     assert not record.error
 

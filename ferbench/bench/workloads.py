@@ -98,7 +98,7 @@ def loaders(device: str, threads: int) -> int:
 def networks(method: str, preset: str, seed: int) -> Timed:
     """A method's networks with seeded random weights. Raises UsageError for a method that is not timed."""
     found = recipes.resolve(method, preset, "ckplus")
-    return found.kin.timed(found, CLASSES, derive_seed(seed, "bench weights"))
+    return found.family.timed(found, CLASSES, derive_seed(seed, "bench weights"))
 
 
 _kept = lru_cache(maxsize=4)(networks)  # for ways of inference that are timed beside each other

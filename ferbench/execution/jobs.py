@@ -45,9 +45,9 @@ class Request:
     keep_epochs: bool = False  # until a best-test run has been made of them; no part of the identity
 
     @property
-    def kin(self) -> Family:
+    def family(self) -> Family:
         """The family of the method."""
-        return self.method.kin
+        return self.method.family
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Job:
     @property
     def epochs(self) -> int:
         """Epochs of a training; 0 where it is not counted by epochs."""
-        return self.request.kin.epochs(self.kind, self.method, self.request.protocol)
+        return self.request.family.epochs(self.kind, self.method, self.request.protocol)
 
     @property
     def all_epochs(self) -> int:
@@ -97,7 +97,7 @@ class Job:
     @property
     def trainings(self) -> int:
         """How many trainings of so many epochs it holds."""
-        return self.request.kin.trainings.get(self.kind, 1)
+        return self.request.family.trainings.get(self.kind, 1)
 
     @property
     def made_from(self) -> str:
@@ -125,7 +125,7 @@ class Job:
     @property
     def title(self) -> str:
         """What a person calls it."""
-        stage = self.request.kin.titles.get(self.kind, "" if self.kind == FOLD else self.kind)
+        stage = self.request.family.titles.get(self.kind, "" if self.kind == FOLD else self.kind)
         if self.kind != FOLD:
             return f"{stage} on {self.faces.name}"
         by_image = " by image" if self.request.image_folds else ""
@@ -213,7 +213,7 @@ class _Planner:
 
     def before(self, kind: str, request: Request) -> _Found:
         """What comes before a training of a request, and its parents by role."""
-        wanted = request.kin.parents(kind, request.method, request.protocol)
+        wanted = request.family.parents(kind, request.method, request.protocol)
         wanted = [parent for parent in wanted if request.pretrain or kind != FOLD or parent.kind != PRETRAIN]
         instead = {parent.role: record for parent in wanted if (record := self.instead(parent, request))}
         own = {parent.role for parent in wanted if parent.method == request.method}
@@ -272,16 +272,16 @@ class _Planner:
         protocol, own = protocols.load_any(parent.protocol), _of(parent, request)
         if protocol.dataset in prepared_sets.prepared(self.home):
             return None
-        above = own.kin.parents(parent.kind, own.method, own.protocol)
+        above = own.family.parents(parent.kind, own.method, own.protocol)
         if own.given.keys() & {one.role for one in above}:
             return None
-        name, preset = own.kin.owner(parent.kind, own.method)
+        name, preset = own.family.owner(parent.kind, own.method)
         return shipped_run(
             kind=parent.kind,
             method=name,
             preset=preset,
             protocol=protocol.identifier,
-            recipe=plain(own.kin.identity(parent.kind, own.method, own.protocol)),
+            recipe=plain(own.family.identity(parent.kind, own.method, own.protocol)),
         )
 
     def instead(self, parent: Parent, request: Request) -> Record | None:
@@ -299,7 +299,7 @@ class _Planner:
                     f"{request.protocol.identifier} asks for pre-training under {source}, and run "
                     f"{record.key} was pre-trained under {record.identity.protocol}"
                 )
-        request.kin.check(parent.role, record, request.method, request.protocol)
+        request.family.check(parent.role, record, request.method, request.protocol)
         return record
 
 
@@ -322,14 +322,14 @@ def _presets_with_weights(request: Request) -> list[str]:
 def _pretraining(preset: str, request: Request) -> Any:
     """What would identify the pre-training of a request's method at another preset, for the same target."""
     method = resolve(request.method.name, preset, request.protocol.name)
-    return plain(method.kin.identity(PRETRAIN, method, request.protocol))
+    return plain(method.family.identity(PRETRAIN, method, request.protocol))
 
 
 def _identity(request: Request, kind: str, protocol: str, faces: Faces, more: dict[str, Any]) -> Identity:
-    kin = request.kin
-    name, preset = kin.owner(kind, request.method)
-    recipe = plain(kin.identity(kind, request.method, request.protocol))
-    if source := registry.source_hash(kin):
+    family = request.family
+    name, preset = family.owner(kind, request.method)
+    recipe = plain(family.identity(kind, request.method, request.protocol))
+    if source := registry.source_hash(family):
         recipe["source"] = source
     return Identity(
         kind=kind,
@@ -339,8 +339,8 @@ def _identity(request: Request, kind: str, protocol: str, faces: Faces, more: di
         protocol=protocol,
         data=faces.fingerprint,
         seed=request.seed,
-        precision=request.precision if kin.torch else "fp64",
-        engine=request.engine if kin.torch else "plain",
-        code=kin.revision.get(kind, 1),
+        precision=request.precision if family.torch else "fp64",
+        engine=request.engine if family.torch else "plain",
+        code=family.revision.get(kind, 1),
         **more,
     )

@@ -31,7 +31,7 @@ from ferbench.runs.store import EPOCHS, Store, predictions_frame
 from ferbench.seeds import derive_seed
 from ferbench.training.checkpoint import epochs_done, kept, pack, sift, unpack
 from ferbench.training.device import Device
-from ferbench.training.loop import Report
+from ferbench.training.loop import Progress
 
 NO_ROWS = np.empty(0, dtype=np.int64)
 
@@ -39,7 +39,7 @@ NO_ROWS = np.empty(0, dtype=np.int64)
 class Run:
     """A job under way: the recogniser that it trains, where that works, and what has been noted so far."""
 
-    def __init__(self, job: Job, store: Store, device: Device, report: Report):
+    def __init__(self, job: Job, store: Store, device: Device, report: Progress):
         identity, protocol = job.identity, job.request.protocol
         self.job, self.store, self.report = job, store, report
         self.timings: dict[str, float] = {}
@@ -54,7 +54,7 @@ class Run:
             report=report,
             timed=self.timed,
         )
-        self.recogniser: Recogniser = job.method.kin.recogniser(job.method, job.kind, tuple(self.classes))
+        self.recogniser: Recogniser = job.method.family.recogniser(job.method, job.kind, tuple(self.classes))
 
     def timed(self, phase: str, work: Callable[[], Any]) -> Any:
         """Do some work and note its seconds."""
@@ -97,20 +97,20 @@ class Run:
         write_text(self.work.folder / "history.csv", pd.DataFrame(history).to_csv(index=False, float_format="%.9g"))
 
 
-def run_job(job: Job, store: Store, device: Device, report: Report) -> Record:
+def run_job(job: Job, store: Store, device: Device, report: Progress) -> Record:
     """Make one run, or go on with it where it was interrupted, and store it. Returns its record."""
     for stray in store.begin(job.identity).rglob(".*.*"):  # begun by a process that was killed
         stray.unlink(missing_ok=True)
     damage = [note for folder in unfinished(job, store) for note in sift(folder)]
     run = Run(job, store, device, report)
     make = _best_test if job.made_from else _fold if job.kind == FOLD else _before
-    kin = job.request.kin
+    family = job.request.family
     # How a BLAS shares a product among threads decides its last bits: one thread gives the same bytes wherever.
-    alone = nullcontext() if kin.torch else threadpool_limits(1)
-    with device.threads(kin.threads(job.method) * job.trainings), alone:
+    alone = nullcontext() if family.torch else threadpool_limits(1)
+    with device.threads(family.threads(job.method) * job.trainings), alone:
         result = make(run)
         facts = run.work.facts
-        facts["method"] = job.method.model_dump(mode="json")
+        facts["method"] = job.method.model_dump(mode="json", by_alias=True)
         facts |= {"damage": damage} if damage else {}
         record = Record(
             key=job.key,
@@ -217,7 +217,7 @@ def share_done(job: Job, store: Store) -> float:
 def training_images(job: Job) -> int:
     """Return how many samples a job learns from."""
     if isinstance(job.source, AttributeProtocol):
-        return job.request.kin.drawn(AttributeSet(job.faces, job.source, job.identity.seed))
+        return job.request.family.drawn(AttributeSet(job.faces, job.source, job.identity.seed))
     if job.kind != FOLD:
         return len(splits.training_sets(job.source, job.faces)[0])
     return len(job.split.train)

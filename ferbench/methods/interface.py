@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ferbench.training.plan import Batch, Step
     from ferbench.training.samples import Shared
 
-Report = Callable[[int, int, str], None]  # steps done, steps in all, what there is to tell
+Progress = Callable[[int, int, str], None]  # steps done, steps in all, what there is to tell
 History = list[dict[str, Any]]  # one row an epoch, or whatever a training counts by
 FOLD = "fold"  # the kind of training that is tested under the protocol; others only come before it
 PRETRAIN = "pretrain"
@@ -112,7 +112,7 @@ class Workspace:
     device: Device
     seed: Callable[[str], int]
     protocol: Rules | None = None
-    report: Report = lambda done, total, text: None
+    report: Progress = lambda done, total, text: None
     timed: Callable[[str, Callable[[], Any]], Any] = lambda phase, work: work()
     validation: TrainingSet | None = None
     keep_best: bool = False

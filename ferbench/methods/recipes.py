@@ -7,17 +7,20 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pydantic import SerializeAsAny
+from pydantic import Field, SerializeAsAny
 
 from ferbench import DEFAULT_METHOD
-from ferbench.errors import UsageError
+from ferbench.errors import DataError, UsageError
 from ferbench.files import shipped
 from ferbench.methods import registry
 from ferbench.methods.interface import Family
 from ferbench.runs.record import Record
 from ferbench.schema import Schema, read_toml, validated
+from ferbench.text import suggestion
 
 PAPER = "paper"  # the recipe that is the paper's method, and the preset of its own scale
+CARD = "foreign"  # the family of a model card, which need not name it: no other TOML file has a table [model]
+CARD_PRESET = "own"  # the only preset of a card
 _HEAD = ("name", "title", "family", "published", "paper", "differs")
 
 
@@ -31,7 +34,7 @@ class Method(Schema):
 
     name: str
     title: str  # as printed in tables
-    family: str
+    family_name: str = Field(alias="family")
     published: str = ""
     paper: str = ""
     differs: tuple[str, ...] = ()
@@ -40,9 +43,9 @@ class Method(Schema):
     recipe: SerializeAsAny[Any]
 
     @property
-    def kin(self) -> Family:
+    def family(self) -> Family:
         """The family that trains it."""
-        return registry.family(self.family, self.folder)
+        return registry.family(self.family_name, self.folder)
 
 
 def names() -> list[str]:
@@ -73,10 +76,14 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     Raises UsageError for an unknown method, preset, recipe or override.
     """
     content, folder = _read(name)
-    presets = content.pop("preset", {})
+    family, presets = content.get("family"), content.pop("preset", {})
+    if not isinstance(family, str):
+        raise DataError(f'{name} names no family: a method has a line `family = "..."`, a card has a table [model]')
     preset = preset or next(iter(presets), "")
+    if not presets:
+        raise DataError(f"{name} has no preset: add one, such as the empty table [preset.{CARD_PRESET}]")
     if preset not in presets:
-        raise UsageError(f"{name} has no preset {preset!r}; it has {', '.join(presets)}")
+        raise UsageError(f"{name} has no preset {preset!r}{suggestion(preset, presets)}")
     chain = [preset]
     while base := presets[chain[0]].get("extends"):
         if base in chain or base not in presets:
@@ -87,7 +94,7 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     _merge(content, content.pop("dataset", {}).get(dataset, {}))
     recipes = content.pop("recipe", {})
     if recipe not in (PAPER, *recipes):
-        raise UsageError(f"unknown recipe {recipe!r}: it is {', '.join((PAPER, *recipes))}")
+        raise UsageError(f"unknown recipe {recipe!r}{suggestion(recipe, (PAPER, *recipes))}")
     _merge(content, recipes.get(recipe, {}))
     for override in overrides:
         _override(content, override)
@@ -95,7 +102,7 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     if recipe != PAPER:
         head |= {"title": f"{head['title']}, {recipe} recipe", "published": ""}
     origin = f"method {name}, preset {preset}"
-    schema = registry.family(head.get("family", ""), folder).recipe
+    schema = registry.family(family, folder).recipe
     made = validated(schema, content, origin)
     return validated(Method, {**head, "preset": preset, "folder": folder, "recipe": made}, origin)
 
@@ -117,11 +124,17 @@ def _read(name: str, before: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path
         raise UsageError(f"{name} extends itself, by way of {', '.join(before)}")
     folder = Path(name).resolve().parent if name.endswith(".toml") else None
     path = Path(name) if folder else shipped("baselines") / f"{name}.toml"
-    if not path.is_file():
-        near = get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"unknown method {name!r}{hint} There are: {', '.join(names())}")
+    if folder and not path.exists():
+        raise DataError(
+            f"{name} does not exist: name the TOML file of a method or the card of a model, which "
+            f"`ferbench card MODEL > {name}` writes"
+        )
+    if not folder and name not in names():
+        raise UsageError(f"unknown method {name!r}{suggestion(name, names())}")
     content = read_toml(path)
+    if folder and "model" in content and "extends" not in content:
+        content = {"family": CARD, "name": path.stem, **content}
+        content = {"title": content["name"], "preset": {CARD_PRESET: {}}, **content}
     base = content.pop("extends", None)
     return (content if base is None else _merge(_read(base, (*before, name))[0], content)), folder
 

@@ -101,6 +101,7 @@ def heading(report: Report, brief: bool = False) -> list[str]:
             else "subjects are unknown, so the same people may be in training and test sets"
         )
         lines.append(f"Protocol {protocol}: {rule}; {disjoint}. Fold file {split_hash[:12]}, data {data[:12]}.")
+    lines += dict.fromkeys(f"Audit of {t.protocol}: {t.audit}." for t in report.trainings if t.audit)
     for selection in dict.fromkeys(t.selection for t in report.trainings):
         lines.append(f"Weights tested: {SELECTIONS.get(selection, selection)}. No test image was used to choose them.")
     if report.varying:

@@ -28,7 +28,7 @@ _REMEDY = "delete its run folder and train again"
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """How far a training is: epochs done, a row of history for each, and the best epoch's weights if kept."""
 
     epoch: int = 0
@@ -38,7 +38,11 @@ class Progress:
 
 
 def save(
-    path: Path, module: nn.Module, optimizer: torch.optim.SGD, progress: Progress, averaged: nn.Module | None = None
+    path: Path,
+    module: nn.Module,
+    optimizer: torch.optim.SGD,
+    progress: TrainingState,
+    averaged: nn.Module | None = None,
 ) -> None:
     """Write the checkpoint atomically: weights, momentum, averaged and best weights, and the history as metadata."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
@@ -53,10 +57,12 @@ def save(
     write_bytes(path, sealed(tensors, {"progress": json.dumps(facts)}))
 
 
-def restore(path: Path, module: nn.Module, optimizer: torch.optim.SGD, averaged: nn.Module | None = None) -> Progress:
-    """Bring module, optimizer and averaged weights to where the checkpoint was written; else a fresh Progress."""
+def restore(
+    path: Path, module: nn.Module, optimizer: torch.optim.SGD, averaged: nn.Module | None = None
+) -> TrainingState:
+    """Bring module, optimizer and averaged weights to where the checkpoint was written; else a fresh TrainingState."""
     if not path.is_file():
-        return Progress()
+        return TrainingState()
     tensors, metadata = unsealed(path)
     facts = _progress(metadata, path)
     part = {
@@ -73,7 +79,7 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.SGD, averaged:
         if name in part["momentum"]:
             # The memory order of the parameter, or the optimizer would copy in every step.
             optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(part["momentum"][name])
-    return Progress(facts.epoch, facts.history, facts.best_score, part["best"])
+    return TrainingState(facts.epoch, facts.history, facts.best_score, part["best"])
 
 
 def epochs_done(path: Path) -> int:

@@ -10,12 +10,12 @@ from torch import nn
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
 from ferbench.training import checkpoint
-from ferbench.training.checkpoint import Progress
+from ferbench.training.checkpoint import TrainingState
 from ferbench.training.device import Device
 from ferbench.training.engine import After, Loss, Schedule, Terms, engine
 from ferbench.training.plan import Step
 
-Report = Callable[[int, int, str], None]  # steps done, steps in all, what the last epoch gave
+Progress = Callable[[int, int, str], None]  # steps done, steps in all, what the last epoch gave
 
 
 def learning_rate(schedule: Schedule, epoch: int) -> float:
@@ -33,7 +33,7 @@ def fit(
     schedule: Schedule,
     device: Device,
     saved: Path,
-    report: Report,
+    report: Progress,
     validate: Callable[[], float] | None = None,
     keep_best: bool = False,
     epochs: Path | None = None,
@@ -55,8 +55,8 @@ def fit(
     averaged = _averaged(module, schedule.ema * per_epoch) if schedule.ema else None
     if epochs is not None and not checkpoint.kept(epochs, done := checkpoint.epochs_done(saved)) and done:
         saved.unlink()
-    progress = checkpoint.restore(saved, module, steps.optimizer, averaged)
-    for epoch in range(progress.epoch, schedule.epochs):
+    state = checkpoint.restore(saved, module, steps.optimizer, averaged)
+    for epoch in range(state.epoch, schedule.epochs):
         rate = learning_rate(schedule, epoch)
         steps.rate(rate)
         module.train()
@@ -66,7 +66,7 @@ def fit(
                 sums[name] = sums.get(name, torch.zeros_like(term)) + term
             if averaged is not None:
                 averaged.update_parameters(module)
-            report(epoch * per_epoch + number + 1, schedule.epochs * per_epoch, _line(progress))
+            report(epoch * per_epoch + number + 1, schedule.epochs * per_epoch, _line(state))
         row = {"epoch": epoch + 1, "lr": rate, **{f"loss_{k}": float(v) / per_epoch for k, v in sums.items()}}
         if not math.isfinite(row["loss_total"]):
             raise FloatingPointError(
@@ -79,14 +79,14 @@ def fit(
                 row["validation_accuracy"] = validate()
             if epochs is not None:
                 checkpoint.keep(epochs, epoch + 1, module)
-            _advance(progress, row, module, keep_best)
-        checkpoint.save(saved, module, steps.optimizer, progress, averaged)
+            _advance(state, row, module, keep_best)
+        checkpoint.save(saved, module, steps.optimizer, state, averaged)
     if keep_best:
-        module.load_state_dict(progress.best)
+        module.load_state_dict(state.best)
     elif averaged is not None:
         module.load_state_dict(averaged.module.state_dict())
     module.eval()
-    return progress.history
+    return state.history
 
 
 def _averaged(module: nn.Module, horizon: float) -> AveragedModel:
@@ -115,12 +115,12 @@ def _in_place(averaged: AveragedModel | None, module: nn.Module) -> Iterator[Non
     module.load_state_dict(own)
 
 
-def _advance(progress: Progress, row: dict[str, float], module: nn.Module, keep_best: bool) -> None:
-    progress.epoch += 1
-    progress.history.append(row)
-    if keep_best and row["validation_accuracy"] > progress.best_score:
-        progress.best_score = row["validation_accuracy"]
-        progress.best = _copied(module)
+def _advance(state: TrainingState, row: dict[str, float], module: nn.Module, keep_best: bool) -> None:
+    state.epoch += 1
+    state.history.append(row)
+    if keep_best and row["validation_accuracy"] > state.best_score:
+        state.best_score = row["validation_accuracy"]
+        state.best = _copied(module)
 
 
 def _copied(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -128,9 +128,9 @@ def _copied(module: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
-def _line(progress: Progress) -> str:
-    if not progress.history:
+def _line(state: TrainingState) -> str:
+    if not state.history:
         return ""
-    last = progress.history[-1]
+    last = state.history[-1]
     validation = f", validation {last['validation_accuracy']:.1%}" if "validation_accuracy" in last else ""
     return f"epoch {last['epoch']:.0f}: loss {last['loss_total']:.3f}{validation}"

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from ferbench.training.loop import Report
+from ferbench.training.loop import Progress
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ class Dismissed(BaseException):
     one."""
 
 
-def together(count: int, at_once: int, threads: int, train: Callable[[int, Report], T], report: Report) -> list[T]:
+def together(count: int, at_once: int, threads: int, train: Callable[[int, Progress], T], report: Progress) -> list[T]:
     """Return what the trainings 0 to ``count`` - 1, of equal weight, give; so many at a time.
 
     threads : of the CPU that each takes where several run at a time. train : gets its number and a progress report
@@ -25,7 +25,7 @@ def together(count: int, at_once: int, threads: int, train: Callable[[int, Repor
     """
     steps, dismissed, turn = [0] * count, Event(), Lock()
 
-    def own(number: int) -> Report:
+    def own(number: int) -> Progress:
         def told(done: int, total: int, text: str) -> None:
             if dismissed.is_set():
                 raise Dismissed

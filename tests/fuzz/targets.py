@@ -295,7 +295,7 @@ def _accepted(home: Path) -> list[Target]:
 
 def _tables(home: Path) -> list[Target]:
     """CSV files that people bring: folds, and predictions made elsewhere."""
-    from ferbench import evaluate
+    from ferbench import prediction_files
     from ferbench.protocol import protocol as protocols
     from ferbench.protocol import splits
     from ferbench.protocol.audit import audit
@@ -313,7 +313,6 @@ def _tables(home: Path) -> list[Target]:
             splits._from_file(folds, faces, rows)
         audit(folds, faces)
 
-    ground = evaluate.Ground(protocols.load("ckplus"), faces, rows, "")
     theirs = home / "theirs.csv"
     ids = faces.samples["id"]
     named = "id,prediction\n" + "".join(f"{name},anger\n" for name in ids)
@@ -321,7 +320,7 @@ def _tables(home: Path) -> list[Target]:
 
     def read_theirs(content: bytes) -> None:
         theirs.write_bytes(content)
-        evaluate._theirs(theirs, ground)
+        prediction_files.read(theirs, faces.samples.iloc[rows], protocols.load("ckplus"))
 
     return [
         Target("fold file", [good.encode(), b"id,fold\n" + b"S000_000_01,1\n"], read_folds, 3, table_too),
@@ -387,7 +386,7 @@ def _weights(home: Path) -> list[Target]:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     network(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    progress = checkpoint.Progress(2, [{"epoch": 1, "loss": 0.5}], 0.5, {"weight": torch.ones(2, 3)})
+    progress = checkpoint.TrainingState(2, [{"epoch": 1, "loss": 0.5}], 0.5, {"weight": torch.ones(2, 3)})
     checkpoint.save(path, network, optimizer, progress, torch.nn.Linear(3, 2))
     good = path.read_bytes()
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ferbench.data.resample import resample
 from ferbench.errors import DataError
-from ferbench.methods.interface import Report, SampleSet, Video
+from ferbench.methods.interface import Progress, SampleSet, Video
 from ferbench.schema import Schema
 
 KEPT_BYTES = 256 << 20  # of descriptions of single samples, which the folds of one set have in common
@@ -68,7 +68,7 @@ _KEPT = _Kept()
 
 
 def described(
-    descriptor: Descriptor, samples: SampleSet, report: Report = lambda done, total, text: None
+    descriptor: Descriptor, samples: SampleSet, report: Progress = lambda done, total, text: None
 ) -> np.ndarray:
     """Return the descriptions [N,…] of some samples. Raises DataError where sequences are needed and there are
     none."""

@@ -44,7 +44,7 @@ class Estimate:
     def __call__(self, task: Task, threads: int) -> float:
         """Return the seconds of what is left of a task that has so many threads to itself."""
         recipe = task.method.recipe
-        stage = task.method.kin.stage(task.identity.kind, task.method, task.protocol)  # type: ignore[attr-defined]
+        stage = task.method.family.stage(task.identity.kind, task.method, task.protocol)  # type: ignore[attr-defined]
 
         def rate(name: str, recipe: Recipe = recipe) -> float:
             shape = recipe.architecture

@@ -24,7 +24,7 @@ from ferbench.training import pointing
 from ferbench.training.augment import ANGLES, DERIVED, levels
 from ferbench.training.checkpoint import unpack
 from ferbench.training.device import Device
-from ferbench.training.loop import Report
+from ferbench.training.loop import Progress
 from ferbench.training.samples import maps_if_any, maps_of
 from ferbench.training.together import together
 from ferbench.training.weights import seeded
@@ -47,7 +47,7 @@ class Attention:
             whole = seeded(work.seed(f"{part} weights"), lambda: AttentionMapGenerator(self.recipe.architecture))
             self.branches[part] = getattr(whole, part)
 
-        def trained(number: int, report: Report) -> list[dict[str, float]]:
+        def trained(number: int, report: Progress) -> list[dict[str, float]]:
             part, split = PARTS[number], chosen[number]
             learned = _labelled(train.faces.images[split.train], split.train_target)
             return work.timed(
@@ -200,7 +200,7 @@ class Network:
 
     def _stage(self, work: Workspace) -> PairStage:
         assert work.protocol is not None
-        stage = self.method.kin.stage(self.kind, self.method, work.protocol)  # type: ignore[attr-defined]
+        stage = self.method.family.stage(self.kind, self.method, work.protocol)  # type: ignore[attr-defined]
         assert isinstance(stage, PairStage)
         return stage
 

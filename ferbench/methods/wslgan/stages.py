@@ -15,7 +15,7 @@ from ferbench.methods.wslgan.recipe import PairStage, PartStage, Readings, Recip
 from ferbench.methods.wslgan.settings import LossWeights
 from ferbench.training.augment import erase, jitter, rearrange
 from ferbench.training.device import Device
-from ferbench.training.loop import Report, Terms, fit
+from ferbench.training.loop import Progress, Terms, fit
 from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
 from ferbench.training.samples import Computed, Samples
 
@@ -54,7 +54,7 @@ def train_part(
     seed: int,
     device: Device,
     saved: Path,
-    report: Report,
+    report: Progress,
 ) -> list[dict[str, float]]:
     """Stage 1 for one part: "present" (1) or "absent" (0), cross-entropy. Returns the history."""
     stage = recipe.attention
@@ -108,7 +108,7 @@ def train_network(
     seed: int,
     device: Device,
     saved: Path,
-    report: Report,
+    report: Progress,
     validation: tuple[Tensor, list[View]] | None = None,
     keep_best: bool = False,
     epochs: Path | None = None,
