@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ferbench.cli import completion, readable
-from ferbench.cli.formats import DataHome, Format, Runs, emit
+from ferbench.cli.formats import DataHome, Format, Runs, emit, is_file
 
 
 def evaluate(
@@ -30,7 +30,10 @@ def evaluate(
     ] = False,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Evaluate these predictions instead: a CSV with id, and prediction or p_<class> columns."),
+        typer.Option(
+            help="Evaluate these predictions instead: a CSV with id, and prediction or p_<class> columns.",
+            callback=is_file,
+        ),
     ] = None,
     name: Annotated[str, typer.Option(help="With --predictions: name of the method in tables.")] = "",
     trained_on: Annotated[
