@@ -16,13 +16,13 @@ from ferbench.methods.cnn.methods import build
 from ferbench.methods.cnn.network import Network
 from ferbench.methods.cnn.recipe import Recipe
 from ferbench.methods.cnn.schedule import learns, stage_of
-from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Workspace
+from ferbench.methods.interface import AttributeSet, History, Workspace
 from ferbench.methods.recipes import Method
 from ferbench.seeds import generator
 from ferbench.training.loop import Terms, fit
+from ferbench.training.networks import seeded
 from ferbench.training.plan import Batch, single_epoch
 from ferbench.training.samples import Computed
-from ferbench.training.weights import seeded
 
 SEVERAL, ENOUGH = 5, 100  # images of a person, and people with so many, for identities to be learned: our choice
 HELD_OUT = 10  # one of so many images is only watched
@@ -81,17 +81,16 @@ class Attributes:
         self.kind = kind
         self.network: Network | None = None
 
-    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
-        assert isinstance(train, AttributeSet)
+    def fit(self, data: AttributeSet, work: Workspace) -> History:
         device, stage = work.device, stage_of(self.kind, self.recipe, work.protocol)
-        found = targets(train.faces, learns(self.recipe))
+        found = targets(data.faces, learns(self.recipe))
         order = generator(work.seed("held out")).permutation(len(found.rows))
         held, own = (np.sort(part) for part in np.split(order, [len(order) // HELD_OUT]))
-        images, values = np.array(train.faces.images[found.rows[own]]), torch.tensor(found.values[own]).to(device.name)
+        images, values = np.array(data.faces.images[found.rows[own]]), torch.tensor(found.values[own]).to(device.name)
         network = self.network = seeded(work.seed("weights"), lambda: build(self.recipe, self.kind, found.outputs))
-        network.normalise.fit(torch.tensor(images), self.recipe.readings.normalise)
+        network.normalise.fit(torch.tensor(images), self.recipe.interpretation.normalise)
         device.place(network)
-        samples = Computed(torch.tensor(images).to(device.name), None, self.recipe.readings.border, device)
+        samples = Computed(torch.tensor(images).to(device.name), None, self.recipe.interpretation.border, device)
 
         call = device.compiled(network)
 
@@ -114,16 +113,13 @@ class Attributes:
                 work.report,
             ),
         )
-        said = outputs_of(network, np.array(train.faces.images[found.rows[held]]), device)["logits"]
+        said = outputs_of(network, np.array(data.faces.images[found.rows[held]]), device)["logits"]
         work.facts |= {"learned": found.title, "parameters": sum(one.numel() for one in network.parameters())}
         work.result |= {
             "validation_accuracy": hits(said, torch.tensor(found.values[held])),
             "validation_images": len(held),
         }
         return history
-
-    def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
-        raise AssertionError("what learns attributes is asked by another training, and tested on nothing")
 
     def state(self) -> dict[str, Tensor]:
         assert self.network is not None

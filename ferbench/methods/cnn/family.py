@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from ferbench.methods.cnn.recipe import Recipe
 from ferbench.methods.cnn.schedule import asked_shape, learns, stage_of
-from ferbench.methods.interface import FOLD, PRETRAIN, Family, Parent, Recogniser, Task
+from ferbench.methods.interface import FOLD, PRETRAIN, AttributeLearner, AttributeSet, Family, Parent, Recogniser, Task
 from ferbench.methods.recipes import Method
 
 if TYPE_CHECKING:
     from ferbench.protocol.protocol import Protocol
     from ferbench.runs.record import Record
     from ferbench.runs.store import Store
-    from ferbench.training.deployable import Deployable
     from ferbench.training.device import Device
+    from ferbench.training.networks import Deployable
 
 
 class CnnFamily(Family):
@@ -27,13 +27,17 @@ class CnnFamily(Family):
     recipe = Recipe
 
     def recogniser(self, method: Method, kind: str, classes: tuple[str, ...]) -> Recogniser:
-        if kind == method.recipe.asks:
-            from ferbench.methods.cnn.attributes import Attributes
-
-            return Attributes(method, kind)
         from ferbench.methods.cnn.recogniser import Cnn
 
         return Cnn(method, kind, classes)
+
+    def attribute_learner(self, method: Method, kind: str) -> AttributeLearner:
+        from ferbench.methods.cnn.attributes import Attributes
+
+        return Attributes(method, kind)
+
+    def attribute_image_count(self, data: AttributeSet) -> int:
+        return len(data.faces)
 
     def needs(self, method: Method) -> frozenset[str]:
         """Who is who, where images of a person are compared."""
@@ -42,7 +46,7 @@ class CnnFamily(Family):
     def parents(self, kind: str, method: Method, protocol: Protocol) -> list[Parent]:
         """Pre-training for folds where the recipe has one, and the network that the method's loss asks."""
         recipe: Recipe = method.recipe
-        found = super().parents(kind, method, protocol) if recipe.readings.pretrained else []
+        found = super().parents(kind, method, protocol) if recipe.interpretation.pretrained else []
         asking = kind == FOLD or (kind == PRETRAIN and recipe.pretrains is not None)
         if recipe.asks and asking:
             found.insert(0, Parent(recipe.asks, recipe.asks, method, protocol.attributes))
@@ -51,7 +55,7 @@ class CnnFamily(Family):
     def identity(self, kind: str, method: Method, protocol: Protocol) -> dict[str, Any]:
         recipe: Recipe = method.recipe
         stage = stage_of(kind, recipe, protocol)
-        content = {"network": recipe.network.model_dump(), "readings": recipe.readings.model_dump()}
+        content = {"network": recipe.network.model_dump(), "readings": recipe.interpretation.model_dump()}
         if kind == recipe.asks:
             own = {"network": asked_shape(recipe).model_dump(), "learns": learns(recipe)}
             return {**content, **own, "stage": stage.identity()}

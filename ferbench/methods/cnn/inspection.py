@@ -15,8 +15,8 @@ from ferbench.methods.cnn.schedule import asked_shape, stage_of
 from ferbench.methods.interface import FOLD, Task
 from ferbench.training.cost import FORWARD, flops, seconds_of
 from ferbench.training.device import Device
+from ferbench.training.networks import seeded
 from ferbench.training.plan import passes
-from ferbench.training.weights import seeded
 
 ROWS = {"cpu": 16, "cuda": 128}  # images in the measured step
 _CLASSES = 7

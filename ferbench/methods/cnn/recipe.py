@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, model_validator
 
 from ferbench.schema import Schema
 from ferbench.training.schedule import Stage
@@ -170,7 +170,7 @@ Loss = Annotated[
 ]
 
 
-class Readings(Schema):
+class Interpretation(Schema):
     """normalise : constants of grey values (``training.normalise``). border : what a rotation uncovers
     (``training.augment``). pretrained : whether folds start from a pre-training."""
 
@@ -198,7 +198,10 @@ class Recipe(Schema):
 
     network: Shape
     loss: Loss
-    readings: Readings
+    # Records and hashed identities have this table under its former name, so that keys of runs stay the same.
+    interpretation: Interpretation = Field(
+        validation_alias=AliasChoices("interpretation", "readings"), serialization_alias="readings"
+    )
     pretrain: NetworkStage
     finetune: TargetStage
     attributes: NetworkStage | None = None

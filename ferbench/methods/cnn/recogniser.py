@@ -14,15 +14,15 @@ from ferbench.methods.cnn.network import Network, Truth
 from ferbench.methods.cnn.recipe import NetworkStage, Recipe, TargetStage
 from ferbench.methods.cnn.samplers import shifted
 from ferbench.methods.cnn.schedule import stage_of
-from ferbench.methods.interface import PRETRAIN, AttributeSet, History, SampleSet, TrainingSet, Workspace
+from ferbench.methods.interface import PRETRAIN, History, SampleSet, TrainingSet, Workspace
 from ferbench.methods.recipes import Method
 from ferbench.training.augment import jitter
 from ferbench.training.checkpoint import unpack
 from ferbench.training.device import Device
 from ferbench.training.loop import Terms, fit
+from ferbench.training.networks import seeded
 from ferbench.training.plan import Batch, passes
 from ferbench.training.samples import Computed, Samples, Tables, batches, pixel_table
-from ferbench.training.weights import seeded
 
 
 class Cnn:
@@ -33,17 +33,16 @@ class Cnn:
         self.recipe: Recipe = method.recipe
         self.network: Network | None = None
 
-    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
-        assert isinstance(train, TrainingSet)
+    def fit(self, train: TrainingSet, work: Workspace) -> History:
         device, stage = work.device, stage_of(self.kind, self.recipe, work.protocol)
         network = self.network = seeded(work.seed("weights"), self._built)
         if device.captures and not network.level:
             raise UsageError("the steps of this method differ in size, which a captured graph cannot: --engine plain")
         if PRETRAIN in work.identity.parents:
             self._start(network, stage, work)
-        network.normalise.fit(torch.tensor(train.images), self.recipe.readings.normalise)
+        network.normalise.fit(torch.tensor(train.images), self.recipe.interpretation.normalise)
         device.place(network)
-        truth, border = Truth.of(train, device.name), self.recipe.readings.border
+        truth, border = Truth.of(train, device.name), self.recipe.interpretation.border
         plan = network.plan(train, stage, work.seed("plan"))
         if stage.shift:
             plan = shifted(plan, stage.shift, work.seed("shifts"))

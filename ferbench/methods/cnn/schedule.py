@@ -20,7 +20,7 @@ def stage_of(kind: str, recipe: Recipe, protocol: Protocol | None) -> NetworkSta
         assert recipe.attributes is not None
         return recipe.attributes
     scratch = kind == PRETRAIN or (protocol is not None and not protocol.pretrain)
-    return recipe.pretrain if scratch and recipe.readings.pretrained else recipe.finetune
+    return recipe.pretrain if scratch and recipe.interpretation.pretrained else recipe.finetune
 
 
 def asked_shape(recipe: Recipe) -> Shape:

@@ -10,8 +10,7 @@ from ferbench.methods.cnn.recipe import Loss, Shape
 from ferbench.runs.record import Record
 from ferbench.runs.store import WEIGHTS, Store
 from ferbench.schema import validated
-from ferbench.training.deployable import Deployed, check_kept, load_weights
-from ferbench.training.weights import seeded
+from ferbench.training.networks import Deployed, check_kept, load_weights, seeded
 
 
 class _Stored(BaseModel):

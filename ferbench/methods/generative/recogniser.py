@@ -12,13 +12,13 @@ from torch.func import functional_call
 from ferbench.errors import UsageError
 from ferbench.methods.generative.networks import Adversary, Classifiers, Generator
 from ferbench.methods.generative.recipe import Losses, Recipe
-from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Workspace
+from ferbench.methods.interface import History, SampleSet, TrainingSet, Workspace
 from ferbench.methods.recipes import Method
 from ferbench.training.augment import derive
 from ferbench.training.loop import Terms, fit
 from ferbench.training.losses import contrastive
+from ferbench.training.networks import seeded
 from ferbench.training.plan import Batch, paired_epoch, single_epoch
-from ferbench.training.weights import seeded
 
 
 class Pair(nn.Module):
@@ -52,8 +52,7 @@ class Generative:
         self.generator: Generator | None = None
         self.classifiers: Classifiers | None = None
 
-    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
-        assert isinstance(train, TrainingSet)
+    def fit(self, train: TrainingSet, work: Workspace) -> History:
         if work.epochs is not None or work.keep_best:
             raise UsageError(f"{self.title} is trained in two stages: an epoch cannot be chosen")
         recipe, network, device = self.recipe, self.recipe.network, work.device

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ferbench.errors import UsageError
-from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Workspace
+from ferbench.methods.interface import History, SampleSet, TrainingSet, Workspace
 from ferbench.methods.recipes import Method
 from ferbench.methods.sequences import centroids, inputs, networks
 from ferbench.methods.sequences.recipe import TRACKS, Part, Recipe
@@ -17,8 +17,8 @@ from ferbench.seeds import derive_seed
 from ferbench.training.augment import DERIVED
 from ferbench.training.loop import Terms, fit
 from ferbench.training.losses import contrastive
+from ferbench.training.networks import seeded
 from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
-from ferbench.training.weights import seeded
 
 Read = Callable[[Tensor, Tensor], Tensor]  # places in the set and numbers of derived samples → a network's input
 
@@ -47,8 +47,7 @@ class Sequences:
         self.recipe: Recipe = method.recipe
         self.parts: dict[Part, nn.Module] = {}
 
-    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
-        assert isinstance(train, TrainingSet)
+    def fit(self, train: TrainingSet, work: Workspace) -> History:
         recipe, names = self.recipe, self.recipe.network.parts
         if (work.epochs is not None or work.keep_best) and len(names) > 1:
             raise UsageError(f"{self.title} is two networks that are trained in turn: an epoch cannot be chosen")
