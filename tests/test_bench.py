@@ -24,12 +24,12 @@ from ferbench.bench.workloads import Cell, build, loaders
 from ferbench.errors import DataError, UsageError
 from ferbench.labels import EMOTIONS
 from ferbench.methods.recipes import family_of, resolve
-from ferbench.methods.wslgan import peers, stages
-from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan import stages
 from ferbench.methods.wslgan.cost import bytes_of
 from ferbench.methods.wslgan.densenet import DenseLayer
-from ferbench.methods.wslgan.network import WSLGAN
-from ferbench.methods.wslgan.settings import Architecture
+from ferbench.methods.wslgan.network import WSLGAN, AttentionMapGenerator
+from ferbench.methods.wslgan.recipe import Architecture
+from ferbench.methods.wslgan.timing import PairDataset, ReferenceLoop
 from ferbench.report.speed import markdown
 from ferbench.runs.speed import SpeedRecord, store, stored
 from ferbench.runs.store import shipped_run, shipped_runs
@@ -111,25 +111,10 @@ def unturned(labels: np.ndarray, pairs: int) -> list[Step]:
 def test_the_naive_peer_and_our_step_give_the_same_losses():
     images, labels, net, amg = setting()
     steps, recipe = unturned(labels, 5)[:20], resolve("wslgan", "tiny", "ckplus").recipe
-    pairs = [
-        (int(s.images[a]), int(s.derived[a]), int(s.images[b]), int(s.derived[b]))
-        for s in steps
-        for a, b in zip(s.first, s.second, strict=True)
-    ]
     stage = recipe.finetune
     losses = recipe.losses_of(recipe.pretrain)
-    loop = peers.Loop(
-        "naive",
-        deepcopy(net),
-        deepcopy(amg),
-        peers.Pairs(images, labels, pairs),
-        5,
-        losses,
-        stage.lr,
-        stage.momentum,
-        stage.weight_decay,
-        "cpu",
-        workers=0,
+    loop = ReferenceLoop(
+        "naive", deepcopy(net), deepcopy(amg), PairDataset(images, labels, steps), 5, losses, stage, "cpu", workers=0
     )
     theirs = [loop.step() for _ in steps]
     device = Device("cpu", "fp32", "fast")

@@ -61,11 +61,11 @@ def test_a_pre_training_of_the_same_trunk_is_taken_however_long_it_was():
     recipe = plain(longer.family.identity(PRETRAIN, longer, protocol))
     name = longer.family.owner(PRETRAIN, longer)[0]
     found = SimpleNamespace(key="0" * 16, identity=SimpleNamespace(method=name, recipe=recipe))
-    method.family.check(PRETRAIN, found, method, protocol)
+    method.family.check_parent(PRETRAIN, found, method, protocol)
     with pytest.raises(UsageError, match="was pre-trained with another network than IACNN has with preset tiny"):
-        method.family.check(PRETRAIN, found, little("iacnn", "network.feature=13"), protocol)
+        method.family.check_parent(PRETRAIN, found, little("iacnn", "network.feature=13"), protocol)
     with pytest.raises(UsageError, match="takes no finished run as attention"):
-        method.family.check("attention", found, method, protocol)
+        method.family.check_parent("attention", found, method, protocol)
 
 
 def test_samples_from_a_shared_table_give_the_same_bytes_as_computed_ones(tmp_path):

@@ -22,8 +22,8 @@ from ferbench.methods.interface import FOLD
 from ferbench.methods.recipes import resolve
 from ferbench.training.device import Device
 from ferbench.training.engine import engine
+from ferbench.training.networks import seeded
 from ferbench.training.plan import Step
-from ferbench.training.weights import seeded
 from tests.test_cnn import SHAPES, fitted, little
 from tests.work import training_set, workspace
 

@@ -28,7 +28,7 @@ from ferbench.protocol import protocol as protocols
 from ferbench.runs.record import Record
 from ferbench.training.augment import derive
 from ferbench.training.checkpoint import pack
-from ferbench.training.weights import seeded
+from ferbench.training.networks import seeded
 from tests.work import CLASSES, other_set, training_set, workspace
 
 LITTLE = {
@@ -71,9 +71,9 @@ def store(drawn, tmp_path_factory):
         kind = method.recipe.parent_kind
         identity = work.identity.model_copy(update={"kind": kind, "fold": "", "method": name})
         own = replace(work, identity=identity, folder=work.store.begin(identity))
-        recogniser = method.family.recogniser(method, kind, ("absent", "present"))
-        recogniser.fit(drawn, own)
-        (own.folder / "weights.safetensors").write_bytes(pack(recogniser.state(), {}))
+        learner = method.family.attribute_learner(method, kind)
+        learner.fit(drawn, own)
+        (own.folder / "weights.safetensors").write_bytes(pack(learner.state(), {}))
         work.store.finish(
             Record(
                 key=identity.key,
@@ -107,7 +107,7 @@ def fitted(method, work, samples=None):
 
 @pytest.mark.parametrize("name", LITTLE)
 def test_learns_predicts_saves_and_loads(name, tmp_path, store):
-    method = little(name, "finetune.epochs=20", "finetune.lr=0.02", "readings.pretrained=false")
+    method = little(name, "finetune.epochs=20", "finetune.lr=0.02", "interpretation.pretrained=false")
     work = at(tmp_path, method, store)
     recogniser = fitted(method, work)
     samples, labels = other_set()
@@ -126,7 +126,7 @@ class _KilledError(Exception):
 @pytest.mark.parametrize("moment", [0.3, 0.7])
 @pytest.mark.parametrize("name", LITTLE)
 def test_interrupted_and_resumed_ends_with_the_same_bytes(name, moment, tmp_path, store):
-    method = little(name, "finetune.epochs=3", "readings.pretrained=false")
+    method = little(name, "finetune.epochs=3", "interpretation.pretrained=false")
     seen = []
 
     def killed(done, total, text):
@@ -149,9 +149,9 @@ def test_learning_attributes_resumes_with_the_same_bytes_and_tells_what_it_learn
 
     def learn(home, report=lambda done, total, text: None):
         work = workspace(home, report=report)
-        recogniser = method.family.recogniser(method, kind, ("absent", "present"))
-        recogniser.fit(drawn, work)
-        return pack(recogniser.state(), {}), work
+        learner = method.family.attribute_learner(method, kind)
+        learner.fit(drawn, work)
+        return pack(learner.state(), {}), work
 
     def killed(done, total, text):
         if done > total // 2:
@@ -238,7 +238,7 @@ def test_without_the_patches_columns_the_whole_face_decides():
 
 
 def test_stage_one_moves_convolutions_alone_and_leaves_the_teacher_as_it_is(tmp_path, store):
-    method = little("fn2en", "readings.pretrained=false")
+    method = little("fn2en", "interpretation.pretrained=false")
     work = at(tmp_path, method, store)
     before = work.parent("teacher")[1].read_bytes()
     net = network("fn2en")
@@ -383,7 +383,7 @@ def test_the_tree_s_losses_are_their_formulas():
 
 
 def test_centers_are_learned_and_every_training_image_has_a_leaf(tmp_path, store):
-    method = little("pat-resnet", "finetune.epochs=1", "readings.pretrained=false")
+    method = little("pat-resnet", "finetune.epochs=1", "interpretation.pretrained=false")
     work = at(tmp_path, method, store)
     state = fitted(method, work).state()
     assert state["centers"].abs().sum() > 0

@@ -12,11 +12,10 @@ from test_models import statistics_as_after_training
 from ferbench.bench import gate
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan import kernels
-from ferbench.methods.wslgan.attention import AttentionMapGenerator
 from ferbench.methods.wslgan.deployed import Deployed
-from ferbench.methods.wslgan.lean import Generator, lean, maker_of_maps
-from ferbench.methods.wslgan.network import WSLGAN
-from ferbench.methods.wslgan.settings import Architecture
+from ferbench.methods.wslgan.lean import LeanMapGenerator, lean, map_generator
+from ferbench.methods.wslgan.network import WSLGAN, AttentionMapGenerator
+from ferbench.methods.wslgan.recipe import Architecture
 from ferbench.training.device import Device
 
 SMALL = {"growth": 5, "stem_stride": 2, "extractor_layers": (2, 1, 1), "generator_layers": (1, 2, 1), "reduction": 4}
@@ -209,10 +208,10 @@ def test_maps_of_fp32_are_made_by_the_plain_generator(monkeypatch):
     monkeypatch.setattr(kernels, "fused", lambda device: True)
     amg = deployed().amg
     for device in (Device("cpu", "bf16", "fast"), Device("cpu", "fp32", "fast"), Device("cpu", "bf16", "plain")):
-        assert maker_of_maps(amg, device) is amg
+        assert map_generator(amg, device) is amg
     monkeypatch.setattr(Device, "captures", property(lambda device: device.looks_up))
-    assert isinstance(maker_of_maps(amg, Device("cpu", "bf16", "fast")), Generator)
-    assert maker_of_maps(amg, Device("cpu", "fp32", "fast")) is amg
+    assert isinstance(map_generator(amg, Device("cpu", "bf16", "fast")), LeanMapGenerator)
+    assert map_generator(amg, Device("cpu", "fp32", "fast")) is amg
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -273,7 +272,7 @@ def test_on_a_gpu_maps_of_bf16_are_near_those_of_fp32():
 
     pixels = torch.randint(0, 256, (40, 14, 48, 48), dtype=torch.uint8)
     amg = deployed(growth=12).amg
-    wanted = samples.map_table(maker_of_maps(amg, Device()), pixels, Device())
+    wanted = samples.map_table(map_generator(amg, Device()), pixels, Device())
     device = Device("cuda", "bf16", "fast")
-    found = samples.map_table(maker_of_maps(amg, device), pixels, device)
+    found = samples.map_table(map_generator(amg, device), pixels, device)
     assert (found - wanted).abs().max() < 0.1

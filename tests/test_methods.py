@@ -4,10 +4,9 @@ import pytest
 
 from ferbench.errors import DataError, UsageError
 from ferbench.methods.recipes import names, resolve, variants
-from ferbench.methods.wslgan.attention import AttentionMapGenerator
 from ferbench.methods.wslgan.densenet import DenseNet
-from ferbench.methods.wslgan.recipe import PRESETS
-from ferbench.methods.wslgan.settings import Architecture
+from ferbench.methods.wslgan.network import AttentionMapGenerator
+from ferbench.methods.wslgan.recipe import PRESETS, Architecture
 from ferbench.protocol import protocol as protocols
 
 
@@ -45,12 +44,12 @@ def test_an_ablation_changes_its_argument_alone():
 
 
 def test_overrides_reach_any_field_and_wrong_ones_are_explained():
-    recipe = resolve("wslgan", "tiny", "ckplus", ("finetune.epochs=3", "readings.pairing=balanced")).recipe
-    assert (recipe.finetune.epochs, recipe.readings.pairing) == (3, "balanced")
+    recipe = resolve("wslgan", "tiny", "ckplus", ("finetune.epochs=3", "interpretation.pairing=balanced")).recipe
+    assert (recipe.finetune.epochs, recipe.interpretation.pairing) == (3, "balanced")
     with pytest.raises(UsageError, match=r"did you mean finetune\.epochs"):
         resolve("wslgan", "tiny", "ckplus", ("finetune.epoch=3",))
     with pytest.raises(DataError, match="pairing"):
-        resolve("wslgan", "tiny", "ckplus", ("readings.pairing=sometimes",))
+        resolve("wslgan", "tiny", "ckplus", ("interpretation.pairing=sometimes",))
     with pytest.raises(UsageError, match="did you mean wslgan"):
         resolve("wslgam", "tiny", "ckplus")
     with pytest.raises(UsageError, match="no preset"):
@@ -82,7 +81,7 @@ def test_a_preset_may_extend_another_and_learn_attention_maps_of_its_own():
     light, tiny = (resolve("wslgan", preset, "ckplus") for preset in ("light", "tiny"))
     assert light.recipe.amg == ""
     assert light.recipe.finetune.model_copy(update={"epochs": tiny.recipe.finetune.epochs}) == tiny.recipe.finetune
-    assert light.recipe.readings == tiny.recipe.readings
+    assert light.recipe.interpretation == tiny.recipe.interpretation
     assert [method.recipe.architecture.map_size for method in (light, tiny)] == [12, 6]
 
 

@@ -10,7 +10,7 @@ from builders import lay_down, make_faces, people
 from test_cli import ferbench
 
 from ferbench.methods.recipes import resolve
-from ferbench.methods.wslgan.trained import deployed
+from ferbench.methods.wslgan.deployed import deployed
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.store import shipped_runs
 from ferbench.schema import plain

@@ -14,17 +14,15 @@ import torch
 from ferbench.errors import UsageError
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan import stages
-from ferbench.methods.wslgan.attention import AttentionMapGenerator
-from ferbench.methods.wslgan.network import WSLGAN
-from ferbench.methods.wslgan.recipe import Readings
-from ferbench.methods.wslgan.settings import Architecture, LossWeights
+from ferbench.methods.wslgan.network import WSLGAN, AttentionMapGenerator
+from ferbench.methods.wslgan.recipe import Architecture, Interpretation, LossWeights
 from ferbench.training import checkpoint, samples
 from ferbench.training.augment import ANGLES, DERIVED, derive, rearrange
 from ferbench.training.device import Device
 from ferbench.training.engine import Captured, Eager
 from ferbench.training.engine import engine as engine_of
 from ferbench.training.loop import learning_rate
-from ferbench.training.losses import contrastive
+from ferbench.training.losses import contrastive_loss
 from ferbench.training.plan import looked_up, paired_epoch, single_epoch, steps
 
 SMALL = Architecture(growth=4, stem_stride=2, extractor_layers=(1, 1, 1), generator_layers=(1, 1, 1), reduction=4)
@@ -156,13 +154,13 @@ def test_learning_rate_falls_tenfold_at_each_drop():
     assert [round(learning_rate(fine, epoch), 6) for epoch in (0, 19, 20, 29, 30)] == [0.01, 0.01, 0.001, 0.001, 0.0001]
 
 
-def labelled(count: int = 24) -> stages.Labelled:
+def labelled(count: int = 24) -> stages.LabelledImages:
     rng = torch.Generator().manual_seed(0)
     labels = torch.arange(count) % 3
     images = torch.randint(0, 80, (count, 48, 48), generator=rng, dtype=torch.uint8)
     for image, label in zip(images, labels, strict=True):
         image[torch.arange(48) // (1, 3, 9)[int(label)] % 2 == 0] += 120  # the class is how wide the stripes are
-    return stages.Labelled(images, labels)
+    return stages.LabelledImages(images, labels)
 
 
 class Interrupted(Exception):
@@ -184,19 +182,7 @@ def train(saved: Path, epochs: int = 4, stop_after: int | None = None, kept: Pat
         if stop_after is not None and done > stop_after:
             raise Interrupted
 
-    history = stages.train_network(
-        net,
-        data,
-        tables,
-        recipe.finetune,
-        recipe.losses_of(recipe.pretrain),
-        recipe.readings,
-        5,
-        CPU,
-        saved,
-        report,
-        epochs=kept,
-    )
+    history = stages.train_network(net, data, tables, recipe, recipe.finetune, 5, CPU, saved, report, epochs=kept)
     return net, history
 
 
@@ -287,7 +273,7 @@ def test_tables_hold_what_is_computed_at_every_step():
 def test_a_table_for_one_training_holds_what_its_plans_name():
     recipe = resolve("wslgan", "tiny", "synth").recipe
     stage = recipe.finetune.model_copy(update={"epochs": 3, "batch": 8})
-    plan = stages.network_plan(np.arange(20) % 3, stage, recipe.readings, 5)
+    plan = stages.network_plan(np.arange(20) % 3, stage, recipe.interpretation, 5)
     steps = [step for epoch in range(3) for step in plan(epoch)]
     named = {pair for step in steps for pair in zip(step.images.tolist(), step.derived.tolist(), strict=True)}
     found = looked_up(steps, 20)
@@ -464,9 +450,9 @@ print(faults)
     assert 50 * kept < ordinary
 
 
-def test_every_reading_is_an_option_with_a_default():
-    defaults = resolve("wslgan", "paper", "ckplus").recipe.readings
-    assert set(Readings.model_fields) == set(defaults.model_dump())
+def test_every_interpretation_is_an_option_with_a_default():
+    defaults = resolve("wslgan", "paper", "ckplus").recipe.interpretation
+    assert set(Interpretation.model_fields) == set(defaults.model_dump())
     assert (defaults.batch_of, defaults.pairing, defaults.normalise, defaults.border) == (
         "pairs",
         "permutation",
@@ -479,9 +465,11 @@ def test_the_contrastive_term_is_its_formula():
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(6, 4)), np.array([0, 1, 0, 1, 2, 2])
     first, second = np.array([0, 0, 1, 4]), np.array([2, 1, 3, 5])
-    wanted = []
+    expected = []
     for a, b in zip(first, second, strict=True):
         distance = np.sqrt(((features[a] - features[b]) ** 2).sum())
-        wanted.append(distance**2 / 2 if labels[a] == labels[b] else max(0.0, 3.0 - distance) ** 2 / 2)
-    found = contrastive(*map(torch.from_numpy, (features, labels, first, second)), 3.0)
-    assert found.item() == pytest.approx(np.mean(wanted))
+        expected.append(distance**2 / 2 if labels[a] == labels[b] else max(0.0, 3.0 - distance) ** 2 / 2)
+    same = torch.from_numpy(labels[first] == labels[second])
+    for epsilon in (False, True):
+        loss = contrastive_loss(*map(torch.from_numpy, (features[first], features[second])), same, 3.0, epsilon)
+        assert loss.item() == pytest.approx(np.mean(expected))

@@ -15,7 +15,7 @@ import torch
 
 from ferbench.bench.workloads import Cell, networks, runner
 from ferbench.errors import UsageError
-from ferbench.methods.interface import PRETRAIN, Timed
+from ferbench.methods.interface import PRETRAIN, TimedMethod
 
 if TYPE_CHECKING:
     from ferbench.runs.record import Record
@@ -76,7 +76,7 @@ def tested(cell: Cell, ground: Ground) -> Tested:
 
 
 @lru_cache(maxsize=4)
-def _trained(method: str, preset: str, seed: int) -> Timed:
+def _trained(method: str, preset: str, seed: int) -> TimedMethod:
     """The networks with the package's weights, one for all ways: what is made of them is exported once."""
     from ferbench.runs.store import shipped_runs
 

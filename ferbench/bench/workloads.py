@@ -23,7 +23,7 @@ from ferbench.bench import gate
 from ferbench.bench.gate import Verdict
 from ferbench.errors import UsageError
 from ferbench.methods import recipes
-from ferbench.methods.interface import Timed
+from ferbench.methods.interface import Timeable, TimedMethod
 from ferbench.seeds import derive_seed, generator
 from ferbench.training.cost import flops
 from ferbench.training.device import Device
@@ -85,7 +85,7 @@ def peers(cell: Cell, names: tuple[str, ...]) -> dict[str, Callable[[], object]]
     """Calls that do the same work as the cell, a training step, in the peers' ways."""
     timed, (pixels, labels) = networks(cell.method, cell.preset, cell.seed), _set(cell.seed)
     steps, workers = list(_plan(labels, cell.batch, cell.seed)), loaders(cell.device, cell.threads)
-    return {name: timed.peer(name, pixels, labels, steps, cell.batch, cell.device, workers) for name in names}
+    return {name: timed.baseline(name, pixels, labels, steps, cell.batch, cell.device, workers) for name in names}
 
 
 def loaders(device: str, threads: int) -> int:
@@ -95,10 +95,12 @@ def loaders(device: str, threads: int) -> int:
     return max(1, cores - 1) if device == "cuda" else min(2, threads - 1)
 
 
-def networks(method: str, preset: str, seed: int) -> Timed:
+def networks(method: str, preset: str, seed: int) -> TimedMethod:
     """A method's networks with seeded random weights. Raises UsageError for a method that is not timed."""
-    found = recipes.resolve(method, preset, "ckplus")
-    return found.family.timed(found, CLASSES, derive_seed(seed, "bench weights"))
+    resolved = recipes.resolve(method, preset, "ckplus")
+    if not isinstance(resolved.family, Timeable):
+        raise UsageError(f"{resolved.title} is not among the methods that `ferbench bench` times")
+    return resolved.family.timed(resolved, CLASSES, derive_seed(seed, "bench weights"))
 
 
 _kept = lru_cache(maxsize=4)(networks)  # for ways of inference that are timed beside each other
@@ -149,7 +151,7 @@ def _inference(cell: Cell) -> Workload:
     return Workload(cell, cell.batch, lambda: run(next(turns)), checked, *costing)
 
 
-def runner(cell: Cell, timed: Timed) -> Callable[[Tensor], Tensor]:
+def runner(cell: Cell, timed: TimedMethod) -> Callable[[Tensor], Tensor]:
     """What takes images uint8 [B,1,48,48] on the cell's device and gives their logits, in the cell's way."""
     if cell.backend in _RUNTIMES:
         return _RUNTIMES[cell.backend](cell, _exported(timed))
@@ -170,7 +172,7 @@ def runner(cell: Cell, timed: Timed) -> Callable[[Tensor], Tensor]:
 
 
 @lru_cache(maxsize=4)
-def _exported(timed: Timed) -> bytes:
+def _exported(timed: TimedMethod) -> bytes:
     from ferbench.export import to_onnx
 
     return to_onnx(timed.deployable(), {})
@@ -292,7 +294,7 @@ def _losses(method: str, preset: str, seed: int, device: Device) -> list[float]:
     return [float(run(step.on(device.name))["total"]) for step in plan]
 
 
-def _epoch(cell: Cell, timed: Timed, device: Device, scratch: Path) -> None:
+def _epoch(cell: Cell, timed: TimedMethod, device: Device, scratch: Path) -> None:
     with TemporaryDirectory(dir=scratch) as folder:
         timed.epoch(device, *_set(cell.seed), cell.batch, cell.seed, Path(folder))
 

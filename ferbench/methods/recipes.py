@@ -1,11 +1,11 @@
-"""Methods: ``baselines/*.toml`` resolved into one recipe. A method has named presets; an ablation
-extends another method and changes arguments of it. A method of one's own is such a file anywhere."""
+"""Methods: ``baselines/*.toml`` resolved into one recipe. A method has named presets; an ablation extends another
+method and changes arguments of it. A user's method is such a file in any folder."""
 
 import tomllib
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from pydantic import Field, SerializeAsAny
 
@@ -13,20 +13,25 @@ from ferbench import DEFAULT_METHOD
 from ferbench.errors import UsageError
 from ferbench.files import shipped
 from ferbench.methods import registry
-from ferbench.methods.interface import Family
+from ferbench.methods.interface import Family, HasNetwork, R
 from ferbench.runs.record import Record
 from ferbench.schema import Schema, read_toml, validated
 
+if TYPE_CHECKING:
+    from ferbench.runs.store import Store
+    from ferbench.training.networks import Deployable
+
 PAPER = "paper"  # the recipe that is the paper's method, and the preset of its own scale
 _HEAD = ("name", "title", "family", "published", "paper", "differs")
+_FORMER = {"readings": "interpretation"}  # tables of recipes by their former names, which are accepted for one version
 
 
-class Method(Schema):
+class Method(Schema, Generic[R]):
     """A method with a preset, ready to train.
 
     published : the row of the paper's tables that it reproduces; empty where none was printed.
-    paper : where the method is described. differs : what is not as there, and why, a sentence each.
-    folder : of its file where that is not shipped.
+    paper : where the method is described. differs : the differences from there with their reasons, a sentence each.
+    folder : of its file where that is not shipped. recipe : as the schema of its family.
     """
 
     name: str
@@ -37,24 +42,25 @@ class Method(Schema):
     differs: tuple[str, ...] = ()
     preset: str
     folder: Path | None = None
-    recipe: SerializeAsAny[Any]
+    recipe: SerializeAsAny[R]
 
     @property
-    def family(self) -> Family:
+    def family(self) -> Family[R]:
         """The family that trains it."""
         return registry.family(self.family_name, self.folder)
 
 
 def names() -> list[str]:
     """Return the names of all methods that are shipped, the default one first."""
-    found = sorted(path.stem for path in shipped("baselines").glob("*.toml"))
-    return sorted(found, key=lambda name: (name != DEFAULT_METHOD, name))
+    return sorted(
+        (path.stem for path in shipped("baselines").glob("*.toml")), key=lambda name: (name != DEFAULT_METHOD, name)
+    )
 
 
 def variants(name: str) -> list[str]:
     """Return a method and those that extend it: its ablations."""
-    extending = {other: read_toml(shipped("baselines") / f"{other}.toml").get("extends") for other in names()}
-    return [name, *(other for other, base in extending.items() if base == name)]
+    extends = {method: read_toml(shipped("baselines") / f"{method}.toml").get("extends") for method in names()}
+    return [name, *(method for method, base in extends.items() if base == name)]
 
 
 def presets(name: str) -> list[str]:
@@ -82,8 +88,8 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
         if base in chain or base not in presets:
             raise UsageError(f"{name}: preset {chain[0]} extends {base!r}, which is no other preset of it")
         chain.insert(0, base)
-    for one in chain:
-        _merge(content, {name: table for name, table in presets[one].items() if name != "extends"})
+    for link in chain:
+        _merge(content, {name: table for name, table in presets[link].items() if name != "extends"})
     _merge(content, content.pop("dataset", {}).get(dataset, {}))
     recipes = content.pop("recipe", {})
     if recipe not in (PAPER, *recipes):
@@ -95,17 +101,27 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     if recipe != PAPER:
         head |= {"title": f"{head['title']}, {recipe} recipe", "published": ""}
     origin = f"method {name}, preset {preset}"
-    schema = registry.family(head.get("family", ""), folder).recipe
-    made = validated(schema, content, origin)
-    return validated(Method, {**head, "preset": preset, "folder": folder, "recipe": made}, origin)
+    resolved = validated(registry.family(head.get("family", ""), folder).recipe, content, origin)
+    return validated(Method, {**head, "preset": preset, "folder": folder, "recipe": resolved}, origin)
 
 
 def family_of(record: Record) -> Family:
     """Return the family of a finished run's method."""
-    told = record.facts.get("method")
-    if told is None:  # a run of before methods were told in full: its method is shipped
+    method = record.facts.get("method")
+    if method is None:  # an older run, whose record names a shipped method alone
         return registry.family(_read(record.identity.method)[0]["family"])
-    return registry.family(told["family"], Path(told["folder"]) if told.get("folder") else None)
+    return registry.family(method["family"], Path(method["folder"]) if method.get("folder") else None)
+
+
+def network_of(record: Record, store: "Store") -> "Deployable":
+    """Return the network of a finished run as one frozen module. store : that holds the run.
+
+    Raises UsageError where a run has no network to deploy, DataError where its weights are damaged.
+    """
+    family = family_of(record)
+    if isinstance(family, HasNetwork):
+        return family.module(record, store)
+    raise UsageError(f"run {record.key} is of {record.identity.method}, which has no network to deploy")
 
 
 def _read(name: str, before: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path | None]:
@@ -121,9 +137,17 @@ def _read(name: str, before: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path
         near = get_close_matches(name, names(), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UsageError(f"unknown method {name!r}{hint} There are: {', '.join(names())}")
-    content = read_toml(path)
+    content = _current(read_toml(path))
     base = content.pop("extends", None)
     return (content if base is None else _merge(_read(base, (*before, name))[0], content)), folder
+
+
+def _current(content: dict[str, Any]) -> dict[str, Any]:
+    """A method's file with the present names of tables that it has by former ones."""
+    return {
+        _FORMER.get(name, name): _current(value) if isinstance(value, dict) else value
+        for name, value in content.items()
+    }
 
 
 def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -139,7 +163,7 @@ def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 def _override(content: dict[str, Any], text: str) -> None:
     path, sign, value = text.partition("=")
     section, _, field = path.strip().partition(".")
-    table = content.get(section)
+    table = content.get(_FORMER.get(section, section))
     if not sign or not isinstance(table, dict) or field not in table:
         known = [f"{s}.{f}" for s, fields in content.items() if isinstance(fields, dict) for f in fields]
         near = get_close_matches(path.strip(), known, n=1)
@@ -148,4 +172,4 @@ def _override(content: dict[str, Any], text: str) -> None:
     try:
         table[field] = tomllib.loads(f"value = {value.strip()}")["value"]
     except tomllib.TOMLDecodeError:
-        table[field] = value.strip()  # a bare word is a text: readings.pairing=balanced
+        table[field] = value.strip()  # a word without quotes is a text: interpretation.pairing=balanced

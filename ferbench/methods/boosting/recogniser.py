@@ -13,7 +13,7 @@ from ferbench.methods.boosting.belief import Layers, cut, pretrained, upward
 from ferbench.methods.boosting.recipe import Recipe
 from ferbench.methods.boosting.rounds import choose, weak
 from ferbench.methods.boosting.tuning import tuned
-from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Workspace
+from ferbench.methods.interface import History, SampleSet, TrainingSet, Workspace
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,8 @@ class BoostedBelief:
         self.recipe, self.classes = recipe, classes
         self.machines: list[Machine] = []
 
-    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
+    def fit(self, train: TrainingSet, work: Workspace) -> History:
         """One row for each patch that was chosen."""
-        assert isinstance(train, TrainingSet)
         patches = cut(train.images, self.recipe.patches)
         total = len(patches) + len(self.classes)
 

@@ -9,18 +9,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ferbench.methods.cnn.recipe import CnnRecipe
-from ferbench.methods.interface import FOLD, PRETRAIN, Family, Parent, Recogniser, Task
-from ferbench.methods.recipes import Method
+from ferbench.methods.interface import FOLD, PRETRAIN, AttributeLearner, AttributeSet, Family, Parent, Recogniser, Task
 
 if TYPE_CHECKING:
+    from ferbench.methods.recipes import Method
     from ferbench.protocol.protocol import Protocol
     from ferbench.runs.record import Record
     from ferbench.runs.store import Store
-    from ferbench.training.deployable import Deployable
     from ferbench.training.device import Device
+    from ferbench.training.networks import Deployable
 
 
-class CnnFamily(Family):
+class CnnFamily(Family[CnnRecipe]):
     """A network learns faces in the wild by softmax, then the target set by the method's loss.
 
     A pre-training belongs to the trunk: methods with the same trunk and preset share it, whatever their loss.
@@ -28,37 +28,44 @@ class CnnFamily(Family):
 
     recipe = CnnRecipe
 
-    def recogniser(self, method: Method, kind: str, classes: tuple[str, ...]) -> Recogniser:
-        if kind == method.recipe.parent_kind:
-            from ferbench.methods.cnn.attributes import AttributeRecogniser
-
-            return AttributeRecogniser(method, kind)
+    def recogniser(self, method: Method[CnnRecipe], kind: str, classes: tuple[str, ...]) -> Recogniser:
         from ferbench.methods.cnn.recogniser import CnnRecogniser
 
-        return CnnRecogniser(method, kind, classes)
+        return CnnRecogniser(method.recipe, kind, classes)
 
-    def needs(self, method: Method) -> frozenset[str]:
+    def attribute_learner(self, method: Method[CnnRecipe], kind: str) -> AttributeLearner:
+        from ferbench.methods.cnn.attributes import CnnAttributeLearner
+
+        return CnnAttributeLearner(method.recipe, kind)
+
+    def attribute_image_count(self, data: AttributeSet) -> int:
+        return len(data.faces)
+
+    def needs(self, method: Method[CnnRecipe]) -> frozenset[str]:
         """The subjects, where images of a person are compared."""
         return frozenset({"subjects"} if method.recipe.loss.kind in ("identity", "tuplet") else ())
 
-    def parents(self, kind: str, method: Method, protocol: Protocol) -> list[Parent]:
+    def parents(self, kind: str, method: Method[CnnRecipe], protocol: Protocol) -> list[Parent]:
         """The pre-training of a fold where the recipe has one, and the parent network that the loss needs."""
-        recipe: CnnRecipe = method.recipe
-        parents = super().parents(kind, method, protocol) if recipe.readings.pretrained else []
+        recipe = method.recipe
+        parents = super().parents(kind, method, protocol) if recipe.interpretation.pretrained else []
         if recipe.parent_kind and (kind == FOLD or (kind == PRETRAIN and recipe.pretraining_loss is not None)):
             parents.insert(0, Parent(recipe.parent_kind, recipe.parent_kind, method, protocol.attributes))
         return parents
 
-    def identity(self, kind: str, method: Method, protocol: Protocol) -> dict[str, Any]:
-        recipe: CnnRecipe = method.recipe
-        content = {"network": recipe.network.model_dump(), "readings": recipe.readings.model_dump()}
+    def identity(self, kind: str, method: Method[CnnRecipe], protocol: Protocol) -> dict[str, Any]:
+        recipe = method.recipe
+        content: dict[str, Any] = {
+            "network": recipe.network.model_dump(),
+            "readings": recipe.interpretation.model_dump(),
+        }
         if kind == recipe.parent_kind:
             content |= {"network": recipe.parent_shape.model_dump(), "learns": recipe.parent_target}
         elif loss := recipe.pretraining_loss if kind == PRETRAIN else recipe.loss:
             content |= {"loss": loss.model_dump()}
         return content | {"stage": recipe.stage(kind, protocol).identity()}
 
-    def owner(self, kind: str, method: Method) -> tuple[str, str]:
+    def owner(self, kind: str, method: Method[CnnRecipe]) -> tuple[str, str]:
         """A pre-training is named after the trunk."""
         return (method.recipe.network.trunk if kind == PRETRAIN else method.name), method.preset
 
@@ -72,7 +79,7 @@ class CnnFamily(Family):
 
         return deployed(record, store)
 
-    def describe(self, method: Method, protocol: Protocol) -> list[tuple[str, dict[str, Any]]]:
+    def describe(self, method: Method[CnnRecipe], protocol: Protocol) -> list[tuple[str, dict[str, Any]]]:
         from ferbench.methods.cnn.recogniser import describe
 
         return describe(method.recipe, len(protocol.classes))

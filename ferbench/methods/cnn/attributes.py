@@ -15,14 +15,12 @@ from ferbench.methods.cnn.losses import attribute_loss
 from ferbench.methods.cnn.networks import CnnNetwork
 from ferbench.methods.cnn.recipe import CnnRecipe
 from ferbench.methods.cnn.recogniser import build
-from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Workspace
-from ferbench.methods.recipes import Method
+from ferbench.methods.interface import AttributeSet, History, Workspace
 from ferbench.seeds import generator
 from ferbench.training.loop import Terms, fit
-from ferbench.training.networks import on_images, parameter_count
+from ferbench.training.networks import on_images, parameter_count, seeded
 from ferbench.training.plan import Batch, single_epoch
 from ferbench.training.samples import Computed
-from ferbench.training.weights import seeded
 
 SEVERAL, ENOUGH = 5, 100  # images of a person, and people with so many, for identities to be learned: our choice
 HELD_OUT = 10  # one of so many images validates the training
@@ -73,26 +71,24 @@ def targets(faces: Faces, what: str) -> Targets:
     return Targets(title, rows, samples[wanted].to_numpy(dtype=np.float32)[rows])
 
 
-class AttributeRecogniser:
+class CnnAttributeLearner:
     """One training on a set of faces with attributes, on which nothing is tested."""
 
-    def __init__(self, method: Method, kind: str):
-        self.recipe: CnnRecipe = method.recipe
-        self.kind = kind
+    def __init__(self, recipe: CnnRecipe, kind: str):
+        self.recipe, self.kind = recipe, kind
         self.network: CnnNetwork | None = None
 
-    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
-        assert isinstance(train, AttributeSet)
+    def fit(self, data: AttributeSet, work: Workspace) -> History:
         device, stage = work.device, self.recipe.stage(self.kind, work.protocol)
-        learned = targets(train.faces, self.recipe.parent_target)
+        learned = targets(data.faces, self.recipe.parent_target)
         order = generator(work.seed("held out")).permutation(len(learned.rows))
         held_out, kept = (np.sort(part) for part in np.split(order, [len(order) // HELD_OUT]))
-        images, validation = (torch.from_numpy(np.array(train.faces.images[learned.rows[p]])) for p in (kept, held_out))
+        images, validation = (torch.from_numpy(np.array(data.faces.images[learned.rows[p]])) for p in (kept, held_out))
         values = torch.tensor(learned.values[kept]).to(device.name)
         network = self.network = seeded(work.seed("weights"), lambda: build(self.recipe, self.kind, learned.outputs))
-        network.normalise.fit(images, self.recipe.readings.normalise)
+        network.normalise.fit(images, self.recipe.interpretation.normalise)
         device.place(network)
-        samples = Computed(images.to(device.name), None, self.recipe.readings.border, device)
+        samples = Computed(images.to(device.name), None, self.recipe.interpretation.border, device)
         call = device.compiled(network)
 
         def loss(batch: Batch) -> Terms:
@@ -122,9 +118,6 @@ class AttributeRecogniser:
             "validation_images": len(held_out),
         }
         return history
-
-    def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
-        raise NotImplementedError("a network that learns attributes is not tested")
 
     def state(self) -> dict[str, Tensor]:
         assert self.network is not None

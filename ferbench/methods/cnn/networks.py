@@ -34,7 +34,7 @@ from ferbench.methods.cnn.samplers import grouped_epoch, pair_epoch, tuplet_epoc
 from ferbench.methods.cnn.trunks import trunk
 from ferbench.methods.interface import TrainingSet, Workspace
 from ferbench.training.loop import Terms
-from ferbench.training.normalise import Normalise
+from ferbench.training.networks import Normalise
 from ferbench.training.plan import Batch, Step, single_epoch
 from ferbench.training.samples import Samples
 from ferbench.training.schedule import Stage

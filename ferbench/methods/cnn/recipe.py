@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, model_validator
 
 from ferbench.methods.interface import PRETRAIN
 from ferbench.schema import Schema
@@ -151,7 +151,7 @@ class TupletLoss(Schema):
 
 
 class RegressionLoss(Schema):
-    """FN2EN: before the training by softmax, the convolutions learn the maps of a ``teacher``, for ``epochs`` at ``lr``.
+    """FN2EN: before the training by softmax, the convolutions learn the maps of a ``teacher`` (``epochs``, ``lr``).
 
     learns : what the teacher is trained for, "identities" or "attributes"; "either" takes identities where the dataset
         has enough people with several images each, and attributes elsewhere.
@@ -181,7 +181,7 @@ Loss = Annotated[
 ]
 
 
-class Readings(Schema):
+class Interpretation(Schema):
     """normalise : constants of grey values (``training.normalise``). border : pixels that a rotation uncovers
     (``training.augment``). pretrained : whether folds start from a pre-training."""
 
@@ -211,7 +211,10 @@ class CnnRecipe(Schema):
 
     network: Shape
     loss: Loss
-    readings: Readings
+    # Records and hashed identities have this table under its former name, so that keys of runs stay the same.
+    interpretation: Interpretation = Field(
+        validation_alias=AliasChoices("interpretation", "readings"), serialization_alias="readings"
+    )
     pretrain: NetworkStage
     finetune: TargetStage
     attributes: NetworkStage | None = None
@@ -245,7 +248,7 @@ class CnnRecipe(Schema):
             assert self.attributes is not None
             return self.attributes
         from_random_weights = kind == PRETRAIN or (protocol is not None and not protocol.pretrain)
-        return self.pretrain if from_random_weights and self.readings.pretrained else self.finetune
+        return self.pretrain if from_random_weights and self.interpretation.pretrained else self.finetune
 
     @model_validator(mode="after")
     def _has_attributes_if_needed(self) -> Self:

@@ -23,20 +23,25 @@ from ferbench.methods.cnn.networks import (
 )
 from ferbench.methods.cnn.recipe import CnnRecipe, Loss, NetworkStage, Shape, TargetStage
 from ferbench.methods.cnn.samplers import shifted
-from ferbench.methods.interface import FOLD, PRETRAIN, AttributeSet, History, SampleSet, Task, TrainingSet, Workspace
-from ferbench.methods.recipes import Method
+from ferbench.methods.interface import FOLD, PRETRAIN, History, SampleSet, Task, TrainingSet, Workspace
 from ferbench.runs.record import Record
 from ferbench.runs.store import WEIGHTS, Store
 from ferbench.schema import validated
 from ferbench.training.augment import jitter
 from ferbench.training.cost import FORWARD, flops, seconds_of
-from ferbench.training.deployable import Deployed, check_kept, load_weights
 from ferbench.training.device import Device
 from ferbench.training.loop import Terms, fit
-from ferbench.training.networks import on_images, parameter_count, start_from
+from ferbench.training.networks import (
+    Deployed,
+    check_kept,
+    load_weights,
+    on_images,
+    parameter_count,
+    seeded,
+    start_from,
+)
 from ferbench.training.plan import Batch, passes
 from ferbench.training.samples import Computed, Samples, Tables, pixel_table
-from ferbench.training.weights import seeded
 
 NETWORKS: dict[str, type[CnnNetwork]] = {  # by the recipe's loss.kind
     "softmax": CnnNetwork,
@@ -55,13 +60,11 @@ _MEASURED_CLASSES = 7
 class CnnRecogniser:
     """One training of a network: a pre-training by softmax alone, or a fold by the method's loss."""
 
-    def __init__(self, method: Method, kind: str, classes: tuple[str, ...]):
-        self.kind, self.classes = kind, classes
-        self.recipe: CnnRecipe = method.recipe
+    def __init__(self, recipe: CnnRecipe, kind: str, classes: tuple[str, ...]):
+        self.recipe, self.kind, self.classes = recipe, kind, classes
         self.network: CnnNetwork | None = None
 
-    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
-        assert isinstance(train, TrainingSet)
+    def fit(self, train: TrainingSet, work: Workspace) -> History:
         device, stage = work.device, self.recipe.stage(self.kind, work.protocol)
         network = self.network = seeded(work.seed("weights"), self._untrained)
         if device.captures and not network.equal_steps:
@@ -70,9 +73,9 @@ class CnnRecogniser:
             record, weights = work.parent(PRETRAIN)
             keeps_classifier = isinstance(stage, TargetStage) and stage.classifier == "shared"
             start_from(network, weights, record.classes, self.classes if keeps_classifier else ())
-        network.normalise.fit(torch.tensor(train.images), self.recipe.readings.normalise)
+        network.normalise.fit(torch.tensor(train.images), self.recipe.interpretation.normalise)
         device.place(network)
-        labels, border = TrainingLabels.of(train, device.name), self.recipe.readings.border
+        labels, border = TrainingLabels.of(train, device.name), self.recipe.interpretation.border
         plan = network.plan(train, stage, work.seed("plan"))
         if stage.shift:
             plan = shifted(plan, stage.shift, work.seed("shifts"))

@@ -25,7 +25,7 @@ class Trunk(nn.Module):
 
 
 class SmallCnn(Trunk):
-    """The trunk of IL-CNN and IACNN by our interpretation: three times convolution, max-pooling, batch normalisation and
+    """The trunk of IL-CNN and IACNN by our interpretation: three times convolution, max-pooling, batch normalisation,
     PReLU, then one fully connected layer with PReLU. A second one gives the feature.
 
     The papers name batch normalisation before pooling. As PReLU keeps the order of values, our order differs in the
@@ -103,8 +103,8 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(Trunk):
-    """ResNet-18 (He et al. 2016, Table 1) with narrower stages and a stem for small images. The feature is the mean over
-    the last map, as in the paper."""
+    """ResNet-18 (He et al. 2016, Table 1) with narrower stages and a stem for small images. The feature is the mean
+    over the last map, as in the paper."""
 
     def __init__(self, shape: ResNetShape):
         super().__init__()

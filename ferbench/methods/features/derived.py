@@ -6,13 +6,12 @@ import numpy as np
 import torch
 
 from ferbench.methods.features.recipe import Recipe
-from ferbench.methods.interface import AttributeSet, TrainingSet, Video, Workspace
+from ferbench.methods.interface import TrainingSet, Video, Workspace
 from ferbench.training.augment import DERIVED, levels, turned
 
 
-def learned_from(train: TrainingSet | AttributeSet, recipe: Recipe, work: Workspace) -> TrainingSet:
+def learned_from(train: TrainingSet, recipe: Recipe, work: Workspace) -> TrainingSet:
     """Return what a training learns from: its training set, or the derived samples of it where the recipe says so."""
-    assert isinstance(train, TrainingSet)
     if work.validation is not None and work.keep_best:
         work.notes.append("no epoch was chosen, since none is kept: the samples held out for that are not used")
     return derived(train) if recipe.training.augment == "expand" else train

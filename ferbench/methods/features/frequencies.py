@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Workspace
+from ferbench.methods.interface import History, SampleSet, TrainingSet, Workspace
 
 
 class LargestClass:
@@ -15,8 +15,7 @@ class LargestClass:
     def __init__(self, classes: int) -> None:
         self.shares = np.zeros(classes)
 
-    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
-        assert isinstance(train, TrainingSet)
+    def fit(self, train: TrainingSet, work: Workspace) -> History:
         self.shares = np.bincount(train.labels, minlength=len(self.shares)) / len(train)
         return [{"samples": len(train), "largest": float(self.shares.max())}]
 

@@ -15,7 +15,7 @@ from ferbench.methods.features.histograms import histogram
 from ferbench.methods.features.margins import softmax
 from ferbench.methods.features.recipe import Recipe, SubEvents
 from ferbench.methods.features.subevents import OrderedTemplates, learned
-from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Video, Workspace
+from ferbench.methods.interface import History, SampleSet, TrainingSet, Video, Workspace
 from ferbench.seeds import generator
 
 
@@ -76,7 +76,7 @@ class SubEventModel:
         self.spaces = {name: FrameSpace(self.settings.components) for name in self.settings.reads}
         self.models: dict[str, OrderedTemplates] = {}
 
-    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
+    def fit(self, train: TrainingSet, work: Workspace) -> History:
         """One row for each description: the accuracy of its models on what they were trained on."""
         samples, settings = learned_from(train, self.recipe, work), self.settings
         signs = np.where(samples.labels[:, None] == np.arange(self.classes), 1.0, -1.0)

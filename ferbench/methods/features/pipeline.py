@@ -9,7 +9,7 @@ from ferbench.methods.features.derived import learned_from
 from ferbench.methods.features.descriptor import Descriptor, described, taken_up
 from ferbench.methods.features.margins import Margins, softmax
 from ferbench.methods.features.recipe import Recipe
-from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Workspace
+from ferbench.methods.interface import History, SampleSet, TrainingSet, Workspace
 from ferbench.protocol.stratified import grouped_folds
 from ferbench.training.augment import DERIVED
 
@@ -24,7 +24,7 @@ class Pipeline:
         self.descriptor = make()
         self.margins = Margins(self.classifier, classes)
 
-    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
+    def fit(self, train: TrainingSet, work: Workspace) -> History:
         """One row for each penalty that was tried: its accuracy on held-out subjects of the training set."""
         samples = learned_from(train, self.recipe, work)
         raw = work.timed("description", lambda: described(self.descriptor, samples, work.report))

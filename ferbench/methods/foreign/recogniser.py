@@ -12,7 +12,7 @@ from PIL import Image
 
 from ferbench.errors import DataError, UsageError
 from ferbench.methods.foreign.recipe import FILES, Input
-from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Workspace
+from ferbench.methods.interface import History, SampleSet, TrainingSet, Workspace
 from ferbench.methods.recipes import Method
 from ferbench.methods.registry import is_module
 
@@ -29,9 +29,8 @@ class Foreign:
         self.model = opened(method)
         self.fitted: tuple[str, ...] = ()  # emotions of the columns of an estimator that was fitted here
 
-    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
+    def fit(self, train: TrainingSet, work: Workspace) -> History:
         """Fit an estimator anew. Raises UsageError for a model that cannot learn."""
-        assert isinstance(train, TrainingSet)
         if not hasattr(self.model, "fit"):
             raise UsageError(f"{self.method.title} has no fit: `ferbench evaluate` tests it as it is")
         if hasattr(self.model, "get_params"):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ferbench.methods.wslgan.settings import LossWeights
+from ferbench.methods.wslgan.recipe import LossWeights
 
 _ROOT = 1e-12  # keeps the gradient of a square root finite where two vectors are equal
 
@@ -17,8 +17,8 @@ def contrastive_loss(first: Tensor, second: Tensor, same: Tensor, margin: float)
     """
     difference = (first - second).float() if first.dtype != torch.float64 else first - second
     squared = difference.square().sum(dim=1)
-    apart = (margin - (squared + _ROOT).sqrt()).clamp_min(0).square()
-    return 0.5 * torch.where(same.bool(), squared, apart).mean()
+    different = (margin - (squared + _ROOT).sqrt()).clamp_min(0).square()
+    return 0.5 * torch.where(same.bool(), squared, different).mean()
 
 
 def total_loss(
