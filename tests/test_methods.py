@@ -56,6 +56,31 @@ def test_overrides_reach_any_field_and_wrong_ones_are_explained():
         resolve("wslgan", "huge", "ckplus")
 
 
+@pytest.mark.parametrize("name", ["wslgan", "small-cnn", "dtagn", "derl"])
+def test_the_optimizer_is_part_of_the_identity_only_where_it_is_not_sgd(name):
+    protocol = protocols.load("ckplus")
+    plain = resolve(name, "tiny", "ckplus")
+    sgd, adamw = (resolve(name, "tiny", "ckplus", (f"finetune.optimizer={kind}",)) for kind in ("sgd", "adamw"))
+    assert sgd == plain
+    identity = plain.family.identity("fold", plain, protocol)
+    stage = {**identity["stage"], "optimizer": "adamw"}
+    assert adamw.family.identity("fold", adamw, protocol) == {**identity, "stage": stage}
+    assert "optimizer" not in identity["stage"]
+
+
+def test_the_former_name_of_a_table_is_read_and_records_keep_it(tmp_path):
+    (tmp_path / "former.toml").write_text(
+        'extends = "wslgan"\nname = "former"\n[preset.tiny.readings]\npairing = "all"\n[dataset.ckplus.readings]\nborder = "zero"\n'
+    )
+    former = resolve(str(tmp_path / "former.toml"), "tiny", "ckplus", ("readings.normalise=half",))
+    interpretation = former.recipe.interpretation
+    assert (interpretation.pairing, interpretation.border, interpretation.normalise) == ("all", "zero", "half")
+    stored = former.model_dump(mode="json", by_alias=True)["recipe"]
+    assert stored["readings"]["pairing"] == "all"
+    assert former.family.recipe.model_validate(stored) == former.recipe
+    assert former.family.identity("fold", former, protocols.load("ckplus"))["readings"] == stored["readings"]
+
+
 def test_each_training_weighs_the_contrastive_terms_for_itself():
     words = ("pretrain.contrastive=0.5", "finetune.contrastive=0.2")
     method, protocol = resolve("wslgan", "tiny", "ckplus", words), protocols.load("ckplus")

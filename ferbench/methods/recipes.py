@@ -2,6 +2,7 @@
 method and changes arguments of it. A user's method is such a file in any folder."""
 
 import tomllib
+from collections.abc import Iterable
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
@@ -95,13 +96,14 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     if recipe not in (PAPER, *recipes):
         raise UsageError(f"unknown recipe {recipe!r}: it is {', '.join((PAPER, *recipes))}")
     _merge(content, recipes.get(recipe, {}))
+    schema = registry.family(content.get("family", ""), folder).recipe
     for override in overrides:
-        _override(content, override)
+        _override(content, override, schema)
     head = {key: content.pop(key) for key in _HEAD if key in content}
     if recipe != PAPER:
         head |= {"title": f"{head['title']}, {recipe} recipe", "published": ""}
     origin = f"method {name}, preset {preset}"
-    resolved = validated(registry.family(head.get("family", ""), folder).recipe, content, origin)
+    resolved = validated(schema, content, origin)
     return validated(Method, {**head, "preset": preset, "folder": folder, "recipe": resolved}, origin)
 
 
@@ -160,12 +162,15 @@ def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     return base
 
 
-def _override(content: dict[str, Any], text: str) -> None:
+def _override(content: dict[str, Any], text: str, schema: type[Schema]) -> None:
+    """Change the field of a table that ``text`` names: one of the file, or one of the schema that has a default."""
     path, sign, value = text.partition("=")
     section, _, field = path.strip().partition(".")
-    table = content.get(_FORMER.get(section, section))
-    if not sign or not isinstance(table, dict) or field not in table:
-        known = [f"{s}.{f}" for s, fields in content.items() if isinstance(fields, dict) for f in fields]
+    section = _FORMER.get(section, section)
+    table = content.get(section)
+    tables = {name: {*table, *_fields(schema, name)} for name, table in content.items() if isinstance(table, dict)}
+    if not sign or not isinstance(table, dict) or field not in tables[section]:
+        known = [f"{name}.{field}" for name, fields in tables.items() for field in sorted(fields)]
         near = get_close_matches(path.strip(), known, n=1)
         hint = f"did you mean {near[0]}?" if near else "`ferbench show METHOD` lists them all"
         raise UsageError(f"--set takes section.field=value with a field of the recipe, not {text!r}; {hint}")
@@ -173,3 +178,9 @@ def _override(content: dict[str, Any], text: str) -> None:
         table[field] = tomllib.loads(f"value = {value.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         table[field] = value.strip()  # a word without quotes is a text: interpretation.pairing=balanced
+
+
+def _fields(schema: type[Schema], table: str) -> Iterable[str]:
+    """The fields of a table of a recipe."""
+    kind = schema.model_fields[table].annotation if table in schema.model_fields else None
+    return kind.model_fields if isinstance(kind, type) and issubclass(kind, Schema) else ()
