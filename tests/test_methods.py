@@ -22,7 +22,10 @@ def test_the_paper_s_numbers_are_the_paper_preset_s():
 
 @pytest.mark.parametrize(("dataset", "weight"), [("ckplus", 2), ("oulu", 5), ("rafdb", 2)])
 def test_lambda_3_follows_the_dataset(dataset, weight):
-    assert resolve("wslgan", "paper", dataset).recipe.losses.whole == weight
+    recipe = resolve("wslgan", "paper", dataset).recipe
+    assert recipe.losses_of(recipe.finetune).whole == weight
+    assert recipe.losses_of(recipe.pretrain.alone()).whole == weight  # trained on the target only
+    assert recipe.losses_of(recipe.pretrain).whole == 2  # so that all targets share what was pre-trained
 
 
 def test_every_ablation_has_every_preset():

@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Any, Generic
 from pydantic import Field, SerializeAsAny
 
 from ferbench import DEFAULT_METHOD
-from ferbench.errors import UsageError
+from ferbench.errors import DataError, UsageError
 from ferbench.files import shipped
 from ferbench.methods import registry
 from ferbench.methods.interface import Family, HasNetwork, R
 from ferbench.runs.record import Record
 from ferbench.schema import Schema, read_toml, validated
+from ferbench.text import unknown
 
 if TYPE_CHECKING:
     from ferbench.runs.store import Store
     from ferbench.training.networks import Deployable
 
 PAPER = "paper"  # the recipe that is the paper's method, and the preset of its own scale
+CARD = "foreign"  # the family of a model card, which need not name it: no other TOML file has a table [model]
+CARD_PRESET = "own"  # the only preset of a card
 _HEAD = ("name", "title", "family", "published", "paper", "differs")
 _FORMER = {"readings": "interpretation"}  # tables of recipes by their former names, which are accepted for one version
 
@@ -80,10 +83,14 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     Raises UsageError for an unknown method, preset, recipe or override.
     """
     content, folder = _read(name)
-    presets = content.pop("preset", {})
+    family, presets = content.get("family"), content.pop("preset", {})
+    if not isinstance(family, str):
+        raise DataError(f'{name} names no family: a method has a line `family = "..."`, a card has a table [model]')
     preset = preset or next(iter(presets), "")
+    if not presets:
+        raise DataError(f"{name} has no preset: add one, such as the empty table [preset.{CARD_PRESET}]")
     if preset not in presets:
-        raise UsageError(f"{name} has no preset {preset!r}; it has {', '.join(presets)}")
+        raise UsageError(unknown(f"preset of {name}", preset, presets))
     chain = [preset]
     while base := presets[chain[0]].get("extends"):
         if base in chain or base not in presets:
@@ -94,9 +101,9 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     _merge(content, content.pop("dataset", {}).get(dataset, {}))
     recipes = content.pop("recipe", {})
     if recipe not in (PAPER, *recipes):
-        raise UsageError(f"unknown recipe {recipe!r}: it is {', '.join((PAPER, *recipes))}")
+        raise UsageError(unknown("recipe", recipe, (PAPER, *recipes)))
     _merge(content, recipes.get(recipe, {}))
-    schema = registry.family(content.get("family", ""), folder).recipe
+    schema = registry.family(family, folder).recipe
     for override in overrides:
         _override(content, override, schema)
     head = {key: content.pop(key) for key in _HEAD if key in content}
@@ -135,11 +142,17 @@ def _read(name: str, before: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path
         raise UsageError(f"{name} extends itself, by way of {', '.join(before)}")
     folder = Path(name).resolve().parent if name.endswith(".toml") else None
     path = Path(name) if folder else shipped("baselines") / f"{name}.toml"
-    if not path.is_file():
-        near = get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"unknown method {name!r}{hint} There are: {', '.join(names())}")
+    if folder and not path.exists():
+        raise DataError(
+            f"{name} does not exist: name the TOML file of a method or the card of a model, which "
+            f"`ferbench card MODEL > {name}` writes"
+        )
+    if not folder and name not in names():
+        raise UsageError(unknown("method", name, names()))
     content = _current(read_toml(path))
+    if folder and "model" in content and "extends" not in content:
+        content = {"family": CARD, "name": path.stem, **content}
+        content = {"title": content["name"], "preset": {CARD_PRESET: {}}, **content}
     base = content.pop("extends", None)
     return (content if base is None else _merge(_read(base, (*before, name))[0], content)), folder
 
