@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from ferbench.errors import DataError, UsageError
-from ferbench.methods.cnn.methods import build
-from ferbench.methods.cnn.recipe import Recipe
-from ferbench.methods.cnn.recogniser import samples_of
+from ferbench.methods.cnn.recipe import CnnRecipe
+from ferbench.methods.cnn.recogniser import build, samples_of
 from ferbench.methods.interface import FOLD, PRETRAIN
 from ferbench.methods.recipes import Method, resolve
 from ferbench.protocol import protocol as protocols
@@ -206,7 +205,7 @@ def test_a_finished_run_is_handed_on_as_a_module_of_the_same_answers(tmp_path):
 
 
 def test_the_paper_s_sizes():
-    recipe: Recipe = resolve("base-dcnn", "paper", "ckplus").recipe
+    recipe: CnnRecipe = resolve("base-dcnn", "paper", "ckplus").recipe
     network = build(recipe, FOLD, 7)
     assert network.trunk(torch.zeros(2, 1, 48, 48)).shape == (2, 9216)
 

@@ -9,11 +9,19 @@ import torch
 from ferbench.data import faces as prepared_sets
 from ferbench.data.synth import prepare_drawn
 from ferbench.errors import DataError
-from ferbench.methods.cnn import tree
-from ferbench.methods.cnn.attributes import attribute_loss, hits, targets
-from ferbench.methods.cnn.methods import build
-from ferbench.methods.cnn.patches import assembled, patches, turned
-from ferbench.methods.cnn.regression import regression_loss
+from ferbench.methods.cnn.attributes import accuracy, targets
+from ferbench.methods.cnn.guided import attributes_of
+from ferbench.methods.cnn.losses import (
+    attribute_loss,
+    class_log_probabilities,
+    leaf_log_probabilities,
+    regression_loss,
+    soft_center_loss,
+    soft_center_step,
+    tree_loss,
+)
+from ferbench.methods.cnn.recogniser import build
+from ferbench.methods.cnn.trunks import patches, rotated
 from ferbench.methods.interface import FOLD, PRETRAIN, AttributeSet
 from ferbench.methods.recipes import resolve
 from ferbench.protocol import protocol as protocols
@@ -60,7 +68,7 @@ def store(drawn, tmp_path_factory):
     keys = {}
     for name in ("fn2en", "pat-resnet"):
         method = little(name)
-        kind = method.recipe.asks
+        kind = method.recipe.parent_kind
         identity = work.identity.model_copy(update={"kind": kind, "fold": "", "method": name})
         own = replace(work, identity=identity, folder=work.store.begin(identity))
         learner = method.family.attribute_learner(method, kind)
@@ -87,7 +95,7 @@ def at(home, method, store, **more):
     """A workspace of a fold whose method's asked network is trained."""
     held, keys = store
     work = workspace(home, **more)
-    parents = {method.recipe.asks: keys[method.recipe.asks]} if method.recipe.asks else {}
+    parents = {method.recipe.parent_kind: keys[method.recipe.parent_kind]} if method.recipe.parent_kind else {}
     return replace(work, store=held, identity=work.identity.model_copy(update={"parents": parents}))
 
 
@@ -137,7 +145,7 @@ def test_interrupted_and_resumed_ends_with_the_same_bytes(name, moment, tmp_path
 @pytest.mark.parametrize("name", ["fn2en", "pat-resnet"])
 def test_learning_attributes_resumes_with_the_same_bytes_and_tells_what_it_learned(name, drawn, tmp_path):
     method = little(name, "attributes.epochs=3")
-    kind = method.recipe.asks
+    kind = method.recipe.parent_kind
 
     def learn(home, report=lambda done, total, text: None):
         work = workspace(home, report=report)
@@ -191,13 +199,15 @@ def test_patches_reassemble_to_the_image():
     cut = patches(x, 24, 12)
     assert cut.shape == (2, 9, 24, 24)
     assert (cut[0, 5] == x[0, 0, 12:36, 24:48]).all()
-    torch.testing.assert_close(assembled(cut, 48, 12), x)
+    columns = cut.flatten(2).transpose(1, 2)
+    whole, overlap = (torch.nn.functional.fold(part, 48, 24, stride=12) for part in (columns, torch.ones_like(columns)))
+    torch.testing.assert_close(whole / overlap, x)
 
 
 def test_a_turned_image_is_that_of_the_derived_samples():
     image = torch.randint(0, 256, (1, 48, 48), dtype=torch.uint8)
     theirs = derive(image, torch.tensor([5]))  # 10 degrees
-    torch.testing.assert_close(turned(image[None].float() / 255, 10.0), theirs, atol=0.51 / 255, rtol=0)
+    torch.testing.assert_close(rotated(image[None].float() / 255, 10.0), theirs, atol=0.51 / 255, rtol=0)
 
 
 def test_pooling_over_a_group_of_transforms_is_invariant_to_them():
@@ -210,7 +220,7 @@ def test_pooling_over_a_group_of_transforms_is_invariant_to_them():
 
 def test_features_are_the_greatest_over_transforms():
     trunk, x = network("dcma-cnns", "network.turns=[-10.0,10.0]").trunk, torch.rand(2, 1, 48, 48)
-    each = [trunk.of_one(one) for one in (x, x.flip(3), turned(x, -10.0), turned(x, 10.0))]
+    each = [trunk.vectors(one) for one in (x, x.flip(3), rotated(x, -10.0), rotated(x, 10.0))]
     torch.testing.assert_close(trunk(x), torch.stack(each).max(dim=0).values)
 
 
@@ -308,8 +318,8 @@ def test_losses_of_attributes_are_their_formulas():
     chance = 1 / (1 + (-logits).exp())
     wanted = -(values * chance.log() + (1 - values) * (1 - chance).log()).mean()
     torch.testing.assert_close(attribute_loss(logits, values), wanted)
-    assert hits(torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])) == 0.75
-    assert hits(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0])) == 0.5
+    assert accuracy(torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])) == 0.75
+    assert accuracy(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0])) == 0.5
 
 
 # The tree
@@ -327,7 +337,7 @@ def tree_of(count=6, classes=4):
 
 def test_leaf_weights_are_products_along_the_path_and_sum_to_one():
     root, inner, _ = tree_of()
-    weights = tree.leaf_weights(root, inner).exp()
+    weights = leaf_log_probabilities(root, inner).exp()
     torch.testing.assert_close(weights.sum(1), torch.ones(6, dtype=torch.float64))
     for gender in (0, 1):
         for cluster in (0, 1):
@@ -340,7 +350,7 @@ def test_attributes_that_are_certain_make_a_hard_tree():
     chosen = torch.tensor([0, 1, 2, 3, 1, 2])
     weights = torch.full((6, 4), -torch.inf, dtype=torch.float64)
     weights[torch.arange(6), chosen] = 0.0
-    torch.testing.assert_close(tree.mixed(weights, logits), logits[torch.arange(6), chosen].log_softmax(1))
+    torch.testing.assert_close(class_log_probabilities(weights, logits), logits[torch.arange(6), chosen].log_softmax(1))
 
 
 def test_equal_leaves_are_a_network_without_a_tree():
@@ -353,13 +363,13 @@ def test_equal_leaves_are_a_network_without_a_tree():
 
 def test_the_tree_s_losses_are_their_formulas():
     root, inner, logits = tree_of()
-    weights, labels = tree.leaf_weights(root, inner), torch.tensor([0, 1, 2, 3, 0, 1])
+    weights, labels = leaf_log_probabilities(root, inner), torch.tensor([0, 1, 2, 3, 0, 1])
     wanted = 0.0
     for image in range(6):
         for leaf in range(4):
             chance = logits[image, leaf].exp() / logits[image, leaf].exp().sum()
             wanted -= weights[image, leaf].exp() * chance[labels[image]].log() / 6
-    torch.testing.assert_close(tree.tree_loss(weights, logits, labels), wanted)
+    torch.testing.assert_close(tree_loss(weights, logits, labels), wanted)
     features, shares = torch.randn(6, 3, 5).double(), torch.rand(6, 3, 2).double()
     centers = torch.randn(3, 2, 5).double()
     total, step = 0.0, torch.zeros_like(centers)
@@ -368,8 +378,8 @@ def test_the_tree_s_losses_are_their_formulas():
             share, center = shares[:, node, value, None], centers[node, value]
             total += (share * (features[:, node] - center).square()).sum() / 12
             step[node, value] = (share * (center - features[:, node])).sum(0) / (1 + share.sum())
-    torch.testing.assert_close(tree.soft_center_loss(features, shares, centers), total)
-    torch.testing.assert_close(tree.soft_center_step(features, shares, centers), step)
+    torch.testing.assert_close(soft_center_loss(features, shares, centers), total)
+    torch.testing.assert_close(soft_center_step(features, shares, centers), step)
 
 
 def test_centers_are_learned_and_every_training_image_has_a_leaf(tmp_path, store):
@@ -379,5 +389,5 @@ def test_centers_are_learned_and_every_training_image_has_a_leaf(tmp_path, store
     assert state["centers"].abs().sum() > 0
     assert "classifier.weight" not in state
     assert sum(work.facts["leaves"]) == 24
-    told = tree.attributes_of(training_set().images, method.recipe.network, work)
+    told = attributes_of(training_set().images, method.recipe.network, work)
     assert np.bincount(2 * told[:, 0] + told[:, 1], minlength=4).tolist() == work.facts["leaves"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ferbench.methods.cnn.network import people_of
+from ferbench.methods.cnn.networks import people_of
 from ferbench.methods.cnn.samplers import grouped_epoch, pair_epoch, shifted, tuplet_epoch
 from ferbench.methods.interface import FOLD
 from ferbench.methods.recipes import resolve

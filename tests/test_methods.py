@@ -24,7 +24,7 @@ def test_the_paper_s_numbers_are_the_paper_preset_s():
 def test_lambda_3_follows_the_dataset(dataset, weight):
     recipe = resolve("wslgan", "paper", dataset).recipe
     assert recipe.losses_of(recipe.finetune).whole == weight
-    assert recipe.losses_of(recipe.pretrain.alone()).whole == weight  # trained on the target only
+    assert recipe.losses_of(recipe.pretrain.as_only_training()).whole == weight  # trained on the target only
     assert recipe.losses_of(recipe.pretrain).whole == 2  # so that all targets share what was pre-trained
 
 

@@ -5,7 +5,7 @@ import pytest
 from ground import ALONE, FLOOR, inside, lay, train
 
 from ferbench.methods.cnn import recogniser
-from ferbench.methods.cnn.recogniser import Cnn
+from ferbench.methods.cnn.recogniser import CnnRecogniser
 from ferbench.runs.store import Store
 
 OVERFLOWING = ("--set", "finetune.lr=1e30", "--set", "pretrain.lr=1e30")
@@ -25,7 +25,7 @@ def test_a_loss_that_is_no_number_fails_the_job_and_names_the_epoch(tmp_path):
 
 def test_probabilities_that_are_no_numbers_fail_the_fold_and_the_other_fold_stands(tmp_path, monkeypatch):
     lay(tmp_path)
-    predict, seen = Cnn.predict, []
+    predict, seen = CnnRecogniser.predict, []
 
     def broken(self, samples, work):
         seen.append(work.identity.fold)
@@ -33,7 +33,7 @@ def test_probabilities_that_are_no_numbers_fail_the_fold_and_the_other_fold_stan
         found[0, 0] = np.nan if work.identity.fold == "01" else found[0, 0]
         return found
 
-    monkeypatch.setattr(Cnn, "predict", broken)
+    monkeypatch.setattr(CnnRecogniser, "predict", broken)
     assert inside(train(3, *ALONE), tmp_path).code == 4
     told = {record.identity.fold: record.error for record in Store(tmp_path / "runs").records()}
     assert told == {"01": "FloatingPointError: the method gave probabilities that are no numbers", "02": ""}
