@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_models import statistics_as_after_training
 
-from ferbench.bench import gate
+from ferbench.bench import comparison
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan import kernels
 from ferbench.methods.wslgan.deployed import Deployed
@@ -160,12 +160,12 @@ def test_each_image_may_be_scaled_by_its_own_moments():
 
 
 @pytest.mark.parametrize(("kind", "precision"), [(torch.float32, "fp32"), (torch.bfloat16, "bf16")])
-def test_lean_networks_pass_the_gate_of_their_precision(kind, precision):
+def test_lean_networks_are_within_the_bound_of_their_precision(kind, precision):
     module = deployed()
     with torch.inference_mode():
         found, maps = lean(module, kind)(faces(8))
     assert found.dtype == maps.dtype == torch.float32
-    assert gate.of_logits(found, module, faces(8), precision).valid
+    assert comparison.compare_logits(found, module, faces(8), precision).valid
     if precision == "fp32":
         with torch.inference_mode():
             torch.testing.assert_close(maps, module.double()(faces(8))[1].float(), rtol=0, atol=1e-5)
@@ -198,7 +198,7 @@ def test_the_bench_has_each_part_in_its_quick_form(what):
         with torch.inference_mode():
             found = quick(faces(4))
         found = found if isinstance(found, torch.Tensor) else found[0]
-        assert gate.of_logits(found, reference, faces(4), precision).valid
+        assert comparison.compare_logits(found, reference, faces(4), precision).valid
     assert timed.part("amg") is not None
     method = resolve("gfnet", "tiny", "ckplus")
     assert method.family.timed(method, 7, 0).quick("amg", Device()) is None
@@ -263,7 +263,7 @@ def test_on_a_gpu_the_lean_network_is_that_of_float64_alone_and_in_a_graph():
     module = deployed()
     with torch.inference_mode():
         found = lean(module, torch.bfloat16).cuda()(faces(8).cuda())[0].cpu()
-    assert gate.of_logits(found, module, faces(8), "bf16").valid
+    assert comparison.compare_logits(found, module, faces(8), "bf16").valid
 
 
 @cuda

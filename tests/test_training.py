@@ -19,7 +19,7 @@ from ferbench.methods.wslgan.recipe import Architecture, Interpretation, LossWei
 from ferbench.training import checkpoint, samples
 from ferbench.training.augment import ANGLES, DERIVED, derive, rearrange
 from ferbench.training.device import Device
-from ferbench.training.engine import Captured, Eager
+from ferbench.training.engine import Captured, Eager, initial_state, optimizer_of
 from ferbench.training.engine import engine as engine_of
 from ferbench.training.loop import learning_rate
 from ferbench.training.losses import contrastive_loss
@@ -167,10 +167,12 @@ class Interrupted(Exception):
     pass
 
 
-def train(saved: Path, epochs: int = 4, stop_after: int | None = None, kept: Path | None = None) -> tuple[WSLGAN, list]:
-    recipe = resolve(
-        "wslgan", "tiny", "synth", (f"finetune.epochs={epochs}", "finetune.batch=8", "finetune.lr=0.1")
-    ).recipe
+def train(
+    saved: Path, epochs: int = 4, stop_after: int | None = None, kept: Path | None = None, optimizer: str = "sgd"
+) -> tuple[WSLGAN, list]:
+    rate = f"finetune.lr={0.1 if optimizer == 'sgd' else 0.01}"
+    overrides = (f"finetune.epochs={epochs}", "finetune.batch=8", rate, f"finetune.optimizer={optimizer}")
+    recipe = resolve("wslgan", "tiny", "synth", overrides).recipe
     torch.manual_seed(1)
     net, data = WSLGAN(SMALL, 3), labelled()
     torch.manual_seed(2)
@@ -186,16 +188,42 @@ def train(saved: Path, epochs: int = 4, stop_after: int | None = None, kept: Pat
     return net, history
 
 
-def test_interrupted_and_resumed_gives_the_same_bytes(tmp_path):
-    whole, history = train(tmp_path / "a")
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_interrupted_and_resumed_gives_the_same_bytes(tmp_path, optimizer):
+    whole, history = train(tmp_path / "a", optimizer=optimizer)
     for stop in (4, 8):  # in the middle of the second, then of the third epoch
         with pytest.raises(Interrupted):
-            train(tmp_path / "b", stop_after=stop)
-    resumed, again = train(tmp_path / "b")
+            train(tmp_path / "b", stop_after=stop, optimizer=optimizer)
+    resumed, again = train(tmp_path / "b", optimizer=optimizer)
     assert again == history
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_adamw_is_algorithm_2_of_its_paper_and_its_state_can_be_created_before_the_first_step():
+    """Loshchilov & Hutter 2019 in float64, for two steps of a schedule's optimizer."""
+    fields = {"optimizer": "adamw", "lr": 0.1, "momentum": 0.8, "weight_decay": 0.05}
+    stage = resolve("gfnet", "tiny", "synth").recipe.finetune.model_copy(update=fields)
+    start, gradients = torch.tensor([1.0, -2.0]), torch.tensor([[0.5, -1.0], [2.0, 0.1]])
+    final = []
+    for prepared in (False, True):
+        layer = torch.nn.Linear(2, 1, bias=False)
+        layer.weight.data = start[None].clone()
+        optimizer = optimizer_of(layer, stage)
+        if prepared:
+            optimizer.state[layer.weight] = initial_state(optimizer, layer.weight)
+        for gradient in gradients:
+            layer.weight.grad = gradient[None].clone()
+            optimizer.step()
+        final.append(layer.weight.detach()[0])
+    assert torch.equal(*final)
+    weight, m, v = start.double().numpy(), np.zeros(2), np.zeros(2)
+    for step, gradient in enumerate(gradients.double().numpy(), start=1):
+        m, v = 0.8 * m + 0.2 * gradient, 0.999 * v + 0.001 * gradient**2
+        update = m / (1 - 0.8**step) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+        weight = weight - 0.1 * update - 0.1 * 0.05 * weight
+    np.testing.assert_allclose(final[0].numpy(), weight, rtol=1e-5)
 
 
 def test_kept_epochs_are_those_of_a_training_that_stops_there(tmp_path):

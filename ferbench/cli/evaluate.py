@@ -1,11 +1,12 @@
 """``ferbench evaluate``, ``contamination`` and ``card``."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ferbench.cli import completion
+from ferbench.cli import completion, readable
 from ferbench.cli.formats import DataHome, Format, Runs, emit
 
 
@@ -36,6 +37,9 @@ def evaluate(
         list[str] | None,
         typer.Option(help="With --predictions: a dataset that the method was trained on; may be repeated."),
     ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Test again, where a stored result with the same key would be reused.")
+    ] = False,
     format: Format = "console",
     runs: Runs = None,
     data_home: DataHome = None,
@@ -45,11 +49,14 @@ def evaluate(
     from ferbench.errors import UsageError
     from ferbench.methods.foreign.cards import card_of
 
+    def say(line: str) -> None:
+        print(readable.one_line(line), file=sys.stderr)
+
     if predictions is not None:
         if model or refit:
             raise UsageError("--predictions stands for the model: give no MODEL and no --refit")
         name = name or predictions.stem
-        record = work.predictions(predictions, name, tuple(trained_on or ()), dataset, runs, data_home)
+        record = work.predictions(predictions, name, tuple(trained_on or ()), dataset, runs, data_home, fresh, say)
     else:
         if name or trained_on:
             raise UsageError("--name and --trained-on go with --predictions; a model says both on its card")
@@ -57,11 +64,16 @@ def evaluate(
         if refit:
             if not model.endswith(".toml"):
                 raise UsageError("--refit takes a model with a card: a run is what it is")
+            if fresh:
+                raise UsageError("--fresh goes without --refit: delete the runs of a training to train again")
             from ferbench.cli.train import train
 
             train(model, dataset=dataset, runs=runs, data_home=data_home)
             return
-        record = work.evaluate(model, preset, dataset, runs, data_home)
+        record = work.evaluate(model, preset, dataset, runs, data_home, fresh, say)
+    notes = record.facts.get("notes", [])
+    for note in notes:
+        say(f"note: {note}")
     network = record.identity.parents.get("network") or record.facts["display"]
     emit(
         [
@@ -73,6 +85,7 @@ def evaluate(
                     "accuracy": f"{record.result['accuracy']:.2%}",
                     "held out": record.facts.get("held_out", True),
                     "left out, unknown to the network": record.facts["left_out"] or "none",
+                    **({"notes": notes} if format == "json" else {}),
                     "see": f"ferbench report --dataset {record.identity.protocol.partition('@')[0]}",
                 },
             )

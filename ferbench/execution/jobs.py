@@ -12,7 +12,7 @@ from ferbench.errors import DataError, UsageError
 from ferbench.execution.views import check_needs
 from ferbench.methods import registry
 from ferbench.methods.interface import FOLD, PRETRAIN, Family, HasStages, Parent
-from ferbench.methods.recipes import Method
+from ferbench.methods.recipes import Method, resolve
 from ferbench.protocol import image_folds, splits
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import AttributeProtocol, Protocol
@@ -318,8 +318,14 @@ def _presets_with_weights(request: Request) -> list[str]:
     if request.changed or request.given or not request.protocol.pretrain:
         return []
     protocol = protocols.load(request.protocol.pretrain).identifier
-    found = shipped_with(kind=PRETRAIN, method=request.method.name, protocol=protocol)
-    return sorted(record.identity.preset for record in found)
+    found = [one.identity for one in shipped_with(kind=PRETRAIN, method=request.method.name, protocol=protocol)]
+    return sorted(one.preset for one in found if one.recipe == _pretraining(one.preset, request))
+
+
+def _pretraining(preset: str, request: Request) -> Any:
+    """What would identify the pre-training of a request's method at another preset, for the same target."""
+    method = resolve(request.method.name, preset, request.protocol.name)
+    return plain(method.family.identity(PRETRAIN, method, request.protocol))
 
 
 def _identity(request: Request, kind: str, protocol: str, faces: Faces, more: dict[str, Any]) -> Identity:

@@ -2,6 +2,7 @@
 method and changes arguments of it. A user's method is such a file in any folder."""
 
 import tomllib
+from collections.abc import Iterable
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,18 +11,21 @@ from typing import TYPE_CHECKING, Any, Generic
 from pydantic import Field, SerializeAsAny
 
 from ferbench import DEFAULT_METHOD
-from ferbench.errors import UsageError
+from ferbench.errors import DataError, UsageError
 from ferbench.files import shipped
 from ferbench.methods import registry
 from ferbench.methods.interface import Family, HasNetwork, R
 from ferbench.runs.record import Record
 from ferbench.schema import Schema, read_toml, validated
+from ferbench.text import unknown
 
 if TYPE_CHECKING:
     from ferbench.runs.store import Store
     from ferbench.training.networks import Deployable
 
 PAPER = "paper"  # the recipe that is the paper's method, and the preset of its own scale
+CARD = "foreign"  # the family of a model card, which need not name it: no other TOML file has a table [model]
+CARD_PRESET = "own"  # the only preset of a card
 _HEAD = ("name", "title", "family", "published", "paper", "differs")
 _FORMER = {"readings": "interpretation"}  # tables of recipes by their former names, which are accepted for one version
 
@@ -79,10 +83,14 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     Raises UsageError for an unknown method, preset, recipe or override.
     """
     content, folder = _read(name)
-    presets = content.pop("preset", {})
+    family, presets = content.get("family"), content.pop("preset", {})
+    if not isinstance(family, str):
+        raise DataError(f'{name} names no family: a method has a line `family = "..."`, a card has a table [model]')
     preset = preset or next(iter(presets), "")
+    if not presets:
+        raise DataError(f"{name} has no preset: add one, such as the empty table [preset.{CARD_PRESET}]")
     if preset not in presets:
-        raise UsageError(f"{name} has no preset {preset!r}; it has {', '.join(presets)}")
+        raise UsageError(unknown(f"preset of {name}", preset, presets))
     chain = [preset]
     while base := presets[chain[0]].get("extends"):
         if base in chain or base not in presets:
@@ -93,15 +101,16 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     _merge(content, content.pop("dataset", {}).get(dataset, {}))
     recipes = content.pop("recipe", {})
     if recipe not in (PAPER, *recipes):
-        raise UsageError(f"unknown recipe {recipe!r}: it is {', '.join((PAPER, *recipes))}")
+        raise UsageError(unknown("recipe", recipe, (PAPER, *recipes)))
     _merge(content, recipes.get(recipe, {}))
+    schema = registry.family(family, folder).recipe
     for override in overrides:
-        _override(content, override)
+        _override(content, override, schema)
     head = {key: content.pop(key) for key in _HEAD if key in content}
     if recipe != PAPER:
         head |= {"title": f"{head['title']}, {recipe} recipe", "published": ""}
     origin = f"method {name}, preset {preset}"
-    resolved = validated(registry.family(head.get("family", ""), folder).recipe, content, origin)
+    resolved = validated(schema, content, origin)
     return validated(Method, {**head, "preset": preset, "folder": folder, "recipe": resolved}, origin)
 
 
@@ -133,11 +142,17 @@ def _read(name: str, before: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path
         raise UsageError(f"{name} extends itself, by way of {', '.join(before)}")
     folder = Path(name).resolve().parent if name.endswith(".toml") else None
     path = Path(name) if folder else shipped("baselines") / f"{name}.toml"
-    if not path.is_file():
-        near = get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"unknown method {name!r}{hint} There are: {', '.join(names())}")
+    if folder and not path.exists():
+        raise DataError(
+            f"{name} does not exist: name the TOML file of a method or the card of a model, which "
+            f"`ferbench card MODEL > {name}` writes"
+        )
+    if not folder and name not in names():
+        raise UsageError(unknown("method", name, names()))
     content = _current(read_toml(path))
+    if folder and "model" in content and "extends" not in content:
+        content = {"family": CARD, "name": path.stem, **content}
+        content = {"title": content["name"], "preset": {CARD_PRESET: {}}, **content}
     base = content.pop("extends", None)
     return (content if base is None else _merge(_read(base, (*before, name))[0], content)), folder
 
@@ -160,12 +175,15 @@ def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     return base
 
 
-def _override(content: dict[str, Any], text: str) -> None:
+def _override(content: dict[str, Any], text: str, schema: type[Schema]) -> None:
+    """Change the field of a table that ``text`` names: one of the file, or one of the schema that has a default."""
     path, sign, value = text.partition("=")
     section, _, field = path.strip().partition(".")
-    table = content.get(_FORMER.get(section, section))
-    if not sign or not isinstance(table, dict) or field not in table:
-        known = [f"{s}.{f}" for s, fields in content.items() if isinstance(fields, dict) for f in fields]
+    section = _FORMER.get(section, section)
+    table = content.get(section)
+    tables = {name: {*table, *_fields(schema, name)} for name, table in content.items() if isinstance(table, dict)}
+    if not sign or not isinstance(table, dict) or field not in tables[section]:
+        known = [f"{name}.{field}" for name, fields in tables.items() for field in sorted(fields)]
         near = get_close_matches(path.strip(), known, n=1)
         hint = f"did you mean {near[0]}?" if near else "`ferbench show METHOD` lists them all"
         raise UsageError(f"--set takes section.field=value with a field of the recipe, not {text!r}; {hint}")
@@ -173,3 +191,9 @@ def _override(content: dict[str, Any], text: str) -> None:
         table[field] = tomllib.loads(f"value = {value.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         table[field] = value.strip()  # a word without quotes is a text: interpretation.pairing=balanced
+
+
+def _fields(schema: type[Schema], table: str) -> Iterable[str]:
+    """The fields of a table of a recipe."""
+    kind = schema.model_fields[table].annotation if table in schema.model_fields else None
+    return kind.model_fields if isinstance(kind, type) and issubclass(kind, Schema) else ()

@@ -15,24 +15,24 @@ from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_f
 from ferbench.training import checkpoint
 from ferbench.training.checkpoint import TrainingState
 from ferbench.training.device import Device
-from ferbench.training.engine import After, Loss, Schedule, Terms, engine
+from ferbench.training.engine import After, Loss, Terms, engine
 from ferbench.training.plan import Step
-from ferbench.training.schedule import Progress
+from ferbench.training.schedule import Progress, Stage
 
 
-def learning_rate(schedule: Schedule, epoch: int) -> float:
+def learning_rate(stage: Stage, epoch: int) -> float:
     """Return the rate in ``epoch`` (from 0): lr × 0.1 for each drop, a fraction of the epochs, passed;
     or lr · ½(1 + cos(π · epoch / epochs)) (Loshchilov & Hutter 2017, Eq. 5)."""
-    if schedule.anneal == "cosine":
-        return schedule.lr * (1 + math.cos(math.pi * epoch / schedule.epochs)) / 2
-    return schedule.lr * 0.1 ** sum(epoch >= round(drop * schedule.epochs) for drop in schedule.drops)
+    if stage.anneal == "cosine":
+        return stage.lr * (1 + math.cos(math.pi * epoch / stage.epochs)) / 2
+    return stage.lr * 0.1 ** sum(epoch >= round(drop * stage.epochs) for drop in stage.drops)
 
 
 def fit(
     module: nn.Module,
     loss: Loss,
     plan: Callable[[int], list[Step]],
-    schedule: Schedule,
+    stage: Stage,
     device: Device,
     saved: Path,
     progress: Progress,
@@ -52,14 +52,14 @@ def fit(
     after : updates buffers of the module after each step (:class:`engine.Eager`).
     Raises FloatingPointError where the loss is no finite number.
     """
-    steps = engine(module, loss, schedule, device, after)
+    steps = engine(module, loss, stage, device, after)
     per_epoch = len(plan(0))
-    averaged = _averaged(module, schedule.ema * per_epoch) if schedule.ema else None
+    averaged = _averaged(module, stage.ema * per_epoch) if stage.ema else None
     if epochs is not None and not checkpoint.kept(epochs, done := checkpoint.epochs_done(saved)) and done:
         saved.unlink()
     state = checkpoint.restore(saved, module, steps.optimizer, averaged)
-    for epoch in range(state.epoch, schedule.epochs):
-        rate = learning_rate(schedule, epoch)
+    for epoch in range(state.epoch, stage.epochs):
+        rate = learning_rate(stage, epoch)
         steps.rate(rate)
         module.train()
         sums: Terms = {}
@@ -68,11 +68,11 @@ def fit(
                 sums[name] = sums.get(name, torch.zeros_like(term)) + term
             if averaged is not None:
                 averaged.update_parameters(module)
-            progress(epoch * per_epoch + number + 1, schedule.epochs * per_epoch, _line(state))
+            progress(epoch * per_epoch + number + 1, stage.epochs * per_epoch, _line(state))
         row = {"epoch": epoch + 1, "lr": rate, **{f"loss_{k}": float(v) / per_epoch for k, v in sums.items()}}
         if not math.isfinite(row["loss_total"]):
             raise FloatingPointError(
-                f"the loss is {row['loss_total']} in epoch {epoch + 1} of {schedule.epochs}: a "
+                f"the loss is {row['loss_total']} in epoch {epoch + 1} of {stage.epochs}: a "
                 f"lower learning rate than {rate:g} may do"
             )
         with _in_place(averaged, module):

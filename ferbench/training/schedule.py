@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, SerializerFunctionWrapHandler, model_serializer
 
 from ferbench.schema import Schema
 
@@ -25,6 +25,15 @@ class Stage(Schema):
     # Whatever has a default is beyond the paper and off by default.
     anneal: Literal["drops", "cosine"] = "drops"  # cosine: Loshchilov & Hutter 2017, without restarts
     ema: float = Field(0.0, ge=0)  # how many epochs the moving average of the weights, which is tested, spans
+    optimizer: Literal["sgd", "adamw"] = "sgd"  # adamw: Loshchilov & Hutter 2019
+
+    @model_serializer(mode="wrap")
+    def _without_default_optimizer(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out SGD, so that runs from before there was a choice keep their keys."""
+        content = serialize(self)
+        if self.optimizer == "sgd":
+            content.pop("optimizer", None)
+        return content
 
     def identity(self) -> dict[str, Any]:
         """The fields that identify a training: what is beyond the paper only where it is on."""

@@ -129,19 +129,21 @@ class PairStage(Stage):
     rotate: bool = False  # and over these rotated by the angles of the derived samples
 
     def identity(self) -> dict[str, Any]:
-        """Without the factor, which is part of the losses."""
-        return {name: value for name, value in super().identity().items() if name != "contrastive"}
+        """Without the weights of losses, which the losses identify."""
+        return {name: value for name, value in super().identity().items() if name not in ("contrastive", "whole")}
 
 
 class PretrainStage(PairStage):
     """Pre-training. ``teachers``: presets of the same method whose pre-trained networks' mean probabilities of each
     training image are the share ``distil`` of the classifier's target (Hinton et al. 2015, at temperature 1).
     ``start``: a preset of the same method from whose pre-trained network the training starts, one of the same shapes
-    trained at another resolution (from small to large: Tan & Le 2021, section 4)."""
+    trained at another resolution (from small to large: Tan & Le 2021, section 4).
+    ``whole``: λ3 of this training; that of the target where None."""
 
     start: Preset | Literal[""] = ""
     teachers: tuple[Preset, ...] = ()
     distil: float = Field(0.0, ge=0, le=1)
+    whole: float | None = Field(None, ge=0)
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:
@@ -149,9 +151,9 @@ class PretrainStage(PairStage):
             raise ValueError("teachers and distil go together: set both or neither")
         return self
 
-    def without_parents(self) -> Self:
-        """The same without teachers and without a network to start from."""
-        return self.model_copy(update={"start": "", "teachers": (), "distil": 0.0})
+    def as_only_training(self) -> Self:
+        """The same without teachers and without a network to start from, with the target's λ3."""
+        return self.model_copy(update={"start": "", "teachers": (), "distil": 0.0, "whole": None})
 
 
 class FinetuneStage(PairStage):
@@ -185,7 +187,8 @@ class Recipe(Schema):
 
     def losses_of(self, stage: PairStage) -> LossWeights:
         """The weights of the losses in one training of stage 2."""
-        return replace(self.losses, contrastive=stage.contrastive)
+        whole = stage.whole if isinstance(stage, PretrainStage) else None
+        return replace(self.losses, contrastive=stage.contrastive, whole=self.losses.whole if whole is None else whole)
 
     def stage(self, kind: str, pretrained: bool) -> Stage:
         """The schedule of a training by its kind. pretrained : whether the protocol has a pre-training set; without
@@ -195,4 +198,4 @@ class Recipe(Schema):
             return self.attention
         if kind == PRETRAIN:
             return self.pretrain
-        return self.finetune if pretrained else self.pretrain.without_parents()
+        return self.finetune if pretrained else self.pretrain.as_only_training()

@@ -23,7 +23,7 @@ from ferbench.training.augment import ANGLES, DERIVED, levels
 from ferbench.training.checkpoint import remembered, unpack
 from ferbench.training.device import Device
 from ferbench.training.loop import together
-from ferbench.training.networks import seeded
+from ferbench.training.networks import parameter_count, seeded, start_from
 from ferbench.training.plan import Step, looked_up, passes
 from ferbench.training.samples import Computed, Samples, maps_if_any, maps_of
 from ferbench.training.schedule import Progress, Stage
@@ -105,15 +105,16 @@ class NetworkRecogniser:
         for role in work.identity.parents:
             if role.startswith(START) or role == PRETRAIN:
                 new = role == PRETRAIN and recipe.finetune.classifier == "new"
-                _start_from(work, role, network, () if new else self.classes)
-        work.facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+                record, weights = work.parent(role)
+                start_from(network, weights, record.classes, () if new else self.classes)
+        work.facts["parameters"] = parameter_count(network)
         amg = self.amg(work)
         images = _labelled(train.images, train.labels)
         validation = None
         if work.validation is not None:
             held = _labelled(work.validation.images, work.validation.labels)
             validation = held.labels, self.views(held.images, work)
-        weights = None if amg is None else work.parent(ATTENTION)[1]
+        amg_weights = None if amg is None else work.parent(ATTENTION)[1]
         plan = stages.network_plan(train.labels, stage, recipe.interpretation, work.seed("plan"))
         before = 0
 
@@ -129,7 +130,7 @@ class NetworkRecogniser:
             return progress
 
         teacher = soft_targets(images.images, recipe.pretrain.distil, work, preparing("predictions of the teachers"))
-        samples = samples_of(train, recipe, stage, plan, amg, weights, work, preparing("attention maps"))
+        samples = samples_of(train, recipe, stage, plan, amg, amg_weights, work, preparing("attention maps"))
         return work.timed(
             "training",
             lambda: stages.train_network(
@@ -199,21 +200,6 @@ class NetworkRecogniser:
         stage = self.recipe.stage(self.kind, bool(work.protocol.pretrain))
         assert isinstance(stage, PairStage)
         return stage
-
-
-def _start_from(work: Workspace, role: str, network: WSLGAN, classes: tuple[str, ...]) -> None:
-    """Copy all weights of a parent's network; those of the classifier only for ``classes`` that the parent knows.
-
-    classes : all of the network's own, in their order; none for a new classifier.
-    """
-    record, weights = work.parent(role)
-    tensors, _ = unpack(weights)
-    for name, initial in network.classifier.state_dict(prefix="classifier.").items():
-        pretrained, tensors[name] = tensors[name], initial.clone()
-        for row, label in enumerate(classes):
-            if label in record.classes:
-                tensors[name][row] = pretrained[record.classes.index(label)]
-    network.load_state_dict(tensors)
 
 
 def _labelled(images: np.ndarray, labels: np.ndarray) -> LabelledImages:

@@ -14,6 +14,7 @@ from ferbench.methods.wslgan.recipe import Interpretation, LossWeights, PairStag
 from ferbench.training.augment import erase, jitter, rearrange
 from ferbench.training.device import Device
 from ferbench.training.loop import Terms, fit
+from ferbench.training.networks import on_images
 from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
 from ferbench.training.samples import Computed, Samples
 from ferbench.training.schedule import Progress
@@ -203,14 +204,12 @@ def predict(network: nn.Module, images: Tensor, device: Device, attention: Tenso
     attention : maps [N,2,H,W] of the same images where the network takes them.
     """
     network.eval()
-    parts = []
-    with torch.inference_mode(), device.autocast():
-        for start in range(0, len(images), device.rows):
-            rows = slice(start, start + device.rows)
-            x = device.images(images[rows].to(device.name).unsqueeze(1).float() / 255)
-            maps = () if isinstance(network, PartClassifier) else (None if attention is None else attention[rows],)
-            parts.append(torch.softmax(network(x, *maps).float(), dim=1).cpu())
-    return torch.cat(parts)
+    inputs = () if isinstance(network, PartClassifier) else (None,)
+
+    def probabilities(x: Tensor, *maps: Tensor) -> Tensor:
+        return torch.softmax(network(x, *(maps or inputs)).float(), dim=1)
+
+    return on_images(probabilities, device, images, *(() if attention is None else (attention,)))
 
 
 def predict_views(network: nn.Module, views: list[View], device: Device) -> Tensor:
