@@ -15,7 +15,7 @@ from ferbench.errors import DataError, UsageError
 from ferbench.files import shipped
 from ferbench.methods import registry
 from ferbench.methods.interface import Family, HasNetwork, R
-from ferbench.runs.record import Record
+from ferbench.runs.record import TABLES, Record
 from ferbench.schema import Schema, read_toml, validated
 from ferbench.text import unknown
 
@@ -27,7 +27,6 @@ PAPER = "paper"  # the recipe that is the paper's method, and the preset of its 
 CARD = "foreign"  # the family of a model card, which need not name it: no other TOML file has a table [model]
 CARD_PRESET = "own"  # the only preset of a card
 _HEAD = ("name", "title", "family", "published", "paper", "differs")
-_FORMER = {"readings": "interpretation"}  # tables of recipes by their former names, which are accepted for one version
 
 
 class Method(Schema, Generic[R]):
@@ -158,10 +157,9 @@ def _read(name: str, before: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path
 
 
 def _current(content: dict[str, Any]) -> dict[str, Any]:
-    """A method's file with the present names of tables that it has by former ones."""
+    """A method's file with present names for tables by former names, which are accepted for one version."""
     return {
-        _FORMER.get(name, name): _current(value) if isinstance(value, dict) else value
-        for name, value in content.items()
+        TABLES.get(name, name): _current(value) if isinstance(value, dict) else value for name, value in content.items()
     }
 
 
@@ -179,7 +177,7 @@ def _override(content: dict[str, Any], text: str, schema: type[Schema]) -> None:
     """Change the field of a table that ``text`` names: one of the file, or one of the schema that has a default."""
     path, sign, value = text.partition("=")
     section, _, field = path.strip().partition(".")
-    section = _FORMER.get(section, section)
+    section = TABLES.get(section, section)
     table = content.get(section)
     tables = {name: {*table, *_fields(schema, name)} for name, table in content.items() if isinstance(table, dict)}
     if not sign or not isinstance(table, dict) or field not in tables[section]:
