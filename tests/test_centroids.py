@@ -6,17 +6,18 @@ import torch
 from torch import nn
 from work import other_set, training_set
 
-from ferbench.methods.sequences import centroids, inputs, networks
+from ferbench.methods.sequences import centroids, networks
+from ferbench.methods.sequences.recogniser import frames_of
 
 
 @pytest.fixture(scope="module")
 def begun():
     """A network that begins from training sequences [24,5,48,48] of three classes, with these and their labels."""
     samples = training_set(frames=6)
-    x, labels = inputs.frames_of(samples.videos, 5).float() / 255 - 0.5, torch.from_numpy(samples.labels)
+    x, labels = frames_of(samples.videos, 5).float() / 255 - 0.5, torch.from_numpy(samples.labels)
     torch.manual_seed(0)
-    network = networks.ActionParts(5, 3, 4, deformed=True, centred=True)
-    centroids.begin(network, x, labels, 7)
+    network = networks.ActionPartCnn(5, 3, 4, deformed=True, centred=True)
+    centroids.initialise(network, x, labels, 7)
     return network, x, labels
 
 
@@ -82,15 +83,15 @@ def test_what_it_begins_with_tells_the_classes_apart_already(begun):
     network, _, _ = begun
     samples, labels = other_set(frames=6)
     with torch.no_grad():
-        logits, _ = network(inputs.frames_of(samples.videos, 5).float() / 255 - 0.5)
+        logits, _ = network(frames_of(samples.videos, 5).float() / 255 - 0.5)
     assert (logits.argmax(dim=1).numpy() == labels).mean() > 0.8
 
 
 def test_a_class_without_samples_is_no_obstacle():
     samples = training_set(frames=6)
-    x = inputs.frames_of(samples.videos, 5).float() / 255 - 0.5
-    network = networks.ActionParts(5, 4, 2, deformed=True, centred=True)
-    centroids.begin(network, x, torch.from_numpy(samples.labels), 0)
+    x = frames_of(samples.videos, 5).float() / 255 - 0.5
+    network = networks.ActionPartCnn(5, 4, 2, deformed=True, centred=True)
+    centroids.initialise(network, x, torch.from_numpy(samples.labels), 0)
     assert all(torch.isfinite(one).all() for one in network.state_dict().values())
     with torch.no_grad():
         assert torch.isfinite(network(x)[0]).all()

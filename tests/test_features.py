@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ferbench.methods.features.covariance import WindowCovariances, pixel_features, window_covariances, windows
-from ferbench.methods.features.expressionlets import ModePooling, Modes, cuboids
+from ferbench.methods.features.expressionlets import ModePooling, Modes, cuboids, log, ridged, vec
 from ferbench.methods.features.gradients import (
     SpaceTimeGradients,
     averaging,
@@ -17,8 +17,7 @@ from ferbench.methods.features.gradients import (
     mean_gradients,
     quantised,
 )
-from ferbench.methods.features.spd import log, ridged, vec
-from ferbench.methods.features.subevents import OrderedTemplates, learned, orders, place
+from ferbench.methods.features.lomo import OrderedTemplates, learn_templates, orders, place
 from ferbench.methods.interface import Video
 from ferbench.methods.recipes import resolve
 from ferbench.seeds import generator
@@ -111,15 +110,15 @@ def test_a_mirrored_video_s_bins_change_places():
 
 def test_a_video_s_descriptor_has_the_settings_size_and_cells_of_length_1():
     for words, size in (((), 2 * 36 * 20), (("descriptor.half=true", "descriptor.cells=[5,5,4]"), 1000)):
-        made = SpaceTimeGradients(recipe("hog3d", *words)).one(Video(drawn(3).astype(np.uint8)))
+        made = SpaceTimeGradients(recipe("hog3d", *words)).describe(Video(drawn(3).astype(np.uint8)))
         assert made.shape == (size,)
         np.testing.assert_allclose(np.linalg.norm(made.reshape(-1, 20 if not words else 10), axis=1), 1.0)
 
 
 def test_codewords_are_shares_of_the_boxes_that_change():
     made = SpaceTimeGradients(recipe("hog3d", preset="words"))
-    raw = np.stack([made.one(Video(drawn(12, seed).astype(np.uint8))) for seed in range(3)])
-    still = made.one(Video(np.full((3, 48, 48), 90, dtype=np.uint8)))
+    raw = np.stack([made.describe(Video(drawn(12, seed).astype(np.uint8))) for seed in range(3)])
+    still = made.describe(Video(np.full((3, 48, 48), 90, dtype=np.uint8)))
     assert not still.any()
     made.fit(raw, np.arange(3), lambda use: 1)
     shares = made.transform(np.concatenate([raw, still[None]]))
@@ -275,7 +274,7 @@ def test_cuboids_carry_their_place():
 
 def test_what_is_learned_of_modes_uses_the_recipe():
     made = ModePooling(recipe("stm-explet", "descriptor.modes=4", "descriptor.discriminant=false"))
-    raw = np.stack([made.one(Video(drawn(4, seed).astype(np.uint8))) for seed in range(3)])
+    raw = np.stack([made.describe(Video(drawn(4, seed).astype(np.uint8))) for seed in range(3)])
     made.fit(raw, np.arange(3), lambda use: 3)
     assert made.transform(raw).shape == (3, 4 * 27 * 28 // 2)
     assert not made.labelled
@@ -333,9 +332,9 @@ def planted(count, seed):
 @pytest.mark.parametrize(("ordered", "low", "high"), [(True, 0.95, 1.0), (False, 0.3, 0.65)])
 def test_an_order_of_events_is_learned_by_what_orders_are_worth_alone(ordered, low, high):
     x, signs = planted(120, 1)
-    made = learned(
-        x, signs, templates=2, gap=1, penalty=1e-4, rate=0.05, epochs=40, restarts=2, rng=generator(0), ordered=ordered
-    )
+    values = {"templates": 2, "gap": 1, "penalty": 1e-4, "rate": 0.05, "epochs": 40, "restarts": 2}
+    settings = recipe("lomo", *(f"descriptor.{name}={value}" for name, value in values.items()))
+    made = learn_templates(x, signs, settings, generator(0), ordered=ordered)
     tested, truth = planted(200, 2)
     assert low <= ((made.scores(tested) > 0) == (truth > 0)).mean() <= high
 

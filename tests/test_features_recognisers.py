@@ -9,10 +9,9 @@ import pytest
 from work import CLASSES, other_set, training_set, workspace
 
 from ferbench.errors import DataError, UsageError
-from ferbench.methods.features import FAMILY, family
-from ferbench.methods.features.derived import derived
-from ferbench.methods.features.margins import Margins, compact, softmax
+from ferbench.methods.features import FAMILY
 from ferbench.methods.features.recipe import Classifier
+from ferbench.methods.features.recogniser import LinearMargins, compact, derived, softmax
 from ferbench.methods.interface import FOLD, SampleSet, Task, Video
 from ferbench.methods.recipes import presets, resolve
 from ferbench.training.checkpoint import pack, unpack
@@ -118,7 +117,7 @@ def test_a_class_without_samples_is_never_predicted(present):
     rng = np.random.default_rng(0)
     labels = np.array(present * 6)
     x = rng.normal(size=(len(labels), 4)) + 5 * labels[:, None]
-    machine = Margins(Classifier(c=(1.0,), inner=2, scale="standard", kernel="linear"), 3).fit(x, labels, 1.0, 0)
+    machine = LinearMargins(Classifier(c=(1.0,), inner=2, scale="standard", kernel="linear"), 3).fit(x, labels, 1.0, 0)
     probabilities = softmax(machine.decide(x))
     assert (probabilities.argmax(axis=1) == labels).all()
     assert (probabilities[:, sorted({0, 1, 2} - set(present))] == 0).all()
@@ -132,7 +131,7 @@ def test_margins_are_scikit_learn_s():
     rng = np.random.default_rng(3)
     labels = np.arange(30) % 3
     x = rng.normal(size=(30, 5)) + labels[:, None]
-    machine = Margins(Classifier(c=(1.0,), inner=2, scale="standard", kernel="linear"), 3).fit(x, labels, 0.5, 7)
+    machine = LinearMargins(Classifier(c=(1.0,), inner=2, scale="standard", kernel="linear"), 3).fit(x, labels, 0.5, 7)
     peer = make_pipeline(StandardScaler(), LinearSVC(C=0.5, random_state=7, max_iter=20_000)).fit(x, labels)
     np.testing.assert_allclose(machine.decide(x), peer.decision_function(x), atol=1e-9)
 
@@ -146,13 +145,13 @@ def test_more_features_than_samples_are_learned_in_the_samples_own_space():
     given, basis = compact(x)
     assert given.shape == (30, 30)
     np.testing.assert_allclose(given @ basis, x, atol=1e-12)
-    machine = Margins(Classifier(c=(1.0,), inner=2, scale="none", kernel="linear"), 3).fit(x, labels, 0.5, 7)
+    machine = LinearMargins(Classifier(c=(1.0,), inner=2, scale="none", kernel="linear"), 3).fit(x, labels, 0.5, 7)
     peer = LinearSVC(C=0.5, tol=1e-10, max_iter=1_000_000).fit(x, labels)
     np.testing.assert_allclose(machine.decide(x), peer.decision_function(x), atol=1e-3)
 
 
 def test_a_machine_that_stops_early_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("ferbench.methods.features.margins.ITERATIONS", 1)
+    monkeypatch.setattr("ferbench.methods.features.recogniser.ITERATIONS", 1)
     work = workspace(tmp_path)
     made("hog-svm", "classifier.c=[1000.0]").fit(training_set(), work)
     assert work.notes == ["the support vector machine stopped at its largest number of steps"]
@@ -181,7 +180,7 @@ def test_without_the_libraries_the_extra_is_named(monkeypatch):
     def fails(recipe, classes):
         raise ModuleNotFoundError("No module named 'skimage'", name="skimage.feature")
 
-    monkeypatch.setattr(family, "_made", fails)
+    monkeypatch.setattr("ferbench.methods.features._build", fails)
     with pytest.raises(UsageError, match=r"pip install 'ferbench\[features\]'"):
         made("hog-svm")
 

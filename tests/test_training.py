@@ -22,7 +22,7 @@ from ferbench.training.device import Device
 from ferbench.training.engine import Captured, Eager, initial_state, optimizer_of
 from ferbench.training.engine import engine as engine_of
 from ferbench.training.loop import learning_rate
-from ferbench.training.losses import contrastive
+from ferbench.training.losses import contrastive_loss
 from ferbench.training.plan import looked_up, paired_epoch, single_epoch, steps
 
 SMALL = Architecture(growth=4, stem_stride=2, extractor_layers=(1, 1, 1), generator_layers=(1, 1, 1), reduction=4)
@@ -493,9 +493,11 @@ def test_the_contrastive_term_is_its_formula():
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(6, 4)), np.array([0, 1, 0, 1, 2, 2])
     first, second = np.array([0, 0, 1, 4]), np.array([2, 1, 3, 5])
-    wanted = []
+    expected = []
     for a, b in zip(first, second, strict=True):
         distance = np.sqrt(((features[a] - features[b]) ** 2).sum())
-        wanted.append(distance**2 / 2 if labels[a] == labels[b] else max(0.0, 3.0 - distance) ** 2 / 2)
-    found = contrastive(*map(torch.from_numpy, (features, labels, first, second)), 3.0)
-    assert found.item() == pytest.approx(np.mean(wanted))
+        expected.append(distance**2 / 2 if labels[a] == labels[b] else max(0.0, 3.0 - distance) ** 2 / 2)
+    same = torch.from_numpy(labels[first] == labels[second])
+    for epsilon in (False, True):
+        loss = contrastive_loss(*map(torch.from_numpy, (features[first], features[second])), same, 3.0, epsilon)
+        assert loss.item() == pytest.approx(np.mean(expected))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ferbench.methods.cnn.recipe import CnnRecipe
 from ferbench.methods.interface import FOLD, PRETRAIN, AttributeLearner, AttributeSet, Family, Parent, Recogniser, Task
-from ferbench.methods.recipes import Method
 
 if TYPE_CHECKING:
+    from ferbench.methods.recipes import Method
     from ferbench.protocol.protocol import Protocol
     from ferbench.runs.record import Record
     from ferbench.runs.store import Store
@@ -31,12 +31,12 @@ class CnnFamily(Family[CnnRecipe]):
     def recogniser(self, method: Method[CnnRecipe], kind: str, classes: tuple[str, ...]) -> Recogniser:
         from ferbench.methods.cnn.recogniser import CnnRecogniser
 
-        return CnnRecogniser(method, kind, classes)
+        return CnnRecogniser(method.recipe, kind, classes)
 
     def attribute_learner(self, method: Method[CnnRecipe], kind: str) -> AttributeLearner:
-        from ferbench.methods.cnn.attributes import AttributeRecogniser
+        from ferbench.methods.cnn.attributes import CnnAttributeLearner
 
-        return AttributeRecogniser(method, kind)
+        return CnnAttributeLearner(method.recipe, kind)
 
     def attribute_image_count(self, data: AttributeSet) -> int:
         return len(data.faces)

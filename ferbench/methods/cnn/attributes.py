@@ -16,7 +16,6 @@ from ferbench.methods.cnn.networks import CnnNetwork
 from ferbench.methods.cnn.recipe import CnnRecipe
 from ferbench.methods.cnn.recogniser import build
 from ferbench.methods.interface import AttributeSet, History, Workspace
-from ferbench.methods.recipes import Method
 from ferbench.seeds import generator
 from ferbench.training.loop import Terms, fit
 from ferbench.training.networks import on_images, parameter_count, seeded
@@ -72,12 +71,11 @@ def targets(faces: Faces, what: str) -> Targets:
     return Targets(title, rows, samples[wanted].to_numpy(dtype=np.float32)[rows])
 
 
-class AttributeRecogniser:
+class CnnAttributeLearner:
     """One training on a set of faces with attributes, on which nothing is tested."""
 
-    def __init__(self, method: Method, kind: str):
-        self.recipe: CnnRecipe = method.recipe
-        self.kind = kind
+    def __init__(self, recipe: CnnRecipe, kind: str):
+        self.recipe, self.kind = recipe, kind
         self.network: CnnNetwork | None = None
 
     def fit(self, data: AttributeSet, work: Workspace) -> History:

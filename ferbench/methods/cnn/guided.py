@@ -95,7 +95,8 @@ class RegressionNetwork(CnnNetwork):
 
 class TreeNetwork(CnnNetwork):
     """PAT-ResNet: a tree of attributes whose leaves have features and classifiers of their own,
-    L = Σ P(leaf|x) CE_leaf + ``attribute`` · CE_attributes + ``center`` · L_PAT (Cai et al. 2018; our interpretation).
+    L = Σ P(leaf|x) CE_leaf + ``attribute`` · CE_attributes + ``center`` · L_PAT (Cai et al. 2018, by our
+    interpretation).
 
     The genders of training images are predictions of a frozen parent network; their clusters are 2-means of its
     features, centred for each gender. Test images pass through the nodes of the tree itself.

@@ -47,9 +47,9 @@ def push_step(centers: Tensor) -> Tensor:
 
 
 def locality_loss(features: Tensor, labels: Tensor, neighbours: int) -> Tensor:
-    """L_LP = 1/(2n) Σ_i ‖x_i − 1/k_i Σ_{x ∈ N(x_i)} x‖², where N(x_i) are the k_i = min(k, n_class − 1) nearest
-    features of the same class in the batch (Li, Deng, Du 2017). An image without such neighbours adds nothing. The mean
-    over the batch and constant neighbours are our interpretation.
+    """L_LP = 1/(2n) Σ_i ‖x_i − 1/k_i Σ_{x ∈ N(x_i)} x‖², N(x_i) being the k_i = min(k, n_class − 1) nearest features of
+    the same class in the batch (Li, Deng, Du 2017). An image without such neighbours adds nothing. The mean over the
+    batch and constant neighbours are our interpretation.
 
     features : [n,d]. labels : int64 [n].
     """

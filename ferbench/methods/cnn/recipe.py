@@ -151,7 +151,7 @@ class TupletLoss(Schema):
 
 
 class RegressionLoss(Schema):
-    """FN2EN: before softmax training, the convolutions learn the maps of a ``teacher``, for ``epochs`` at ``lr``.
+    """FN2EN: before the training by softmax, the convolutions learn the maps of a ``teacher`` (``epochs``, ``lr``).
 
     learns : what the teacher is trained for, "identities" or "attributes"; "either" takes identities where the dataset
         has enough people with several images each, and attributes elsewhere.

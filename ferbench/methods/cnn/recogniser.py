@@ -24,7 +24,6 @@ from ferbench.methods.cnn.networks import (
 from ferbench.methods.cnn.recipe import CnnRecipe, Loss, NetworkStage, Shape, TargetStage
 from ferbench.methods.cnn.samplers import shifted
 from ferbench.methods.interface import FOLD, PRETRAIN, History, SampleSet, Task, TrainingSet, Workspace
-from ferbench.methods.recipes import Method
 from ferbench.runs.record import Record
 from ferbench.runs.store import WEIGHTS, Store
 from ferbench.schema import validated
@@ -61,9 +60,8 @@ _MEASURED_CLASSES = 7
 class CnnRecogniser:
     """One training of a network: a pre-training by softmax alone, or a fold by the method's loss."""
 
-    def __init__(self, method: Method, kind: str, classes: tuple[str, ...]):
-        self.kind, self.classes = kind, classes
-        self.recipe: CnnRecipe = method.recipe
+    def __init__(self, recipe: CnnRecipe, kind: str, classes: tuple[str, ...]):
+        self.recipe, self.kind, self.classes = recipe, kind, classes
         self.network: CnnNetwork | None = None
 
     def fit(self, train: TrainingSet, work: Workspace) -> History:

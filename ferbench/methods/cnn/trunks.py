@@ -25,8 +25,8 @@ class Trunk(nn.Module):
 
 
 class SmallCnn(Trunk):
-    """The trunk of IL-CNN and IACNN by our interpretation: three times convolution, max-pooling, batch normalisation
-    and PReLU, then one fully connected layer with PReLU. A second one gives the feature.
+    """The trunk of IL-CNN and IACNN by our interpretation: three times convolution, max-pooling, batch normalisation,
+    PReLU, then one fully connected layer with PReLU. A second one gives the feature.
 
     The papers name batch normalisation before pooling. As PReLU keeps the order of values, our order differs in the
     batch statistics only, and it saves a third of the time.
