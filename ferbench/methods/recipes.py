@@ -17,7 +17,7 @@ from ferbench.methods import registry
 from ferbench.methods.interface import Family, HasNetwork, R
 from ferbench.runs.record import TABLES, Record
 from ferbench.schema import Schema, read_toml, validated
-from ferbench.text import unknown
+from ferbench.text import suggestion
 
 if TYPE_CHECKING:
     from ferbench.runs.store import Store
@@ -89,7 +89,7 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     if not presets:
         raise DataError(f"{name} has no preset: add one, such as the empty table [preset.{CARD_PRESET}]")
     if preset not in presets:
-        raise UsageError(unknown(f"preset of {name}", preset, presets))
+        raise UsageError(f"{name} has no preset {preset!r}{suggestion(preset, presets)}")
     chain = [preset]
     while base := presets[chain[0]].get("extends"):
         if base in chain or base not in presets:
@@ -100,7 +100,7 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     _merge(content, content.pop("dataset", {}).get(dataset, {}))
     recipes = content.pop("recipe", {})
     if recipe not in (PAPER, *recipes):
-        raise UsageError(unknown("recipe", recipe, (PAPER, *recipes)))
+        raise UsageError(f"unknown recipe {recipe!r}{suggestion(recipe, (PAPER, *recipes))}")
     _merge(content, recipes.get(recipe, {}))
     schema = registry.family(family, folder).recipe
     for override in overrides:
@@ -147,7 +147,7 @@ def _read(name: str, before: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path
             f"`ferbench card MODEL > {name}` writes"
         )
     if not folder and name not in names():
-        raise UsageError(unknown("method", name, names()))
+        raise UsageError(f"unknown method {name!r}{suggestion(name, names())}")
     content = _current(read_toml(path))
     if folder and "model" in content and "extends" not in content:
         content = {"family": CARD, "name": path.stem, **content}
