@@ -165,7 +165,9 @@ def _opened(method: Method, store: Store, ground: Ground | None = None) -> tuple
             f"the card of {method.title} lacks the line `labels = [...]` under [output]: what each score "
             f"of the model stands for{instead}"
         )
-    recogniser = family.recogniser(method, TRANSFER, classes)  # which its identity is asked after
+    recogniser = family.recogniser(
+        method, TRANSFER, classes
+    )  # first, since the identity covers the files that it opens
     tested: dict[str, Any] = (
         {"recipe": {}, "protocol": "", "data": ""}
         if ground is None

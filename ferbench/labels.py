@@ -7,7 +7,7 @@ Datasets disagree about both names and numbers; each map below is the dataset's 
 from collections.abc import Iterable
 
 from ferbench.errors import DataError
-from ferbench.text import unknown
+from ferbench.text import suggestion
 
 EMOTIONS = ("anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 
@@ -160,7 +160,7 @@ def emotion(name: str) -> str:
     word = _SYNONYMS.get(word, word)
     if word in EMOTIONS:
         return word
-    raise DataError(unknown("emotion", name, EMOTIONS, _SYNONYMS))
+    raise DataError(f"unknown emotion {name!r}{suggestion(word, EMOTIONS, _SYNONYMS)}")
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -82,15 +82,14 @@ def spreadsheet(text: str) -> str:
     return f"'{text}" if formula else text
 
 
-def unknown(kind: str, name: str, known: Iterable[str], aliases: Iterable[str] = ()) -> str:
-    """Return the message for a name that does not exist: the most similar known name, then all of them.
+def suggestion(name: str, known: Iterable[str], aliases: Iterable[str] = ()) -> str:
+    """Return how a message goes on after a name that does not exist: the most similar known name, then all of them.
 
-    kind : what was named, such as "method". aliases : further accepted spellings, which are suggested but not listed.
+    aliases : further accepted spellings, which are suggested but not listed.
     """
     names = list(known)
     near = get_close_matches(name, [*names, *aliases], n=1)
-    hint = f"; did you mean {near[0]}?" if near else "."
-    return f"unknown {kind} {name!r}{hint} There are: {', '.join(names) or 'none'}"
+    return f"{f'; did you mean {near[0]}?' if near else '.'} There are: {', '.join(names) or 'none'}"
 
 
 def command(text: str) -> str:

@@ -13,7 +13,8 @@ from ferbench.data import drawn
 from ferbench.errors import CheckFailed
 from ferbench.execution import views
 from ferbench.methods.wslgan.network import AttentionMapGenerator, SelectiveFeatureUnit
-from ferbench.report.check import accept_runs, check_runs
+from ferbench.report.accepted import accept_runs
+from ferbench.report.check import check_runs
 
 TRAIN = [
     "train",

@@ -91,6 +91,9 @@ def test_json_has_its_documented_keys(store):
         "parents",
         "differs",
         "changed",
+        "audit",
+        "seen",
+        "unseen_accuracy",
         "notes",
     ]
     interval = report["trainings"][0]["interval"]

@@ -143,6 +143,7 @@ PREPROCESSING = json.dumps({"range": [0, 255], "colour": "grey"})
         ({"shape": ("N", 3, 48, 48)}, {}, "correct size, colour or layout"),
         ({"shape": ("N", 48, 48, 1)}, {}, "correct size, colour or layout"),
         ({}, {"layout": "flat"}, "correct size, colour or layout"),
+        ({"shape": (2**40, 1, 48, 48)}, {}, "faces at once: export it with a batch of any size"),
         ({"kind": TensorProto.INT8}, {"scale": "0..255"}, "int8, which cannot hold"),
         ({"kind": TensorProto.BOOL}, {}, "which is no image"),
         ({}, {"labels": CLASSES[:3]}, "gives 7 scores a face, and its card names 3 labels"),

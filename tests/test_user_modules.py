@@ -292,7 +292,7 @@ def test_what_is_unknown_is_told_with_what_there_is():
         resolve("zzzz", "", "ckplus")
     with pytest.raises(UsageError, match=r"unknown method 'wsl-gan'; did you mean wslgan\? There are: wslgan, "):
         resolve("wsl-gan", "", "ckplus")
-    with pytest.raises(UsageError, match=r"unknown preset of gfnet 'tinny'; did you mean tiny\? There are: "):
+    with pytest.raises(UsageError, match=r"gfnet has no preset 'tinny'; did you mean tiny\? There are: "):
         resolve("gfnet", "tinny", "ckplus")
     with pytest.raises(UsageError, match=r"unknown protocol 'ck'.*There are: "):
         protocols.load("ck")

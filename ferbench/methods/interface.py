@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, run
 import numpy as np
 
 from ferbench.errors import UsageError
+from ferbench.runs.record import TABLES
 from ferbench.schema import Schema, plain
 from ferbench.training.schedule import Progress
 
@@ -234,7 +235,8 @@ class Family(Generic[R]):
             raise UsageError(f"{method.title} takes no finished run as {role}")
         expected = {**plain(self.identity(PRETRAIN, method, protocol)), "method": self.owner(PRETRAIN, method)[0]}
         actual = {**record.identity.recipe, "method": record.identity.method}
-        if differ := [name for name in expected if name != "stage" and expected[name] != actual.get(name)]:
+        differ = [TABLES.get(name, name) for name, value in expected.items() if value != actual.get(name)]
+        if differ := [name for name in differ if name != "stage"]:
             raise UsageError(
                 f"run {record.key} was pre-trained with another {', '.join(differ)} than {method.title} "
                 f"has with preset {method.preset}"

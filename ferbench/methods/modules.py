@@ -34,7 +34,7 @@ _INSTALLED = tuple(
 _current: Path | None = None  # the folder whose modules can be imported now
 _before: set[str] = set()  # modules that were loaded before it
 _others: dict[Path, dict[str, ModuleType]] = {}  # modules of the folders that were importable before
-_files: dict[str, dict[Path, str]] = {}  # of each imported module by its file: SHA-256 of all files that decide on it
+_files: dict[str, dict[Path, str]] = {}  # of each imported module by its file: SHA-256 of all files that it uses
 _folders: dict[str, Path | None] = {}  # of each imported module by its file: its folder, None where it is installed
 _watchers: list[set[str]] = []
 _hooked = False
@@ -80,7 +80,10 @@ def load(name: str, places: tuple[Path | None, ...] = ()) -> ModuleType:
             for other in _modules():
                 del sys.modules[other]
     fresh, known = name not in sys.modules, set(_modules().values())
-    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # it is valid for seconds, and files change faster
+    written, sys.dont_write_bytecode = (
+        sys.dont_write_bytecode,
+        True,
+    )  # it is compared by seconds, and files change faster
     try:
         with watched() as opened:
             module = importlib.import_module(name)
@@ -113,15 +116,16 @@ def running(module: ModuleType) -> Iterator[None]:
         try:
             yield
         finally:
-            files = _files.get(file, {})
-            files |= {path: sha256_of_file(path) for path in _data(opened) - set(files)} if file in _files else {}
+            if file in _files:
+                new = _data(opened) - set(_files[file])
+                _files[file].update({path: sha256_of_file(path) for path in new})
 
 
 def digest(module: ModuleType) -> str:
     """Return 16 digits of the SHA-256 of the files that a module reads besides its own: modules of its folder that it
     imports, files that its code names, and files that it was seen to open. Empty where there are none."""
     file = _file(module)
-    others = sorted(found for path, found in _files.get(file, {}).items() if path != Path(file).resolve())
+    others = sorted(known for path, known in _files.get(file, {}).items() if path != Path(file).resolve())
     return sha256_of(canonical_json(others).encode())[:16] if others else ""
 
 
@@ -169,18 +173,18 @@ def _spec(name: str, folder: Path) -> ModuleSpec | None:
 
 def _modules() -> dict[str, ModuleType]:
     """Modules that were imported from the current folder since it is importable."""
-    found = {}
+    loaded = {}
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]
         if top not in _before and (spec := getattr(sys.modules.get(top), "__spec__", None)):
             places = [spec.origin, *(spec.submodule_search_locations or ())]
             if any(place and Path(place).parent == _current for place in places):
-                found[name] = module
-    return found
+                loaded[name] = module
+    return loaded
 
 
 def _changed(files: dict[Path, str]) -> bool:
-    return any(not path.is_file() or sha256_of_file(path) != found for path, found in files.items())
+    return any(not path.is_file() or sha256_of_file(path) != known for path, known in files.items())
 
 
 def _installed(path: Path) -> bool:

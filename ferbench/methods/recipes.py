@@ -15,9 +15,9 @@ from ferbench.errors import DataError, UsageError
 from ferbench.files import shipped
 from ferbench.methods import registry
 from ferbench.methods.interface import Family, HasNetwork, R
-from ferbench.runs.record import Record
+from ferbench.runs.record import TABLES, Record
 from ferbench.schema import Schema, read_toml, validated
-from ferbench.text import unknown
+from ferbench.text import suggestion
 
 if TYPE_CHECKING:
     from ferbench.runs.store import Store
@@ -27,7 +27,6 @@ PAPER = "paper"  # the recipe that is the paper's method, and the preset of its 
 CARD = "foreign"  # the family of a model card, which need not name it: no other TOML file has a table [model]
 CARD_PRESET = "own"  # the only preset of a card
 _HEAD = ("name", "title", "family", "published", "paper", "differs")
-_FORMER = {"readings": "interpretation"}  # tables of recipes by their former names, which are accepted for one version
 
 
 class Method(Schema, Generic[R]):
@@ -90,7 +89,7 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     if not presets:
         raise DataError(f"{name} has no preset: add one, such as the empty table [preset.{CARD_PRESET}]")
     if preset not in presets:
-        raise UsageError(unknown(f"preset of {name}", preset, presets))
+        raise UsageError(f"{name} has no preset {preset!r}{suggestion(preset, presets)}")
     chain = [preset]
     while base := presets[chain[0]].get("extends"):
         if base in chain or base not in presets:
@@ -101,7 +100,7 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     _merge(content, content.pop("dataset", {}).get(dataset, {}))
     recipes = content.pop("recipe", {})
     if recipe not in (PAPER, *recipes):
-        raise UsageError(unknown("recipe", recipe, (PAPER, *recipes)))
+        raise UsageError(f"unknown recipe {recipe!r}{suggestion(recipe, (PAPER, *recipes))}")
     _merge(content, recipes.get(recipe, {}))
     schema = registry.family(family, folder).recipe
     for override in overrides:
@@ -148,7 +147,7 @@ def _read(name: str, before: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path
             f"`ferbench card MODEL > {name}` writes"
         )
     if not folder and name not in names():
-        raise UsageError(unknown("method", name, names()))
+        raise UsageError(f"unknown method {name!r}{suggestion(name, names())}")
     content = _current(read_toml(path))
     if folder and "model" in content and "extends" not in content:
         content = {"family": CARD, "name": path.stem, **content}
@@ -158,10 +157,9 @@ def _read(name: str, before: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path
 
 
 def _current(content: dict[str, Any]) -> dict[str, Any]:
-    """A method's file with the present names of tables that it has by former ones."""
+    """A method's file with present names for tables by former names, which are accepted for one version."""
     return {
-        _FORMER.get(name, name): _current(value) if isinstance(value, dict) else value
-        for name, value in content.items()
+        TABLES.get(name, name): _current(value) if isinstance(value, dict) else value for name, value in content.items()
     }
 
 
@@ -179,7 +177,7 @@ def _override(content: dict[str, Any], text: str, schema: type[Schema]) -> None:
     """Change the field of a table that ``text`` names: one of the file, or one of the schema that has a default."""
     path, sign, value = text.partition("=")
     section, _, field = path.strip().partition(".")
-    section = _FORMER.get(section, section)
+    section = TABLES.get(section, section)
     table = content.get(section)
     tables = {name: {*table, *_fields(schema, name)} for name, table in content.items() if isinstance(table, dict)}
     if not sign or not isinstance(table, dict) or field not in tables[section]:

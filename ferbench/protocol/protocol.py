@@ -9,14 +9,14 @@ from ferbench.errors import UsageError
 from ferbench.files import shipped
 from ferbench.labels import EMOTIONS, in_order
 from ferbench.schema import Name, Schema, read_toml, validated
-from ferbench.text import unknown
+from ferbench.text import suggestion
 
 Rule = Literal["step", "block", "random", "file"]
 
 
 def _in_the_one_order(classes: tuple[str, ...]) -> tuple[str, ...]:
     if others := [name for name in classes if name not in EMOTIONS]:
-        raise ValueError(unknown("emotion", others[0], EMOTIONS))
+        raise ValueError(f"unknown emotion {others[0]!r}{suggestion(others[0], EMOTIONS)}")
     return tuple(in_order(classes))
 
 
@@ -133,7 +133,7 @@ def load_any(name: str) -> Protocol | AttributeProtocol:
     """Return a protocol of either kind."""
     path = Path(name) if name.endswith(".toml") else shipped("protocols") / f"{name}.toml"
     if not name.endswith(".toml") and name not in names():
-        raise UsageError(unknown("protocol", name, names()))
+        raise UsageError(f"unknown protocol {name!r}{suggestion(name, names())}")
     content = read_toml(path)
     if content.get("kind") == "attributes":
         return validated(AttributeProtocol, content, path)

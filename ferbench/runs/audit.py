@@ -49,8 +49,8 @@ class Audit(BaseModel):
         people = f"{len(self.subjects):,} {known}subjects shared, 0 spelled in two ways"
         if self.unknown:
             people += f", {self.unknown:,} images of unknown subject"
-        same = f"{len({*self.samples, *self.pictures}):,} of {self.tested:,} test images are training images too"
+        same = f"{len({*self.samples, *self.pictures}):,} of the {self.tested:,} tested images"
         near = "near copies are unknown: prepare the dataset again"
         if self.near_copies is not None:
-            near = f"{len(self.near_copies):,} more are near copies of one"
-        return f"{people}; {same}, {near}"
+            near = f"near copies of {len(self.near_copies):,} more"
+        return f"{people}; the training set has {same}, {near}"

@@ -1,4 +1,4 @@
-"""What families all do with networks: initialise, normalise grey levels, start from a run, call in batches; deploy."""
+"""What families share of their networks: initial weights, grey levels, prediction in batches, the deployed form."""
 
 from __future__ import annotations
 
@@ -24,6 +24,25 @@ def seeded(seed: int, build: Callable[[], M]) -> M:
     with _GENERATOR:
         torch.manual_seed(seed)
         return build()
+
+
+def start_from(network: nn.Module, weights: Path, parent_classes: Sequence[str], classes: Sequence[str]) -> None:
+    """Copy the weights of a finished run, its parent, into a network.
+
+    The rows of the layer ``classifier`` are copied for the classes that both have; a network without this layer has
+    classifiers of its own. Rows of other classes, and tensors that the parent lacks, keep their random values.
+
+    weights : the file of the parent. classes : of the network, in order; none for a classifier that starts anew.
+    Raises DataError where the file is missing or damaged.
+    """
+    stored, own = unpack(weights)[0], network.state_dict()
+    shared = [(row, parent_classes.index(label)) for row, label in enumerate(classes) if label in parent_classes]
+    for name in [name for name in stored if name.startswith("classifier.")]:
+        parent_rows = stored.pop(name)
+        if name in own:
+            for row, parent_row in shared:
+                own[name][row] = parent_rows[parent_row]
+    network.load_state_dict({**own, **stored})
 
 
 _FLAT = 1e-3  # an image flatter than this (a quarter of a grey level) is noise, not a face
@@ -119,25 +138,6 @@ def load_weights(module: nn.Module, weights: Path) -> None:
         module.load_state_dict(tensors)
     except RuntimeError:
         raise DataError(f"{weights} does not fit the run's recipe: delete its run folder and train again") from None
-
-
-def start_from(network: nn.Module, weights: Path, parent_classes: Sequence[str], classes: Sequence[str]) -> None:
-    """Copy the weights of a finished run, its parent, into a network.
-
-    The rows of the layer ``classifier`` are copied for the classes that both have; a network without this layer has
-    classifiers of its own. Rows of other classes, and tensors that the parent lacks, keep their random values.
-
-    weights : the file of the parent. classes : of the network, in order; none for a classifier that starts anew.
-    Raises DataError where the file is missing or damaged.
-    """
-    stored, own = unpack(weights)[0], network.state_dict()
-    shared = [(row, parent_classes.index(label)) for row, label in enumerate(classes) if label in parent_classes]
-    for name in [name for name in stored if name.startswith("classifier.")]:
-        parent_rows = stored.pop(name)
-        if name in own:
-            for row, parent_row in shared:
-                own[name][row] = parent_rows[parent_row]
-    network.load_state_dict({**own, **stored})
 
 
 def in_batches(call: Callable[..., Tensor], device: Device, *inputs: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Literal, Protocol, cast
 from ferbench.data.archive import Tree
 from ferbench.data.samples import Listing
 from ferbench.errors import UsageError
-from ferbench.text import unknown
+from ferbench.text import suggestion
 
 NAMES = (
     "ckplus",
@@ -54,7 +54,7 @@ def named(dataset: str) -> Reader:
     """Return the reader of a dataset; UsageError with the nearest name for an unknown one."""
     if dataset not in NAMES:
         raise UsageError(
-            f"{unknown('dataset', dataset, NAMES)}; any other dataset needs a CSV: "
+            f"unknown dataset {dataset!r}{suggestion(dataset, NAMES)}; any other dataset needs a CSV: "
             "`ferbench data prepare manifest FILE.csv`"
         )
     return cast(Reader, import_module(f"{__name__}.{dataset}"))

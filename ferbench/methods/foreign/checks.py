@@ -1,4 +1,4 @@
-"""What a model takes and gives, compared with what its card says. A contradiction is refused and never guessed away."""
+"""What a model takes and gives, compared with what its card says. A contradiction is refused."""
 
 import json
 from ast import literal_eval
@@ -44,15 +44,15 @@ def check_input(wanted: Input, expected: tuple[int, ...], shape: Sequence[Any], 
         )
 
 
-def check_metadata(card: Recipe, told: Mapping[str, str], title: str) -> None:
+def check_metadata(card: Recipe, metadata: Mapping[str, str], title: str) -> None:
     """Compare what the metadata of a file say with its card: names of classes in their order, and what the exporter of
     ferbench says of images. Raises DataError where they differ."""
-    for key, text in told.items():
+    for key, text in metadata.items():
         named = _emotions(_listed(text)) if key.lower() in _NAMES_OF_LABELS else None
         if named and named != card.output.labels:
             raise DataError(_contradicts(f"the metadata of {title} say", named, card.output.labels))
     try:
-        images = json.loads(told.get("preprocessing", "{}"))
+        images = json.loads(metadata.get("preprocessing", "{}"))
         taken = {"scale": "..".join(map(str, images["range"])), "colour": images["colour"]}
     except (ValueError, KeyError, TypeError, RecursionError):
         return
@@ -169,8 +169,8 @@ def _listed(text: str) -> list[Any]:
     """A list in JSON or Python, or the values of a table by number; empty for anything else."""
     for read in (json.loads, literal_eval):
         try:
-            found = read(text)
-            return list(found) if isinstance(found, list | tuple) else [found[key] for key in sorted(found, key=int)]
+            value = read(text)
+            return list(value) if isinstance(value, list | tuple) else [value[key] for key in sorted(value, key=int)]
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             continue
     return []
@@ -178,10 +178,10 @@ def _listed(text: str) -> list[Any]:
 
 def _emotions(names: Sequence[Any]) -> tuple[str, ...] | None:
     """Standard names of emotions, empty for what is none; None where nothing is an emotion."""
-    found = []
+    emotions = []
     for name in names:
         try:
-            found.append(emotion(name) if isinstance(name, str) else "")
+            emotions.append(emotion(name) if isinstance(name, str) else "")
         except DataError:
-            found.append("")
-    return tuple(found) if any(found) else None
+            emotions.append("")
+    return tuple(emotions) if any(emotions) else None

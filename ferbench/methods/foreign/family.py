@@ -28,14 +28,15 @@ class ForeignFamily(Family):
     def recogniser(self, method: Method, kind: str, classes: tuple[str, ...]) -> Recogniser:
         from ferbench.methods.foreign.recogniser import Foreign
 
-        made = Foreign(method, classes)
+        model = Foreign(method, classes)
         if kind != FOLD:
-            made.try_out()
-        return made
+            model.try_out()
+        return model
 
     def identity(self, kind: str, method: Method, protocol: Protocol) -> dict[str, Any]:
-        """With hashes of the model's file and of the files that a module uses besides, as far as they are known: a
-        recogniser that was built before has opened them. So another model under the same name is another run."""
+        """With the hash of the model's file, so that another model under the same name is another run, and for a module
+        with one hash of all other files that it uses. Files that it opens late are known once :meth:`recogniser` has
+        tried it out."""
         content = method.recipe.model_dump()
         del content["trained"]  # what is known of a model changes nothing that it says
         for table, schema in (("model", Model), ("input", Input), ("output", Output)):

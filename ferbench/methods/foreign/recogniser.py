@@ -18,6 +18,7 @@ from ferbench.seeds import generator
 
 BATCH = 64  # faces that a model is given at a time, unless its file has another number
 _SCORES = ("predict_proba", "decision_function")  # of an estimator, the first of them that it has
+MOST = 4096  # faces of a fixed batch, which is padded in memory
 SAME = 0.01  # difference between two batches that arithmetic may make in a probability: float16, other kernels
 
 
@@ -38,6 +39,8 @@ class Foreign:
             check_metadata(self.card, self.model.metadata, self.name)
             first = self.model.shape[0]
             self.batch = first if isinstance(first, int) and first > 0 else None
+            if (self.batch or 0) > MOST:
+                raise DataError(f"{self.name} takes {first:,} faces at once: export it with a batch of any size")
 
     def _opened(self) -> Any:
         """Open the model of the card: a network of a file, a callable, or an estimator.
@@ -179,16 +182,16 @@ class Foreign:
     def _probabilities(self, images: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
         """Probabilities float64 [N,len(labels)] of images uint8 [N,48,48]."""
         scores = self._scores(prepared(images, self.card.input), len(labels))
-        alike = sums_to_one(scores)
+        normalised = sums_to_one(scores)
         if self._gives == "probabilities":
-            if not alike.all():
+            if not normalised.all():
                 sums = scores.sum(axis=1)
                 raise DataError(
                     f"{self.name} gives no probabilities (rows sum to {sums.min():.3g} up to {sums.max():.3g}; the "
                     f'smallest is {scores.min():.3g}): its card may need gives = "logits"'
                 )
             return scores.clip(0) / scores.clip(0).sum(axis=1, keepdims=True)
-        if self._gives == "logits" and len(scores) > 1 and alike.all():
+        if self._gives == "logits" and len(scores) > 1 and normalised.all():
             raise DataError(
                 f"{self.name} gives probabilities, which add up to 1 for each face, and its card says logits: write "
                 'gives = "probabilities" under [output]'
