@@ -23,7 +23,7 @@ from ferbench.execution import learned
 from ferbench.execution.views import sample_set
 from ferbench.files import data_home, runs_home, sha256_of
 from ferbench.methods.interface import SampleSet, Workspace
-from ferbench.methods.recipes import Method, family_of, resolve
+from ferbench.methods.recipes import Method, family_of, network_of, resolve
 from ferbench.predict import chosen
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
@@ -343,12 +343,12 @@ def _scores(record: Record, source: Store, samples: SampleSet) -> np.ndarray:
 
     family = family_of(record)
     try:
-        module = family.module(record, source)
+        module = network_of(record, source)
     except UsageError:
         told = record.facts.get("method")
         if told is None or record.error:
             raise
-        method = Method.model_validate({**told, "recipe": family.recipe.model_validate(told["recipe"])})
+        method: Method = Method.model_validate({**told, "recipe": family.recipe.model_validate(told["recipe"])})
         recogniser = family.recogniser(method, record.identity.kind, tuple(record.classes))
         weights = source.file(record, WEIGHTS)
         try:

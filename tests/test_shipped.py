@@ -12,8 +12,8 @@ from test_cli import ferbench
 from ferbench.errors import DataError
 from ferbench.execution.training import TrainOptions, prepare_training
 from ferbench.methods.recipes import resolve
+from ferbench.methods.wslgan.deployed import deployed
 from ferbench.methods.wslgan.recipe import Recipe
-from ferbench.methods.wslgan.trained import deployed
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.store import shipped_runs
 from ferbench.schema import plain
@@ -148,7 +148,9 @@ def test_a_network_of_another_method_or_protocol_is_refused(tmp_path):
     network = next(one for one in NETWORKS if one.identity.preset == "tiny")
     train = ["train", "small-cnn", "--dataset", "ckplus", "--preset", "tiny", "--pretrained", network.key, "--dry-run"]
     done = ferbench(*train, cwd=tmp_path, code=2)
-    assert "was pre-trained with another network, readings, method than Small CNN has" in " ".join(done.stderr.split())
+    assert "was pre-trained with another network, interpretation, method than Small CNN has" in " ".join(
+        done.stderr.split()
+    )
     synth = ["train", "wslgan", "--dataset", "synth", "--preset", "tiny", "--pretrained", network.key, "--dry-run"]
     done = ferbench(*synth, cwd=tmp_path, code=2)
     assert "asks for pre-training under synth-wild@1, and run" in " ".join(done.stderr.split())

@@ -27,19 +27,19 @@ def maps(
     data_home: DataHome = None,
 ) -> None:
     """Pointing game: how often the maxima of the attention maps lie on the eyes and on the mouth; and a figure."""
-    from ferbench.maps import look
+    from ferbench.maps import evaluate_maps
 
-    found = look(run, preset, dataset, out, faces, runs, data_home)
+    result = evaluate_maps(run, preset, dataset, out, faces, runs, data_home)
     rows = [
         {
-            "map": one.part,
-            "maximum on the part": f"{one.hits:.1%}",
-            "anywhere would be": f"{one.chance:.1%}",
-            "images": one.images,
+            "map": row.part,
+            "maximum on the part": f"{row.share:.1%}",
+            "anywhere would be": f"{row.chance:.1%}",
+            "images": row.images,
         }
-        for one in found.pointed
+        for row in result.pointing
     ]
-    sections = [(f"attention run {found.run} on {found.dataset}", rows)]
-    if found.figures:
-        sections.append(("figures", [{"file": str(path)} for path in found.figures]))
+    sections = [(f"attention run {result.run} on {result.dataset}", rows)]
+    if result.figures:
+        sections.append(("figures", [{"file": str(path)} for path in result.figures]))
     emit(sections, format)

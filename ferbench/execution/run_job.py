@@ -11,6 +11,7 @@ set is looked at here, once, after training has ended.
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from threadpoolctl import threadpool_limits
 
 from ferbench import metrics
 from ferbench.environment import describe_device
+from ferbench.errors import UsageError
 from ferbench.execution import learned, views
 from ferbench.execution.jobs import Job
 from ferbench.files import sha256_of, write_bytes, write_text
-from ferbench.methods.interface import FOLD, AttributeSet, History, Recogniser, Workspace
+from ferbench.methods.interface import FOLD, AttributeSet, History, Learner, LearnsAttributes, Recogniser, Workspace
 from ferbench.protocol import splits
 from ferbench.protocol.protocol import AttributeProtocol
 from ferbench.runs import provenance
@@ -33,7 +35,7 @@ from ferbench.runs.store import EPOCHS, LEARNED, Store, predictions_frame
 from ferbench.seeds import derive_seed
 from ferbench.training.checkpoint import epochs_done, kept, pack, sift, unpack
 from ferbench.training.device import Device
-from ferbench.training.loop import Progress
+from ferbench.training.schedule import Progress
 
 NO_ROWS = np.empty(0, dtype=np.int64)
 
@@ -56,7 +58,11 @@ class Run:
             report=report,
             timed=self.timed,
         )
-        self.recogniser: Recogniser = job.method.family.recogniser(job.method, job.kind, tuple(self.classes))
+
+    @cached_property
+    def recogniser(self) -> Recogniser:
+        """What the job trains, where that is tested or validated."""
+        return self.job.method.family.recogniser(self.job.method, self.job.kind, tuple(self.classes))
 
     def timed(self, phase: str, work: Callable[[], Any]) -> Any:
         """Do some work and note its seconds."""
@@ -91,9 +97,9 @@ class Run:
         self.store.write_predictions(job.key, frame)
         return frame
 
-    def save(self, history: History) -> None:
+    def save(self, learner: Learner, history: History) -> None:
         """Store weights and history, and count the weights where the method has not."""
-        state = self.recogniser.state()
+        state = learner.state()
         self.work.facts.setdefault("parameters", sum(int(np.prod(array.shape)) for array in state.values()))
         write_bytes(self.work.folder / "weights.safetensors", pack(state, {"run": self.job.key}))
         write_text(self.work.folder / "history.csv", pd.DataFrame(history).to_csv(index=False, float_format="%.9g"))
@@ -135,12 +141,13 @@ def _before(run: Run) -> dict[str, Any]:
     """A training that folds start from. Of an official split its validation set is only watched."""
     job, work = run.job, run.work
     if isinstance(job.source, AttributeProtocol):
-        run.save(run.recogniser.fit(AttributeSet(job.faces, job.source, job.identity.seed), work))
+        learner = _learns_attributes(job).attribute_learner(job.method, job.kind)
+        run.save(learner, learner.fit(AttributeSet(job.faces, job.source, job.identity.seed), work))
         work.facts["notes"] = work.notes
         return work.result
     train, validation = splits.training_sets(job.source, job.faces)
     work.facts |= {"train_images": len(train), "notes": work.notes}
-    run.save(run.fit(train, validation))
+    run.save(run.recogniser, run.fit(train, validation))
     if not len(validation):
         return work.result
     return {"validation_accuracy": metrics.hit_rate(run.predict(validation)), "validation_images": len(validation)}
@@ -152,7 +159,7 @@ def _fold(run: Run) -> dict[str, Any]:
     keep_best = request.selection == "best-val"
     train, validation = splits.inner(split, job.faces, request.seed) if keep_best else (split.train, NO_ROWS)
     work.epochs = work.folder / EPOCHS if request.keep_epochs else None
-    run.save(run.fit(train, validation, keep_best))
+    run.save(run.recogniser, run.fit(train, validation, keep_best))
     predictions = run.predict(split.test)
     made = job.splits
     assert made is not None
@@ -222,10 +229,18 @@ def share_done(job: Job, store: Store) -> float:
 def training_images(job: Job) -> int:
     """Return how many samples a job learns from."""
     if isinstance(job.source, AttributeProtocol):
-        return job.request.family.drawn(AttributeSet(job.faces, job.source, job.identity.seed))
+        data = AttributeSet(job.faces, job.source, job.identity.seed)
+        return _learns_attributes(job).attribute_image_count(data)
     if job.kind != FOLD:
         return len(splits.training_sets(job.source, job.faces)[0])
     return len(job.split.train)
+
+
+def _learns_attributes(job: Job) -> LearnsAttributes:
+    family = job.request.family
+    if not isinstance(family, LearnsAttributes):
+        raise UsageError(f"{job.method.title} does not learn from attributes, as {job.identity.protocol} would have it")
+    return family
 
 
 def test_images(job: Job) -> int:

@@ -11,7 +11,7 @@ from ferbench.methods import modules
 from ferbench.methods.foreign.checks import check_input, check_metadata, choose, labels_of, table
 from ferbench.methods.foreign.family import file_of, module_of
 from ferbench.methods.foreign.recipe import FILES, Input
-from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Workspace
+from ferbench.methods.interface import History, SampleSet, TrainingSet, Workspace
 from ferbench.methods.recipes import Method
 from ferbench.metrics import sums_to_one
 from ferbench.seeds import generator
@@ -70,9 +70,8 @@ class Foreign:
             )
         return found
 
-    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
+    def fit(self, train: TrainingSet, work: Workspace) -> History:
         """Fit an estimator anew. Raises UsageError for a model that cannot learn."""
-        assert isinstance(train, TrainingSet)
         if not hasattr(self.model, "fit"):
             raise UsageError(f"{self.method.title} has no fit: `ferbench evaluate` tests it as it is")
         if hasattr(self.model, "get_params"):
