@@ -7,7 +7,7 @@ import typer
 
 from ferbench import DEFAULT_METHOD
 from ferbench.cli import completion, shared
-from ferbench.cli.formats import DataHome, Overrides, Preset, Runs
+from ferbench.cli.formats import DataHome, Overrides, Preset, Runs, is_file
 from ferbench.report.formats import check_format, names, one_of
 
 
@@ -62,7 +62,7 @@ def ablate(
     overrides: Overrides = None,
     dry_run: shared.DryRun = False,
     format: Annotated[str, typer.Option(help=f"Output format: {one_of(names('tables'))}.")] = "console",
-    out: Annotated[Path | None, typer.Option(help="Write the tables to this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the tables to this file.", callback=is_file)] = None,
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ferbench import DEFAULT_METHOD
-from ferbench.cli.formats import DataHome, Runs
+from ferbench.cli.formats import DataHome, Runs, is_file
 from ferbench.report.formats import check_format, names, one_of
 
 _LIST = "; separate several with commas"
@@ -26,16 +26,13 @@ def bench(
         str, typer.Option(help="Batch size: images in a call, pairs in a training step" + _LIST + ".")
     ] = "1,32",
     scenario: Annotated[
-        str, typer.Option(help="single-stream (batch 1), offline, server" + _LIST + ".")
+        str, typer.Option(help="single-stream (batch 1), offline" + _LIST + ".")
     ] = "single-stream,offline",
     baseline: Annotated[
         str, typer.Option(help="Reference training loops timed in the same run: naive, strong" + _LIST + ".")
     ] = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
-    bound_ms: Annotated[
-        float, typer.Option(min=0.001, help="Scenario server: upper bound of the p99 latency.")
-    ] = 100.0,
     accuracy: Annotated[
         bool,
         typer.Option(
@@ -49,7 +46,7 @@ def bench(
     ] = False,
     seed: Annotated[int, typer.Option(help="Random seed of weights, inputs, order and resampling.")] = 0,
     format: Annotated[str, typer.Option(help=f"Output format: {one_of(names('tables'))}.")] = "console",
-    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file.", callback=is_file)] = None,
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:
@@ -70,10 +67,9 @@ def bench(
         backends=_words(backend),
         batches=_numbers(batch),
         scenarios=_words(scenario),
-        peers=_words(baseline),
+        baselines=_words(baseline),
         device=device,
         threads=threads,
-        bound_ms=bound_ms,
         mode="quick" if quick else "standard",
         seed=seed,
         accuracy=accuracy,

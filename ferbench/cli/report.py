@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ferbench.cli import completion
-from ferbench.cli.formats import DataHome, Format, Runs
+from ferbench.cli.formats import DataHome, Format, Runs, is_file, is_folder
 from ferbench.report.formats import names, one_of
 
 
@@ -33,7 +33,9 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="Write to this file; tensorboard: a new folder, mlflow: a new database.")
     ] = None,
-    figures: Annotated[Path | None, typer.Option(help="Folder for figures, as PNG and SVG.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for figures, as PNG and SVG.", callback=is_folder)
+    ] = None,
     errors: Annotated[
         int,
         typer.Option(
@@ -47,8 +49,11 @@ def report(
     data_home: DataHome = None,
 ) -> None:
     """Compute tables from the stored predictions, beside the published figures."""
+    from ferbench.files import check_place
     from ferbench.report.verbs import write_ablation, write_report, write_speed_report, write_trials
 
+    if out is not None:
+        check_place(out, "--out", folder=format == "tensorboard")
     if bench:
         write_speed_report(dataset, format, out, runs)
     elif ablation:
@@ -62,7 +67,7 @@ def report(
 def paper(
     table: Annotated[str, typer.Option(help="Only the table with this number.")] = "",
     format: Annotated[str, typer.Option(help=f"Output format: {one_of(names('tables'))}.")] = "console",
-    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file.", callback=is_file)] = None,
 ) -> None:
     """Show the published tables and check their arithmetic. The exit code is 1 if it is inconsistent."""
     from ferbench.report.verbs import write_paper

@@ -7,7 +7,7 @@ from pathlib import Path
 from ferbench.errors import UsageError
 from ferbench.execution.training import Session, TrainOptions, prepare_training
 from ferbench.methods import recipes
-from ferbench.training.loop import Progress
+from ferbench.training.schedule import Progress
 
 
 def prepare_ablation(

@@ -11,8 +11,8 @@ from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
 from ferbench.execution.views import check_needs
 from ferbench.methods import registry
-from ferbench.methods.interface import FOLD, PRETRAIN, Family, Parent
-from ferbench.methods.recipes import Method
+from ferbench.methods.interface import FOLD, PRETRAIN, Family, HasStages, Parent
+from ferbench.methods.recipes import Method, resolve
 from ferbench.protocol import image_folds, splits
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import AttributeProtocol, Protocol
@@ -97,7 +97,8 @@ class Job:
     @property
     def trainings(self) -> int:
         """How many trainings of so many epochs it holds."""
-        return self.request.family.trainings.get(self.kind, 1)
+        family = self.request.family
+        return family.trainings.get(self.kind, 1) if isinstance(family, HasStages) else 1
 
     @property
     def made_from(self) -> str:
@@ -125,7 +126,9 @@ class Job:
     @property
     def title(self) -> str:
         """What a person calls it."""
-        stage = self.request.family.titles.get(self.kind, "" if self.kind == FOLD else self.kind)
+        family = self.request.family
+        titles = family.titles if isinstance(family, HasStages) else {PRETRAIN: "pre-training"}
+        stage = titles.get(self.kind, "" if self.kind == FOLD else self.kind)
         if self.kind != FOLD:
             return f"{stage} on {self.faces.name}"
         by_image = " by image" if self.request.image_folds else ""
@@ -299,7 +302,7 @@ class _Planner:
                     f"{request.protocol.identifier} asks for pre-training under {source}, and run "
                     f"{record.key} was pre-trained under {record.identity.protocol}"
                 )
-        request.family.check(parent.role, record, request.method, request.protocol)
+        request.family.check_parent(parent.role, record, request.method, request.protocol)
         return record
 
 
@@ -315,8 +318,14 @@ def _presets_with_weights(request: Request) -> list[str]:
     if request.changed or request.given or not request.protocol.pretrain:
         return []
     protocol = protocols.load(request.protocol.pretrain).identifier
-    found = shipped_with(kind=PRETRAIN, method=request.method.name, protocol=protocol)
-    return sorted(record.identity.preset for record in found)
+    found = [one.identity for one in shipped_with(kind=PRETRAIN, method=request.method.name, protocol=protocol)]
+    return sorted(one.preset for one in found if one.recipe == _pretraining(one.preset, request))
+
+
+def _pretraining(preset: str, request: Request) -> Any:
+    """What would identify the pre-training of a request's method at another preset, for the same target."""
+    method = resolve(request.method.name, preset, request.protocol.name)
+    return plain(method.family.identity(PRETRAIN, method, request.protocol))
 
 
 def _identity(request: Request, kind: str, protocol: str, faces: Faces, more: dict[str, Any]) -> Identity:

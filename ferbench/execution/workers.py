@@ -15,8 +15,7 @@ import torch
 from ferbench.environment import memory_available
 from ferbench.errors import FerbenchError, UsageError
 from ferbench.processes import child_environment
-from ferbench.training.loop import Progress
-from ferbench.training.together import Dismissed
+from ferbench.training.loop import Dismissed, Progress
 
 _PATIENCE = 30  # seconds that a worker process without work left has to end, and
 _GRACE = 2  # those that all have which are told to

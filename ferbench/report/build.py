@@ -29,6 +29,8 @@ from ferbench.report.tested_runs import (
     variant_of,
     varying,
 )
+from ferbench.runs.audit import Audit
+from ferbench.runs.facts import HeldOut
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
 from ferbench.text import command as pastable
@@ -148,12 +150,20 @@ def _compared(
     return rows
 
 
-def _measured(record: Record, frame: pd.DataFrame, whole: pd.DataFrame, by_key: Mapping[str, Record]) -> dict[str, Any]:
+def _measured(
+    records: list[Record], frame: pd.DataFrame, whole: pd.DataFrame, by_key: Mapping[str, Record]
+) -> dict[str, Any]:
     """The fields that a training and a transfer share. whole : the predictions by sequence."""
-    identity, run = record.identity, TestedRun.of(record, by_key)
+    record, runs = records[0], [TestedRun.of(record, by_key) for record in records]
+    identity, run = record.identity, runs[0]
     matrix = metrics.confusion(frame["truth"], frame["prediction"], record.classes)
+    learned = {name for record in records for name in record.facts.get("seen", [])}
+    others = frame[~frame["id"].isin(learned)]
     return {
         **vars(run),
+        "held_out": HeldOut.of_all([run.held_out for run in runs]),
+        "held_out_accuracy": metrics.hit_rate(others) if learned and len(others) else None,
+        "held_out_count": len(others),
         "preset": identity.preset,
         "protocol": identity.protocol,
         "seed": identity.seed,
@@ -180,8 +190,11 @@ def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, R
     correct, whole = metrics.hits(frame), _by_sequence(first, frame)
     folds = [_fold(record, frame, correct) for record in records]
     mean, std = metrics.spread([fold.accuracy for fold in folds])
+    audits = [Audit.model_validate(record.facts["audit"]) for record in records if "audit" in record.facts]
+    audit = Audit.together(audits) if len(audits) == len(records) else None
+    unseen = frame[~frame["id"].isin(audit.seen if audit else ())]
     return Training(
-        **_measured(first, frame, whole, by_key),
+        **_measured(records, frame, whole, by_key),
         experiment=first.experiment,
         variant=variant_of(lineage(identity, by_key)),
         name=identity.method,
@@ -202,6 +215,9 @@ def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, R
         images=0 if facts.get("level") == "sequence" else len(frame),
         subjects=len({*frame["subject"]} - {""}),
         parents=identity.parents,
+        audit=str(audit or ""),
+        seen=len(frame) - len(unseen),
+        unseen_accuracy=metrics.hit_rate(unseen) if len(unseen) else float("nan"),
         notes=list(dict.fromkeys(note for record in records for note in record.facts.get("notes", []))),
     )
 
@@ -215,7 +231,7 @@ def _test_set(frame: pd.DataFrame) -> str:
 def _transfer(store: Store, record: Record, by_key: Mapping[str, Record]) -> Transfer:
     frame, network = predictions(store, record), record.identity.parents.get("network", "")
     return Transfer(
-        **_measured(record, frame, _by_sequence(record, frame), by_key),
+        **_measured([record], frame, _by_sequence(record, frame), by_key),
         run=record.key,
         images=len(frame),
         left_out=record.facts.get("left_out", {}),

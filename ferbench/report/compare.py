@@ -14,7 +14,6 @@ from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home
 from ferbench.report.table import SIGNIFICANCE, Section, table
 from ferbench.report.tested_runs import (
-    HeldOut,
     Level,
     Lineage,
     TestedRun,
@@ -25,6 +24,7 @@ from ferbench.report.tested_runs import (
     pooled,
     variant_of,
 )
+from ferbench.runs.facts import BY_NAMES, HeldOut
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 from ferbench.statistics import Difference
@@ -54,7 +54,7 @@ class Result:
     evaluation: bool
     level: Level = "image"
     trained_on: list[str] = field(default_factory=list)
-    held_out: HeldOut = True
+    held_out: HeldOut = BY_NAMES
     uncalibrated: bool = False
     changed: list[str] = field(default_factory=list)
     stages: Lineage = field(default_factory=dict)
@@ -67,7 +67,8 @@ class Result:
     @staticmethod
     def named(title: str, preset: str, protocol: str, evaluation: bool) -> str:
         """What a person calls a method under a protocol."""
-        return f"{title} ({preset}) {'evaluated on' if evaluation else 'under'} {protocol}"
+        size = f" ({preset})" if preset else ""
+        return f"{title}{size} {'evaluated on' if evaluation else 'under'} {protocol}"
 
 
 class TestSet(Protocol):
@@ -111,7 +112,7 @@ def _result(store: Store, key: str, trainings: dict[str, list[Record]], known: M
         identity.kind == "transfer",
         run.level,
         run.trained_on,
-        run.held_out,
+        HeldOut.of_all([TestedRun.of(record, known).held_out for records in by_seed for record in records]),
         run.uncalibrated,
         run.changed,
         lineage(identity, known),
@@ -153,7 +154,7 @@ def at_one_level(first: Result, second: Result) -> tuple[Result, Result]:
     people that it learned from.
     """
     for result in (first, second):
-        if result.held_out is False:
+        if result.held_out.status == "no" and not result.held_out.comparable:
             raise DataError(f"{result.name} was tested on people that it learned from, so nothing can be compared")
     if first.level == second.level:
         comparable(first, second)
@@ -288,7 +289,7 @@ def remarks_on(first: Result, second: Result) -> list[str]:
     remarks = [
         f"Whether {result.name} was trained on test subjects is unknown."
         for result in (first, second)
-        if result.held_out is not True
+        if result.held_out.status == "unknown"
     ]
     if first.level != second.level:
         remarks.append("Sequences are compared: one of images is predicted by the mean of its images' probabilities.")

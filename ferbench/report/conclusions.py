@@ -276,7 +276,7 @@ def _limits(report: Report, groups: list[list[Training]]) -> list[str]:
         shown.append("How well people's expressions are recognised, since the faces are drawn.")
     if parts := [t for t in report.trainings if not t.whole]:
         shown.append(f"How {these(parts)} would do over all folds, since folds are missing.")
-    if known := [t for t in report.trainings if t.held_out is not True]:
+    if known := [t for t in report.trainings if not t.held_out.comparable]:
         why = ", ".join(dict.fromkeys(t.not_comparable_reason for t in known))
         shown.append(f"How {these(known)} would do on other people ({why}).")
     if any(not t.subjects for t in report.trainings):
@@ -330,6 +330,7 @@ def heading(report: Report, brief: bool = False) -> list[str]:
             else _people(False)
         )
         shown.append(f"Protocol {protocol}: {rule}; {disjoint}. Fold file {split_hash[:12]}, data {data[:12]}.")
+    shown += dict.fromkeys(f"Audit of {t.protocol}: {t.audit}." for t in trainings if t.audit)
     for selection in dict.fromkeys(t.selection for t in trainings):
         shown.append(f"Weights tested: {SELECTIONS.get(selection, selection)}. No test image was used to choose them.")
     if report.varying:
@@ -339,7 +340,7 @@ def heading(report: Report, brief: bool = False) -> list[str]:
         shown.append("There is one training of ours.")
     shown.append(
         "Accuracy is pooled over all test images of all folds, the paper's own measure, computed from stored "
-        "predictions. Intervals are 95 %, by bootstrap over subjects where they are known."
+        "predictions. Intervals are 95 %, with subjects as clusters where they are known."
     )
     if any(t.level == "sequence" for t in trainings):
         shown.append(
@@ -352,7 +353,7 @@ def heading(report: Report, brief: bool = False) -> list[str]:
             f"({FEW}) marks a method of sequences that was given three frames of each. It is compared with "
             "no published figure."
         )
-    if others := [t for t in trainings if t.held_out is not True]:
+    if others := [t for t in trainings if not t.held_out.comparable]:
         shown.append(
             f"Trained on test subjects, or this is unknown: {listed([names[t.experiment] for t in others])}. "
             "Such a figure is compared with no other."

@@ -18,7 +18,6 @@ from ferbench.report.table import (
     Spread,
     Table,
     Value,
-    held_out_text,
     limits,
     limits_text,
     listed,
@@ -26,6 +25,21 @@ from ferbench.report.table import (
     table,
 )
 from ferbench.report.tested_runs import Level
+
+
+def _of(share: float, count: int) -> Value:
+    return Noted(100 * share, f" of {count:,}")
+
+
+# Whether something was held out, and the accuracy without the samples that were learned from.
+HELD_OUT: list[tuple[str, str, Callable[[Any], Value]]] = [
+    ("Held out", "text", lambda t: str(t.held_out)),
+    (
+        "Accuracy without these",
+        "percent",
+        lambda t: None if t.held_out_accuracy is None else _of(t.held_out_accuracy, t.held_out_count),
+    ),
+]
 
 
 def spread(values: Iterable[float]) -> Value:
@@ -56,7 +70,7 @@ def _metric(metric: metrics.Metric, t: Tested) -> Value:
         name, share, n = value
         return Noted(100 * share, f" of {n:,}", f"{name} ") if n else "unknown"
     if metric.kind == "of sequences" and isinstance(t, Training):
-        return Noted(100 * value, f" of {t.sequences:,}") if t.sequences else "unknown"
+        return _of(value, t.sequences) if t.sequences else "unknown"
     return 100 * value
 
 
@@ -68,8 +82,9 @@ def trainings(report: Report, rows: list[Training], level: Level) -> Table:
         if level == "image"
         else ("Ours of whole sequences in detail, percent", "every figure is of sequences")
     )
+    seen = "without seen: accuracy without test images that the audit counts; " if any(t.seen for t in rows) else ""
     return table(
-        f"{what}: std over folds (ddof 1); balanced accuracy and macro F1 over classes present; {sequences}; "
+        f"{what}: std over folds (ddof 1); balanced accuracy and macro F1 over classes present; {seen}{sequences}; "
         "difference to the published figure in points",
         rows,
         ("Training", "text", lambda t: f"{OURS} {names[t.experiment]}"),
@@ -81,7 +96,9 @@ def trainings(report: Report, rows: list[Training], level: Level) -> Table:
             "percent",
             lambda t: Spread(100 * t.fold_mean, 100 * t.fold_std) if len(t.folds) > 1 else "one fold",
         ),
-        *metric_columns("percent", "of sequences", "group"),
+        *metric_columns("percent"),
+        ("Without seen", "percent", lambda t: _of(t.unseen_accuracy, t.tested - t.seen) if t.seen else None),
+        *metric_columns("of sequences", "group"),
         ("Against published", "percent", lambda t: _against(printed.get(t.published), t)),
         ("Parameters", "count", lambda t: t.parameters or "–"),
         ("Precision", "text", lambda t: t.precision),
@@ -255,7 +272,7 @@ def transfers(rows: list[Transfer], level: Level) -> Table:
         *metric_columns("percent"),
         (f"{level.capitalize()}s", "count", lambda t: t.images),
         ("Left out", "text", lambda t: ", ".join(f"{count} {name}" for name, count in t.left_out.items()) or "none"),
-        ("Held out", "text", lambda t: held_out_text(t.held_out)),
+        *HELD_OUT,
         ("Run", "text", lambda t: t.run),
     )
 

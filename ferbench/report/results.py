@@ -43,6 +43,8 @@ class Tested(TestedRun):
     seed: int
     classes: list[str]
     images: int  # that were tested; sequences of a :class:`Transfer` under a protocol of sequences
+    held_out_accuracy: float | None  # without the samples that were learned from; null where there are none
+    held_out_count: int  # how many samples remain without them
     matrix: np.ndarray  # counts [K,K], rows are the truth
     metrics: dict[str, Any]  # see metrics.METRICS
     interval: Interval  # of the accuracy
@@ -80,6 +82,9 @@ class Training(Tested):
     sequences: int  # 0 where they are unknown
     subjects: int  # 0 where they are unknown
     parents: dict[str, str]  # kind of the stage → key of its run
+    audit: str  # what training and test sets have in common, in words; "" in older records
+    seen: int  # tested that are training images too, or near copies of one
+    unseen_accuracy: float  # of the others
     notes: list[str]
 
     @property
@@ -95,7 +100,7 @@ class Training(Tested):
     @property
     def comparable(self) -> bool:
         """Whether it may be compared with others of ours: whole, and known to be tested on held-out people."""
-        return self.whole and self.held_out is True
+        return self.whole and self.held_out.comparable
 
     @property
     def tested(self) -> int:
@@ -112,8 +117,8 @@ class Training(Tested):
         """Why it is compared with no published figure, in words; empty where it may be."""
         if not self.whole:
             return "folds missing"
-        if self.held_out is not True:
-            return "not known to be held out" if self.held_out else "not held out"
+        if not self.held_out.comparable:
+            return "not held out" if self.held_out.status == "no" else "not known to be held out"
         if self.sees.startswith(FEW):
             return f"{FEW} only"
         return "drawn faces" if is_synthetic(dataset_of(self.protocol)) else ""

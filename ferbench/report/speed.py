@@ -91,7 +91,6 @@ def rows_table(record: SpeedRecord) -> Table:
         ("PublicTest %", "percent", lambda row: None if row.accuracy is None else 100 * row.accuracy),
         ("Cold s", "hundredths", lambda row: row.cold_start_s),
         ("Peak MB", "megabytes", lambda row: row.peak_mb),
-        ("J/1000", "joules", lambda row: row.joules_per_1000),
     )
 
 

@@ -49,7 +49,6 @@ KINDS: dict[str, tuple[str | Callable[[float], str], str]] = {
     "ratio": (".2f", ""),
     "error": (".0e", ""),
     "megabytes": (",.0f", "MB"),
-    "joules": (".2f", "J"),
 }
 
 
@@ -235,8 +234,3 @@ def limits_text(interval: Interval, level: Level = "image") -> str:
 def listed(values: list[str], most: int = 6) -> str:
     """Some values, and how many more there are."""
     return ", ".join(values[:most]) + (f" and {len(values) - most} more" if len(values) > most else "")
-
-
-def held_out_text(value: bool | str) -> str:
-    """Whether test subjects were held out, in a word."""
-    return "yes" if value is True else "no" if value is False else str(value)

@@ -11,7 +11,7 @@ import numpy as np
 from ferbench.report import details
 from ferbench.report.published import UNKNOWN, PublishedRow
 from ferbench.report.results import SELECTIONS, Report, Training, by_variant, named
-from ferbench.report.table import OURS, Noted, Table, Value, held_out_text, limits, table
+from ferbench.report.table import OURS, Noted, Table, Value, limits, table
 from ferbench.report.tested_runs import LEVELS, Level
 
 MOST = 20  # trainings of a dataset of which a terminal shows more than a row each
@@ -147,7 +147,7 @@ def _ours(t: Training, names: Mapping[str, str], row: PublishedRow | None) -> li
     n = t.n + (f", {t.sequences:,} sequences" if t.level == "image" and t.sequences else "")
     known = [f"n = {n}", t.protocol, t.experiment, *t.changed]
     known += [] if t.selection == "last" else [SELECTIONS.get(t.selection, t.selection)]
-    known += [] if t.held_out is True else [t.not_comparable_reason]
+    known += [] if t.held_out.comparable else [t.not_comparable_reason]
     published = row.figure if row and not t.not_comparable_reason else None
     return [f"{OURS} {names[t.experiment]}", published, *images, *sequences, "; ".join(known)]
 
@@ -200,7 +200,7 @@ def inputs(report: Report) -> Table:
         ("Changed from it", "text", lambda t: ", ".join(t.changed)),
         ("Sees", "text", lambda t: t.sees),
         ("Trained on", "text", lambda t: ", ".join(t.trained_on)),
-        ("Held out", "text", lambda t: held_out_text(t.held_out)),
+        *details.HELD_OUT,
         ("Scores", "text", lambda t: "uncalibrated" if t.uncalibrated else None),
         ("Seed", "text", lambda t: ", ".join(seeds[t.experiment])),
         ("Tested under", "text", lambda t: t.protocol),

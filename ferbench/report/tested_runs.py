@@ -13,11 +13,12 @@ import pandas as pd
 from ferbench.errors import DataError
 from ferbench.files import canonical_json, sha256_of
 from ferbench.labels import EMOTIONS
-from ferbench.runs.record import FORERUNNERS, Identity, Record
+from ferbench.runs import families
+from ferbench.runs.facts import HeldOut
+from ferbench.runs.record import FORERUNNERS, TABLES, Identity, Record
 from ferbench.runs.store import Store
 
 Level = Literal["image", "sequence"]
-HeldOut = bool | Literal["unknown"]
 Lineage = dict[str, Any]
 
 LEVELS: tuple[Level, Level] = ("image", "sequence")
@@ -44,7 +45,7 @@ class TestedRun:
     level: Level  # what one prediction is about
     sees: str  # the part of it that the method reads: image, 3 frames, whole, whole + landmarks, whole + neutral
     trained_on: list[str]  # protocols of all training data, first to last
-    held_out: HeldOut  # whether no tested person was in the training data
+    held_out: HeldOut  # whether nothing that is tested was in the training data
     uncalibrated: bool  # the scores are no probabilities, so nothing is said about their calibration
     differs: list[str]  # differences from the original method, a sentence each
     changed: list[str]  # hyperparameters that are not the preset's, such as finetune.flip=true
@@ -65,11 +66,27 @@ class TestedRun:
             level=level,
             sees=sees,
             trained_on=_trained_on(facts, identity, records),
-            held_out=facts.get("held_out", True),
+            held_out=_held_out(record, records),
             uncalibrated=bool(facts.get("uncalibrated")),
             differs=list(facts.get("differs") or facts.get("method", {}).get("differs", [])),
             changed=_changed(str(facts.get("command", ""))) if changed is None else list(changed),
         )
+
+
+def _held_out(record: Record, records: Mapping[str, Record]) -> HeldOut:
+    """What a run recorded. Older records have at most a word: for a training, whose split kept people apart, and for a
+    finished model, where names are compared if the word is yes."""
+    facts, tested = record.facts, record.identity.protocol
+    recorded = facts.get("held_out", True)
+    if isinstance(recorded, dict):
+        return HeldOut.model_validate(recorded)
+    authors = facts.get("trained_as") == "elsewhere"
+    if recorded is True and record.identity.kind == "transfer":
+        names = _trained_on(facts, record.identity, records)
+        return families.by_names(names, (tested, record.dataset), families.family(tested), authors)
+    if recorded == "unknown":
+        return HeldOut(status="unknown")
+    return HeldOut(status="yes" if recorded else "no", by="authors" if authors else "names")
 
 
 def _changed(command: str) -> list[str]:
@@ -185,6 +202,8 @@ def changes(before: Lineage, after: Lineage) -> dict[str, tuple[str, str]]:
         elif not recipe:
             continue
         if values[0] != values[1]:
+            table, dot, rest = field.partition(".")
+            field = f"{TABLES.get(table, table)}{dot}{rest}"
             part = stage.rstrip(".").rpartition(".")[2] or "finetune"  # the kind of the training that it decides
             changed[field.replace("stage.", f"{part}.")] = values
     return dict(sorted(changed.items()))

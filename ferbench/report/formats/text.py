@@ -16,6 +16,7 @@ import numpy as np
 from ferbench.files import write_text
 from ferbench.report.formats import renderer
 from ferbench.report.table import OURS, Code, Section, Table, parts
+from ferbench.runs.facts import HeldOut
 from ferbench.text import markdown as marked
 from ferbench.text import spreadsheet
 
@@ -238,6 +239,8 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    if isinstance(value, HeldOut):
+        return str(value)
     if isinstance(value, np.ndarray):
         return plain(value.tolist())
     if isinstance(value, float) and not np.isfinite(value):
@@ -247,14 +250,19 @@ def plain(value: Any) -> Any:
 
 def junit(findings: "list[Finding]") -> str:
     """Return the findings of a check as a JUnit test suite."""
-    failures = sum(not finding.held for finding in findings)
-    suite = ElementTree.Element("testsuite", name="ferbench check", tests=str(len(findings)), failures=str(failures))
+    suite = ElementTree.Element(
+        "testsuite",
+        name="ferbench check",
+        tests=str(len(findings)),
+        failures=str(sum(finding.held is False for finding in findings)),
+        skipped=str(sum(finding.held is None for finding in findings)),
+    )
     for finding in findings:
         case = ElementTree.SubElement(suite, "testcase", classname="ferbench.check", name=finding.baseline)
         if finding.held:
             ElementTree.SubElement(case, "system-out").text = finding.line
         else:
-            ElementTree.SubElement(case, "failure", message=finding.line)
+            ElementTree.SubElement(case, "skipped" if finding.held is None else "failure", message=finding.line)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
@@ -264,10 +272,12 @@ def github(findings: "list[Finding]") -> str:
         rows = ["| | accepted | now | |", "|---|---|---|---|"]
         for finding in findings:
             name, line = marked(finding.name, cell=True), marked(finding.line, cell=True)
-            rows.append(f"| {name} | {finding.accepted:.2%} | {finding.found:.2%} | {line} |")
+            now = "–" if finding.found is None else f"{finding.found:.2%}"
+            rows.append(f"| {name} | {finding.accepted:.2%} | {now} | {line} |")
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write("\n".join(rows) + "\n")
-    # GitHub reads %25 as a percent sign, and %0A in a name would end the line.
-    return "".join(
-        f"::{'notice' if f.held else 'error'} title=ferbench check::{f.line.replace('%', '%25')}\n" for f in findings
-    )
+    lines = []
+    for finding in findings:
+        line = finding.line.replace("%", "%25")  # GitHub decodes it; %0A in a name would end the line
+        lines.append(f"::{'error' if finding.held is False else 'notice'} title=ferbench check::{line}\n")
+    return "".join(lines)

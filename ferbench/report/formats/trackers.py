@@ -17,7 +17,6 @@ import pandas as pd
 from ferbench.errors import UsageError
 from ferbench.metrics import METRICS
 from ferbench.report.results import Fold, Report, Training, named
-from ferbench.report.table import held_out_text
 from ferbench.runs.store import Store
 
 
@@ -74,7 +73,7 @@ def logged(reports: list[Report], store: Store) -> Iterator[Logged]:
                 "protocol": t.protocol,
                 "selection": t.selection,
                 "seed": str(t.seed),
-                "held out": held_out_text(t.held_out),
+                "held out": str(t.held_out),
                 "folds": f"{len(t.folds)} of {len(t.expected)}",
                 "tested": t.n,
                 "learned from": ", ".join(t.trained_on),
