@@ -27,6 +27,8 @@ from ferbench.execution import learned
 from ferbench.execution.learned import Unrecorded
 from ferbench.files import write_bytes
 from ferbench.protocol import protocol as protocols
+from ferbench.report.build import build
+from ferbench.report.tested_runs import TestedRun
 from ferbench.runs import families, provenance
 from ferbench.runs.facts import HeldOut
 from ferbench.runs.store import LEARNED, Store
