@@ -260,7 +260,7 @@ def between(contrast: Contrast) -> list[str]:
     if 1 in contrast.seeds:
         remarks.append("How much another seed would change is not included: at least one of the two has one seed only.")
     if contrast.among > 2:
-        remarks.append(f"The same figures chose these two as the best of {contrast.among} methods.")
+        remarks.append(f"The two were chosen as the best of {contrast.among} methods by these same figures.")
     return [sentence, *filter(None, [" ".join(remarks + contrast.remarks)])]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ferbench.report.formats import check_format, names
-from ferbench.report.formats.text import put, rows_csv, write
+from ferbench.report.formats.text import console, put, rows_csv, write
 from ferbench.report.table import Estimate, Noted, Section, Table, Value, table
 from ferbench.runs.speed import SpeedRecord, SpeedRow
 
@@ -20,6 +20,8 @@ def write_speed(records: list[SpeedRecord], format: str, out: Path | None) -> No
     rows = [{"record": record.key, **row.model_dump()} for record in records for row in record.rows]
     if format == "csv":
         put(rows_csv(rows, ["record", *SpeedRow.model_fields]), out)
+    elif format == "console":
+        console(sections(records), wide=200)
     else:
         write(sections(records), rows, format, out)
 

@@ -141,7 +141,7 @@ def _use(first: Training) -> list[str]:
 
 
 def _reads(first: Training) -> str:
-    return "one image" if first.level == "image" else f"this part of each sequence: {first.sees}"
+    return "one image" if first.level == "image" else f"a sequence of images ({first.sees})"
 
 
 def _figures(report: Report, group: list[Training], whole: Reach) -> list[str]:

@@ -62,12 +62,12 @@ def put(text: str, out: Path | None) -> None:
         write_text(out, text)
 
 
-def console(sections: list[Section]) -> None:
-    """Print sections on the terminal."""
+def console(sections: list[Section], wide: int = WIDE) -> None:
+    """Print sections on the terminal. wide : columns where the output is no terminal."""
     from rich.console import Console
     from rich.text import Text
 
-    screen = Console(width=None if sys.stdout.isatty() else WIDE)
+    screen = Console(width=None if sys.stdout.isatty() else wide)
     for section in sections:
         if section.title:
             screen.print(Text(section.title, style="bold"))
