@@ -274,6 +274,11 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> 
     return np.column_stack([count, *means]), error
 
 
+def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
+    """Expected calibration error with 15 bins of equal width, see :func:`reliability`."""
+    return reliability(confidence, correct, bins=15)[1]
+
+
 def worst_group(frame: pd.DataFrame, by: str) -> tuple[str, float, int]:
     """Return the group of ``by`` with the lowest accuracy, the larger of equals, with its accuracy and its number of
     predictions. Rows without a group are left out; ("", NaN, 0) where no row has one."""
@@ -320,6 +325,7 @@ METRICS = (
         card=("recall", "Balanced accuracy (mean recall of all classes)"),
     ),
     Metric("macro_f1", "Macro F1", "confusion", macro_f1, card=("f1", "Macro F1")),
+    Metric("ece", "ECE", "confidence", calibration_error, card=("ece", "Expected calibration error, 15 bins")),
     Metric("sequence_accuracy", "Sequences", "sequences", hit_rate, "of sequences"),
     Metric("worst_class", "Worst class", "predictions", partial(worst_group, by="truth"), "group"),
     Metric("worst_subject", "Worst subject", "predictions", partial(worst_group, by="subject"), "group"),

@@ -226,6 +226,8 @@ def test_a_method_without_epochs_or_parameters_is_reported(store, tmp_path):
     (report,) = build(store)
     assert row(report, "▸ HOG", "Ours in detail")["Parameters"] == "–"
     assert row(report, "▸ HOG", "Input and training data")["Scores"] == "uncalibrated"
+    assert "ECE" not in row(report, "▸ HOG", "Ours in detail")
+    assert "ece" not in ferbench("report", "--format", "model-card", cwd=tmp_path).stdout
     assert rows_of(report, "What the folds start from")[0]["Epochs"] == "–"
     assert rows_of(report, "What differs")[0]["Difference"] == "No codebook was printed: ours has 500 words."
     ferbench("report", "--figures", "figures", cwd=tmp_path)

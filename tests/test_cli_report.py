@@ -70,6 +70,7 @@ def test_json_has_its_documented_keys(store):
         "accuracy",
         "balanced_accuracy",
         "macro_f1",
+        "ece",
         "sequence_accuracy",
         "worst_class",
         "worst_subject",

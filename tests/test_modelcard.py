@@ -48,10 +48,11 @@ def test_the_metadata_are_the_figures_of_the_report_and_the_fields_of_the_format
     assert result["dataset"]["config"] == "ckplus@1"
     assert result["dataset"]["args"] == {"fold_file": "f" * 64, "data": "d" * 64}
     first, second = report.trainings
-    accuracy, recall, f1 = result["metrics"]
+    accuracy, recall, f1, ece = result["metrics"]
     assert (accuracy["type"], recall["type"], f1["type"]) == ("accuracy", "recall", "f1")
     assert accuracy["value"] == pytest.approx((first.accuracy + second.accuracy) / 2, abs=1e-6)
     assert f1["value"] == pytest.approx((first.metrics["macro_f1"] + second.metrics["macro_f1"]) / 2, abs=1e-6)
+    assert ece["value"] == pytest.approx((first.metrics["ece"] + second.metrics["ece"]) / 2, abs=1e-6)
     assert accuracy["args"] == {
         "n": "70 images",
         "subjects": 10,
@@ -70,7 +71,7 @@ def test_the_reader_of_hugging_face_takes_it(store, tmp_path):
     (tmp_path / "README.md").write_text(model_card(build(store)), encoding="utf-8")
     card = hub.ModelCard.load(tmp_path / "README.md")
     assert card.data.model_name == "WS-LGAN (tiny)"
-    assert [one.metric_type for one in card.data.eval_results] == ["accuracy", "recall", "f1"]
+    assert [one.metric_type for one in card.data.eval_results] == ["accuracy", "recall", "f1", "ece"]
     assert card.data.eval_results[0].metric_value == pytest.approx(0.828571)
 
 

@@ -83,9 +83,10 @@ def trainings(report: Report, rows: list[Training], level: Level) -> Table:
         else ("Ours of whole sequences in detail, percent", "every figure is of sequences")
     )
     seen = "without seen: accuracy without test images that the audit counts; " if any(t.seen for t in rows) else ""
+    ece = "" if all(t.uncalibrated for t in rows) else "ECE: expected calibration error, 15 bins; "
     return table(
-        f"{what}: std over folds (ddof 1); balanced accuracy and macro F1 over classes present; {seen}{sequences}; "
-        "difference to the published figure in points",
+        f"{what}: std over folds (ddof 1); balanced accuracy and macro F1 over classes present; "
+        f"{ece}{seen}{sequences}; difference to the published figure in points",
         rows,
         ("Training", "text", lambda t: f"{OURS} {names[t.experiment]}"),
         ("Images", "count", lambda t: t.images or None),

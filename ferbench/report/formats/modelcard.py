@@ -226,10 +226,11 @@ def _limits(report: Report, group: list[Training]) -> list[str]:
         lines.append(f"People differ: of the one it recognises worst {percent(worst[1])} % of {worst[2]:,} are right.")
     if len(group) == 1:
         lines.append("What another seed would give is unknown: there is one.")
+    error = float(np.mean([t.metrics["ece"] for t in group]))
     lines.append(
         "Its scores are no probabilities."
         if first.uncalibrated
-        else "Whether its probabilities are calibrated is not stated here."
+        else f"The expected calibration error (ECE) of its probabilities is {percent(error)} %."
     )
     lines += [f"Not as in the original: {sentence}" for sentence in first.differs]
     lines += [f"Changed from the preset: {change}" for change in first.changed]
