@@ -120,7 +120,7 @@ class Judge:
         pooled = self._pooled()
         classes = list(self.made.classes)
         matrix = metrics.confusion(pooled["truth"], pooled["prediction"], classes)
-        each = [metrics.hit_rate(frame) for frame in self.frames.values()]
+        each = [metrics.share_correct(frame) for frame in self.frames.values()]
         return Score(
             len(pooled),
             pooled["subject"].nunique(),
@@ -175,7 +175,7 @@ class Judge:
                     environment=describe_device("cpu", "fp64", "plain"),
                     facts=facts,
                     timings={},
-                    result={"accuracy": metrics.hit_rate(frame), "images": len(frame)},
+                    result={"accuracy": metrics.share_correct(frame), "images": len(frame)},
                 )
             )
             keys.append(identity.key)

@@ -326,7 +326,7 @@ def _below_chance(frame: pd.DataFrame) -> list[str]:
 
     predicted = frame["prediction"].value_counts(normalize=True)
     chance = float(frame["truth"].value_counts(normalize=True).mul(predicted, fill_value=0).sum())
-    correct = int(metrics.hits(frame).sum())
+    correct = int(metrics.correct(frame).sum())
     if bdtr(correct, len(frame), chance) >= BELOW_CHANCE:
         return []
     return [

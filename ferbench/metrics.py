@@ -30,14 +30,14 @@ def sums_to_one(probabilities: np.ndarray) -> np.ndarray:
     return (probabilities >= -1e-3).all(axis=1) & (np.abs(probabilities.sum(axis=1) - 1) <= allowed)
 
 
-def hits(frame: pd.DataFrame) -> np.ndarray:
-    """Return whether each prediction is right, bool [N]."""
+def correct(frame: pd.DataFrame) -> np.ndarray:
+    """Return whether each prediction is correct, bool [N]."""
     return frame["truth"].to_numpy() == frame["prediction"].to_numpy()
 
 
-def hit_rate(frame: pd.DataFrame) -> float:
-    """Return the share of predictions that are right: the accuracy where no confusion matrix is needed besides."""
-    return float(hits(frame).mean())
+def share_correct(frame: pd.DataFrame) -> float:
+    """Return the share of predictions that are correct: the accuracy, computed without a confusion matrix."""
+    return float(correct(frame).mean())
 
 
 def confusion(truth: pd.Series, prediction: pd.Series, classes: list[str]) -> np.ndarray:
@@ -81,8 +81,8 @@ def macro_f1(matrix: np.ndarray) -> float:
     that they were taken from (``f1_score(labels=present, average="macro", zero_division=0)``).
     """
     present = matrix.sum(axis=1) > 0
-    hits = np.diag(matrix)
-    return float((2 * hits / np.maximum(matrix.sum(axis=0) + matrix.sum(axis=1), 1))[present].mean())
+    right = np.diag(matrix)
+    return float((2 * right / np.maximum(matrix.sum(axis=0) + matrix.sum(axis=1), 1))[present].mean())
 
 
 def row_percent(matrix: np.ndarray) -> np.ndarray:
@@ -135,8 +135,8 @@ def subject_interval(frame: pd.DataFrame, level: float = 0.95) -> Interval:
     """
     known = bool((frame["subject"] != "").all())
     codes, names = pd.factorize(frame["subject" if known else "id"])
-    correct = np.bincount(codes, weights=hits(frame))
-    low, high = proportion_interval(correct, np.bincount(codes), level)
+    counts = np.bincount(codes, weights=correct(frame))
+    low, high = proportion_interval(counts, np.bincount(codes), level)
     return Interval(low, high, "subjects" if known else "images", len(names))
 
 
@@ -217,7 +217,7 @@ def sequence_accuracy(frame: pd.DataFrame, classes: list[str]) -> tuple[float, i
     found = by_sequence(frame, classes)
     if found.empty:
         return float("nan"), 0
-    return hit_rate(found), len(found)
+    return share_correct(found), len(found)
 
 
 def ensemble(frames: list[pd.DataFrame], classes: list[str]) -> pd.DataFrame:
@@ -241,7 +241,7 @@ def times_wrong(frames: list[pd.DataFrame]) -> np.ndarray:
     Raises DataError unless all frames hold the same samples, each once.
     """
     samples = frames[0]["id"].to_numpy()
-    return np.stack([~hits(_in_order(frame, samples)) for frame in frames]).sum(axis=0, dtype=np.int64)
+    return np.stack([~correct(_in_order(frame, samples)) for frame in frames]).sum(axis=0, dtype=np.int64)
 
 
 def _in_order(frame: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
@@ -287,7 +287,7 @@ def worst_group(frame: pd.DataFrame, by: str) -> tuple[str, float, int]:
     if not len(names):
         return "", float("nan"), 0
     sizes = np.bincount(codes)
-    shares = np.bincount(codes, weights=hits(frame)[known]) / sizes
+    shares = np.bincount(codes, weights=correct(frame)[known]) / sizes
     place = np.lexsort((-sizes, shares))[0]
     return str(names[place]), float(shares[place]), int(sizes[place])
 
@@ -326,7 +326,7 @@ METRICS = (
     ),
     Metric("macro_f1", "Macro F1", "confusion", macro_f1, card=("f1", "Macro F1")),
     Metric("ece", "ECE", "confidence", calibration_error, card=("ece", "Expected calibration error, 15 bins")),
-    Metric("sequence_accuracy", "Sequences", "sequences", hit_rate, "of sequences"),
+    Metric("sequence_accuracy", "Sequences", "sequences", share_correct, "of sequences"),
     Metric("worst_class", "Worst class", "predictions", partial(worst_group, by="truth"), "group"),
     Metric("worst_subject", "Worst subject", "predictions", partial(worst_group, by="subject"), "group"),
     Metric("recalls", "Recall", "confusion", recalls, "by class"),
@@ -345,7 +345,7 @@ def measure(
     if len(sequences):
         arguments["sequences"] = (sequences,)
     if calibrated:
-        arguments["confidence"] = frame[[f"p_{name}" for name in classes]].to_numpy().max(axis=1), hits(frame)
+        arguments["confidence"] = frame[[f"p_{name}" for name in classes]].to_numpy().max(axis=1), correct(frame)
     return {
         metric.name: metric.compute(*arguments[metric.needs]) if metric.needs in arguments else float("nan")
         for metric in METRICS

@@ -59,20 +59,20 @@ def paired(first: list[pd.DataFrame], second: list[pd.DataFrame]) -> Paired:
     base = first[0].sort_values("id")
     if base["id"].duplicated().any():
         raise DataError(f"image {base.loc[base['id'].duplicated(), 'id'].iloc[0]} is predicted twice")
-    shares = [np.mean([_hits(frame, base) for frame in seeds], axis=0) for seeds in (first, second)]
+    shares = [np.mean([_correct(frame, base) for frame in seeds], axis=0) for seeds in (first, second)]
     known = bool((base["subject"] != "").all())
     unit = pd.factorize(base["subject"])[0] if known else np.arange(len(base))
     return Paired(list(base["id"]), shares[0], shares[1], unit, "subjects" if known else "images")
 
 
-def _hits(frame: pd.DataFrame, base: pd.DataFrame) -> np.ndarray:
+def _correct(frame: pd.DataFrame, base: pd.DataFrame) -> np.ndarray:
     frame = frame.sort_values("id")
     if len(frame) != len(base) or (frame["id"].to_numpy() != base["id"].to_numpy()).any():
         strange = sorted({*frame["id"]} ^ {*base["id"]})
         raise DataError(f"the two predict different images ({len(strange)} are in one alone, such as {strange[0]})")
     if (frame["truth"].to_numpy() != base["truth"].to_numpy()).any():
         raise DataError("the two disagree about the truth of the same images: their data differ")
-    return metrics.hits(frame).astype(np.float64)
+    return metrics.correct(frame).astype(np.float64)
 
 
 def difference(pair: Paired, level: float = 0.95) -> Difference:

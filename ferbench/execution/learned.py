@@ -127,10 +127,10 @@ def refusal(held: HeldOut, model: str, protocol: Protocol, faces: Faces) -> str:
 
 def result(frame: pd.DataFrame, seen: list[str]) -> dict[str, Any]:
     """The accuracy, and where some samples were learned from, that of the others."""
-    found: dict[str, Any] = {"accuracy": metrics.hit_rate(frame), "images": len(frame)}
+    found: dict[str, Any] = {"accuracy": metrics.share_correct(frame), "images": len(frame)}
     if seen:
         others = frame[~frame["id"].isin(seen)]
-        found |= {"held_out_accuracy": metrics.hit_rate(others), "held_out_images": len(others)}
+        found |= {"held_out_accuracy": metrics.share_correct(others), "held_out_images": len(others)}
     return found
 
 

@@ -150,7 +150,7 @@ def _before(run: Run) -> dict[str, Any]:
     run.save(run.recogniser, run.fit(train, validation))
     if not len(validation):
         return work.result
-    return {"validation_accuracy": metrics.hit_rate(run.predict(validation)), "validation_images": len(validation)}
+    return {"validation_accuracy": metrics.share_correct(run.predict(validation)), "validation_images": len(validation)}
 
 
 def _fold(run: Run) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def _fold(run: Run) -> dict[str, Any]:
         **_held_out(run),
         "notes": [*made.notes, *work.notes, *_given(run)],
     }
-    return {"accuracy": metrics.hit_rate(predictions), "images": len(split.test)}
+    return {"accuracy": metrics.share_correct(predictions), "images": len(split.test)}
 
 
 def _best_test(run: Run) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def _best_test(run: Run) -> dict[str, Any]:
         ),
     )
     work.facts |= run.store.record(job.made_from).facts | {"epoch": best + 1, "command": job.request.command}
-    return {"accuracy": metrics.hit_rate(predictions), "images": len(split.test), "epoch": best + 1}
+    return {"accuracy": metrics.share_correct(predictions), "images": len(split.test), "epoch": best + 1}
 
 
 def unfinished(job: Job, store: Store) -> list[Path]:

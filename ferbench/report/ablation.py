@@ -197,7 +197,7 @@ def over_seeds(by_seed: dict[int, Training], frames: Mapping[str, pd.DataFrame])
         "seeds": sorted(by_seed),
         "experiments": [t.experiment for t in trainings],
         "images": len(together),
-        "accuracy": metrics.hit_rate(together),
+        "accuracy": metrics.share_correct(together),
         "interval": metrics.subject_interval(together),
     }
 

@@ -169,7 +169,7 @@ def accepted_of(result: Result, why: str, reasons: list[Reason]) -> Accepted:
         accuracy=accuracy,
         ids=list(first["id"]),
         subjects=list(first["subject"]),
-        hits=[metrics.hits(frame).astype(int).tolist() for frame in frames],
+        hits=[metrics.correct(frame).astype(int).tolist() for frame in frames],
         **kept,
         reasons=[*reasons, Reason(why=why, when=date.today().isoformat(), ferbench=__version__, accuracy=accuracy)],
     )

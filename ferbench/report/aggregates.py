@@ -48,7 +48,7 @@ def across_presets(trainings: list[Training], frames: Frames) -> list[PresetEnse
 def _ensemble(group: list[Training], frames: Frames) -> tuple[float, metrics.Interval]:
     """The accuracy of the mean of several trainings' probabilities, with its interval."""
     together = metrics.ensemble([frames[t.experiment] for t in group], group[0].classes)
-    return metrics.hit_rate(together), metrics.subject_interval(together)
+    return metrics.share_correct(together), metrics.subject_interval(together)
 
 
 def _seeds(group: list[Training], frames: Frames) -> Seeds:

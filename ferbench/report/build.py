@@ -162,7 +162,7 @@ def _measured(
     return {
         **vars(run),
         "held_out": HeldOut.of_all([run.held_out for run in runs]),
-        "held_out_accuracy": metrics.hit_rate(others) if learned and len(others) else None,
+        "held_out_accuracy": metrics.share_correct(others) if learned and len(others) else None,
         "held_out_count": len(others),
         "preset": identity.preset,
         "protocol": identity.protocol,
@@ -187,7 +187,7 @@ def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, R
             f"experiment {first.experiment} tests {twice} more than once: its runs were mixed up; delete "
             "their folders and train again"
         )
-    correct, whole = metrics.hits(frame), _by_sequence(first, frame)
+    correct, whole = metrics.correct(frame), _by_sequence(first, frame)
     folds = [_fold(record, frame, correct) for record in records]
     mean, std = metrics.spread([fold.accuracy for fold in folds])
     audits = [Audit.model_validate(record.facts["audit"]) for record in records if "audit" in record.facts]
@@ -217,7 +217,7 @@ def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, R
         parents=identity.parents,
         audit=str(audit or ""),
         seen=len(frame) - len(unseen),
-        unseen_accuracy=metrics.hit_rate(unseen) if len(unseen) else float("nan"),
+        unseen_accuracy=metrics.share_correct(unseen) if len(unseen) else float("nan"),
         notes=list(dict.fromkeys(note for record in records for note in record.facts.get("notes", []))),
     )
 

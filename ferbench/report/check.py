@@ -176,7 +176,7 @@ def _luck(before: list[pd.DataFrame], after: list[pd.DataFrame]) -> float:
     """One-sided p of Student's t on the accuracies of the seeds, equal variances; 0 where no result has two."""
     from scipy.special import stdtr
 
-    a, b = (np.array([metrics.hit_rate(f) for f in seeds]) for seeds in (before, after))
+    a, b = (np.array([metrics.share_correct(f) for f in seeds]) for seeds in (before, after))
     free = len(a) + len(b) - 2
     if not free:
         return 0.0

@@ -260,7 +260,7 @@ def _folds(axes: Any, trainings: list[Training], names: Mapping[str, str]) -> No
 
 def _reliability(axes: Any, name: str, classes: list[str], frame: pd.DataFrame) -> None:
     confidence = frame[[f"p_{label}" for label in classes]].to_numpy().max(axis=1)
-    bins, error = metrics.reliability(confidence, metrics.hits(frame))
+    bins, error = metrics.reliability(confidence, metrics.correct(frame))
     edges = np.arange(len(bins)) / len(bins)
     axes.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="calibrated")
     axes.bar(
