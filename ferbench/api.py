@@ -54,8 +54,8 @@ class Fold:
 class Score:
     """What predictions come to, as fractions; n samples of so many subjects.
 
-    accuracy : of all folds put together, with its 95 % interval by bootstrap over subjects. fold_mean, fold_std : over
-    folds (ddof 1). sequence_accuracy : by the mean of a sequence's probabilities; not a number where unknown.
+    accuracy : of all folds put together. interval : its 95 % interval over subjects. fold_mean, fold_std : over folds
+    (ddof 1). sequence_accuracy : by the mean of a sequence's probabilities; not a number where unknown.
     """
 
     n: int
@@ -108,8 +108,10 @@ class Judge:
                 f"fold {fold.name} takes probabilities [{len(fold.ids)},{len(self.made.classes)}], not "
                 f"{list(given.shape)}"
             )
-        if not np.isfinite(given).all() or (given < 0).any() or np.abs(given.sum(axis=1) - 1).max() > 1e-3:
+        if not np.isfinite(given).all() or (given < 0).any() or not metrics.sums_to_one(given).all():
             raise UsageError(f"probabilities of fold {fold.name} are no numbers from 0 that sum to 1 in each row")
+        sums = given.sum(axis=1, keepdims=True)
+        given = np.where(np.abs(sums - 1) > 1e-3, given / sums, given)  # which were rounded
         rows = self._split(fold.name).test
         self.frames[fold.name] = predictions_frame(self.faces.samples.iloc[rows], list(self.made.classes), given)
 

@@ -6,13 +6,14 @@ The model is a run of ferbench's, a model from elsewhere with its card, or nothi
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ferbench import tables
+from ferbench import metrics, prediction_files
 from ferbench.data import drawn
 from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
@@ -21,9 +22,8 @@ from ferbench.errors import DataError, UsageError
 from ferbench.execution import learned
 from ferbench.execution.views import sample_set
 from ferbench.files import data_home, runs_home, sha256_of
-from ferbench.labels import EMOTIONS, emotion, in_order
 from ferbench.methods.interface import SampleSet, Workspace
-from ferbench.methods.recipes import Method, family_of, resolve
+from ferbench.methods.recipes import Method, family_of, network_of, resolve
 from ferbench.predict import chosen
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
@@ -39,7 +39,9 @@ from ferbench.training.device import Device
 REVISION = 1  # raised when a change of code changes what an evaluation gives
 BATCH = 128
 TRANSFER = "transfer"
+BELOW_CHANCE = 0.001  # p-value from which an accuracy is said to be below chance
 Predict = Callable[[SampleSet], np.ndarray]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -74,20 +76,28 @@ class Ground:
         return sample_set(self.protocol, self.faces, rows)
 
 
-def evaluate(model: str, preset: str, dataset: str, runs: Path | None, home: Path | None) -> Record:
+def evaluate(
+    model: str,
+    preset: str,
+    dataset: str,
+    runs: Path | None,
+    home: Path | None,
+    fresh: bool = False,
+    say: Say = lambda line: None,
+) -> Record:
     """Test a model on all test samples of a protocol.
 
     model : the key of a finished run, a card of a model from elsewhere (a path ending in .toml, see
         ``methods.foreign``), or empty for the shipped weights of ``preset``.
     All classes of the model stay in play: one that the protocol lacks is an error wherever it is predicted.
     Images of classes that the model never learned are left out, and counted. The result is a run of kind
-    "transfer" in the store ``runs``; one that is there already is not made again.
+    "transfer" in the store ``runs``; one that is there already is reused, which is told to ``say``, unless ``fresh``.
     Raises UsageError for a run that has learned from all of these images or their people, DataError where no image is
     left.
     """
     ground, store = Ground.of(dataset, home), Store(runs_home(runs))
     if model.endswith(".toml"):
-        return _card(resolve(model, "", ground.protocol.name), ground, store)
+        return _card(resolve(model, "", ground.protocol.name), ground, store, fresh, say)
     record, source = chosen(model, preset, runs)
     before = learned.of_run(record.key, source, data_home(home))
     identity = record.identity.model_copy(
@@ -117,10 +127,12 @@ def evaluate(model: str, preset: str, dataset: str, runs: Path | None, home: Pat
         facts,
         lambda rows: _scores(record, source, ground.samples(rows)),
         lambda rows: learned.held_out(ground.protocol, ground.faces, rows, before),
+        fresh=fresh,
+        say=say,
     )
 
 
-def _card(method: Method, ground: Ground, store: Store) -> Record:
+def _card(method: Method, ground: Ground, store: Store, fresh: bool, say: Say) -> Record:
     """Test a model from elsewhere as it is."""
     classes, predict, work = _opened(method, store, ground)
     trained_on = method.recipe.trained.on
@@ -129,7 +141,7 @@ def _card(method: Method, ground: Ground, store: Store) -> Record:
         "display": method.title,
         "trained_as": "elsewhere",
         "parameters": 0,
-        "method": method.model_dump(mode="json"),
+        "method": method.model_dump(mode="json", by_alias=True),
     }
     return _tested(
         work.identity,
@@ -140,6 +152,8 @@ def _card(method: Method, ground: Ground, store: Store) -> Record:
         lambda rows: predict(ground.samples(rows)),
         lambda rows: learned.as_authors_say(ground.protocol, ground.faces, rows, trained_on),
         work,
+        fresh,
+        say,
     )
 
 
@@ -149,7 +163,7 @@ def _opened(method: Method, store: Store, ground: Ground | None = None) -> tuple
     ground : what it is tested on, which is part of its run's identity; None where no run comes of it.
     Raises UsageError for what is no card, and for one that does not say what the model's scores stand for.
     """
-    kin = method.kin
+    family = method.family
     if not hasattr(method.recipe, "output"):
         raise UsageError(f"{method.title} is a method to train: `ferbench train`; a card has a [model] and an [output]")
     classes = tuple(label for label in method.recipe.output.labels if label)
@@ -159,11 +173,14 @@ def _opened(method: Method, store: Store, ground: Ground | None = None) -> tuple
             f"the card of {method.title} lacks the line `labels = [...]` under [output]: what each score "
             f"of the model stands for{instead}"
         )
+    recogniser = family.recogniser(
+        method, TRANSFER, classes
+    )  # first, since the identity covers the files that it opens
     tested: dict[str, Any] = (
         {"recipe": {}, "protocol": "", "data": ""}
         if ground is None
         else {
-            "recipe": plain(kin.identity(TRANSFER, method, ground.protocol)),
+            "recipe": plain(family.identity(TRANSFER, method, ground.protocol)),
             "protocol": ground.protocol.identifier,
             "data": ground.faces.fingerprint,
             "split": ground.split,
@@ -173,7 +190,6 @@ def _opened(method: Method, store: Store, ground: Ground | None = None) -> tuple
         kind=TRANSFER, method=method.name, preset=method.preset, seed=0, precision="fp32", code=REVISION, **tested
     )
     work = Workspace(identity, store, store.folder(identity.key), Device(), lambda use: derive_seed(0, use))
-    recogniser = kin.recogniser(method, TRANSFER, classes)
     return list(classes), lambda samples: recogniser.predict(samples, work), work
 
 
@@ -191,16 +207,24 @@ def predictor(model: str, preset: str, dataset: str, runs: Path | None) -> tuple
 
 
 def predictions(
-    file: Path, name: str, trained_on: tuple[str, ...], dataset: str, runs: Path | None, home: Path | None
+    file: Path,
+    name: str,
+    trained_on: tuple[str, ...],
+    dataset: str,
+    runs: Path | None,
+    home: Path | None,
+    fresh: bool = False,
+    say: Say = lambda line: None,
 ) -> Record:
     """Judge predictions that were made elsewhere: a CSV with the column ``id`` and ``prediction`` or ``p_<class>``
-    columns, or both.
+    columns, or both, which then have to agree. A column ``label`` or ``truth`` has to be that of the dataset.
 
     Every sample that the protocol tests has to be there once. Without probabilities nothing is said of calibration.
-    Raises DataError naming the file and the row of what is wrong.
+    fresh, say : as for :func:`evaluate`. Raises DataError naming the file and the row of what is wrong.
     """
     ground, store, name = Ground.of(dataset, home), Store(runs_home(runs)), printable(name)
-    frame, classes, certain = _theirs(file, ground)
+    samples = ground.faces.samples.iloc[ground.rows]
+    frame, classes, certain = prediction_files.read(file, samples, ground.protocol)
     identity = Identity(
         kind=TRANSFER,
         method=name,
@@ -229,6 +253,8 @@ def predictions(
         facts,
         lambda rows: frame.loc[ids.iloc[rows]].to_numpy(),
         lambda rows: learned.as_authors_say(ground.protocol, ground.faces, rows, trained_on),
+        fresh=fresh,
+        say=say,
     )
 
 
@@ -241,11 +267,13 @@ def _tested(
     predict: Callable[[np.ndarray], np.ndarray],
     held_out: Callable[[np.ndarray], tuple[HeldOut, np.ndarray]],
     work: Workspace | None = None,
+    fresh: bool = False,
+    say: Say = lambda line: None,
 ) -> Record:
     """Predict what the model has classes for, and store it as a run.
 
     predict : gives probabilities [N,K] for rows. held_out : says of rows whether they were held out, and which were
-    learned from. Of a run that is stored already, what is now said of its training data takes the place of what was.
+    learned from. A run that is stored already is reused unless ``fresh``, with what is now known of the training data.
     """
     faces = ground.faces
     labels = faces.samples["label"].iloc[ground.rows]
@@ -257,13 +285,16 @@ def _tested(
     if seen.all() or (held.status, held.by) == ("no", "names"):
         raise UsageError(learned.refusal(held, facts["display"], ground.protocol, ground.faces))
     facts |= {"held_out": held.model_dump(), "seen": faces.samples["id"].iloc[rows[seen]].tolist()}
-    if store.checked(identity.key) == "done":
+    if not fresh and store.checked(identity.key) == "done":
+        date = datetime.fromtimestamp((store.folder(identity.key) / "record.json").stat().st_mtime)
+        say(f"reused from {identity.key}, tested {date:%Y-%m-%d %H:%M} (--fresh tests again)")
         return learned.corrected(store, store.record(identity.key), facts)
     start = time.perf_counter()
     probabilities = predict(rows)
     store.begin(identity)
     frame = predictions_frame(faces.samples.iloc[rows], classes, probabilities)
     store.write_predictions(identity.key, frame)
+    notes = [*ground.notes, *(work.notes if work else []), *_below_chance(frame)]
     done = Record(
         key=identity.key,
         experiment=identity.experiment,
@@ -277,12 +308,31 @@ def _tested(
             **(work.facts if work else {}),
             "level": ground.protocol.level,
             "left_out": labels[~known].value_counts().to_dict(),
-            "notes": list(ground.notes),
+            "notes": notes,
         },
         result=learned.result(frame, facts["seen"]),
     )
     store.finish(done)
     return done
+
+
+def _below_chance(frame: pd.DataFrame) -> list[str]:
+    """A note where the accuracy is below that of the same predictions in random order, by a one-sided binomial test.
+
+    Expected is Σ_k P(truth = k) · P(prediction = k), as for Cohen's kappa (1960): a model that always predicts a rare
+    class is poor, but not below chance.
+    """
+    from scipy.special import bdtr
+
+    predicted = frame["prediction"].value_counts(normalize=True)
+    chance = float(frame["truth"].value_counts(normalize=True).mul(predicted, fill_value=0).sum())
+    correct = int(metrics.hits(frame).sum())
+    if bdtr(correct, len(frame), chance) >= BELOW_CHANCE:
+        return []
+    return [
+        f"the accuracy of {correct / len(frame):.2%} is below the {chance:.2%} of these predictions in random order "
+        f"(p < {BELOW_CHANCE}): the order of the labels, or of the rows, is probably wrong"
+    ]
 
 
 def _scores(record: Record, source: Store, samples: SampleSet) -> np.ndarray:
@@ -291,15 +341,15 @@ def _scores(record: Record, source: Store, samples: SampleSet) -> np.ndarray:
 
     from ferbench.training.checkpoint import unpack
 
-    kin = family_of(record)
+    family = family_of(record)
     try:
-        module = kin.module(record, source)
+        module = network_of(record, source)
     except UsageError:
         told = record.facts.get("method")
         if told is None or record.error:
             raise
-        method = Method.model_validate({**told, "recipe": kin.recipe.model_validate(told["recipe"])})
-        recogniser = kin.recogniser(method, record.identity.kind, tuple(record.classes))
+        method: Method = Method.model_validate({**told, "recipe": family.recipe.model_validate(told["recipe"])})
+        recogniser = family.recogniser(method, record.identity.kind, tuple(record.classes))
         weights = source.file(record, WEIGHTS)
         try:
             recogniser.load(unpack(weights)[0])
@@ -311,62 +361,3 @@ def _scores(record: Record, source: Store, samples: SampleSet) -> np.ndarray:
     with torch.inference_mode():
         logits = torch.cat([module(batch)[0] for batch in images.split(BATCH)])
     return torch.softmax(logits, dim=1).numpy()
-
-
-def _theirs(file: Path, ground: Ground) -> tuple[pd.DataFrame, list[str], bool]:
-    """Probabilities of all tested samples in their order, the classes, and whether they are mere decisions."""
-    frame = tables.frame(file, (), ("id", "prediction"))
-    columns = {name: name[2:] for name in frame.columns if name.startswith("p_")}
-    if odd := [name for name, word in columns.items() if not _is_emotion(word)]:
-        raise DataError(f"{file}: the column {odd[0]!r} should be p_ and an emotion: {', '.join(EMOTIONS)}")
-    columns = {name: emotion(word) for name, word in columns.items()}
-    if len(set(columns.values())) < len(columns):
-        raise DataError(f"{file} has two columns for one emotion: {', '.join(columns)}")
-    if "id" not in frame or not (columns or "prediction" in frame):
-        raise DataError(
-            f"{file} needs the columns id and prediction, or id and p_<class> for each class; it has "
-            f"{', '.join(frame.columns)}"
-        )
-    if len(set(columns.values())) < len(columns):
-        raise DataError(f"{file} has two columns for one emotion: {', '.join(columns)}")
-    wanted = ground.faces.samples["id"].iloc[ground.rows]
-
-    def refuse(bad: pd.Series, what: str) -> None:
-        if bad.any():
-            row = int(np.flatnonzero(bad.to_numpy())[0])
-            raise DataError(
-                f"{file}, line {frame.index[row]}: {frame['id'].iloc[row]!r} {what} ({int(bad.sum())} such rows)"
-            )
-
-    refuse(~frame["id"].isin(wanted), f"is not tested by {ground.protocol.identifier} on {ground.faces.name}")
-    refuse(frame["id"].duplicated(), "is there twice")
-    if len(frame) < len(wanted):
-        missing = wanted[~wanted.isin(frame["id"])]
-        raise DataError(f"{file} lacks {len(missing)} of {len(wanted)} samples, such as {missing.iloc[0]}")
-    if columns:
-        numbers = frame[list(columns)].apply(pd.to_numeric, errors="coerce")
-        refuse(numbers.isna().any(axis=1), "has a probability that is no number")
-        refuse(
-            (numbers < 0).any(axis=1) | ((numbers.sum(axis=1) - 1).abs() > 0.01),
-            "has probabilities that do not sum to 1",
-        )
-        classes = [name for name in EMOTIONS if name in columns.values()]
-        numbers.columns = [columns[name] for name in columns]
-        table = numbers[classes].div(numbers[classes].sum(axis=1), axis=0)
-    else:
-        named = frame["prediction"].map(lambda word: word.strip().lower())
-        unknown = ~named.map(_is_emotion)
-        refuse(unknown, "has a prediction that is no emotion")
-        decided = named.map(emotion)
-        classes = in_order({*decided, *ground.protocol.classes})
-        table = pd.DataFrame({name: (decided == name).astype(float) for name in classes})
-    table.index = pd.Index(frame["id"])
-    return table.loc[wanted], classes, not columns
-
-
-def _is_emotion(word: str) -> bool:
-    try:
-        emotion(word)
-    except DataError:
-        return False
-    return True

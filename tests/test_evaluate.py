@@ -11,7 +11,7 @@ from test_export import store_network
 
 from ferbench.errors import DataError, UsageError
 from ferbench.evaluate import evaluate
-from ferbench.methods.wslgan.trained import deployed
+from ferbench.methods.wslgan.deployed import deployed
 from ferbench.runs.store import Store
 
 LABELS = ["anger", "happiness", "neutral"]

@@ -18,15 +18,15 @@ from ferbench.execution.jobs import Job, Request
 from ferbench.execution.training import Session, TrainOptions, _folds
 from ferbench.execution.workers import side_by_side, worker_processes, worker_threads
 from ferbench.methods.recipes import resolve
-from ferbench.methods.wslgan import estimate as measured
+from ferbench.methods.wslgan import cost as measured
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
 from ferbench.training import checkpoint
-from ferbench.training.checkpoint import Progress
+from ferbench.training.checkpoint import TrainingState
 from ferbench.training.cost import seconds_of
 from ferbench.training.device import Device
-from ferbench.training.together import together
+from ferbench.training.loop import together
 
 REQUEST = Request(resolve("wslgan", "tiny", "synth"), protocols.load("synth"), command="ferbench train wslgan")
 FACTS = {"folds": ["01", "02"], "rule": "step", "split_hash": "0"}
@@ -89,7 +89,7 @@ def test_the_estimate_leaves_out_epochs_that_are_done(tmp_path, monkeypatch):
     whole = estimate.seconds(jobs, store, states, Device(), alone)
     part, network = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(part.parameters(), 0.1)
-    half = Progress(REQUEST.method.recipe.attention.epochs // 2)
+    half = TrainingState(REQUEST.method.recipe.attention.epochs // 2)
     checkpoint.save(store.folder(jobs[0].key) / "checkpoint" / "eyes.safetensors", part, optimizer, half)
     left = estimate.seconds(jobs, store, states, Device(), alone)
     share = half.epoch / (2 * REQUEST.method.recipe.attention.epochs)  # one of two parts is so far
@@ -99,7 +99,7 @@ def test_the_estimate_leaves_out_epochs_that_are_done(tmp_path, monkeypatch):
         store.folder(jobs[1].key) / "checkpoint" / "network.safetensors",
         network,
         optimizer,
-        Progress(REQUEST.method.recipe.pretrain.epochs),
+        TrainingState(REQUEST.method.recipe.pretrain.epochs),
     )
     assert estimate.seconds(jobs, store, states, Device(), alone)[jobs[1].key] == 0
 
@@ -148,7 +148,7 @@ def test_a_measured_call_has_its_own_threads_while_the_others_are_busy_with_the_
 
 def test_a_method_of_small_steps_is_trained_on_one_thread(tmp_path):
     small, large = (resolve("wslgan", preset, "synth") for preset in ("demo", "tiny"))
-    assert [one.kin.threads(one) for one in (small, large)] == [1, 0]
+    assert [one.family.threads(one) for one in (small, large)] == [1, 0]
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -161,7 +161,7 @@ def test_a_method_of_small_steps_is_trained_on_one_thread(tmp_path):
     recipe, protocol = small.recipe.model_copy(update={"threads": 2}), protocols.load("synth")
     more = small.model_copy(update={"recipe": recipe})
     for kind in ("attention", "pretrain", "fold"):  # where it is computed is no part of what is
-        assert small.kin.identity(kind, small, protocol) == more.kin.identity(kind, more, protocol)
+        assert small.family.identity(kind, small, protocol) == more.family.identity(kind, more, protocol)
 
 
 @pytest.mark.parametrize(
@@ -327,13 +327,13 @@ def test_the_command_line_that_makes_a_run_is_kept():
         folds_file=Path("f.csv"),
         rule="file",
         pretrain=False,
-        overrides=("readings.pairing=balanced",),
+        overrides=("interpretation.pairing=balanced",),
         device="cpu",
         threads=1,
     )
     assert options.command() == (
         "ferbench train wslgan --dataset ckplus --preset tiny --rule file --folds-file f.csv --seed 3 --no-pretrain "
-        "--set readings.pairing=balanced"
+        "--set interpretation.pairing=balanced"
     )
 
 

@@ -11,7 +11,7 @@ from builders import lay_down, make_faces, people
 from test_cli import ferbench
 
 from ferbench import api, evaluate
-from ferbench.contamination import GAP, ceiling_of, judged, near_duplicates
+from ferbench.contamination import GAP, ceiling_of, judged
 from ferbench.data import faces as prepared_sets
 from ferbench.errors import DataError, UsageError
 from ferbench.files import sha256_of
@@ -317,14 +317,6 @@ def test_a_high_figure_alone_and_a_small_gap_alone_are_no_evidence():
     assert judged(0.60, 2000, 0.60, 3589, ceiling)[0] is False
     assert judged(ceiling + 0.2 + GAP, 2000, ceiling + 0.2, 3589, ceiling)[0] is False
     assert judged(0.90, 2000, 0.90, 3589, None)[0] is None
-
-
-def test_near_duplicates_are_found_whatever_their_light():
-    rng = np.random.default_rng(0)
-    images = rng.integers(40, 200, (5, 48, 48)).astype(np.uint8)
-    other = rng.integers(40, 200, (4, 48, 48)).astype(np.uint8)
-    other[2] = images[3] // 2 + 20
-    assert near_duplicates(images, other).tolist() == [False, False, False, True, False]
 
 
 def test_a_model_that_learned_the_test_images_is_told_from_one_that_did_not(place):

@@ -17,7 +17,7 @@ from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan import stages
 from ferbench.methods.wslgan.losses import total_loss
 from ferbench.methods.wslgan.network import WSLGAN
-from ferbench.methods.wslgan.settings import LossWeights
+from ferbench.methods.wslgan.recipe import LossWeights
 from ferbench.protocol import protocol as protocols
 from ferbench.training.augment import derive, erase, jitter
 from ferbench.training.loop import fit, learning_rate
@@ -30,8 +30,8 @@ def test_it_changes_fine_tuning_alone_and_says_so():
     assert modern.published == ""
     protocol = protocols.load("ckplus")
     for kind in ("attention", "pretrain"):
-        assert paper.kin.identity(kind, paper, protocol) == modern.kin.identity(kind, modern, protocol)
-    off, on = (method.kin.identity("fold", method, protocol)["stage"] for method in (paper, modern))
+        assert paper.family.identity(kind, paper, protocol) == modern.family.identity(kind, modern, protocol)
+    off, on = (method.family.identity("fold", method, protocol)["stage"] for method in (paper, modern))
     assert {name: on[name] for name in on.keys() - off.keys()} == {"smoothing": 0.1, "ema": 2.0, "flip": True}
     with pytest.raises(UsageError, match="unknown recipe 'postmodern': it is paper, modern"):
         resolve("wslgan", "tiny", "ckplus", recipe="postmodern")
@@ -233,7 +233,7 @@ def test_every_view_of_an_image_counts_alike(tmp_path, rotate, flip, numbers):
     images = torch.from_numpy(np.array(faces.images))
     told = (f"finetune.flip={str(flip).lower()}", f"finetune.rotate={str(rotate).lower()}")
     method = resolve("gfnet", "tiny", "ckplus", told)
-    recogniser = method.kin.recogniser(method, "fold", ("anger", "fear"))
+    recogniser = method.family.recogniser(method, "fold", ("anger", "fear"))
     recogniser.network = network
     found = recogniser.predict(SampleSet(images=images.numpy()), workspace(tmp_path, protocol=protocols.load("ckplus")))
     each = [
@@ -257,7 +257,7 @@ def test_a_validation_sees_the_mirror_image_as_a_test_does(tmp_path, monkeypatch
     train, held = training_set(12), training_set(6, seed=1)
     fields = ("finetune.flip=true", "finetune.epochs=1", "architecture.growth=4", "architecture.reduction=2")
     method = resolve("gfnet", "tiny", "synth", fields)
-    recogniser = method.kin.recogniser(method, "fold", CLASSES)
+    recogniser = method.family.recogniser(method, "fold", CLASSES)
     work = workspace(tmp_path, protocol=protocols.load("synth"), validation=held)
     history = recogniser.fit(train, work)
     images = torch.from_numpy(held.images)

@@ -72,12 +72,12 @@ def test_a_run_of_an_own_method_finds_its_family_again(place):
     job, *_ = planned(place, method, folds=("01",))
     store = Store(place / "runs")
     record = run_job(job, store, Device(), lambda *_: None)
-    assert family_of(record) is method.kin
+    assert family_of(record) is method.family
     assert record.identity.precision == "fp64"
     assert record.facts["parameters"] == 7 * 8 * 8
     assert record.facts["trained_on"] == ["ckplus@1"]
     assert (record.facts["level"], record.facts["sees"]) == ("image", "image")
-    again = method.kin.recogniser(method, "fold", tuple(record.classes))
+    again = method.family.recogniser(method, "fold", tuple(record.classes))
     again.load(unpack(store.folder(record.key) / "weights.safetensors")[0])
     samples = sample_set(job.request.protocol, job.faces, job.split.test)
     stored = store.predictions(record.key).filter(like="p_").to_numpy()
@@ -144,8 +144,8 @@ def test_each_shipped_method_resolves_at_each_preset_and_says_what_it_needs(name
     for preset in presets(name):
         method = resolve(name, preset, "ckplus")
         assert method.name == name
-        assert method.kin.needs(method) <= {"sequences", "landmarks", "neutral", "subjects"}
-        json.dumps(method.model_dump(mode="json"))
+        assert method.family.needs(method) <= {"sequences", "landmarks", "neutral", "subjects"}
+        json.dumps(method.model_dump(mode="json", by_alias=True))
 
 
 def test_variants_are_what_extends_a_method():

@@ -1,12 +1,13 @@
 """``ferbench evaluate``, ``contamination`` and ``card``."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ferbench.cli import completion
-from ferbench.cli.formats import DataHome, Format, Runs, emit
+from ferbench.cli import completion, readable
+from ferbench.cli.formats import DataHome, Format, Runs, emit, is_file
 
 
 def evaluate(
@@ -29,7 +30,10 @@ def evaluate(
     ] = False,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Evaluate these predictions instead: a CSV with id, and prediction or p_<class> columns."),
+        typer.Option(
+            help="Evaluate these predictions instead: a CSV with id, and prediction or p_<class> columns.",
+            callback=is_file,
+        ),
     ] = None,
     name: Annotated[str, typer.Option(help="With --predictions: name of the method in tables.")] = "",
     trained_on: Annotated[
@@ -38,6 +42,9 @@ def evaluate(
             help="With --predictions: a dataset that the method was trained on, by any of its names; may be repeated."
         ),
     ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Test again, where a stored result with the same key would be reused.")
+    ] = False,
     format: Format = "console",
     runs: Runs = None,
     data_home: DataHome = None,
@@ -48,11 +55,14 @@ def evaluate(
     from ferbench.methods.foreign.cards import card_of
     from ferbench.runs.facts import HeldOut
 
+    def say(line: str) -> None:
+        print(readable.one_line(line), file=sys.stderr)
+
     if predictions is not None:
         if model or refit:
             raise UsageError("--predictions stands for the model: give no MODEL and no --refit")
         name = name or predictions.stem
-        record = work.predictions(predictions, name, tuple(trained_on or ()), dataset, runs, data_home)
+        record = work.predictions(predictions, name, tuple(trained_on or ()), dataset, runs, data_home, fresh, say)
     else:
         if name or trained_on:
             raise UsageError("--name and --trained-on go with --predictions; a model says both on its card")
@@ -60,11 +70,16 @@ def evaluate(
         if refit:
             if not model.endswith(".toml"):
                 raise UsageError("--refit takes a model with a card: a run is what it is")
+            if fresh:
+                raise UsageError("--fresh goes without --refit: delete the runs of a training to train again")
             from ferbench.cli.train import train
 
             train(model, dataset=dataset, runs=runs, data_home=data_home)
             return
-        record = work.evaluate(model, preset, dataset, runs, data_home)
+        record = work.evaluate(model, preset, dataset, runs, data_home, fresh, say)
+    notes = record.facts.get("notes", [])
+    for note in notes:
+        say(f"note: {note}")
     held, result = HeldOut.model_validate(record.facts["held_out"]), record.result
     network = record.identity.parents.get("network") or record.facts["display"]
     emit(
@@ -83,7 +98,7 @@ def evaluate(
                         else {}
                     ),
                     "left out, unknown to the network": record.facts["left_out"] or "none",
-                    **({"notes": "; ".join(notes)} if (notes := record.facts.get("notes")) else {}),
+                    **({"notes": notes} if notes and format == "json" else {}),
                     "see": f"ferbench report --dataset {record.identity.protocol.partition('@')[0]}",
                 },
             )

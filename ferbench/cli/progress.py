@@ -143,15 +143,16 @@ WORDS = {
 def print_plan(session: "Session", console: Console) -> None:
     """Print what will be trained, what is reused, and how long it will take; of several trainings, one row each."""
     from ferbench.data.faces import prepared
+    from ferbench.protocol.audit import of_folds
 
     request = session.requests[0]
-    splits = {job.splits.hash: job.splits for job in session.jobs if job.splits is not None}.values()
+    splits = {job.splits.hash: (job.splits, job.faces) for job in session.jobs if job.splits is not None}.values()
     arithmetic = session.jobs[-1].identity
     seeds = sorted({request.seed for request in session.requests})
     selections = dict.fromkeys(request.selection for request in session.requests)
     for protocol in session.protocols:
         under = [one for one in session.requests if one.protocol.identifier == protocol.identifier]
-        made = [one for one in splits if one.protocol.startswith(protocol.identifier)]
+        made = [(one, faces) for one, faces in splits if one.protocol.startswith(protocol.identifier)]
         methods, presets = (
             ", ".join(dict.fromkeys(names))
             for names in ([one.method.title for one in under], [one.method.preset for one in under])
@@ -159,8 +160,12 @@ def print_plan(session: "Session", console: Console) -> None:
         told = f", preset {presets}, under {protocol.identifier}: {protocol.description}"
         console.print(
             f"[bold]{_plain(methods)}[/bold]{_plain(told)}",
-            *(_plain(_folds(one, protocol)) for one in made),
-            *dict.fromkeys(_plain(f"note: {note}") for one in made for note in one.notes),
+            *(
+                _plain(line)
+                for one, faces in made
+                for line in (_folds(one, protocol), f"audit: {of_folds(one, faces)}")
+            ),
+            *dict.fromkeys(_plain(f"note: {note}") for one, _ in made for note in one.notes),
             sep="\n",
             highlight=False,
         )
@@ -218,7 +223,7 @@ def _folds(made: "Splits", protocol: "Protocol") -> str:
     """One line: how the folds were made, what was asserted of them, and the hash of their file."""
     if made.protocol != protocol.identifier:
         return f"folds: {made.rule}; they measure data leakage and give no result; file hash {made.hash[:12]}"
-    asserted = "; 0 subjects shared, every sample tested once" if protocol.folds else ""
+    asserted = "; every sample tested once" if protocol.folds else ""
     return f"{'folds' if protocol.folds else 'split'}: {made.rule}{asserted}; file hash {made.hash[:12]}"
 
 

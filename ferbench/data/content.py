@@ -28,7 +28,7 @@ from ferbench.schema import Card
 SIDE = 16  # pixels of a thumbnail
 BITS = 256
 NEAR = 24  # bits that may differ between copies of one photograph
-_BLOCK = 1 << 22  # pairs that are compared at once
+_BLOCK = 1 << 20  # pairs that are compared at once
 
 
 def canonical(picture: Image.Image) -> np.ndarray:
@@ -83,18 +83,35 @@ def tolerance(card: Card) -> int:
 def near_copies(some: np.ndarray, others: np.ndarray, bits: int = NEAR) -> np.ndarray:
     """Say for each signature uint8 [N,32] whether one of the others [M,32] differs in at most so many bits: bool [N].
 
-    Most pairs are decided by the first quarter of their bits.
+    Of ``bits`` + 1 bands of a signature, such a copy has at least one unchanged: only signatures that share a band are
+    compared in full.
     """
     first = np.ascontiguousarray(some).view("<u8")
     second = np.ascontiguousarray(others).view("<u8")
     found = np.zeros(len(first), dtype=bool)
-    rows = max(1, _BLOCK // max(1, len(second)))
-    for start in range(0, len(first), rows):
-        block = first[start : start + rows]
-        near, other = np.nonzero(np.bitwise_count(block[:, None, 0] ^ second[:, 0]) <= bits)
-        distance = np.bitwise_count(block[near] ^ second[other]).sum(axis=1)
-        found[start + near[distance <= bits]] = True
+    for wanted, there in zip(_bands(some, bits + 1), _bands(others, bits + 1), strict=True):
+        order = np.argsort(there, kind="stable")
+        counts = np.bincount(there, minlength=1 << 16)  # of the others, by the value of their band
+        starts = np.cumsum(counts) - counts
+        rows = np.flatnonzero(~found)
+        step = max(1, _BLOCK // max(1, counts.max()))
+        for block in (rows[at : at + step] for at in range(0, len(rows), step)):
+            many = counts[wanted[block]]
+            pair = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many - starts[wanted[block]], many)
+            row = np.repeat(block, many)
+            distance = np.bitwise_count(first[row] ^ second[order[pair]]).sum(axis=1)
+            found[row[distance <= bits]] = True
     return found
+
+
+def _bands(signatures: np.ndarray, count: int) -> np.ndarray:
+    """Cut the bits of signatures [N,32] into ``count`` bands: their values uint16 [count,N]."""
+    width = min(16, BITS // count)
+    bits = np.unpackbits(signatures, axis=1)[:, : count * width].reshape(len(signatures), count, width)
+    values = np.zeros((count, len(signatures)), dtype=np.uint16)
+    for place in range(width):
+        values |= bits[:, :, place].T.astype(np.uint16) << place
+    return values
 
 
 @cache

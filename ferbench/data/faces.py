@@ -55,6 +55,13 @@ class Faces:
         return rows[: rows.index(row) + 1]
 
     @cached_property
+    def pictures(self) -> np.ndarray:
+        """Numbers int64 [N]: rows with the same number show one picture. Their source pictures are the same (unknown in
+        a dataset that was prepared before these were recorded), or the faces that were cut out of them are."""
+        pixels = self.samples["sha256"]
+        return linked(pixels, self.samples["content"].where(self.samples["content"] != "", pixels))
+
+    @cached_property
     def _members(self) -> dict[str, list[int]]:
         """Rows by sequence, in the order of their frames."""
         ordered = self.samples["frame"].reset_index(drop=True).sort_values(kind="stable")
@@ -87,6 +94,19 @@ def fingerprint(samples: pd.DataFrame, landmarks: np.ndarray | None = None) -> s
     text = samples[columns].to_csv(index=False, lineterminator="\n")
     points = b"" if landmarks is None else np.ascontiguousarray(landmarks).tobytes()
     return sha256_of((canonical_json(columns) + "\n" + text).encode() + points)
+
+
+def linked(*columns: pd.Series) -> np.ndarray:
+    """Number rows int64 [N] so that those share a number which agree in a column, directly or through other rows."""
+    codes = [pd.factorize(column)[0] for column in columns]
+    numbers, before = np.arange(len(codes[0])), None
+    while before is None or (numbers != before).any():
+        before = numbers
+        for code in codes:
+            lowest = np.full(len(code), len(code))
+            np.minimum.at(lowest, code, numbers)
+            numbers = lowest[code]
+    return numbers
 
 
 def unaligned(count: int, total: int) -> str:

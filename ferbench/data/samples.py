@@ -55,6 +55,7 @@ class Listing:
 
     expected : counts from the literature as {"class": {...}, "split": {...}}; empty where unknown.
     deviations : sentences about what differs from the dataset's description.
+    left_out : why an image file of the source is no sample, by path, where the reader knows.
     """
 
     layout: str
@@ -62,6 +63,7 @@ class Listing:
     options: dict[str, Any] = field(default_factory=dict)
     expected: dict[str, dict[str, int]] = field(default_factory=dict)
     deviations: tuple[str, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def folder_emotion(path: str) -> str:

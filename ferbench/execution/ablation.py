@@ -7,7 +7,7 @@ from pathlib import Path
 from ferbench.errors import UsageError
 from ferbench.execution.training import Session, TrainOptions, prepare_training
 from ferbench.methods import recipes
-from ferbench.training.loop import Report
+from ferbench.training.schedule import Progress
 
 
 def prepare_ablation(
@@ -16,7 +16,7 @@ def prepare_ablation(
     seeds: int,
     runs: Path | None,
     home: Path | None,
-    drawing: Callable[[str], Report],
+    drawing: Callable[[str], Progress],
     trials: tuple[str, ...] = (),
 ) -> Session:
     """Plan one training for each seed from 0 to ``seeds`` - 1 of WS-LGAN and of each variant, or of each trial.

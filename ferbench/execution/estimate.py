@@ -7,7 +7,7 @@ import torch
 from ferbench.errors import refusal
 from ferbench.execution.jobs import Job
 from ferbench.execution.run_job import kept_epochs, share_done, test_images, training_images
-from ferbench.methods.interface import Family, Task
+from ferbench.methods.interface import EstimatesDuration, Family, Task
 from ferbench.runs.store import Store
 from ferbench.training.device import Device
 
@@ -24,10 +24,10 @@ def seconds(
     threads = torch.get_num_threads()
     found = {}
     for job in jobs:
-        kin = job.request.kin
-        if kin not in estimates:
-            estimates[kin] = kin.estimate(device)
-        estimate, own, total = estimates[kin], threads // at_once[job.kind], 0.0
+        family = job.request.family
+        if family not in estimates:
+            estimates[family] = family.estimate(device) if isinstance(family, EstimatesDuration) else None
+        estimate, own, total = estimates[family], threads // at_once[job.kind], 0.0
         if states[job.key] != "done" and estimate is not None:
             try:
                 if job.made_from:

@@ -13,12 +13,12 @@ def list_methods() -> Sections:
     rows = []
     for name in recipes.names():
         method = recipes.resolve(name, "", "")
-        needs = method.kin.needs(method)
+        needs = method.family.needs(method)
         rows.append(
             {
                 "method": name,
                 "title": method.title,
-                "family": method.family,
+                "family": method.family_name,
                 "presets": ", ".join(recipes.presets(name)),
                 "needs": ", ".join(sorted(needs)) or "images",
             }
@@ -30,14 +30,17 @@ def describe(name: str, preset: str, dataset: str, overrides: tuple[str, ...]) -
     """Describe a method: what it is and what differs from the original, sizes, shapes, and its recipe."""
     protocol = protocols.load(dataset)
     method = recipes.resolve(name, preset, protocol.name, overrides)
-    facts: dict[str, Any] = {"family": method.family, "needs": ", ".join(sorted(method.kin.needs(method))) or "images"}
+    facts: dict[str, Any] = {
+        "family": method.family_name,
+        "needs": ", ".join(sorted(method.family.needs(method))) or "images",
+    }
     facts |= {"described in": method.paper} if method.paper else {}
     facts |= {"row of the paper's tables": method.published} if method.published else {}
     for number, sentence in enumerate(method.differs, start=1):
         facts[f"differs from the original ({number})"] = sentence
     recipe = method.recipe.model_dump(exclude_none=True)
     plain = {part: value for part, value in recipe.items() if not isinstance(value, dict) and value != ""}
-    first, *more = method.kin.describe(method, protocol) or [("", {})]
+    first, *more = method.family.describe(method, protocol) or [("", {})]
     return [
         (f"{method.title}, preset {method.preset}, for {protocol.identifier}", {**facts, **first[1]}),
         *more,

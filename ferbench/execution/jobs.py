@@ -11,8 +11,8 @@ from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
 from ferbench.execution.views import check_needs
 from ferbench.methods import registry
-from ferbench.methods.interface import FOLD, PRETRAIN, Family, Parent
-from ferbench.methods.recipes import Method
+from ferbench.methods.interface import FOLD, PRETRAIN, Family, HasStages, Parent
+from ferbench.methods.recipes import Method, resolve
 from ferbench.protocol import image_folds, splits
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import AttributeProtocol, Protocol
@@ -45,9 +45,9 @@ class Request:
     keep_epochs: bool = False  # until a best-test run has been made of them; no part of the identity
 
     @property
-    def kin(self) -> Family:
+    def family(self) -> Family:
         """The family of the method."""
-        return self.method.kin
+        return self.method.family
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Job:
     @property
     def epochs(self) -> int:
         """Epochs of a training; 0 where it is not counted by epochs."""
-        return self.request.kin.epochs(self.kind, self.method, self.request.protocol)
+        return self.request.family.epochs(self.kind, self.method, self.request.protocol)
 
     @property
     def all_epochs(self) -> int:
@@ -97,7 +97,8 @@ class Job:
     @property
     def trainings(self) -> int:
         """How many trainings of so many epochs it holds."""
-        return self.request.kin.trainings.get(self.kind, 1)
+        family = self.request.family
+        return family.trainings.get(self.kind, 1) if isinstance(family, HasStages) else 1
 
     @property
     def made_from(self) -> str:
@@ -125,7 +126,9 @@ class Job:
     @property
     def title(self) -> str:
         """What a person calls it."""
-        stage = self.request.kin.titles.get(self.kind, "" if self.kind == FOLD else self.kind)
+        family = self.request.family
+        titles = family.titles if isinstance(family, HasStages) else {PRETRAIN: "pre-training"}
+        stage = titles.get(self.kind, "" if self.kind == FOLD else self.kind)
         if self.kind != FOLD:
             return f"{stage} on {self.faces.name}"
         by_image = " by image" if self.request.image_folds else ""
@@ -213,7 +216,7 @@ class _Planner:
 
     def before(self, kind: str, request: Request) -> _Found:
         """What comes before a training of a request, and its parents by role."""
-        wanted = request.kin.parents(kind, request.method, request.protocol)
+        wanted = request.family.parents(kind, request.method, request.protocol)
         wanted = [parent for parent in wanted if request.pretrain or kind != FOLD or parent.kind != PRETRAIN]
         instead = {parent.role: record for parent in wanted if (record := self.instead(parent, request))}
         own = {parent.role for parent in wanted if parent.method == request.method}
@@ -272,16 +275,16 @@ class _Planner:
         protocol, own = protocols.load_any(parent.protocol), _of(parent, request)
         if protocol.dataset in prepared_sets.prepared(self.home):
             return None
-        above = own.kin.parents(parent.kind, own.method, own.protocol)
+        above = own.family.parents(parent.kind, own.method, own.protocol)
         if own.given.keys() & {one.role for one in above}:
             return None
-        name, preset = own.kin.owner(parent.kind, own.method)
+        name, preset = own.family.owner(parent.kind, own.method)
         return shipped_run(
             kind=parent.kind,
             method=name,
             preset=preset,
             protocol=protocol.identifier,
-            recipe=plain(own.kin.identity(parent.kind, own.method, own.protocol)),
+            recipe=plain(own.family.identity(parent.kind, own.method, own.protocol)),
         )
 
     def instead(self, parent: Parent, request: Request) -> Record | None:
@@ -299,7 +302,7 @@ class _Planner:
                     f"{request.protocol.identifier} asks for pre-training under {source}, and run "
                     f"{record.key} was pre-trained under {record.identity.protocol}"
                 )
-        request.kin.check(parent.role, record, request.method, request.protocol)
+        request.family.check_parent(parent.role, record, request.method, request.protocol)
         return record
 
 
@@ -315,15 +318,21 @@ def _presets_with_weights(request: Request) -> list[str]:
     if request.changed or request.given or not request.protocol.pretrain:
         return []
     protocol = protocols.load(request.protocol.pretrain).identifier
-    found = shipped_with(kind=PRETRAIN, method=request.method.name, protocol=protocol)
-    return sorted(record.identity.preset for record in found)
+    found = [one.identity for one in shipped_with(kind=PRETRAIN, method=request.method.name, protocol=protocol)]
+    return sorted(one.preset for one in found if one.recipe == _pretraining(one.preset, request))
+
+
+def _pretraining(preset: str, request: Request) -> Any:
+    """What would identify the pre-training of a request's method at another preset, for the same target."""
+    method = resolve(request.method.name, preset, request.protocol.name)
+    return plain(method.family.identity(PRETRAIN, method, request.protocol))
 
 
 def _identity(request: Request, kind: str, protocol: str, faces: Faces, more: dict[str, Any]) -> Identity:
-    kin = request.kin
-    name, preset = kin.owner(kind, request.method)
-    recipe = plain(kin.identity(kind, request.method, request.protocol))
-    if source := registry.source_hash(kin):
+    family = request.family
+    name, preset = family.owner(kind, request.method)
+    recipe = plain(family.identity(kind, request.method, request.protocol))
+    if source := registry.source_hash(family):
         recipe["source"] = source
     return Identity(
         kind=kind,
@@ -333,8 +342,8 @@ def _identity(request: Request, kind: str, protocol: str, faces: Faces, more: di
         protocol=protocol,
         data=faces.fingerprint,
         seed=request.seed,
-        precision=request.precision if kin.torch else "fp64",
-        engine=request.engine if kin.torch else "plain",
-        code=kin.revision.get(kind, 1),
+        precision=request.precision if family.torch else "fp64",
+        engine=request.engine if family.torch else "plain",
+        code=family.revision.get(kind, 1),
         **more,
     )

@@ -136,7 +136,7 @@ def result(frame: pd.DataFrame, seen: list[str]) -> dict[str, Any]:
 
 def corrected(store: Store, record: Record, facts: dict[str, Any]) -> Record:
     """A stored evaluation with what is now known of its training data; its predictions stay."""
-    new = {name: facts[name] for name in ("trained_on", "held_out", "seen", "method") if name in facts}
+    new: dict[str, Any] = {name: facts[name] for name in ("trained_on", "held_out", "seen", "method") if name in facts}
     if all(record.facts.get(name) == value for name, value in new.items()):
         return record
     note = "what was known of the training data was corrected after the predictions had been made"

@@ -11,6 +11,7 @@ set is looked at here, once, after training has ended.
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from threadpoolctl import threadpool_limits
 
 from ferbench import metrics
 from ferbench.environment import describe_device
+from ferbench.errors import UsageError
 from ferbench.execution import learned, views
 from ferbench.execution.jobs import Job
 from ferbench.files import sha256_of, write_bytes, write_text
-from ferbench.methods.interface import FOLD, AttributeSet, History, Recogniser, Workspace
+from ferbench.methods.interface import FOLD, AttributeSet, History, Learner, LearnsAttributes, Recogniser, Workspace
 from ferbench.protocol import splits
 from ferbench.protocol.protocol import AttributeProtocol
 from ferbench.runs import provenance
@@ -33,7 +35,7 @@ from ferbench.runs.store import EPOCHS, LEARNED, Store, predictions_frame
 from ferbench.seeds import derive_seed
 from ferbench.training.checkpoint import epochs_done, kept, pack, sift, unpack
 from ferbench.training.device import Device
-from ferbench.training.loop import Report
+from ferbench.training.schedule import Progress
 
 NO_ROWS = np.empty(0, dtype=np.int64)
 
@@ -41,7 +43,7 @@ NO_ROWS = np.empty(0, dtype=np.int64)
 class Run:
     """A job under way: the recogniser that it trains, where that works, and what has been noted so far."""
 
-    def __init__(self, job: Job, store: Store, device: Device, report: Report):
+    def __init__(self, job: Job, store: Store, device: Device, report: Progress):
         identity, protocol = job.identity, job.request.protocol
         self.job, self.store, self.report = job, store, report
         self.timings: dict[str, float] = {}
@@ -56,7 +58,11 @@ class Run:
             report=report,
             timed=self.timed,
         )
-        self.recogniser: Recogniser = job.method.kin.recogniser(job.method, job.kind, tuple(self.classes))
+
+    @cached_property
+    def recogniser(self) -> Recogniser:
+        """What the job trains, where that is tested or validated."""
+        return self.job.method.family.recogniser(self.job.method, self.job.kind, tuple(self.classes))
 
     def timed(self, phase: str, work: Callable[[], Any]) -> Any:
         """Do some work and note its seconds."""
@@ -91,30 +97,30 @@ class Run:
         self.store.write_predictions(job.key, frame)
         return frame
 
-    def save(self, history: History) -> None:
+    def save(self, learner: Learner, history: History) -> None:
         """Store weights and history, and count the weights where the method has not."""
-        state = self.recogniser.state()
+        state = learner.state()
         self.work.facts.setdefault("parameters", sum(int(np.prod(array.shape)) for array in state.values()))
         write_bytes(self.work.folder / "weights.safetensors", pack(state, {"run": self.job.key}))
         write_text(self.work.folder / "history.csv", pd.DataFrame(history).to_csv(index=False, float_format="%.9g"))
 
 
-def run_job(job: Job, store: Store, device: Device, report: Report) -> Record:
+def run_job(job: Job, store: Store, device: Device, report: Progress) -> Record:
     """Make one run, or go on with it where it was interrupted, and store it. Returns its record."""
     for stray in store.begin(job.identity).rglob(".*.*"):  # begun by a process that was killed
         stray.unlink(missing_ok=True)
     damage = [note for folder in unfinished(job, store) for note in sift(folder)]
     run = Run(job, store, device, report)
     make = _best_test if job.made_from else _fold if job.kind == FOLD else _before
-    kin = job.request.kin
+    family = job.request.family
     # How a BLAS shares a product among threads decides its last bits: one thread gives the same bytes wherever.
-    alone = nullcontext() if kin.torch else threadpool_limits(1)
-    with device.threads(kin.threads(job.method) * job.trainings), alone:
+    alone = nullcontext() if family.torch else threadpool_limits(1)
+    with device.threads(family.threads(job.method) * job.trainings), alone:
         result = make(run)
         facts = run.work.facts
         if (learned := _learned(job)) is not None:
             write_bytes(run.work.folder / LEARNED, provenance.pack(learned))
-        facts["method"] = job.method.model_dump(mode="json")
+        facts["method"] = job.method.model_dump(mode="json", by_alias=True)
         facts |= {"damage": damage} if damage else {}
         record = Record(
             key=job.key,
@@ -135,12 +141,13 @@ def _before(run: Run) -> dict[str, Any]:
     """A training that folds start from. Of an official split its validation set is only watched."""
     job, work = run.job, run.work
     if isinstance(job.source, AttributeProtocol):
-        run.save(run.recogniser.fit(AttributeSet(job.faces, job.source, job.identity.seed), work))
+        learner = _learns_attributes(job).attribute_learner(job.method, job.kind)
+        run.save(learner, learner.fit(AttributeSet(job.faces, job.source, job.identity.seed), work))
         work.facts["notes"] = work.notes
         return work.result
     train, validation = splits.training_sets(job.source, job.faces)
     work.facts |= {"train_images": len(train), "notes": work.notes}
-    run.save(run.fit(train, validation))
+    run.save(run.recogniser, run.fit(train, validation))
     if not len(validation):
         return work.result
     return {"validation_accuracy": metrics.hit_rate(run.predict(validation)), "validation_images": len(validation)}
@@ -152,7 +159,7 @@ def _fold(run: Run) -> dict[str, Any]:
     keep_best = request.selection == "best-val"
     train, validation = splits.inner(split, job.faces, request.seed) if keep_best else (split.train, NO_ROWS)
     work.epochs = work.folder / EPOCHS if request.keep_epochs else None
-    run.save(run.fit(train, validation, keep_best))
+    run.save(run.recogniser, run.fit(train, validation, keep_best))
     predictions = run.predict(split.test)
     made = job.splits
     assert made is not None
@@ -222,10 +229,18 @@ def share_done(job: Job, store: Store) -> float:
 def training_images(job: Job) -> int:
     """Return how many samples a job learns from."""
     if isinstance(job.source, AttributeProtocol):
-        return job.request.kin.drawn(AttributeSet(job.faces, job.source, job.identity.seed))
+        data = AttributeSet(job.faces, job.source, job.identity.seed)
+        return _learns_attributes(job).attribute_image_count(data)
     if job.kind != FOLD:
         return len(splits.training_sets(job.source, job.faces)[0])
     return len(job.split.train)
+
+
+def _learns_attributes(job: Job) -> LearnsAttributes:
+    family = job.request.family
+    if not isinstance(family, LearnsAttributes):
+        raise UsageError(f"{job.method.title} does not learn from attributes, as {job.identity.protocol} would have it")
+    return family
 
 
 def test_images(job: Job) -> int:

@@ -28,7 +28,7 @@ from ferbench.runs.plans import Plan, Planned, now
 from ferbench.runs.record import BEST_TEST, Record
 from ferbench.runs.store import Store, shipped_run
 from ferbench.training.device import Device
-from ferbench.training.loop import Report
+from ferbench.training.schedule import Progress
 
 SELECTIONS = ("last", "best-val")
 
@@ -195,7 +195,7 @@ def prepare_training(
     words: list[str],
     runs: Path | None,
     home: Path | None,
-    drawing: Callable[[str], Report],
+    drawing: Callable[[str], Progress],
 ) -> Session:
     """Resolve options to a planned session; drawn sets are drawn on the way.
 
@@ -259,7 +259,7 @@ def prepare_training(
     return Session(requests, jobs, planned.given, store, home, device, states, seconds, at_once, worker, None, share)
 
 
-def train_all(session: Session, report: Callable[[Job], Report], done: Callable[[Outcome], None]) -> None:
+def train_all(session: Session, report: Callable[[Job], Progress], done: Callable[[Outcome], None]) -> None:
     """Run a session's jobs, those of a kind side by side from the first kind on that has several.
 
     Raises JobFailed at the end if any failed.
@@ -274,7 +274,7 @@ def train_all(session: Session, report: Callable[[Job], Report], done: Callable[
     beside = [job.key for job in session.jobs[first:]]  # all that is made once several are made at a time
     others = min(max(session.at_once.values()), sum(session.states.get(key) != "done" for key in beside)) - 1
 
-    def share(quiet: Report) -> None:
+    def share(quiet: Progress) -> None:
         for _ in execute(session.jobs, session.store, lambda job: run_job(job, session.store, session.device, quiet)):
             pass
 
@@ -352,7 +352,7 @@ def _datasets(requests: Sequence[Request]) -> list[str]:
     waiting = [(FOLD, request.method, request.protocol) for request in requests]
     while waiting:
         kind, method, protocol = waiting.pop()
-        for parent in method.kin.parents(kind, method, protocol):
+        for parent in method.family.parents(kind, method, protocol):
             if parent.protocol:
                 sets.append(protocols.load_any(parent.protocol).dataset)
                 waiting.append((parent.kind, parent.method, protocol))

@@ -9,6 +9,7 @@ from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
 from ferbench.methods.interface import SampleSet, TrainingSet, Video
 from ferbench.methods.recipes import Method
+from ferbench.protocol.audit import overlap
 from ferbench.protocol.protocol import Protocol
 from ferbench.protocol.splits import LAST, Split, Splits
 
@@ -57,7 +58,7 @@ def sample_set(protocol: Protocol, faces: Faces, rows: np.ndarray) -> SampleSet:
 
 def sees(method: Method, protocol: Protocol, faces: Faces, rows: np.ndarray) -> str:
     """Say what a method looks at: "image", or of sequences "3 frames" or "whole", and what else of them."""
-    needs = method.kin.needs(method)
+    needs = method.family.needs(method)
     if protocol.level != SEQUENCE or "sequences" not in needs:
         return "image"
     lengths = _lengths(faces, rows)
@@ -81,12 +82,13 @@ def fold_facts(
         "test_images": len(split.test),
         "train_subjects": len(set(subjects[train]) - {""}),
         "test_subjects": len(set(subjects[split.test]) - {""}),
+        "audit": overlap(split.train, split.test, faces).model_dump(),
     }
 
 
 def check_needs(method: Method, protocol: Protocol, faces: Faces) -> None:
     """Raise UsageError where a protocol lacks what a method consumes, DataError where the prepared dataset does."""
-    needs = method.kin.needs(method)
+    needs = method.family.needs(method)
     if "sequences" in needs and protocol.level != SEQUENCE:
         raise UsageError(
             f"{method.title} reads whole sequences, and {protocol.identifier} tests single images: choose "

@@ -15,8 +15,7 @@ import torch
 from ferbench.environment import memory_available
 from ferbench.errors import FerbenchError, UsageError
 from ferbench.processes import child_environment
-from ferbench.training.loop import Report
-from ferbench.training.together import Dismissed
+from ferbench.training.loop import Dismissed, Progress
 
 _PATIENCE = 30  # seconds that a worker process without work left has to end, and
 _GRACE = 2  # those that all have which are told to
@@ -81,7 +80,7 @@ def worker_processes(count: int, words: list[str]) -> Iterator[None]:
 
 
 @contextmanager
-def worker_threads(count: int, device: str, work: Callable[[Report], None]) -> Iterator[None]:
+def worker_threads(count: int, device: str, work: Callable[[Progress], None]) -> Iterator[None]:
     """Keep ``count`` threads at ``work`` for as long as the block lasts, on CUDA each on a stream of its own, so that
     the kernels of several trainings run at once; they are the same kernels as one after the other.
 

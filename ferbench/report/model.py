@@ -80,6 +80,9 @@ class Training:
     parents: dict[str, str]  # kind of the stage → key of its run
     differs: list[str]  # what is not as in the original, a sentence each
     changed: list[str]  # hyperparameters that are not the preset's, such as finetune.flip=true
+    audit: str  # what training and test sets have in common, in words; "" of runs from before this was recorded
+    seen: int  # tested that are training images too, or near copies of one
+    unseen_accuracy: float  # of the others
     notes: list[str]
 
     @property

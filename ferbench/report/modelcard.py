@@ -232,7 +232,7 @@ def _protocol(first: Training) -> list[str]:
     return [
         f"{first.protocol}: {first.rule}; {people}. Fold file {first.split_hash[:12]}.",
         "The test set did not choose the weights. Whether it influenced the choice of hyperparameters is not known.",
-        "Accuracy is pooled over all folds; its interval is by bootstrap over subjects where they are known.",
+        "Accuracy is pooled over all folds; its interval treats subjects as clusters where they are known.",
     ]
 
 

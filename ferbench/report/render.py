@@ -102,6 +102,7 @@ def heading(report: Report, brief: bool = False) -> list[str]:
             else "subjects are unknown, so the same people may be in training and test sets"
         )
         lines.append(f"Protocol {protocol}: {rule}; {disjoint}. Fold file {split_hash[:12]}, data {data[:12]}.")
+    lines += dict.fromkeys(f"Audit of {t.protocol}: {t.audit}." for t in report.trainings if t.audit)
     for selection in dict.fromkeys(t.selection for t in report.trainings):
         lines.append(f"Weights tested: {SELECTIONS.get(selection, selection)}. No test image was used to choose them.")
     if report.varying:
@@ -111,7 +112,7 @@ def heading(report: Report, brief: bool = False) -> list[str]:
         lines.append("Our trainings differ in nothing: there is one.")
     lines.append(
         "Accuracy is pooled over all test images of all folds, the paper's own measure, computed from stored "
-        "predictions. Intervals are 95 %, by bootstrap over subjects where they are known."
+        "predictions. Intervals are 95 %, with subjects as clusters where they are known."
     )
     if any(t.level == "sequence" for t in report.trainings):
         lines.append(

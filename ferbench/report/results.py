@@ -55,7 +55,8 @@ class Result:
     @staticmethod
     def named(title: str, preset: str, protocol: str, evaluation: bool) -> str:
         """What a person calls a method under a protocol."""
-        return f"{title} ({preset}) {'evaluated on' if evaluation else 'under'} {protocol}"
+        scale = f" ({preset})" if preset else ""
+        return f"{title}{scale} {'evaluated on' if evaluation else 'under'} {protocol}"
 
 
 class Tested(Protocol):

@@ -19,6 +19,7 @@ from ferbench.report.model import Compared, Fold, Hole, Report, Stage, Training,
 from ferbench.report.predictions import pooled, predictions, together
 from ferbench.report.published import PublishedRow
 from ferbench.report.told import SEQUENCES, Told, asked_for, epochs, is_drawn, set_of, told
+from ferbench.runs.audit import Audit
 from ferbench.runs.facts import HeldOut
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
@@ -156,6 +157,9 @@ def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, R
     folds = [_fold(record, frame, right) for record in records]
     mean, std = metrics.spread([fold.accuracy for fold in folds])
     whole = frame if about.level == "sequence" else metrics.by_sequence(frame, classes)
+    audits = [Audit.model_validate(record.facts["audit"]) for record in records if "audit" in record.facts]
+    audit = Audit.together(audits) if len(audits) == len(records) else None
+    unseen = frame[~frame["id"].isin(audit.seen if audit else ())]
     return Training(
         experiment=first.experiment,
         variant=variant(lineage(identity, by_key)),
@@ -198,6 +202,9 @@ def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, R
         images=len(frame) if about.level == "image" else 0,
         subjects=_subjects(frame),
         parents=identity.parents,
+        audit=str(audit or ""),
+        seen=len(frame) - len(unseen),
+        unseen_accuracy=metrics.hit_rate(unseen) if len(unseen) else float("nan"),
         notes=list(dict.fromkeys(note for record in records for note in record.facts.get("notes", []))),
     )
 

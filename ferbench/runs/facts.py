@@ -14,7 +14,8 @@ from pydantic import (
     model_validator,
 )
 
-Count = Annotated[int, Field(ge=0, strict=True)]
+from ferbench.runs.audit import Audit, Count
+
 Share = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -115,6 +116,7 @@ class _FoldFacts(_Facts):
     folds: Annotated[list[StrictStr], Field(min_length=1), AfterValidator(_apart)]
     rule: StrictStr
     split_hash: StrictStr
+    audit: Audit | None = None
 
 
 class _Result(_Table):

@@ -55,11 +55,11 @@ def by_names(trained_on: Iterable[str], tested: Iterable[str], of: Family | None
     by: Literal["authors", "names"] = "authors" if authors else "names"
     own = {_normalised(name) for name in tested}
     found = {name: family(name) for name in names}
-    if any(_normalised(name) in own or (of and kin == of) for name, kin in found.items()):
+    if any(_normalised(name) in own or (of and family == of) for name, family in found.items()):
         return HeldOut(status="no", by=by)
     if not names:
         return HeldOut(status="unknown", why="it is not stated what was learned from")
-    if unknown := [name for name, kin in found.items() if kin is None]:
+    if unknown := [name for name, family in found.items() if family is None]:
         return HeldOut(status="unknown", why=_unknown(unknown[0]))
     if of is None:
         return HeldOut(status="unknown", why="it is not known which dataset the tested images come from")

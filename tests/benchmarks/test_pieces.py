@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from ferbench import metrics
-from ferbench.methods.wslgan.fusion import SelectiveFeatureUnit
 from ferbench.methods.wslgan.losses import contrastive_loss
+from ferbench.methods.wslgan.network import SelectiveFeatureUnit
 from ferbench.training import checkpoint, samples
 from ferbench.training.augment import derive
-from ferbench.training.checkpoint import Progress
+from ferbench.training.checkpoint import TrainingState
 from ferbench.training.device import Device
 from ferbench.training.plan import paired_epoch
 
@@ -107,5 +107,5 @@ def test_a_checkpoint_is_written_at_the_speed_of_its_bytes(benchmark, tmp_path):
 
             os.fsync(file.fileno())
 
-    found = seconds(benchmark, lambda: checkpoint.save(tmp_path / "c", layer, optimizer, Progress(1)))
+    found = seconds(benchmark, lambda: checkpoint.save(tmp_path / "c", layer, optimizer, TrainingState(1)))
     assert found < 20 * max(fastest(plain, 5), 1e-3)
