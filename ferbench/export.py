@@ -83,8 +83,9 @@ def export_run(prefix: str, format: str = "onnx", out: Path | None = None, runs:
     measured = parity(content, module)
     if not measured.holds:
         raise CheckFailed(
-            f"the ONNX file of run {record.key} is not what the run computes (logits off by {measured.logits:.1e}, "
-            f"maps by {measured.maps:.1e}, allowed {TOLERANCE:.0e}; {measured.flips} classes differ): nothing was written"
+            f"the ONNX file of run {record.key} is not what the run computes (logits off by "
+            f"{measured.logits:.1e}, maps by {measured.maps:.1e}, allowed {TOLERANCE:.0e}; {measured.flips} classes "
+            "differ): nothing was written"
         )
     write_bytes(path, content)
     return Exported(path, len(content), OPSET, measured)
