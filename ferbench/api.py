@@ -32,6 +32,7 @@ from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
 from ferbench.protocol.protocol import Protocol
 from ferbench.protocol.splits import Split, Splits
+from ferbench.runs.facts import HeldOut
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store, predictions_frame
 
@@ -158,6 +159,7 @@ class Judge:
                 "published": "",
                 "command": "",
                 "trained_on": [self.protocol.identifier],
+                "held_out": HeldOut(status="yes", by="authors").model_dump(),
                 "sees": self.protocol.level,
                 "parameters": 0,
                 "notes": list(self.made.notes),

@@ -16,8 +16,14 @@ import numpy as np
 
 from ferbench.errors import DataError
 from ferbench.evaluate import Ground, Predict, predictor
+from ferbench.execution import learned
+from ferbench.files import data_home, runs_home
+from ferbench.methods.foreign.cards import card_of, shipped_cards
+from ferbench.methods.interface import PRETRAIN
+from ferbench.methods.recipes import resolve
 from ferbench.protocol import splits
 from ferbench.protocol.audit import overlap
+from ferbench.runs.store import Store, shipped_with
 from ferbench.seeds import generator
 
 AGREEMENT = {"fer2013": (0.65, 0.05)}  # share of labels that people agree with, and its deviation
@@ -76,6 +82,29 @@ def contamination(model: str, preset: str, dataset: str, runs: Path | None, home
         float(confidence[copies].mean()) if copies.any() else float("nan"),
         float(confidence[~copies].mean()),
     )
+
+
+def learned_by(model: str, dataset: str, runs: Path | None, home: Path | None) -> list[dict[str, str]]:
+    """Say of each network and card that comes with ferbench, or of ``model``, what it learned from and whether the test
+    set of a protocol was held out from that: a row each. Nothing is predicted."""
+    ground, store, place = Ground.of(dataset, home), Store(runs_home(runs)), data_home(home)
+    networks = [record.key for record in shipped_with(kind=PRETRAIN)]
+    rows = []
+    for name in [model] if model else [*networks, *map(card_of, shipped_cards())]:
+        if name.endswith(".toml"):
+            method = resolve(name, "", ground.protocol.name)
+            names = method.recipe.trained.on
+            held, _ = learned.as_authors_say(ground.protocol, ground.faces, ground.rows, names)
+            title, evidence = method.title, f"its card names {', '.join(names) or 'nothing'}"
+        else:
+            record = store.find(name)
+            before = learned.of_run(record.key, store, place)
+            held, _ = learned.held_out(ground.protocol, ground.faces, ground.rows, before)
+            evidence = ", ".join(dict.fromkeys(str(one) for one in before))
+            title = f"{record.identity.method} {record.identity.preset} {record.key}".replace("  ", " ")
+        evidence += f" ({held.why})" if held.why else ""
+        rows.append({"model": title, "learned from": evidence, "held out": str(held)})
+    return rows
 
 
 def ceiling_of(dataset: str) -> float | None:

@@ -19,6 +19,7 @@ from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
 from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
+from ferbench.execution import learned
 from ferbench.execution.views import sample_set
 from ferbench.files import data_home, runs_home, sha256_of
 from ferbench.methods.interface import SampleSet, Workspace
@@ -27,6 +28,7 @@ from ferbench.predict import chosen
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
 from ferbench.protocol.protocol import Protocol
+from ferbench.runs.facts import HeldOut
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import WEIGHTS, Store, predictions_frame
 from ferbench.schema import plain
@@ -90,17 +92,14 @@ def evaluate(
     All classes of the model stay in play: one that the protocol lacks is an error wherever it is predicted.
     Images of classes that the model never learned are left out, and counted. The result is a run of kind
     "transfer" in the store ``runs``; one that is there already is reused, which is told to ``say``, unless ``fresh``.
-    Raises UsageError for a run that was trained on images of that set, DataError where no image is left.
+    Raises UsageError for a run that has learned from all of these images or their people, DataError where no image is
+    left.
     """
     ground, store = Ground.of(dataset, home), Store(runs_home(runs))
     if model.endswith(".toml"):
         return _card(resolve(model, "", ground.protocol.name), ground, store, fresh, say)
     record, source = chosen(model, preset, runs)
-    if record.identity.data == ground.faces.fingerprint:
-        raise UsageError(
-            f"run {record.key} was trained on images of {ground.faces.name}: its test accuracy is in "
-            "`ferbench report`; evaluate is for datasets that it was not trained on"
-        )
+    before = learned.of_run(record.key, source, data_home(home))
     identity = record.identity.model_copy(
         update={
             "kind": TRANSFER,
@@ -127,6 +126,7 @@ def evaluate(
         record.classes,
         facts,
         lambda rows: _scores(record, source, ground.samples(rows)),
+        lambda rows: learned.held_out(ground.protocol, ground.faces, rows, before),
         fresh=fresh,
         say=say,
     )
@@ -138,14 +138,22 @@ def _card(method: Method, ground: Ground, store: Store, fresh: bool, say: Say) -
     trained_on = method.recipe.trained.on
     facts: dict[str, Any] = {
         "trained_on": list(trained_on),
-        "held_out": held_out(trained_on, ground),
         "display": method.title,
         "trained_as": "elsewhere",
         "parameters": 0,
         "method": method.model_dump(mode="json", by_alias=True),
     }
     return _tested(
-        work.identity, ground, store, classes, facts, lambda rows: predict(ground.samples(rows)), work, fresh, say
+        work.identity,
+        ground,
+        store,
+        classes,
+        facts,
+        lambda rows: predict(ground.samples(rows)),
+        lambda rows: learned.as_authors_say(ground.protocol, ground.faces, rows, trained_on),
+        work,
+        fresh,
+        say,
     )
 
 
@@ -231,7 +239,6 @@ def predictions(
     )
     facts: dict[str, Any] = {
         "trained_on": list(trained_on),
-        "held_out": held_out(trained_on, ground),
         "display": name,
         "trained_as": "elsewhere",
         "parameters": 0,
@@ -239,16 +246,16 @@ def predictions(
     facts |= {"uncalibrated": True} if certain else {}
     ids = ground.faces.samples["id"]
     return _tested(
-        identity, ground, store, classes, facts, lambda rows: frame.loc[ids.iloc[rows]].to_numpy(), fresh=fresh, say=say
+        identity,
+        ground,
+        store,
+        classes,
+        facts,
+        lambda rows: frame.loc[ids.iloc[rows]].to_numpy(),
+        lambda rows: learned.as_authors_say(ground.protocol, ground.faces, rows, trained_on),
+        fresh=fresh,
+        say=say,
     )
-
-
-def held_out(trained_on: tuple[str, ...], ground: Ground) -> bool | str:
-    """Say whether the tested set is known not to have been learned from: "unknown" where nobody says on what."""
-    if not trained_on:
-        return "unknown"
-    names = {name.partition("@")[0].lower().replace("+", "plus") for name in trained_on}
-    return not names & {ground.protocol.name, ground.protocol.dataset, ground.faces.card.dataset}
 
 
 def _tested(
@@ -258,21 +265,30 @@ def _tested(
     classes: list[str],
     facts: dict[str, Any],
     predict: Callable[[np.ndarray], np.ndarray],
+    held_out: Callable[[np.ndarray], tuple[HeldOut, np.ndarray]],
     work: Workspace | None = None,
     fresh: bool = False,
     say: Say = lambda line: None,
 ) -> Record:
-    """Predict what the model has classes for, and store it as a run. predict : gives probabilities [N,K] for rows."""
-    if not fresh and store.checked(identity.key) == "done":
-        date = datetime.fromtimestamp((store.folder(identity.key) / "record.json").stat().st_mtime)
-        say(f"reused from {identity.key}, tested {date:%Y-%m-%d %H:%M} (--fresh tests again)")
-        return store.record(identity.key)
+    """Predict what the model has classes for, and store it as a run.
+
+    predict : gives probabilities [N,K] for rows. held_out : says of rows whether they were held out, and which were
+    learned from. A run that is stored already is reused unless ``fresh``, with what is now known of the training data.
+    """
     faces = ground.faces
     labels = faces.samples["label"].iloc[ground.rows]
     known = labels.isin(classes).to_numpy()
     if not known.any():
         raise DataError(f"{faces.name} has no image of a class that {facts['display']} knows")
     rows = ground.rows[known]
+    held, seen = held_out(rows)
+    if seen.all() or (held.status, held.by) == ("no", "names"):
+        raise UsageError(learned.refusal(held, facts["display"], ground.protocol, ground.faces))
+    facts |= {"held_out": held.model_dump(), "seen": faces.samples["id"].iloc[rows[seen]].tolist()}
+    if not fresh and store.checked(identity.key) == "done":
+        date = datetime.fromtimestamp((store.folder(identity.key) / "record.json").stat().st_mtime)
+        say(f"reused from {identity.key}, tested {date:%Y-%m-%d %H:%M} (--fresh tests again)")
+        return learned.corrected(store, store.record(identity.key), facts)
     start = time.perf_counter()
     probabilities = predict(rows)
     store.begin(identity)
@@ -294,7 +310,7 @@ def _tested(
             "left_out": labels[~known].value_counts().to_dict(),
             "notes": notes,
         },
-        result={"accuracy": metrics.hit_rate(frame), "images": len(frame)},
+        result=learned.result(frame, facts["seen"]),
     )
     store.finish(done)
     return done

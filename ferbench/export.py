@@ -20,7 +20,7 @@ from ferbench import __version__
 from ferbench.data.align import TEMPLATE
 from ferbench.data.faces import SIZE
 from ferbench.errors import CheckFailed, DataError, UsageError
-from ferbench.files import runs_home, write_bytes
+from ferbench.files import check_place, runs_home, write_bytes
 from ferbench.methods.recipes import network_of
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
@@ -225,7 +225,5 @@ def _destination(out: Path | None, key: str) -> Path:
     path = Path(f"{key}.onnx") if out is None else out
     if path.is_dir():
         path = path / f"{key}.onnx"
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir():
-        raise UsageError(f"--out {path}: {above} is a file, not a folder")
+    check_place(path, "--out")
     return path

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ferbench.errors import DataError, refusal
+from ferbench.errors import DataError, UsageError, refusal
 
 MOST = 256 << 20  # bytes of a record or table; the largest honest one, of 200,000 predictions, has 0.03 GB
 
@@ -46,6 +46,19 @@ def shipped(room: str) -> Path:
     """Return the folder of a data room (``protocols``, ``baselines``), in a wheel or in a checkout."""
     inside = _PACKAGE / "_data" / room
     return inside if inside.is_dir() else _PACKAGE.parent / room
+
+
+def check_place(path: Path, option: str, folder: bool = False) -> None:
+    """Raise UsageError where a folder stands in the place of a file, or a file in that of a folder or above either.
+
+    path : of a file, or of a ``folder``; it need not exist. option : how the user named it.
+    """
+    if not folder and path.is_dir():
+        raise UsageError(f"{option} {path}: this is a folder; give a file")
+    start = path.absolute() if folder else path.absolute().parent
+    above = next(one for one in (start, *start.parents) if one.exists())
+    if not above.is_dir():
+        raise UsageError(f"{option} {path}: {above} is a file, not a folder")
 
 
 def read_bytes(path: Path, most: int = MOST) -> bytes:

@@ -61,6 +61,8 @@ def test_json_has_its_documented_keys(store):
         "sees",
         "trained_on",
         "held_out",
+        "held_out_accuracy",
+        "held_out_count",
         "uncalibrated",
         "selection",
         "seed",

@@ -52,8 +52,8 @@ def test_center_loss_and_its_step_are_the_formulas():
     )
     step = center_step(*tensors).numpy()
     for j in range(4):
-        mine = [a for a, own in zip(x, y, strict=True) if own == j]
-        np.testing.assert_allclose(step[j], sum((c[j] - a for a in mine), np.zeros(5)) / (1 + len(mine)))
+        members = [a for a, label in zip(x, y, strict=True) if label == j]
+        np.testing.assert_allclose(step[j], sum((c[j] - a for a in members), np.zeros(5)) / (1 + len(members)))
     assert (step[3] == 0).all()
 
 
@@ -87,10 +87,10 @@ def test_without_its_weight_a_loss_leaves_the_plain_network_bit_for_bit(name, tm
     if name == "nm-softmax":  # its steps hold tuplets, so only the start is that of the plain network
         return
     want = fitted(little(plain, "finetune.epochs=2"), workspace(tmp_path / "plain")).state()
-    found = fitted(little(name, "finetune.epochs=2", "loss.weight=0"), workspace(tmp_path / "0")).state()
+    without_weight = fitted(little(name, "finetune.epochs=2", "loss.weight=0"), workspace(tmp_path / "0")).state()
     other = fitted(little(name, "finetune.epochs=2", "loss.weight=0.5"), workspace(tmp_path / "1")).state()
     for key, tensor in want.items():
-        assert torch.equal(tensor, found[key]), key
+        assert torch.equal(tensor, without_weight[key]), key
     assert not torch.equal(want["embedding.0.weight"], other["embedding.0.weight"])
 
 
@@ -197,12 +197,12 @@ def test_neighbours_are_constants_and_a_lone_image_has_no_gradient():
 def test_contrastive_loss_is_the_formula():
     rng = np.random.default_rng(0)
     a, b, z = rng.normal(size=(8, 4)), rng.normal(size=(8, 4)), np.arange(8) % 2 == 0
-    want = 0.0
+    expected = 0.0
     for one, other, alike in zip(a, b, z, strict=True):
-        apart = np.linalg.norm(one / np.linalg.norm(one) - other / np.linalg.norm(other))
-        want += (apart**2 if alike else max(0, 1.3 - apart) ** 2) / 8
-    found = identity_loss(torch.tensor(a), torch.tensor(b), torch.tensor(z), 1.3)
-    assert found.item() == pytest.approx(want)
+        distance = np.linalg.norm(one / np.linalg.norm(one) - other / np.linalg.norm(other))
+        expected += (distance**2 if alike else max(0, 1.3 - distance) ** 2) / 8
+    loss = identity_loss(torch.tensor(a), torch.tensor(b), torch.tensor(z), 1.3)
+    assert loss.item() == pytest.approx(expected)
     same = torch.ones(1, 3, requires_grad=True)
     identity_loss(same, torch.ones(1, 3), torch.tensor([False]), 1.0).backward()
     assert torch.isfinite(same.grad).all()
@@ -259,9 +259,9 @@ def test_tuplet_loss_is_the_formula():
         mean = x[rows[labels[rows] == labels[query]]].mean(axis=0)
         near = [max(0, ((x[i] - mean) ** 2).sum() - threshold + gap / 2) for i in rows if labels[i] == labels[query]]
         far = [max(0, threshold + gap / 2 - ((x[i] - mean) ** 2).sum()) for i in rows if labels[i] != labels[query]]
-        want += sum(sum(side) / max(1, sum(one > 0 for one in side)) for side in (near, far)) / 3
-    found = tuplet_loss(torch.tensor(x), torch.tensor(labels), torch.tensor(queries), torch.tensor(threshold), gap)
-    assert found.item() == pytest.approx(want)
+        want += sum(sum(terms) / max(1, sum(term > 0 for term in terms)) for terms in (near, far)) / 3
+    loss = tuplet_loss(torch.tensor(x), torch.tensor(labels), torch.tensor(queries), torch.tensor(threshold), gap)
+    assert loss.item() == pytest.approx(want)
 
 
 def test_equal_positives_and_far_negatives_give_no_loss_and_no_gradient():

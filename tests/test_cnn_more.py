@@ -63,17 +63,17 @@ def drawn(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def store(drawn, tmp_path_factory):
-    """A store in which the networks that are asked have been trained, by kind."""
-    work = workspace(tmp_path_factory.mktemp("asked"))
+    """A store with the parent networks of FN2EN and PAT-ResNet, and their keys by kind."""
+    work = workspace(tmp_path_factory.mktemp("parents"))
     keys = {}
     for name in ("fn2en", "pat-resnet"):
         method = little(name)
         kind = method.recipe.parent_kind
         identity = work.identity.model_copy(update={"kind": kind, "fold": "", "method": name})
-        own = replace(work, identity=identity, folder=work.store.begin(identity))
+        of_parent = replace(work, identity=identity, folder=work.store.begin(identity))
         learner = method.family.attribute_learner(method, kind)
-        learner.fit(drawn, own)
-        (own.folder / "weights.safetensors").write_bytes(pack(learner.state(), {}))
+        learner.fit(drawn, of_parent)
+        (of_parent.folder / "weights.safetensors").write_bytes(pack(learner.state(), {}))
         work.store.finish(
             Record(
                 key=identity.key,
@@ -82,19 +82,19 @@ def store(drawn, tmp_path_factory):
                 dataset="synth-attributes",
                 classes=["absent", "present"],
                 environment={"device": "cpu"},
-                facts=own.facts,
+                facts=of_parent.facts,
                 timings={},
-                result=own.result,
+                result=of_parent.result,
             )
         )
         keys[kind] = identity.key
     return work.store, keys
 
 
-def at(home, method, store, **more):
-    """A workspace of a fold whose method's asked network is trained."""
+def at(home, method, store, **options):
+    """A workspace of a fold whose parent network is trained."""
     held, keys = store
-    work = workspace(home, **more)
+    work = workspace(home, **options)
     parents = {method.recipe.parent_kind: keys[method.recipe.parent_kind]} if method.recipe.parent_kind else {}
     return replace(work, store=held, identity=work.identity.model_copy(update={"parents": parents}))
 
@@ -111,12 +111,12 @@ def test_learns_predicts_saves_and_loads(name, tmp_path, store):
     work = at(tmp_path, method, store)
     recogniser = fitted(method, work)
     samples, labels = other_set()
-    found = recogniser.predict(samples, work)
-    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
-    assert (found.argmax(axis=1) == labels).mean() >= 0.7
+    probabilities = recogniser.predict(samples, work)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert (probabilities.argmax(axis=1) == labels).mean() >= 0.7
     again = method.family.recogniser(method, FOLD, CLASSES)
     again.load({key: torch.as_tensor(one) for key, one in recogniser.state().items()})
-    assert (again.predict(samples, work) == found).all()
+    assert (again.predict(samples, work) == probabilities).all()
 
 
 class _KilledError(Exception):
@@ -134,7 +134,7 @@ def test_interrupted_and_resumed_ends_with_the_same_bytes(name, moment, tmp_path
         if len(seen) > moment * limit:
             raise _KilledError
 
-    whole = fitted(method, at(tmp_path / "whole", method, store, report=lambda *told: seen.append(told))).state()
+    whole = fitted(method, at(tmp_path / "whole", method, store, report=lambda *step: seen.append(step))).state()
     limit = len(seen)
     seen.clear()
     with pytest.raises(_KilledError):
@@ -166,8 +166,8 @@ def test_learning_attributes_resumes_with_the_same_bytes_and_tells_what_it_learn
     assert work.result["validation_images"] == 12
 
 
-def test_parents_are_asked_for_where_a_loss_asks():
-    found = {}
+def test_parents_are_named_where_a_loss_needs_them():
+    parents = {}
     for name, preset, kind in (
         ("dcma-cnns", "tiny", FOLD),
         ("fn2en", "tiny", FOLD),
@@ -177,18 +177,18 @@ def test_parents_are_asked_for_where_a_loss_asks():
         ("pat-resnet", "tiny", PRETRAIN),
     ):
         method, rules = resolve(name, preset, "ckplus"), protocols.load("ckplus")
-        found[name, preset, kind] = [(one.role, one.protocol) for one in method.family.parents(kind, method, rules)]
+        parents[name, preset, kind] = [(one.role, one.protocol) for one in method.family.parents(kind, method, rules)]
     teacher, gender, wild = ("teacher", "celeba"), ("gender", "celeba"), (PRETRAIN, "fer2013")
-    assert list(found.values()) == [[wild], [teacher, wild], [teacher], [teacher], [gender, wild], []]
+    assert list(parents.values()) == [[wild], [teacher, wild], [teacher], [teacher], [gender, wild], []]
 
 
 def test_the_tree_shares_the_pretraining_of_its_trunk():
     ckplus = protocols.load("ckplus")
-    found = []
+    trainings = []
     for name in ("pat-resnet", "resnet18"):
         method = resolve(name, "tiny", "ckplus")
-        found.append((method.family.owner(PRETRAIN, method), method.family.identity(PRETRAIN, method, ckplus)))
-    assert found[0] == found[1]
+        trainings.append((method.family.owner(PRETRAIN, method), method.family.identity(PRETRAIN, method, ckplus)))
+    assert trainings[0] == trainings[1]
 
 
 # Patches
@@ -244,8 +244,8 @@ def test_stage_one_moves_convolutions_alone_and_leaves_the_teacher_as_it_is(tmp_
     net = network("fn2en")
     x = torch.rand(4, 1, 48, 48)
     regression_loss(net.regressed(x), torch.rand(4, 6, 3, 3)).backward()
-    told = {name: parameter.grad is not None for name, parameter in net.named_parameters()}
-    assert {name.split(".")[0] for name, moved in told.items() if moved} == {"trunk", "channels"}
+    has_gradient = {name: parameter.grad is not None for name, parameter in net.named_parameters()}
+    assert {name.split(".")[0] for name, moved in has_gradient.items() if moved} == {"trunk", "channels"}
     fitted(method, work)
     assert work.parent("teacher")[1].read_bytes() == before
     losses = work.facts["regression_loss"]
@@ -284,8 +284,8 @@ def test_a_fold_after_a_pretraining_has_stage_two_alone(tmp_path, store):
             result={},
         )
     )
-    own = work.identity.model_copy(update={"parents": {**work.identity.parents, PRETRAIN: kind.key}})
-    work = replace(work, identity=own, facts={})
+    of_fold = work.identity.model_copy(update={"parents": {**work.identity.parents, PRETRAIN: kind.key}})
+    work = replace(work, identity=of_fold, facts={})
     fitted(method, work)
     assert "regression_loss" not in work.facts
 
@@ -298,9 +298,9 @@ def test_identities_are_learned_where_there_are_enough_people(drawn):
     assert targets(faces, "either").title == "40 attributes"
     many = replace(faces, images=np.tile(faces.images, (5, 1, 1)), samples=faces.samples.iloc[np.tile(range(120), 5)])
     many.samples["subject"] = np.tile([f"{number}" for number in range(120)], 5)
-    found = targets(many, "either")
-    assert (found.title, found.outputs) == ("identities of 120 people", 120)
-    assert (np.bincount(found.values) == 5).all()
+    learned = targets(many, "either")
+    assert (learned.title, learned.outputs) == ("identities of 120 people", 120)
+    assert (np.bincount(learned.values) == 5).all()
     with pytest.raises(DataError, match="Grumpy"):
         targets(faces, "Grumpy")
     with pytest.raises(DataError, match="no two people"):
@@ -389,5 +389,5 @@ def test_centers_are_learned_and_every_training_image_has_a_leaf(tmp_path, store
     assert state["centers"].abs().sum() > 0
     assert "classifier.weight" not in state
     assert sum(work.facts["leaves"]) == 24
-    told = attributes_of(training_set().images, method.recipe.network, work)
-    assert np.bincount(2 * told[:, 0] + told[:, 1], minlength=4).tolist() == work.facts["leaves"]
+    attributes = attributes_of(training_set().images, method.recipe.network, work)
+    assert np.bincount(2 * attributes[:, 0] + attributes[:, 1], minlength=4).tolist() == work.facts["leaves"]

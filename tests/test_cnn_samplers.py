@@ -60,8 +60,8 @@ def test_images_without_a_name_are_people_of_their_own():
 
 
 def test_queries_are_all_images_in_turn():
-    found = [query for step in tuplet_epoch(LABELS, PEOPLE, 5, "expand", 32, 1, 0) for query, _ in tuplets(step)]
-    assert set(found[: len(LABELS)]) == set(range(len(LABELS)))
+    queries = [query for step in tuplet_epoch(LABELS, PEOPLE, 5, "expand", 32, 1, 0) for query, _ in tuplets(step)]
+    assert set(queries[: len(LABELS)]) == set(range(len(LABELS)))
 
 
 def test_a_quarter_of_the_pairs_is_of_each_kind():

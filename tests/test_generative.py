@@ -23,10 +23,10 @@ QUICK = (
 WIDTHS = (8, 8, 16, 16)
 
 
-def trained(name, tmp_path, *changes, **more):
+def trained(name, tmp_path, *changes, **options):
     method = resolve(name, "tiny", "synth-sequences", (*QUICK, *changes))
     return method.family.recogniser(method, "fold", CLASSES), workspace(
-        tmp_path, protocol=protocols.load("synth-sequences"), **more
+        tmp_path, protocol=protocols.load("synth-sequences"), **options
     )
 
 
@@ -36,7 +36,7 @@ def faces(count: int = 8) -> torch.Tensor:
     return torch.nn.functional.interpolate(coarse, (48, 48), mode="bilinear", align_corners=False)
 
 
-def test_the_generator_learns_eight_pairs_by_heart():
+def test_the_generator_memorises_eight_pairs():
     x, y = faces(), faces().flip(0) * 0.8
     torch.manual_seed(1)
     generator = NeutralFaceGenerator((16, 32, 64, 64))
@@ -81,12 +81,12 @@ def test_losses_of_the_pair_are_their_formulas():
     )
     terms = pair.loss(x, y, GenerativeLosses(reconstruction=7.0, adversary=2.0))
     with torch.no_grad():
-        made = pair.generator(x)
-        real, fake = pair.adversary(x, y).numpy(), pair.adversary(x, made).numpy()
-    told = lambda logits: np.log1p(np.exp(-logits)).mean()  # noqa: E731
-    assert terms["reconstruction"].item() == pytest.approx(7 * np.abs(y.numpy() - made.numpy()).mean(), rel=1e-6)
-    assert terms["adversary"].item() == pytest.approx(2 * told(fake), rel=1e-5)
-    assert terms["told apart"].item() == pytest.approx((told(real) + told(-fake)) / 2, rel=1e-5)
+        generated = pair.generator(x)
+        real, fake = pair.adversary(x, y).numpy(), pair.adversary(x, generated).numpy()
+    softplus = lambda logits: np.log1p(np.exp(-logits)).mean()  # noqa: E731
+    assert terms["reconstruction"].item() == pytest.approx(7 * np.abs(y.numpy() - generated.numpy()).mean(), rel=1e-6)
+    assert terms["adversary"].item() == pytest.approx(2 * softplus(fake), rel=1e-5)
+    assert terms["told apart"].item() == pytest.approx((softplus(real) + softplus(-fake)) / 2, rel=1e-5)
     assert terms["total"].item() == pytest.approx(sum(v.item() for n, v in terms.items() if n != "total"), rel=1e-6)
 
 
@@ -116,9 +116,9 @@ def test_an_interrupted_training_ends_with_the_same_bytes_and_is_stored_whole(na
     samples, test = training_set(12, frames=5), other_set(6, frames=5)[0]
     one, work = trained(name, tmp_path / "whole")
     one.fit(samples, work)
-    told = one.predict(test, work)
-    assert told.shape == (6, 3)
-    np.testing.assert_allclose(told.sum(axis=1), 1, rtol=1e-5)
+    probabilities = one.predict(test, work)
+    assert probabilities.shape == (6, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
     class Stop(Exception):
         pass
@@ -139,7 +139,7 @@ def test_an_interrupted_training_ends_with_the_same_bytes_and_is_stored_whole(na
             assert torch.equal(tensor, again.state()[key]), key
     loaded, work = trained(name, tmp_path / "load")
     loaded.load(one.state())
-    np.testing.assert_array_equal(loaded.predict(test, work), told)
+    np.testing.assert_array_equal(loaded.predict(test, work), probabilities)
 
 
 def test_the_generator_is_not_changed_by_the_second_stage(tmp_path):

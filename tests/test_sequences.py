@@ -21,11 +21,11 @@ def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def trained(name, tmp_path, *changes, **more):
+def trained(name, tmp_path, *changes, **options):
     landmarks = name in ("dtgn", "dtagn", "phrnn", "phrnn-mscnn")
     method = resolve(name, "tiny", "synth-sequences", (*QUICK, *changes))
     one = method.family.recogniser(method, "fold", CLASSES)
-    work = workspace(tmp_path, protocol=protocols.load("synth-sequences"), **more)
+    work = workspace(tmp_path, protocol=protocols.load("synth-sequences"), **options)
     return one, training_set(24, frames=6, landmarks=landmarks), other_set(12, frames=6, landmarks=landmarks), work
 
 
@@ -78,9 +78,12 @@ def test_reversed_time_and_swapped_directions_swap_the_last_states():
     x = torch.randn(2, 5, network.whole.input_size)
     _, (state, _) = network.whole(x)
     other = nn.LSTM(network.whole.input_size, network.whole.hidden_size, batch_first=True, bidirectional=True)
-    own = network.whole.state_dict()
+    state_dict = network.whole.state_dict()
     other.load_state_dict(
-        {name: own[name.removesuffix("_reverse") if name.endswith("_reverse") else name + "_reverse"] for name in own}
+        {
+            name: state_dict[name.removesuffix("_reverse") if name.endswith("_reverse") else name + "_reverse"]
+            for name in state_dict
+        }
     )
     _, (turned, _) = other(x.flip(1))
     torch.testing.assert_close(turned, state.flip(0))
@@ -129,8 +132,8 @@ def test_landmarks_turn_with_their_pictures(which):
     drawn = derive(picture, torch.tensor([which]))[0, 0].double().numpy()
     weights = drawn / drawn.sum()
     rows, columns = np.mgrid[:SIZE, :SIZE]
-    found = turned(track, which)[0, 45 if which >= len(ANGLES) else point]
-    np.testing.assert_allclose(found, [(weights * columns).sum(), (weights * rows).sum()], atol=0.1)
+    position = turned(track, which)[0, 45 if which >= len(ANGLES) else point]
+    np.testing.assert_allclose(position, [(weights * columns).sum(), (weights * rows).sum()], atol=0.1)
 
 
 def test_tracks_know_neither_place_nor_scale():
@@ -145,7 +148,7 @@ def test_tracks_know_neither_place_nor_scale():
     assert len(recogniser.DTGN_POINTS) == len(WITHOUT_CORNERS) == 49
 
 
-def test_tracks_are_standardised_by_the_training_side_alone(tmp_path):
+def test_tracks_are_standardised_by_the_training_set_alone(tmp_path):
     one, samples, test, work = trained("dtgn", tmp_path)
     one.fit(samples, work)
     network = one.parts["dtgn"]
@@ -159,11 +162,13 @@ def test_tracks_are_standardised_by_the_training_side_alone(tmp_path):
 def test_joint_training_changes_the_last_layers_alone(tmp_path):
     one, samples, _, work = trained("dtagn", tmp_path, "joint.epochs=1", "joint.batch=8")
     method = resolve("dtagn", "tiny", "synth-sequences", QUICK)
-    apart = method.family.recogniser(method, "fold", CLASSES)
-    apart.recipe = apart.recipe.model_copy(update={"fusion": apart.recipe.fusion.model_copy(update={"kind": "mean"})})
+    separate = method.family.recogniser(method, "fold", CLASSES)
+    separate.recipe = separate.recipe.model_copy(
+        update={"fusion": separate.recipe.fusion.model_copy(update={"kind": "mean"})}
+    )
     one.fit(samples, work)
-    apart.fit(samples, workspace(tmp_path / "other", protocol=work.protocol))
-    before, after = apart.state(), one.state()
+    separate.fit(samples, workspace(tmp_path / "other", protocol=work.protocol))
+    before, after = separate.state(), one.state()
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     assert changed == {f"{part}/top.{kind}" for part in ("dtan", "dtgn") for kind in ("weight", "bias")}
 
@@ -181,9 +186,9 @@ def test_an_interrupted_training_ends_with_the_same_bytes_and_is_stored_whole(na
     fewer = ("joint.epochs=2", "joint.batch=8", "network.filters=2")
     one, samples, test, work = trained(name, tmp_path / "whole", *fewer)
     one.fit(samples, work)
-    told = one.predict(test[0], work)
-    assert told.shape == (12, 3)
-    np.testing.assert_allclose(told.sum(axis=1), 1, rtol=1e-5)
+    probabilities = one.predict(test[0], work)
+    assert probabilities.shape == (12, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
     class Stop(Exception):
         pass
@@ -201,7 +206,7 @@ def test_an_interrupted_training_ends_with_the_same_bytes_and_is_stored_whole(na
         assert torch.equal(tensor, again.state()[key]), key
     loaded, *_ = trained(name, tmp_path / "load", *fewer)
     loaded.load(one.state())
-    np.testing.assert_array_equal(loaded.predict(test[0], work), told)
+    np.testing.assert_array_equal(loaded.predict(test[0], work), probabilities)
 
 
 def test_what_can_be_learned_is_learned(tmp_path):

@@ -55,7 +55,7 @@ def test_each_network_has_its_attention_maps_and_can_be_built(record):
 
 def test_all_weights_together_stay_small():
     sizes = [path.stat().st_size for path in shipped_runs().home.rglob("*") if path.is_file()]
-    assert 0 < sum(sizes) <= 15_000_000
+    assert 0 < sum(sizes) <= 16_500_000
 
 
 def test_the_card_says_what_the_records_say():

@@ -7,7 +7,7 @@ import typer
 
 from ferbench import DEFAULT_METHOD
 from ferbench.cli import completion, shared
-from ferbench.cli.formats import DataHome, Overrides, Preset, Runs
+from ferbench.cli.formats import DataHome, Overrides, Preset, Runs, is_file
 
 
 def ablate(
@@ -61,7 +61,7 @@ def ablate(
     overrides: Overrides = None,
     dry_run: shared.DryRun = False,
     format: Annotated[str, typer.Option(help="Output format: console, markdown or json.")] = "console",
-    out: Annotated[Path | None, typer.Option(help="Write the tables to this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the tables to this file.", callback=is_file)] = None,
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:

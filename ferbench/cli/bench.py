@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ferbench import DEFAULT_METHOD
-from ferbench.cli.formats import DataHome, Runs
+from ferbench.cli.formats import DataHome, Runs, is_file
 
 _LIST = "; separate several with commas"
 
@@ -45,7 +45,7 @@ def bench(
     ] = False,
     seed: Annotated[int, typer.Option(help="Random seed of weights, inputs, order and resampling.")] = 0,
     format: Annotated[str, typer.Option(help="Output format: console, markdown, json or csv.")] = "console",
-    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file.", callback=is_file)] = None,
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:

@@ -1,6 +1,7 @@
 """``ferbench``: the verbs, put together; errors become one line and an exit code."""
 
 import sys
+import traceback
 
 import typer
 
@@ -21,8 +22,10 @@ from ferbench.cli import (
     train,
 )
 from ferbench.cli.panels import DATA, JUDGE, OTHER, REPORT, SPEED, TRAIN, verb
-from ferbench.errors import INTERRUPTED, DataError, FerbenchError, JobFailed, UsageError, refusal
+from ferbench.errors import FAULT, INTERRUPTED, DataError, FerbenchError, JobFailed, UsageError, refusal
 from ferbench.processes import STOPPED, end_with_parent, heed_signals, leave
+
+_FAULT = "unexpected error: unless it is of your own code, please report the lines above and what `ferbench env` prints"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -125,7 +128,9 @@ def _code() -> int:
             return DataError.exit_code if isinstance(error, OSError) else JobFailed.exit_code
         show = getattr(error, "show", None)  # wrong usage, which knows how to print itself
         if show is None:
-            raise
+            traceback.print_exc()
+            print(f"ferbench: {_FAULT}", file=sys.stderr)
+            return FAULT
         show()
         return UsageError.exit_code
     if code == INTERRUPTED:

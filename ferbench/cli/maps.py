@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ferbench.cli.formats import DataHome, Format, Runs, emit
+from ferbench.cli.formats import DataHome, Format, Runs, emit, is_folder
 
 
 def maps(
@@ -18,7 +18,9 @@ def maps(
     ] = "",
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Prepared dataset whose faces are used.")] = "synth",
     preset: Annotated[str, typer.Option(help="Which shipped attention maps: tiny (those of wide) or light.")] = "tiny",
-    out: Annotated[Path | None, typer.Option(help="Folder for a figure like Figure 6, PNG and SVG.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for a figure like Figure 6, PNG and SVG.", callback=is_folder)
+    ] = None,
     faces: Annotated[int, typer.Option(min=1, help="Number of faces of each expression in the figure.")] = 3,
     format: Format = "console",
     runs: Runs = None,

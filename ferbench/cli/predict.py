@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ferbench.cli.formats import Runs, check_plain, emit
+from ferbench.cli.formats import Runs, check_plain, emit, is_folder
 
 _AGAIN = "; repeat the option for an ensemble (mean of probabilities)."
 
@@ -25,7 +25,9 @@ def predict(
     aligned: Annotated[
         bool, typer.Option("--aligned", help="Each image is a cropped face already: skip face detection.")
     ] = False,
-    draw: Annotated[Path | None, typer.Option(help="Folder for images with boxes, labels and attention maps.")] = None,
+    draw: Annotated[
+        Path | None, typer.Option(help="Folder for images with boxes, labels and attention maps.", callback=is_folder)
+    ] = None,
     format: Annotated[str, typer.Option(help="Output format: console or json.")] = "console",
     runs: Runs = None,
 ) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ferbench.cli.formats import is_file
+
 Beyond = Annotated[
     str, typer.Option("--recipe", help="paper, or modern: label smoothing, weight averaging, test-time flipping.")
 ]
@@ -12,7 +14,7 @@ Folds = Annotated[str, typer.Option(help="Train these folds only, such as 03 or 
 Rule = Annotated[
     str | None, typer.Option(help="Another rule that assigns subjects to folds: step, block, random or file.")
 ]
-FoldsFile = Annotated[Path | None, typer.Option(help="Fold file (CSV) for --rule file.")]
+FoldsFile = Annotated[Path | None, typer.Option(help="Fold file (CSV) for --rule file.", callback=is_file)]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs of fine-tuning; the same as --set finetune.epochs=N.")]
 Selection = Annotated[
     str, typer.Option(help="Which epoch is tested: last, or best-val (best on held-out training subjects).")

@@ -10,13 +10,15 @@ from typing import Annotated
 import typer
 
 from ferbench.cli import shared
-from ferbench.cli.formats import DataHome, Format, Runs, check_plain
+from ferbench.cli.formats import DataHome, Format, Runs, check_plain, is_file
 
 _PERIOD = 2.0  # seconds between two looks of --watch
 
 
 def sweep(
-    plan: Annotated[Path, typer.Argument(help=r"TOML file with methods, datasets, seeds, \[options] and \[set].")],
+    plan: Annotated[
+        Path, typer.Argument(help=r"TOML file with methods, datasets, seeds, \[options] and \[set].", callback=is_file)
+    ],
     device: shared.Device = "auto",
     precision: shared.Precision = "auto",
     engine: shared.Engine = "auto",

@@ -65,7 +65,7 @@ def signatures(thumbnails: list[np.ndarray]) -> np.ndarray:
         sums = np.stack([thumbnails[row] for row in np.flatnonzero(large)]).astype(np.uint16)
         sums = sums[:, ::3] + sums[:, 1::3] + sums[:, 2::3]
         sums = sums[:, :, ::3] + sums[:, :, 1::3] + sums[:, :, 2::3]
-        values[large] = (sums + 4) // 9  # rounded, as Pillow does
+        values[large] = (sums + 4) // 9
     if not large.all():
         values[~large] = [thumbnails[row] for row in np.flatnonzero(~large)]
     # Not above 0: of an even grey, rounding would decide the signs.

@@ -45,10 +45,14 @@ class Faces:
     def sequence(self, row: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the frames of the sequence that a row belongs to, in order, up to that row: uint8 [T,48,48], and their
         landmarks float32 [T,68,2], None where any of them has none. An image of no sequence is one of one frame."""
-        rows = self._members.get(self.samples["sequence"].iloc[row], [row])
-        rows = rows[: rows.index(row) + 1]
+        rows = self.frames(row)
         points = None if self.landmarks is None else np.array(self.landmarks[rows])
         return np.array(self.images[rows]), None if points is None or np.isnan(points).any() else points
+
+    def frames(self, row: int) -> list[int]:
+        """Return the rows of the frames of the sequence that a row belongs to, in order, up to that row."""
+        rows = self._members.get(self.samples["sequence"].iloc[row], [row])
+        return rows[: rows.index(row) + 1]
 
     @cached_property
     def pictures(self) -> np.ndarray:

@@ -22,14 +22,16 @@ from threadpoolctl import threadpool_limits
 from ferbench import metrics
 from ferbench.environment import describe_device
 from ferbench.errors import UsageError
-from ferbench.execution import views
+from ferbench.execution import learned, views
 from ferbench.execution.jobs import Job
 from ferbench.files import sha256_of, write_bytes, write_text
 from ferbench.methods.interface import FOLD, AttributeSet, History, Learner, LearnsAttributes, Recogniser, Workspace
 from ferbench.protocol import splits
 from ferbench.protocol.protocol import AttributeProtocol
+from ferbench.runs import provenance
+from ferbench.runs.provenance import Pictures
 from ferbench.runs.record import Record
-from ferbench.runs.store import EPOCHS, Store, predictions_frame
+from ferbench.runs.store import EPOCHS, LEARNED, Store, predictions_frame
 from ferbench.seeds import derive_seed
 from ferbench.training.checkpoint import epochs_done, kept, pack, sift, unpack
 from ferbench.training.device import Device
@@ -116,6 +118,8 @@ def run_job(job: Job, store: Store, device: Device, report: Progress) -> Record:
     with device.threads(family.threads(job.method) * job.trainings), alone:
         result = make(run)
         facts = run.work.facts
+        if (learned := _learned(job)) is not None:
+            write_bytes(run.work.folder / LEARNED, provenance.pack(learned))
         facts["method"] = job.method.model_dump(mode="json", by_alias=True)
         facts |= {"damage": damage} if damage else {}
         record = Record(
@@ -167,6 +171,7 @@ def _fold(run: Run) -> dict[str, Any]:
         "sees": views.sees(job.method, request.protocol, job.faces, split.test),
         "trained_on": _trained_on(run),
         **views.fold_facts(request.protocol, job.faces, made, split, train, len(validation)),
+        **_held_out(run),
         "notes": [*made.notes, *work.notes, *_given(run)],
     }
     return {"accuracy": metrics.hit_rate(predictions), "images": len(split.test)}
@@ -258,6 +263,25 @@ def _trained_on(run: Run) -> list[str]:
         seen.append(identity.protocol)
         waiting += identity.parents.values()
     return list(dict.fromkeys(seen))
+
+
+def _learned(job: Job) -> Pictures | None:
+    """The pictures that a job may learn from, those by which it chooses an epoch among them; of attributes, all."""
+    if isinstance(job.source, AttributeProtocol):
+        rows = np.arange(len(job.faces))
+    else:
+        rows = job.split.train if job.kind == FOLD else splits.training_sets(job.source, job.faces)[0]
+    return learned.pictures(job.source, job.faces, rows)
+
+
+def _held_out(run: Run) -> dict[str, Any]:
+    """Whether a fold's test set was held out from its training set and from all that its parents learned from."""
+    job, protocol = run.job, run.job.request.protocol
+    before = [one for key in job.identity.parents.values() for one in learned.of_run(key, run.store)]
+    own, rows = _learned(job), job.split.test
+    before += [] if own is None else [own]
+    found, seen = learned.held_out(protocol, job.faces, rows, before, names_do=True)
+    return {"held_out": found.model_dump(), "seen": job.faces.samples["id"].iloc[rows[seen]].tolist()}
 
 
 def _given(run: Run) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 from ferbench import metrics
 from ferbench.labels import ABBREVIATIONS
 from ferbench.report import comparison
-from ferbench.report.cells import OURS, Grid, done, held, listed, percent, reach, without_empty
+from ferbench.report.cells import OURS, WITHOUT, Grid, done, listed, percent, reach, without_empty, without_seen
 from ferbench.report.model import Hole, Report, Seeds, Stage, Together, Training, Transfer
 from ferbench.report.published import PublishedMatrix
 from ferbench.report.told import Level
@@ -257,28 +257,30 @@ def transfers(found: list[Transfer], level: Level) -> Grid:
             percent(one.macro_f1),
             f"{one.images:,}",
             ", ".join(f"{count} {name}" for name, count in one.left_out.items()) or "none",
-            held(one.held_out),
+            str(one.held_out),
+            without_seen(one.held_out_accuracy, one.held_out_count),
             one.run,
         ]
         for one in found
     ]
-    return (
+    caption = (
         f"Networks that were not trained here, accuracy in percent: all their classes in play, {level}s of classes "
-        "that they never learned left out",
-        [
-            "Network",
-            "Trained on",
-            "Accuracy",
-            "95 % interval",
-            "Balanced",
-            "Macro F1",
-            f"{level.capitalize()}s",
-            "Left out",
-            "Held out",
-            "Run",
-        ],
-        rows,
+        "that they never learned left out"
     )
+    header = [
+        "Network",
+        "Trained on",
+        "Accuracy",
+        "95 % interval",
+        "Balanced",
+        "Macro F1",
+        f"{level.capitalize()}s",
+        "Left out",
+        "Held out",
+        WITHOUT,
+        "Run",
+    ]
+    return without_empty((caption, header, rows))
 
 
 def holes(found: list[Hole]) -> Grid:

@@ -60,7 +60,7 @@ def _metadata(group: list[Training]) -> dict[str, Any]:
         "folds": len(first.folds),
         "seeds": [t.seed for t in group],
         "weights_tested": SELECTIONS.get(first.selection, first.selection),
-        "held_out": True,
+        "held_out": str(first.held_out),
     }
     interval = (
         {}

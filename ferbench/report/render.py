@@ -13,6 +13,7 @@ from ferbench.report.cells import OURS, SELECTIONS, Grid, Section, before_seed, 
 from ferbench.report.model import Report, Training
 from ferbench.report.tables import build
 from ferbench.report.told import FEW, LEVELS
+from ferbench.runs.facts import HeldOut
 from ferbench.runs.store import Store
 from ferbench.text import markdown
 
@@ -124,7 +125,7 @@ def heading(report: Report, brief: bool = False) -> list[str]:
             f"({FEW}) marks a method of sequences that was given three frames of each. It is compared with "
             "no published figure."
         )
-    if apart := [t for t in report.trainings if t.held_out is not True]:
+    if apart := [t for t in report.trainings if not t.held_out.comparable]:
         lines.append(
             f"Trained on test subjects, or this is unknown: {listed([names[t.experiment] for t in apart])}. "
             "Such a figure is compared with no other."
@@ -253,6 +254,8 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, np.ndarray):
         return _plain(value.tolist())
+    if isinstance(value, HeldOut):
+        return str(value)
     if isinstance(value, float) and np.isnan(value):
         return None
     return value

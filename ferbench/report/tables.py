@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,9 @@ from ferbench.report.lineage import lineage, variant, varying
 from ferbench.report.model import Compared, Fold, Hole, Report, Stage, Training, Transfer
 from ferbench.report.predictions import pooled, predictions, together
 from ferbench.report.published import PublishedRow
-from ferbench.report.told import SEQUENCES, asked_for, epochs, is_drawn, set_of, told
+from ferbench.report.told import SEQUENCES, Told, asked_for, epochs, is_drawn, set_of, told
 from ferbench.runs.audit import Audit
+from ferbench.runs.facts import HeldOut
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
 from ferbench.text import command as pastable
@@ -167,7 +169,7 @@ def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, R
         level=about.level,
         sees=about.sees,
         trained_on=about.trained_on,
-        held_out=about.held_out,
+        **_held_out([told(record, by_key) for record in records], frame),
         uncalibrated=about.uncalibrated,
         differs=about.differs,
         changed=about.changed,
@@ -207,6 +209,18 @@ def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, R
     )
 
 
+def _held_out(found: list[Told], frame: pd.DataFrame) -> dict[str, Any]:
+    """Whether the test sets of some folds were held out, and the accuracy without the samples that were not."""
+    seen = {name for about in found for name in about.seen}
+    others = frame[~frame["id"].isin(seen)]
+    known = seen and len(others)
+    return {
+        "held_out": HeldOut.of_all([about.held_out for about in found]),
+        "held_out_accuracy": metrics.hit_rate(others) if known else None,
+        "held_out_count": len(others),
+    }
+
+
 def _test_side(frame: pd.DataFrame) -> str:
     names = np.where(frame["sequence"] != "", frame["sequence"], frame["id"])
     rows = sorted(map("\t".join, zip(frame["fold"], names, frame["truth"], strict=True)))
@@ -226,7 +240,7 @@ def _transfer(store: Store, record: Record, by_key: Mapping[str, Record]) -> Tra
         level=about.level,
         sees=about.sees,
         trained_on=about.trained_on,
-        held_out=about.held_out,
+        **_held_out([about], frame),
         uncalibrated=about.uncalibrated,
         classes=record.classes,
         matrix=matrix,

@@ -23,3 +23,9 @@ def contrastive_loss(
     distance = (squared + _EPSILON).sqrt()
     attraction = distance.square() if epsilon_for_same else squared
     return torch.where(same.bool(), attraction, (margin - distance).clamp_min(0).square()).mean() / 2
+
+
+def contrastive_loss_of_batch(features: Tensor, labels: Tensor, first: Tensor, second: Tensor, margin: float) -> Tensor:
+    """:func:`contrastive_loss` of pairs of rows of a batch. features : [B,F]. labels : [B]. first, second : [P]."""
+    same = labels[first] == labels[second]
+    return contrastive_loss(features[first], features[second], same, margin, epsilon_for_same=True)

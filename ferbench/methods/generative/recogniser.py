@@ -16,7 +16,7 @@ from ferbench.methods.interface import History, SampleSet, TrainingSet, Workspac
 from ferbench.methods.recipes import Method
 from ferbench.training.augment import derive
 from ferbench.training.loop import Terms, fit
-from ferbench.training.losses import contrastive_loss
+from ferbench.training.losses import contrastive_loss_of_batch
 from ferbench.training.networks import in_batches, parameter_count, seeded
 from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
 from ferbench.training.schedule import Stage
@@ -81,13 +81,8 @@ class GenerativeRecogniser:
             cross_entropies = [nn.functional.cross_entropy(values.float(), target) for values in logits]
             terms = {"recognition": torch.stack(cross_entropies).sum()}
             if recipe.losses.contrast:
-                vectors, one, other = features.float(), batch.first, batch.second
-                terms["contrast"] = recipe.losses.contrast * contrastive_loss(
-                    vectors[one],
-                    vectors[other],
-                    target[one] == target[other],
-                    recipe.losses.margin,
-                    epsilon_for_same=True,
+                terms["contrast"] = recipe.losses.contrast * contrastive_loss_of_batch(
+                    features.float(), target, batch.first, batch.second, recipe.losses.margin
                 )
             return terms | {"total": torch.stack(list(terms.values())).sum()}
 

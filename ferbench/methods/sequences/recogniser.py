@@ -21,7 +21,7 @@ from ferbench.training.augment import DERIVED, derive, turned
 from ferbench.training.cost import flops, seconds_of
 from ferbench.training.device import Device
 from ferbench.training.loop import Terms, fit
-from ferbench.training.losses import contrastive_loss
+from ferbench.training.losses import contrastive_loss_of_batch
 from ferbench.training.networks import in_batches, parameter_count, seeded
 from ferbench.training.plan import Batch, Step, paired_epoch, passes, single_epoch
 
@@ -132,10 +132,8 @@ class SequenceRecogniser:
                 logits, features = module(read(batch.images, batch.derived))
             terms = {"recognition": nn.functional.cross_entropy(logits.float(), target)}
             if part == "mscnn":
-                first, second = batch.first, batch.second
-                same, vectors = target[first] == target[second], features.float()
-                terms["verification"] = verification.weight * contrastive_loss(
-                    vectors[first], vectors[second], same, verification.margin, epsilon_for_same=True
+                terms["verification"] = verification.weight * contrastive_loss_of_batch(
+                    features.float(), target, batch.first, batch.second, verification.margin
                 )
             return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
