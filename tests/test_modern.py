@@ -33,7 +33,7 @@ def test_it_changes_fine_tuning_alone_and_says_so():
         assert paper.family.identity(kind, paper, protocol) == modern.family.identity(kind, modern, protocol)
     off, on = (method.family.identity("fold", method, protocol)["stage"] for method in (paper, modern))
     assert {name: on[name] for name in on.keys() - off.keys()} == {"smoothing": 0.1, "ema": 2.0, "flip": True}
-    with pytest.raises(UsageError, match="unknown recipe 'postmodern': it is paper, modern"):
+    with pytest.raises(UsageError, match="unknown recipe 'postmodern'; did you mean modern?"):
         resolve("wslgan", "tiny", "ckplus", recipe="postmodern")
 
 
