@@ -162,7 +162,10 @@ def test_every_dataset_of_its_own_is_enough_at_presets_with_weights(tmp_path, da
     """On a new machine with one dataset: nothing but the folds is trained, from the shipped network of the preset."""
     protocol = protocols.load(dataset)
     rows = [{**row, "split": split} for split in ("train", "val", "test") for row in people(11, [*protocol.classes])]
-    rows = [{**row, "id": f"{n:04d}", "subject": f"{row['split']}{row['subject']}"} for n, row in enumerate(rows)]
+    rows = [
+        {**row, "id": f"{n:04d}", **{name: f"{row['split']}{row[name]}" for name in ("subject", "sequence")}}
+        for n, row in enumerate(rows)
+    ]
     lay_down(make_faces(rows, name=protocol.dataset), tmp_path / "data")
     options = TrainOptions("wslgan", dataset, preset, device="cpu")
     session = prepare_training([options], [], tmp_path / "runs", tmp_path / "data", lambda _: lambda *_: None)
