@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from ferbench import metrics
-from ferbench.data import drawn
 from ferbench.data import faces as prepared_sets
+from ferbench.data import synthetic
 from ferbench.data.faces import Faces
 from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
@@ -193,6 +193,6 @@ class Judge:
 
 def _opened(dataset: str, home: Path | None) -> tuple[Protocol, Faces, Splits]:
     protocol, place = protocols.load(dataset), data_home(home)
-    drawn.ensure(protocol.dataset, place, lambda *_: None)
+    synthetic.ensure(protocol.dataset, place)
     faces = prepared_sets.load(protocol.dataset, place)
     return protocol, faces, splits.make(protocol, faces)

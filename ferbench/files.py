@@ -1,10 +1,9 @@
-"""Files that are either whole or absent: written beside their place, flushed, then renamed.
+"""Files that are either complete or absent: written to a temporary file, flushed, then renamed. Locks on folders.
 
-Also the two folders a user can move: the data home and the runs home.
+Also the two folders whose place a user can choose: the data home and the runs home.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -16,10 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from ferbench.errors import DataError, refusal
 
-MOST = 256 << 20  # bytes of a record or table; the largest honest one, of 200,000 predictions, has 0.03 GB
+MAX_BYTES = 256 << 20  # of a record or table; 200,000 predictions take 0.03 GB
 
+_LOCK = ".lock"  # in a claimed folder
 _PACKAGE = Path(__file__).resolve().parent
 # The only way to read the mask is to set it. Temporary files are private; what they become is what open() would make.
 _MASK = os.umask(0o077)
@@ -48,7 +50,7 @@ def shipped(room: str) -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / room
 
 
-def read_bytes(path: Path, most: int = MOST) -> bytes:
+def read_bytes(path: Path, most: int = MAX_BYTES) -> bytes:
     """Read a file whole. Raises FileNotFoundError, and DataError for what is no file, cannot be read or has more than
     ``most`` bytes: a pipe would be waited for without end, and memory is finite."""
     try:
@@ -128,13 +130,39 @@ def _put_in_place(folder: Path, path: Path) -> None:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Hold the file ``path`` against all other processes, which wait their turn. Let go by dying, too."""
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path``; wait while another process holds it. The lock ends with the process."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(path):
             yield
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a folder, or give False if another process holds it. The lock ends with the process."""
+    lock = FileLock(folder / _LOCK, timeout=0)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(Timeout):
+            lock.acquire()
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
+
+
+def is_claimed(folder: Path) -> bool:
+    """Return whether a process holds the lock of a folder (see :func:`claim`). Creates no file."""
+    if not (folder / _LOCK).is_file():
+        return False
+    try:
+        with FileLock(folder / _LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a store of another user, who alone may lock it
+        return False
 
 
 @contextmanager

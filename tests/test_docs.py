@@ -16,7 +16,7 @@ from ferbench import __version__, api
 from ferbench.cli import panels
 from ferbench.cli.renamed import RENAMED
 from ferbench.data import sources
-from ferbench.data.drawn import DRAWN
+from ferbench.data.synthetic import SYNTHETIC
 from ferbench.methods import recipes
 from ferbench.protocol import protocol as protocols
 
@@ -57,7 +57,7 @@ def test_commands_in_blocks_and_in_help_are_taken_by_the_command_line(where, lin
             assert preset in recipes.presets(method)
     dataset = given.get("dataset")
     if line.startswith("ferbench data prepare"):
-        assert dataset in (*sources.NAMES, *DRAWN)
+        assert dataset in (*sources.NAMES, *SYNTHETIC)
     elif dataset and not dataset.endswith(".toml"):
         protocols.load(dataset)
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ferbench.files import alone, is_intact, new_folder, seal, write_bytes, write_text
+from ferbench.files import exclusive, is_intact, new_folder, seal, write_bytes, write_text
 
 
 @pytest.mark.parametrize(("mask", "file", "folder"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
@@ -57,13 +57,13 @@ def test_two_that_make_the_same_folder_both_end_well(tmp_path):
 
 def test_one_waits_while_another_process_is_alone_with_a_file(tmp_path):
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom ferbench.files import alone\n"
-        "with alone(Path('lock')):\n    print('in', flush=True)\n    sys.stdin.read()\n    Path('done').touch()\n"
+        "import sys, time\nfrom pathlib import Path\nfrom ferbench.files import exclusive\n"
+        "with exclusive(Path('lock')):\n    print('in', flush=True)\n    sys.stdin.read()\n    Path('done').touch()\n"
     )
     other = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout.readline() == b"in\n"
     other.stdin.close()
-    with alone(tmp_path / "lock"):
+    with exclusive(tmp_path / "lock"):
         assert (tmp_path / "done").exists()
     assert other.wait() == 0
     other.stdout.close()

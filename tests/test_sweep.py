@@ -11,7 +11,7 @@ from ferbench.errors import DataError, FerbenchError, UsageError
 from ferbench.execution.cluster import Cluster
 from ferbench.execution.sweep import read_sweep
 from ferbench.execution.workers import memory_allows
-from ferbench.runs.claim import claim, held
+from ferbench.files import claim, is_claimed
 from ferbench.runs.plans import Plan, Planned, standing, stored, to_retry, under_way
 from ferbench.runs.store import Store
 
@@ -206,7 +206,7 @@ def test_a_command_is_under_way_for_as_long_as_its_process_is(tmp_path):
         assert found.seconds_left == 20 / 2
     assert not standing(one, store).alive
     assert [found.model_copy(update={"digest": ""}) for found in stored(tmp_path)] == [one]
-    assert not held(store.folder("a" * 16))
+    assert not is_claimed(store.folder("a" * 16))
     assert standing(made([], seconds=0.0), store).seconds_left is None  # nothing tells
 
 

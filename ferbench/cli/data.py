@@ -114,7 +114,7 @@ def synth(
 ) -> None:
     """Draw synthetic faces in the official file layout of a dataset, to try the whole workflow without its data."""
     from ferbench.cli.progress import counter
-    from ferbench.data.layouts import write_layout
+    from ferbench.data.synthetic.layouts import write_layout
 
     with counter(f"drawing {layout}") as tick:
         counts = write_layout(layout, out, subjects, seed, tick)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from ferbench.environment import describe
 from ferbench.errors import FerbenchError, JobFailed, one_line, refusal
 from ferbench.execution.jobs import Job
-from ferbench.files import write_text
-from ferbench.runs.claim import claim
+from ferbench.files import claim, write_text
 from ferbench.runs.record import Record
 from ferbench.runs.store import EPOCHS, Store
 

@@ -188,7 +188,7 @@ class _Planner:
         if request.image_folds:
             made = image_folds.make(protocol, target)
         else:
-            seed = request.seed if splits.drawn(protocol, request.rule) else 0
+            seed = request.seed if splits.folds_depend_on_seed(protocol, request.rule) else 0
             made = self.split(protocol, request.rule, seed, request.folds_file)
         check_needs(request.method, protocol, target)
         names = [split.fold for split in made.folds]

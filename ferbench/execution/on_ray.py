@@ -31,8 +31,7 @@ from ferbench.execution.cluster import Cluster
 from ferbench.execution.executors import Outcome, attempt, end, fail, tidy
 from ferbench.execution.jobs import Job
 from ferbench.execution.run_job import run_job
-from ferbench.files import new_folder, write_bytes
-from ferbench.runs.claim import claim
+from ferbench.files import claim, new_folder, write_bytes
 from ferbench.runs.store import Store
 from ferbench.training.device import Device
 

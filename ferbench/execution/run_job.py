@@ -217,7 +217,7 @@ def share_done(job: Job, store: Store) -> float:
 def training_images(job: Job) -> int:
     """Return how many samples a job learns from."""
     if isinstance(job.source, AttributeProtocol):
-        return job.request.family.drawn(AttributeSet(job.faces, job.source, job.identity.seed))
+        return job.request.family.attribute_image_count(AttributeSet(job.faces, job.source, job.identity.seed))
     if job.kind != FOLD:
         return len(splits.training_sets(job.source, job.faces)[0])
     return len(job.split.train)

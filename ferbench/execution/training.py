@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ferbench.data import drawn
+from ferbench.data import synthetic
 from ferbench.errors import UsageError
 from ferbench.execution import estimate
 from ferbench.execution.cluster import LOCAL, Cluster
@@ -215,7 +215,7 @@ def prepare_training(
     rules = {name: protocols.load(name) for name in dict.fromkeys(one.dataset for one in trainings)}
     requests = [request for one in trainings for request in _requests(one, rules[one.dataset], device)]
     for name in _datasets(requests):
-        drawn.ensure(name, home, drawing(name))
+        synthetic.ensure(name, home, drawing(name))
     store = Store(runs_home(runs))
     planned = plan(requests, home, store)
     jobs = planned.jobs

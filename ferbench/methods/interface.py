@@ -295,8 +295,8 @@ class Family:
                 f"has with preset {method.preset}"
             )
 
-    def drawn(self, data: AttributeSet) -> int:
-        """How many images of a set of attributes a training looks at."""
+    def attribute_image_count(self, data: AttributeSet) -> int:
+        """Return how many images of an attribute set a training uses."""
         return len(data.faces)
 
     def estimate(self, device: Device) -> Callable[[Task, int], float] | None:

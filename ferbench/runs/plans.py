@@ -1,6 +1,6 @@
 """What a command set out to make, ``runs/plans/<id>/plan.json``: by it `ferbench status` tells how far it is.
 
-A folder for each command; the process that carries it out holds the folder (:mod:`ferbench.runs.claim`).
+A folder for each command; the process that carries it out holds the folder (:func:`ferbench.files.claim`).
 """
 
 import statistics
@@ -15,8 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ferbench.errors import DataError, UsageError
-from ferbench.files import canonical_json, explained, seal, sha256_of, write_json
-from ferbench.runs.claim import claim, held
+from ferbench.files import canonical_json, claim, explained, is_claimed, seal, sha256_of, write_json
 from ferbench.runs.record import Key, Record
 from ferbench.runs.store import Store
 from ferbench.schema import Schema, read_sealed
@@ -93,7 +92,7 @@ def standing(plan: Plan, store: Store) -> Standing:
         if record := store.ended(job.key):
             states[job.key], records[job.key] = "failed" if record.error else "done", record
         else:
-            states[job.key] = "running" if held(store.folder(job.key)) else "waiting"
+            states[job.key] = "running" if is_claimed(store.folder(job.key)) else "waiting"
     counts = Counter(states.values())
     return Standing(
         plan,
@@ -101,7 +100,7 @@ def standing(plan: Plan, store: Store) -> Standing:
         [job.title for job in plan.jobs if states[job.key] == "running"],
         {job.title: records[job.key].error for job in plan.jobs if states[job.key] == "failed"},
         _left(plan, states, records, store),
-        held(_folder(store.home, plan.id)),
+        is_claimed(_folder(store.home, plan.id)),
     )
 
 

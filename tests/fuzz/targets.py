@@ -595,9 +595,9 @@ def _archives(home: Path) -> list[Target]:
 
 def _datasets(home: Path) -> list[Target]:
     """Datasets as they lie on disk, of which one text file or table is another."""
-    from ferbench.data.layouts import LAYOUTS, write_layout
     from ferbench.data.packed import opened
     from ferbench.data.sources import Options, named
+    from ferbench.data.synthetic.layouts import LAYOUTS, write_layout
 
     found = []
     for layout in (layout for layout in LAYOUTS if layout != "oulu"):  # which has no text

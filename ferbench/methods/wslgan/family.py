@@ -121,7 +121,7 @@ class WSLGANFamily(Family):
                 f"than {method.title} has with preset {method.preset}: {', '.join(differ)}"
             )
 
-    def drawn(self, data: AttributeSet) -> int:
+    def attribute_image_count(self, data: AttributeSet) -> int:
         """Those of both parts."""
         parts = (splits.attribute_split(data.protocol, data.faces, part, data.seed) for part in PART_ATTRIBUTES)
         return sum(len(split.train) for split in parts)
