@@ -43,6 +43,7 @@ class _Facts(_Table):
     held_out: StrictBool | Literal["unknown"] = True
     uncalibrated: StrictBool = False
     differs: list[StrictStr] = []
+    changed: list[StrictStr] = []
     method: _MethodToo = _MethodToo()
     parameters: Count = 0
     train_images: Count = 0
