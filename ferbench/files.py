@@ -23,7 +23,7 @@ MAX_BYTES = 256 << 20  # of a record or table; 200,000 predictions take 0.03 GB
 
 _LOCK = ".lock"  # in a claimed folder
 _PACKAGE = Path(__file__).resolve().parent
-# The only way to read the mask is to set it. Temporary files are private; what they become is what open() would make.
+# The mask can only be read by setting it. Temporary files are private; the final ones have the mode of open().
 _MASK = os.umask(0o077)
 os.umask(_MASK)
 
@@ -51,25 +51,27 @@ def shipped(room: str) -> Path:
 
 
 def read_bytes(path: Path, most: int = MAX_BYTES) -> bytes:
-    """Read a file whole. Raises FileNotFoundError, and DataError for what is no file, cannot be read or has more than
-    ``most`` bytes: a pipe would be waited for without end, and memory is finite."""
+    """Return the content of a regular file of at most ``most`` bytes, since a pipe may never end and memory is finite.
+
+    Raises FileNotFoundError, and DataError for anything else than such a file that can be read.
+    """
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
             raise DataError(f"{path} is no file")
-        if found.st_size > most:
+        if facts.st_size > most:
             raise DataError(
-                f"{path} has {found.st_size / 1e6:,.0f} MB, and no such file has more than {most / 1e6:,.0f}"
+                f"{path} has {facts.st_size / 1e6:,.0f} MB, and no such file has more than {most / 1e6:,.0f}"
             )
         return path.read_bytes()
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:  # ValueError: of a name that no file can have
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise DataError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically, making its folder. Raises DataError when the disk says no."""
+    """Write a file atomically, and make its folder. Raises DataError if the disk is full or access is denied."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -91,16 +93,15 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON atomically; NaN and infinities are refused, so any reader can read it."""
+    """Write indented JSON atomically. NaN and infinities are refused, since not every reader accepts them."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes ``path`` when the block ends well, replacing an old one.
+    """Give a temporary folder that becomes ``path`` at the end of the block and replaces an old one.
 
-    Whatever ends the block early (an error, Ctrl-C, a full disk) removes the temporary folder and
-    leaves ``path`` as it was.
+    If the block ends early (an error, Ctrl-C, a full disk), the temporary folder is removed and ``path`` stays.
     """
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +116,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def _put_in_place(folder: Path, path: Path) -> None:
-    """Give a folder its name. Another process may do the same meanwhile: the last one stays."""
+    """Rename a folder. If another process does the same at that time, the last one stays."""
     while True:
         try:
             os.replace(folder, path)
@@ -167,7 +168,7 @@ def is_claimed(folder: Path) -> bool:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn what an operating system refuses (full disk, no permission) into one line about ``path``."""
+    """Turn an error of the operating system (full disk, no permission) into a DataError of one line about ``path``."""
     try:
         yield
     except OSError as error:
@@ -188,15 +189,15 @@ def sha256_of_file(path: Path) -> str:
 
 
 def seal(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a JSON document with the SHA-256 of all that it says in its field ``digest``."""
-    content = json.loads(json.dumps(content, allow_nan=False))  # as it will be read
+    """Return a JSON document with the SHA-256 of its content in the field ``digest``."""
+    content = json.loads(json.dumps(content, allow_nan=False))  # the values that a reader gets
     return {**content, "digest": _digest(content)}
 
 
 def is_intact(content: Any) -> bool:
-    """Whether a JSON document says what it was sealed with. One without a seal, of before there were any, passes."""
-    told = content.get("digest") if isinstance(content, dict) else None
-    return not told or told == _digest(content)
+    """Return whether a JSON document has its digest. Older documents have none and are not verified."""
+    digest = content.get("digest") if isinstance(content, dict) else None
+    return not digest or digest == _digest(content)
 
 
 def _digest(content: Mapping[str, Any]) -> str:
@@ -204,5 +205,5 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def canonical_json(content: Any) -> str:
-    """Return the one text of a JSON value (sorted keys, no blanks), fit for hashing."""
+    """Return the canonical text of a JSON value (sorted keys, no blanks), for hashing."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
