@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from ferbench.cli import completion
+from ferbench.cli import options
 from ferbench.cli.formats import DataHome, Format, emit
-from ferbench.cli.panels import verb
+from ferbench.cli.options import described
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -15,7 +15,7 @@ Name = Annotated[str, typer.Argument(help="Name of a prepared dataset (see `ferb
 
 
 @app.command(
-    **verb(
+    **described(
         None,
         "ferbench data prepare ckplus CK+48.zip",
         "ferbench data prepare fer2013 fer2013.zip --ferplus fer2013new.csv",
@@ -28,7 +28,7 @@ def prepare(
         typer.Argument(
             help="ckplus, oulu, rafdb, celeba, fer2013, ferplus, affectnet, expw, sfew, jaffe, kdef, manifest, "
             "or a drawn dataset (synth, synth-sequences, …).",
-            autocompletion=completion.sources,
+            autocompletion=options.sources,
         ),
     ],
     source: Annotated[
@@ -72,7 +72,7 @@ def prepare(
     print(line)
 
 
-@app.command("list", **verb(None, "ferbench data list"))
+@app.command("list", **described(None, "ferbench data list"))
 def list_sets(format: Format = "console", data_home: DataHome = None) -> None:
     """List the prepared datasets."""
     from ferbench.data.inventory import prepared
@@ -81,7 +81,7 @@ def list_sets(format: Format = "console", data_home: DataHome = None) -> None:
     emit(prepared(home(data_home)), format)
 
 
-@app.command(**verb(None, "ferbench data show ckplus --sheet ckplus.png"))
+@app.command(**described(None, "ferbench data show ckplus --sheet ckplus.png"))
 def show(
     name: Name,
     sheet: Annotated[Path | None, typer.Option(help="Also draw a contact sheet into this PNG file.")] = None,
@@ -97,7 +97,7 @@ def show(
         inventory.contact_sheet(name, home(data_home), sheet)
 
 
-@app.command(**verb(None, "ferbench data verify ckplus"))
+@app.command(**described(None, "ferbench data verify ckplus"))
 def verify(name: Name, format: Format = "console", data_home: DataHome = None) -> None:
     """Verify the checksums of a prepared dataset. The exit code is 3 if anything differs."""
     from ferbench.data.verbs import verify_set
@@ -105,7 +105,7 @@ def verify(name: Name, format: Format = "console", data_home: DataHome = None) -
     emit(verify_set(name, data_home), format)
 
 
-@app.command(**verb(None, "ferbench data synth celeba --out drawn --subjects 8000 --seed 5"))
+@app.command(**described(None, "ferbench data synth celeba --out drawn --subjects 8000 --seed 5"))
 def synth(
     layout: Annotated[str, typer.Argument(help="ckplus, oulu, rafdb, celeba or fer2013.")],
     out: Annotated[Path, typer.Option(help="Folder to write to; it has to be new or empty.")],

@@ -1,19 +1,21 @@
 """``ferbench evaluate``, ``contamination`` and ``card``."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ferbench.cli import completion
+from ferbench.cli import options
 from ferbench.cli.formats import DataHome, Format, Runs, emit
 
 
 def evaluate(
+    context: typer.Context,
     dataset: Annotated[
         str,
         typer.Option(
-            "--dataset", "-d", help="Protocol whose test images are predicted.", autocompletion=completion.protocols
+            "--dataset", "-d", help="Protocol whose test images are predicted.", autocompletion=options.protocols
         ),
     ],
     model: Annotated[
@@ -57,9 +59,12 @@ def evaluate(
         if refit:
             if not model.endswith(".toml"):
                 raise UsageError("--refit takes a model with a card: a run is what it is")
-            from ferbench.cli.train import train
+            from ferbench.cli import progress
+            from ferbench.execution.options import TrainOptions
+            from ferbench.execution.training import prepare_training
 
-            train(model, dataset=dataset, runs=runs, data_home=data_home)
+            trainings = [TrainOptions(model, dataset)]
+            progress.train(partial(prepare_training, trainings, runs, data_home), context.obj)
             return
         record = work.evaluate(model, preset, dataset, runs, data_home)
     network = record.identity.parents.get("network") or record.facts["display"]
@@ -83,8 +88,7 @@ def evaluate(
 
 def contamination(
     dataset: Annotated[
-        str,
-        typer.Option("--dataset", "-d", help="Protocol with an official split.", autocompletion=completion.protocols),
+        str, typer.Option("--dataset", "-d", help="Protocol with an official split.", autocompletion=options.protocols)
     ],
     model: Annotated[str, typer.Argument(help="A model, as for `ferbench evaluate`.")] = "",
     preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light, wide or full.")] = "tiny",

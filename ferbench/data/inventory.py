@@ -29,7 +29,7 @@ def prepared(home: Path) -> Sections:
 
 def card(name: str, home: Path) -> Sections:
     """Show one prepared dataset: what was found against what is expected, and what deviates."""
-    ensure(name, home, lambda done, total, text: None)
+    ensure(name, home)
     found = faces.load_card(name, home)
     sections: Sections = [
         (

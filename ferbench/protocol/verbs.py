@@ -128,5 +128,5 @@ def _drawn(protocol: AttributeProtocol, prepared: Faces, seed: int) -> Sections:
 
 
 def _there(name: str, home: Path) -> bool:
-    ensure(name, home, lambda done, total, text: None)
+    ensure(name, home)
     return (home / name / "card.json").is_file()
