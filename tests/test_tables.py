@@ -374,6 +374,6 @@ def test_the_results_at_the_end_of_a_command_are_those_of_the_report_and_no_othe
     (line,) = render.headlines(store, "ckplus", [other, incomplete])
     assert line.startswith("WS-LGAN (tiny, seed 0): ")
     assert f"{100 * report.trainings[0].accuracy:.2f} % of {report.trainings[0].images} images" in line
-    assert f"ckplus@1, last epoch; published 98.06 %" in line
+    assert "ckplus@1, last epoch; published 98.06 %" in line
     assert render.headlines(store, "ckplus", [key, other]) == [line]
     assert tables.trainings(store, [key])[0].folds == report.trainings[0].folds
