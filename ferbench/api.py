@@ -32,6 +32,7 @@ from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import Protocol
 from ferbench.protocol.splits import Split, Splits
 from ferbench.protocol.splits import make as make_splits
+from ferbench.runs.facts import HeldOut
 from ferbench.runs.record import Identity
 from ferbench.runs.store import Store, predictions_frame
 
@@ -56,9 +57,9 @@ class Fold:
 class Score:
     """The metrics of the predictions of all folds, as fractions.
 
-    n, subjects : the number of samples and of subjects. accuracy : pooled over folds; interval : its 95 % interval by
-    bootstrap over subjects. fold_mean, fold_std : of the accuracies of the folds (ddof 1). sequence_accuracy : by the
-    mean probabilities of each sequence; NaN if sequences are unknown.
+    n, subjects : the number of samples and of subjects. accuracy : pooled over folds; interval : its 95 % interval
+    over subjects. fold_mean, fold_std : of the accuracies of the folds (ddof 1). sequence_accuracy : by the mean
+    probabilities of each sequence; NaN if sequences are unknown.
     """
 
     n: int
@@ -114,8 +115,10 @@ class Evaluator:
                 f"fold {fold.name} takes probabilities [{len(fold.ids)},{len(self.splits.classes)}], not "
                 f"{list(table.shape)}"
             )
-        if not np.isfinite(table).all() or (table < 0).any() or np.abs(table.sum(axis=1) - 1).max() > 1e-3:
+        if not np.isfinite(table).all() or (table < 0).any() or not metrics.sums_to_one(table).all():
             raise UsageError(f"probabilities of fold {fold.name} are no numbers from 0 that sum to 1 in each row")
+        sums = table.sum(axis=1, keepdims=True)
+        table = np.where(np.abs(sums - 1) > 1e-3, table / sums, table)  # rounded probabilities are normalised
         samples = self.faces.samples.iloc[self._split(fold.name).test]
         self.predictions[fold.name] = predictions_frame(samples, list(self.splits.classes), table)
 
@@ -162,6 +165,7 @@ class Evaluator:
                 "published": "",
                 "command": "",
                 "trained_on": [self.protocol.identifier],
+                "held_out": HeldOut(status="yes", by="authors").model_dump(),
                 "sees": self.protocol.level,
                 "parameters": 0,
                 "notes": list(self.splits.notes),

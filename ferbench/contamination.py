@@ -16,15 +16,20 @@ import numpy as np
 
 from ferbench.errors import DataError
 from ferbench.evaluate import Ground, Predict, predictor
+from ferbench.execution import learned
+from ferbench.files import data_home, runs_home
+from ferbench.methods.foreign.cards import card_of, shipped_cards
+from ferbench.methods.interface import PRETRAIN
+from ferbench.methods.recipes import resolve
 from ferbench.protocol import splits
+from ferbench.protocol.audit import overlap
+from ferbench.runs.store import Store, shipped_with
 from ferbench.seeds import generator
 
 AGREEMENT = {"fer2013": (0.65, 0.05)}  # share of labels that people agree with, and its deviation
 DEVIATIONS = 2  # of it, above the mean: what an unbiased test accuracy is not expected to pass
 GAP = 0.05  # training over test accuracy: below this, one that high is not explained by memorised training images
-NEAR = 0.99  # correlation of two faces' grey levels from which one is taken for a copy of the other
 SAMPLE = 2000  # training images that are asked, drawn by a fixed seed
-_ROWS = 512  # of a block of correlations
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,8 @@ class Evidence:
     """What was found. consistent : with having learned from the test images; None: this set gives no ground to say.
 
     trained, tested : accuracy on a sample of the training split and on the test set, of so many images. ceiling : of
-    an unbiased test accuracy. near : test images that are near-duplicates of a training image. repeated, single : mean
-    confidence on those, and on the others.
+    an unbiased test accuracy. near : test images that are training images too, or near copies of one. repeated,
+    single : mean confidence on those, and on the others.
     """
 
     title: str
@@ -60,7 +65,8 @@ def contamination(model: str, preset: str, dataset: str, runs: Path | None, home
     sample = np.sort(generator(0, "contamination").permutation(train)[:SAMPLE])
     trained, _, train_count = _asked(ground, sample, classes, predict)
     tested, confidence, test_count = _asked(ground, ground.rows, classes, predict)
-    copies = near_duplicates(np.asarray(ground.faces.images[ground.rows]), np.asarray(ground.faces.images[train]))
+    seen = overlap(train, ground.rows, ground.faces).seen
+    copies = ground.faces.samples["id"].iloc[ground.rows].isin(seen).to_numpy()
     ceiling = ceiling_of(ground.protocol.dataset)
     consistent, sentence = judged(trained, train_count, tested, test_count, ceiling)
     return Evidence(
@@ -76,6 +82,29 @@ def contamination(model: str, preset: str, dataset: str, runs: Path | None, home
         float(confidence[copies].mean()) if copies.any() else float("nan"),
         float(confidence[~copies].mean()),
     )
+
+
+def learned_by(model: str, dataset: str, runs: Path | None, home: Path | None) -> list[dict[str, str]]:
+    """Say of each network and card that comes with ferbench, or of ``model``, what it learned from and whether the test
+    set of a protocol was held out from that: a row each. Nothing is predicted."""
+    ground, store, place = Ground.of(dataset, home), Store(runs_home(runs)), data_home(home)
+    networks = [record.key for record in shipped_with(kind=PRETRAIN)]
+    rows = []
+    for name in [model] if model else [*networks, *map(card_of, shipped_cards())]:
+        if name.endswith(".toml"):
+            method = resolve(name, "", ground.protocol.name)
+            names = method.recipe.trained.on
+            held, _ = learned.as_authors_say(ground.protocol, ground.faces, ground.rows, names)
+            title, evidence = method.title, f"its card names {', '.join(names) or 'nothing'}"
+        else:
+            record = store.find(name)
+            before = learned.of_run(record.key, store, place)
+            held, _ = learned.held_out(ground.protocol, ground.faces, ground.rows, before)
+            evidence = ", ".join(dict.fromkeys(str(one) for one in before))
+            title = f"{record.identity.method} {record.identity.preset} {record.key}".replace("  ", " ")
+        evidence += f" ({held.why})" if held.why else ""
+        rows.append({"model": title, "learned from": evidence, "held out": str(held)})
+    return rows
 
 
 def ceiling_of(dataset: str) -> float | None:
@@ -108,20 +137,6 @@ def judged(
             "model that has memorised those alone"
         )
     return False, f"no sign of it: {figures}; labels as noisy as these allow up to {ceiling:.0%}"
-
-
-def near_duplicates(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Say for each image uint8 [N,48,48] whether one of the others [M,48,48] correlates with it by :data:`NEAR`."""
-    first, second = _normalised(one), _normalised(other)
-    return np.concatenate(
-        [(first[at : at + _ROWS] @ second.T).max(axis=1) >= NEAR for at in range(0, len(first), _ROWS)]
-    )
-
-
-def _normalised(images: np.ndarray) -> np.ndarray:
-    flat = images.reshape(len(images), -1).astype(np.float32)
-    flat -= flat.mean(axis=1, keepdims=True)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1.0)
 
 
 def _train_rows(ground: Ground) -> np.ndarray:

@@ -6,7 +6,9 @@
     ├── DataError        3    data missing or malformed
     └── JobFailed        4    a training job failed; the others are finished and kept
 
-The message is one line that says what is wrong and what to do about it. Ctrl-C and SIGTERM exit with 130.
+The message is one line that says what is wrong and what to do about it. Ctrl-C and SIGTERM exit with 130. Any other
+exception is unexpected, a fault of ferbench or of a user's module: its traceback is shown, and the exit code is 70
+(EX_SOFTWARE of ``sysexits.h``).
 """
 
 import errno
@@ -55,9 +57,12 @@ class JobFailed(FerbenchError):
 
 
 INTERRUPTED = 130
+FAULT = 70  # not 1, which means that a check says no
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, the size that a file may have
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+_KIND = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY)
 _OPEN = (errno.EMFILE, errno.ENFILE)
 _ALLOCATION = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "cannot allocate memory")
 
@@ -68,7 +73,8 @@ def refusal(error: BaseException, place: Path | str = "") -> str:
     place : what was being written, where the error does not name it.
     """
     number = getattr(error, "errno", None)
-    place = getattr(error, "filename", None) or place or "a file"
+    named = getattr(error, "filename2", None) or getattr(error, "filename", None)  # the first is where it was to go
+    place = named or place or "a file"
     if number in _FULL:
         return (
             f"the disk is full while writing {place}; free some space or choose another folder (--data-home, "
@@ -76,6 +82,10 @@ def refusal(error: BaseException, place: Path | str = "") -> str:
         )
     if number in _REFUSED:
         return f"no permission for {place}; choose another folder or change its permissions"
+    if number in _KIND:
+        return f"{place}: a folder is where a file belongs, or a file where a folder belongs; give another path"
+    if number in _NAME:
+        return f"{place}: no file can have this name or path; give another one"
     if number in _OPEN:
         return f"too many files are open ({place}): raise the limit, as by `ulimit -n 1024`"
     said = one_line(error)

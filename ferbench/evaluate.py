@@ -6,27 +6,29 @@ The model is a run of ferbench's, a model from elsewhere with its card, or nothi
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ferbench import metrics, tables
+from ferbench import metrics, prediction_files
 from ferbench.data import faces as prepared_sets
 from ferbench.data import synthetic
 from ferbench.data.faces import Faces
 from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
+from ferbench.execution import learned
 from ferbench.execution.views import sample_set
 from ferbench.files import data_home, runs_home, sha256_of
-from ferbench.labels import EMOTIONS, emotion, in_order
 from ferbench.methods.interface import SampleSet, Workspace
-from ferbench.methods.recipes import Method, family_of, resolve
+from ferbench.methods.recipes import Method, family_of, network_of, resolve
 from ferbench.predict import chosen
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
 from ferbench.protocol.protocol import Protocol
+from ferbench.runs.facts import HeldOut
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import WEIGHTS, Store, predictions_frame
 from ferbench.schema import plain
@@ -37,7 +39,9 @@ from ferbench.training.device import Device
 REVISION = 1  # raised when a change of code changes what an evaluation gives
 BATCH = 128
 TRANSFER = "transfer"
+BELOW_CHANCE = 0.001  # p-value from which an accuracy is said to be below chance
 Predict = Callable[[SampleSet], np.ndarray]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -72,25 +76,30 @@ class Ground:
         return sample_set(self.protocol, self.faces, rows)
 
 
-def evaluate(model: str, preset: str, dataset: str, runs: Path | None, home: Path | None) -> Record:
+def evaluate(
+    model: str,
+    preset: str,
+    dataset: str,
+    runs: Path | None,
+    home: Path | None,
+    fresh: bool = False,
+    say: Say = lambda line: None,
+) -> Record:
     """Test a model on all test samples of a protocol.
 
     model : the key of a finished run, a card of a model from elsewhere (a path ending in .toml, see
         ``methods.foreign``), or empty for the shipped weights of ``preset``.
     All classes of the model stay in play: one that the protocol lacks is an error wherever it is predicted.
     Images of classes that the model never learned are left out, and counted. The result is a run of kind
-    "transfer" in the store ``runs``; one that is there already is not made again.
-    Raises UsageError for a run that was trained on images of that set, DataError where no image is left.
+    "transfer" in the store ``runs``; one that is there already is reused, which is told to ``say``, unless ``fresh``.
+    Raises UsageError for a run that has learned from all of these images or their people, DataError where no image is
+    left.
     """
     ground, store = Ground.of(dataset, home), Store(runs_home(runs))
     if model.endswith(".toml"):
-        return _card(resolve(model, "", ground.protocol.name), ground, store)
+        return _card(resolve(model, "", ground.protocol.name), ground, store, fresh, say)
     record, source = chosen(model, preset, runs)
-    if record.identity.data == ground.faces.fingerprint:
-        raise UsageError(
-            f"run {record.key} was trained on images of {ground.faces.name}: its test accuracy is in "
-            "`ferbench report`; evaluate is for datasets that it was not trained on"
-        )
+    before = learned.of_run(record.key, source, data_home(home))
     identity = record.identity.model_copy(
         update={
             "kind": TRANSFER,
@@ -111,23 +120,41 @@ def evaluate(model: str, preset: str, dataset: str, runs: Path | None, home: Pat
         "display": record.facts.get("display") or resolve(identity.method, identity.preset, dataset).title,
     }
     return _tested(
-        identity, ground, store, record.classes, facts, lambda rows: _scores(record, source, ground.samples(rows))
+        identity,
+        ground,
+        store,
+        record.classes,
+        facts,
+        lambda rows: _scores(record, source, ground.samples(rows)),
+        lambda rows: learned.held_out(ground.protocol, ground.faces, rows, before),
+        fresh=fresh,
+        say=say,
     )
 
 
-def _card(method: Method, ground: Ground, store: Store) -> Record:
+def _card(method: Method, ground: Ground, store: Store, fresh: bool, say: Say) -> Record:
     """Test a model from elsewhere as it is."""
     classes, predict, work = _opened(method, store, ground)
     trained_on = method.recipe.trained.on
     facts: dict[str, Any] = {
         "trained_on": list(trained_on),
-        "held_out": held_out(trained_on, ground),
         "display": method.title,
         "trained_as": "elsewhere",
         "parameters": 0,
         "method": method.model_dump(mode="json", by_alias=True),
     }
-    return _tested(work.identity, ground, store, classes, facts, lambda rows: predict(ground.samples(rows)), work)
+    return _tested(
+        work.identity,
+        ground,
+        store,
+        classes,
+        facts,
+        lambda rows: predict(ground.samples(rows)),
+        lambda rows: learned.as_authors_say(ground.protocol, ground.faces, rows, trained_on),
+        work,
+        fresh,
+        say,
+    )
 
 
 def _opened(method: Method, store: Store, ground: Ground | None = None) -> tuple[list[str], Predict, Workspace]:
@@ -146,6 +173,9 @@ def _opened(method: Method, store: Store, ground: Ground | None = None) -> tuple
             f"the card of {method.title} lacks the line `labels = [...]` under [output]: what each score "
             f"of the model stands for{instead}"
         )
+    recogniser = family.recogniser(
+        method, TRANSFER, classes
+    )  # first, since the identity covers the files that it opens
     tested: dict[str, Any] = (
         {"recipe": {}, "protocol": "", "data": ""}
         if ground is None
@@ -160,7 +190,6 @@ def _opened(method: Method, store: Store, ground: Ground | None = None) -> tuple
         kind=TRANSFER, method=method.name, preset=method.preset, seed=0, precision="fp32", code=REVISION, **tested
     )
     work = Workspace(identity, store, store.folder(identity.key), Device(), lambda use: derive_seed(0, use))
-    recogniser = family.recogniser(method, TRANSFER, classes)
     return list(classes), lambda samples: recogniser.predict(samples, work), work
 
 
@@ -178,16 +207,24 @@ def predictor(model: str, preset: str, dataset: str, runs: Path | None) -> tuple
 
 
 def predictions(
-    file: Path, name: str, trained_on: tuple[str, ...], dataset: str, runs: Path | None, home: Path | None
+    file: Path,
+    name: str,
+    trained_on: tuple[str, ...],
+    dataset: str,
+    runs: Path | None,
+    home: Path | None,
+    fresh: bool = False,
+    say: Say = lambda line: None,
 ) -> Record:
     """Judge predictions that were made elsewhere: a CSV with the column ``id`` and ``prediction`` or ``p_<class>``
-    columns, or both.
+    columns, or both, which then have to agree. A column ``label`` or ``truth`` has to be that of the dataset.
 
     Every sample that the protocol tests has to be there once. Without probabilities nothing is said of calibration.
-    Raises DataError naming the file and the row of what is wrong.
+    fresh, say : as for :func:`evaluate`. Raises DataError naming the file and the row of what is wrong.
     """
     ground, store, name = Ground.of(dataset, home), Store(runs_home(runs)), printable(name)
-    frame, classes, certain = _theirs(file, ground)
+    samples = ground.faces.samples.iloc[ground.rows]
+    frame, classes, certain = prediction_files.read(file, samples, ground.protocol)
     identity = Identity(
         kind=TRANSFER,
         method=name,
@@ -202,22 +239,23 @@ def predictions(
     )
     facts: dict[str, Any] = {
         "trained_on": list(trained_on),
-        "held_out": held_out(trained_on, ground),
         "display": name,
         "trained_as": "elsewhere",
         "parameters": 0,
     }
     facts |= {"uncalibrated": True} if certain else {}
     ids = ground.faces.samples["id"]
-    return _tested(identity, ground, store, classes, facts, lambda rows: frame.loc[ids.iloc[rows]].to_numpy())
-
-
-def held_out(trained_on: tuple[str, ...], ground: Ground) -> bool | str:
-    """Say whether the tested set is known not to have been learned from: "unknown" where nobody says on what."""
-    if not trained_on:
-        return "unknown"
-    names = {name.partition("@")[0].lower().replace("+", "plus") for name in trained_on}
-    return not names & {ground.protocol.name, ground.protocol.dataset, ground.faces.card.dataset}
+    return _tested(
+        identity,
+        ground,
+        store,
+        classes,
+        facts,
+        lambda rows: frame.loc[ids.iloc[rows]].to_numpy(),
+        lambda rows: learned.as_authors_say(ground.protocol, ground.faces, rows, trained_on),
+        fresh=fresh,
+        say=say,
+    )
 
 
 def _tested(
@@ -227,22 +265,36 @@ def _tested(
     classes: list[str],
     facts: dict[str, Any],
     predict: Callable[[np.ndarray], np.ndarray],
+    held_out: Callable[[np.ndarray], tuple[HeldOut, np.ndarray]],
     work: Workspace | None = None,
+    fresh: bool = False,
+    say: Say = lambda line: None,
 ) -> Record:
-    """Predict what the model has classes for, and store it as a run. predict : gives probabilities [N,K] for rows."""
-    if store.checked(identity.key) == "done":
-        return store.record(identity.key)
+    """Predict what the model has classes for, and store it as a run.
+
+    predict : gives probabilities [N,K] for rows. held_out : says of rows whether they were held out, and which were
+    learned from. A run that is stored already is reused unless ``fresh``, with what is now known of the training data.
+    """
     faces = ground.faces
     labels = faces.samples["label"].iloc[ground.rows]
     known = labels.isin(classes).to_numpy()
     if not known.any():
         raise DataError(f"{faces.name} has no image of a class that {facts['display']} knows")
     rows = ground.rows[known]
+    held, seen = held_out(rows)
+    if seen.all() or (held.status, held.by) == ("no", "names"):
+        raise UsageError(learned.refusal(held, facts["display"], ground.protocol, ground.faces))
+    facts |= {"held_out": held.model_dump(), "seen": faces.samples["id"].iloc[rows[seen]].tolist()}
+    if not fresh and store.checked(identity.key) == "done":
+        date = datetime.fromtimestamp((store.folder(identity.key) / "record.json").stat().st_mtime)
+        say(f"reused from {identity.key}, tested {date:%Y-%m-%d %H:%M} (--fresh tests again)")
+        return learned.corrected(store, store.record(identity.key), facts)
     start = time.perf_counter()
     probabilities = predict(rows)
     store.begin(identity)
     frame = predictions_frame(faces.samples.iloc[rows], classes, probabilities)
     store.write_predictions(identity.key, frame)
+    notes = [*ground.notes, *(work.notes if work else []), *_below_chance(frame)]
     done = Record(
         key=identity.key,
         experiment=identity.experiment,
@@ -256,12 +308,31 @@ def _tested(
             **(work.facts if work else {}),
             "level": ground.protocol.level,
             "left_out": labels[~known].value_counts().to_dict(),
-            "notes": list(ground.notes),
+            "notes": notes,
         },
-        result={"accuracy": metrics.hit_rate(frame), "images": len(frame)},
+        result=learned.result(frame, facts["seen"]),
     )
     store.finish(done)
     return done
+
+
+def _below_chance(frame: pd.DataFrame) -> list[str]:
+    """A note where the accuracy is below that of the same predictions in random order, by a one-sided binomial test.
+
+    Expected is Σ_k P(truth = k) · P(prediction = k), as for Cohen's kappa (1960): a model that always predicts a rare
+    class is poor, but not below chance.
+    """
+    from scipy.special import bdtr
+
+    predicted = frame["prediction"].value_counts(normalize=True)
+    chance = float(frame["truth"].value_counts(normalize=True).mul(predicted, fill_value=0).sum())
+    correct = int(metrics.hits(frame).sum())
+    if bdtr(correct, len(frame), chance) >= BELOW_CHANCE:
+        return []
+    return [
+        f"the accuracy of {correct / len(frame):.2%} is below the {chance:.2%} of these predictions in random order "
+        f"(p < {BELOW_CHANCE}): the order of the labels, or of the rows, is probably wrong"
+    ]
 
 
 def _scores(record: Record, source: Store, samples: SampleSet) -> np.ndarray:
@@ -272,12 +343,12 @@ def _scores(record: Record, source: Store, samples: SampleSet) -> np.ndarray:
 
     family = family_of(record)
     try:
-        module = family.module(record, source)
+        module = network_of(record, source)
     except UsageError:
         told = record.facts.get("method")
         if told is None or record.error:
             raise
-        method = Method.model_validate({**told, "recipe": family.recipe.model_validate(told["recipe"])})
+        method: Method = Method.model_validate({**told, "recipe": family.recipe.model_validate(told["recipe"])})
         recogniser = family.recogniser(method, record.identity.kind, tuple(record.classes))
         weights = source.file(record, WEIGHTS)
         try:
@@ -290,62 +361,3 @@ def _scores(record: Record, source: Store, samples: SampleSet) -> np.ndarray:
     with torch.inference_mode():
         logits = torch.cat([module(batch)[0] for batch in images.split(BATCH)])
     return torch.softmax(logits, dim=1).numpy()
-
-
-def _theirs(file: Path, ground: Ground) -> tuple[pd.DataFrame, list[str], bool]:
-    """Probabilities of all tested samples in their order, the classes, and whether they are mere decisions."""
-    frame = tables.frame(file, (), ("id", "prediction"))
-    columns = {name: name[2:] for name in frame.columns if name.startswith("p_")}
-    if odd := [name for name, word in columns.items() if not _is_emotion(word)]:
-        raise DataError(f"{file}: the column {odd[0]!r} should be p_ and an emotion: {', '.join(EMOTIONS)}")
-    columns = {name: emotion(word) for name, word in columns.items()}
-    if len(set(columns.values())) < len(columns):
-        raise DataError(f"{file} has two columns for one emotion: {', '.join(columns)}")
-    if "id" not in frame or not (columns or "prediction" in frame):
-        raise DataError(
-            f"{file} needs the columns id and prediction, or id and p_<class> for each class; it has "
-            f"{', '.join(frame.columns)}"
-        )
-    if len(set(columns.values())) < len(columns):
-        raise DataError(f"{file} has two columns for one emotion: {', '.join(columns)}")
-    wanted = ground.faces.samples["id"].iloc[ground.rows]
-
-    def refuse(bad: pd.Series, what: str) -> None:
-        if bad.any():
-            row = int(np.flatnonzero(bad.to_numpy())[0])
-            raise DataError(
-                f"{file}, line {frame.index[row]}: {frame['id'].iloc[row]!r} {what} ({int(bad.sum())} such rows)"
-            )
-
-    refuse(~frame["id"].isin(wanted), f"is not tested by {ground.protocol.identifier} on {ground.faces.name}")
-    refuse(frame["id"].duplicated(), "is there twice")
-    if len(frame) < len(wanted):
-        missing = wanted[~wanted.isin(frame["id"])]
-        raise DataError(f"{file} lacks {len(missing)} of {len(wanted)} samples, such as {missing.iloc[0]}")
-    if columns:
-        numbers = frame[list(columns)].apply(pd.to_numeric, errors="coerce")
-        refuse(numbers.isna().any(axis=1), "has a probability that is no number")
-        refuse(
-            (numbers < 0).any(axis=1) | ((numbers.sum(axis=1) - 1).abs() > 0.01),
-            "has probabilities that do not sum to 1",
-        )
-        classes = [name for name in EMOTIONS if name in columns.values()]
-        numbers.columns = [columns[name] for name in columns]
-        table = numbers[classes].div(numbers[classes].sum(axis=1), axis=0)
-    else:
-        named = frame["prediction"].map(lambda word: word.strip().lower())
-        unknown = ~named.map(_is_emotion)
-        refuse(unknown, "has a prediction that is no emotion")
-        decided = named.map(emotion)
-        classes = in_order({*decided, *ground.protocol.classes})
-        table = pd.DataFrame({name: (decided == name).astype(float) for name in classes})
-    table.index = pd.Index(frame["id"])
-    return table.loc[wanted], classes, not columns
-
-
-def _is_emotion(word: str) -> bool:
-    try:
-        emotion(word)
-    except DataError:
-        return False
-    return True

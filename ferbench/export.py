@@ -20,12 +20,12 @@ from ferbench import __version__
 from ferbench.data.align import TEMPLATE
 from ferbench.data.faces import SIZE
 from ferbench.errors import CheckFailed, DataError, UsageError
-from ferbench.files import runs_home, write_bytes
-from ferbench.methods.recipes import family_of
+from ferbench.files import check_place, runs_home, write_bytes
+from ferbench.methods.recipes import network_of
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 from ferbench.seeds import generator
-from ferbench.training.deployable import Deployable
+from ferbench.training.networks import Deployable
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -78,7 +78,7 @@ def export_run(prefix: str, format: str = "onnx", out: Path | None = None, runs:
     store = Store(runs_home(runs))
     record = store.find(prefix)
     path = _destination(out, record.key)
-    module = family_of(record).module(record, store.holder(record.key))
+    module = network_of(record, store.holder(record.key))
     content = to_onnx(module, metadata_of(record, module))
     found = parity(content, module)
     if not found.holds:
@@ -222,7 +222,5 @@ def _destination(out: Path | None, key: str) -> Path:
     path = Path(f"{key}.onnx") if out is None else out
     if path.is_dir():
         path = path / f"{key}.onnx"
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir():
-        raise UsageError(f"--out {path}: {above} is a file, not a folder")
+    check_place(path, "--out")
     return path

@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ferbench.errors import DataError, refusal
+from ferbench.errors import DataError, UsageError, refusal
 
 MAX_BYTES = 256 << 20  # of a record or table; 200,000 predictions take 0.03 GB
 
@@ -48,6 +48,19 @@ def shipped(room: str) -> Path:
     """Return the folder of a data room (``protocols``, ``baselines``), in a wheel or in a checkout."""
     inside = _PACKAGE / "_data" / room
     return inside if inside.is_dir() else _PACKAGE.parent / room
+
+
+def check_place(path: Path, option: str, folder: bool = False) -> None:
+    """Raise UsageError where a folder stands in the place of a file, or a file in that of a folder or above either.
+
+    path : of a file, or of a ``folder``; it need not exist. option : how the user named it.
+    """
+    if not folder and path.is_dir():
+        raise UsageError(f"{option} {path}: this is a folder; give a file")
+    start = path.absolute() if folder else path.absolute().parent
+    above = next(one for one in (start, *start.parents) if one.exists())
+    if not above.is_dir():
+        raise UsageError(f"{option} {path}: {above} is a file, not a folder")
 
 
 def read_bytes(path: Path, most: int = MAX_BYTES) -> bytes:

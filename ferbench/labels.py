@@ -5,9 +5,9 @@ Datasets disagree about both names and numbers; each map below is the dataset's 
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 from ferbench.errors import DataError
+from ferbench.text import suggestion
 
 EMOTIONS = ("anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 
@@ -160,9 +160,7 @@ def emotion(name: str) -> str:
     word = _SYNONYMS.get(word, word)
     if word in EMOTIONS:
         return word
-    near = get_close_matches(word, [*EMOTIONS, *_SYNONYMS], n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise DataError(f"unknown emotion {name!r}{hint} Known: {', '.join(EMOTIONS)}")
+    raise DataError(f"unknown emotion {name!r}{suggestion(word, EMOTIONS, _SYNONYMS)}")
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Attention maps looked at: how often they point at the eyes and the mouth, and pictures in the manner of Figure 6."""
+"""How often attention maps point at the eyes and the mouth, and figures of them like Figure 6 of the paper."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
 from ferbench.files import data_home, runs_home
 from ferbench.labels import EMOTIONS
+from ferbench.methods.interface import HasAttentionMaps
 from ferbench.methods.recipes import family_of, resolve
 from ferbench.report.drawings import draw_maps
 from ferbench.runs.record import Record
@@ -21,49 +22,50 @@ from ferbench.training import pointing
 
 
 @dataclass(frozen=True)
-class Pointed:
-    """How often the maximum of a part's map lies on the part: shares of ``images``, and what chance would give."""
+class PointingResult:
+    """The share of ``images`` whose map of a part has its maximum on the part, and the share expected by chance."""
 
     part: str
     images: int
-    hits: float
+    share: float
     chance: float
 
 
 @dataclass(frozen=True)
-class Look:
-    """What was found of one AMG on one prepared dataset. run : of the AMG. figures : files that were drawn."""
+class MapsResult:
+    """Of one attention map generator (AMG) on one prepared dataset. run : of the AMG. figures : files drawn."""
 
     run: str
     dataset: str
-    pointed: list[Pointed]
+    pointing: list[PointingResult]
     figures: list[Path]
 
 
-def look(
+def evaluate_maps(
     run: str, preset: str, dataset: str, out: Path | None, faces_of_each: int, runs: Path | None, home: Path | None
-) -> Look:
-    """Make the maps of all images of a dataset by the AMG of a finished run, or by the shipped one of ``preset``.
+) -> MapsResult:
+    """Compute the maps of all images of a dataset by the AMG of a finished run, or by the shipped one of ``preset``.
 
-    out : folder for the figure, PNG and SVG, with ``faces_of_each`` faces for each expression; None: none is drawn.
-    Aligned faces have their parts on the template (``data.align.TEMPLATE``), and drawn ones are drawn there, so
-    the pointing game is played against the template's regions.
+    out : folder for the figure, PNG and SVG, with ``faces_of_each`` faces for each expression; None: no figure.
+    The parts of aligned and of drawn faces lie on the template (``data.align.TEMPLATE``), whose regions are therefore
+    the ground truth of the pointing game.
     Raises UsageError where there is no such run or it has no AMG, DataError for a set that is not prepared or,
     where a figure is wanted, has no expressions.
     """
     record, store = _chosen(run, preset, runs)
     synthetic.ensure(dataset, data_home(home))
     faces = prepared_sets.load(dataset, data_home(home))
-    key, maps = family_of(record).maps(record, store, faces.images)
-    pointed = [
-        Pointed(
-            part, len(faces), float(pointing.hits(torch.from_numpy(own), part).double().mean()), pointing.chance(part)
-        )
-        for part, own in maps.items()
-    ]
+    family = family_of(record)
+    if not isinstance(family, HasAttentionMaps):
+        raise UsageError(f"run {record.key} is of {record.identity.method}, which has no attention maps")
+    key, maps = family.maps(record, store, faces.images)
+    results = []
+    for part, part_maps in maps.items():
+        share = float(pointing.on_part(torch.from_numpy(part_maps), part).double().mean())
+        results.append(PointingResult(part, len(faces), share, pointing.chance(part)))
     shown = np.stack(list(maps.values()), axis=1)
     figures = [] if out is None else draw_maps(_shown(faces, shown, faces_of_each), out / f"{dataset}-maps")
-    return Look(key, dataset, pointed, figures)
+    return MapsResult(key, dataset, results, figures)
 
 
 def _chosen(run: str, preset: str, runs: Path | None) -> tuple[Record, Store]:
@@ -73,22 +75,21 @@ def _chosen(run: str, preset: str, runs: Path | None) -> tuple[Record, Store]:
         record = store.find(run)
         return record, store.holder(record.key)
     method = resolve(DEFAULT_METHOD, preset, "")
-    given = shipped_run(kind="attention", preset=method.family.owner("attention", method)[1])
-    if given is None:
-        raise UsageError(f"no attention maps come with ferbench for the preset {preset!r}: name a run of your own")
-    return given, shipped_runs()
+    shipped = shipped_run(kind="attention", preset=method.family.owner("attention", method)[1])
+    if shipped is None:
+        raise UsageError(f"no attention maps come with ferbench for the preset {preset!r}: name one of your runs")
+    return shipped, shipped_runs()
 
 
 def _shown(faces: Faces, maps: np.ndarray, count: int) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
     """Images with their maps by expression: for each the last frames of its first subjects, in the table's order."""
     table = faces.samples.reset_index(drop=True)
-    found = {}
+    shown = {}
     for emotion in EMOTIONS:
-        rows = table.index[table["label"] == emotion]
-        own = table.loc[rows].groupby(table.loc[rows, "subject"].where(table["subject"] != "", table["id"]), sort=False)
-        last = [group["frame"].idxmax() for _, group in own][:count]
-        if last:
-            found[emotion] = [(np.array(faces.images[row]), maps[row]) for row in last]
-    if not found:
+        rows = table[table["label"] == emotion]
+        subjects = rows.groupby(rows["subject"].where(rows["subject"] != "", rows["id"]), sort=False)
+        if last := [frames["frame"].idxmax() for _, frames in subjects][:count]:
+            shown[emotion] = [(np.array(faces.images[row]), maps[row]) for row in last]
+    if not shown:
         raise DataError(f"{faces.name} has no expressions to show maps of: leave out --out")
-    return found
+    return shown

@@ -14,10 +14,10 @@ from ferbench.data.align import SIZE, Found
 from ferbench.data.samples import decode
 from ferbench.errors import DataError, UsageError
 from ferbench.files import explained, runs_home
-from ferbench.methods.recipes import family_of
+from ferbench.methods.recipes import network_of
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store, shipped_run, shipped_runs
-from ferbench.training.deployable import Deployable
+from ferbench.training.networks import Deployable
 
 NO_FACE = "no face found; --aligned takes the picture as the face"
 _COLOURS = ((255, 80, 0), (0, 120, 255))  # of the eyes' and the mouth's map
@@ -108,7 +108,7 @@ def predict(
                 f"run {record.key} knows other classes than {members[0][0].key}: "
                 f"{', '.join(record.classes)}, not {', '.join(classes)}"
             )
-    modules = [family_of(record).module(record, store) for record, store in members]
+    modules = [network_of(record, store) for record, store in members]
     names: dict[str, Path] = {}
     for path in paths:
         try:

@@ -79,7 +79,7 @@ def validated(schema: type[S], content: Any, origin: str | Path) -> S:
             f"{'.'.join(str(part) for part in problem['loc']) or 'file'}: {problem['msg']}"
             for problem in error.errors()
         )
-        raise DataError(f"{origin} is not valid: {problems}") from None
+        raise DataError(f"{origin} is not valid: {problems.replace(': Value error, ', ': ')}") from None
 
 
 def read_sealed(schema: type[S], path: Path, remedy: str) -> S:

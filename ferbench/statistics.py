@@ -42,7 +42,7 @@ class Paired:
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of the second result minus that of the first, with a percentile interval over ``units``."""
+    """Accuracy of the second result minus that of the first, with its confidence interval over ``units``."""
 
     value: float
     low: float
@@ -75,12 +75,19 @@ def _hits(frame: pd.DataFrame, base: pd.DataFrame) -> np.ndarray:
     return metrics.hits(frame).astype(np.float64)
 
 
-def difference(pair: Paired, level: float = 0.95, seed: int = 0) -> Difference:
-    """Paired cluster bootstrap: subjects are drawn with replacement, each with all its images in both
-    (Davison & Hinkley 1997, 3.8)."""
+def difference(pair: Paired, level: float = 0.95) -> Difference:
+    """Return the difference of two accuracies on the same images, with Student's t interval over subjects.
+
+    The variance is :func:`ferbench.metrics.cluster_variance`, over what an image can be: correct in the second alone
+    (1), in both or in neither (0 and 0), in the first alone (−1). One subject gives a point.
+    """
     gain, size = pair.gains()
-    low, high = metrics.ratio_interval(np.column_stack([gain, size]), level, seed)
-    return Difference(float(gain.sum() / size.sum()), low, high, pair.over, len(gain))
+    value = float(gain.sum() / size.sum())
+    half = 0.0
+    if len(gain) > 1:
+        _, variance = metrics.cluster_variance(gain, size, (1, 0, 0, -1))
+        half = metrics.student(len(gain) - 1, level) * float(np.sqrt(variance))
+    return Difference(value, max(-1.0, value - half), min(1.0, value + half), pair.over, len(gain))
 
 
 def permutation(pair: Paired, seed: int = 0, side: Literal["both", "worse"] = "both") -> float:

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 # What a terminal obeys instead of showing it (ECMA-48): CSI … final; OSC, DCS, SOS, PM, APC up to their end; ESC and
@@ -78,6 +80,16 @@ def spreadsheet(text: str) -> str:
     text = printable(text).strip()
     formula = text.startswith(tuple("=@＝＠＋－")) or (text.startswith(("+", "-")) and not _NUMBER.fullmatch(text))
     return f"'{text}" if formula else text
+
+
+def suggestion(name: str, known: Iterable[str], aliases: Iterable[str] = ()) -> str:
+    """Return how a message goes on after a name that does not exist: the most similar known name, then all of them.
+
+    aliases : further accepted spellings, which are suggested but not listed.
+    """
+    names = list(known)
+    near = get_close_matches(name, [*names, *aliases], n=1)
+    return f"{f'; did you mean {near[0]}?' if near else '.'} There are: {', '.join(names) or 'none'}"
 
 
 def command(text: str) -> str:

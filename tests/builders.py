@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ferbench.data import content
 from ferbench.data.faces import COLUMNS, Faces, fingerprint
 from ferbench.files import sha256_of
 from ferbench.labels import in_order
@@ -22,8 +23,14 @@ def make_faces(rows: list[dict], images: np.ndarray | None = None, name: str = "
     if images is None:
         images = np.random.default_rng(0).integers(0, 256, (len(rows), 48, 48)).astype(np.uint8)
     full = [
-        {"id": f"image{i:04d}", **defaults, "sha256": sha256_of(images[i].tobytes()), **row}
-        for i, row in enumerate(rows)
+        {
+            "id": f"image{i:04d}",
+            **defaults,
+            "sha256": sha256_of(image.tobytes()),
+            "content": content.digest(image),
+            **row,
+        }
+        for i, (row, image) in enumerate(zip(rows, images, strict=True))
     ]
     extra = [key for key in full[0] if key not in COLUMNS]
     table = pd.DataFrame(full)[[*COLUMNS, *extra]]
@@ -45,7 +52,7 @@ def make_faces(rows: list[dict], images: np.ndarray | None = None, name: str = "
         fingerprint=fingerprint(table),
         versions={},
     )
-    return Faces(images, table, card)
+    return Faces(images, table, card, signatures=content.signatures([content.thumbnail(image) for image in images]))
 
 
 def lay_down(faces: Faces, home: Path) -> None:
@@ -53,6 +60,7 @@ def lay_down(faces: Faces, home: Path) -> None:
     folder = home / faces.name
     folder.mkdir(parents=True)
     np.save(folder / "images.npy", faces.images)
+    np.save(folder / "signatures.npy", faces.signatures)
     faces.samples.to_csv(folder / "samples.csv", index=False)
     (folder / "card.json").write_text(faces.card.model_dump_json())
 

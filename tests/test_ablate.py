@@ -17,7 +17,7 @@ from ferbench.execution.run_job import training_images
 from ferbench.execution.training import Session, prepare_training
 from ferbench.execution.worker import jobs_from_json, write_plan
 from ferbench.labels import EMOTIONS
-from ferbench.methods.wslgan import estimate as measured
+from ferbench.methods.wslgan import cost as measured
 from ferbench.protocol import image_folds, splits
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.audit import audit
@@ -126,7 +126,7 @@ def test_folds_share_one_table_of_maps_where_they_look_at_most_of_it(place, epoc
     found = set()
     for job in jobs:
         if job.kind == "fold":
-            stage = job.method.family.stage("fold", job.method, job.request.protocol)
+            stage = job.method.recipe.stage("fold", bool(job.request.protocol.pretrain))
             tables = Shared(job.faces.images, job.split.train, place, job.folds)
             found.add(tables.pays(passes(stage, training_images(job))))
     assert found == {shared}
@@ -181,7 +181,7 @@ def test_leakage_takes_all_folds_and_the_last_epoch(place, more):
 
 
 def test_trials_are_planned_one_at_a_time_on_held_out_subjects(place):
-    tried = ("finetune.lr=0.01", "readings.border=zero")
+    tried = ("finetune.lr=0.01", "interpretation.border=zero")
     session = ablation(place, trials=tried)
     folds = [job for job in session.jobs if job.kind == "fold"]
     assert {job.identity.selection for job in folds} == {"best-val"}

@@ -61,10 +61,10 @@ def test_a_run_of_before_is_of_images_held_out_and_trained_on_what_its_parents_w
     start = store_stage(store, "pretrain", parents={"attention": amg, "teacher wide": teacher})
     key = store_fold(store, "01", [("S1", "anger", "anger")], parents={"pretrain": start, "other": "0" * 16})
     facts = told(store.record(key), store.known())
-    assert (facts.level, facts.sees, facts.held_out, facts.uncalibrated, facts.differs) == (
+    assert (facts.level, facts.sees, str(facts.held_out), facts.uncalibrated, facts.differs) == (
         "image",
         "image",
-        True,
+        "by name",
         False,
         [],
     )
@@ -130,8 +130,8 @@ def test_what_is_not_held_out_is_marked_and_compared_with_nothing(store, held, s
     assert first["From"].endswith(said)
     assert row(report, "▸ WS-LGAN", "Ours in detail")["Against published"] == f"98.06: {said}"
     seen = row(report, "▸ WS-LGAN", "Input and training data")
-    assert (seen["Trained on"], seen["Held out"]) == ("everything", "no" if held is False else "unknown")
-    assert row(report, "▸ GFNet", "Input and training data")["Held out"] == "yes"
+    assert (seen["Trained on"], seen["Held out"]) == ("everything", "no (by name)" if held is False else "unknown")
+    assert row(report, "▸ GFNet", "Input and training data")["Held out"] == "by name"
     assert not any(title.startswith("Same training data") for title, *_ in render.grids(report))
     table = overview(tables.build(store))
     assert table is not None
@@ -262,7 +262,7 @@ def test_every_format_carries_what_is_new(store, tmp_path, format):
         assert (one["sees"], one["trained_on"], one["held_out"], one["images"]) == (
             "whole + landmarks",
             ["ckplus-sequences@1"],
-            True,
+            "by name",
             0,
         )
         assert {"method", "experiments", "why", "command"} == set(report["compared"][0])

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ferbench.methods.wslgan.batchnorm import joined, normalised, statistics
-from ferbench.methods.wslgan.densenet import DenseNet
+from ferbench.methods.wslgan.densenet import DenseNet, concatenated, normalised, statistics
 
 
 def batch(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -21,7 +20,7 @@ def test_it_is_the_formula():
     with torch.no_grad():
         norm.weight.copy_(batch(5, seed=2))
         norm.bias.copy_(batch(5, seed=3))
-    own = joined([statistics(part, torch.float64, norm.eps) for part in (first, second)])
+    own = concatenated([statistics(part, torch.float64, norm.eps) for part in (first, second)])
     found = normalised(norm, torch.cat((first, second), dim=1), own)
     x = np.concatenate((first.numpy(), second.numpy()), axis=1)
     mean, variance = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))

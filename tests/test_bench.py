@@ -1,4 +1,4 @@
-"""The bench: its clock and statistics, the queue, the peers' losses, the gate, and the command."""
+"""The bench: its clock and statistics, the losses of the reference loops, the comparison with float64, the command."""
 
 import csv
 import io
@@ -17,19 +17,18 @@ from builders import lay_down, make_faces
 from conftest import ROOT
 from test_cli import ferbench
 
-from ferbench.bench import accuracy, expected, gate, timing
+from ferbench.bench import accuracy, comparison, expected, timing
 from ferbench.bench.run import BenchOptions, _cells, run
-from ferbench.bench.server import largest_rate, simulate
 from ferbench.bench.workloads import Cell, build, loaders
 from ferbench.errors import DataError, UsageError
 from ferbench.labels import EMOTIONS
 from ferbench.methods.recipes import family_of, resolve
-from ferbench.methods.wslgan import peers, stages
-from ferbench.methods.wslgan.attention import AttentionMapGenerator
+from ferbench.methods.wslgan import stages
 from ferbench.methods.wslgan.cost import bytes_of
 from ferbench.methods.wslgan.densenet import DenseLayer
-from ferbench.methods.wslgan.network import WSLGAN
-from ferbench.methods.wslgan.settings import Architecture
+from ferbench.methods.wslgan.network import WSLGAN, AttentionMapGenerator
+from ferbench.methods.wslgan.recipe import Architecture
+from ferbench.methods.wslgan.timing import PairDataset, ReferenceLoop
 from ferbench.report.speed import markdown
 from ferbench.runs.speed import SpeedRecord, store, stored
 from ferbench.runs.store import shipped_run, shipped_runs
@@ -59,7 +58,7 @@ def test_a_ratio_has_the_truth_in_its_interval():
         assert found.low <= found.median <= found.high
         inside += found.low <= 3 <= found.high
     assert inside >= 34
-    same = timing.estimate([5.0] * 7)
+    same = timing.median([5.0] * 7)
     assert (same.low, same.median, same.high) == (5.0, 5.0, 5.0)
 
 
@@ -68,22 +67,6 @@ def test_rates_and_latencies_count_calls():
     found = timing.rate(lambda: calls.append(1), "cpu", 0.02)
     assert found == pytest.approx(len(calls) / 0.02, rel=0.2)
     assert all(value >= 0 for value in timing.latencies(lambda: None, "cpu", 0.01))
-
-
-def test_a_queue_is_that_of_the_textbook():
-    """M/D/1: the mean wait is ρ·s / 2(1 − ρ) for service s and load ρ (Pollaczek 1930)."""
-    service, load = 0.01, 0.6
-    found = simulate({1: [service]}, load / service, seed=3)
-    assert found.mean() == pytest.approx(service + load * service / (2 * (1 - load)), rel=0.05)
-
-
-def test_the_largest_rate_meets_its_bound_and_no_larger_one_does():
-    service = {1: [0.010], 8: [0.020]}
-    served = largest_rate(service, bound=0.05, seed=1)
-    assert np.percentile(served.latencies, 99) <= 0.05
-    assert 100 < served.rate < 400  # more than one by one, less than full batches
-    assert np.percentile(simulate(service, served.rate * 1.05, seed=1), 99) > 0.05
-    assert largest_rate(service, bound=0.001).rate == 0
 
 
 def test_costs_are_counted_by_hand():
@@ -111,25 +94,10 @@ def unturned(labels: np.ndarray, pairs: int) -> list[Step]:
 def test_the_naive_peer_and_our_step_give_the_same_losses():
     images, labels, net, amg = setting()
     steps, recipe = unturned(labels, 5)[:20], resolve("wslgan", "tiny", "ckplus").recipe
-    pairs = [
-        (int(s.images[a]), int(s.derived[a]), int(s.images[b]), int(s.derived[b]))
-        for s in steps
-        for a, b in zip(s.first, s.second, strict=True)
-    ]
     stage = recipe.finetune
     losses = recipe.losses_of(recipe.pretrain)
-    loop = peers.Loop(
-        "naive",
-        deepcopy(net),
-        deepcopy(amg),
-        peers.Pairs(images, labels, pairs),
-        5,
-        losses,
-        stage.lr,
-        stage.momentum,
-        stage.weight_decay,
-        "cpu",
-        workers=0,
+    loop = ReferenceLoop(
+        "naive", deepcopy(net), deepcopy(amg), PairDataset(images, labels, steps), 5, losses, stage, "cpu", workers=0
     )
     theirs = [loop.step() for _ in steps]
     device = Device("cpu", "fp32", "fast")
@@ -141,29 +109,29 @@ def test_the_naive_peer_and_our_step_give_the_same_losses():
     )
     found = [float(ours.step(step.on("cpu"))["total"]) for step in steps]
     np.testing.assert_allclose(found, theirs, rtol=1e-3)
-    assert gate.of_losses(found, theirs, "fp32").valid
+    assert comparison.compare_losses(found, theirs, "fp32").valid
 
 
-def test_the_gate_refuses_what_is_wrong():
+def test_wrong_results_are_not_valid():
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48 * 48, 7))
     x = torch.rand(64, 1, 48, 48)
     right = module(x).detach()
-    assert gate.of_logits(right, module, x.double(), "fp32").valid
-    assert not gate.of_logits(right * 1.01, module, x.double(), "fp32").valid
-    assert gate.of_logits(right * 1.01, module, x.double(), "bf16").agree == 1
-    assert not gate.of_losses([1.0, 1.01], [1.0, 1.0], "fp32").valid
-    assert not gate.of_losses([1.0, float("nan")], [1.0, 1.0], "bf16").valid
+    assert comparison.compare_logits(right, module, x.double(), "fp32").valid
+    assert not comparison.compare_logits(right * 1.01, module, x.double(), "fp32").valid
+    assert comparison.compare_logits(right * 1.01, module, x.double(), "bf16").agree == 1
+    assert not comparison.compare_losses([1.0, 1.01], [1.0, 1.0], "fp32").valid
+    assert not comparison.compare_losses([1.0, float("nan")], [1.0, 1.0], "bf16").valid
 
 
 def test_losses_of_bf16_may_part_late_but_not_early_nor_on_average():
     wanted = [2.0] * 20
     late = [2.0] * 10 + [2.4, 1.6] * 5
-    assert gate.of_losses(late, wanted, "bf16").valid
-    assert not gate.of_losses(late, wanted, "tf32").valid
-    assert not gate.of_losses(late[::-1], wanted, "bf16").valid
+    assert comparison.compare_losses(late, wanted, "bf16").valid
+    assert not comparison.compare_losses(late, wanted, "tf32").valid
+    assert not comparison.compare_losses(late[::-1], wanted, "bf16").valid
     drifted = [2.0] * 10 + [2.4] * 10
-    assert gate.of_losses(drifted, wanted, "bf16").error == pytest.approx(0.1)
-    assert not gate.of_losses(drifted, wanted, "bf16").valid
+    assert comparison.compare_losses(drifted, wanted, "bf16").error == pytest.approx(0.1)
+    assert not comparison.compare_losses(drifted, wanted, "bf16").valid
 
 
 def test_cells_are_what_exists_and_each_once():
@@ -209,7 +177,7 @@ def test_peers_on_a_gpu_have_all_cores_but_one_to_load_pictures():
         ("engines", ("warp",)),
         ("backends", ("tf",)),
         ("scenarios", ("rush",)),
-        ("peers", ("weak",)),
+        ("baselines", ("weak",)),
         ("batches", (0,)),
         ("precisions", ("fp8",)),
         ("methods", ("x",)),
@@ -226,13 +194,11 @@ def test_the_time_that_is_told_counts_every_call(monkeypatch):
     offline = Cell("inference", "wslgan", "tiny", "plain", "fp32", "torch", "cpu", 10, "offline", 1, 0)
     call = 0.002 + 10 * 6e6 / (0.06 * 1e9)
     timed = call + 9 * call + 7 * (2 + call / 2)
-    gated = 64 / 10 * call * 5
-    found = expected.seconds([[offline]], (), 1, 7, 2.0, 30.0, ceilings)
-    assert found == pytest.approx(0.5 + timed + gated, rel=1e-12)
+    compared = 64 / 10 * call * 5
+    found = expected.seconds([[offline]], (), 7, 2.0, 30.0, ceilings)
+    assert found == pytest.approx(0.5 + timed + compared, rel=1e-12)
     step = replace(offline, what="step", engine="fast", scenario="training")
-    alone, beside = (
-        expected.seconds([[step]], names, 1, 7, 2.0, 30.0, ceilings) for names in ((), ("naive", "strong"))
-    )
+    alone, beside = (expected.seconds([[step]], names, 7, 2.0, 30.0, ceilings) for names in ((), ("naive", "strong")))
     assert beside > 2 * alone  # and one of them is compiled first
 
 
@@ -318,7 +284,7 @@ def test_the_command_times_a_step_beside_the_naive_peer(tmp_path):
 @pytest.mark.parametrize(
     ("backend", "precision"), [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]
 )
-def test_runtimes_of_exported_files_pass_the_gate_and_report_to_nobody(tmp_path, backend, precision):
+def test_runtimes_of_exported_files_are_valid_and_report_to_nobody(tmp_path, backend, precision):
     if find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     cell = Cell("inference", "gfnet", "tiny", "fast", precision, backend, "cpu", 24, "offline", 1, 0)
@@ -356,16 +322,16 @@ def test_trained_weights_are_tested_in_the_way_that_is_timed(backend, precision)
     assert margin > 0.05 * scores.abs().max()  # or rounding might decide
     named[3] = next(name for name in record.classes if name != named[3])  # one mistake of five
     cell = Cell("inference", "wslgan", "tiny", "plain", precision, backend, "cpu", 1, "single-stream", 1, 0)
-    found = accuracy.tested(cell, accuracy.Ground(images, named))
-    assert found == accuracy.Tested(0.8, 5, record.key)
+    found = accuracy.accuracy(cell, accuracy.TestSet(images, named))
+    assert found == accuracy.Accuracy(0.8, 5, record.key)
 
 
 def test_accuracy_is_of_inference_with_shipped_weights_on_publictest(tmp_path):
     rows = [{"label": label, "split": split} for split in ("train", "val") for label in EMOTIONS if label != "contempt"]
     lay_down(make_faces([{**row, "id": f"f{n}"} for n, row in enumerate(rows)], name="fer2013"), tmp_path)
-    ground = accuracy.Ground.of(tmp_path)
-    assert ground.labels == [row["label"] for row in rows if row["split"] == "val"]
-    assert ground.images.shape == (7, 48, 48)
+    test_set = accuracy.TestSet.of(tmp_path)
+    assert test_set.labels == [row["label"] for row in rows if row["split"] == "val"]
+    assert test_set.images.shape == (7, 48, 48)
     quiet = (lambda *_: None, lambda *_: None)
     wanted = {"backends": ("onnxruntime",), "mode": "quick", "threads": 1, "accuracy": True, "home": tmp_path}
     (row,) = run(BenchOptions(whats=("inference",), batches=(1,), **wanted), *quiet).rows

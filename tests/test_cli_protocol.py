@@ -52,7 +52,8 @@ def test_show_prints_rules_folds_and_hash(home):
         "Su": 6,
     }
     assert shown["folds"][0] == first
-    assert shown["split"]["checked"] == "0 subjects shared, every sample tested once"
+    assert shown["split"]["checked"] == "every sample tested once"
+    assert shown["split"]["audit"].startswith("0 subjects shared, 0 spelled in two ways; the training set has 0 of")
     assert (shown["split"]["images"], shown["split"]["subjects"]) == (252, 12)
     assert shown["split"]["notes"] == ["252 images take part; the protocol expects 981"]
     console = ferbench("protocol", "show", "ckplus")
@@ -68,7 +69,7 @@ def test_show_without_the_set_or_without_its_split_still_shows_the_rules(home):
     shown = json.loads(ferbench("protocol", "show", "fer2013", "--format", "json"))
     assert "fer2013-public" in shown["missing"]["split"]
     shown = json.loads(ferbench("protocol", "show", "fer2013-public", "--format", "json"))
-    assert shown["split"]["checked"] == "no sample in training and test set"  # of unknown people, no more can be said
+    assert "images of unknown subject; the training set has 0 of" in shown["split"]["audit"]
     assert "subjects" not in shown["folds"][0]
 
 

@@ -61,6 +61,8 @@ def test_json_has_its_documented_keys(store):
         "sees",
         "trained_on",
         "held_out",
+        "held_out_accuracy",
+        "held_out_count",
         "uncalibrated",
         "selection",
         "seed",
@@ -91,9 +93,16 @@ def test_json_has_its_documented_keys(store):
         "parents",
         "differs",
         "changed",
+        "audit",
+        "seen",
+        "unseen_accuracy",
         "notes",
     ]
-    assert report["trainings"][0]["interval"] == {"low": 0.0, "high": 1.0, "over": "subjects", "units": 2}
+    interval = report["trainings"][0]["interval"]
+    assert interval == {"low": pytest.approx(0.003, abs=1e-3), "high": pytest.approx(0.997, abs=1e-3)} | {
+        "over": "subjects",
+        "units": 2,
+    }
     assert report["holes"][0]["fold"] == "02"
     assert report["published_matrix"]["images"] == [135, 54, 177, 75, 207, 84, 249]
 

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from ferbench.errors import DataError, UsageError
-from ferbench.methods.cnn.methods import build
-from ferbench.methods.cnn.recipe import Recipe
-from ferbench.methods.cnn.recogniser import samples_of
+from ferbench.methods.cnn.recipe import CnnRecipe
+from ferbench.methods.cnn.recogniser import build, samples_of
 from ferbench.methods.interface import FOLD, PRETRAIN
 from ferbench.methods.recipes import Method, resolve
 from ferbench.protocol import protocol as protocols
@@ -46,13 +45,13 @@ def test_learns_predicts_saves_and_loads(name, tmp_path):
     method, work = little(name, "finetune.epochs=10", "finetune.lr=0.02"), workspace(tmp_path)
     recogniser = fitted(method, work)
     samples, labels = other_set()
-    found = recogniser.predict(samples, work)
-    assert found.shape == (12, 3)
-    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
-    assert (found.argmax(axis=1) == labels).mean() >= 0.75
+    probabilities = recogniser.predict(samples, work)
+    assert probabilities.shape == (12, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert (probabilities.argmax(axis=1) == labels).mean() >= 0.75
     again = method.family.recogniser(method, FOLD, CLASSES)
     again.load({name: torch.as_tensor(one) for name, one in recogniser.state().items()})
-    assert (again.predict(samples, work) == found).all()
+    assert (again.predict(samples, work) == probabilities).all()
     assert work.facts["parameters"] > 0
 
 
@@ -61,12 +60,12 @@ def test_a_pre_training_of_the_same_trunk_is_taken_however_long_it_was():
     longer = little("small-cnn", "pretrain.epochs=9")  # it shares the trunk, and with it the pre-training
     recipe = plain(longer.family.identity(PRETRAIN, longer, protocol))
     name = longer.family.owner(PRETRAIN, longer)[0]
-    found = SimpleNamespace(key="0" * 16, identity=SimpleNamespace(method=name, recipe=recipe))
-    method.family.check(PRETRAIN, found, method, protocol)
+    record = SimpleNamespace(key="0" * 16, identity=SimpleNamespace(method=name, recipe=recipe))
+    method.family.check_parent(PRETRAIN, record, method, protocol)
     with pytest.raises(UsageError, match="was pre-trained with another network than IACNN has with preset tiny"):
-        method.family.check(PRETRAIN, found, little("iacnn", "network.feature=13"), protocol)
+        method.family.check_parent(PRETRAIN, record, little("iacnn", "network.feature=13"), protocol)
     with pytest.raises(UsageError, match="takes no finished run as attention"):
-        method.family.check("attention", found, method, protocol)
+        method.family.check_parent("attention", record, method, protocol)
 
 
 def test_samples_from_a_shared_table_give_the_same_bytes_as_computed_ones(tmp_path):
@@ -104,7 +103,7 @@ def test_interrupted_and_resumed_ends_with_the_same_bytes(name, tmp_path):
     assert pack(fitted(method, work).state(), {}) == pack(whole, {})
 
 
-def test_best_epoch_is_that_of_the_validation_side_and_epochs_are_kept(tmp_path):
+def test_best_epoch_is_that_of_the_validation_set_and_epochs_are_kept(tmp_path):
     method = little("small-cnn", "finetune.epochs=5")
     work = workspace(tmp_path, validation=training_set(12, seed=3), keep_best=True, epochs=tmp_path / "epochs")
     recogniser = method.family.recogniser(method, FOLD, CLASSES)
@@ -127,15 +126,15 @@ def test_a_fold_starts_from_the_pretrained_network_but_for_the_classifier(tmp_pa
     before = method.family.recogniser(method, PRETRAIN, ("anger", "sadness"))
     before.fit(_two_classes(), replace(work, identity=identity, folder=work.store.begin(identity)))
     finished(work, identity, before, ("anger", "sadness"))
-    own = work.identity.model_copy(update={"parents": {PRETRAIN: identity.key}})
+    of_fold = work.identity.model_copy(update={"parents": {PRETRAIN: identity.key}})
     for classifier, taken in (("new", False), ("shared", True)):
         one = little("center-loss", "finetune.epochs=1", "finetune.lr=1e-12", f"finetune.classifier={classifier}")
         folder = tmp_path / classifier
-        found = fitted(one, replace(work, identity=own, folder=folder)).state()
+        state = fitted(one, replace(work, identity=of_fold, folder=folder)).state()
         for name, theirs in before.state().items():
             if name.startswith(("trunk", "embedding")):
-                torch.testing.assert_close(found[name], theirs, atol=1e-6, rtol=1e-6)
-        anger = torch.allclose(found["classifier.weight"][0], before.state()["classifier.weight"][0], atol=1e-6)
+                torch.testing.assert_close(state[name], theirs, atol=1e-6, rtol=1e-6)
+        anger = torch.allclose(state["classifier.weight"][0], before.state()["classifier.weight"][0], atol=1e-6)
         assert anger is taken
 
 
@@ -198,21 +197,21 @@ def test_a_finished_run_is_handed_on_as_a_module_of_the_same_answers(tmp_path):
         record = finished(work, identity, recogniser, CLASSES)
         module = method.family.module(record, work.store)
         (logits,) = module(torch.from_numpy(samples.images).unsqueeze(1))
-        found = torch.softmax(logits, dim=1).numpy()
-        np.testing.assert_allclose(found, recogniser.predict(samples, work), atol=1e-6)
+        probabilities = torch.softmax(logits, dim=1).numpy()
+        np.testing.assert_allclose(probabilities, recogniser.predict(samples, work), atol=1e-6)
         assert module.outputs == ("logits",)
         with pytest.raises(UsageError, match="failed"):
             method.family.module(record.model_copy(update={"error": "it broke"}), work.store)
 
 
 def test_the_paper_s_sizes():
-    recipe: Recipe = resolve("base-dcnn", "paper", "ckplus").recipe
+    recipe: CnnRecipe = resolve("base-dcnn", "paper", "ckplus").recipe
     network = build(recipe, FOLD, 7)
     assert network.trunk(torch.zeros(2, 1, 48, 48)).shape == (2, 9216)
 
 
 def test_folds_start_from_a_pretraining_where_the_recipe_and_the_protocol_have_one():
-    found = {}
+    parents_and_epochs = {}
     for name, preset, protocol in (
         ("base-dcnn", "common", "ckplus"),
         ("base-dcnn", "paper", "ckplus"),
@@ -221,9 +220,12 @@ def test_folds_start_from_a_pretraining_where_the_recipe_and_the_protocol_have_o
     ):
         method, rules = resolve(name, preset, protocol), protocols.load(protocol)
         parents = method.family.parents(FOLD, method, rules)
-        found[name, preset, protocol] = [parent.role for parent in parents], method.family.epochs(FOLD, method, rules)
+        parents_and_epochs[name, preset, protocol] = (
+            [parent.role for parent in parents],
+            method.family.epochs(FOLD, method, rules),
+        )
         assert method.family.parents(PRETRAIN, method, rules) == []
-    assert list(found.values()) == [([PRETRAIN], 40), ([], 40), ([PRETRAIN], 40), ([], 80)]
+    assert list(parents_and_epochs.values()) == [([PRETRAIN], 40), ([], 40), ([PRETRAIN], 40), ([], 80)]
 
 
 def test_a_loss_s_fields_are_its_own():

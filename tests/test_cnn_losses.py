@@ -7,18 +7,23 @@ import pytest
 import torch
 from torch import nn
 
-from ferbench.methods.cnn.centers import CenterNetwork, center_loss, center_step, push_loss, push_step
-from ferbench.methods.cnn.identity import contrastive_loss
-from ferbench.methods.cnn.locality import locality_loss
-from ferbench.methods.cnn.methods import build
-from ferbench.methods.cnn.network import Network, Truth
-from ferbench.methods.cnn.tuplet import tuplet_loss
+from ferbench.methods.cnn.losses import (
+    center_loss,
+    center_step,
+    identity_loss,
+    locality_loss,
+    push_loss,
+    push_step,
+    tuplet_loss,
+)
+from ferbench.methods.cnn.networks import CenterNetwork, CnnNetwork, TrainingLabels
+from ferbench.methods.cnn.recogniser import build
 from ferbench.methods.interface import FOLD
 from ferbench.methods.recipes import resolve
 from ferbench.training.device import Device
 from ferbench.training.engine import engine
+from ferbench.training.networks import seeded
 from ferbench.training.plan import Step
-from ferbench.training.weights import seeded
 from tests.test_cnn import SHAPES, fitted, little
 from tests.work import training_set, workspace
 
@@ -30,7 +35,7 @@ def drawn(count: int = 12, size: int = 5, classes: int = 3, seed: int = 0):
     return rng.normal(size=(count, size)), np.arange(count) % classes, rng.normal(size=(classes + 1, size))
 
 
-def network(name: str, *changes: str, classes: int = 3) -> Network:
+def network(name: str, *changes: str, classes: int = 3) -> CnnNetwork:
     trunk = resolve(name, "tiny", "synth").recipe.network.trunk
     recipe = resolve(name, "tiny", "synth", (*SHAPES[trunk], *changes)).recipe
     return seeded(0, lambda: build(recipe, FOLD, classes))
@@ -47,8 +52,8 @@ def test_center_loss_and_its_step_are_the_formulas():
     )
     step = center_step(*tensors).numpy()
     for j in range(4):
-        mine = [a for a, own in zip(x, y, strict=True) if own == j]
-        np.testing.assert_allclose(step[j], sum((c[j] - a for a in mine), np.zeros(5)) / (1 + len(mine)))
+        members = [a for a, label in zip(x, y, strict=True) if label == j]
+        np.testing.assert_allclose(step[j], sum((c[j] - a for a in members), np.zeros(5)) / (1 + len(members)))
     assert (step[3] == 0).all()
 
 
@@ -60,7 +65,9 @@ def test_centers_move_after_the_optimizer_s_step_by_their_own_rule_and_absent_on
     batch = Step(np.arange(6), np.zeros(6, dtype=np.int64), 1, NONE, NONE).on("cpu")
     stage = resolve("center-loss", "tiny", "synth").recipe.finetune
     features = net.outputs(x)["features"].detach()
-    steps = engine(net, lambda b: net.loss(net.outputs(x), Truth(labels, labels), b), stage, Device(), net.after)
+    steps = engine(
+        net, lambda b: net.loss(net.outputs(x), TrainingLabels(labels, labels), b), stage, Device(), net.after_step
+    )
     steps.step(batch)
     for j in (0, 1, 3):
         mine = features[labels == j]
@@ -80,10 +87,10 @@ def test_without_its_weight_a_loss_leaves_the_plain_network_bit_for_bit(name, tm
     if name == "nm-softmax":  # its steps hold tuplets, so only the start is that of the plain network
         return
     want = fitted(little(plain, "finetune.epochs=2"), workspace(tmp_path / "plain")).state()
-    found = fitted(little(name, "finetune.epochs=2", "loss.weight=0"), workspace(tmp_path / "0")).state()
+    without_weight = fitted(little(name, "finetune.epochs=2", "loss.weight=0"), workspace(tmp_path / "0")).state()
     other = fitted(little(name, "finetune.epochs=2", "loss.weight=0.5"), workspace(tmp_path / "1")).state()
     for key, tensor in want.items():
-        assert torch.equal(tensor, found[key]), key
+        assert torch.equal(tensor, without_weight[key]), key
     assert not torch.equal(want["embedding.0.weight"], other["embedding.0.weight"])
 
 
@@ -120,12 +127,12 @@ def test_the_push_drives_centers_apart_as_the_recipe_says(tmp_path):
     def moved(*changes: str) -> torch.Tensor:
         net = network("il-cnn", *changes)
         assert isinstance(net, CenterNetwork)
-        net._seen = torch.zeros(1, 12), torch.tensor([0])
+        net._last = torch.zeros(1, 12), torch.tensor([0])
         plain = network("il-cnn", "loss.push=0")
-        plain._seen = net._seen
+        plain._last = net._last
         batch = Step(NONE, NONE, 1, NONE, NONE).on("cpu")
-        net.after(batch)
-        plain.after(batch)
+        net.after_step(batch)
+        plain.after_step(batch)
         return net.centers - plain.centers
 
     start = network("il-cnn").centers
@@ -190,20 +197,20 @@ def test_neighbours_are_constants_and_a_lone_image_has_no_gradient():
 def test_contrastive_loss_is_the_formula():
     rng = np.random.default_rng(0)
     a, b, z = rng.normal(size=(8, 4)), rng.normal(size=(8, 4)), np.arange(8) % 2 == 0
-    want = 0.0
+    expected = 0.0
     for one, other, alike in zip(a, b, z, strict=True):
-        apart = np.linalg.norm(one / np.linalg.norm(one) - other / np.linalg.norm(other))
-        want += (apart**2 if alike else max(0, 1.3 - apart) ** 2) / 8
-    found = contrastive_loss(torch.tensor(a), torch.tensor(b), torch.tensor(z), 1.3)
-    assert found.item() == pytest.approx(want)
+        distance = np.linalg.norm(one / np.linalg.norm(one) - other / np.linalg.norm(other))
+        expected += (distance**2 if alike else max(0, 1.3 - distance) ** 2) / 8
+    loss = identity_loss(torch.tensor(a), torch.tensor(b), torch.tensor(z), 1.3)
+    assert loss.item() == pytest.approx(expected)
     same = torch.ones(1, 3, requires_grad=True)
-    contrastive_loss(same, torch.ones(1, 3), torch.tensor([False]), 1.0).backward()
+    identity_loss(same, torch.ones(1, 3), torch.tensor([False]), 1.0).backward()
     assert torch.isfinite(same.grad).all()
 
 
 def pairs():
     x, labels = torch.rand(8, 1, 48, 48), torch.tensor([0, 1, 2, 0, 0, 2, 1, 0])
-    truth = Truth(labels, torch.tensor([0, 0, 1, 1, 0, 1, 2, 3]))
+    truth = TrainingLabels(labels, torch.tensor([0, 0, 1, 1, 0, 1, 2, 3]))
     return x, truth, Step(np.arange(8), np.zeros(8, dtype=np.int64), 1, np.arange(4), np.arange(4, 8))
 
 
@@ -227,7 +234,7 @@ def test_swapping_the_pair_leaves_the_loss_and_the_total_is_the_weighted_sum():
     torch.testing.assert_close(terms["total"], swapped["total"])
     weights = {"softmax": 0.5, "expression": 2, "identity": 3, "joint": 0.7}
     torch.testing.assert_close(terms["total"], sum(weight * terms[name] for name, weight in weights.items()))
-    both = nn.functional.cross_entropy(outputs["expression"], truth.labels)
+    both = nn.functional.cross_entropy(outputs["expression"], truth.classes)
     torch.testing.assert_close(terms["softmax"], 2 * both)
 
 
@@ -252,9 +259,9 @@ def test_tuplet_loss_is_the_formula():
         mean = x[rows[labels[rows] == labels[query]]].mean(axis=0)
         near = [max(0, ((x[i] - mean) ** 2).sum() - threshold + gap / 2) for i in rows if labels[i] == labels[query]]
         far = [max(0, threshold + gap / 2 - ((x[i] - mean) ** 2).sum()) for i in rows if labels[i] != labels[query]]
-        want += sum(sum(side) / max(1, sum(one > 0 for one in side)) for side in (near, far)) / 3
-    found = tuplet_loss(torch.tensor(x), torch.tensor(labels), torch.tensor(queries), torch.tensor(threshold), gap)
-    assert found.item() == pytest.approx(want)
+        want += sum(sum(terms) / max(1, sum(term > 0 for term in terms)) for terms in (near, far)) / 3
+    loss = tuplet_loss(torch.tensor(x), torch.tensor(labels), torch.tensor(queries), torch.tensor(threshold), gap)
+    assert loss.item() == pytest.approx(want)
 
 
 def test_equal_positives_and_far_negatives_give_no_loss_and_no_gradient():
@@ -285,12 +292,12 @@ def test_the_threshold_learns_at_its_own_rate():
         net = network("nm-softmax", f"loss.rate={rate}", "loss.threshold=1e-9", "loss.gap=0.0")
         step = net.plan(samples, resolve("nm-softmax", "tiny", "synth").recipe.finetune, 0)(0)[0]
         x = torch.rand(len(step.images), 1, 48, 48)
-        net.loss(net.outputs(x), Truth.of(samples, "cpu"), step.on("cpu"))["total"].backward()
+        net.loss(net.outputs(x), TrainingLabels.of(samples, "cpu"), step.on("cpu"))["total"].backward()
         assert net.threshold.grad.item() == pytest.approx(-rate)
 
 
 def test_only_tuplets_make_steps_that_no_captured_graph_can_replay():
-    assert [network(name).level for name in ("center-loss", "il-cnn", "dlp-cnn", "iacnn", "nm-softmax")] == [
+    assert [network(name).equal_steps for name in ("center-loss", "il-cnn", "dlp-cnn", "iacnn", "nm-softmax")] == [
         True,
         True,
         True,

@@ -9,18 +9,26 @@ import torch
 from ferbench.data import faces as prepared_sets
 from ferbench.data.synthetic.sets import prepare_synthetic
 from ferbench.errors import DataError
-from ferbench.methods.cnn import tree
-from ferbench.methods.cnn.attributes import attribute_loss, hits, targets
-from ferbench.methods.cnn.methods import build
-from ferbench.methods.cnn.patches import assembled, patches, turned
-from ferbench.methods.cnn.regression import regression_loss
+from ferbench.methods.cnn.attributes import accuracy, targets
+from ferbench.methods.cnn.guided import attributes_of
+from ferbench.methods.cnn.losses import (
+    attribute_loss,
+    class_log_probabilities,
+    leaf_log_probabilities,
+    regression_loss,
+    soft_center_loss,
+    soft_center_step,
+    tree_loss,
+)
+from ferbench.methods.cnn.recogniser import build
+from ferbench.methods.cnn.trunks import patches, rotated
 from ferbench.methods.interface import FOLD, PRETRAIN, AttributeSet
 from ferbench.methods.recipes import resolve
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.record import Record
 from ferbench.training.augment import derive
 from ferbench.training.checkpoint import pack
-from ferbench.training.weights import seeded
+from ferbench.training.networks import seeded
 from tests.work import CLASSES, other_set, training_set, workspace
 
 LITTLE = {
@@ -55,17 +63,17 @@ def drawn(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def store(drawn, tmp_path_factory):
-    """A store in which the networks that are asked have been trained, by kind."""
-    work = workspace(tmp_path_factory.mktemp("asked"))
+    """A store with the parent networks of FN2EN and PAT-ResNet, and their keys by kind."""
+    work = workspace(tmp_path_factory.mktemp("parents"))
     keys = {}
     for name in ("fn2en", "pat-resnet"):
         method = little(name)
-        kind = method.recipe.asks
+        kind = method.recipe.parent_kind
         identity = work.identity.model_copy(update={"kind": kind, "fold": "", "method": name})
-        own = replace(work, identity=identity, folder=work.store.begin(identity))
-        recogniser = method.family.recogniser(method, kind, ("absent", "present"))
-        recogniser.fit(drawn, own)
-        (own.folder / "weights.safetensors").write_bytes(pack(recogniser.state(), {}))
+        of_parent = replace(work, identity=identity, folder=work.store.begin(identity))
+        learner = method.family.attribute_learner(method, kind)
+        learner.fit(drawn, of_parent)
+        (of_parent.folder / "weights.safetensors").write_bytes(pack(learner.state(), {}))
         work.store.finish(
             Record(
                 key=identity.key,
@@ -74,20 +82,20 @@ def store(drawn, tmp_path_factory):
                 dataset="synth-attributes",
                 classes=["absent", "present"],
                 environment={"device": "cpu"},
-                facts=own.facts,
+                facts=of_parent.facts,
                 timings={},
-                result=own.result,
+                result=of_parent.result,
             )
         )
         keys[kind] = identity.key
     return work.store, keys
 
 
-def at(home, method, store, **more):
-    """A workspace of a fold whose method's asked network is trained."""
+def at(home, method, store, **options):
+    """A workspace of a fold whose parent network is trained."""
     held, keys = store
-    work = workspace(home, **more)
-    parents = {method.recipe.asks: keys[method.recipe.asks]} if method.recipe.asks else {}
+    work = workspace(home, **options)
+    parents = {method.recipe.parent_kind: keys[method.recipe.parent_kind]} if method.recipe.parent_kind else {}
     return replace(work, store=held, identity=work.identity.model_copy(update={"parents": parents}))
 
 
@@ -99,16 +107,16 @@ def fitted(method, work, samples=None):
 
 @pytest.mark.parametrize("name", LITTLE)
 def test_learns_predicts_saves_and_loads(name, tmp_path, store):
-    method = little(name, "finetune.epochs=20", "finetune.lr=0.02", "readings.pretrained=false")
+    method = little(name, "finetune.epochs=20", "finetune.lr=0.02", "interpretation.pretrained=false")
     work = at(tmp_path, method, store)
     recogniser = fitted(method, work)
     samples, labels = other_set()
-    found = recogniser.predict(samples, work)
-    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
-    assert (found.argmax(axis=1) == labels).mean() >= 0.7
+    probabilities = recogniser.predict(samples, work)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert (probabilities.argmax(axis=1) == labels).mean() >= 0.7
     again = method.family.recogniser(method, FOLD, CLASSES)
     again.load({key: torch.as_tensor(one) for key, one in recogniser.state().items()})
-    assert (again.predict(samples, work) == found).all()
+    assert (again.predict(samples, work) == probabilities).all()
 
 
 class _KilledError(Exception):
@@ -118,7 +126,7 @@ class _KilledError(Exception):
 @pytest.mark.parametrize("moment", [0.3, 0.7])
 @pytest.mark.parametrize("name", LITTLE)
 def test_interrupted_and_resumed_ends_with_the_same_bytes(name, moment, tmp_path, store):
-    method = little(name, "finetune.epochs=3", "readings.pretrained=false")
+    method = little(name, "finetune.epochs=3", "interpretation.pretrained=false")
     seen = []
 
     def killed(done, total, text):
@@ -126,7 +134,7 @@ def test_interrupted_and_resumed_ends_with_the_same_bytes(name, moment, tmp_path
         if len(seen) > moment * limit:
             raise _KilledError
 
-    whole = fitted(method, at(tmp_path / "whole", method, store, report=lambda *told: seen.append(told))).state()
+    whole = fitted(method, at(tmp_path / "whole", method, store, report=lambda *step: seen.append(step))).state()
     limit = len(seen)
     seen.clear()
     with pytest.raises(_KilledError):
@@ -137,13 +145,13 @@ def test_interrupted_and_resumed_ends_with_the_same_bytes(name, moment, tmp_path
 @pytest.mark.parametrize("name", ["fn2en", "pat-resnet"])
 def test_learning_attributes_resumes_with_the_same_bytes_and_tells_what_it_learned(name, drawn, tmp_path):
     method = little(name, "attributes.epochs=3")
-    kind = method.recipe.asks
+    kind = method.recipe.parent_kind
 
     def learn(home, report=lambda done, total, text: None):
         work = workspace(home, report=report)
-        recogniser = method.family.recogniser(method, kind, ("absent", "present"))
-        recogniser.fit(drawn, work)
-        return pack(recogniser.state(), {}), work
+        learner = method.family.attribute_learner(method, kind)
+        learner.fit(drawn, work)
+        return pack(learner.state(), {}), work
 
     def killed(done, total, text):
         if done > total // 2:
@@ -158,8 +166,8 @@ def test_learning_attributes_resumes_with_the_same_bytes_and_tells_what_it_learn
     assert work.result["validation_images"] == 12
 
 
-def test_parents_are_asked_for_where_a_loss_asks():
-    found = {}
+def test_parents_are_named_where_a_loss_needs_them():
+    parents = {}
     for name, preset, kind in (
         ("dcma-cnns", "tiny", FOLD),
         ("fn2en", "tiny", FOLD),
@@ -169,18 +177,18 @@ def test_parents_are_asked_for_where_a_loss_asks():
         ("pat-resnet", "tiny", PRETRAIN),
     ):
         method, rules = resolve(name, preset, "ckplus"), protocols.load("ckplus")
-        found[name, preset, kind] = [(one.role, one.protocol) for one in method.family.parents(kind, method, rules)]
+        parents[name, preset, kind] = [(one.role, one.protocol) for one in method.family.parents(kind, method, rules)]
     teacher, gender, wild = ("teacher", "celeba"), ("gender", "celeba"), (PRETRAIN, "fer2013")
-    assert list(found.values()) == [[wild], [teacher, wild], [teacher], [teacher], [gender, wild], []]
+    assert list(parents.values()) == [[wild], [teacher, wild], [teacher], [teacher], [gender, wild], []]
 
 
 def test_the_tree_shares_the_pretraining_of_its_trunk():
     ckplus = protocols.load("ckplus")
-    found = []
+    trainings = []
     for name in ("pat-resnet", "resnet18"):
         method = resolve(name, "tiny", "ckplus")
-        found.append((method.family.owner(PRETRAIN, method), method.family.identity(PRETRAIN, method, ckplus)))
-    assert found[0] == found[1]
+        trainings.append((method.family.owner(PRETRAIN, method), method.family.identity(PRETRAIN, method, ckplus)))
+    assert trainings[0] == trainings[1]
 
 
 # Patches
@@ -191,13 +199,15 @@ def test_patches_reassemble_to_the_image():
     cut = patches(x, 24, 12)
     assert cut.shape == (2, 9, 24, 24)
     assert (cut[0, 5] == x[0, 0, 12:36, 24:48]).all()
-    torch.testing.assert_close(assembled(cut, 48, 12), x)
+    columns = cut.flatten(2).transpose(1, 2)
+    whole, overlap = (torch.nn.functional.fold(part, 48, 24, stride=12) for part in (columns, torch.ones_like(columns)))
+    torch.testing.assert_close(whole / overlap, x)
 
 
 def test_a_turned_image_is_that_of_the_derived_samples():
     image = torch.randint(0, 256, (1, 48, 48), dtype=torch.uint8)
     theirs = derive(image, torch.tensor([5]))  # 10 degrees
-    torch.testing.assert_close(turned(image[None].float() / 255, 10.0), theirs, atol=0.51 / 255, rtol=0)
+    torch.testing.assert_close(rotated(image[None].float() / 255, 10.0), theirs, atol=0.51 / 255, rtol=0)
 
 
 def test_pooling_over_a_group_of_transforms_is_invariant_to_them():
@@ -210,7 +220,7 @@ def test_pooling_over_a_group_of_transforms_is_invariant_to_them():
 
 def test_features_are_the_greatest_over_transforms():
     trunk, x = network("dcma-cnns", "network.turns=[-10.0,10.0]").trunk, torch.rand(2, 1, 48, 48)
-    each = [trunk.of_one(one) for one in (x, x.flip(3), turned(x, -10.0), turned(x, 10.0))]
+    each = [trunk.vectors(one) for one in (x, x.flip(3), rotated(x, -10.0), rotated(x, 10.0))]
     torch.testing.assert_close(trunk(x), torch.stack(each).max(dim=0).values)
 
 
@@ -228,14 +238,14 @@ def test_without_the_patches_columns_the_whole_face_decides():
 
 
 def test_stage_one_moves_convolutions_alone_and_leaves_the_teacher_as_it_is(tmp_path, store):
-    method = little("fn2en", "readings.pretrained=false")
+    method = little("fn2en", "interpretation.pretrained=false")
     work = at(tmp_path, method, store)
     before = work.parent("teacher")[1].read_bytes()
     net = network("fn2en")
     x = torch.rand(4, 1, 48, 48)
     regression_loss(net.regressed(x), torch.rand(4, 6, 3, 3)).backward()
-    told = {name: parameter.grad is not None for name, parameter in net.named_parameters()}
-    assert {name.split(".")[0] for name, moved in told.items() if moved} == {"trunk", "channels"}
+    has_gradient = {name: parameter.grad is not None for name, parameter in net.named_parameters()}
+    assert {name.split(".")[0] for name, moved in has_gradient.items() if moved} == {"trunk", "channels"}
     fitted(method, work)
     assert work.parent("teacher")[1].read_bytes() == before
     losses = work.facts["regression_loss"]
@@ -274,8 +284,8 @@ def test_a_fold_after_a_pretraining_has_stage_two_alone(tmp_path, store):
             result={},
         )
     )
-    own = work.identity.model_copy(update={"parents": {**work.identity.parents, PRETRAIN: kind.key}})
-    work = replace(work, identity=own, facts={})
+    of_fold = work.identity.model_copy(update={"parents": {**work.identity.parents, PRETRAIN: kind.key}})
+    work = replace(work, identity=of_fold, facts={})
     fitted(method, work)
     assert "regression_loss" not in work.facts
 
@@ -288,9 +298,9 @@ def test_identities_are_learned_where_there_are_enough_people(drawn):
     assert targets(faces, "either").title == "40 attributes"
     many = replace(faces, images=np.tile(faces.images, (5, 1, 1)), samples=faces.samples.iloc[np.tile(range(120), 5)])
     many.samples["subject"] = np.tile([f"{number}" for number in range(120)], 5)
-    found = targets(many, "either")
-    assert (found.title, found.outputs) == ("identities of 120 people", 120)
-    assert (np.bincount(found.values) == 5).all()
+    learned = targets(many, "either")
+    assert (learned.title, learned.outputs) == ("identities of 120 people", 120)
+    assert (np.bincount(learned.values) == 5).all()
     with pytest.raises(DataError, match="Grumpy"):
         targets(faces, "Grumpy")
     with pytest.raises(DataError, match="no two people"):
@@ -308,8 +318,8 @@ def test_losses_of_attributes_are_their_formulas():
     chance = 1 / (1 + (-logits).exp())
     wanted = -(values * chance.log() + (1 - values) * (1 - chance).log()).mean()
     torch.testing.assert_close(attribute_loss(logits, values), wanted)
-    assert hits(torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])) == 0.75
-    assert hits(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0])) == 0.5
+    assert accuracy(torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])) == 0.75
+    assert accuracy(torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([0, 0])) == 0.5
 
 
 # The tree
@@ -327,7 +337,7 @@ def tree_of(count=6, classes=4):
 
 def test_leaf_weights_are_products_along_the_path_and_sum_to_one():
     root, inner, _ = tree_of()
-    weights = tree.leaf_weights(root, inner).exp()
+    weights = leaf_log_probabilities(root, inner).exp()
     torch.testing.assert_close(weights.sum(1), torch.ones(6, dtype=torch.float64))
     for gender in (0, 1):
         for cluster in (0, 1):
@@ -340,7 +350,7 @@ def test_attributes_that_are_certain_make_a_hard_tree():
     chosen = torch.tensor([0, 1, 2, 3, 1, 2])
     weights = torch.full((6, 4), -torch.inf, dtype=torch.float64)
     weights[torch.arange(6), chosen] = 0.0
-    torch.testing.assert_close(tree.mixed(weights, logits), logits[torch.arange(6), chosen].log_softmax(1))
+    torch.testing.assert_close(class_log_probabilities(weights, logits), logits[torch.arange(6), chosen].log_softmax(1))
 
 
 def test_equal_leaves_are_a_network_without_a_tree():
@@ -353,13 +363,13 @@ def test_equal_leaves_are_a_network_without_a_tree():
 
 def test_the_tree_s_losses_are_their_formulas():
     root, inner, logits = tree_of()
-    weights, labels = tree.leaf_weights(root, inner), torch.tensor([0, 1, 2, 3, 0, 1])
+    weights, labels = leaf_log_probabilities(root, inner), torch.tensor([0, 1, 2, 3, 0, 1])
     wanted = 0.0
     for image in range(6):
         for leaf in range(4):
             chance = logits[image, leaf].exp() / logits[image, leaf].exp().sum()
             wanted -= weights[image, leaf].exp() * chance[labels[image]].log() / 6
-    torch.testing.assert_close(tree.tree_loss(weights, logits, labels), wanted)
+    torch.testing.assert_close(tree_loss(weights, logits, labels), wanted)
     features, shares = torch.randn(6, 3, 5).double(), torch.rand(6, 3, 2).double()
     centers = torch.randn(3, 2, 5).double()
     total, step = 0.0, torch.zeros_like(centers)
@@ -368,16 +378,16 @@ def test_the_tree_s_losses_are_their_formulas():
             share, center = shares[:, node, value, None], centers[node, value]
             total += (share * (features[:, node] - center).square()).sum() / 12
             step[node, value] = (share * (center - features[:, node])).sum(0) / (1 + share.sum())
-    torch.testing.assert_close(tree.soft_center_loss(features, shares, centers), total)
-    torch.testing.assert_close(tree.soft_center_step(features, shares, centers), step)
+    torch.testing.assert_close(soft_center_loss(features, shares, centers), total)
+    torch.testing.assert_close(soft_center_step(features, shares, centers), step)
 
 
 def test_centers_are_learned_and_every_training_image_has_a_leaf(tmp_path, store):
-    method = little("pat-resnet", "finetune.epochs=1", "readings.pretrained=false")
+    method = little("pat-resnet", "finetune.epochs=1", "interpretation.pretrained=false")
     work = at(tmp_path, method, store)
     state = fitted(method, work).state()
     assert state["centers"].abs().sum() > 0
     assert "classifier.weight" not in state
     assert sum(work.facts["leaves"]) == 24
-    told = tree.attributes_of(training_set().images, method.recipe.network, work)
-    assert np.bincount(2 * told[:, 0] + told[:, 1], minlength=4).tolist() == work.facts["leaves"]
+    attributes = attributes_of(training_set().images, method.recipe.network, work)
+    assert np.bincount(2 * attributes[:, 0] + attributes[:, 1], minlength=4).tolist() == work.facts["leaves"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ferbench.methods.cnn.network import people_of
+from ferbench.methods.cnn.networks import people_of
 from ferbench.methods.cnn.samplers import grouped_epoch, pair_epoch, shifted, tuplet_epoch
 from ferbench.methods.interface import FOLD
 from ferbench.methods.recipes import resolve
@@ -60,8 +60,8 @@ def test_images_without_a_name_are_people_of_their_own():
 
 
 def test_queries_are_all_images_in_turn():
-    found = [query for step in tuplet_epoch(LABELS, PEOPLE, 5, "expand", 32, 1, 0) for query, _ in tuplets(step)]
-    assert set(found[: len(LABELS)]) == set(range(len(LABELS)))
+    queries = [query for step in tuplet_epoch(LABELS, PEOPLE, 5, "expand", 32, 1, 0) for query, _ in tuplets(step)]
+    assert set(queries[: len(LABELS)]) == set(range(len(LABELS)))
 
 
 def test_a_quarter_of_the_pairs_is_of_each_kind():

@@ -9,6 +9,7 @@ import pytest
 from stored import CLASSES, store_fold
 from test_cli import ferbench
 
+from ferbench.report import accepted as figures
 from ferbench.report import check
 from ferbench.report.check import _luck
 from ferbench.runs.store import Store
@@ -131,6 +132,87 @@ def test_what_cannot_be_checked_is_an_error(tmp_path):
     assert "different protocols" in ferbench("check", "--runs", "later", cwd=tmp_path, code=3).stderr
 
 
+def test_an_accepted_figure_without_a_run_fails_the_check(tmp_path):
+    """A training that was not made must not look like one that held."""
+    store_result(tmp_path / "all", 2)
+    store_result(tmp_path / "all", 2, method="gfnet")
+    accept(tmp_path, "--runs", "all")
+    store_result(tmp_path / "runs", 2)
+    done = ferbench("check", cwd=tmp_path, code=1)
+    held, missing = sorted(done.stdout.splitlines())
+    assert held.startswith("held: WS-LGAN (tiny)")
+    assert missing.startswith("missing: ")
+    assert "ckplus-gfnet-tiny.json: train or evaluate it again, or remove the file" in missing
+    assert "1 of 2 accepted figures have no run" in done.stderr
+    rows = json.loads(ferbench("check", "--format", "json", cwd=tmp_path, code=1).stdout)
+    assert {row["baseline"]: (row["held"], row["found"] is None) for row in rows} == {
+        "ckplus-wslgan-tiny": (True, False),
+        "ckplus-gfnet-tiny": (False, True),
+    }
+    assert (
+        "::error title=ferbench check::missing: "
+        in ferbench("check", "--format", "github", cwd=tmp_path, code=1).stdout
+    )
+    # Files that are named are all wanted, too; one of them alone is enough to check that one.
+    paths = [f"baselines/accepted/ckplus-{name}-tiny.json" for name in ("wslgan", "gfnet")]
+    ferbench("check", "--baseline", paths[0], "--baseline", paths[1], cwd=tmp_path, code=1)
+    ferbench("check", "--baseline", paths[0], cwd=tmp_path)
+    assert "has an accepted figure: WS-LGAN" in ferbench("check", "--baseline", paths[1], cwd=tmp_path, code=3).stderr
+
+
+def test_figures_that_come_with_ferbench_are_checked_as_far_as_there_are_runs(tmp_path, monkeypatch, capsys):
+    store_result(tmp_path / "all", 2)
+    store_result(tmp_path / "all", 2, method="gfnet")
+    package = tmp_path / "package"
+    accept(package.parent, "--runs", "all")
+    (tmp_path / "baselines").rename(package)
+    monkeypatch.setattr(check, "shipped", lambda _: package)
+    monkeypatch.chdir(tmp_path)
+    store_result(tmp_path / "runs", 2)
+    check.check_runs([], "auto", "console", tmp_path / "runs")
+    held, left = capsys.readouterr().out.splitlines()
+    assert held.startswith("held: WS-LGAN (tiny)")
+    assert left.startswith("not checked: ")
+    check.check_runs([], "auto", "junit", tmp_path / "runs")
+    suite = ElementTree.fromstring(capsys.readouterr().out)
+    assert [suite.get(name) for name in ("tests", "failures", "skipped")] == ["2", "0", "1"]
+    assert suite.find("testcase/skipped").get("message").startswith("not checked: ")
+
+
+def test_two_recipes_of_one_name_are_both_accepted_and_checked(tmp_path):
+    """Neither figure overwrites the other, and each is compared with its own recipe."""
+    recipes = [{"recipe": {"stage": {"epochs": epochs}}} for epochs in (10, 12)]
+    for recipe, people in zip(recipes, (2, 14), strict=True):
+        store_result(tmp_path / "runs", people, **recipe)
+    assert accept(tmp_path).count("accepted WS-LGAN (tiny)") == 2
+    paths = sorted((tmp_path / "baselines" / "accepted").glob("ckplus-wslgan-tiny-*.json"))
+    assert sorted(round(figures.read(path).accuracy, 3) for path in paths) == [0.844, 0.978]
+    told = ferbench("check", cwd=tmp_path).stdout
+    assert "97.78% → 97.78%" in told
+    assert "84.44% → 84.44%" in told
+    # One of them again: its own figure is compared, and the other's run is missing.
+    store_result(tmp_path / "one", 14, **recipes[1])
+    told = ferbench("check", "--runs", "one", cwd=tmp_path, code=1).stdout
+    assert "held: WS-LGAN (tiny) under ckplus@1: 84.44% → 84.44%" in told
+    assert told.count("missing: ") == 1
+    # Accepted anew, it stays in its own file, with both reasons.
+    ferbench("check", "--accept", "--reason", "again", "--runs", "one", cwd=tmp_path)
+    assert sorted((tmp_path / "baselines" / "accepted").iterdir()) == paths
+    assert sorted(len(figures.read(path).reasons) for path in paths) == [1, 2]
+    # A third recipe beside them could be a change of either: nothing is guessed.
+    store_result(tmp_path / "runs", 2, recipe={"stage": {"epochs": 14}})
+    told = ferbench("check", cwd=tmp_path, code=2).stderr
+    assert "is stored with recipes that have no accepted figure" in told
+    assert "ferbench check --accept" in " ".join(told.split())
+
+
+def test_a_changed_recipe_is_compared_with_the_one_figure_of_its_name(tmp_path):
+    store_result(tmp_path / "runs", 2, recipe={"stage": {"epochs": 10}})
+    accept(tmp_path)
+    store_result(tmp_path / "later", 14, recipe={"stage": {"epochs": 12}})
+    ferbench("check", "--runs", "later", cwd=tmp_path, code=1)
+
+
 def test_what_was_changed_from_the_preset_belongs_to_the_name(tmp_path):
     store_result(tmp_path / "runs", 2)
     accept(tmp_path)
@@ -191,7 +273,7 @@ def test_two_hundred_checks_of_reseeded_trainings_raise_no_more_alarms_than_stat
     for seeds in (1, 3):
         for _ in range(100):
             drawn = reseeded(rng, 2 * seeds)
-            accepted = check._accepted(result(drawn[:seeds]), "as it is", [])
+            accepted = figures.accepted_of(result(drawn[:seeds]), "as it is", [])
             alarms += not check.compared(accepted, result(drawn[seeds:]), None, "b").held
     assert alarms <= 17  # 10 expected at most; see test_statistics
     assert check.LEVEL == 0.05
@@ -306,8 +388,7 @@ def test_sequences_are_accepted_and_checked_like_images(tmp_path):
 
 def test_accepted_figures_of_before_are_of_images():
     from ferbench.files import shipped
-    from ferbench.schema import read_json, validated
 
     paths = sorted((shipped("baselines") / "accepted").glob("*.json"))
     assert paths
-    assert {validated(check.Accepted, read_json(path), path).level for path in paths} == {"image"}
+    assert {figures.read(path).level for path in paths} == {"image"}

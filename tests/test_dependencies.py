@@ -4,6 +4,8 @@ An audit against the whole list of advisories needs a network: `make audit`. The
 would reach, and they are held without one.
 """
 
+import ast
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -53,3 +55,20 @@ def test_nothing_that_is_declared_is_older_here():
         except metadata.PackageNotFoundError:
             continue  # an extra that is not installed
         assert one.specifier.contains(installed, prereleases=True), f"{one} and {installed}"
+
+
+def test_whatever_is_imported_is_declared():
+    """By the distributions that hold the modules which the package imports, wherever in a file it does so."""
+    package = Path(__file__).parent.parent / "ferbench"
+    imported = set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(str(node.module).partition(".")[0])
+    holders, declared = metadata.packages_distributions(), {one.name.lower().replace("_", "-") for one in DECLARED}
+    others = {"cv2": "opencv-python-headless", "mlflow": "mlflow-skinny"}  # of extras that may not be installed
+    for module in imported - sys.stdlib_module_names - {"ferbench"}:
+        names = {others.get(module, module), *holders.get(module, ())}
+        assert {name.lower().replace("_", "-") for name in names} & declared, f"{module} is imported and not declared"

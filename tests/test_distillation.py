@@ -16,13 +16,12 @@ from ferbench.errors import DataError, UsageError
 from ferbench.execution import estimate
 from ferbench.execution.jobs import Request, plan
 from ferbench.methods.recipes import resolve, variants
-from ferbench.methods.wslgan import estimate as measured
+from ferbench.methods.wslgan import cost as measured
 from ferbench.methods.wslgan import stages
-from ferbench.methods.wslgan.distillation import soft_targets
 from ferbench.methods.wslgan.losses import total_loss
 from ferbench.methods.wslgan.network import WSLGAN
-from ferbench.methods.wslgan.recipe import PRESETS
-from ferbench.methods.wslgan.settings import LossWeights
+from ferbench.methods.wslgan.recipe import PRESETS, LossWeights
+from ferbench.methods.wslgan.recognisers import soft_targets
 from ferbench.methods.wslgan.stages import Teacher
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.store import Store
@@ -67,7 +66,7 @@ def test_a_training_follows_its_teacher_where_the_labels_say_nothing(tmp_path):
     recipe = resolve("gfnet", "tiny", "synth", ("pretrain.epochs=6", "pretrain.batch=8", "pretrain.lr=0.1")).recipe
     striped = labelled()
     images, classes = striped.images, striped.labels
-    data = stages.Labelled(images, torch.zeros_like(classes))
+    data = stages.LabelledImages(images, torch.zeros_like(classes))
     pixels = Computed(images, None, "edge", CPU)
     found = {}
     for share in (0.0, 1.0):
@@ -75,17 +74,7 @@ def test_a_training_follows_its_teacher_where_the_labels_say_nothing(tmp_path):
         net = WSLGAN(replace(SMALL, features="global"), 3)
         teacher = Teacher(torch.eye(3)[classes], share)
         stages.train_network(
-            net,
-            data,
-            pixels,
-            recipe.pretrain,
-            recipe.losses_of(recipe.pretrain),
-            recipe.readings,
-            5,
-            CPU,
-            tmp_path / str(share),
-            lambda *_: None,
-            teacher=teacher,
+            net, data, pixels, recipe, recipe.pretrain, 5, CPU, tmp_path / str(share), lambda *_: None, teacher=teacher
         )
         found[share] = stages.accuracy(stages.predict(net, images, CPU), classes)
     assert found[0.0] == pytest.approx(1 / 3)  # all of the one class that the labels name
@@ -202,7 +191,7 @@ def test_training_begins_with_the_weights_of_its_parent(tmp_path, monkeypatch, k
     work = workspace(store.home, protocol=protocols.load("ckplus"))
     work.identity = work.identity.model_copy(update={"parents": {kind: key} if kind else {}})
     begun = {}
-    monkeypatch.setattr(stages, "train_network", lambda network, *_: begun.update(network.state_dict()) or [])
+    monkeypatch.setattr(stages, "train_network", lambda network, *_, **__: begun.update(network.state_dict()) or [])
     samples = training_set(2)
     method.family.recogniser(method, "pretrain", tuple(own)).fit(replace(samples, classes=tuple(own)), work)
     heads = ("classifier.weight", "classifier.bias")

@@ -11,7 +11,7 @@ from test_export import store_network
 
 from ferbench.errors import DataError, UsageError
 from ferbench.evaluate import evaluate
-from ferbench.methods.wslgan.trained import deployed
+from ferbench.methods.wslgan.deployed import deployed
 from ferbench.runs.store import Store
 
 LABELS = ["anger", "happiness", "neutral"]
@@ -60,7 +60,7 @@ def test_it_is_made_once(store, home):
     assert path.stat().st_mtime_ns == before
 
 
-def test_the_set_that_a_run_was_trained_on_is_refused(store, tmp_path):
+def test_the_set_of_a_run_that_did_not_record_its_pictures_is_refused(store, tmp_path):
     faces = make_faces(people(10, LABELS), name="jaffe")
     lay_down(faces, tmp_path / "own")
     record = network(store)
@@ -68,7 +68,7 @@ def test_the_set_that_a_run_was_trained_on_is_refused(store, tmp_path):
     twin = twin.model_copy(update={"key": twin.identity.key, "experiment": twin.identity.experiment})
     other = Store(tmp_path / "runs")
     other.finish(twin)
-    with pytest.raises(UsageError, match="was trained on images of jaffe"):
+    with pytest.raises(UsageError, match="has learned from images of jaffe and did not record from which"):
         evaluate(twin.key, "tiny", "jaffe", other.home, tmp_path / "own")
 
 

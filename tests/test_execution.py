@@ -19,7 +19,7 @@ from ferbench.execution.options import Compute, TrainOptions, parse_folds
 from ferbench.execution.training import Schedule, Session
 from ferbench.execution.worker import jobs_from_json, jobs_to_json
 from ferbench.methods.recipes import names, presets, resolve
-from ferbench.methods.wslgan import estimate as measured
+from ferbench.methods.wslgan import cost as measured
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
@@ -27,7 +27,7 @@ from ferbench.training import checkpoint
 from ferbench.training.checkpoint import TrainingState
 from ferbench.training.cost import seconds_of
 from ferbench.training.device import Device
-from ferbench.training.together import together
+from ferbench.training.loop import together
 
 REQUEST = Request(resolve("wslgan", "tiny", "synth"), protocols.load("synth"), command="ferbench train wslgan")
 FACTS = {"folds": ["01", "02"], "rule": "step", "split_hash": "0"}
@@ -326,12 +326,12 @@ def test_the_command_line_that_makes_a_run_is_kept():
         folds_file=Path("f.csv"),
         rule="file",
         pretrain=False,
-        overrides=("readings.pairing=balanced",),
+        overrides=("interpretation.pairing=balanced",),
         compute=Compute(device="cpu", threads=1),
     )
     assert options.command() == (
         "ferbench train wslgan --dataset ckplus --preset tiny --rule file --folds-file f.csv --seed 3 --no-pretrain "
-        "--set readings.pairing=balanced"
+        "--set interpretation.pairing=balanced"
     )
 
 

@@ -15,10 +15,9 @@ from ferbench import __version__, export
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.export import Parity, export_run, session
 from ferbench.files import write_bytes
-from ferbench.methods.wslgan.attention import AttentionMapGenerator
-from ferbench.methods.wslgan.network import WSLGAN
-from ferbench.methods.wslgan.settings import Architecture
-from ferbench.methods.wslgan.trained import deployed
+from ferbench.methods.wslgan.deployed import deployed
+from ferbench.methods.wslgan.network import WSLGAN, AttentionMapGenerator
+from ferbench.methods.wslgan.recipe import Architecture
 from ferbench.runs.store import Store
 from ferbench.schema import plain
 from ferbench.training.checkpoint import pack, unpack

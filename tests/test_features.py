@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ferbench.methods.features.covariance import WindowCovariances, pixel_features, window_covariances, windows
-from ferbench.methods.features.expressionlets import ModePooling, Modes, cuboids
+from ferbench.methods.features.expressionlets import ModePooling, Modes, cuboids, log, ridged, vec
 from ferbench.methods.features.gradients import (
     SpaceTimeGradients,
     averaging,
@@ -17,8 +17,7 @@ from ferbench.methods.features.gradients import (
     mean_gradients,
     quantised,
 )
-from ferbench.methods.features.spd import log, ridged, vec
-from ferbench.methods.features.subevents import OrderedTemplates, learned, orders, place
+from ferbench.methods.features.lomo import OrderedTemplates, learn_templates, orders, place
 from ferbench.methods.interface import Video
 from ferbench.methods.recipes import resolve
 from ferbench.seeds import generator
@@ -98,31 +97,31 @@ def test_borders_between_pixels_take_shares_of_them():
 
 
 def test_a_mirrored_video_s_bins_change_places():
-    made = recipe("hog3d", "descriptor.half=false", "descriptor.cells=[3,3,2]")
+    descriptor_recipe = recipe("hog3d", "descriptor.half=false", "descriptor.cells=[3,3,2]")
     video = drawn()
     starts, size = [[0]] * 3, (48, 48, 6)
-    straight = box_descriptors(video, made, starts, size).reshape(2, 3, 3, -1)
-    mirrored = box_descriptors(video[:, :, ::-1], made, starts, size).reshape(2, 3, 3, -1)
-    both = np.concatenate([axes(made.solid), -axes(made.solid)])
+    straight = box_descriptors(video, descriptor_recipe, starts, size).reshape(2, 3, 3, -1)
+    mirrored = box_descriptors(video[:, :, ::-1], descriptor_recipe, starts, size).reshape(2, 3, 3, -1)
+    both = np.concatenate([axes(descriptor_recipe.solid), -axes(descriptor_recipe.solid)])
     partner = (np.abs(both[:, None] * [-1, 1, 1] - both[None]).sum(axis=2)).argmin(axis=1)
     assert sorted(partner) == list(range(20))
     np.testing.assert_allclose(mirrored, straight[:, :, ::-1][..., partner], atol=1e-9)
 
 
-def test_a_video_s_descriptor_has_the_settings_size_and_cells_of_length_1():
+def test_a_video_s_descriptor_has_the_descriptor_recipesize_and_cells_of_length_1():
     for words, size in (((), 2 * 36 * 20), (("descriptor.half=true", "descriptor.cells=[5,5,4]"), 1000)):
-        made = SpaceTimeGradients(recipe("hog3d", *words)).one(Video(drawn(3).astype(np.uint8)))
-        assert made.shape == (size,)
-        np.testing.assert_allclose(np.linalg.norm(made.reshape(-1, 20 if not words else 10), axis=1), 1.0)
+        descriptor = SpaceTimeGradients(recipe("hog3d", *words)).describe(Video(drawn(3).astype(np.uint8)))
+        assert descriptor.shape == (size,)
+        np.testing.assert_allclose(np.linalg.norm(descriptor.reshape(-1, 20 if not words else 10), axis=1), 1.0)
 
 
 def test_codewords_are_shares_of_the_boxes_that_change():
-    made = SpaceTimeGradients(recipe("hog3d", preset="words"))
-    raw = np.stack([made.one(Video(drawn(12, seed).astype(np.uint8))) for seed in range(3)])
-    still = made.one(Video(np.full((3, 48, 48), 90, dtype=np.uint8)))
+    descriptor = SpaceTimeGradients(recipe("hog3d", preset="words"))
+    raw = np.stack([descriptor.describe(Video(drawn(12, seed).astype(np.uint8))) for seed in range(3)])
+    still = descriptor.describe(Video(np.full((3, 48, 48), 90, dtype=np.uint8)))
     assert not still.any()
-    made.fit(raw, np.arange(3), lambda use: 1)
-    shares = made.transform(np.concatenate([raw, still[None]]))
+    descriptor.fit(raw, np.arange(3), lambda use: 1)
+    shares = descriptor.transform(np.concatenate([raw, still[None]]))
     np.testing.assert_allclose(shares.sum(axis=1), [1, 1, 1, 0])
 
 
@@ -180,14 +179,14 @@ def test_flow_is_that_of_a_moving_picture():
 def test_the_mean_of_two_covariances_is_half_way_between_them_and_the_tangent_map_is_the_formula():
     rng = np.random.default_rng(4)
     raw = np.repeat(positive(rng, 5, (2, 1)), 2, axis=0)[[0, 2]]
-    made = WindowCovariances(recipe("cov3d", "descriptor.ridge=1e-9"))
-    made.fit(raw, np.arange(2), lambda use: 0)
-    x, y = ridged(raw[:, 0] * made.scale[:, None] * made.scale, 1e-9)
+    descriptor = WindowCovariances(recipe("cov3d", "descriptor.ridge=1e-9"))
+    descriptor.fit(raw, np.arange(2), lambda use: 0)
+    x, y = ridged(raw[:, 0] * descriptor.scale[:, None] * descriptor.scale, 1e-9)
     root, inverse = _power(x, 0.5), _power(x, -0.5)
     middle = root @ _power(inverse @ y @ inverse, 0.5) @ root
-    np.testing.assert_allclose(made.means[0], middle, atol=1e-7)
+    np.testing.assert_allclose(descriptor.means[0], middle, atol=1e-7)
     inverse = _power(middle, -0.5)
-    np.testing.assert_allclose(made.transform(raw)[0], vec(log(inverse @ x @ inverse)), atol=1e-6)
+    np.testing.assert_allclose(descriptor.transform(raw)[0], vec(log(inverse @ x @ inverse)), atol=1e-6)
 
 
 # STM-ExpLet
@@ -221,26 +220,26 @@ def modes(count=3, size=4, seed=0):
 def test_densities_are_the_mixture_s():
     from scipy.stats import multivariate_normal
 
-    made, x = modes(), np.random.default_rng(1).normal(size=(5, 4))
+    mixture, x = modes(), np.random.default_rng(1).normal(size=(5, 4))
     expected = [
         np.log(w) + multivariate_normal(mean, np.diag(variance)).logpdf(x)
-        for w, mean, variance in zip(made.weights, made.means, made.variances, strict=True)
+        for w, mean, variance in zip(mixture.weights, mixture.means, mixture.variances, strict=True)
     ]
-    np.testing.assert_allclose(made.log_densities(x), np.array(expected).T, atol=1e-10)
+    np.testing.assert_allclose(mixture.log_densities(x), np.array(expected).T, atol=1e-10)
 
 
 def test_the_order_of_features_changes_no_expressionlet():
-    made, rng = modes(), np.random.default_rng(1)
+    mixture, rng = modes(), np.random.default_rng(1)
     x = rng.normal(size=(50, 4))
     np.testing.assert_allclose(
-        made.expressionlets(rng.permutation(x), 12, 1e-3), made.expressionlets(x, 12, 1e-3), atol=1e-12
+        mixture.expressionlets(rng.permutation(x), 12, 1e-3), mixture.expressionlets(x, 12, 1e-3), atol=1e-12
     )
 
 
 def test_doubled_frames_change_none_where_twice_as_many_are_kept():
-    made, x = modes(), np.random.default_rng(1).normal(size=(50, 4))
+    mixture, x = modes(), np.random.default_rng(1).normal(size=(50, 4))
     np.testing.assert_allclose(
-        made.expressionlets(np.repeat(x, 2, axis=0), 24, 1e-3), made.expressionlets(x, 12, 1e-3), atol=1e-12
+        mixture.expressionlets(np.repeat(x, 2, axis=0), 24, 1e-3), mixture.expressionlets(x, 12, 1e-3), atol=1e-12
     )
 
 
@@ -257,28 +256,28 @@ def test_a_mixture_fits_clusters_better_than_one_sphere():
     many = Modes.fitted(x, 6, "diag", 1)
     one = Modes.fitted(x, 1, "spherical", 1)
 
-    def likelihood(made):
-        return np.logaddexp.reduce(made.log_densities(x), axis=1).sum()
+    def likelihood(mixture):
+        return np.logaddexp.reduce(mixture.log_densities(x), axis=1).sum()
 
     assert likelihood(many) > likelihood(one)
     assert len(Modes.fitted(x[:4], 6, "diag", 1).weights) == 4  # not more modes than features
 
 
 def test_cuboids_carry_their_place():
-    made = recipe("stm-explet", "descriptor.frames=6")
-    found = cuboids(drawn(6), made)
-    assert found.shape == ((6 - 3 + 1) * 25, 4 * 8 + 3)
-    np.testing.assert_allclose(found[:, -3:].mean(axis=0), 0, atol=1e-12)  # centred on the video's middle
-    np.testing.assert_allclose(found[0, -3:], [8 / 48 - 0.5, 8 / 48 - 0.5, 1.5 / 6 - 0.5])
-    np.testing.assert_allclose(found[1, -3:], [16 / 48 - 0.5, 8 / 48 - 0.5, 1.5 / 6 - 0.5])  # x runs first
+    descriptor_recipe = recipe("stm-explet", "descriptor.frames=6")
+    descriptions = cuboids(drawn(6), descriptor_recipe)
+    assert descriptions.shape == ((6 - 3 + 1) * 25, 4 * 8 + 3)
+    np.testing.assert_allclose(descriptions[:, -3:].mean(axis=0), 0, atol=1e-12)  # centred on the video's middle
+    np.testing.assert_allclose(descriptions[0, -3:], [8 / 48 - 0.5, 8 / 48 - 0.5, 1.5 / 6 - 0.5])
+    np.testing.assert_allclose(descriptions[1, -3:], [16 / 48 - 0.5, 8 / 48 - 0.5, 1.5 / 6 - 0.5])  # x runs first
 
 
 def test_what_is_learned_of_modes_uses_the_recipe():
-    made = ModePooling(recipe("stm-explet", "descriptor.modes=4", "descriptor.discriminant=false"))
-    raw = np.stack([made.one(Video(drawn(4, seed).astype(np.uint8))) for seed in range(3)])
-    made.fit(raw, np.arange(3), lambda use: 3)
-    assert made.transform(raw).shape == (3, 4 * 27 * 28 // 2)
-    assert not made.labelled
+    descriptor = ModePooling(recipe("stm-explet", "descriptor.modes=4", "descriptor.discriminant=false"))
+    raw = np.stack([descriptor.describe(Video(drawn(4, seed).astype(np.uint8))) for seed in range(3)])
+    descriptor.fit(raw, np.arange(3), lambda use: 3)
+    assert descriptor.transform(raw).shape == (3, 4 * 27 * 28 // 2)
+    assert not descriptor.labelled
 
 
 # LOMo
@@ -290,7 +289,7 @@ def test_the_best_placement_is_that_of_trying_them_all(seed, sizes):
     count, gap, frames = sizes
     rng = np.random.default_rng(seed)
     fits, costs = rng.normal(size=(3, count, frames)), rng.normal(size=(3, len(orders(count))))
-    found = place(fits, costs, gap)
+    placed = place(fits, costs, gap)
     named = {tuple(order): number for number, order in enumerate(orders(count))}
     for model in range(3):
 
@@ -304,9 +303,9 @@ def test_the_best_placement_is_that_of_trying_them_all(seed, sizes):
             if all(abs(a - b) > gap for a, b in itertools.combinations(at, 2))
         ]
         best = max(every, key=value)
-        assert found.values[model] == pytest.approx(value(best))
-        assert tuple(found.frames[model]) == best
-        assert tuple(orders(count)[found.order[model]]) == tuple(np.argsort(best))
+        assert placed.values[model] == pytest.approx(value(best))
+        assert tuple(placed.frames[model]) == best
+        assert tuple(orders(count)[placed.order[model]]) == tuple(np.argsort(best))
 
 
 def test_orders_worth_nothing_let_frames_be_shuffled():
@@ -314,10 +313,10 @@ def test_orders_worth_nothing_let_frames_be_shuffled():
     models = OrderedTemplates(rng.normal(size=(4, 3, 5)), np.zeros((4, 6)), gap=0)
     x = rng.normal(size=(6, 10, 5))
     np.testing.assert_allclose(models.scores(x[:, rng.permutation(10)]), models.scores(x), atol=1e-12)
-    apart = np.eye(5)[None, :3].repeat(2, axis=0)  # each template's best frame is another one
+    templates = np.eye(5)[None, :3].repeat(2, axis=0)  # each template's best frame is another one
     x[:, 4:7] += 20 * np.eye(5)[:3]
     expected = np.einsum("nti,mi->nmt", x, np.eye(5)[:3]).max(axis=2).mean(axis=1)
-    np.testing.assert_allclose(OrderedTemplates(apart, np.zeros((2, 6)), 0).scores(x)[:, 0], expected)
+    np.testing.assert_allclose(OrderedTemplates(templates, np.zeros((2, 6)), 0).scores(x)[:, 0], expected)
 
 
 def planted(count, seed):
@@ -333,11 +332,11 @@ def planted(count, seed):
 @pytest.mark.parametrize(("ordered", "low", "high"), [(True, 0.95, 1.0), (False, 0.3, 0.65)])
 def test_an_order_of_events_is_learned_by_what_orders_are_worth_alone(ordered, low, high):
     x, signs = planted(120, 1)
-    made = learned(
-        x, signs, templates=2, gap=1, penalty=1e-4, rate=0.05, epochs=40, restarts=2, rng=generator(0), ordered=ordered
-    )
+    values = {"templates": 2, "gap": 1, "penalty": 1e-4, "rate": 0.05, "epochs": 40, "restarts": 2}
+    settings = recipe("lomo", *(f"descriptor.{name}={value}" for name, value in values.items()))
+    models = learn_templates(x, signs, settings, generator(0), ordered=ordered)
     tested, truth = planted(200, 2)
-    assert low <= ((made.scores(tested) > 0) == (truth > 0)).mean() <= high
+    assert low <= ((models.scores(tested) > 0) == (truth > 0)).mean() <= high
 
 
 def test_a_step_of_descent_is_the_formula():

@@ -9,10 +9,9 @@ import pytest
 from work import CLASSES, other_set, training_set, workspace
 
 from ferbench.errors import DataError, UsageError
-from ferbench.methods.features import FAMILY, family
-from ferbench.methods.features.derived import derived
-from ferbench.methods.features.margins import Margins, compact, softmax
+from ferbench.methods.features import FAMILY
 from ferbench.methods.features.recipe import Classifier
+from ferbench.methods.features.recogniser import LinearMargins, compact, derived, softmax
 from ferbench.methods.interface import FOLD, SampleSet, Task, Video
 from ferbench.methods.recipes import presets, resolve
 from ferbench.training.checkpoint import pack, unpack
@@ -35,7 +34,7 @@ def method(name, *words, preset=""):
     return resolve(name, preset, "ckplus", (*SMALL[name], *words))
 
 
-def made(name, *words):
+def built(name, *words):
     return FAMILY.recogniser(method(name, *words), FOLD, CLASSES)
 
 
@@ -47,12 +46,12 @@ def needed(name):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Each method, trained once: (recogniser, training set, workspace)."""
-    found = {}
+    recognisers = {}
     for name in NAMES:
         samples, work = training_set(**needed(name)), workspace(tmp_path_factory.mktemp(name))
-        found[name] = made(name), samples, work
-        found[name][0].fit(samples, work)
-    return found
+        recognisers[name] = built(name), samples, work
+        recognisers[name][0].fit(samples, work)
+    return recognisers
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -73,14 +72,14 @@ def test_what_was_learned_is_taken_up_again_byte_for_byte(name, trained, tmp_pat
     recogniser, _, work = trained[name]
     file = tmp_path / "weights.safetensors"
     file.write_bytes(pack(recogniser.state(), {}))
-    other = made(name)
+    other = built(name)
     other.load(unpack(file)[0])
     tested, _ = other_set(**needed(name))
     assert other.predict(tested, work).tobytes() == recogniser.predict(tested, work).tobytes()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_training_gives_the_same_bytes_and_another_test_side_changes_none(name, trained, tmp_path):
+def test_the_same_training_gives_the_same_bytes_and_another_test_set_changes_none(name, trained, tmp_path):
     recogniser, samples, work = trained[name]
     before = pack(recogniser.state(), {})
     tested, _ = other_set(**needed(name))
@@ -92,7 +91,7 @@ def test_the_same_training_gives_the_same_bytes_and_another_test_side_changes_no
     )
     np.testing.assert_allclose(recogniser.predict(poison, work)[0], clean[0], rtol=1e-9)
     assert pack(recogniser.state(), {}) == before
-    again = made(name)
+    again = built(name)
     again.fit(samples, workspace(tmp_path))
     assert pack(again.state(), {}) == before
 
@@ -100,7 +99,7 @@ def test_the_same_training_gives_the_same_bytes_and_another_test_side_changes_no
 @pytest.mark.parametrize("name", ["hog-svm", "hog3d", "cov3d", "stm-explet"])
 def test_penalties_are_chosen_on_held_out_people(name, tmp_path):
     work = workspace(tmp_path)
-    history = made(name, "classifier.c=[0.0001,1.0]").fit(training_set(**needed(name)), work)
+    history = built(name, "classifier.c=[0.0001,1.0]").fit(training_set(**needed(name)), work)
     assert [row["c"] for row in history] == [0.0001, 1.0]
     best = max(history, key=lambda row: (row["inner_accuracy"], -row["c"]))
     assert work.facts["c"] == best["c"]
@@ -108,7 +107,7 @@ def test_penalties_are_chosen_on_held_out_people(name, tmp_path):
 
 def test_one_person_alone_leaves_nothing_to_choose_by(tmp_path):
     samples, work = training_set(3), workspace(tmp_path)
-    history = made("hog-svm").fit(samples, work)
+    history = built("hog-svm").fit(samples, work)
     assert len(history) == 1
     assert "was not compared with others" in work.notes[0]
 
@@ -118,7 +117,7 @@ def test_a_class_without_samples_is_never_predicted(present):
     rng = np.random.default_rng(0)
     labels = np.array(present * 6)
     x = rng.normal(size=(len(labels), 4)) + 5 * labels[:, None]
-    machine = Margins(Classifier(c=(1.0,), inner=2, scale="standard", kernel="linear"), 3).fit(x, labels, 1.0, 0)
+    machine = LinearMargins(Classifier(c=(1.0,), inner=2, scale="standard", kernel="linear"), 3).fit(x, labels, 1.0, 0)
     probabilities = softmax(machine.decide(x))
     assert (probabilities.argmax(axis=1) == labels).all()
     assert (probabilities[:, sorted({0, 1, 2} - set(present))] == 0).all()
@@ -132,9 +131,9 @@ def test_margins_are_scikit_learn_s():
     rng = np.random.default_rng(3)
     labels = np.arange(30) % 3
     x = rng.normal(size=(30, 5)) + labels[:, None]
-    machine = Margins(Classifier(c=(1.0,), inner=2, scale="standard", kernel="linear"), 3).fit(x, labels, 0.5, 7)
-    peer = make_pipeline(StandardScaler(), LinearSVC(C=0.5, random_state=7, max_iter=20_000)).fit(x, labels)
-    np.testing.assert_allclose(machine.decide(x), peer.decision_function(x), atol=1e-9)
+    machine = LinearMargins(Classifier(c=(1.0,), inner=2, scale="standard", kernel="linear"), 3).fit(x, labels, 0.5, 7)
+    reference = make_pipeline(StandardScaler(), LinearSVC(C=0.5, random_state=7, max_iter=20_000)).fit(x, labels)
+    np.testing.assert_allclose(machine.decide(x), reference.decision_function(x), atol=1e-9)
 
 
 def test_more_features_than_samples_are_learned_in_the_samples_own_space():
@@ -146,21 +145,21 @@ def test_more_features_than_samples_are_learned_in_the_samples_own_space():
     given, basis = compact(x)
     assert given.shape == (30, 30)
     np.testing.assert_allclose(given @ basis, x, atol=1e-12)
-    machine = Margins(Classifier(c=(1.0,), inner=2, scale="none", kernel="linear"), 3).fit(x, labels, 0.5, 7)
-    peer = LinearSVC(C=0.5, tol=1e-10, max_iter=1_000_000).fit(x, labels)
-    np.testing.assert_allclose(machine.decide(x), peer.decision_function(x), atol=1e-3)
+    machine = LinearMargins(Classifier(c=(1.0,), inner=2, scale="none", kernel="linear"), 3).fit(x, labels, 0.5, 7)
+    reference = LinearSVC(C=0.5, tol=1e-10, max_iter=1_000_000).fit(x, labels)
+    np.testing.assert_allclose(machine.decide(x), reference.decision_function(x), atol=1e-3)
 
 
 def test_a_machine_that_stops_early_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("ferbench.methods.features.margins.ITERATIONS", 1)
+    monkeypatch.setattr("ferbench.methods.features.recogniser.ITERATIONS", 1)
     work = workspace(tmp_path)
-    made("hog-svm", "classifier.c=[1000.0]").fit(training_set(), work)
+    built("hog-svm", "classifier.c=[1000.0]").fit(training_set(), work)
     assert work.notes == ["the support vector machine stopped at its largest number of steps"]
 
 
 def test_the_largest_class_is_what_it_says(tmp_path):
     samples = training_set(5)  # 2, 2 and 1 samples
-    recogniser, work = made("largest-class"), workspace(tmp_path)
+    recogniser, work = built("largest-class"), workspace(tmp_path)
     recogniser.fit(samples, work)
     np.testing.assert_array_equal(recogniser.predict(other_set(4)[0], work), np.tile([0.4, 0.4, 0.2], (4, 1)))
 
@@ -168,9 +167,9 @@ def test_the_largest_class_is_what_it_says(tmp_path):
 def test_what_is_missing_is_said_in_one_line(tmp_path):
     images = training_set(6)
     with pytest.raises(DataError, match="reads sequences"):
-        made("hog3d").fit(images, workspace(tmp_path))
+        built("hog3d").fit(images, workspace(tmp_path))
     with pytest.raises(DataError, match="reads landmarks"):
-        made("lomo-fused").fit(training_set(6, frames=3), workspace(tmp_path))
+        built("lomo-fused").fit(training_set(6, frames=3), workspace(tmp_path))
     assert FAMILY.needs(method("hog-svm")) == frozenset()
     assert FAMILY.needs(method("neutral-hog")) == {"sequences", "neutral"}
     assert FAMILY.needs(method("lomo")) == {"sequences"}
@@ -181,9 +180,9 @@ def test_without_the_libraries_the_extra_is_named(monkeypatch):
     def fails(recipe, classes):
         raise ModuleNotFoundError("No module named 'skimage'", name="skimage.feature")
 
-    monkeypatch.setattr(family, "_made", fails)
+    monkeypatch.setattr("ferbench.methods.features._build", fails)
     with pytest.raises(UsageError, match=r"pip install 'ferbench\[features\]'"):
-        made("hog-svm")
+        built("hog-svm")
 
 
 def test_recipes_contradict_themselves_no_more():
@@ -212,13 +211,13 @@ def test_derived_samples_are_turned_and_mirrored_with_their_landmarks():
 
 def test_samples_held_out_for_choosing_an_epoch_are_said_to_be_unused(tmp_path):
     work = workspace(tmp_path, validation=training_set(6), keep_best=True)
-    made("hog-svm").fit(training_set(), work)
+    built("hog-svm").fit(training_set(), work)
     assert work.notes == ["no epoch was chosen, since none is kept: the samples held out for that are not used"]
 
 
 def test_learning_from_derived_samples_holds_out_originals(tmp_path):
     work = workspace(tmp_path)
-    history = made("hog-svm", 'training.augment="expand"').fit(training_set(12), work)
+    history = built("hog-svm", 'training.augment="expand"').fit(training_set(12), work)
     assert all(row["inner_accuracy"] * 12 == pytest.approx(round(row["inner_accuracy"] * 12)) for row in history)
 
 
@@ -236,9 +235,9 @@ def test_every_preset_can_be_built_and_says_what_differs(name):
     assert presets(name)[0] == "tiny"
     assert {"tiny", "common", "paper"} <= set(presets(name))
     for preset in presets(name):
-        found = resolve(name, preset, "ckplus")
-        assert FAMILY.recogniser(found, FOLD, CLASSES)
-        assert all(text.endswith(".") for text in found.differs)
+        resolved = resolve(name, preset, "ckplus")
+        assert FAMILY.recogniser(resolved, FOLD, CLASSES)
+        assert all(text.endswith(".") for text in resolved.differs)
 
 
 def test_reading_recipes_is_light():
@@ -250,7 +249,7 @@ def test_reading_recipes_is_light():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_a_side_of_one_sample_is_predicted(trained):
+def test_a_single_sample_is_predicted(trained):
     for name in NAMES:
         recogniser, samples, work = trained[name]
         one = SampleSet(images=samples.images[:1], videos=samples.videos[:1])

@@ -6,9 +6,8 @@ import torch
 from work import CLASSES, other_set, training_set, workspace
 
 from ferbench.errors import UsageError
-from ferbench.methods.generative.networks import Adversary, Classifiers, Generator
-from ferbench.methods.generative.recipe import Losses, Network
-from ferbench.methods.generative.recogniser import Pair
+from ferbench.methods.generative.networks import AdversarialPair, Adversary, ExpressionClassifiers, NeutralFaceGenerator
+from ferbench.methods.generative.recipe import GenerativeLosses, GenerativeNetworkSettings
 from ferbench.methods.recipes import resolve
 from ferbench.protocol import protocol as protocols
 
@@ -24,10 +23,10 @@ QUICK = (
 WIDTHS = (8, 8, 16, 16)
 
 
-def trained(name, tmp_path, *changes, **more):
+def trained(name, tmp_path, *changes, **options):
     method = resolve(name, "tiny", "synth-sequences", (*QUICK, *changes))
     return method.family.recogniser(method, "fold", CLASSES), workspace(
-        tmp_path, protocol=protocols.load("synth-sequences"), **more
+        tmp_path, protocol=protocols.load("synth-sequences"), **options
     )
 
 
@@ -37,10 +36,10 @@ def faces(count: int = 8) -> torch.Tensor:
     return torch.nn.functional.interpolate(coarse, (48, 48), mode="bilinear", align_corners=False)
 
 
-def test_the_generator_learns_eight_pairs_by_heart():
+def test_the_generator_memorises_eight_pairs():
     x, y = faces(), faces().flip(0) * 0.8
     torch.manual_seed(1)
-    generator = Generator((16, 32, 64, 64))
+    generator = NeutralFaceGenerator((16, 32, 64, 64))
     optimizer = torch.optim.Adam(generator.parameters(), 0.005)
     for _ in range(400):
         loss = (generator(x) - y).abs().mean()
@@ -53,43 +52,47 @@ def test_the_generator_learns_eight_pairs_by_heart():
 
 
 def test_the_generator_s_layers_have_the_sizes_that_are_classified():
-    sizes = [tuple(maps.shape[1:]) for maps in Generator(WIDTHS).layers(faces(2))]
+    sizes = [tuple(maps.shape[1:]) for maps in NeutralFaceGenerator(WIDTHS).layers(faces(2))]
     assert sizes == [(8, 24, 24), (8, 12, 12), (16, 6, 6), (16, 3, 3), (16, 6, 6), (8, 12, 12), (8, 24, 24)]
-    assert Generator(WIDTHS)(faces(2)).shape == (2, 1, 48, 48)
+    assert NeutralFaceGenerator(WIDTHS)(faces(2)).shape == (2, 1, 48, 48)
 
 
 def test_each_of_both_gets_its_own_gradient_alone():
     torch.manual_seed(0)
-    pair, x, y = Pair(Generator(WIDTHS), Adversary(4)), faces(4), faces(4).flip(0)
+    pair, x, y = AdversarialPair(NeutralFaceGenerator(WIDTHS), Adversary(4)), faces(4), faces(4).flip(0)
 
     def gradients(*names):
         pair.zero_grad(set_to_none=True)
-        terms = pair.loss(x, y, Losses())
+        terms = pair.loss(x, y, GenerativeLosses())
         sum(terms[name] for name in names).backward()
         return [any(p.grad is not None for p in part.parameters()) for part in (pair.generator, pair.adversary)]
 
     assert gradients("reconstruction", "adversary") == [True, False]
     assert gradients("told apart") == [False, True]
-    assert "adversary" not in pair.loss(x, y, Losses(adversary=0.0))
+    assert "adversary" not in pair.loss(x, y, GenerativeLosses(adversary=0.0))
 
 
 def test_losses_of_the_pair_are_their_formulas():
     torch.manual_seed(0)
-    pair, x, y = Pair(Generator(WIDTHS), Adversary(4)).double().eval(), faces(3).double(), faces(3).double().flip(0)
-    terms = pair.loss(x, y, Losses(reconstruction=7.0, adversary=2.0))
+    pair, x, y = (
+        AdversarialPair(NeutralFaceGenerator(WIDTHS), Adversary(4)).double().eval(),
+        faces(3).double(),
+        faces(3).double().flip(0),
+    )
+    terms = pair.loss(x, y, GenerativeLosses(reconstruction=7.0, adversary=2.0))
     with torch.no_grad():
-        made = pair.generator(x)
-        real, fake = pair.adversary(x, y).numpy(), pair.adversary(x, made).numpy()
-    told = lambda logits: np.log1p(np.exp(-logits)).mean()  # noqa: E731
-    assert terms["reconstruction"].item() == pytest.approx(7 * np.abs(y.numpy() - made.numpy()).mean(), rel=1e-6)
-    assert terms["adversary"].item() == pytest.approx(2 * told(fake), rel=1e-5)
-    assert terms["told apart"].item() == pytest.approx((told(real) + told(-fake)) / 2, rel=1e-5)
+        generated = pair.generator(x)
+        real, fake = pair.adversary(x, y).numpy(), pair.adversary(x, generated).numpy()
+    softplus = lambda logits: np.log1p(np.exp(-logits)).mean()  # noqa: E731
+    assert terms["reconstruction"].item() == pytest.approx(7 * np.abs(y.numpy() - generated.numpy()).mean(), rel=1e-6)
+    assert terms["adversary"].item() == pytest.approx(2 * softplus(fake), rel=1e-5)
+    assert terms["told apart"].item() == pytest.approx((softplus(real) + softplus(-fake)) / 2, rel=1e-5)
     assert terms["total"].item() == pytest.approx(sum(v.item() for n, v in terms.items() if n != "total"), rel=1e-6)
 
 
 def test_what_is_the_same_as_its_neutral_face_has_no_difference():
     torch.manual_seed(0)
-    head = Classifiers(Network(kind="contrast", widths=WIDTHS), 3).eval()
+    head = ExpressionClassifiers(GenerativeNetworkSettings(kind="contrast", widths=WIDTHS), 3).eval()
     logits, difference = head([faces(2), faces(2)])
     assert difference.abs().max() == 0
     torch.testing.assert_close(logits[0], head.whole.bias.expand(2, -1))
@@ -97,8 +100,8 @@ def test_what_is_the_same_as_its_neutral_face_has_no_difference():
 
 def test_each_classifier_reads_its_own_layer_and_the_last_all_of_them():
     torch.manual_seed(0)
-    head = Classifiers(Network(kind="residue", widths=WIDTHS), 3).eval()
-    maps = [one.detach() for one in Generator(WIDTHS).layers(faces(2))]
+    head = ExpressionClassifiers(GenerativeNetworkSettings(kind="residue", widths=WIDTHS), 3).eval()
+    maps = [one.detach() for one in NeutralFaceGenerator(WIDTHS).layers(faces(2))]
     before, _ = head(maps)
     assert len(before) == 5
     for place in range(7):
@@ -113,9 +116,9 @@ def test_an_interrupted_training_ends_with_the_same_bytes_and_is_stored_whole(na
     samples, test = training_set(12, frames=5), other_set(6, frames=5)[0]
     one, work = trained(name, tmp_path / "whole")
     one.fit(samples, work)
-    told = one.predict(test, work)
-    assert told.shape == (6, 3)
-    np.testing.assert_allclose(told.sum(axis=1), 1, rtol=1e-5)
+    probabilities = one.predict(test, work)
+    assert probabilities.shape == (6, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
     class Stop(Exception):
         pass
@@ -136,7 +139,7 @@ def test_an_interrupted_training_ends_with_the_same_bytes_and_is_stored_whole(na
             assert torch.equal(tensor, again.state()[key]), key
     loaded, work = trained(name, tmp_path / "load")
     loaded.load(one.state())
-    np.testing.assert_array_equal(loaded.predict(test, work), told)
+    np.testing.assert_array_equal(loaded.predict(test, work), probabilities)
 
 
 def test_the_generator_is_not_changed_by_the_second_stage(tmp_path):

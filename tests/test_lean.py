@@ -9,14 +9,13 @@ import pytest
 import torch
 from test_models import statistics_as_after_training
 
-from ferbench.bench import gate
+from ferbench.bench import comparison
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan import kernels
-from ferbench.methods.wslgan.attention import AttentionMapGenerator
 from ferbench.methods.wslgan.deployed import Deployed
-from ferbench.methods.wslgan.lean import Generator, lean, maker_of_maps
-from ferbench.methods.wslgan.network import WSLGAN
-from ferbench.methods.wslgan.settings import Architecture
+from ferbench.methods.wslgan.lean import LeanMapGenerator, lean, map_generator
+from ferbench.methods.wslgan.network import WSLGAN, AttentionMapGenerator
+from ferbench.methods.wslgan.recipe import Architecture
 from ferbench.training.device import Device
 
 SMALL = {"growth": 5, "stem_stride": 2, "extractor_layers": (2, 1, 1), "generator_layers": (1, 2, 1), "reduction": 4}
@@ -161,12 +160,12 @@ def test_each_image_may_be_scaled_by_its_own_moments():
 
 
 @pytest.mark.parametrize(("kind", "precision"), [(torch.float32, "fp32"), (torch.bfloat16, "bf16")])
-def test_lean_networks_pass_the_gate_of_their_precision(kind, precision):
+def test_lean_networks_are_within_the_bound_of_their_precision(kind, precision):
     module = deployed()
     with torch.inference_mode():
         found, maps = lean(module, kind)(faces(8))
     assert found.dtype == maps.dtype == torch.float32
-    assert gate.of_logits(found, module, faces(8), precision).valid
+    assert comparison.compare_logits(found, module, faces(8), precision).valid
     if precision == "fp32":
         with torch.inference_mode():
             torch.testing.assert_close(maps, module.double()(faces(8))[1].float(), rtol=0, atol=1e-5)
@@ -199,7 +198,7 @@ def test_the_bench_has_each_part_in_its_quick_form(what):
         with torch.inference_mode():
             found = quick(faces(4))
         found = found if isinstance(found, torch.Tensor) else found[0]
-        assert gate.of_logits(found, reference, faces(4), precision).valid
+        assert comparison.compare_logits(found, reference, faces(4), precision).valid
     assert timed.part("amg") is not None
     method = resolve("gfnet", "tiny", "ckplus")
     assert method.family.timed(method, 7, 0).quick("amg", Device()) is None
@@ -209,10 +208,10 @@ def test_maps_of_fp32_are_made_by_the_plain_generator(monkeypatch):
     monkeypatch.setattr(kernels, "fused", lambda device: True)
     amg = deployed().amg
     for device in (Device("cpu", "bf16", "fast"), Device("cpu", "fp32", "fast"), Device("cpu", "bf16", "plain")):
-        assert maker_of_maps(amg, device) is amg
+        assert map_generator(amg, device) is amg
     monkeypatch.setattr(Device, "captures", property(lambda device: device.looks_up))
-    assert isinstance(maker_of_maps(amg, Device("cpu", "bf16", "fast")), Generator)
-    assert maker_of_maps(amg, Device("cpu", "fp32", "fast")) is amg
+    assert isinstance(map_generator(amg, Device("cpu", "bf16", "fast")), LeanMapGenerator)
+    assert map_generator(amg, Device("cpu", "fp32", "fast")) is amg
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -264,7 +263,7 @@ def test_on_a_gpu_the_lean_network_is_that_of_float64_alone_and_in_a_graph():
     module = deployed()
     with torch.inference_mode():
         found = lean(module, torch.bfloat16).cuda()(faces(8).cuda())[0].cpu()
-    assert gate.of_logits(found, module, faces(8), "bf16").valid
+    assert comparison.compare_logits(found, module, faces(8), "bf16").valid
 
 
 @cuda
@@ -273,7 +272,7 @@ def test_on_a_gpu_maps_of_bf16_are_near_those_of_fp32():
 
     pixels = torch.randint(0, 256, (40, 14, 48, 48), dtype=torch.uint8)
     amg = deployed(growth=12).amg
-    wanted = samples.map_table(maker_of_maps(amg, Device()), pixels, Device())
+    wanted = samples.map_table(map_generator(amg, Device()), pixels, Device())
     device = Device("cuda", "bf16", "fast")
-    found = samples.map_table(maker_of_maps(amg, device), pixels, device)
+    found = samples.map_table(map_generator(amg, device), pixels, device)
     assert (found - wanted).abs().max() < 0.1

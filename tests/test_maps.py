@@ -17,9 +17,9 @@ from ferbench.data.synthetic.drawing import View, render
 from ferbench.data.synthetic.sets import prepare_synthetic
 from ferbench.errors import DataError, UsageError
 from ferbench.files import write_bytes
-from ferbench.maps import look
-from ferbench.methods.wslgan.attention import AttentionMapGenerator
-from ferbench.methods.wslgan.settings import Architecture
+from ferbench.maps import evaluate_maps
+from ferbench.methods.wslgan.network import AttentionMapGenerator
+from ferbench.methods.wslgan.recipe import Architecture
 from ferbench.runs.store import Store
 from ferbench.schema import plain
 from ferbench.seeds import generator
@@ -45,16 +45,16 @@ def store(tmp_path_factory) -> Store:
 
 def test_the_score_is_that_of_each_images_own_map(store, home):
     (record,) = (record for record in store.records() if record.identity.kind == "attention")
-    found = look(record.key[:6], "tiny", "synth", None, 1, store.home, home)
+    found = evaluate_maps(record.key[:6], "tiny", "synth", None, 1, store.home, home)
     amg = AttentionMapGenerator(Architecture(**SMALL))
     amg.load_state_dict(unpack(store.folder(record.key) / "weights.safetensors")[0])
     amg.freeze()
     images = torch.from_numpy(np.array(load("synth", home).images)).unsqueeze(1).float() / 255
     with torch.no_grad():
         maps = amg(images)
-    for number, one in enumerate(found.pointed):
+    for number, one in enumerate(found.pointing):
         assert one.part == ("eyes", "mouth")[number]
-        assert one.hits == pytest.approx(pointing.hits(maps[:, number], one.part).double().mean().item(), abs=0.01)
+        assert one.share == pytest.approx(pointing.on_part(maps[:, number], one.part).double().mean().item(), abs=0.01)
         assert one.images == len(images)
     assert found.figures == []
 
@@ -69,12 +69,14 @@ def test_a_runs_own_reading_of_the_maps_is_taken(store, home):
     for reading in ("either", "positive"):
         recipe = plain({"architecture": asdict(Architecture(**SMALL, cam_class=reading))})
         user = store_stage(store, "pretrain", recipe=recipe, parents={"attention": key})
-        scores[reading] = [one.hits for one in look(user, "tiny", "synth", None, 1, store.home, home).pointed]
+        scores[reading] = [
+            one.share for one in evaluate_maps(user, "tiny", "synth", None, 1, store.home, home).pointing
+        ]
         amg.cam_class = reading
         with torch.no_grad():
             maps = amg(images)
         for number, part in enumerate(("eyes", "mouth")):
-            hits = pointing.hits(maps[:, number], part).double().mean().item()
+            hits = pointing.on_part(maps[:, number], part).double().mean().item()
             assert scores[reading][number] == pytest.approx(hits, abs=0.01)
     assert scores["either"] != scores["positive"]
 
@@ -113,12 +115,12 @@ def test_drawn_faces_have_their_parts_in_the_templates_regions(part):
 
 def test_what_cannot_be_looked_at_is_refused(store, home, tmp_path):
     with pytest.raises(UsageError, match="no finished run"):
-        look("abcdef", "tiny", "synth", None, 1, store.home, home)
+        evaluate_maps("abcdef", "tiny", "synth", None, 1, store.home, home)
     with pytest.raises(UsageError, match="no attention maps come with ferbench for the preset 'paper'"):
-        look("", "paper", "synth", None, 1, None, home)
+        evaluate_maps("", "paper", "synth", None, 1, None, home)
     gfnet = store_stage(store, "pretrain", method="gfnet")
     with pytest.raises(UsageError, match="takes no attention maps"):
-        look(gfnet, "tiny", "synth", None, 1, store.home, home)
+        evaluate_maps(gfnet, "tiny", "synth", None, 1, store.home, home)
     lay_down(make_faces([{"split": "train", "Smiling": 1}], name="synth-attributes"), tmp_path)
     with pytest.raises(DataError, match="no expressions"):
-        look("", "tiny", "synth-attributes", tmp_path, 1, None, tmp_path)
+        evaluate_maps("", "tiny", "synth-attributes", tmp_path, 1, None, tmp_path)

@@ -4,10 +4,9 @@ import pytest
 
 from ferbench.errors import DataError, UsageError
 from ferbench.methods.recipes import names, resolve, variants
-from ferbench.methods.wslgan.attention import AttentionMapGenerator
 from ferbench.methods.wslgan.densenet import DenseNet
-from ferbench.methods.wslgan.recipe import PRESETS
-from ferbench.methods.wslgan.settings import Architecture
+from ferbench.methods.wslgan.network import AttentionMapGenerator
+from ferbench.methods.wslgan.recipe import PRESETS, Architecture
 from ferbench.protocol import protocol as protocols
 
 
@@ -23,7 +22,10 @@ def test_the_paper_s_numbers_are_the_paper_preset_s():
 
 @pytest.mark.parametrize(("dataset", "weight"), [("ckplus", 2), ("oulu", 5), ("rafdb", 2)])
 def test_lambda_3_follows_the_dataset(dataset, weight):
-    assert resolve("wslgan", "paper", dataset).recipe.losses.whole == weight
+    recipe = resolve("wslgan", "paper", dataset).recipe
+    assert recipe.losses_of(recipe.finetune).whole == weight
+    assert recipe.losses_of(recipe.pretrain.as_only_training()).whole == weight  # trained on the target only
+    assert recipe.losses_of(recipe.pretrain).whole == 2  # so that all targets share what was pre-trained
 
 
 def test_every_ablation_has_every_preset():
@@ -45,16 +47,41 @@ def test_an_ablation_changes_its_argument_alone():
 
 
 def test_overrides_reach_any_field_and_wrong_ones_are_explained():
-    recipe = resolve("wslgan", "tiny", "ckplus", ("finetune.epochs=3", "readings.pairing=balanced")).recipe
-    assert (recipe.finetune.epochs, recipe.readings.pairing) == (3, "balanced")
+    recipe = resolve("wslgan", "tiny", "ckplus", ("finetune.epochs=3", "interpretation.pairing=balanced")).recipe
+    assert (recipe.finetune.epochs, recipe.interpretation.pairing) == (3, "balanced")
     with pytest.raises(UsageError, match=r"did you mean finetune\.epochs"):
         resolve("wslgan", "tiny", "ckplus", ("finetune.epoch=3",))
     with pytest.raises(DataError, match="pairing"):
-        resolve("wslgan", "tiny", "ckplus", ("readings.pairing=sometimes",))
+        resolve("wslgan", "tiny", "ckplus", ("interpretation.pairing=sometimes",))
     with pytest.raises(UsageError, match="did you mean wslgan"):
         resolve("wslgam", "tiny", "ckplus")
     with pytest.raises(UsageError, match="no preset"):
         resolve("wslgan", "huge", "ckplus")
+
+
+@pytest.mark.parametrize("name", ["wslgan", "small-cnn", "dtagn", "derl"])
+def test_the_optimizer_is_part_of_the_identity_only_where_it_is_not_sgd(name):
+    protocol = protocols.load("ckplus")
+    plain = resolve(name, "tiny", "ckplus")
+    sgd, adamw = (resolve(name, "tiny", "ckplus", (f"finetune.optimizer={kind}",)) for kind in ("sgd", "adamw"))
+    assert sgd == plain
+    identity = plain.family.identity("fold", plain, protocol)
+    stage = {**identity["stage"], "optimizer": "adamw"}
+    assert adamw.family.identity("fold", adamw, protocol) == {**identity, "stage": stage}
+    assert "optimizer" not in identity["stage"]
+
+
+def test_the_former_name_of_a_table_is_read_and_records_keep_it(tmp_path):
+    (tmp_path / "former.toml").write_text(
+        'extends = "wslgan"\nname = "former"\n[preset.tiny.readings]\npairing = "all"\n[dataset.ckplus.readings]\nborder = "zero"\n'
+    )
+    former = resolve(str(tmp_path / "former.toml"), "tiny", "ckplus", ("readings.normalise=half",))
+    interpretation = former.recipe.interpretation
+    assert (interpretation.pairing, interpretation.border, interpretation.normalise) == ("all", "zero", "half")
+    stored = former.model_dump(mode="json", by_alias=True)["recipe"]
+    assert stored["readings"]["pairing"] == "all"
+    assert former.family.recipe.model_validate(stored) == former.recipe
+    assert former.family.identity("fold", former, protocols.load("ckplus"))["readings"] == stored["readings"]
 
 
 def test_each_training_weighs_the_contrastive_terms_for_itself():
@@ -82,7 +109,7 @@ def test_a_preset_may_extend_another_and_learn_attention_maps_of_its_own():
     light, tiny = (resolve("wslgan", preset, "ckplus") for preset in ("light", "tiny"))
     assert light.recipe.amg == ""
     assert light.recipe.finetune.model_copy(update={"epochs": tiny.recipe.finetune.epochs}) == tiny.recipe.finetune
-    assert light.recipe.readings == tiny.recipe.readings
+    assert light.recipe.interpretation == tiny.recipe.interpretation
     assert [method.recipe.architecture.map_size for method in (light, tiny)] == [12, 6]
 
 

@@ -58,7 +58,7 @@ def test_the_metadata_are_the_figures_of_the_report_and_the_fields_of_the_format
         "folds": 2,
         "seeds": [0, 1],
         "weights_tested": "last epoch",
-        "held_out": True,
+        "held_out": "by name",
         "interval_95": [pytest.approx(first.interval.low, abs=1e-6), 1.0],
         "interval_over": "10 subjects",
     }

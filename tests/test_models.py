@@ -5,20 +5,21 @@ import pytest
 import torch
 from torch import nn
 
-from ferbench.methods.wslgan.attention import (
+from ferbench.methods.wslgan.densenet import DenseLayer, DenseNet, Transition
+from ferbench.methods.wslgan.deployed import Deployed, FoldedLayer, FoldedTransition, folded
+from ferbench.methods.wslgan.losses import contrastive_loss, total_loss
+from ferbench.methods.wslgan.network import (
+    WSLGAN,
     AttentionMapGenerator,
+    ConcatFusion,
     PartClassifier,
+    SelectiveFeatureUnit,
+    SumFusion,
     bilinear_attention_pooling,
     unit_range,
 )
-from ferbench.methods.wslgan.densenet import DenseLayer, DenseNet, Transition
-from ferbench.methods.wslgan.deployed import Deployed
-from ferbench.methods.wslgan.folded import FoldedLayer, FoldedTransition, folded
-from ferbench.methods.wslgan.fusion import ConcatFusion, SelectiveFeatureUnit, SumFusion
-from ferbench.methods.wslgan.losses import contrastive_loss, total_loss
-from ferbench.methods.wslgan.network import WSLGAN
-from ferbench.methods.wslgan.settings import Architecture, LossWeights
-from ferbench.training.normalise import Normalise
+from ferbench.methods.wslgan.recipe import Architecture, LossWeights
+from ferbench.training.networks import Normalise
 
 TINY = Architecture(growth=12, stem_stride=2)
 

@@ -15,7 +15,7 @@ from ferbench import predict as room
 from ferbench.data import align
 from ferbench.data.align import TEMPLATE, Found
 from ferbench.errors import DataError, UsageError
-from ferbench.methods.wslgan.trained import deployed
+from ferbench.methods.wslgan.deployed import deployed
 from ferbench.predict import Face, drawn, pictures
 from ferbench.runs.store import Store
 

@@ -10,7 +10,7 @@ from ferbench.data.faces import SIZE
 from ferbench.data.landmarks import BROWS, COUNT, JAW, WITHOUT_CORNERS
 from ferbench.errors import UsageError
 from ferbench.methods.recipes import resolve
-from ferbench.methods.sequences import inputs, networks
+from ferbench.methods.sequences import networks, recogniser
 from ferbench.protocol import protocol as protocols
 from ferbench.training.augment import ANGLES, DERIVED, derive, turned
 
@@ -21,25 +21,25 @@ def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def trained(name, tmp_path, *changes, **more):
+def trained(name, tmp_path, *changes, **options):
     landmarks = name in ("dtgn", "dtagn", "phrnn", "phrnn-mscnn")
     method = resolve(name, "tiny", "synth-sequences", (*QUICK, *changes))
     one = method.family.recogniser(method, "fold", CLASSES)
-    work = workspace(tmp_path, protocol=protocols.load("synth-sequences"), **more)
+    work = workspace(tmp_path, protocol=protocols.load("synth-sequences"), **options)
     return one, training_set(24, frames=6, landmarks=landmarks), other_set(12, frames=6, landmarks=landmarks), work
 
 
 def test_networks_have_the_sizes_that_were_counted():
-    assert parameters(networks.Appearance(12, 7, 0.0, size=64)) == 5_784_235
-    assert parameters(networks.Appearance(3, 7, 0.0, size=64)) == 5_769_835
-    assert parameters(networks.Geometry(12, 49, 7, 0.0)) == 182_507
-    assert parameters(networks.Still(7)) == 53_207
-    hierarchy = networks.Hierarchy(5, 7)
+    assert parameters(networks.Dtan(12, 7, 0.0, size=64)) == 5_784_235
+    assert parameters(networks.Dtan(3, 7, 0.0, size=64)) == 5_769_835
+    assert parameters(networks.Dtgn(12, 49, 7, 0.0)) == 182_507
+    assert parameters(networks.Mscnn(7)) == 53_207
+    hierarchy = networks.Phrnn(5, 7)
     assert parameters(hierarchy) - parameters(hierarchy.top) == 552_120
 
 
 def test_maps_of_the_still_network_have_the_sizes_of_its_figure():
-    network, sizes = networks.Still(7), []
+    network, sizes = networks.Mscnn(7), []
     for layer in network.maps:
         if isinstance(layer, nn.LocalResponseNorm | nn.Conv2d):
             layer.register_forward_hook(
@@ -52,13 +52,13 @@ def test_maps_of_the_still_network_have_the_sizes_of_its_figure():
 
 def test_the_order_of_frames_matters_to_the_appearance_network():
     torch.manual_seed(0)
-    network, x = networks.Appearance(3, 7, 0.0).eval(), torch.rand(2, 3, 48, 48)
+    network, x = networks.Dtan(3, 7, 0.0).eval(), torch.rand(2, 3, 48, 48)
     assert not torch.allclose(network(x)[0], network(x.flip(1))[0])
 
 
 def test_neither_jaw_nor_order_of_levels_leaks_in_the_hierarchy():
     torch.manual_seed(0)
-    network, x = networks.Hierarchy(5, 7), torch.randn(2, 5, COUNT, 2, requires_grad=True)
+    network, x = networks.Phrnn(5, 7), torch.randn(2, 5, COUNT, 2, requires_grad=True)
     network(x)[0].sum().backward()
     assert x.grad[:, :, list(JAW)].abs().max() == 0
     assert (x.grad[:, :, 17:].abs().amax(dim=(0, 1, 3)) > 0).all()
@@ -74,13 +74,16 @@ def test_neither_jaw_nor_order_of_levels_leaks_in_the_hierarchy():
 
 def test_reversed_time_and_swapped_directions_swap_the_last_states():
     torch.manual_seed(0)
-    network = networks.Hierarchy(5, 7)
+    network = networks.Phrnn(5, 7)
     x = torch.randn(2, 5, network.whole.input_size)
     _, (state, _) = network.whole(x)
     other = nn.LSTM(network.whole.input_size, network.whole.hidden_size, batch_first=True, bidirectional=True)
-    own = network.whole.state_dict()
+    state_dict = network.whole.state_dict()
     other.load_state_dict(
-        {name: own[name.removesuffix("_reverse") if name.endswith("_reverse") else name + "_reverse"] for name in own}
+        {
+            name: state_dict[name.removesuffix("_reverse") if name.endswith("_reverse") else name + "_reverse"]
+            for name in state_dict
+        }
     )
     _, (turned, _) = other(x.flip(1))
     torch.testing.assert_close(turned, state.flip(0))
@@ -88,7 +91,7 @@ def test_reversed_time_and_swapped_directions_swap_the_last_states():
 
 def test_parts_without_deformation_give_their_maps_and_a_moved_part_costs_its_deformation():
     torch.manual_seed(0)
-    network, x = networks.ActionParts(5, 3, 4, deformed=True), torch.rand(2, 5, 48, 48)
+    network, x = networks.ActionPartCnn(5, 3, 4, deformed=True), torch.rand(2, 5, 48, 48)
     with torch.no_grad():
         network.cost.zero_()
         maps, scores = network.scores(x)
@@ -110,7 +113,7 @@ def test_parts_without_deformation_give_their_maps_and_a_moved_part_costs_its_de
 
 def test_zeroing_a_part_changes_its_own_scores_alone():
     torch.manual_seed(0)
-    network, x = networks.ActionParts(5, 3, 4, deformed=True), torch.rand(2, 5, 48, 48)
+    network, x = networks.ActionPartCnn(5, 3, 4, deformed=True), torch.rand(2, 5, 48, 48)
     with torch.no_grad():
         before = network(x)[1].unflatten(1, (networks.PARTS, 3))
         network.specific[0].weight.unflatten(0, (networks.PARTS, 3))[4] = 0
@@ -129,27 +132,27 @@ def test_landmarks_turn_with_their_pictures(which):
     drawn = derive(picture, torch.tensor([which]))[0, 0].double().numpy()
     weights = drawn / drawn.sum()
     rows, columns = np.mgrid[:SIZE, :SIZE]
-    found = turned(track, which)[0, 45 if which >= len(ANGLES) else point]
-    np.testing.assert_allclose(found, [(weights * columns).sum(), (weights * rows).sum()], atol=0.1)
+    position = turned(track, which)[0, 45 if which >= len(ANGLES) else point]
+    np.testing.assert_allclose(position, [(weights * columns).sum(), (weights * rows).sum()], atol=0.1)
 
 
 def test_tracks_know_neither_place_nor_scale():
     samples = training_set(3, frames=5, landmarks=True)
-    one = inputs.tracks_of(samples.videos, 12, every=False)
+    one = recogniser.tracks_of(samples.videos, 12, derived=1)
     assert one.shape == (3, 1, 12, COUNT, 2)
     moved = [
         type(video)(video.frames, video.landmarks * np.float32([2, 0.5]) + np.float32([5, -7]))
         for video in samples.videos
     ]
-    torch.testing.assert_close(inputs.tracks_of(moved, 12, every=False), one, atol=1e-4, rtol=1e-4)
-    assert len(inputs.GEOMETRY) == len(WITHOUT_CORNERS) == 49
+    torch.testing.assert_close(recogniser.tracks_of(moved, 12, derived=1), one, atol=1e-4, rtol=1e-4)
+    assert len(recogniser.DTGN_POINTS) == len(WITHOUT_CORNERS) == 49
 
 
-def test_tracks_are_standardised_by_the_training_side_alone(tmp_path):
+def test_tracks_are_standardised_by_the_training_set_alone(tmp_path):
     one, samples, test, work = trained("dtgn", tmp_path)
     one.fit(samples, work)
     network = one.parts["dtgn"]
-    every = inputs.tracks_of(samples.videos, 12, every=True)[..., inputs.GEOMETRY, :].flatten(0, 1)
+    every = recogniser.tracks_of(samples.videos, 12, derived=DERIVED)[..., recogniser.DTGN_POINTS, :].flatten(0, 1)
     torch.testing.assert_close(network.mean, every.mean(dim=0))
     before = network.mean.clone()
     one.predict(test[0], work)
@@ -159,11 +162,13 @@ def test_tracks_are_standardised_by_the_training_side_alone(tmp_path):
 def test_joint_training_changes_the_last_layers_alone(tmp_path):
     one, samples, _, work = trained("dtagn", tmp_path, "joint.epochs=1", "joint.batch=8")
     method = resolve("dtagn", "tiny", "synth-sequences", QUICK)
-    apart = method.family.recogniser(method, "fold", CLASSES)
-    apart.recipe = apart.recipe.model_copy(update={"fusion": apart.recipe.fusion.model_copy(update={"kind": "mean"})})
+    separate = method.family.recogniser(method, "fold", CLASSES)
+    separate.recipe = separate.recipe.model_copy(
+        update={"fusion": separate.recipe.fusion.model_copy(update={"kind": "mean"})}
+    )
     one.fit(samples, work)
-    apart.fit(samples, workspace(tmp_path / "other", protocol=work.protocol))
-    before, after = apart.state(), one.state()
+    separate.fit(samples, workspace(tmp_path / "other", protocol=work.protocol))
+    before, after = separate.state(), one.state()
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     assert changed == {f"{part}/top.{kind}" for part in ("dtan", "dtgn") for kind in ("weight", "bias")}
 
@@ -181,9 +186,9 @@ def test_an_interrupted_training_ends_with_the_same_bytes_and_is_stored_whole(na
     fewer = ("joint.epochs=2", "joint.batch=8", "network.filters=2")
     one, samples, test, work = trained(name, tmp_path / "whole", *fewer)
     one.fit(samples, work)
-    told = one.predict(test[0], work)
-    assert told.shape == (12, 3)
-    np.testing.assert_allclose(told.sum(axis=1), 1, rtol=1e-5)
+    probabilities = one.predict(test[0], work)
+    assert probabilities.shape == (12, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
     class Stop(Exception):
         pass
@@ -201,7 +206,7 @@ def test_an_interrupted_training_ends_with_the_same_bytes_and_is_stored_whole(na
         assert torch.equal(tensor, again.state()[key]), key
     loaded, *_ = trained(name, tmp_path / "load", *fewer)
     loaded.load(one.state())
-    np.testing.assert_array_equal(loaded.predict(test[0], work), told)
+    np.testing.assert_array_equal(loaded.predict(test[0], work), probabilities)
 
 
 def test_what_can_be_learned_is_learned(tmp_path):

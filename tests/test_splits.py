@@ -48,7 +48,7 @@ def test_folds_share_no_subject_and_test_every_sample_once(subjects, rule, seed)
     if len(set(subjects)) < 4:
         return
     rows = [{"subject": f"S{s:03d}", "label": CLASSES[i % 3]} for i, s in enumerate(subjects)]
-    faces = make_faces(rows, np.zeros((len(rows), 48, 48), np.uint8))
+    faces = make_faces(rows)
     made = splits.make(toy(), faces, rule, seed)
     people_of = faces.samples["subject"].to_numpy()
     tested = np.concatenate([split.test for split in made.folds])
@@ -62,13 +62,13 @@ def test_folds_share_no_subject_and_test_every_sample_once(subjects, rule, seed)
 @given(order=st.permutations(range(24)), rule=st.sampled_from(["step", "block", "random"]))
 def test_the_order_of_rows_on_disk_does_not_matter(order, rule):
     rows = people(8, list(CLASSES), frames=1)
-    images = np.zeros((24, 48, 48), np.uint8)
+    images = make_faces(rows).images
 
-    def folds(rows: list[dict]) -> str:
-        faces = make_faces(rows, images)
+    def folds(order: list[int]) -> str:
+        faces = make_faces([rows[i] for i in order], images[order])
         return splits.to_csv(splits.make(toy(), faces, rule, seed=3).folds, faces)
 
-    assert folds([rows[i] for i in order]) == folds(rows)
+    assert folds(list(order)) == folds(list(range(24)))
 
 
 def test_step_takes_every_tenth_subject_and_block_takes_neighbours():
@@ -136,7 +136,7 @@ def test_a_fold_file_with_one_person_on_both_sides_is_refused(tmp_path):
     ("rows", "error", "words"),
     [
         ([{"label": "anger"}] * 9, DataError, "name no subject"),
-        (people(3, ["anger"]), UsageError, "cannot fill 4 folds"),
+        (people(3, ["anger"]), DataError, "3 subjects cannot fill 4 folds"),
         ([{"subject": ""}, {"label": "anger", "subject": ""}], DataError, "name no subject"),
         ([{"label": "fear", "subject": "A"}] * 5, DataError, "no image of the classes"),
     ],

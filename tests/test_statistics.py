@@ -52,18 +52,6 @@ def test_different_images_or_truths_are_refused():
         paired([one], [one.assign(truth="fear")])
 
 
-def test_the_interval_is_the_bootstrap_over_subjects():
-    subjects = [who for who in "abcdefgh" for _ in range(3)]
-    rng = np.random.default_rng(5)
-    first, second = rng.integers(0, 2, 24), rng.integers(0, 2, 24)
-    found = difference(paired([frame(list(first), subjects)], [frame(list(second), subjects)]))
-    gains = (second - first).reshape(8, 3).sum(axis=1)
-    # All subjects are of one size: the bootstrap's mean is the mean over subjects, its variance theirs over U.
-    assert found.value == pytest.approx(gains.sum() / 24)
-    assert (found.high - found.low) / 2 / 1.96 == pytest.approx(gains.std() / 3 / np.sqrt(8), rel=0.15)
-    assert found.low < found.value < found.high
-
-
 def test_many_images_of_unknown_people_take_little_memory():
     """Each image is a unit then; 5,000 at once would take 400 MB of signs (10,000 × 5,000 float64)."""
     rng = np.random.default_rng(1)

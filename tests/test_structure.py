@@ -35,6 +35,7 @@ FLOORS = {
     "bench": 6,
     "export": 6,
     "predict": 6,
+    "prediction_files": 6,
     "evaluate": 6,
     "maps": 6,
     "api": 6,

@@ -45,19 +45,19 @@ def test_every_list_of_a_sweep_multiplies_its_trainings(tmp_path):
         epochs = 4
         [set]
         "finetune.lr" = [0.1, 0.2, 0.3]
-        "readings.mirror" = false
+        "interpretation.mirror" = false
     """,
         )
     )
     assert len(found) == 2 * 2 * 2 * 2 * 3
     assert len({(one.method, one.dataset, one.seed, one.preset, one.overrides) for one in found}) == len(found)
     assert {one.overrides for one in found} == {
-        (f"finetune.lr={lr}", "readings.mirror=false") for lr in (0.1, 0.2, 0.3)
+        (f"finetune.lr={lr}", "interpretation.mirror=false") for lr in (0.1, 0.2, 0.3)
     }
     assert {(one.pretrain, one.epochs, one.seed) for one in found} == {(False, 4, 3), (False, 4, 5)}
     assert found[0].command() == (
         "ferbench train wslgan --dataset ckplus --preset tiny --seed 3 --epochs 4 "
-        "--no-pretrain --set finetune.lr=0.1 --set readings.mirror=false"
+        "--no-pretrain --set finetune.lr=0.1 --set interpretation.mirror=false"
     )
 
 

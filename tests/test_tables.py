@@ -147,7 +147,7 @@ def test_a_small_report_to_the_letter(store):
         "- Weights tested: last epoch. No test image was used to choose them.\n"
         "- Our trainings differ in nothing: there is one.\n"
         "- Accuracy is pooled over all test images of all folds, the paper's own measure, computed from stored "
-        "predictions. Intervals are 95 %, by bootstrap over subjects where they are known.\n"
+        "predictions. Intervals are 95 %, with subjects as clusters where they are known.\n"
         "- Note: contempt is rare."
     )
     assert accuracy == (

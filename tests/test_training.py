@@ -14,16 +14,15 @@ import torch
 from ferbench.errors import UsageError
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan import stages
-from ferbench.methods.wslgan.attention import AttentionMapGenerator
-from ferbench.methods.wslgan.network import WSLGAN
-from ferbench.methods.wslgan.settings import Architecture, LossWeights
+from ferbench.methods.wslgan.network import WSLGAN, AttentionMapGenerator
+from ferbench.methods.wslgan.recipe import Architecture, LossWeights
 from ferbench.training import checkpoint, samples
 from ferbench.training.augment import ANGLES, DERIVED, derive, rearrange
 from ferbench.training.device import Device
-from ferbench.training.engine import Captured, Eager
+from ferbench.training.engine import Captured, Eager, initial_state, optimizer_of
 from ferbench.training.engine import engine as engine_of
 from ferbench.training.loop import learning_rate
-from ferbench.training.losses import contrastive
+from ferbench.training.losses import contrastive_loss
 from ferbench.training.plan import looked_up, paired_epoch, single_epoch, steps
 
 SMALL = Architecture(growth=4, stem_stride=2, extractor_layers=(1, 1, 1), generator_layers=(1, 1, 1), reduction=4)
@@ -155,23 +154,25 @@ def test_learning_rate_falls_tenfold_at_each_drop():
     assert [round(learning_rate(fine, epoch), 6) for epoch in (0, 19, 20, 29, 30)] == [0.01, 0.01, 0.001, 0.001, 0.0001]
 
 
-def labelled(count: int = 24) -> stages.Labelled:
+def labelled(count: int = 24) -> stages.LabelledImages:
     rng = torch.Generator().manual_seed(0)
     labels = torch.arange(count) % 3
     images = torch.randint(0, 80, (count, 48, 48), generator=rng, dtype=torch.uint8)
     for image, label in zip(images, labels, strict=True):
         image[torch.arange(48) // (1, 3, 9)[int(label)] % 2 == 0] += 120  # the class is how wide the stripes are
-    return stages.Labelled(images, labels)
+    return stages.LabelledImages(images, labels)
 
 
 class Interrupted(Exception):
     pass
 
 
-def train(saved: Path, epochs: int = 4, stop_after: int | None = None, kept: Path | None = None) -> tuple[WSLGAN, list]:
-    recipe = resolve(
-        "wslgan", "tiny", "synth", (f"finetune.epochs={epochs}", "finetune.batch=8", "finetune.lr=0.1")
-    ).recipe
+def train(
+    saved: Path, epochs: int = 4, stop_after: int | None = None, kept: Path | None = None, optimizer: str = "sgd"
+) -> tuple[WSLGAN, list]:
+    rate = f"finetune.lr={0.1 if optimizer == 'sgd' else 0.01}"
+    overrides = (f"finetune.epochs={epochs}", "finetune.batch=8", rate, f"finetune.optimizer={optimizer}")
+    recipe = resolve("wslgan", "tiny", "synth", overrides).recipe
     torch.manual_seed(1)
     net, data = WSLGAN(SMALL, 3), labelled()
     torch.manual_seed(2)
@@ -183,32 +184,46 @@ def train(saved: Path, epochs: int = 4, stop_after: int | None = None, kept: Pat
         if stop_after is not None and done > stop_after:
             raise Interrupted
 
-    history = stages.train_network(
-        net,
-        data,
-        tables,
-        recipe.finetune,
-        recipe.losses_of(recipe.pretrain),
-        recipe.readings,
-        5,
-        CPU,
-        saved,
-        report,
-        epochs=kept,
-    )
+    history = stages.train_network(net, data, tables, recipe, recipe.finetune, 5, CPU, saved, report, epochs=kept)
     return net, history
 
 
-def test_interrupted_and_resumed_gives_the_same_bytes(tmp_path):
-    whole, history = train(tmp_path / "a")
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_interrupted_and_resumed_gives_the_same_bytes(tmp_path, optimizer):
+    whole, history = train(tmp_path / "a", optimizer=optimizer)
     for stop in (4, 8):  # in the middle of the second, then of the third epoch
         with pytest.raises(Interrupted):
-            train(tmp_path / "b", stop_after=stop)
-    resumed, again = train(tmp_path / "b")
+            train(tmp_path / "b", stop_after=stop, optimizer=optimizer)
+    resumed, again = train(tmp_path / "b", optimizer=optimizer)
     assert again == history
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_adamw_is_algorithm_2_of_its_paper_and_its_state_can_be_created_before_the_first_step():
+    """Loshchilov & Hutter 2019 in float64, for two steps of a schedule's optimizer."""
+    fields = {"optimizer": "adamw", "lr": 0.1, "momentum": 0.8, "weight_decay": 0.05}
+    stage = resolve("gfnet", "tiny", "synth").recipe.finetune.model_copy(update=fields)
+    start, gradients = torch.tensor([1.0, -2.0]), torch.tensor([[0.5, -1.0], [2.0, 0.1]])
+    final = []
+    for prepared in (False, True):
+        layer = torch.nn.Linear(2, 1, bias=False)
+        layer.weight.data = start[None].clone()
+        optimizer = optimizer_of(layer, stage)
+        if prepared:
+            optimizer.state[layer.weight] = initial_state(optimizer, layer.weight)
+        for gradient in gradients:
+            layer.weight.grad = gradient[None].clone()
+            optimizer.step()
+        final.append(layer.weight.detach()[0])
+    assert torch.equal(*final)
+    weight, m, v = start.double().numpy(), np.zeros(2), np.zeros(2)
+    for step, gradient in enumerate(gradients.double().numpy(), start=1):
+        m, v = 0.8 * m + 0.2 * gradient, 0.999 * v + 0.001 * gradient**2
+        update = m / (1 - 0.8**step) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+        weight = weight - 0.1 * update - 0.1 * 0.05 * weight
+    np.testing.assert_allclose(final[0].numpy(), weight, rtol=1e-5)
 
 
 def test_kept_epochs_are_those_of_a_training_that_stops_there(tmp_path):
@@ -286,7 +301,7 @@ def test_tables_hold_what_is_computed_at_every_step():
 def test_a_table_for_one_training_holds_what_its_plans_name():
     recipe = resolve("wslgan", "tiny", "synth").recipe
     stage = recipe.finetune.model_copy(update={"epochs": 3, "batch": 8})
-    plan = stages.network_plan(np.arange(20) % 3, stage, recipe.readings, 5)
+    plan = stages.network_plan(np.arange(20) % 3, stage, recipe.interpretation, 5)
     steps = [step for epoch in range(3) for step in plan(epoch)]
     named = {pair for step in steps for pair in zip(step.images.tolist(), step.derived.tolist(), strict=True)}
     found = looked_up(steps, 20)
@@ -463,8 +478,8 @@ print(faults)
     assert 50 * kept < ordinary
 
 
-def test_every_reading_is_an_option_with_a_default():
-    defaults = resolve("wslgan", "paper", "ckplus").recipe.readings
+def test_every_interpretation_is_an_option_with_a_default():
+    defaults = resolve("wslgan", "paper", "ckplus").recipe.interpretation
     assert (defaults.batch_of, defaults.pairing, defaults.normalise, defaults.border) == (
         "pairs",
         "permutation",
@@ -477,9 +492,11 @@ def test_the_contrastive_term_is_its_formula():
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(6, 4)), np.array([0, 1, 0, 1, 2, 2])
     first, second = np.array([0, 0, 1, 4]), np.array([2, 1, 3, 5])
-    wanted = []
+    expected = []
     for a, b in zip(first, second, strict=True):
         distance = np.sqrt(((features[a] - features[b]) ** 2).sum())
-        wanted.append(distance**2 / 2 if labels[a] == labels[b] else max(0.0, 3.0 - distance) ** 2 / 2)
-    found = contrastive(*map(torch.from_numpy, (features, labels, first, second)), 3.0)
-    assert found.item() == pytest.approx(np.mean(wanted))
+        expected.append(distance**2 / 2 if labels[a] == labels[b] else max(0.0, 3.0 - distance) ** 2 / 2)
+    same = torch.from_numpy(labels[first] == labels[second])
+    for epsilon in (False, True):
+        loss = contrastive_loss(*map(torch.from_numpy, (features[first], features[second])), same, 3.0, epsilon)
+        assert loss.item() == pytest.approx(np.mean(expected))

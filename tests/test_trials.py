@@ -46,7 +46,7 @@ def test_the_reference_is_in_the_middle_and_the_rest_is_compared_with_it(store):
     first, second, third = found.rows
     assert (first.changed, first.difference, first.images, first.epochs) == ({}, None, 150, 2)
     assert first.accuracy == pytest.approx((50 + 40) / 150)  # after the last epoch, not the best
-    assert second.changed == {"readings.border": ("edge", "zero")}
+    assert second.changed == {"interpretation.border": ("edge", "zero")}
     assert (second.difference, second.std) == (pytest.approx(0.15), pytest.approx(0.05 * 2**0.5))
     assert (second.better, second.worse) == (2, 0)
     assert third.changed == {"finetune.lr": ("0.01", "0.02")}
@@ -66,7 +66,7 @@ def test_what_pretraining_changed_is_named_by_its_stage(store):
     assert [row.changed for row in found.rows] == [
         {},
         {"pretrain.epochs": ("3", "9")},
-        {"readings.border": ("edge", "zero")},
+        {"interpretation.border": ("edge", "zero")},
     ]
 
 

@@ -1,1 +1,1 @@
-"""Speed with its proof: what is timed, how, beside which peers, and how far its results are from float64."""
+"""Speed of inference, training and preparation, beside reference loops, with the error of results against float64."""

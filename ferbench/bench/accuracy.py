@@ -1,6 +1,6 @@
-"""Whether a faster way of inference still recognises: trained weights in the way that a row was timed.
+"""The accuracy of trained weights in the precision and backend of a timed row.
 
-Data, protocols and stored runs are imported where accuracy is asked for: timing needs none of them.
+Data, protocols and stored runs are imported where accuracy is measured: timing needs none of them.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import torch
 
 from ferbench.bench.workloads import Cell, networks, runner
 from ferbench.errors import UsageError
-from ferbench.methods.interface import PRETRAIN, Timed
+from ferbench.methods.interface import PRETRAIN, TimedMethod
 
 if TYPE_CHECKING:
     from ferbench.runs.record import Record
 
-PROTOCOL = "fer2013-public"  # its test set is PublicTest, which no network of the package has been trained on
+PROTOCOL = "fer2013-public"  # its test set is PublicTest, on which no network of the package was trained
 BATCH = 64
 
 
 @dataclass(frozen=True)
-class Tested:
+class Accuracy:
     """Accuracy on ``images`` images of the weights of ``run``."""
 
     accuracy: float
@@ -34,23 +34,23 @@ class Tested:
 
 
 @dataclass(frozen=True)
-class Ground:
+class TestSet:
     """PublicTest: images uint8 [N,48,48] and the names of their classes."""
 
     images: np.ndarray
     labels: list[str]
 
     @classmethod
-    def of(cls, home: Path | None) -> Ground:
+    def of(cls, home: Path | None) -> TestSet:
         """Raises DataError where FER2013 is not prepared, with the command that prepares it."""
         from ferbench import evaluate
 
-        found = evaluate.Ground.of(PROTOCOL, home)
-        return cls(np.array(found.faces.images[found.rows]), list(found.faces.samples["label"].iloc[found.rows]))
+        public = evaluate.Ground.of(PROTOCOL, home)
+        return cls(np.array(public.faces.images[public.rows]), list(public.faces.samples["label"].iloc[public.rows]))
 
 
-def weights(method: str, preset: str) -> Record:
-    """Return the pre-training of the package whose weights are tested. Raises UsageError where there is none."""
+def shipped_weights(method: str, preset: str) -> Record:
+    """Return the shipped pre-training whose weights are tested. Raises UsageError where there is none."""
     from ferbench.runs.store import shipped_run
 
     record = shipped_run(kind=PRETRAIN, method=method, preset=preset)
@@ -59,27 +59,28 @@ def weights(method: str, preset: str) -> Record:
     return record
 
 
-def way(cell: Cell) -> Cell:
-    """The cell in which trained weights are tested: the same for all sizes of batch and scenarios of a way."""
+def accuracy_cell(cell: Cell) -> Cell:
+    """The cell in which trained weights are tested: one for all batch sizes and scenarios of an engine, precision and
+    backend."""
     return replace(cell, batch=BATCH, scenario="offline")
 
 
-def tested(cell: Cell, ground: Ground) -> Tested:
-    """Test the package's trained weights in the :func:`way` of a cell of inference."""
-    record = weights(cell.method, cell.preset)
-    run, right = runner(way(cell), _trained(cell.method, cell.preset, cell.seed)), 0
-    for start in range(0, len(ground.images), BATCH):
-        images, labels = (part[start : start + BATCH] for part in (ground.images, ground.labels))
-        found = run(torch.from_numpy(images).unsqueeze(1).to(cell.device)).argmax(dim=1).tolist()
-        right += sum(record.classes[place] == name for place, name in zip(found, labels, strict=True))
-    return Tested(right / len(ground.images), len(ground.images), record.key)
+def accuracy(cell: Cell, test_set: TestSet) -> Accuracy:
+    """Test the shipped weights in the :func:`accuracy_cell` of a cell of inference."""
+    record = shipped_weights(cell.method, cell.preset)
+    run, correct = runner(accuracy_cell(cell), _trained(cell.method, cell.preset, cell.seed)), 0
+    for start in range(0, len(test_set.images), BATCH):
+        images, labels = (part[start : start + BATCH] for part in (test_set.images, test_set.labels))
+        predicted = run(torch.from_numpy(images).unsqueeze(1).to(cell.device)).argmax(dim=1).tolist()
+        correct += sum(record.classes[index] == label for index, label in zip(predicted, labels, strict=True))
+    return Accuracy(correct / len(test_set.images), len(test_set.images), record.key)
 
 
 @lru_cache(maxsize=4)
-def _trained(method: str, preset: str, seed: int) -> Timed:
-    """The networks with the package's weights, one for all ways: what is made of them is exported once."""
+def _trained(method: str, preset: str, seed: int) -> TimedMethod:
+    """The networks with the shipped weights, one for all cells, so that they are exported once."""
     from ferbench.runs.store import shipped_runs
 
     timed = networks(method, preset, seed)
-    timed.load(weights(method, preset), shipped_runs())
+    timed.load(shipped_weights(method, preset), shipped_runs())
     return timed

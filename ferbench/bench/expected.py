@@ -1,75 +1,75 @@
-"""How long ``ferbench bench`` will take, told before it begins."""
+"""How long ``ferbench bench`` will take, estimated before it begins."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ferbench.bench import accuracy, gate
-from ferbench.bench.timing import LOOKS
+from ferbench.bench import comparison
+from ferbench.bench.accuracy import accuracy_cell
+from ferbench.bench.timing import WINDOWS
 from ferbench.bench.workloads import IMAGES, INFERENCE, TRAINING, Cell, costs
 
-# What calls took in the records behind reports/speed.md, which holds within a factor of two: the share of the memory's
-# measured ceiling that they reach, and the seconds that any call takes on top.
+# From the records behind reports/speed.md, correct within a factor of two: the share of the memory's measured ceiling
+# that calls reach, and the additional seconds of any call.
 _SHARE, _CALL = 0.06, 0.002
-# Of a step by tables: the plain one runs the frozen networks too, the peers also read pictures by PIL.
+# Relative to a step with tables: the plain one runs the frozen networks too, baselines also read pictures by PIL.
 _SLOWER = {"fast": 1.0, "searched": 1.0, "compiled": 0.8, "plain": 2.0, "naive": 3.0, "strong": 2.0}
 _BUILD = {"torch": 0.5, "onnxruntime": 1.5, "openvino": 3.0}  # seconds, once
-_COMPILED, _COMPILATION = ("compiled", "strong"), 120.0  # seconds for each shape of batch
+_COMPILED, _COMPILATION = ("compiled", "strong"), 120.0  # seconds for each batch shape
 _PREPARATION = 2.0  # seconds of a call
 _FLOAT64 = 4.0  # times as long as the row itself
 
 
 def seconds(
     groups: Iterable[Sequence[Cell]],
-    peers: Sequence[str],
-    sizes: int,
+    baselines: Sequence[str],
     blocks: int,
     block: float,
     warmest: float,
     ceilings: Mapping[str, Mapping[str, float]],
     tested: int = 0,
 ) -> float:
-    """Return the seconds that timing some groups of cells takes, about.
+    """Return the approximate seconds that timing some groups of cells takes.
 
-    peers : of training steps. sizes : batches that a server may form. blocks, block : how many, of how many seconds.
-    warmest : seconds that warming up may take. tested : images on which each way of inference is tested afterwards.
+    baselines : of training steps. blocks, block : their number and seconds. warmest : maximum seconds of a warm-up.
+    tested : images on which each :func:`accuracy_cell` is tested afterwards.
     """
     total = 0.0
-    for way in {accuracy.way(cell) for group in groups for cell in group if cell.what == "inference"} if tested else ():
-        total += _BUILD[way.backend] + tested / way.batch * _call(way, ceilings, way.engine)
+    if tested:
+        for cell in {accuracy_cell(cell) for group in groups for cell in group if cell.what == "inference"}:
+            total += _BUILD[cell.backend] + tested / cell.batch * _call(cell, ceilings, cell.engine)
     for group in groups:
         for cell in group:
             call = _call(cell, ceilings, cell.engine)
-            times = sizes if cell.scenario == "server" else 1
-            # The gate has a shape of its own, so it is compiled for too.
-            total += _BUILD[cell.backend] + 2 * _compilation(cell.engine) + _gate(cell, call)
-            total += times * _timed(call, blocks, block, warmest)
+            # The comparison has another batch shape, which is compiled for too.
+            total += _BUILD[cell.backend] + 2 * _compilation(cell.engine) + _comparison(cell, call)
+            total += _timed(call, blocks, block, warmest)
         if group[0].what == "step":
-            for peer in peers:
-                call = _call(group[0], ceilings, peer)
-                total += _BUILD["torch"] + _compilation(peer) + _timed(call, blocks, block, warmest)
+            for baseline in baselines:
+                call = _call(group[0], ceilings, baseline)
+                total += _BUILD["torch"] + _compilation(baseline) + _timed(call, blocks, block, warmest)
     return total
 
 
-def _call(cell: Cell, ceilings: Mapping[str, Mapping[str, float]], way: str) -> float:
-    """Seconds of one call."""
+def _call(cell: Cell, ceilings: Mapping[str, Mapping[str, float]], engine: str) -> float:
+    """Seconds of one call. engine : or the name of a baseline."""
     if cell.what not in (*INFERENCE, *TRAINING):
         return _PREPARATION
     images = IMAGES if cell.what == "epoch" else 2 * cell.batch if cell.what in TRAINING else cell.batch
     moved = costs(cell)[1] * images
-    slower = _SLOWER[way] if cell.what in TRAINING else 1.0
+    slower = _SLOWER[engine] if cell.what in TRAINING else 1.0
     return _CALL + slower * moved / (_SHARE * ceilings[cell.precision]["bytes_per_s"])
 
 
-def _compilation(way: str) -> float:
-    return _COMPILATION if way in _COMPILED else 0.0
+def _compilation(engine: str) -> float:
+    return _COMPILATION if engine in _COMPILED else 0.0
 
 
 def _timed(call: float, blocks: int, block: float, warmest: float) -> float:
-    """A cold call, warming up in windows of half a block until some agree, which takes a machine that others use three
-    times as many as it must be, and the blocks; what is begun is ended."""
-    return call + min(warmest, 3 * LOOKS * max(block / 2, call)) + blocks * (max(block, call) + min(block, call) / 2)
+    """A cold call; a warm-up in windows of half a block until some agree, which on a shared machine takes three times
+    the minimum; and the blocks, each of which ends with a whole call."""
+    return call + min(warmest, 3 * WINDOWS * max(block / 2, call)) + blocks * (max(block, call) + min(block, call) / 2)
 
 
-def _gate(cell: Cell, call: float) -> float:
+def _comparison(cell: Cell, call: float) -> float:
     if cell.what in TRAINING:
-        return 2 * gate.STEPS * gate.PAIRS / cell.batch * call
-    return gate.FRESH / cell.batch * call * (1 + _FLOAT64) if cell.what in INFERENCE else 0.0
+        return 2 * comparison.STEPS * comparison.PAIRS / cell.batch * call
+    return comparison.FRESH / cell.batch * call * (1 + _FLOAT64) if cell.what in INFERENCE else 0.0

@@ -1,4 +1,4 @@
-"""The clock and its statistics: warm-up to steadiness, blocks in shuffled order, medians with intervals."""
+"""The clock and its statistics: warm-up to steadiness, medians with intervals, and the limits of the machine."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-LOOKS, STEADY = 3, 0.02  # so many windows in a row within this share of each other: warm
+WINDOWS, STEADY = 3, 0.02  # warm: so many windows in a row within this share of each other
 RESAMPLES = 2000  # of the bootstrap behind every interval
 
 Call = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Median:
     """A median with its 95 % interval, by bootstrap over blocks."""
 
     median: float
@@ -40,8 +40,8 @@ def warm_up(call: Call, device: str, window: float, cap: float) -> float:
     rates: list[float] = []
     while time.perf_counter() - start < cap:
         rates.append(rate(call, device, window))
-        last = rates[-LOOKS:]
-        if len(last) == LOOKS and max(last) - min(last) <= STEADY * min(last):
+        last = rates[-WINDOWS:]
+        if len(last) == WINDOWS and max(last) - min(last) <= STEADY * min(last):
             break
     return cold
 
@@ -61,41 +61,69 @@ def rate(call: Call, device: str, seconds: float) -> float:
 
 def latencies(call: Call, device: str, seconds: float) -> list[float]:
     """Seconds of single calls, each waited for, the next sent when the last has returned."""
-    found: list[float] = []
+    taken: list[float] = []
     begin = time.perf_counter()
-    while not found or time.perf_counter() - begin < seconds:
+    while not taken or time.perf_counter() - begin < seconds:
         start = time.perf_counter()
         call()
         synchronise(device)
-        found.append(time.perf_counter() - start)
-    return found
+        taken.append(time.perf_counter() - start)
+    return taken
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """A percentile, or None where too few values lie beyond it (fewer than ten) to speak of it.
-
-    The median needs three values.
-    """
+    """A percentile, or None where fewer than ten values lie beyond it; for the median, of fewer than three values."""
     needed = 3 if percent == 50 else 10 / (1 - percent / 100)
     return float(np.percentile(values, percent)) if len(values) >= needed else None
 
 
-def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
-    """The median of blocks and its interval. One block has no interval but itself."""
+def median(values: Sequence[float], seed: int = 0) -> Median:
+    """The median of blocks and its interval; for one block the interval is its value."""
     array = np.asarray(values, dtype=np.float64)
     draws = np.median(_resampled(array, seed), axis=1)
     low, high = np.percentile(draws, [2.5, 97.5])
-    return Estimate(float(np.median(array)), float(low), float(high))
+    return Median(float(np.median(array)), float(low), float(high))
 
 
-def ratio(ours: Sequence[float], peer: Sequence[float], seed: int = 0) -> Estimate:
-    """Median of ours over median of the peer's, blocks of both drawn anew for the interval."""
-    a, b = np.asarray(ours, dtype=np.float64), np.asarray(peer, dtype=np.float64)
+def ratio(ours: Sequence[float], baseline: Sequence[float], seed: int = 0) -> Median:
+    """Median of ours over the median of the baseline's, with an interval by bootstrap over the blocks of both."""
+    a, b = np.asarray(ours, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
     draws = np.median(_resampled(a, seed), axis=1) / np.median(_resampled(b, seed + 1), axis=1)
     low, high = np.percentile(draws, [2.5, 97.5])
-    return Estimate(float(np.median(a) / np.median(b)), float(low), float(high))
+    return Median(float(np.median(a) / np.median(b)), float(low), float(high))
 
 
 def _resampled(values: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return values[rng.integers(0, len(values), (RESAMPLES, len(values)))]
+
+
+_SIZES = {"cpu": (1024, 64 << 20), "cuda": (8192, 4 << 30)}  # rows of the square product; bytes of the copy
+_SECONDS = 1.0  # of repetitions: a shared CPU reaches its best only now and then
+_TYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
+
+
+def ceilings(device: str, precision: str) -> dict[str, float]:
+    """Measure the best that the device reaches: FLOP/s of a large square product, bytes/s of a large copy."""
+    size, volume = _SIZES[device]
+    kind = _TYPES[precision]
+    a, b = (torch.randn(size, size, device=device).to(kind) for _ in range(2))
+    source = torch.ones(volume // 4, device=device)
+    target = torch.empty_like(source)
+    return {
+        "flops_per_s": 2 * size**3 / _best(lambda: a @ b, device),
+        "bytes_per_s": 2 * volume / _best(lambda: target.copy_(source), device),
+    }
+
+
+def _best(call: Callable[[], object], device: str) -> float:
+    call()
+    synchronise(device)
+    taken: list[float] = []
+    begin = time.perf_counter()
+    while len(taken) < 5 or time.perf_counter() - begin < _SECONDS:
+        start = time.perf_counter()
+        call()
+        synchronise(device)
+        taken.append(time.perf_counter() - start)
+    return min(taken)

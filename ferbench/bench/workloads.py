@@ -1,7 +1,7 @@
-"""What is timed: calls that handle a known number of images, with the means to check what they give.
+"""What is timed: calls that process a known number of images, with the means to check their results.
 
-Training and inference in torch need torch, numpy and pydantic alone, so that a bare GPU machine can be timed;
-what needs more is imported where it is used.
+Training and inference in torch need torch, numpy and pydantic only, so that a bare GPU machine can be timed; anything
+else is imported where it is used.
 """
 
 import os
@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ferbench.bench import gate
-from ferbench.bench.gate import Verdict
+from ferbench.bench import comparison
+from ferbench.bench.comparison import Comparison
 from ferbench.errors import UsageError
 from ferbench.methods import recipes
-from ferbench.methods.interface import Timed
+from ferbench.methods.interface import Timeable, TimedMethod
 from ferbench.seeds import derive_seed, generator
 from ferbench.training.cost import flops
 from ferbench.training.device import Device
@@ -33,7 +33,7 @@ INFERENCE, TRAINING = ("inference", "fe", "amg"), ("step", "epoch")
 WHATS = (*INFERENCE, *TRAINING, "prepare")
 CLASSES = 7
 IMAGES = 256  # in the set that training is timed on
-BUFFERS = 8  # batches taken in turns, so that no input waits in a cache
+BUFFERS = 8  # batches used in turns, so that no input is in a cache
 DRAWN = 200  # images that preparation is timed on
 
 
@@ -58,20 +58,20 @@ class Cell:
 class Workload:
     """A cell ready to be timed.
 
-    call : handles ``images`` images and may leave work on the device. check : the gate, where there is one.
+    call : processes ``images`` images and may leave work on the device. check : compares results, where possible.
     flops, bytes : of one image, where known.
     """
 
     cell: Cell
     images: int
     call: Callable[[], object]
-    check: Callable[[], Verdict] | None = None
+    check: Callable[[], Comparison] | None = None
     flops: float | None = None
     bytes: float | None = None
 
 
 def build(cell: Cell, scratch: Path) -> Workload:
-    """Make a cell ready. Raises UsageError for a combination that does not exist."""
+    """Prepare a cell. Raises UsageError for a combination that does not exist."""
     if cell.what in INFERENCE:
         return _inference(cell)
     if cell.backend != "torch":
@@ -81,27 +81,29 @@ def build(cell: Cell, scratch: Path) -> Workload:
     return _training(cell, scratch)
 
 
-def peers(cell: Cell, names: tuple[str, ...]) -> dict[str, Callable[[], object]]:
-    """Calls that do the same work as the cell, a training step, in the peers' ways."""
+def baselines(cell: Cell, names: tuple[str, ...]) -> dict[str, Callable[[], object]]:
+    """Calls of reference loops that do the same work as the cell, a training step."""
     timed, (pixels, labels) = networks(cell.method, cell.preset, cell.seed), _set(cell.seed)
     steps, workers = list(_plan(labels, cell.batch, cell.seed)), loaders(cell.device, cell.threads)
-    return {name: timed.peer(name, pixels, labels, steps, cell.batch, cell.device, workers) for name in names}
+    return {name: timed.baseline(name, pixels, labels, steps, cell.batch, cell.device, workers) for name in names}
 
 
 def loaders(device: str, threads: int) -> int:
-    """Loader processes of each peer: beside a GPU one for every core but that which drives it, since turning pictures
-    takes a peer longer than its step; on a CPU two at most, which take cores from the step."""
+    """Loader processes of each baseline: beside a GPU one for every core but one, since rotating pictures takes longer
+    than a step; on a CPU at most two, which compete with the step for cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores - 1) if device == "cuda" else min(2, threads - 1)
 
 
-def networks(method: str, preset: str, seed: int) -> Timed:
+def networks(method: str, preset: str, seed: int) -> TimedMethod:
     """A method's networks with seeded random weights. Raises UsageError for a method that is not timed."""
-    found = recipes.resolve(method, preset, "ckplus")
-    return found.family.timed(found, CLASSES, derive_seed(seed, "bench weights"))
+    resolved = recipes.resolve(method, preset, "ckplus")
+    if not isinstance(resolved.family, Timeable):
+        raise UsageError(f"{resolved.title} is not among the methods that `ferbench bench` times")
+    return resolved.family.timed(resolved, CLASSES, derive_seed(seed, "bench weights"))
 
 
-_kept = lru_cache(maxsize=4)(networks)  # for ways of inference that are timed beside each other
+_cached = lru_cache(maxsize=4)(networks)  # for cells of inference that are timed together
 
 
 def costs(cell: Cell) -> tuple[float, float]:
@@ -124,37 +126,37 @@ def _costs(what: str, method: str, preset: str, precision: str, seed: int) -> tu
 
 
 def images(seed: int, count: int, use: str) -> Tensor:
-    """Random grey images uint8 [count,48,48]: kernels take their time whatever the picture."""
+    """Random grey images uint8 [count,48,48]: the time of kernels does not depend on the picture."""
     return torch.from_numpy(generator(seed, "bench", use).integers(0, 256, (count, 48, 48), dtype=np.uint8))
 
 
 def _inference(cell: Cell) -> Workload:
     """A call takes uint8 images [B,1,48,48] on the device; grey levels are scaled and normalised inside it."""
-    timed = _kept(cell.method, cell.preset, cell.seed)
+    timed = _cached(cell.method, cell.preset, cell.seed)
     costing = costs(cell)
     reference = timed.part(cell.what)
-    assert reference is not None  # or it had no costs
+    assert reference is not None  # costs() refuses parts that the method does not have
     reference.eval()
-    fresh = images(cell.seed, gate.FRESH, "fresh").unsqueeze(1)
+    fresh = images(cell.seed, comparison.FRESH, "fresh").unsqueeze(1)
     run = runner(cell, timed)
     turns = cycle(
         batch.to(cell.device).unsqueeze(1)
         for batch in images(cell.seed, BUFFERS * cell.batch, "inputs").split(cell.batch)
     )
 
-    def checked() -> Verdict:
+    def checked() -> Comparison:
         parts = [run(part).float().cpu() for part in fresh.to(cell.device).split(cell.batch)]
-        return gate.of_logits(torch.cat(parts), reference, fresh, cell.precision)
+        return comparison.compare_logits(torch.cat(parts), reference, fresh, cell.precision)
 
     return Workload(cell, cell.batch, lambda: run(next(turns)), checked, *costing)
 
 
-def runner(cell: Cell, timed: Timed) -> Callable[[Tensor], Tensor]:
-    """What takes images uint8 [B,1,48,48] on the cell's device and gives their logits, in the cell's way."""
+def runner(cell: Cell, timed: TimedMethod) -> Callable[[Tensor], Tensor]:
+    """A function from images uint8 [B,1,48,48] on the cell's device to logits, in the cell's backend and engine."""
     if cell.backend in _RUNTIMES:
         return _RUNTIMES[cell.backend](cell, _exported(timed))
     device, reference = Device.chosen(cell.device, cell.precision, cell.engine), timed.part(cell.what)
-    assert reference is not None  # or it had no costs
+    assert reference is not None  # costs() refuses parts that the method does not have
     reference.eval()
     if device.captures:
         quick = timed.quick(cell.what, device)
@@ -170,7 +172,7 @@ def runner(cell: Cell, timed: Timed) -> Callable[[Tensor], Tensor]:
 
 
 @lru_cache(maxsize=4)
-def _exported(timed: Timed) -> bytes:
+def _exported(timed: TimedMethod) -> bytes:
     from ferbench.export import to_onnx
 
     return to_onnx(timed.deployable(), {})
@@ -184,8 +186,8 @@ def _onnx(cell: Cell, content: bytes) -> Callable[[Tensor], Tensor]:
 
 
 def _openvino(cell: Cell, content: bytes) -> Callable[[Tensor], Tensor]:
-    """The exported file in OpenVINO, compiled anew for each size of batch: free sizes cost it a third of its speed."""
-    # Its Python package would load a client that reports usage over the network, and has a stub where there is none.
+    """The exported file in OpenVINO, compiled for each batch size: a dynamic size costs a third of the speed."""
+    # Its Python package loads a client that reports usage over the network, unless this module is missing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
@@ -217,8 +219,8 @@ def first(result: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 
 class Graph:
-    """A forward pass replayed from one CUDA graph for one batch size, captured at the first call: what kernels take to
-    be compiled and chosen is part of the cold start."""
+    """A forward pass replayed from one CUDA graph for one batch size, captured at the first call: compiling and
+    choosing kernels is part of the cold start."""
 
     def __init__(self, module: nn.Module, batch: int):
         self.module = module
@@ -247,7 +249,7 @@ class Graph:
 
 
 def _training(cell: Cell, scratch: Path) -> Workload:
-    """A step trains on ``batch`` pairs, two streams apart as in the paper; an epoch is one look at each image."""
+    """A step trains on ``batch`` pairs in two separate streams as in the paper; an epoch sees each image once."""
     timed, (pixels, labels) = networks(cell.method, cell.preset, cell.seed), _set(cell.seed)
     device = Device.chosen(cell.device, cell.precision, cell.engine)
     steps = list(_plan(labels, cell.batch, cell.seed))
@@ -258,7 +260,7 @@ def _training(cell: Cell, scratch: Path) -> Workload:
         cell,
         rows,
         lambda: run(next(batches)),
-        lambda: gate.of_losses(
+        lambda: comparison.compare_losses(
             _losses(cell.method, cell.preset, cell.seed, device),
             _losses(cell.method, cell.preset, cell.seed, Device()),
             cell.precision,
@@ -277,7 +279,7 @@ def _set(seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _plan(labels: Tensor, pairs: int, seed: int) -> Iterator[Step]:
-    """Steps of several epochs; the same for ours and for the peers."""
+    """Steps of several epochs; the same for ours and for the baselines."""
     for epoch in range(4):
         yield from paired_epoch(labels.numpy(), "sample", pairs, seed, epoch)
 
@@ -285,14 +287,14 @@ def _plan(labels: Tensor, pairs: int, seed: int) -> Iterator[Step]:
 @lru_cache(maxsize=4)
 def _losses(method: str, preset: str, seed: int, device: Device) -> list[float]:
     """The losses of the first steps, on small batches: the same plan and weights for every path."""
-    Device.chosen(device.name, device.precision, device.engine)  # the last cell made ready may have another precision
+    Device.chosen(device.name, device.precision, device.engine)  # the last prepared cell may have another precision
     timed, (pixels, labels) = networks(method, preset, seed), _set(seed)
-    plan = list(_plan(labels, gate.PAIRS, seed))[: gate.STEPS]
+    plan = list(_plan(labels, comparison.PAIRS, seed))[: comparison.STEPS]
     run = timed.stepper(device, pixels, labels, plan)
     return [float(run(step.on(device.name))["total"]) for step in plan]
 
 
-def _epoch(cell: Cell, timed: Timed, device: Device, scratch: Path) -> None:
+def _epoch(cell: Cell, timed: TimedMethod, device: Device, scratch: Path) -> None:
     with TemporaryDirectory(dir=scratch) as folder:
         timed.epoch(device, *_set(cell.seed), cell.batch, cell.seed, Path(folder))
 

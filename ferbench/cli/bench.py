@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ferbench import DEFAULT_METHOD
-from ferbench.cli.formats import DataHome, Runs
+from ferbench.cli.formats import DataHome, Runs, is_file
 
 _LIST = "; separate several with commas"
 
@@ -25,16 +25,13 @@ def bench(
         str, typer.Option(help="Batch size: images in a call, pairs in a training step" + _LIST + ".")
     ] = "1,32",
     scenario: Annotated[
-        str, typer.Option(help="single-stream (batch 1), offline, server" + _LIST + ".")
+        str, typer.Option(help="single-stream (batch 1), offline" + _LIST + ".")
     ] = "single-stream,offline",
     baseline: Annotated[
         str, typer.Option(help="Reference training loops timed in the same run: naive, strong" + _LIST + ".")
     ] = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
-    bound_ms: Annotated[
-        float, typer.Option(min=0.001, help="Scenario server: upper bound of the p99 latency.")
-    ] = 100.0,
     accuracy: Annotated[
         bool,
         typer.Option(
@@ -48,7 +45,7 @@ def bench(
     ] = False,
     seed: Annotated[int, typer.Option(help="Random seed of weights, inputs, order and resampling.")] = 0,
     format: Annotated[str, typer.Option(help="Output format: console, markdown, json or csv.")] = "console",
-    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file.", callback=is_file)] = None,
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:
@@ -69,10 +66,9 @@ def bench(
         backends=_words(backend),
         batches=_numbers(batch),
         scenarios=_words(scenario),
-        peers=_words(baseline),
+        baselines=_words(baseline),
         device=device,
         threads=threads,
-        bound_ms=bound_ms,
         mode="quick" if quick else "standard",
         seed=seed,
         accuracy=accuracy,

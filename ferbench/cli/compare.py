@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ferbench.cli.formats import Runs
+from ferbench.cli.formats import Runs, is_file
 
 
 def compare(
@@ -13,7 +13,7 @@ def compare(
     second: Annotated[str, typer.Argument(help="The same, to be compared with the first.")],
     flips: Annotated[int, typer.Option(min=0, help="How many of the images with another outcome are listed.")] = 10,
     format: Annotated[str, typer.Option(help="Output format: console, markdown or json.")] = "console",
-    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file.", callback=is_file)] = None,
     runs: Runs = None,
 ) -> None:
     """Compare two trainings image by image, with a paired test."""
@@ -25,7 +25,10 @@ def compare(
 def check(
     baseline: Annotated[
         list[Path] | None,
-        typer.Option(help="File of accepted figures; by default all of ./baselines/accepted, else those of ferbench."),
+        typer.Option(
+            help="File of accepted figures; by default all of ./baselines/accepted, else those of ferbench.",
+            callback=is_file,
+        ),
     ] = None,
     tolerance: Annotated[
         str,
@@ -41,7 +44,8 @@ def check(
     runs: Runs = None,
 ) -> None:
     """Regression test of accuracy: the exit code is 1 if it dropped below the accepted figures."""
-    from ferbench.report.check import accept_runs, check_runs
+    from ferbench.report.accepted import accept_runs
+    from ferbench.report.check import check_runs
 
     if accept:
         accept_runs(baseline or [], reason, runs)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ferbench.cli import options
-from ferbench.cli.formats import DataHome, Format, emit
+from ferbench.cli.formats import DataHome, Format, emit, is_file, is_folder
 from ferbench.cli.options import described
 
 app = typer.Typer(no_args_is_help=True)
@@ -45,7 +45,10 @@ def prepare(
         ),
     ] = "frame",
     ferplus: Annotated[
-        Path | None, typer.Option(help="FER2013: the file fer2013new.csv; labels are then the majority of its votes.")
+        Path | None,
+        typer.Option(
+            help="FER2013: the file fer2013new.csv; labels are then the majority of its votes.", callback=is_file
+        ),
     ] = None,
     labels: Annotated[
         str,
@@ -84,7 +87,9 @@ def list_sets(format: Format = "console", data_home: DataHome = None) -> None:
 @app.command(**described(None, "ferbench data show ckplus --sheet ckplus.png"))
 def show(
     name: Name,
-    sheet: Annotated[Path | None, typer.Option(help="Also draw a contact sheet into this PNG file.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Also draw a contact sheet into this PNG file.", callback=is_file)
+    ] = None,
     format: Format = "console",
     data_home: DataHome = None,
 ) -> None:
@@ -108,7 +113,7 @@ def verify(name: Name, format: Format = "console", data_home: DataHome = None) -
 @app.command(**described(None, "ferbench data synth celeba --out drawn --subjects 8000 --seed 5"))
 def synth(
     layout: Annotated[str, typer.Argument(help="ckplus, oulu, rafdb, celeba or fer2013.")],
-    out: Annotated[Path, typer.Option(help="Folder to write to; it has to be new or empty.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to; it has to be new or empty.", callback=is_folder)],
     subjects: Annotated[int, typer.Option(min=1, help="How many people are drawn.")] = 12,
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
 ) -> None:

@@ -1,13 +1,14 @@
 """``ferbench evaluate``, ``contamination`` and ``card``."""
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ferbench.cli import options
-from ferbench.cli.formats import DataHome, Format, Runs, emit
+from ferbench.cli import options, output
+from ferbench.cli.formats import DataHome, Format, Runs, emit, is_file
 
 
 def evaluate(
@@ -31,13 +32,21 @@ def evaluate(
     ] = False,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Evaluate these predictions instead: a CSV with id, and prediction or p_<class> columns."),
+        typer.Option(
+            help="Evaluate these predictions instead: a CSV with id, and prediction or p_<class> columns.",
+            callback=is_file,
+        ),
     ] = None,
     name: Annotated[str, typer.Option(help="With --predictions: name of the method in tables.")] = "",
     trained_on: Annotated[
         list[str] | None,
-        typer.Option(help="With --predictions: a dataset that the method was trained on; may be repeated."),
+        typer.Option(
+            help="With --predictions: a dataset that the method was trained on, by any of its names; may be repeated."
+        ),
     ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Test again, where a stored result with the same key would be reused.")
+    ] = False,
     format: Format = "console",
     runs: Runs = None,
     data_home: DataHome = None,
@@ -46,12 +55,16 @@ def evaluate(
     from ferbench import evaluate as work
     from ferbench.errors import UsageError
     from ferbench.methods.foreign.cards import card_of
+    from ferbench.runs.facts import HeldOut
+
+    def say(line: str) -> None:
+        print(output.one_line(line), file=sys.stderr)
 
     if predictions is not None:
         if model or refit:
             raise UsageError("--predictions stands for the model: give no MODEL and no --refit")
         name = name or predictions.stem
-        record = work.predictions(predictions, name, tuple(trained_on or ()), dataset, runs, data_home)
+        record = work.predictions(predictions, name, tuple(trained_on or ()), dataset, runs, data_home, fresh, say)
     else:
         if name or trained_on:
             raise UsageError("--name and --trained-on go with --predictions; a model says both on its card")
@@ -59,6 +72,8 @@ def evaluate(
         if refit:
             if not model.endswith(".toml"):
                 raise UsageError("--refit takes a model with a card: a run is what it is")
+            if fresh:
+                raise UsageError("--fresh goes without --refit: delete the runs of a training to train again")
             from ferbench.cli import progress
             from ferbench.execution.options import TrainOptions
             from ferbench.execution.training import prepare_training
@@ -66,7 +81,11 @@ def evaluate(
             trainings = [TrainOptions(model, dataset)]
             progress.train(partial(prepare_training, trainings, runs, data_home), context.obj)
             return
-        record = work.evaluate(model, preset, dataset, runs, data_home)
+        record = work.evaluate(model, preset, dataset, runs, data_home, fresh, say)
+    notes = record.facts.get("notes", [])
+    for note in notes:
+        say(f"note: {note}")
+    held, result = HeldOut.model_validate(record.facts["held_out"]), record.result
     network = record.identity.parents.get("network") or record.facts["display"]
     emit(
         [
@@ -74,10 +93,17 @@ def evaluate(
                 f"run {record.key}: {network} on {record.identity.protocol}",
                 {
                     "trained on": record.facts["trained_on"] or "unknown",
-                    "images": record.result["images"],
-                    "accuracy": f"{record.result['accuracy']:.2%}",
-                    "held out": record.facts.get("held_out", True),
+                    "images": result["images"],
+                    "accuracy": f"{result['accuracy']:.2%}",
+                    "held out": str(held),
+                    **({"why": held.why} if held.why else {}),
+                    **(
+                        {"accuracy without": f"{result['held_out_accuracy']:.2%} of {result['held_out_images']:,}"}
+                        if "held_out_accuracy" in result
+                        else {}
+                    ),
                     "left out, unknown to the network": record.facts["left_out"] or "none",
+                    **({"notes": notes} if notes and format == "json" else {}),
                     "see": f"ferbench report --dataset {record.identity.protocol.partition('@')[0]}",
                 },
             )
@@ -92,6 +118,14 @@ def contamination(
     ],
     model: Annotated[str, typer.Argument(help="A model, as for `ferbench evaluate`.")] = "",
     preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light, wide or full.")] = "tiny",
+    pictures: Annotated[
+        bool,
+        typer.Option(
+            "--pictures",
+            help="Compare the test images with those that the model learned from, without predicting; without MODEL, "
+            "for all networks and cards that come with ferbench.",
+        ),
+    ] = False,
     format: Format = "console",
     runs: Runs = None,
     data_home: DataHome = None,
@@ -100,8 +134,12 @@ def contamination(
     from dataclasses import asdict
 
     from ferbench.contamination import contamination as work
+    from ferbench.contamination import learned_by
     from ferbench.methods.foreign.cards import card_of
 
+    if pictures:
+        emit([(f"held out on {dataset}", learned_by(card_of(model), dataset, runs, data_home))], format)
+        return
     found = work(card_of(model), preset, dataset, runs, data_home)
     emit([(f"{found.title} on {dataset}", {name: _rounded(value) for name, value in asdict(found).items()})], format)
 

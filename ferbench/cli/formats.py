@@ -7,13 +7,41 @@ from typing import Annotated, Any
 
 import typer
 
+Paths = Path | list[Path] | None
+
+
+def is_file(param: typer.CallbackParam, value: Paths) -> Paths:
+    """Refuse a folder where a file belongs: the callback of an option or argument."""
+    return _checked(param, value, folder=False)
+
+
+def is_folder(param: typer.CallbackParam, value: Paths) -> Paths:
+    """Refuse a file where a folder belongs: the callback of an option or argument."""
+    return _checked(param, value, folder=True)
+
+
+def _checked(param: typer.CallbackParam, value: Paths, folder: bool) -> Paths:
+    from ferbench.files import check_place
+
+    for path in value if isinstance(value, list) else [value]:
+        if path is not None:
+            check_place(path, param.opts[0], folder)
+    return value
+
+
 DataHome = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of the prepared datasets.", envvar="FERBENCH_DATA", show_default="the platform's data folder"
+        help="Folder of the prepared datasets.",
+        envvar="FERBENCH_DATA",
+        show_default="the platform's data folder",
+        callback=is_folder,
     ),
 ]
-Runs = Annotated[Path | None, typer.Option(help="Folder of the runs.", envvar="FERBENCH_RUNS", show_default="./runs")]
+Runs = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the runs.", envvar="FERBENCH_RUNS", show_default="./runs", callback=is_folder),
+]
 Format = Annotated[str, typer.Option(help="Output format: console or json.")]
 
 

@@ -1,6 +1,7 @@
 """The ``ferbench`` command: all commands in their panels; errors become one line and an exit code."""
 
 import sys
+import traceback
 from collections.abc import Callable
 
 import typer
@@ -8,8 +9,10 @@ import typer
 from ferbench import DEFAULT_METHOD, __version__
 from ferbench.cli import bench, compare, data, evaluate, models, output, protocol, report, status, train
 from ferbench.cli.options import DATA, EVALUATE, OTHER, REPORT, SPEED, TRAIN, described
-from ferbench.errors import INTERRUPTED, DataError, FerbenchError, JobFailed, UsageError, refusal
+from ferbench.errors import FAULT, INTERRUPTED, DataError, FerbenchError, JobFailed, UsageError, refusal
 from ferbench.processes import STOPPED, end_with_parent, heed_signals, leave
+
+_FAULT = "unexpected error: unless it is of your own code, please report the lines above and what `ferbench env` prints"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -116,7 +119,9 @@ def _code() -> int:
             return DataError.exit_code if isinstance(error, OSError) else JobFailed.exit_code
         show = getattr(error, "show", None)  # wrong usage, an error of typer that prints itself
         if show is None:
-            raise
+            traceback.print_exc()
+            print(f"ferbench: {_FAULT}", file=sys.stderr)
+            return FAULT
         show()
         return UsageError.exit_code
     if code == INTERRUPTED:

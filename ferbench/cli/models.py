@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferbench.cli.formats import DataHome, Format, Runs, check_plain, emit
+from ferbench.cli.formats import DataHome, Format, Runs, check_plain, emit, is_folder
 
 if TYPE_CHECKING:
     from ferbench.predict import Picture
@@ -28,7 +28,9 @@ def predict(
     aligned: Annotated[
         bool, typer.Option("--aligned", help="Each image is a cropped face already: skip face detection.")
     ] = False,
-    draw: Annotated[Path | None, typer.Option(help="Folder for images with boxes, labels and attention maps.")] = None,
+    draw: Annotated[
+        Path | None, typer.Option(help="Folder for images with boxes, labels and attention maps.", callback=is_folder)
+    ] = None,
     format: Format = "console",
     runs: Runs = None,
 ) -> None:
@@ -93,24 +95,26 @@ def maps(
     ] = "",
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Prepared dataset whose faces are used.")] = "synth",
     preset: Annotated[str, typer.Option(help="Which shipped attention maps: tiny (those of wide) or light.")] = "tiny",
-    out: Annotated[Path | None, typer.Option(help="Folder for a figure like Figure 6, PNG and SVG.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for a figure like Figure 6, PNG and SVG.", callback=is_folder)
+    ] = None,
     faces: Annotated[int, typer.Option(min=1, help="Number of faces of each expression in the figure.")] = 3,
     format: Format = "console",
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:
     """Pointing game: how often the maxima of the attention maps lie on the eyes and on the mouth; and a figure."""
-    from ferbench.maps import look
+    from ferbench.maps import evaluate_maps
 
-    result = look(run, preset, dataset, out, faces, runs, data_home)
+    result = evaluate_maps(run, preset, dataset, out, faces, runs, data_home)
     rows = [
         {
             "map": part.part,
-            "maximum on the part": f"{part.hits:.1%}",
+            "maximum on the part": f"{part.share:.1%}",
             "anywhere would be": f"{part.chance:.1%}",
             "images": part.images,
         }
-        for part in result.pointed
+        for part in result.pointing
     ]
     sections = [(f"attention run {result.run} on {result.dataset}", rows)]
     if result.figures:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperCommand
 
+from ferbench.cli.formats import is_file
+
 if TYPE_CHECKING:
     from ferbench.execution.options import TrainOptions
 
@@ -118,7 +120,7 @@ class Training:
     rule: Annotated[
         str | None, typer.Option(help="Another rule that assigns subjects to folds: step, block, random or file.")
     ] = None
-    folds_file: Annotated[Path | None, typer.Option(help="Fold file (CSV) for --rule file.")] = None
+    folds_file: Annotated[Path | None, typer.Option(help="Fold file (CSV) for --rule file.", callback=is_file)] = None
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs of fine-tuning; the same as --set finetune.epochs=N.")
     ] = None

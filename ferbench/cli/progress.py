@@ -173,19 +173,24 @@ def run(session: "Session", command: list[str], bars: Bars, hide_tests: bool = F
 def print_plan(session: "Session", console: Console) -> None:
     """Print what will be trained, what is reused and how long it takes; for several trainings, one row for each."""
     from ferbench.data.faces import prepared
+    from ferbench.protocol.audit import of_folds
 
     requests = session.graph.requests
-    all_splits = {job.splits.hash: job.splits for job in session.jobs if job.splits is not None}.values()
+    all_splits = {job.splits.hash: (job.splits, job.faces) for job in session.jobs if job.splits}.values()
     for protocol in session.protocols:
         under = [request for request in requests if request.protocol.identifier == protocol.identifier]
-        splits = [one for one in all_splits if one.protocol.startswith(protocol.identifier)]
+        splits = [(one, faces) for one, faces in all_splits if one.protocol.startswith(protocol.identifier)]
         methods = ", ".join(dict.fromkeys(request.method.title for request in under))
         presets = ", ".join(dict.fromkeys(request.method.preset for request in under))
         console.print(
             f"[bold]{_plain(methods)}[/bold]"
             + _plain(f", preset {presets}, under {protocol.identifier}: {protocol.description}"),
-            *(_plain(_folds_line(one, protocol)) for one in splits),
-            *dict.fromkeys(_plain(f"note: {note}") for one in splits for note in one.notes),
+            *(
+                _plain(line)
+                for one, faces in splits
+                for line in (_folds_line(one, protocol), f"audit: {of_folds(one, faces)}")
+            ),
+            *dict.fromkeys(_plain(f"note: {note}") for one, _ in splits for note in one.notes),
             sep="\n",
             highlight=False,
         )
@@ -250,7 +255,7 @@ def _folds_line(splits: "Splits", protocol: "Protocol") -> str:
     """Return one line: the rule of the folds, what was asserted about them, and the hash of their file."""
     if splits.protocol != protocol.identifier:
         return f"folds: {splits.rule}; they measure data leakage and give no result; file hash {splits.hash[:12]}"
-    asserted = "; 0 subjects shared, every sample tested once" if protocol.folds else ""
+    asserted = "; every sample tested once" if protocol.folds else ""
     return f"{'folds' if protocol.folds else 'split'}: {splits.rule}{asserted}; file hash {splits.hash[:12]}"
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ferbench.cli.formats import DataHome, Format, emit
+from ferbench.cli.formats import DataHome, Format, emit, is_file
 from ferbench.cli.options import described
 
 app = typer.Typer(no_args_is_help=True)
@@ -40,7 +40,7 @@ def show(name: Name, rule: Rule = None, seed: Seed = 0, format: Format = "consol
 )
 def export(
     name: Name,
-    out: Annotated[Path, typer.Option(help="The fold file to write: id,subject,label,fold,role.")],
+    out: Annotated[Path, typer.Option(help="The fold file to write: id,subject,label,fold,role.", callback=is_file)],
     rule: Rule = None,
     seed: Seed = 0,
     image_folds: Annotated[
@@ -60,7 +60,10 @@ def export(
 
 def audit(
     folds: Annotated[
-        Path, typer.Argument(help="Fold file (CSV) with the columns id and fold; role, subject and label are optional.")
+        Path,
+        typer.Argument(
+            help="Fold file (CSV) with the columns id and fold; role, subject and label are optional.", callback=is_file
+        ),
     ],
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="The prepared dataset that is split.")],
     format: Format = "console",

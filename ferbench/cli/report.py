@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ferbench.cli import options
-from ferbench.cli.formats import DataHome, Format, Runs
+from ferbench.cli.formats import DataHome, Format, Runs, is_file, is_folder
 
 
 def report(
@@ -35,7 +35,9 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="Write to this file; tensorboard: a new folder, mlflow: a new database.")
     ] = None,
-    figures: Annotated[Path | None, typer.Option(help="Folder for figures, as PNG and SVG.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for figures, as PNG and SVG.", callback=is_folder)
+    ] = None,
     errors: Annotated[
         int,
         typer.Option(
@@ -49,8 +51,11 @@ def report(
     data_home: DataHome = None,
 ) -> None:
     """Compute tables from the stored predictions, beside the published figures."""
+    from ferbench.files import check_place
     from ferbench.report.verbs import write_ablation, write_report, write_speed_report, write_trials
 
+    if out is not None:
+        check_place(out, "--out", folder=format == "tensorboard")
     if bench:
         write_speed_report(dataset, format, out, runs)
     elif ablation:
@@ -64,7 +69,7 @@ def report(
 def paper(
     table: Annotated[str, typer.Option(help="Only the table with this number.")] = "",
     format: Annotated[str, typer.Option(help="Output format: console, markdown, latex, csv or json.")] = "console",
-    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file.", callback=is_file)] = None,
 ) -> None:
     """Show the published tables and check their arithmetic. The exit code is 1 if it is inconsistent."""
     from ferbench.report.verbs import write_paper

@@ -9,7 +9,7 @@ import typer
 
 from ferbench import DEFAULT_METHOD
 from ferbench.cli import options
-from ferbench.cli.formats import DataHome, Format, Runs, emit
+from ferbench.cli.formats import DataHome, Format, Runs, emit, is_file
 from ferbench.cli.options import Compute, Dataset, DryRun, Overrides, Preset, Training
 
 
@@ -70,7 +70,7 @@ def ablate(
     seeds: Annotated[int, typer.Option(min=1, help="Train each variant with the seeds 0 to N-1.")] = 1,
     dry_run: DryRun = False,
     format: Annotated[str, typer.Option(help="Output format: console, markdown or json.")] = "console",
-    out: Annotated[Path | None, typer.Option(help="Write the tables to this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the tables to this file.", callback=is_file)] = None,
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:
@@ -105,7 +105,9 @@ def ablate(
 @options.with_groups
 def sweep(
     context: typer.Context,
-    plan: Annotated[Path, typer.Argument(help=r"TOML file with methods, datasets, seeds, \[options] and \[set].")],
+    plan: Annotated[
+        Path, typer.Argument(help=r"TOML file with methods, datasets, seeds, \[options] and \[set].", callback=is_file)
+    ],
     compute: Compute,
     dry_run: DryRun = False,
     runs: Runs = None,

@@ -25,6 +25,7 @@ TEMPLATE = np.array([[15.5, 18.5], [32.5, 18.5], [24.0, 37.0]])
 CELEBA = np.array([[69.0, 111.0], [108.0, 111.0], [88.5, 152.0]])
 CELEBA_WIDTH = 178
 
+DEEP = ("I;16", "I;16B", "I;16L", "I", "F")  # modes of pictures with more than 8 bits
 CENTRE = "centre-crop"  # the aligner's name where a raw frame had neither landmarks nor a face that was found
 _MOST = 1 << 29  # pixels on the way to a face; more come of points that are not of the picture
 
@@ -95,7 +96,7 @@ def centre_crop(picture: Image.Image) -> np.ndarray:
 
 def grey(picture: Image.Image) -> Image.Image:
     """Return any picture as 8-bit grey: 16-bit is scaled, transparency laid on black, palettes looked up."""
-    if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+    if picture.mode in DEEP:
         values = np.asarray(picture, dtype=np.float64)
         top = 255.0 if values.max(initial=0) <= 255 else 65535.0
         return Image.fromarray(np.clip(values * (255 / top), 0, 255).round().astype(np.uint8))

@@ -2,7 +2,9 @@
 out, sizes bounded. The archives themselves are read by :mod:`ferbench.data.packed`."""
 
 import os
-from collections.abc import Callable
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +14,9 @@ from ferbench.files import explained
 
 MAX_FILE = 2 << 30  # bytes of one entry; the largest honest one (icml_face_data.csv) has 0.3 GB
 HEAD = 1 << 14  # bytes in which a file shows what it is
+
+# The end of an image file's name, in capitals or not, as a regular expression.
+IMAGE = r"\.(?i:png|jpe?g|jpe|jfif|bmp|gif|tiff?|webp|p[bgp]m|jp2|tga|pcx|avif|heic)$"
 
 _JUNK_NAMES = {".ds_store", "thumbs.db", "desktop.ini"}
 
@@ -28,7 +33,10 @@ class Tree(Protocol):
     def paths(self) -> list[str]: ...
 
     def read(self, path: str, limit: int = -1) -> bytes:
-        """Return a file's bytes, or the first ``limit`` of them. Raises DataError when it is damaged or too large."""
+        """Return a file's bytes, or the first ``limit`` of them. Raises DataError when it is damaged or too large.
+
+        A path that is not there is taken for the only one that differs from it in capitals or Unicode form alone.
+        """
         ...
 
 
@@ -60,10 +68,14 @@ class Folder:
         """Return where a file lies. Raises DataError where there is none."""
         file = self.root / path
         if not file.is_file():
-            file = self._files.get(path, file)
+            file = self._files.get(path) or self._files.get(self._alike.get(comparable(path), ""), file)
             if not file.is_file():
                 raise DataError(f"{self.name} has no file {path}")
         return file
+
+    @cached_property
+    def _alike(self) -> dict[str, str]:
+        return alike(self._files)
 
     def read(self, path: str, limit: int = -1) -> bytes:
         try:
@@ -92,6 +104,25 @@ class SingleFile(Folder):
 def reader(tree: Tree, path: str) -> Callable[[], bytes]:
     """Return a call that reads ``path`` when its time comes."""
     return lambda: tree.read(path)
+
+
+def is_image(path: str) -> bool:
+    """Whether a file's name ends as those of images do."""
+    return re.search(IMAGE, path) is not None
+
+
+def comparable(path: str) -> str:
+    """Return what a path has in common with those that differ in capitals or Unicode form alone."""
+    return unicodedata.normalize("NFC", path).casefold()
+
+
+def alike(paths: Iterable[str]) -> dict[str, str]:
+    """Return paths by their comparable form, without those of which several have the same."""
+    found: dict[str, str] = {}
+    for path in paths:
+        key = comparable(path)
+        found[key] = "" if key in found else path
+    return found
 
 
 def filename(path: str) -> str:

@@ -1,5 +1,5 @@
-"""A prepared dataset: ``images.npy`` (memory-mapped), ``samples.csv``, ``card.json``, and ``landmarks.npy`` where
-the source has landmarks."""
+"""A prepared dataset: ``images.npy`` (memory-mapped), ``samples.csv``, ``signatures.npy``, ``card.json``, and
+``landmarks.npy`` where the source has landmarks."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +15,11 @@ from ferbench.reading import read_array, read_csv
 from ferbench.schema import Card, plain_name, read_sealed
 
 LANDMARKS = "landmarks.npy"  # of a prepared dataset that has some
+SIGNATURES = "signatures.npy"
 SIZE = 48  # pixels, both ways: "cropped, resized and converted to 48×48 gray-scale" (section IV-B)
 
 # The text columns of samples.csv, then one 0/1 column for each attribute a set of attributes has.
-COLUMNS = ("id", "label", "subject", "sequence", "frame", "split", "source", "aligner", "sha256")
+COLUMNS = ("id", "label", "subject", "sequence", "frame", "split", "source", "aligner", "sha256", "content")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Faces:
     samples : N rows with :data:`COLUMNS`; ``frame`` is an integer (-1 where unknown), the others
         are text, empty where unknown. A set of attributes (CelebA) has further columns of 0/1.
     card : where it all came from.
+    signatures : uint8 [N, 32], of the source pictures (``data.content``); None, as ``content`` is empty, in a set that
+        was prepared before there were any.
     landmarks : float32 [N, 68, 2], x and y in pixels of the images, memory-mapped; NaN for images without, None where
         the set has none at all.
     """
@@ -37,14 +40,26 @@ class Faces:
     samples: pd.DataFrame
     card: Card
     landmarks: np.ndarray | None = None
+    signatures: np.ndarray | None = None
 
     def sequence(self, row: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the frames of the sequence that a row belongs to, in order, up to that row: uint8 [T,48,48], and their
         landmarks float32 [T,68,2], None where any of them has none. An image of no sequence is one of one frame."""
-        rows = self._members.get(self.samples["sequence"].iloc[row], [row])
-        rows = rows[: rows.index(row) + 1]
+        rows = self.frames(row)
         points = None if self.landmarks is None else np.array(self.landmarks[rows])
         return np.array(self.images[rows]), None if points is None or np.isnan(points).any() else points
+
+    def frames(self, row: int) -> list[int]:
+        """Return the rows of the frames of the sequence that a row belongs to, in order, up to that row."""
+        rows = self._members.get(self.samples["sequence"].iloc[row], [row])
+        return rows[: rows.index(row) + 1]
+
+    @cached_property
+    def pictures(self) -> np.ndarray:
+        """Numbers int64 [N]: rows with the same number show one picture. Their source pictures are the same (unknown in
+        a dataset that was prepared before these were recorded), or the faces that were cut out of them are."""
+        pixels = self.samples["sha256"]
+        return linked(pixels, self.samples["content"].where(self.samples["content"] != "", pixels))
 
     @cached_property
     def _members(self) -> dict[str, list[int]]:
@@ -72,12 +87,26 @@ class Faces:
 def fingerprint(samples: pd.DataFrame, landmarks: np.ndarray | None = None) -> str:
     """Return the SHA-256 that identifies a set's content: everything in the table but where it lay, and landmarks.
 
-    ``source`` and ``aligner`` are left out: the same pixels from another folder are the same data.
+    ``source``, ``aligner`` and ``content`` are left out: the same faces from another folder, or cut out of pictures
+    that were stored in another way, are the same data.
     """
-    columns = [name for name in samples.columns if name not in ("source", "aligner")]
+    columns = [name for name in samples.columns if name not in ("source", "aligner", "content")]
     text = samples[columns].to_csv(index=False, lineterminator="\n")
     points = b"" if landmarks is None else np.ascontiguousarray(landmarks).tobytes()
     return sha256_of((canonical_json(columns) + "\n" + text).encode() + points)
+
+
+def linked(*columns: pd.Series) -> np.ndarray:
+    """Number rows int64 [N] so that those share a number which agree in a column, directly or through other rows."""
+    codes = [pd.factorize(column)[0] for column in columns]
+    numbers, before = np.arange(len(codes[0])), None
+    while before is None or (numbers != before).any():
+        before = numbers
+        for code in codes:
+            lowest = np.full(len(code), len(code))
+            np.minimum.at(lowest, code, numbers)
+            numbers = lowest[code]
+    return numbers
 
 
 def unaligned(count: int, total: int) -> str:
@@ -107,10 +136,14 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
         images = read_array(folder / "images.npy")
         file = folder / LANDMARKS
         landmarks = read_array(file) if file.is_file() else None
+        file = folder / SIGNATURES
+        signatures = read_array(file) if file.is_file() else None
     except (OSError, DataError) as error:
         raise DataError(
             refusal(error, folder) or f"the prepared dataset {folder} is damaged ({error}): prepare it again"
         ) from None
+    if "content" not in samples and signatures is None:
+        samples.insert(len(COLUMNS) - 1, "content", "")
     if missing := [name for name in COLUMNS if name not in samples]:
         raise DataError(f"the prepared dataset {folder} is damaged (samples.csv lacks {missing[0]}): prepare it again")
     whole = [name for name in samples if name == "frame" or name not in COLUMNS]
@@ -129,7 +162,12 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
             f"the prepared dataset {folder} is damaged (landmarks {landmarks.shape}, {len(samples)} rows): "
             "prepare it again"
         )
-    found = Faces(images, samples, card, landmarks)
+    if signatures is not None and (signatures.shape != (len(samples), 32) or signatures.dtype != np.uint8):
+        raise DataError(
+            f"the prepared dataset {folder} is damaged (signatures {signatures.shape}, {len(samples)} rows): "
+            "prepare it again"
+        )
+    found = Faces(images, samples, card, landmarks, signatures)
     if verify and not card.files and (problems := differences(found)):
         raise DataError(f"the prepared dataset {folder} is damaged ({'; '.join(problems)}): prepare it again")
     return found

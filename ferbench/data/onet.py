@@ -48,9 +48,11 @@ def _realigned(sample: Sample) -> Callable[[], Aligned]:
         if probability < SURE:
             return found._replace(aligner=UNSURE)
         try:
-            return Aligned(align.aligned(Image.fromarray(found.pixels), anchors(points)), ALIGNED)
+            pixels = align.aligned(Image.fromarray(found.pixels), anchors(points))
         except DataError:  # points that are no face's
             return found._replace(aligner=UNSURE)
+        picture = found.picture or Image.fromarray(found.pixels)
+        return Aligned(pixels, ALIGNED, picture=picture)
 
     return face
 

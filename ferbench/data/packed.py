@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, cast
+from typing import IO, Any, Generic, TypeVar, cast
 
-from ferbench.data.archive import MAX_FILE, Folder, SingleFile, Tree, junk, shown
+from ferbench.data.archive import MAX_FILE, Folder, SingleFile, Tree, alike, comparable, junk, shown
 from ferbench.errors import DataError
 from ferbench.files import explained
 
@@ -29,6 +29,7 @@ MAX_INNER = 8 << 30  # bytes of an archive inside another; the largest honest on
 MAX_INNERS = 32  # archives inside of one source that are looked into
 MAX_ENTRIES = 5_000_000
 _CHUNK = 1 << 20
+Entry = TypeVar("Entry")
 
 _TABLES = (".csv", ".txt", ".tsv", ".lst", ".parquet")
 _ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
@@ -49,12 +50,34 @@ _DAMAGE = (
 )
 
 
-class Zip:
+class _Entries(Generic[Entry]):
+    """What is in an archive, by path."""
+
+    name: str
+    entries: dict[str, Entry]
+
+    @cached_property
+    def paths(self) -> list[str]:
+        return sorted(self.entries)
+
+    @cached_property
+    def _alike(self) -> dict[str, str]:
+        return alike(self.entries)
+
+    def entry(self, path: str) -> Entry:
+        """Return what lies at a path. Raises DataError where nothing does."""
+        found = path if path in self.entries else self._alike.get(comparable(path), "")
+        if not found:
+            raise DataError(f"{self.name} has no file {path}")
+        return self.entries[found]
+
+
+class Zip(_Entries[zipfile.ZipInfo]):
     """A zip archive."""
 
     def __init__(self, file: zipfile.ZipFile, name: str):
         self.file, self.name = file, name
-        self.entries: dict[str, zipfile.ZipInfo] = {}
+        self.entries = {}
         for entry in file.infolist():
             path = _safe(entry.filename, name)
             if not path or stat.S_ISLNK(entry.external_attr >> 16) or entry.is_dir():
@@ -69,30 +92,25 @@ class Zip:
                 )
             self.entries[path] = entry
 
-    @cached_property
-    def paths(self) -> list[str]:
-        return sorted(self.entries)
-
     def read(self, path: str, limit: int = -1) -> bytes:
         with self.stream(path) as file, _whole(f"{path} in {self.name}"):
             return file.read(limit)
 
     @contextmanager
     def stream(self, path: str) -> Iterator[IO[bytes]]:
-        if path not in self.entries:
-            raise DataError(f"{self.name} has no file {path}")
+        entry = self.entry(path)
         with ExitStack() as stack:
             with _whole(f"{path} in {self.name}"):
-                file = stack.enter_context(self.file.open(self.entries[path]))
+                file = stack.enter_context(self.file.open(entry))
             yield file
 
 
-class Tar:
+class Tar(_Entries[tarfile.TarInfo]):
     """A tar archive that is not packed, in a file that can seek."""
 
     def __init__(self, file: IO[bytes], name: str):
         self.file, self.name = file, name
-        self.entries: dict[str, tarfile.TarInfo] = {}
+        self.entries = {}
         with _whole(name):
             self.tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115
             for member in _members(self.tar, name):
@@ -104,14 +122,8 @@ class Tar:
                     raise DataError(f"{path} in {name} has {member.size / 1e6:,.0f} MB: not a file of a dataset")
                 self.entries[path] = member
 
-    @cached_property
-    def paths(self) -> list[str]:
-        return sorted(self.entries)
-
     def read(self, path: str, limit: int = -1) -> bytes:
-        if path not in self.entries:
-            raise DataError(f"{self.name} has no file {path}")
-        entry = self.entries[path]
+        entry = self.entry(path)
         wanted = entry.size if limit < 0 else min(limit, entry.size)
         self.file.seek(entry.offset_data)
         content = self.file.read(wanted)
@@ -121,7 +133,7 @@ class Tar:
 
     def stream(self, path: str) -> IO[bytes]:
         """Return an open file of an entry, which can seek as the archive can."""
-        return cast(IO[bytes], self.tar.extractfile(self.entries[path]))
+        return cast(IO[bytes], self.tar.extractfile(self.entry(path)))
 
 
 class Nested:
@@ -135,7 +147,13 @@ class Nested:
     def paths(self) -> list[str]:
         return sorted({*self.outer.paths, *self._of})
 
+    @cached_property
+    def _alike(self) -> dict[str, str]:
+        return alike(self.paths)
+
     def read(self, path: str, limit: int = -1) -> bytes:
+        if path not in self._of and (found := self._alike.get(comparable(path))):
+            path = found
         tree, at = self._of.get(path, (self.outer, path))
         return tree.read(at, limit)
 

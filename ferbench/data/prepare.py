@@ -1,5 +1,5 @@
-"""Preparing a set: samples in, ``images.npy`` + ``samples.csv`` + ``card.json`` out, all or nothing; ``landmarks.npy``
-too where the source has landmarks."""
+"""Preparing a set: samples in, ``images.npy`` + ``samples.csv`` + ``signatures.npy`` + ``card.json`` out, all or
+nothing; ``landmarks.npy`` too where the source has landmarks."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 import ferbench
-from ferbench.data import faces, onet, packed, sources
+from ferbench.data import content, faces, names, onet, packed, sources
 from ferbench.data.align import CENTRE
-from ferbench.data.archive import Tree, shown
-from ferbench.data.faces import COLUMNS, LANDMARKS, SIZE
+from ferbench.data.archive import Tree, comparable, is_image, shown
+from ferbench.data.faces import COLUMNS, LANDMARKS, SIGNATURES, SIZE
 from ferbench.data.landmarks import COUNT
 from ferbench.data.samples import Listing, Sample
 from ferbench.data.sources import Options, Reader
@@ -24,6 +24,8 @@ from ferbench.files import new_folder, seal, sha256_of, sha256_of_file, write_js
 from ferbench.labels import in_order
 from ferbench.schema import Card
 
+_NO_NAME = "neither their names nor their folders are those of this dataset"
+_BATCH = 1024  # thumbnails
 Tick = Callable[[int, int], None]  # images done, images in all
 
 
@@ -63,7 +65,21 @@ def prepare(
 def _listed(dataset: str, reader: Reader, tree: Tree, options: Options) -> Listing:
     if not reader.looks_like(tree):
         raise DataError(sources.mistaken(dataset, tree))
-    return reader.read(tree, options)
+    listing = reader.read(tree, options)
+    samples = list(listing.samples)
+    notes = (*listing.deviations, *_left_out(tree, replace(listing, samples=samples)))
+    return replace(listing, samples=samples, deviations=notes)
+
+
+def _left_out(tree: Tree, listing: Listing) -> list[str]:
+    """Say how many files that look like images are no sample, and why: one sentence for each reason."""
+    used = {sample.source for sample in listing.samples}
+    spelled_otherwise = {comparable(path) for path in used - set(tree.paths)}
+    reasons: dict[str, list[str]] = {}
+    for path in tree.paths:
+        if is_image(path) and path not in used and comparable(path) not in spelled_otherwise:
+            reasons.setdefault(listing.left_out.get(path, _NO_NAME), []).append(path)
+    return [f"{len(paths):,} images are left out: {reason}, such as {paths[0]}" for reason, paths in reasons.items()]
 
 
 def _within(dataset: str, reader: Reader, nested: packed.Nested, options: Options, error: DataError) -> Listing:
@@ -93,10 +109,12 @@ def write_set(
     """Write a prepared dataset from a listing. Pixels go to disk as they come; never more than one image is held."""
     samples = list(listing.samples)
     if not samples:
-        raise DataError(f"no image of {dataset} was found in {source}")
+        raise DataError("; ".join([f"no image of {dataset} was found in {source}", *listing.deviations]))
     if name in ("", ".", "..") or "/" in name or name.startswith("."):
         raise UsageError(f"{name!r} cannot be the name of a prepared dataset: letters, digits, - and _ will do")
     _unique(samples, source)
+    samples, notes = _named(samples)
+    listing = replace(listing, deviations=(*listing.deviations, *notes))
     wanted = listing.expected.get("class") or listing.expected.get("sequences", {})
     empty = set(wanted) - {sample.label for sample in samples}
     if every_class and empty:
@@ -108,18 +126,25 @@ def write_set(
     points: dict[int, np.ndarray] = {}  # by row: most sets have none
     skipped: list[str] = []
     blank: list[str] = []  # ids of images of one grey value
+    thumbnails: list[np.ndarray] = []  # of the source pictures, whose signatures are computed in batches
+    signatures: list[np.ndarray] = []
     with new_folder(home / name) as folder:
         with (folder / "images.npy").open("wb") as file:
             _header(file, 0)
             start = file.tell()
             for number, sample in enumerate(samples):
                 try:
-                    face, aligner, own = sample.face()
+                    face, aligner, own, picture = sample.face()
                 except DataError as error:
                     if not skip_corrupt:
                         raise DataError(f"{error}; --skip-corrupt leaves such images out and lists them") from None
                     skipped.append(str(error))
                     continue
+                source_pixels = face if picture is None else content.canonical(picture)
+                thumbnails.append(content.thumbnail(source_pixels))
+                if len(thumbnails) == _BATCH:
+                    signatures.append(content.signatures(thumbnails))
+                    thumbnails.clear()
                 pixels = face.tobytes()
                 file.write(pixels)
                 if not np.ptp(face):
@@ -135,6 +160,7 @@ def write_set(
                         sample.source,
                         aligner,
                         sha256_of(pixels),
+                        content.digest(source_pixels),
                     )
                 )
                 attributes.append(sample.attributes)
@@ -146,6 +172,9 @@ def write_set(
             assert file.tell() == start, "the header must keep its length"
         if not rows:
             raise DataError(f"every image of {source} is corrupt")
+        if thumbnails:
+            signatures.append(content.signatures(thumbnails))
+        np.save(folder / SIGNATURES, np.concatenate(signatures), allow_pickle=False)
         table = pd.DataFrame(rows, columns=list(COLUMNS))
         if listing.options.get("align") == onet.ALIGNED and not {*table["aligner"]} & {onet.ALIGNED, onet.UNSURE}:
             raise UsageError(f"--align onet is for faces that come cropped, which none in {source} does: leave it out")
@@ -190,6 +219,30 @@ def _unique(samples: list[Sample], source: str) -> None:
                 "give a folder that holds each image once"
             )
         seen[sample.id] = sample.source
+
+
+def _named(samples: list[Sample]) -> tuple[list[Sample], list[str]]:
+    """Give each subject one spelling and each sequence one subject, and say what was changed: a sentence each."""
+    notes = []
+    if spelled := names.spellings(sample.subject for sample in samples):
+        samples = [replace(sample, subject=spelled.get(sample.subject, sample.subject)) for sample in samples]
+        first, second = list(spelled)[:2]
+        notes.append(
+            f"{len(set(spelled.values())):,} subjects are spelled in more than one way, such as {first!r} and "
+            f"{second!r}: each is one person, under the name {spelled[first]!r}"
+        )
+    if repeated := names.repeated((sample.subject, sample.sequence) for sample in samples):
+        samples = [
+            replace(sample, sequence=f"{sample.subject}/{sample.sequence}")
+            if sample.subject and sample.sequence
+            else sample
+            for sample in samples
+        ]
+        notes.append(
+            f"{len(repeated):,} names of sequences occur under more than one subject, such as {repeated[0]!r}: each "
+            "sequence is named after its subject and itself"
+        )
+    return samples, notes
 
 
 def _card(
@@ -248,8 +301,8 @@ def _against(found: dict[str, dict[str, int]], expected: dict[str, dict[str, int
 
 
 def _pixels(table: pd.DataFrame, skipped: list[str], blank: list[str]) -> list[str]:
-    """What the pixels themselves tell: faces that were not found, empty images, duplicates, and identical pixels across
-    splits or labels."""
+    """What the images themselves tell: faces that were not found, empty images, frames without order, duplicates, and
+    identical pixels across splits or labels."""
     notes = [f"{len(skipped)} corrupt images left out"] if skipped else []
     if centred := int((table["aligner"] == CENTRE).sum()):
         notes.append(faces.unaligned(centred, len(table)))
@@ -257,6 +310,11 @@ def _pixels(table: pd.DataFrame, skipped: list[str], blank: list[str]) -> list[s
         notes.append(onet.left_alone(unsure, len(table)))
     if blank:
         notes.append(f"{len(blank):,} images are of one grey value all over, such as {blank[0]}: they show nothing")
+    if unordered := int(table[table["sequence"] != ""].duplicated(["sequence", "frame"]).sum()):
+        notes.append(
+            f"{unordered:,} images of sequences have the frame number of another or none: which frames are the last "
+            "follows the order of the source"
+        )
     copies = table[table["sha256"].duplicated(keep=False)]
     if len(copies):
         groups = copies.groupby("sha256")

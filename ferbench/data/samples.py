@@ -21,11 +21,13 @@ FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000"
 
 
 class Aligned(NamedTuple):
-    """A face: pixels uint8 [48,48], the aligner's name, and 68 landmarks [68,2] in pixels of the crop, where known."""
+    """A face: pixels uint8 [48,48], the aligner's name, 68 landmarks [68,2] in pixels of the crop, where known, and
+    the whole picture that it was cut out of; None where that is ``pixels``."""
 
     pixels: np.ndarray
     aligner: str
     landmarks: np.ndarray | None = None
+    picture: Image.Image | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Listing:
 
     expected : counts from the literature as {"class": {...}, "split": {...}}; empty where unknown.
     deviations : sentences about what differs from the dataset's description.
+    left_out : why an image file of the source is no sample, by path, where the reader knows.
     """
 
     layout: str
@@ -60,6 +63,7 @@ class Listing:
     options: dict[str, Any] = field(default_factory=dict)
     expected: dict[str, dict[str, int]] = field(default_factory=dict)
     deviations: tuple[str, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def folder_emotion(path: str) -> str:
@@ -108,7 +112,13 @@ def _formats() -> tuple[str, ...]:
 
 def as_is(read: Callable[[], bytes], path: str) -> Callable[[], Aligned]:
     """A face that comes cropped: resized as it is."""
-    return lambda: Aligned(align.resized(decode(read(), path)), "as-is")
+    return lambda: uncropped(decode(read(), path))
+
+
+def uncropped(picture: Image.Image) -> Aligned:
+    """The face in a picture that comes cropped: resized as it is."""
+    same = picture.mode == "L" and picture.size == (align.SIZE, align.SIZE)
+    return Aligned(align.resized(picture), "as-is", picture=None if same else picture)
 
 
 def raw(
@@ -133,11 +143,11 @@ def raw(
             except DataError as error:
                 raise DataError(f"{path}: {error}") from None
             all68 = points if points is not None and len(points) == COUNT else None
-            return Aligned(crop, "landmarks", None if all68 is None else align.onto(matrix, all68))
+            return Aligned(crop, "landmarks", None if all68 is None else align.onto(matrix, all68), picture)
         found = align.detected(picture)
         if found is not None:
-            return Aligned(align.aligned(picture, found), "mtcnn")
-        return Aligned(align.centre_crop(picture), align.CENTRE)
+            return Aligned(align.aligned(picture, found), "mtcnn", picture=picture)
+        return Aligned(align.centre_crop(picture), align.CENTRE, picture=picture)
 
     return face
 
@@ -154,7 +164,7 @@ def boxed(read: Callable[[], bytes], path: str, box: tuple[int, int, int, int]) 
                 f"{path}: the box {left},{top} to {right},{bottom} holds nothing of a picture of "
                 f"{picture.width}×{picture.height} pixels"
             )
-        return Aligned(align.resized(picture.crop(inside)), "box")
+        return Aligned(align.resized(picture.crop(inside)), "box", picture=picture)
 
     return face
 
@@ -169,6 +179,6 @@ def of_pixels(text: str, path: str, size: int = 48) -> Callable[[], Aligned]:
             raise DataError(f"{path} has pixel values that are no whole numbers: {text[:40]!r}") from None
         if len(values) != size * size or values.min() < 0 or values.max() > 255:
             raise DataError(f"{path} has {len(values)} pixel values; {size * size} between 0 and 255 are wanted")
-        return Aligned(align.resized(Image.fromarray(values.astype(np.uint8).reshape(size, size))), "as-is")
+        return uncropped(Image.fromarray(values.astype(np.uint8).reshape(size, size)))
 
     return face

@@ -7,7 +7,7 @@ import torch
 from ferbench.errors import refusal
 from ferbench.execution.jobs import Job
 from ferbench.execution.run_job import kept_epochs, share_done, test_images, training_images
-from ferbench.methods.interface import Family, Task
+from ferbench.methods.interface import EstimatesDuration, Family, Task
 from ferbench.runs.store import Store
 from ferbench.training.device import Device
 
@@ -25,7 +25,7 @@ def seconds(
     for job in jobs:
         family = job.request.family
         if family not in estimators:
-            estimators[family] = family.estimate(device)
+            estimators[family] = family.estimate(device) if isinstance(family, EstimatesDuration) else None
         estimate, threads, total = estimators[family], all_threads // parallel[job.kind], 0.0
         if states[job.key] != "done" and estimate is not None:
             try:

@@ -11,8 +11,8 @@ from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
 from ferbench.execution.views import check_needs
 from ferbench.methods import registry
-from ferbench.methods.interface import FOLD, PRETRAIN, Family, Parent
-from ferbench.methods.recipes import Method
+from ferbench.methods.interface import FOLD, PRETRAIN, Family, HasStages, Parent
+from ferbench.methods.recipes import Method, resolve
 from ferbench.protocol import image_folds, splits
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import AttributeProtocol, Protocol
@@ -107,7 +107,8 @@ class Job:
     @property
     def trainings(self) -> int:
         """How many trainings of this number of epochs the job consists of."""
-        return self.request.family.trainings.get(self.kind, 1)
+        family = self.request.family
+        return family.trainings.get(self.kind, 1) if isinstance(family, HasStages) else 1
 
     @property
     def all_epochs(self) -> int:
@@ -143,7 +144,9 @@ class Job:
     @property
     def title(self) -> str:
         """A short description for people."""
-        stage = self.request.family.titles.get(self.kind, "" if self.kind == FOLD else self.kind)
+        family = self.request.family
+        titles = family.titles if isinstance(family, HasStages) else {PRETRAIN: "pre-training"}
+        stage = titles.get(self.kind, "" if self.kind == FOLD else self.kind)
         if self.kind != FOLD:
             return f"{stage} on {self.faces.name}"
         by_image = " by image" if self.request.image_folds else ""
@@ -316,7 +319,7 @@ class _Planner:
                     f"{request.protocol.identifier} asks for pre-training under {source}, and run "
                     f"{record.key} was pre-trained under {record.identity.protocol}"
                 )
-        request.family.check(parent.role, record, request.method, request.protocol)
+        request.family.check_parent(parent.role, record, request.method, request.protocol)
         return record
 
 
@@ -332,8 +335,14 @@ def _presets_with_weights(request: Request) -> list[str]:
     if request.overrides or request.parent_runs or not request.protocol.pretrain:
         return []
     protocol = protocols.load(request.protocol.pretrain).identifier
-    records = shipped_with(kind=PRETRAIN, method=request.method.name, protocol=protocol)
-    return sorted(record.identity.preset for record in records)
+    identities = [run.identity for run in shipped_with(kind=PRETRAIN, method=request.method.name, protocol=protocol)]
+    return sorted(one.preset for one in identities if one.recipe == _pretraining_recipe(one.preset, request))
+
+
+def _pretraining_recipe(preset: str, request: Request) -> Any:
+    """Return the recipe in the identity of the pre-training of a request's method at another preset."""
+    method = resolve(request.method.name, preset, request.protocol.name)
+    return plain(method.family.identity(PRETRAIN, method, request.protocol))
 
 
 def _identity(request: Request, kind: str, protocol: str, faces: Faces, **fields: Any) -> Identity:

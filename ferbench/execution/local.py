@@ -26,8 +26,7 @@ from ferbench.files import claim, write_text
 from ferbench.processes import child_environment
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
-from ferbench.training.loop import Progress
-from ferbench.training.together import Dismissed
+from ferbench.training.loop import Dismissed, Progress
 
 _IDLE_WAIT = 30  # seconds that workers have to end by themselves when no work is left, and
 _TERMINATION_WAIT = 2  # seconds after SIGTERM, before they are killed

@@ -11,6 +11,7 @@ set is used here, once, after training has ended.
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,21 @@ from threadpoolctl import threadpool_limits
 
 from ferbench import metrics
 from ferbench.environment import describe_device
-from ferbench.execution import views
+from ferbench.errors import UsageError
+from ferbench.execution import learned, views
 from ferbench.execution.jobs import Job
 from ferbench.files import sha256_of, write_bytes, write_text
-from ferbench.methods.interface import FOLD, AttributeSet, History, Recogniser, Workspace
+from ferbench.methods.interface import FOLD, AttributeSet, History, Learner, LearnsAttributes, Recogniser, Workspace
 from ferbench.protocol import splits
 from ferbench.protocol.protocol import AttributeProtocol
+from ferbench.runs import provenance
+from ferbench.runs.provenance import Pictures
 from ferbench.runs.record import Record
-from ferbench.runs.store import EPOCHS, Store, predictions_frame
+from ferbench.runs.store import EPOCHS, LEARNED, Store, predictions_frame
 from ferbench.seeds import derive_seed
 from ferbench.training.checkpoint import epochs_done, kept, pack, sift, unpack
 from ferbench.training.device import Device
-from ferbench.training.loop import Progress
+from ferbench.training.schedule import Progress
 
 _NO_ROWS = np.empty(0, dtype=np.int64)
 
@@ -54,7 +58,11 @@ class Run:
             report=progress,
             timed=self.timed,
         )
-        self.recogniser: Recogniser = job.method.family.recogniser(job.method, job.kind, tuple(self.classes))
+
+    @cached_property
+    def recogniser(self) -> Recogniser:
+        """What the job trains, where that is tested or validated."""
+        return self.job.method.family.recogniser(self.job.method, self.job.kind, tuple(self.classes))
 
     def timed(self, phase: str, work: Callable[[], Any]) -> Any:
         """Call ``work`` and record its seconds."""
@@ -89,9 +97,9 @@ class Run:
         self.store.write_predictions(job.key, frame)
         return frame
 
-    def save(self, history: History) -> None:
+    def save(self, learner: Learner, history: History) -> None:
         """Store weights and history, and count the weights if the method has not."""
-        state = self.recogniser.state()
+        state = learner.state()
         self.work.facts.setdefault("parameters", sum(int(np.prod(array.shape)) for array in state.values()))
         write_bytes(self.work.folder / "weights.safetensors", pack(state, {"run": self.job.key}))
         write_text(self.work.folder / "history.csv", pd.DataFrame(history).to_csv(index=False, float_format="%.9g"))
@@ -110,6 +118,8 @@ def run_job(job: Job, store: Store, device: Device, progress: Progress) -> Recor
     with device.threads(family.threads(job.method) * job.trainings), blas:
         result = kind_of_run(run)
         facts = run.work.facts
+        if (learned := _learned(job)) is not None:
+            write_bytes(run.work.folder / LEARNED, provenance.pack(learned))
         facts["method"] = job.method.model_dump(mode="json", by_alias=True)
         facts |= {"damage": damage} if damage else {}
         record = Record.of(
@@ -129,12 +139,13 @@ def _parent(run: Run) -> dict[str, Any]:
     """Train what folds start from. The validation set of an official split is only measured."""
     job, work = run.job, run.work
     if isinstance(job.source, AttributeProtocol):
-        run.save(run.recogniser.fit(AttributeSet(job.faces, job.source, job.identity.seed), work))
+        learner = _learns_attributes(job).attribute_learner(job.method, job.kind)
+        run.save(learner, learner.fit(AttributeSet(job.faces, job.source, job.identity.seed), work))
         work.facts["notes"] = work.notes
         return work.result
     train, validation = splits.training_sets(job.source, job.faces)
     work.facts |= {"train_images": len(train), "notes": work.notes}
-    run.save(run.fit(train, validation))
+    run.save(run.recogniser, run.fit(train, validation))
     if not len(validation):
         return work.result
     return {"validation_accuracy": metrics.hit_rate(run.predict(validation)), "validation_images": len(validation)}
@@ -146,7 +157,7 @@ def _fold(run: Run) -> dict[str, Any]:
     keep_best = request.selection == "best-val"
     train, validation = splits.inner(split, job.faces, request.seed) if keep_best else (split.train, _NO_ROWS)
     work.epochs = work.folder / EPOCHS if request.keep_epochs else None
-    run.save(run.fit(train, validation, keep_best))
+    run.save(run.recogniser, run.fit(train, validation, keep_best))
     predictions = run.predict(split.test)
     assert job.splits is not None
     work.facts |= {
@@ -158,6 +169,7 @@ def _fold(run: Run) -> dict[str, Any]:
         "sees": views.sees(job.method, request.protocol, job.faces, split.test),
         "trained_on": _trained_on(run),
         **views.fold_facts(request.protocol, job.faces, job.splits, split, train, len(validation)),
+        **_held_out(run),
         "notes": [*job.splits.notes, *work.notes, *_shipped_parents(run)],
     }
     return {"accuracy": metrics.hit_rate(predictions), "images": len(split.test)}
@@ -215,10 +227,18 @@ def share_done(job: Job, store: Store) -> float:
 def training_images(job: Job) -> int:
     """Return how many samples a job learns from."""
     if isinstance(job.source, AttributeProtocol):
-        return job.request.family.attribute_image_count(AttributeSet(job.faces, job.source, job.identity.seed))
+        data = AttributeSet(job.faces, job.source, job.identity.seed)
+        return _learns_attributes(job).attribute_image_count(data)
     if job.kind != FOLD:
         return len(splits.training_sets(job.source, job.faces)[0])
     return len(job.split.train)
+
+
+def _learns_attributes(job: Job) -> LearnsAttributes:
+    family = job.request.family
+    if not isinstance(family, LearnsAttributes):
+        raise UsageError(f"{job.method.title} does not learn from attributes, as {job.identity.protocol} would have it")
+    return family
 
 
 def test_images(job: Job) -> int:
@@ -241,6 +261,25 @@ def _trained_on(run: Run) -> list[str]:
         names.append(identity.protocol)
         waiting += identity.parents.values()
     return list(dict.fromkeys(names))
+
+
+def _learned(job: Job) -> Pictures | None:
+    """The pictures that a job may learn from, those by which it chooses an epoch among them; of attributes, all."""
+    if isinstance(job.source, AttributeProtocol):
+        rows = np.arange(len(job.faces))
+    else:
+        rows = job.split.train if job.kind == FOLD else splits.training_sets(job.source, job.faces)[0]
+    return learned.pictures(job.source, job.faces, rows)
+
+
+def _held_out(run: Run) -> dict[str, Any]:
+    """Whether a fold's test set was held out from its training set and from all that its parents learned from."""
+    job, protocol = run.job, run.job.request.protocol
+    before = [one for key in job.identity.parents.values() for one in learned.of_run(key, run.store)]
+    own, rows = _learned(job), job.split.test
+    before += [] if own is None else [own]
+    found, seen = learned.held_out(protocol, job.faces, rows, before, names_do=True)
+    return {"held_out": found.model_dump(), "seen": job.faces.samples["id"].iloc[rows[seen]].tolist()}
 
 
 def _shipped_parents(run: Run) -> list[str]:

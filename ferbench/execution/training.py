@@ -35,7 +35,7 @@ from ferbench.runs.plans import Plan, Planned, now, under_way
 from ferbench.runs.record import BEST_TEST, Record
 from ferbench.runs.store import Store, shipped_run
 from ferbench.training.device import Device
-from ferbench.training.loop import Progress
+from ferbench.training.schedule import Progress
 
 SELECTIONS = ("last", "best-val")
 

@@ -9,6 +9,7 @@ from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
 from ferbench.methods.interface import SampleSet, TrainingSet, Video
 from ferbench.methods.recipes import Method
+from ferbench.protocol.audit import overlap
 from ferbench.protocol.protocol import Protocol
 from ferbench.protocol.splits import LAST, Split, Splits
 
@@ -84,6 +85,7 @@ def fold_facts(
         "test_images": len(split.test),
         "train_subjects": len(set(subjects[train]) - {""}),
         "test_subjects": len(set(subjects[split.test]) - {""}),
+        "audit": overlap(split.train, split.test, faces).model_dump(),
     }
 
 

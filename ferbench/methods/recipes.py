@@ -1,32 +1,40 @@
-"""Methods: ``baselines/*.toml`` resolved into one recipe. A method has named presets; an ablation
-extends another method and changes arguments of it. A method of one's own is such a file anywhere."""
+"""Methods: ``baselines/*.toml`` resolved into one recipe. A method has named presets; an ablation extends another
+method and changes arguments of it. A user's method is such a file in any folder."""
 
 import tomllib
+from collections.abc import Iterable
 from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 
 from ferbench import DEFAULT_METHOD
-from ferbench.errors import UsageError
+from ferbench.errors import DataError, UsageError
 from ferbench.files import shipped
 from ferbench.methods import registry
-from ferbench.methods.interface import Family
-from ferbench.runs.record import Record
+from ferbench.methods.interface import Family, HasNetwork, R
+from ferbench.runs.record import TABLES, Record
 from ferbench.schema import Schema, read_toml, validated
+from ferbench.text import suggestion
+
+if TYPE_CHECKING:
+    from ferbench.runs.store import Store
+    from ferbench.training.networks import Deployable
 
 PAPER = "paper"  # the recipe that is the paper's method, and the preset of its own scale
+CARD = "foreign"  # the family of a model card, which need not name it: no other TOML file has a table [model]
+CARD_PRESET = "own"  # the only preset of a card
 _HEAD = ("name", "title", "family", "published", "paper", "differs")
 
 
-class Method(Schema):
+class Method(Schema, Generic[R]):
     """A method with a preset, ready to train.
 
     published : the row of the paper's tables that it reproduces; empty where none was printed.
-    paper : where the method is described. differs : what is not as there, and why, a sentence each.
-    folder : of its file where that is not shipped.
+    paper : where the method is described. differs : the differences from there with their reasons, a sentence each.
+    folder : of its file where that is not shipped. recipe : as the schema of its family.
     """
 
     name: str
@@ -37,7 +45,7 @@ class Method(Schema):
     differs: tuple[str, ...] = ()
     preset: str
     folder: Path | None = None
-    recipe: SerializeAsAny[Any]
+    recipe: SerializeAsAny[R]
 
     @field_validator("recipe", mode="before")
     @classmethod
@@ -48,21 +56,22 @@ class Method(Schema):
         return registry.family(info.data["family_name"], info.data["folder"]).recipe.model_validate(recipe)
 
     @property
-    def family(self) -> Family:
+    def family(self) -> Family[R]:
         """The family that trains it."""
         return registry.family(self.family_name, self.folder)
 
 
 def names() -> list[str]:
     """Return the names of all methods that are shipped, the default one first."""
-    found = sorted(path.stem for path in shipped("baselines").glob("*.toml"))
-    return sorted(found, key=lambda name: (name != DEFAULT_METHOD, name))
+    return sorted(
+        (path.stem for path in shipped("baselines").glob("*.toml")), key=lambda name: (name != DEFAULT_METHOD, name)
+    )
 
 
 def variants(name: str) -> list[str]:
     """Return a method and those that extend it: its ablations."""
-    extending = {other: read_toml(shipped("baselines") / f"{other}.toml").get("extends") for other in names()}
-    return [name, *(other for other, base in extending.items() if base == name)]
+    extends = {method: read_toml(shipped("baselines") / f"{method}.toml").get("extends") for method in names()}
+    return [name, *(method for method, base in extends.items() if base == name)]
 
 
 def presets(name: str) -> list[str]:
@@ -81,39 +90,54 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     Raises UsageError for an unknown method, preset, recipe or override.
     """
     content, folder = _read(name)
-    presets = content.pop("preset", {})
+    family, presets = content.get("family"), content.pop("preset", {})
+    if not isinstance(family, str):
+        raise DataError(f'{name} names no family: a method has a line `family = "..."`, a card has a table [model]')
     preset = preset or next(iter(presets), "")
+    if not presets:
+        raise DataError(f"{name} has no preset: add one, such as the empty table [preset.{CARD_PRESET}]")
     if preset not in presets:
-        raise UsageError(f"{name} has no preset {preset!r}; it has {', '.join(presets)}")
+        raise UsageError(f"{name} has no preset {preset!r}{suggestion(preset, presets)}")
     chain = [preset]
     while base := presets[chain[0]].get("extends"):
         if base in chain or base not in presets:
             raise UsageError(f"{name}: preset {chain[0]} extends {base!r}, which is no other preset of it")
         chain.insert(0, base)
-    for one in chain:
-        _merge(content, {name: table for name, table in presets[one].items() if name != "extends"})
+    for link in chain:
+        _merge(content, {name: table for name, table in presets[link].items() if name != "extends"})
     _merge(content, content.pop("dataset", {}).get(dataset, {}))
     recipes = content.pop("recipe", {})
     if recipe not in (PAPER, *recipes):
-        raise UsageError(f"unknown recipe {recipe!r}: it is {', '.join((PAPER, *recipes))}")
+        raise UsageError(f"unknown recipe {recipe!r}{suggestion(recipe, (PAPER, *recipes))}")
     _merge(content, recipes.get(recipe, {}))
+    schema = registry.family(family, folder).recipe
     for override in overrides:
-        _override(content, override)
+        _override(content, override, schema)
     head = {key: content.pop(key) for key in _HEAD if key in content}
     if recipe != PAPER:
         head |= {"title": f"{head['title']}, {recipe} recipe", "published": ""}
     origin = f"method {name}, preset {preset}"
-    schema = registry.family(head.get("family", ""), folder).recipe
-    made = validated(schema, content, origin)
-    return validated(Method, {**head, "preset": preset, "folder": folder, "recipe": made}, origin)
+    resolved = validated(schema, content, origin)
+    return validated(Method, {**head, "preset": preset, "folder": folder, "recipe": resolved}, origin)
 
 
 def family_of(record: Record) -> Family:
     """Return the family of a finished run's method."""
-    told = record.facts.get("method")
-    if told is None:  # a run of before methods were told in full: its method is shipped
+    method = record.facts.get("method")
+    if method is None:  # an older run, whose record names a shipped method alone
         return registry.family(_read(record.identity.method)[0]["family"])
-    return registry.family(told["family"], Path(told["folder"]) if told.get("folder") else None)
+    return registry.family(method["family"], Path(method["folder"]) if method.get("folder") else None)
+
+
+def network_of(record: Record, store: "Store") -> "Deployable":
+    """Return the network of a finished run as one frozen module. store : that holds the run.
+
+    Raises UsageError where a run has no network to deploy, DataError where its weights are damaged.
+    """
+    family = family_of(record)
+    if isinstance(family, HasNetwork):
+        return family.module(record, store)
+    raise UsageError(f"run {record.key} is of {record.identity.method}, which has no network to deploy")
 
 
 def _read(name: str, before: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path | None]:
@@ -125,13 +149,26 @@ def _read(name: str, before: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path
         raise UsageError(f"{name} extends itself, by way of {', '.join(before)}")
     folder = Path(name).resolve().parent if name.endswith(".toml") else None
     path = Path(name) if folder else shipped("baselines") / f"{name}.toml"
-    if not path.is_file():
-        near = get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"unknown method {name!r}{hint} There are: {', '.join(names())}")
-    content = read_toml(path)
+    if folder and not path.exists():
+        raise DataError(
+            f"{name} does not exist: name the TOML file of a method or the card of a model, which "
+            f"`ferbench card MODEL > {name}` writes"
+        )
+    if not folder and name not in names():
+        raise UsageError(f"unknown method {name!r}{suggestion(name, names())}")
+    content = _current(read_toml(path))
+    if folder and "model" in content and "extends" not in content:
+        content = {"family": CARD, "name": path.stem, **content}
+        content = {"title": content["name"], "preset": {CARD_PRESET: {}}, **content}
     base = content.pop("extends", None)
     return (content if base is None else _merge(_read(base, (*before, name))[0], content)), folder
+
+
+def _current(content: dict[str, Any]) -> dict[str, Any]:
+    """A method's file with present names for tables by former names, which are accepted for one version."""
+    return {
+        TABLES.get(name, name): _current(value) if isinstance(value, dict) else value for name, value in content.items()
+    }
 
 
 def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -144,16 +181,25 @@ def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     return base
 
 
-def _override(content: dict[str, Any], text: str) -> None:
+def _override(content: dict[str, Any], text: str, schema: type[Schema]) -> None:
+    """Change the field of a table that ``text`` names: one of the file, or one of the schema that has a default."""
     path, sign, value = text.partition("=")
     section, _, field = path.strip().partition(".")
+    section = TABLES.get(section, section)
     table = content.get(section)
-    if not sign or not isinstance(table, dict) or field not in table:
-        known = [f"{s}.{f}" for s, fields in content.items() if isinstance(fields, dict) for f in fields]
+    tables = {name: {*table, *_fields(schema, name)} for name, table in content.items() if isinstance(table, dict)}
+    if not sign or not isinstance(table, dict) or field not in tables[section]:
+        known = [f"{name}.{field}" for name, fields in tables.items() for field in sorted(fields)]
         near = get_close_matches(path.strip(), known, n=1)
         hint = f"did you mean {near[0]}?" if near else "`ferbench show METHOD` lists them all"
         raise UsageError(f"--set takes section.field=value with a field of the recipe, not {text!r}; {hint}")
     try:
         table[field] = tomllib.loads(f"value = {value.strip()}")["value"]
     except tomllib.TOMLDecodeError:
-        table[field] = value.strip()  # a bare word is a text: readings.pairing=balanced
+        table[field] = value.strip()  # a word without quotes is a text: interpretation.pairing=balanced
+
+
+def _fields(schema: type[Schema], table: str) -> Iterable[str]:
+    """The fields of a table of a recipe."""
+    kind = schema.model_fields[table].annotation if table in schema.model_fields else None
+    return kind.model_fields if isinstance(kind, type) and issubclass(kind, Schema) else ()

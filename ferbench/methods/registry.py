@@ -1,13 +1,15 @@
 """Finds the family that a recipe names. Families are imported when they are first asked for."""
 
-import importlib
 import sys
 from functools import cache
 from pathlib import Path
 
 from ferbench.errors import DataError
 from ferbench.files import sha256_of
+from ferbench.methods import modules
 from ferbench.methods.interface import Family
+
+_SOURCES: dict[Family, str] = {}  # hashes of the code of families that are not of this package
 
 
 def is_module(name: str) -> bool:
@@ -15,7 +17,6 @@ def is_module(name: str) -> bool:
     return len(name) <= 100 and all(part.isidentifier() for part in name.split("."))
 
 
-@cache
 def family(name: str, folder: Path | None = None) -> Family:
     """Return the family ``name``: one of this package or, where the name has a dot or ``folder`` is given and holds it,
     an importable module with a ``FAMILY``.
@@ -25,28 +26,35 @@ def family(name: str, folder: Path | None = None) -> Family:
     """
     if not is_module(name):
         raise DataError(f"the family {name[:50]!r} cannot be loaded: its name is that of a module")
-    own = folder is not None and (folder / f"{name.partition('.')[0]}.py").is_file()
-    if own and str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    module = name if own or "." in name else f"ferbench.methods.{name}"
+    own = modules.holds(folder, name)
+    if own and folder:
+        modules.activate(folder)  # for what the family imports later
+    return _family(name if own or "." in name else f"ferbench.methods.{name}", folder if own else None)
+
+
+@cache
+def _family(name: str, folder: Path | None) -> Family:
     try:
-        found = importlib.import_module(module).FAMILY
-    except (ImportError, AttributeError) as error:
+        module = modules.load(name, (folder,))
+    except DataError as error:
         raise DataError(
-            f"the family {name!r} cannot be loaded ({error}): it is a module with a FAMILY, beside the "
-            "method's TOML file or installed"
+            f"the family {name.removeprefix('ferbench.methods.')!r} cannot be loaded ({error}): it is a module with a "
+            "FAMILY, beside the method's TOML file or installed"
         ) from None
+    found = getattr(module, "FAMILY", None)
     if not isinstance(found, Family):
-        raise DataError(f"{module}.FAMILY is no ferbench.methods.interface.Family")
+        raise DataError(f"the module {name!r} has no FAMILY of the class ferbench.methods.interface.Family")
+    source = sys.modules[type(found).__module__]
+    if not source.__name__.startswith("ferbench.") and source.__file__:
+        own, others = sha256_of(Path(source.__file__).read_bytes())[:16], modules.digest(module)
+        _SOURCES[found] = sha256_of((own + others).encode())[:16] if others else own
     return found
 
 
 def source_hash(found: Family) -> str:
-    """The first 16 digits of the SHA-256 of a family's file where it is not of this package; else an empty text.
+    """The first 16 digits of the SHA-256 of a family's file, and of the files that it uses, where it is not of this
+    package; else an empty text.
 
     It is part of what its runs are told apart by, since nobody raises :attr:`Family.revision` for every change.
     """
-    module = sys.modules[type(found).__module__]
-    if module.__name__.startswith("ferbench.") or not module.__file__:
-        return ""
-    return sha256_of(Path(module.__file__).read_bytes())[:16]
+    return _SOURCES.get(found, "")

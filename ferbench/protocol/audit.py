@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
+from ferbench.data import content, names
 from ferbench.data.faces import Faces
 from ferbench.errors import DataError
 from ferbench.labels import emotion, in_order
-from ferbench.protocol.splits import read_csv
+from ferbench.protocol.splits import Splits, read_csv
+from ferbench.runs.audit import Audit
 
 Severity = Literal["leak", "fault", "note"]
 
@@ -31,6 +34,34 @@ class Finding:
     examples: tuple[str, ...]
 
 
+def overlap(train: np.ndarray, test: np.ndarray, faces: Faces) -> Audit:
+    """Return what the training and the test set of a fold have in common. train, test : rows of the prepared dataset.
+
+    Near copies are unknown in a dataset that was prepared before signatures were recorded.
+    """
+    ids, subjects = faces.samples["id"].to_numpy(), faces.samples["subject"].to_numpy()
+    same = np.isin(test, train)
+    copies = np.isin(faces.pictures[test], faces.pictures[train]) & ~same
+    near = None
+    if faces.signatures is not None:
+        others = test[~same & ~copies]
+        found = content.near_copies(faces.signatures[others], faces.signatures[train], content.tolerance(faces.card))
+        near = sorted(ids[others[found]])
+    return Audit(
+        subjects=sorted((set(subjects[train]) & set(subjects[test])) - {""}),
+        samples=sorted(ids[test[same]]),
+        pictures=sorted(ids[test[copies]]),
+        near_copies=near,
+        tested=len(test),
+        unknown=int((subjects[np.union1d(train, test)] == "").sum()),
+    )
+
+
+def of_folds(made: Splits, faces: Faces) -> Audit:
+    """Return the audit of all folds together."""
+    return Audit.together([overlap(split.train, split.test, faces) for split in made.folds])
+
+
 def audit(path: Path, faces: Faces) -> list[Finding]:
     """Return what is wrong with the fold file ``path`` (columns id, fold and, if it has them, role, subject,
     label) on a prepared dataset, leaks first.
@@ -39,6 +70,7 @@ def audit(path: Path, faces: Faces) -> list[Finding]:
     """
     frame = read_csv(path)
     samples = faces.samples.set_index("id")
+    rows = pd.Series(np.arange(len(faces)), index=samples.index)
     there = frame["id"].isin(samples.index)
     unknown = frame.loc[~there, "id"].drop_duplicates()
     frame = frame[there]
@@ -51,13 +83,21 @@ def audit(path: Path, faces: Faces) -> list[Finding]:
     for fold, part in frame.groupby("fold", sort=True):
         test = pd.Index(part.loc[part["role"] == "test", "id"].unique())
         train = pd.Index(part.loc[part["role"] == "train", "id"].unique())
-        findings += _parts(str(fold), used.loc[train if len(train) else everyone.difference(test)], used.loc[test])
+        train = train if len(train) else everyone.difference(test)
+        findings += _parts(str(fold), rows.loc[train].to_numpy(), rows.loc[test].to_numpy(), faces)
     tested = frame.loc[frame["role"] == "test", "id"]
     if frame["fold"].nunique() > 1:  # cross-validation tests everything, one split tests a part
         findings.append(_finding("fault", "", "samples never tested", everyone.difference(tested)))
     times = tested.value_counts()
     findings += [
         _finding("fault", "", "samples tested more than once", times.index[times > 1].sort_values()),
+        _finding("fault", "", "subjects under two spellings", list(names.spellings(used["subject"].unique()))),
+        _finding(
+            "fault",
+            "",
+            "names of sequences that several subjects have",
+            names.repeated(zip(used["subject"], used["sequence"], strict=True)),
+        ),
         _finding(
             "note",
             "",
@@ -77,21 +117,20 @@ def audit(path: Path, faces: Faces) -> list[Finding]:
     )
 
 
-def _parts(fold: str, train: pd.DataFrame, test: pd.DataFrame) -> list[Finding]:
-    same = train.index.intersection(test.index).sort_values()
-    duplicates = test.index[test["sha256"].isin(train["sha256"])].difference(same)
-    people = (set(train["subject"]) & set(test["subject"])) - {""}
+def _parts(fold: str, train: np.ndarray, test: np.ndarray, faces: Faces) -> list[Finding]:
+    shared, labels = overlap(train, test, faces), faces.samples["label"].to_numpy()
     findings = [
-        _finding("leak", fold, "subjects in training and test set", sorted(people)),
-        _finding("leak", fold, "samples in training and test set", same),
-        _finding("leak", fold, "test samples with the pixels of a training sample", duplicates),
+        _finding("leak", fold, "subjects in training and test set", shared.subjects),
+        _finding("leak", fold, "samples in training and test set", shared.samples),
+        _finding("leak", fold, "test samples with the pixels of a training sample", shared.pictures),
+        _finding("note", fold, "test samples that are near copies of a training sample", shared.near_copies or []),
     ]
-    labels = {*train["label"], *test["label"]} - {""}
+    known = {*labels[train], *labels[test]} - {""}
     for name, part in (("training", train), ("test", test)):
-        if part.empty:
+        if not len(part):
             findings.append(Finding("fault", fold, f"the {name} set is empty", 1, ()))
         else:
-            absent = in_order(labels - set(part["label"]))
+            absent = in_order(known - set(labels[part]))
             findings.append(_finding("note", fold, f"classes absent from the {name} set", absent))
     return findings
 
@@ -100,6 +139,8 @@ def _contradictions(frame: pd.DataFrame, samples: pd.DataFrame, column: str) -> 
     """Compare words with words: a file that numbers its subjects or classes has its own numbering."""
     given = frame.drop_duplicates("id").set_index("id")[column]
     known = samples.loc[given.index, column]
+    if column == "subject":
+        given, known = given.map(names.person), known.map(names.person)
     wrong = (given != "") & (known != "") & (given.str.isdigit() == known.str.isdigit())
     if column == "label":
         given = given.where(~wrong, given[wrong].map(_standard))

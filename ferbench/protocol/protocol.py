@@ -1,6 +1,5 @@
 """Protocols: versioned TOML files that say what is trained on and tested, and how."""
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -10,13 +9,14 @@ from ferbench.errors import UsageError
 from ferbench.files import shipped
 from ferbench.labels import EMOTIONS, in_order
 from ferbench.schema import Name, Schema, read_toml, validated
+from ferbench.text import suggestion
 
 Rule = Literal["step", "block", "random", "file"]
 
 
 def _in_the_one_order(classes: tuple[str, ...]) -> tuple[str, ...]:
-    if unknown := [name for name in classes if name not in EMOTIONS]:
-        raise ValueError(f"unknown emotion {unknown[0]!r}; there are {', '.join(EMOTIONS)}")
+    if others := [name for name in classes if name not in EMOTIONS]:
+        raise ValueError(f"unknown emotion {others[0]!r}{suggestion(others[0], EMOTIONS)}")
     return tuple(in_order(classes))
 
 
@@ -133,9 +133,7 @@ def load_any(name: str) -> Protocol | AttributeProtocol:
     """Return a protocol of either kind."""
     path = Path(name) if name.endswith(".toml") else shipped("protocols") / f"{name}.toml"
     if not name.endswith(".toml") and name not in names():
-        near = get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else "."
-        raise UsageError(f"unknown protocol {name!r}{hint} There are: {', '.join(names())}")
+        raise UsageError(f"unknown protocol {name!r}{suggestion(name, names())}")
     content = read_toml(path)
     if content.get("kind") == "attributes":
         return validated(AttributeProtocol, content, path)

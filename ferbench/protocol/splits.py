@@ -1,6 +1,5 @@
 """Splits: a protocol and a prepared dataset become index arrays, disjoint by construction and checked."""
 
-from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,13 +7,15 @@ import numpy as np
 import pandas as pd
 
 from ferbench import tables
+from ferbench.data import names
 from ferbench.data.align import CENTRE
 from ferbench.data.faces import Faces, unaligned
 from ferbench.data.onet import ALIGNED
 from ferbench.errors import DataError, UsageError
 from ferbench.files import sha256_of
+from ferbench.protocol import rules
 from ferbench.protocol.protocol import AttributeProtocol, Protocol
-from ferbench.protocol.stratified import grouped_folds, rare_classes
+from ferbench.protocol.stratified import grouped_folds
 from ferbench.seeds import derive_seed, generator
 
 LAST = 3  # "the last three frames of each sequence are used for training and testing" (IV-A-2, IV-A-3)
@@ -64,9 +65,10 @@ def select(protocol: Protocol, faces: Faces) -> np.ndarray:
     """Return the indices that take part: a class of the protocol, the last frames of each sequence; where whole
     sequences are tested, the last frame stands for each.
 
-    Raises DataError when nothing is left.
+    Raises DataError when nothing is left, or one name stands for two people or two names for one (``data.names``).
     """
     samples = faces.samples
+    names.check(faces.name, samples)
     chosen = samples["label"].isin(protocol.classes)
     last = 1 if protocol.level == "sequence" else LAST if protocol.frames == "last3" else 0
     if last:
@@ -87,11 +89,12 @@ def make(
     rule : another fold rule than the protocol's. "step": subjects in ascending order, fold = place mod count,
         as in the CK+ list that Emotion-FAN published (Meng et al. 2019); "block": runs of neighbouring
         subjects with rounded bounds, as in FMPN (Chen et al. 2019); "random": grouped and stratified, drawn
-        by ``seed``; "file": as a fold file says.
-    Raises DataError where training and test set share subjects or the split is not there, UsageError
-    for a rule that does not fit.
+        by ``seed``; "file": as a fold file says. By the first three, subjects who share a picture are in one fold.
+    Raises DataError where training and test set share subjects or, of folds, pictures, where there are too few
+    subjects, or the split is not there; UsageError for a rule that does not fit.
     """
     rows = select(protocol, faces)
+    joined: list[str] = []
     if protocol.official is not None:
         if rule is not None or folds_file is not None:
             raise UsageError(f"{protocol.identifier} has an official split: --rule and --folds-file do not apply")
@@ -111,8 +114,8 @@ def make(
             folds = _from_file(folds_file, faces, rows)
             words = f"file {folds_file.name}, {len(folds)} folds"
         else:
-            of = _fold_of_subject(rule, protocol.folds.count, faces, rows, seed)
-            folds = _by_subject(of, faces, rows)
+            people, joined = rules.people(faces, rows)
+            folds = _by_person(rules.fold_of_person(rule, protocol.folds.count, faces, rows, people, seed), rows)
             words = f"{rule}, {len(folds)} folds by subject" + (f", seed {seed}" if rule == "random" else "")
         check_folds(folds, faces, rows)
     text = to_csv(folds, faces)
@@ -124,7 +127,7 @@ def make(
         faces.name,
         faces.fingerprint,
         sha256_of(text.encode()),
-        tuple(notes(protocol, faces, rows)),
+        (*notes(protocol, faces, rows), *joined),
     )
 
 
@@ -134,11 +137,13 @@ def folds_depend_on_seed(protocol: Protocol, rule: str | None) -> bool:
 
 
 def check_folds(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) -> None:
-    """Assert what every result claims: no subject in both training and test set, every sample tested exactly once.
+    """Assert what every result claims: no subject and no picture in both training and test set, every sample tested
+    exactly once.
 
     Raises DataError naming the subjects or samples.
     """
     check_subjects(folds, faces)
+    check_pictures(folds, faces)
     check_tested_once(folds, faces, rows)
 
 
@@ -164,6 +169,19 @@ def check_subjects(folds: tuple[Split, ...], faces: Faces) -> None:
                 f"fold {split.fold} has {len(shared)} subjects in training and test set: {', '.join(shared[:5])}"
             )
     check_images(folds)
+
+
+def check_pictures(folds: tuple[Split, ...], faces: Faces) -> None:
+    """Assert that no picture is in training and test set of a fold, under whichever name; else DataError."""
+    for split in folds:
+        shared = split.test[np.isin(faces.pictures[split.test], faces.pictures[split.train])]
+        if len(shared):
+            other = split.train[faces.pictures[split.train] == faces.pictures[shared[0]]][0]
+            raise DataError(
+                f"fold {split.fold} tests {len(shared)} images whose picture it trains on, such as "
+                f"{faces.samples['id'].iloc[shared[0]]}, which is {faces.samples['id'].iloc[other]} too: "
+                "assign both to one fold"
+            )
 
 
 def check_images(folds: tuple[Split, ...]) -> None:
@@ -214,16 +232,20 @@ def tested(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, str]:
 def inner(split: Split, faces: Faces, seed: int, fraction: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
     """Split a training set again, for ``best-val``: (train, validation), no subject in both.
 
-    About ``fraction`` of the subjects are held out; of the images, stratified, where subjects are unknown.
+    About ``fraction`` of the subjects are held out; of the images, stratified, where subjects are unknown. An image
+    whose picture is in both parts is learned from.
     Raises UsageError for a training set that is too small.
     """
     subjects = faces.samples["subject"].to_numpy()[split.train]
+    if not (subjects == "").any():
+        subjects = rules.people(faces, split.train)[0]
     labels = faces.samples["label"].to_numpy()[split.train]
     folds = grouped_folds(labels, subjects, round(1 / fraction), derive_seed(seed, "inner", split.fold))
-    if not folds:
+    train, validation = (split.train[part] for part in folds[0]) if folds else (split.train, split.train[:0])
+    both = np.isin(faces.pictures[validation], faces.pictures[train])
+    if both.all():
         raise UsageError(f"fold {split.fold} trains on too little to hold some of it out: choose --selection last")
-    train, validation = folds[0]
-    return split.train[train], split.train[validation]
+    return np.union1d(train, validation[both]), validation[~both]
 
 
 def attribute_split(protocol: AttributeProtocol, faces: Faces, part: str, seed: int) -> PartSplit:
@@ -335,33 +357,6 @@ def _official(protocol: Protocol, faces: Faces, rows: np.ndarray) -> Split:
     return Split("official", parts["train"], parts["test"])
 
 
-def _fold_of_subject(rule: str, count: int, faces: Faces, rows: np.ndarray, seed: int) -> dict[str, int]:
-    samples = faces.samples.iloc[rows]
-    subjects = sorted(samples["subject"].unique())
-    if len(subjects) < count:
-        raise UsageError(f"{len(subjects)} subjects cannot fill {count} folds; write a protocol file with fewer")
-    if rule == "step":
-        return {subject: place % count for place, subject in enumerate(subjects)}
-    if rule == "block":
-        ends = [round(len(subjects) / count * number) for number in range(1, count + 1)]
-        return {subject: bisect_right(ends, place) for place, subject in enumerate(subjects)}
-    if rule == "random":
-        from sklearn.model_selection import StratifiedGroupKFold
-
-        if samples["label"].value_counts().max() < count:
-            raise UsageError(f"no class has {count} images: too few to stratify {count} folds")
-        ordered = samples.sort_values("id")  # by id: the rows' order on disk must not matter
-        chance = derive_seed(seed, "folds") % 2**32
-        folder = StratifiedGroupKFold(count, shuffle=True, random_state=chance)
-        with rare_classes():
-            return {
-                subject: fold
-                for fold, (_, test) in enumerate(folder.split(ordered, ordered["label"], ordered["subject"]))
-                for subject in ordered["subject"].iloc[test].unique()
-            }
-    raise UsageError(f"unknown fold rule {rule!r}: it is step, block, random or file")
-
-
 def _all_named(faces: Faces, rows: np.ndarray) -> None:
     """Folds by subject need subjects, and so does the proof that a fold file keeps them apart."""
     unknown = int((faces.samples["subject"].iloc[rows] == "").sum())
@@ -372,10 +367,9 @@ def _all_named(faces: Faces, rows: np.ndarray) -> None:
         )
 
 
-def _by_subject(of: dict[str, int], faces: Faces, rows: np.ndarray) -> tuple[Split, ...]:
-    fold = faces.samples["subject"].iloc[rows].map(of).to_numpy()
+def _by_person(fold: np.ndarray, rows: np.ndarray) -> tuple[Split, ...]:
     return tuple(
-        Split(f"{number + 1:02d}", rows[fold != number], rows[fold == number]) for number in range(max(of.values()) + 1)
+        Split(f"{number + 1:02d}", rows[fold != number], rows[fold == number]) for number in range(fold.max() + 1)
     )
 
 

@@ -15,7 +15,7 @@ from ferbench.files import data_home, write_text
 from ferbench.labels import ABBREVIATIONS
 from ferbench.protocol import image_folds, splits
 from ferbench.protocol import protocol as room
-from ferbench.protocol.audit import Finding, Severity, audit
+from ferbench.protocol.audit import Finding, Severity, audit, of_folds
 from ferbench.protocol.protocol import AttributeProtocol
 
 Sections = list[tuple[str, dict[str, Any] | list[dict[str, Any]]]]
@@ -108,12 +108,8 @@ def _folds(made: splits.Splits, prepared: Faces) -> Sections:
                 "rule": made.rule,
                 "images": len(subjects),
                 "subjects": subjects.nunique() if named else "unknown",
-                "checked": ", ".join(
-                    [
-                        "0 subjects shared" if named else "no sample in training and test set",
-                        *(["every sample tested once"] if len(rows) > 1 else []),
-                    ]
-                ),
+                **({"checked": "every sample tested once"} if len(rows) > 1 else {}),
+                "audit": str(of_folds(made, prepared)),
                 "sha256": made.hash,
                 "notes": made.notes,
             },

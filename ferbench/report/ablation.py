@@ -233,7 +233,7 @@ def heading(ablation: Ablation) -> list[str]:
         f"Epochs: {', '.join(f'{kind} {epochs}' for kind, epochs in one.epochs.items())}.",
         "What varies is the part that is named: folds, seeds, attention maps and every other setting are the same.",
         "Accuracy is pooled over all test images of all folds and seeds, from stored predictions. Differences are of "
-        "the same images; intervals are 95 %, by bootstrap over subjects; p by flipping the signs of whole subjects, "
+        "the same images; intervals are 95 %, with subjects as clusters; p by flipping the signs of whole subjects, "
         f"corrected for all variants (Holm). Better or worse is said where the corrected p is at most {LEVEL}.",
     ]
     lines += [f"Published: {erratum}." for erratum in one.errata]

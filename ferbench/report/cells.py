@@ -8,6 +8,7 @@ from ferbench import metrics
 from ferbench.report.model import Training
 from ferbench.report.told import Level
 
+WITHOUT = "Accuracy without these"  # which were learned from, as the column before says
 OURS = "▸"  # marks our own rows among the published ones
 SELECTIONS = {"last": "last epoch", "best-val": "best epoch on held-out training subjects"}
 KEY = re.compile("[0-9a-f]{8,16}")  # an experiment or a run
@@ -52,9 +53,9 @@ def listed(values: list[str], most: int = 6) -> str:
     return ", ".join(values[:most]) + (f" and {len(values) - most} more" if len(values) > most else "")
 
 
-def held(value: bool | str) -> str:
-    """Whether something was held out, in a word."""
-    return "yes" if value is True else "no" if value is False else str(value)
+def without_seen(share: float | None, count: int) -> str:
+    """The accuracy without the samples that were learned from, and of how many; empty where there are none."""
+    return "" if share is None else f"{percent(share)} of {count:,}"
 
 
 def numeric(rows: list[list[str]], column: int) -> bool:

@@ -2,114 +2,42 @@
 
 import json
 import os
-import re
 import sys
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
 from pathlib import Path
-from typing import Any, Literal, Self
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, model_validator
 
-from ferbench import DEFAULT_METHOD, __version__, metrics, statistics
+from ferbench import metrics, statistics
 from ferbench.errors import CheckFailed, DataError, UsageError
-from ferbench.files import runs_home, sha256_of, shipped, write_text
+from ferbench.files import runs_home, shipped
+from ferbench.report.accepted import OWN, Accepted, hashed, margins, read
 from ferbench.report.results import Result, agree, comparable, results
-from ferbench.report.told import Level
 from ferbench.runs.store import Store
-from ferbench.schema import Schema, read_json, validated
 from ferbench.text import markdown
 
 FORMATS = ("console", "json", "junit", "github")
-_OWN = Path("baselines") / "accepted"  # of the current folder, which is a project of the user's
 LEVEL = 0.05  # how often a check may fail though nothing but luck has changed
 SAME = 0.02  # by which the margin between the two highest probabilities may move: rounding moves it far less
 
 
-class Reason(Schema):
-    """Why a figure was accepted."""
-
-    why: str
-    when: str  # ISO date
-    ferbench: str  # version
-    accuracy: float
-
-
-class Accepted(Schema):
-    """``baselines/accepted/*.json``: how a method did under a protocol, with which later runs are compared.
-
-    Of a licensed set it gives away neither a name nor a label: images and people stand there as hashes, with
-    whether each was right and, of an evaluation, what was predicted.
-    """
-
-    schema_version: Literal[2] = 2
-    method: str
-    title: str
-    preset: str
-    protocol: str
-    split: str
-    data: str
-    selection: str
-    evaluation: bool
-    level: Level = "image"  # what one prediction is of: ``ids`` are of images or of sequences
-    classes: list[str]
-    seeds: list[int]
-    accuracy: float  # mean over the seeds
-    ids: list[str]  # hashes, see :func:`_hashed`
-    subjects: list[str]  # likewise; empty where unknown
-    hits: list[list[Literal[0, 1]]]  # of each seed
-    predictions: list[int] = Field(default_factory=list)  # of an evaluation: places in ``classes``
-    margins: list[float] = Field(default_factory=list)  # likewise: the highest probability minus the next
-    reasons: list[Reason]  # the last one is why it is as it is
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        """One figure for each image, and each image once."""
-        n = len(self.ids)
-        if not n or len(set(self.ids)) < n or len(self.subjects) != n:
-            raise ValueError("ids are no names of images, each once, with a subject each")
-        if len(self.hits) != len(self.seeds) or not self.hits or any(len(hits) != n for hits in self.hits):
-            raise ValueError("hits are not one for each seed and image")
-        if self.evaluation and (len(self.predictions) != n or len(self.margins) != n):
-            raise ValueError("an evaluation has a prediction and a margin for each image")
-        if not all(0 <= place < len(self.classes) for place in self.predictions):
-            raise ValueError("predictions are places in classes")
-        return self
-
-    def frames(self, now: pd.DataFrame) -> list[pd.DataFrame]:
-        """The accepted predictions of each seed, as far as they are kept: right, or something else than the truth.
-
-        now : predictions of the same images, with hashes, which tell the truths.
-        Raises DataError where images are missing in it.
-        """
-        truths = now.set_index("id")["truth"].reindex(self.ids)
-        if truths.isna().any():
-            raise DataError(f"{int(truths.isna().sum())} of the {len(self.ids)} accepted {self.level}s were not tested")
-        return [
-            pd.DataFrame(
-                {
-                    "id": self.ids,
-                    "subject": self.subjects,
-                    "truth": truths.to_numpy(),
-                    "prediction": np.where(np.array(hits, dtype=bool), truths, ""),
-                }
-            )
-            for hits in self.hits
-        ]
-
-
 @dataclass(frozen=True)
 class Finding:
-    """One baseline and what became of it. Shares are fractions; ``p`` is null where it was not asked for."""
+    """One accepted figure and what became of it. Shares are fractions.
+
+    held : null where no run was found and none had to be. found : null where no run was found. p : null where chance
+    was not asked for.
+    """
 
     baseline: str
     name: str
-    held: bool
+    held: bool | None
     accepted: float
-    found: float
+    found: float | None
     images: int
     p: float | None
     line: str  # all of it in one line
@@ -118,29 +46,38 @@ class Finding:
 def check_runs(baselines: list[Path], tolerance: str, format: str, runs: Path | None) -> None:
     """Compare the runs of a store with accepted ones and print what was found.
 
+    baselines : files of accepted figures. When left out, those of ``baselines/accepted`` in the current folder, of
+        which each must have its run; without such a folder, those that come with ferbench, as far as there are runs.
     tolerance : "auto" or points of accuracy that may be lost.
-    Raises CheckFailed where anything fell, DataError where nothing can be checked or was tested on other data.
+    Raises CheckFailed where anything fell or has no run, DataError where nothing can be checked or was tested on other
+    data, UsageError where it is not clear which run belongs to a figure.
     """
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}: it is {', '.join(FORMATS)}")
     allowed = _points(tolerance)
     home = runs_home(runs)
-    stored = results(Store(home))
-    paths = baselines or _files()
-    findings = []
-    for path in paths:
-        accepted = validated(Accepted, read_json(path), path)
-        result = _match(accepted, stored, path)
-        if result is not None:
-            findings.append(compared(accepted, result, allowed, path.stem))
-        elif baselines:
-            name = Result.named(accepted.title, accepted.preset, accepted.protocol, accepted.evaluation)
-            raise DataError(f"no run in {home} matches {path}: {name}")
-    if not findings:
-        raise DataError(f"no run in {home} has an accepted figure: `ferbench check --accept --reason …` records one")
+    own = bool(baselines) or OWN.is_dir()
+    paths = baselines or sorted((OWN if own else shipped("baselines") / "accepted").glob("*.json"))
+    figures = [read(path) for path in paths]
+    matches = _matches(figures, results(Store(home)))
+    if not any(matches):
+        names = f": {', '.join(one.name for one in figures)}" if baselines else ""
+        raise DataError(
+            f"no run in {home} has an accepted figure{names}; train or evaluate first, or record one by "
+            "`ferbench check --accept --reason …`"
+        )
+    findings = [
+        compared(accepted, result, allowed, path.stem) if result else _without_run(accepted, path, home, own)
+        for path, accepted, result in zip(paths, figures, matches, strict=True)
+    ]
+    findings.sort(key=lambda finding: finding.held is None)  # what was not checked comes last
     _print(findings, format)
-    if fallen := [finding for finding in findings if not finding.held]:
-        raise CheckFailed(f"{len(fallen)} of {len(findings)} accepted figures fell")
+    checked = [finding for finding in findings if finding.held is not None]
+    fallen = sum(not finding.held and finding.found is not None for finding in checked)
+    missing = sum(finding.found is None for finding in checked)
+    if fallen or missing:
+        told = {"fell": fallen, "have no run": missing}
+        raise CheckFailed(", ".join(f"{n} of {len(checked)} accepted figures {what}" for what, n in told.items() if n))
 
 
 def _points(tolerance: str) -> float | None:
@@ -155,22 +92,44 @@ def _points(tolerance: str) -> float | None:
     return points
 
 
-def _files() -> list[Path]:
-    """The files of accepted figures: the current folder's own where it has such a folder, else those of the package."""
-    home = _OWN if _OWN.is_dir() else shipped("baselines") / "accepted"
-    return sorted(home.glob("*.json"))
+def _matches(figures: Sequence[Accepted], stored: list[Result]) -> list[Result | None]:
+    """The stored result of each figure: that of its method, preset and protocol, whatever version, recipe or data it
+    has; where there are several, that of its recipe. None where there is none.
+
+    Raises UsageError for several results of which not all are in the figures: which is meant is not known then.
+    """
+    by_name: dict[tuple[object, ...], dict[str, Result]] = defaultdict(dict)
+    for result in stored:
+        by_name[_key(result)][result.variant] = result
+    accepted_variants: dict[tuple[object, ...], set[str]] = defaultdict(set)
+    for accepted in figures:
+        accepted_variants[_key(accepted)].add(accepted.variant)
+    found: list[Result | None] = []
+    for accepted in figures:
+        variants, known = by_name[_key(accepted)], accepted_variants[_key(accepted)]
+        if len(variants) == len(known) == 1:
+            found += variants.values()
+            continue
+        if strange := variants.keys() - known:
+            raise UsageError(
+                f"{accepted.name} is stored with recipes that have no accepted figure ({', '.join(sorted(strange))}): "
+                "accept them by `ferbench check --accept`, or check a folder of runs without them"
+            )
+        found.append(variants.get(accepted.variant))
+    return found
 
 
-def _match(accepted: Accepted, stored: list[Result], path: Path) -> Result | None:
-    """The stored result of the baseline's method, preset and protocol, whatever version or data it has."""
+def _key(one: Result | Accepted) -> tuple[object, ...]:
+    return one.method, one.title, one.preset, one.selection, one.evaluation, one.protocol.partition("@")[0]
 
-    def told(one: Result | Accepted) -> tuple[object, ...]:
-        return one.method, one.title, one.preset, one.selection, one.evaluation, one.protocol.partition("@")[0]
 
-    found = [result for result in stored if told(result) == told(accepted)]
-    if len(found) > 1:
-        raise UsageError(f"{path.stem}: {len(found)} recipes of {found[0].name} are stored; check a folder with one")
-    return found[0] if found else None
+def _without_run(accepted: Accepted, path: Path, home: Path, needed: bool) -> Finding:
+    """What is said of an accepted figure that no stored run has; it fails where it is ``needed``."""
+    line = f"{'missing' if needed else 'not checked'}: {accepted.name}: no run in {home}"
+    if needed:
+        line += f" for {path}: train or evaluate it again, or remove the file if it is no longer wanted"
+    held = False if needed else None
+    return Finding(path.stem, accepted.name, held, accepted.accuracy, None, len(accepted.ids), None, line)
 
 
 def compared(accepted: Accepted, result: Result, allowed: float | None, name: str) -> Finding:
@@ -184,7 +143,7 @@ def compared(accepted: Accepted, result: Result, allowed: float | None, name: st
     """
     comparable(accepted, result)
     agree("data fingerprints", accepted.data[:12], result.data[:12])  # which salts the names of the accepted images
-    frames = [_hashed(frame, result.data) for frame in result.frames]
+    frames = [hashed(frame, result.data) for frame in result.frames]
     before = accepted.frames(frames[0])
     frames = [frame[frame["id"].isin(accepted.ids)] for frame in frames]  # the baseline may be of some folds
     pair = statistics.paired(before, frames)
@@ -233,23 +192,8 @@ def _changed(accepted: Accepted, frame: pd.DataFrame) -> list[str]:
     """Images of an evaluation whose margin moved by more than rounding; to the other class it moves through 0."""
     frame = frame.set_index("id").loc[accepted.ids]
     same = frame["prediction"].to_numpy() == np.array(accepted.classes)[accepted.predictions]
-    now = _margins(frame, accepted.classes) * np.where(same, 1, -1)
+    now = margins(frame, accepted.classes) * np.where(same, 1, -1)
     return [accepted.ids[i] for i in np.flatnonzero(np.abs(now - accepted.margins) > SAME)]
-
-
-def _margins(frame: pd.DataFrame, classes: list[str]) -> np.ndarray:
-    """The highest probability of each image minus the next [N]."""
-    top = np.sort(frame[[f"p_{name}" for name in classes]].to_numpy(), axis=1)
-    return top[:, -1] - top[:, -2]
-
-
-def _hashed(frame: pd.DataFrame, data: str) -> pd.DataFrame:
-    """Predictions with the names of images and people as the first 12 hex digits of SHA-256("fingerprint:name")."""
-
-    def hashed(name: str) -> str:
-        return sha256_of(f"{data}:{name}".encode())[:12] if name else ""
-
-    return frame.assign(id=frame["id"].map(hashed), subject=frame["subject"].map(hashed))
 
 
 def _worst(pair: statistics.Paired, frame: pd.DataFrame) -> str:
@@ -268,11 +212,14 @@ def _print(findings: list[Finding], format: str) -> None:
             "testsuite",
             name="ferbench check",
             tests=str(len(findings)),
-            failures=str(sum(not finding.held for finding in findings)),
+            failures=str(sum(finding.held is False for finding in findings)),
+            skipped=str(sum(finding.held is None for finding in findings)),
         )
         for finding in findings:
             case = ElementTree.SubElement(suite, "testcase", classname="ferbench.check", name=finding.baseline)
-            if finding.held:
+            if finding.held is None:
+                ElementTree.SubElement(case, "skipped", message=finding.line)
+            elif finding.held:
                 ElementTree.SubElement(case, "system-out").text = finding.line
             else:
                 ElementTree.SubElement(case, "failure", message=finding.line)
@@ -280,71 +227,15 @@ def _print(findings: list[Finding], format: str) -> None:
     elif format == "github":
         for finding in findings:
             line = finding.line.replace("%", "%25")  # as GitHub wants it: %0A in a name would be the end of the line
-            print(f"::{'notice' if finding.held else 'error'} title=ferbench check::{line}")
+            print(f"::{'error' if finding.held is False else 'notice'} title=ferbench check::{line}")
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             rows = ["| | accepted | now | |", "|---|---|---|---|"]
             told = [(markdown(f.name, cell=True), markdown(f.line, cell=True), f) for f in findings]
-            rows += [f"| {name} | {f.accepted:.2%} | {f.found:.2%} | {line} |" for name, line, f in told]
+            rows += [
+                f"| {name} | {f.accepted:.2%} | {'–' if f.found is None else f'{f.found:.2%}'} | {line} |"
+                for name, line, f in told
+            ]
             with Path(summary).open("a", encoding="utf-8") as file:
                 file.write("\n".join(rows) + "\n")
     else:
         sys.stdout.write("".join(f"{finding.line}\n" for finding in findings))
-
-
-def accept_runs(baselines: list[Path], why: str, runs: Path | None) -> None:
-    """Record what the runs of a store say as accepted, one file for each method; older reasons stay.
-
-    baselines : the file to write, where the store holds one method alone; when left out, files in
-        ``baselines/accepted`` of the current folder, named after what they hold.
-    Raises UsageError without a reason, DataError without runs.
-    """
-    if not why.strip():
-        raise UsageError('--accept takes a reason: --reason "longer fine-tuning, see the report"')
-    home = runs_home(runs)
-    found = results(Store(home))
-    if not found:
-        raise DataError(f"no tested run in {home}: `ferbench train {DEFAULT_METHOD} --dataset synth`")
-    if baselines and (len(baselines) > 1 or len(found) > 1):
-        raise UsageError(f"--baseline names one file, and {home} has {len(found)} methods")
-    for result in found:
-        path = baselines[0] if baselines else _OWN / f"{_slug(result)}.json"
-        reasons = validated(Accepted, read_json(path), path).reasons if path.is_file() else []
-        accepted = _accepted(result, why.strip(), reasons)
-        write_text(path, json.dumps(accepted.model_dump(), ensure_ascii=False) + "\n")
-        print(f"accepted {result.name}: {accepted.accuracy:.2%} of {len(accepted.ids)} {result.level}s in {path}")
-
-
-def _slug(result: Result) -> str:
-    kind = ["evaluation"] if result.evaluation else []
-    best = [result.selection] if result.selection != "last" else []
-    name = "-".join([result.protocol.partition("@")[0], result.method, result.preset, *best, *kind])
-    return re.sub(r"[/\\:]|^\.+", "_", name)
-
-
-def _accepted(result: Result, why: str, reasons: list[Reason]) -> Accepted:
-    frames = [_hashed(frame, result.data).sort_values("id").reset_index(drop=True) for frame in result.frames]
-    first = frames[0]
-    accuracy = float(statistics.paired(frames, frames).first.mean())
-    kept: dict[str, Any] = {}
-    if result.evaluation:
-        kept["predictions"] = [result.classes.index(name) for name in first["prediction"]]
-        kept["margins"] = [round(float(margin), 4) for margin in _margins(first, result.classes)]
-    return Accepted(
-        method=result.method,
-        title=result.title,
-        preset=result.preset,
-        protocol=result.protocol,
-        split=result.split,
-        data=result.data,
-        selection=result.selection,
-        evaluation=result.evaluation,
-        level=result.level,
-        classes=result.classes,
-        seeds=result.seeds,
-        accuracy=accuracy,
-        ids=list(first["id"]),
-        subjects=list(first["subject"]),
-        hits=[metrics.hits(frame).astype(int).tolist() for frame in frames],
-        **kept,
-        reasons=[*reasons, Reason(why=why, when=date.today().isoformat(), ferbench=__version__, accuracy=accuracy)],
-    )

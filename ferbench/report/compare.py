@@ -118,7 +118,7 @@ def remarks_on(first: Result, second: Result) -> list[str]:
     found = [
         f"Whether {one.name} was trained on test subjects is unknown."
         for one in (first, second)
-        if one.held_out is not True
+        if one.held_out.status == "unknown"
     ]
     if first.level != second.level:
         found.append("Sequences are compared: one of images is predicted by the mean of its images' probabilities.")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ferbench.report.cells import OURS, SELECTIONS, Grid, done, held, percent, reach, without_empty
+from ferbench.report.cells import OURS, SELECTIONS, WITHOUT, Grid, done, percent, reach, without_empty, without_seen
 from ferbench.report.model import Report, Training
 from ferbench.report.published import UNKNOWN, PublishedRow
 
@@ -49,7 +49,7 @@ def _ours(t: Training, names: Mapping[str, str], row: PublishedRow | None) -> li
     n = t.n + (f", {t.sequences:,} sequences" if t.level == "image" and t.sequences else "")
     said = [f"n = {n}", t.protocol, t.experiment, *t.changed]
     said += [] if t.selection == "last" else [SELECTIONS.get(t.selection, t.selection)]
-    said += [] if t.held_out is True else [t.apart]
+    said += [] if t.held_out.comparable else [t.apart]
     return [
         f"{OURS} {names[t.experiment]}",
         f"{row.figure:.2f}" if row and not t.apart else "",
@@ -135,7 +135,8 @@ def learned(report: Report) -> Grid:
             ", ".join(t.changed),
             t.sees,
             ", ".join(t.trained_on),
-            held(t.held_out),
+            str(t.held_out),
+            without_seen(t.held_out_accuracy, t.held_out_count),
             "uncalibrated" if t.uncalibrated else "",
             ", ".join(str(one.seed) for one in group),
             t.protocol,
@@ -154,6 +155,7 @@ def learned(report: Report) -> Grid:
                 "Sees",
                 "Trained on",
                 "Held out",
+                WITHOUT,
                 "Scores",
                 "Seeds",
                 "Tested under",

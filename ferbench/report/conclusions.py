@@ -285,7 +285,7 @@ def _limits(report: Report, groups: list[list[Training]]) -> list[str]:
         said.append("How well people's expressions are recognised, since the faces are drawn.")
     if parts := [t for t in report.trainings if not t.whole]:
         said.append(f"How {these(parts)} would do over all folds, since folds are missing.")
-    if known := [t for t in report.trainings if t.held_out is not True]:
+    if known := [t for t in report.trainings if not t.held_out.comparable]:
         said.append(
             f"How {these(known)} would do on other people ({', '.join(dict.fromkeys(t.apart for t in known))})."
         )

@@ -7,7 +7,7 @@ import numpy as np
 from ferbench import metrics
 from ferbench.labels import ABBREVIATIONS
 from ferbench.report import comparison
-from ferbench.report.cells import OURS, Grid, done, held, listed, percent, reach, without_empty
+from ferbench.report.cells import OURS, WITHOUT, Grid, done, listed, percent, reach, without_empty, without_seen
 from ferbench.report.model import Hole, Report, Seeds, Stage, Together, Training, Transfer
 from ferbench.report.published import PublishedMatrix
 from ferbench.report.told import Level
@@ -24,6 +24,7 @@ def measured(report: Report, mine: list[Training], names: Mapping[str, str], lev
         "Mean ± std of folds",
         "Balanced",
         "Macro F1",
+        "Without seen",
         "Sequences",
         "Worst class",
         "Worst subject",
@@ -41,6 +42,7 @@ def measured(report: Report, mine: list[Training], names: Mapping[str, str], lev
             f"{percent(t.fold_mean)} ± {percent(t.fold_std)}" if len(t.folds) > 1 else "one fold",
             percent(t.balanced_accuracy),
             percent(t.macro_f1),
+            f"{percent(t.unseen_accuracy)} of {t.tested - t.seen:,}" if t.seen else "",
             f"{percent(t.sequence_accuracy)} of {t.sequences:,}" if t.sequences else "unknown",
             _lowest(t.worst_class),
             _lowest(t.worst_subject),
@@ -58,7 +60,13 @@ def measured(report: Report, mine: list[Training], names: Mapping[str, str], lev
     )
     return without_empty(
         (
-            f"{of[0]}: std over folds (ddof 1); balanced accuracy and macro F1 over classes present; {of[1]}; "
+            f"{of[0]}: std over folds (ddof 1); balanced accuracy and macro F1 over classes present; "
+            + (
+                "without seen: accuracy without test images that the audit counts; "
+                if any(t.seen for t in mine)
+                else ""
+            )
+            + f"{of[1]}; "
             "difference to the published figure in points",
             header,
             rows,
@@ -249,28 +257,30 @@ def transfers(found: list[Transfer], level: Level) -> Grid:
             percent(one.macro_f1),
             f"{one.images:,}",
             ", ".join(f"{count} {name}" for name, count in one.left_out.items()) or "none",
-            held(one.held_out),
+            str(one.held_out),
+            without_seen(one.held_out_accuracy, one.held_out_count),
             one.run,
         ]
         for one in found
     ]
-    return (
+    caption = (
         f"Networks that were not trained here, accuracy in percent: all their classes in play, {level}s of classes "
-        "that they never learned left out",
-        [
-            "Network",
-            "Trained on",
-            "Accuracy",
-            "95 % interval",
-            "Balanced",
-            "Macro F1",
-            f"{level.capitalize()}s",
-            "Left out",
-            "Held out",
-            "Run",
-        ],
-        rows,
+        "that they never learned left out"
     )
+    header = [
+        "Network",
+        "Trained on",
+        "Accuracy",
+        "95 % interval",
+        "Balanced",
+        "Macro F1",
+        f"{level.capitalize()}s",
+        "Left out",
+        "Held out",
+        WITHOUT,
+        "Run",
+    ]
+    return without_empty((caption, header, rows))
 
 
 def holes(found: list[Hole]) -> Grid:

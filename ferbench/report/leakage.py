@@ -155,7 +155,7 @@ def heading(found: Leakage) -> list[str]:
         "This measures how much data leakage inflates accuracy. Only the unbiased row is a result of the method.",
         "One training, tested four ways. best-test takes, in each fold, the epoch that does best on the test images "
         "themselves; image folds draw images at random, so frames of one person are in training and test set.",
-        "Differences are of the same images, in points; intervals are 95 %, by bootstrap over subjects.",
+        "Differences are of the same images, in points; intervals are 95 %, with subjects as clusters.",
     ]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ferbench.files import canonical_json, sha256_of
-from ferbench.runs.record import FORERUNNERS, Identity, Record
+from ferbench.runs.record import FORERUNNERS, TABLES, Identity, Record
 
 Lineage = dict[str, Any]
 
@@ -64,6 +64,8 @@ def changes(before: Lineage, after: Lineage) -> dict[str, tuple[str, str]]:
         elif not recipe:
             continue
         if values[0] != values[1]:
+            table, dot, rest = field.partition(".")
+            field = f"{TABLES.get(table, table)}{dot}{rest}"
             part = stage.rstrip(".").rpartition(".")[2] or "finetune"  # the kind of the training that it decides
             found[field.replace("stage.", f"{part}.")] = values
     return dict(sorted(found.items()))

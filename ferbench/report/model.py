@@ -11,7 +11,8 @@ import numpy as np
 
 from ferbench import metrics
 from ferbench.report.published import PublishedMatrix, PublishedRow
-from ferbench.report.told import FEW, Held, Level, is_drawn, set_of
+from ferbench.report.told import FEW, Level, is_drawn, set_of
+from ferbench.runs.facts import HeldOut
 from ferbench.statistics import Difference
 
 
@@ -46,7 +47,9 @@ class Training:
     level: Level  # what one prediction is of
     sees: str  # what of it the method reads: image, 3 frames, whole, whole + landmarks, whole + neutral
     trained_on: list[str]  # protocols of all that was learned from, first to last
-    held_out: Held  # whether nothing of the tested people was learned from; "unknown" where nobody can tell
+    held_out: HeldOut  # whether nothing of what is tested was learned from
+    held_out_accuracy: float | None  # without the samples that were learned from; null where there are none
+    held_out_count: int  # how many samples remain without them
     uncalibrated: bool  # the scores are no probabilities: nothing is said of their calibration
     selection: str
     seed: int
@@ -77,6 +80,9 @@ class Training:
     parents: dict[str, str]  # kind of the stage → key of its run
     differs: list[str]  # what is not as in the original, a sentence each
     changed: list[str]  # hyperparameters that are not the preset's, such as finetune.flip=true
+    audit: str  # what training and test sets have in common, in words; "" of runs from before this was recorded
+    seen: int  # tested that are training images too, or near copies of one
+    unseen_accuracy: float  # of the others
     notes: list[str]
 
     @property
@@ -87,7 +93,7 @@ class Training:
     @property
     def comparable(self) -> bool:
         """Whether it may be compared with others of ours: whole, and tested on people that it did not learn from."""
-        return self.whole and self.held_out is True
+        return self.whole and self.held_out.comparable
 
     @property
     def tested(self) -> int:
@@ -104,8 +110,8 @@ class Training:
         """Why it stands beside no published figure, in words; empty where it may."""
         if not self.whole:
             return "folds missing"
-        if self.held_out is not True:
-            return "not known to be held out" if self.held_out else "not held out"
+        if not self.held_out.comparable:
+            return "not held out" if self.held_out.status == "no" else "not known to be held out"
         if self.sees.startswith(FEW):
             return f"{FEW} only"
         return "drawn faces" if is_drawn(set_of(self.protocol)) else ""
@@ -191,7 +197,9 @@ class Transfer:
     level: Level
     sees: str
     trained_on: list[str]  # protocols of all that it learned from
-    held_out: Held
+    held_out: HeldOut
+    held_out_accuracy: float | None  # without the samples that were learned from; null where there are none
+    held_out_count: int
     uncalibrated: bool
     classes: list[str]  # of the model
     matrix: np.ndarray  # counts [K,K] over them

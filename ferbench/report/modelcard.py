@@ -60,7 +60,7 @@ def _metadata(group: list[Training]) -> dict[str, Any]:
         "folds": len(first.folds),
         "seeds": [t.seed for t in group],
         "weights_tested": SELECTIONS.get(first.selection, first.selection),
-        "held_out": True,
+        "held_out": str(first.held_out),
     }
     interval = (
         {}
@@ -232,7 +232,7 @@ def _protocol(first: Training) -> list[str]:
     return [
         f"{first.protocol}: {first.rule}; {people}. Fold file {first.split_hash[:12]}.",
         "The test set did not choose the weights. Whether it influenced the choice of hyperparameters is not known.",
-        "Accuracy is pooled over all folds; its interval is by bootstrap over subjects where they are known.",
+        "Accuracy is pooled over all folds; its interval treats subjects as clusters where they are known.",
     ]
 
 

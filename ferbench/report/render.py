@@ -13,6 +13,7 @@ from ferbench.report.cells import OURS, SELECTIONS, Grid, Section, before_seed, 
 from ferbench.report.model import Report, Training
 from ferbench.report.tables import published_rows, trainings
 from ferbench.report.told import FEW, LEVELS
+from ferbench.runs.facts import HeldOut
 from ferbench.runs.store import Store
 from ferbench.text import markdown
 
@@ -101,6 +102,7 @@ def heading(report: Report, brief: bool = False) -> list[str]:
             else "subjects are unknown, so the same people may be in training and test sets"
         )
         lines.append(f"Protocol {protocol}: {rule}; {disjoint}. Fold file {split_hash[:12]}, data {data[:12]}.")
+    lines += dict.fromkeys(f"Audit of {t.protocol}: {t.audit}." for t in report.trainings if t.audit)
     for selection in dict.fromkeys(t.selection for t in report.trainings):
         lines.append(f"Weights tested: {SELECTIONS.get(selection, selection)}. No test image was used to choose them.")
     if report.varying:
@@ -110,7 +112,7 @@ def heading(report: Report, brief: bool = False) -> list[str]:
         lines.append("Our trainings differ in nothing: there is one.")
     lines.append(
         "Accuracy is pooled over all test images of all folds, the paper's own measure, computed from stored "
-        "predictions. Intervals are 95 %, by bootstrap over subjects where they are known."
+        "predictions. Intervals are 95 %, with subjects as clusters where they are known."
     )
     if any(t.level == "sequence" for t in report.trainings):
         lines.append(
@@ -123,7 +125,7 @@ def heading(report: Report, brief: bool = False) -> list[str]:
             f"({FEW}) marks a method of sequences that was given three frames of each. It is compared with "
             "no published figure."
         )
-    if apart := [t for t in report.trainings if t.held_out is not True]:
+    if apart := [t for t in report.trainings if not t.held_out.comparable]:
         lines.append(
             f"Trained on test subjects, or this is unknown: {listed([names[t.experiment] for t in apart])}. "
             "Such a figure is compared with no other."
@@ -253,6 +255,8 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, np.ndarray):
         return _plain(value.tolist())
+    if isinstance(value, HeldOut):
+        return str(value)
     if isinstance(value, float) and np.isnan(value):
         return None
     return value

@@ -13,7 +13,8 @@ from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home
 from ferbench.report.lineage import Lineage, lineage, variant
 from ferbench.report.predictions import pooled, together
-from ferbench.report.told import Held, Level, told
+from ferbench.report.told import Level, told
+from ferbench.runs.facts import BY_NAMES, HeldOut
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 
@@ -41,7 +42,7 @@ class Result:
     evaluation: bool
     level: Level = "image"
     trained_on: list[str] = field(default_factory=list)
-    held_out: Held = True
+    held_out: HeldOut = BY_NAMES
     uncalibrated: bool = False
     changed: list[str] = field(default_factory=list)
     made: Lineage = field(default_factory=dict)
@@ -54,7 +55,8 @@ class Result:
     @staticmethod
     def named(title: str, preset: str, protocol: str, evaluation: bool) -> str:
         """What a person calls a method under a protocol."""
-        return f"{title} ({preset}) {'evaluated on' if evaluation else 'under'} {protocol}"
+        scale = f" ({preset})" if preset else ""
+        return f"{title}{scale} {'evaluated on' if evaluation else 'under'} {protocol}"
 
 
 class Tested(Protocol):
@@ -98,7 +100,7 @@ def _result(store: Store, key: str, trainings: dict[str, list[Record]], known: M
         identity.kind == "transfer",
         about.level,
         about.trained_on,
-        about.held_out,
+        HeldOut.of_all([told(record, known).held_out for records in by_seed for record in records]),
         about.uncalibrated,
         about.changed,
         made,
@@ -140,7 +142,7 @@ def at_one_level(first: Result, second: Result) -> tuple[Result, Result]:
     tested on people that it learned from.
     """
     for one in (first, second):
-        if one.held_out is False:
+        if one.held_out.status == "no" and not one.held_out.comparable:
             raise DataError(f"{one.name} was tested on people that it learned from, so nothing can be compared")
     if first.level == second.level:
         comparable(first, second)

@@ -32,7 +32,6 @@ HEADER = (
     "PublicTest %",
     "Cold s",
     "Peak MB",
-    "J/1000",
 )
 
 
@@ -154,7 +153,6 @@ def _cells(row: SpeedRow) -> list[str]:
         "" if row.accuracy is None else f"{100 * row.accuracy:.2f}",
         f"{row.cold_start_s:.2f}",
         f"{row.peak_mb:,.0f}",
-        _number(row.joules_per_1000),
     ]
 
 

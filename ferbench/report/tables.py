@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,9 @@ from ferbench.report.lineage import lineage, variant, varying
 from ferbench.report.model import Compared, Fold, Hole, Report, Stage, Training, Transfer
 from ferbench.report.predictions import pooled, predictions, together
 from ferbench.report.published import PublishedRow
-from ferbench.report.told import SEQUENCES, asked_for, epochs, is_drawn, set_of, told
+from ferbench.report.told import SEQUENCES, Told, asked_for, epochs, is_drawn, set_of, told
+from ferbench.runs.audit import Audit
+from ferbench.runs.facts import HeldOut
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
 from ferbench.text import command as pastable
@@ -185,6 +188,9 @@ def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, R
     folds = [_fold(record, frame, right) for record in records]
     mean, std = metrics.spread([fold.accuracy for fold in folds])
     whole = frame if about.level == "sequence" else metrics.by_sequence(frame, classes)
+    audits = [Audit.model_validate(record.facts["audit"]) for record in records if "audit" in record.facts]
+    audit = Audit.together(audits) if len(audits) == len(records) else None
+    unseen = frame[~frame["id"].isin(audit.seen if audit else ())]
     return Training(
         experiment=first.experiment,
         variant=variant(lineage(identity, by_key)),
@@ -194,7 +200,7 @@ def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, R
         level=about.level,
         sees=about.sees,
         trained_on=about.trained_on,
-        held_out=about.held_out,
+        **_held_out([told(record, by_key) for record in records], frame),
         uncalibrated=about.uncalibrated,
         differs=about.differs,
         changed=about.changed,
@@ -227,8 +233,23 @@ def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, R
         images=len(frame) if about.level == "image" else 0,
         subjects=_subjects(frame),
         parents=identity.parents,
+        audit=str(audit or ""),
+        seen=len(frame) - len(unseen),
+        unseen_accuracy=metrics.hit_rate(unseen) if len(unseen) else float("nan"),
         notes=list(dict.fromkeys(note for record in records for note in record.facts.get("notes", []))),
     )
+
+
+def _held_out(found: list[Told], frame: pd.DataFrame) -> dict[str, Any]:
+    """Whether the test sets of some folds were held out, and the accuracy without the samples that were not."""
+    seen = {name for about in found for name in about.seen}
+    others = frame[~frame["id"].isin(seen)]
+    known = seen and len(others)
+    return {
+        "held_out": HeldOut.of_all([about.held_out for about in found]),
+        "held_out_accuracy": metrics.hit_rate(others) if known else None,
+        "held_out_count": len(others),
+    }
 
 
 def _test_side(frame: pd.DataFrame) -> str:
@@ -250,7 +271,7 @@ def _transfer(store: Store, record: Record, by_key: Mapping[str, Record]) -> Tra
         level=about.level,
         sees=about.sees,
         trained_on=about.trained_on,
-        held_out=about.held_out,
+        **_held_out([about], frame),
         uncalibrated=about.uncalibrated,
         classes=record.classes,
         matrix=matrix,

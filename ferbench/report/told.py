@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+from ferbench.runs import families
+from ferbench.runs.facts import HeldOut
 from ferbench.runs.record import Identity, Record
 
 Level = Literal["image", "sequence"]
-Held = bool | Literal["unknown"]
 
 LEVELS: tuple[Level, Level] = ("image", "sequence")
 SEQUENCES = "-sequences"  # ends the name of a protocol that tests whole sequences of the set before it
@@ -32,7 +33,8 @@ class Told:
     """The facts of one tested run.
 
     level : what one prediction is of. sees : what of it the method reads, in words. trained_on : the protocols of
-    all that was learned from, first to last. held_out : whether nothing of the tested people was learned from.
+    all that was learned from, first to last. held_out : whether nothing of what is tested was learned from. seen : the
+    ids of tested samples that were.
     uncalibrated : the scores are no probabilities. differs : what is not as in the original, a sentence each.
     changed : what the command changed of the preset.
     """
@@ -42,7 +44,8 @@ class Told:
     level: Level
     sees: str
     trained_on: list[str]
-    held_out: Held
+    held_out: HeldOut
+    seen: list[str]
     uncalibrated: bool
     differs: list[str]
     changed: list[str]
@@ -59,11 +62,28 @@ def told(record: Record, records: Mapping[str, Record]) -> Told:
         level,
         sees,
         _trained_on(facts, identity, records),
-        facts.get("held_out", True),
+        _held_out(record, records),
+        list(facts.get("seen", [])),
         bool(facts.get("uncalibrated")),
         list(facts.get("differs") or facts.get("method", {}).get("differs", [])),
         _changed(str(facts.get("command", ""))),
     )
+
+
+def _held_out(record: Record, records: Mapping[str, Record]) -> HeldOut:
+    """What a run recorded. One of before has a word at most: of a training, whose people were kept apart by its split,
+    and of a finished model, of which names tell what the word did not."""
+    facts, tested = record.facts, record.identity.protocol
+    recorded = facts.get("held_out", True)
+    if isinstance(recorded, dict):
+        return HeldOut.model_validate(recorded)
+    authors = facts.get("trained_as") == "elsewhere"
+    if recorded is True and record.identity.kind == "transfer":
+        names = _trained_on(facts, record.identity, records)
+        return families.by_names(names, (tested, record.dataset), families.family(tested), authors)
+    if recorded == "unknown":
+        return HeldOut(status="unknown")
+    return HeldOut(status="yes" if recorded else "no", by="authors" if authors else "names")
 
 
 def _changed(command: str) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from ferbench.errors import UsageError
-from ferbench.report.cells import held, named
+from ferbench.report.cells import named
 from ferbench.report.model import Fold, Report, Training
 from ferbench.runs.store import Store
 
@@ -61,7 +61,7 @@ def logged(reports: list[Report], store: Store) -> Iterator[Logged]:
                 "protocol": t.protocol,
                 "selection": t.selection,
                 "seed": str(t.seed),
-                "held out": held(t.held_out),
+                "held out": str(t.held_out),
                 "folds": f"{len(t.folds)} of {len(t.expected)}",
                 "tested": t.n,
                 "learned from": ", ".join(t.trained_on),

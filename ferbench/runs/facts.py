@@ -1,5 +1,6 @@
 """What reports rely on in the free tables of a record, so that a record of others cannot break them midway."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -13,7 +14,8 @@ from pydantic import (
     model_validator,
 )
 
-Count = Annotated[int, Field(ge=0, strict=True)]
+from ferbench.runs.audit import Audit, Count
+
 Share = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -21,6 +23,56 @@ class _Table(BaseModel):
     """Named fields are of their kind; further ones are left alone."""
 
     model_config = ConfigDict(extra="allow")
+
+
+FEW = 0.05  # share of a test set
+
+
+class HeldOut(BaseModel):
+    """Whether nothing of what is tested was learned from, and how that is known.
+
+    by : pictures and people themselves ("content"), the word of a model's authors, or names in ferbench's own records.
+    images, people : how many of the ``tested`` samples were learned from, in person or as pictures, and of how many
+    people these are. repeated : the training set of the official split holds all of these images too, so that every
+    method under this protocol learns from them. why : what is missing where the status is "unknown".
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    status: Literal["yes", "no", "unknown"]
+    by: Literal["content", "authors", "names"] = "content"
+    images: Count = 0
+    tested: Count = 0
+    people: Count = 0
+    repeated: StrictBool = False
+    why: StrictStr = ""
+
+    @classmethod
+    def of_all(cls, found: Sequence["HeldOut"]) -> "HeldOut":
+        """What is to be said of several test sets together, such as those of folds: the weakest of all."""
+        if learned := [one for one in found if one.status == "no"]:
+            sums = {name: sum(getattr(one, name) for one in found) for name in ("images", "tested", "people")}
+            by = "content" if sums["images"] else learned[0].by
+            return cls(status="no", by=by, repeated=all(one.repeated for one in learned), **sums)
+        return max(found, key=lambda one: (one.status == "unknown", one.by != "content"))
+
+    @property
+    def comparable(self) -> bool:
+        """Whether a figure may stand beside others: what was learned from, every method learns from, or it is at most
+        :data:`FEW` of the test set, and the figure without it stands beside."""
+        return self.status == "yes" or self.repeated or 0 < self.images <= FEW * self.tested
+
+    def __str__(self) -> str:
+        if self.status == "unknown":
+            return "unknown"
+        if self.by == "content" and self.status == "no":
+            people = f", {self.people:,} {'person' if self.people == 1 else 'people'}" if self.people else ""
+            return f"no: {self.images:,} of {self.tested:,} images{people}"
+        word = {"content": "by content", "authors": "as its authors say", "names": "by name"}[self.by]
+        return word if self.status == "yes" and self.by != "content" else f"{self.status} ({word})"
+
+
+BY_NAMES = HeldOut(status="yes", by="names")
 
 
 class _Environment(_Table):
@@ -40,7 +92,8 @@ class _Facts(_Table):
     level: Literal["image", "sequence"] = "image"
     sees: StrictStr = ""
     trained_on: StrictStr | list[StrictStr] | None = None
-    held_out: StrictBool | Literal["unknown"] = True
+    held_out: HeldOut | StrictBool | Literal["unknown"] = True
+    seen: list[StrictStr] = []
     uncalibrated: StrictBool = False
     differs: list[StrictStr] = []
     changed: list[StrictStr] = []
@@ -64,6 +117,7 @@ class _FoldFacts(_Facts):
     folds: Annotated[list[StrictStr], Field(min_length=1), AfterValidator(_apart)]
     rule: StrictStr
     split_hash: StrictStr
+    audit: Audit | None = None
 
 
 class _Result(_Table):

@@ -17,6 +17,7 @@ IMAGE_FOLDS = "+image-folds"  # the end of a protocol's name: subjects leak, whi
 TEACHER = "teacher "  # and a preset: the kind, among its parents, of a run that taught a pre-training, and
 START = "start "  # of one whose network it went on from
 FORERUNNERS = (TEACHER, START)
+TABLES = {"readings": "interpretation"}  # tables of recipes: names in records → names in files, --set and messages
 
 
 class Identity(Schema):

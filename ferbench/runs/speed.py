@@ -28,19 +28,19 @@ class SpeedRow(Schema):
     device: str
     threads: int
     batch: int  # images in one call
-    scenario: str  # single-stream, offline, server, training, preparation
+    scenario: str  # single-stream, offline, training, preparation; server in older records
     blocks: int
     calls: int
     images_per_s: float
     images_per_s_low: float
     images_per_s_high: float
-    p50_ms: float | None = None  # of single calls; of queries, waiting included, in the server scenario
+    p50_ms: float | None = None  # of single calls
     p90_ms: float | None = None
     p99_ms: float | None = None
-    bound_ms: float | None = None  # server: images_per_s is the largest rate whose p99 stays below it
+    bound_ms: float | None = None  # older records: bound of p99 of the server scenario, which is no longer measured
     cold_start_s: float
     peak_mb: float
-    joules_per_1000: float | None = None  # gross, by NVML
+    joules_per_1000: float | None = None  # older records: energy, which is no longer measured
     gflop_per_image: float | None = None
     mb_per_image: float | None = None
     share_of_flops: float | None = None  # of the ceiling measured in the same run

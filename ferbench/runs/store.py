@@ -5,6 +5,7 @@ runs/<key>/checkpoint/        where an interrupted training goes on
 runs/<key>/epochs/            weights after each epoch, until a best-test run has been made of them
 runs/<key>/history.csv        one row an epoch
 runs/<key>/weights.safetensors
+runs/<key>/learned_from.safetensors   which pictures and people (see runs.provenance)
 runs/<key>/predictions.csv    id,subject,sequence,truth,prediction,p_<class>…
 runs/<key>/traceback.txt      of a failed run
 runs/<key>/record.json        written last: done, or failed where it carries an error
@@ -33,6 +34,7 @@ from ferbench.text import SUSPECT, printable
 State = Literal["absent", "partial", "failed", "done", "damaged"]
 _TEXT = ("id", "subject", "sequence", "truth", "prediction")  # columns of predictions that are no numbers
 WEIGHTS, PREDICTIONS, HISTORY = "weights.safetensors", "predictions.csv", "history.csv"
+LEARNED = "learned_from.safetensors"  # in a folder ``learned_from`` of the store where several runs share it
 EPOCHS = "epochs"  # the folder of a run that keeps the weights of every epoch for a while
 _AGAIN = "delete the run's folder and train again"
 _ANEW = "delete it, and the command that trained this goes on"
@@ -89,7 +91,11 @@ class Store:
     def finish(self, record: Record) -> None:
         """Store the record: from here on the run is done, or failed."""
         folder = self.folder(record.key)
-        there = [] if record.error else [name for name in (WEIGHTS, PREDICTIONS, HISTORY) if (folder / name).is_file()]
+        there = (
+            []
+            if record.error
+            else [name for name in (WEIGHTS, PREDICTIONS, HISTORY, LEARNED) if (folder / name).is_file()]
+        )
         stored = record.model_copy(update={"files": {name: sha256_of_file(folder / name) for name in there}})
         write_json(folder / "record.json", seal(stored.model_dump(exclude={"digest"})))
 
@@ -119,6 +125,8 @@ class Store:
     def file(self, record: Record, name: str) -> Path:
         """Return the path of a file of a finished run; DataError when it is missing or is not what was stored."""
         path = self._inside(record.key, name)
+        if name == LEARNED and not path.exists() and name in record.files:
+            path = self.home / "learned_from" / f"{record.files[name][:16]}.safetensors"
         try:
             if path.exists() and not path.is_file():
                 raise DataError(f"{path} is no file: {_AGAIN}")

@@ -17,8 +17,8 @@ from ferbench.data.landmarks import mirrored
 ANGLES = (0, -15, -10, -5, 5, 10, 15)  # degrees, counter-clockwise positive
 DERIVED = 2 * len(ANGLES)
 TILE, TILES = 16, 3  # pixels of a tile's side, tiles in a row: about the size of an eye or a mouth
-ERASED = 0.02, 0.33  # least and greatest share of an image that a rectangle has, and
-SLENDER = 0.3  # its least height over width, or width over height: values of Zhong et al. 2020 and of torchvision
+ERASED = 0.02, 0.33  # smallest and largest share of the image's area in a rectangle, and
+SLENDER = 0.3  # its smallest aspect ratio, of either side over the other: values of Zhong et al. 2020 and torchvision
 
 _PADDING = {"edge": "border", "zero": "zeros"}
 
@@ -58,8 +58,8 @@ def turned(landmarks: np.ndarray, which: int) -> np.ndarray:
     angle, centre = math.radians(ANGLES[which % len(ANGLES)]), (SIZE - 1) / 2
     # A picture turned counter-clockwise, y down: a point goes from (x, y) to (x cos + y sin, y cos - x sin).
     rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    found = (landmarks - centre) @ rotation + centre
-    return (mirrored(found, SIZE) if which >= len(ANGLES) else found).astype(landmarks.dtype)
+    rotated = (landmarks - centre) @ rotation + centre
+    return (mirrored(rotated, SIZE) if which >= len(ANGLES) else rotated).astype(landmarks.dtype)
 
 
 def jitter(x: Tensor, maps: Tensor | None, moves: Tensor, border: str) -> tuple[Tensor, Tensor | None]:
@@ -89,8 +89,8 @@ def rearrange(x: Tensor, tiles: Tensor, offsets: Tensor) -> Tensor:
     construction learning for fine-grained image recognition", section 3.1, without its bound on distance).
 
     x : [B,1,48,48]. tiles : [B,9], the tile that comes to each place, row by row; offsets : [B,2], by how many
-    pixels down and right, round the edges, the grid of tiles lies shifted. A classifier that sees such images
-    cannot learn what is where in a face, so what it finds evidence in is what lies at that place.
+    pixels down and right, cyclically, the grid of tiles is shifted. A classifier of such images cannot learn the layout
+    of a face, so its evidence for a part comes from the part itself.
     """
     place = torch.arange(TILE * TILES, device=x.device)
     rows, columns = place[:, None].expand(-1, len(place)), place[None].expand(len(place), -1)
@@ -101,10 +101,10 @@ def rearrange(x: Tensor, tiles: Tensor, offsets: Tensor) -> Tensor:
 
 
 def erase(x: Tensor, boxes: Tensor) -> Tensor:
-    """Return images of which a rectangle shows nothing but the image's mean grey (random erasing; Zhong et al. 2020,
+    """Return images in which a rectangle is filled with the image's mean grey (random erasing; Zhong et al. 2020,
     Algorithm 1, which fills it with noise).
 
-    x : [B,1,48,48]. boxes : [B,4], its first row and column and those behind its last; an empty one erases nothing.
+    x : [B,1,48,48]. boxes : [B,4], first row and column, and those after the last; an empty box erases nothing.
     """
     place = torch.arange(x.shape[-1], device=x.device)
     top, left, bottom, right = boxes.T[:, :, None]  # [B,1] each

@@ -24,6 +24,7 @@ from ferbench.schema import Schema, parse_json, validated
 from ferbench.text import printable
 
 _SEAL = "sealed"
+_KINDS = {"momentum_buffer": "momentum"}  # names in files for states of optimizers that have another name in torch
 _REMEDY = "delete its run folder and train again"
 
 
@@ -40,69 +41,77 @@ class TrainingState:
 def save(
     path: Path,
     module: nn.Module,
-    optimizer: torch.optim.SGD,
-    progress: TrainingState,
+    optimizer: torch.optim.Optimizer,
+    state: TrainingState,
     averaged: nn.Module | None = None,
 ) -> None:
-    """Write the checkpoint atomically: weights, momentum, averaged and best weights, and the history as metadata."""
+    """Write the checkpoint atomically: weights, the optimizer's state, averaged and best weights, and the history as
+    metadata."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     tensors = {f"model/{name}": tensor for name, tensor in module.state_dict().items()}
-    for parameter, state in optimizer.state.items():
-        if state.get("momentum_buffer") is not None:
-            tensors[f"momentum/{names[id(parameter)]}"] = state["momentum_buffer"]
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            if value is not None:
+                tensors[f"{_KINDS.get(key, key)}/{names[id(parameter)]}"] = value
     if averaged is not None:
         tensors |= {f"averaged/{name}": tensor for name, tensor in averaged.state_dict().items()}
-    tensors |= {f"best/{name}": tensor for name, tensor in progress.best.items()}
-    facts = {"epoch": progress.epoch, "history": progress.history, "best_score": progress.best_score}
+    tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
+    facts = {"epoch": state.epoch, "history": state.history, "best_score": state.best_score}
     write_bytes(path, sealed(tensors, {"progress": json.dumps(facts)}))
 
 
 def restore(
-    path: Path, module: nn.Module, optimizer: torch.optim.SGD, averaged: nn.Module | None = None
+    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, averaged: nn.Module | None = None
 ) -> TrainingState:
-    """Bring module, optimizer and averaged weights to where the checkpoint was written; else a fresh TrainingState."""
+    """Restore module, optimizer and averaged weights from a checkpoint; a new TrainingState where there is none."""
     if not path.is_file():
         return TrainingState()
     tensors, metadata = unsealed(path)
     facts = _progress(metadata, path)
-    part = {
-        kind: {name[len(kind) + 1 :]: t for name, t in tensors.items() if name.startswith(kind + "/")}
-        for kind in ("model", "momentum", "averaged", "best")
-    }
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "averaged": {}, "best": {}}
+    for path_in_file, tensor in tensors.items():
+        kind, _, name = path_in_file.partition("/")
+        parts.setdefault(kind, {})[name] = tensor
+    model, average, best = (parts.pop(kind) for kind in ("model", "averaged", "best"))
     try:
-        module.load_state_dict(part["model"])
+        module.load_state_dict(model)
         if averaged is not None:
-            averaged.load_state_dict(part["averaged"])
+            averaged.load_state_dict(average)
     except RuntimeError:
         raise DataError(f"{path} is of another training: {_REMEDY}") from None
+    keys = {kind: key for key, kind in _KINDS.items()}
     for name, parameter in module.named_parameters():
-        if name in part["momentum"]:
-            # The memory order of the parameter, or the optimizer would copy in every step.
-            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(part["momentum"][name])
-    return TrainingState(facts.epoch, facts.history, facts.best_score, part["best"])
+        for kind, values in parts.items():
+            if name in values:
+                value = values[name].to(parameter.device)
+                if value.shape == parameter.shape:
+                    # The memory order of the parameter, or the optimizer would copy in every step.
+                    value = torch.empty_like(parameter).copy_(value)
+                optimizer.state[parameter][keys.get(kind, kind)] = value
+    return TrainingState(facts.epoch, facts.history, facts.best_score, best)
 
 
 def epochs_done(path: Path) -> int:
-    """Return how many epochs a checkpoint has behind it, without reading its tensors; 0 where there is none, where it
+    """Return how many epochs a checkpoint has completed, without reading its tensors; 0 where there is none, where it
     holds other unfinished work, or where it cannot be read."""
     if not path.is_file():
         return 0
     try:
         with _opened(path) as file:
-            _, told = _seal(file.metadata() or {}, path)
-            return _progress(told, path).epoch if "progress" in told else 0
+            _, metadata = _seal(file.metadata() or {}, path)
+            return _progress(metadata, path).epoch if "progress" in metadata else 0
     except DataError:
         return 0
 
 
 class _Sealed(Schema):
-    """A seal: the digest, and the metadata that it counts in."""
+    """A seal: the digest, and the metadata that it covers."""
 
     both: tuple[str, dict[str, str]]
 
 
 class _Facts(Schema):
-    """What a checkpoint says of itself."""
+    """The metadata of a checkpoint."""
 
     epoch: NonNegativeInt
     history: list[dict[str, int | float]]  # whole numbers stay whole, or equal content would give other bytes
@@ -114,14 +123,14 @@ def _progress(metadata: Mapping[str, str], path: Path) -> _Facts:
 
 
 def sift(folder: Path) -> list[str]:
-    """Throw away the files of unfinished work in a folder that are damaged. Returns a sentence for each."""
+    """Delete damaged files of unfinished work in a folder. Returns a sentence for each."""
     notes = []
     for path in sorted(folder.rglob("*.safetensors")):
         try:
             unsealed(path)
         except DataError:
             path.unlink(missing_ok=True)
-            notes.append(f"{path} was damaged and is thrown away; what it held is made again")
+            notes.append(f"{path} was damaged and is deleted; its content is computed again")
     return notes
 
 
@@ -148,21 +157,21 @@ def pack(tensors: Mapping[str, Tensor | np.ndarray], metadata: dict[str, str]) -
 
 def sealed(tensors: Mapping[str, Tensor | np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
     """:func:`pack` with a SHA-256 of all tensors and metadata among the metadata."""
-    told = dict(metadata or {})
+    plain = dict(metadata or {})
     # One entry, since the format keeps no order among several, and equal content is to give equal bytes.
-    return pack(tensors, {_SEAL: json.dumps([_digest(tensors, told), told])})
+    return pack(tensors, {_SEAL: json.dumps([_digest(tensors, plain), plain])})
 
 
 def unsealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read tensors and metadata; DataError when the file is missing, or holds something else than was written.
+    """Read tensors and metadata; DataError when the file is missing or differs from what was written.
 
-    A file without a seal, of before there were any, passes.
+    Older files without a seal are not verified.
     """
     tensors, metadata = unpack(path)
-    digest, told = _seal(metadata, path)
-    if not (digest == _digest(tensors, told) if digest else not told.keys() - {"progress"}):
+    digest, metadata = _seal(metadata, path)
+    if not (digest == _digest(tensors, metadata) if digest else not metadata.keys() - {"progress"}):
         raise DataError(f"{path} is damaged (it is not what was written): delete it")
-    return tensors, told
+    return tensors, metadata
 
 
 def _seal(metadata: dict[str, str], path: Path) -> tuple[str, dict[str, str]]:
@@ -173,14 +182,14 @@ def _seal(metadata: dict[str, str], path: Path) -> tuple[str, dict[str, str]]:
     return seal.both
 
 
-def remembered(path: Path, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-    """Return tensors that are made once: those of the file, or made (again) where it is missing or damaged."""
+def remembered(path: Path, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    """Return tensors that are computed once: from the file, or computed (again) where it is missing or damaged."""
     if path.is_file():
         with suppress(DataError):
             return unsealed(path)[0]
-    made = make()
-    write_bytes(path, sealed(made))
-    return made
+    tensors = compute()
+    write_bytes(path, sealed(tensors))
+    return tensors
 
 
 def _digest(tensors: Mapping[str, Tensor | np.ndarray], metadata: Mapping[str, str]) -> str:

@@ -24,20 +24,22 @@ def flops(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:
     return counter.get_total_flops()
 
 
-def seconds_of(made: Callable[[], Callable[[], object]], device: Device, threads: int, most: int = 0) -> float:
+def seconds_of(prepare: Callable[[], Callable[[], object]], device: Device, threads: int, most: int = 0) -> float:
     """Return the median seconds of a call that has so many threads to itself.
 
-    On a CPU the other threads of this process are kept busy with the same call meanwhile, as they are where
-    trainings run side by side: cores share caches and memory, and some are half a core.
+    On a CPU the other threads of this process make the same call meanwhile, as they do where trainings run side by
+    side: cores share caches and memory, and some are half a core.
 
-    made : gives the call, and is called once for each that runs at a time. most : of the threads that it takes, 0: all.
+    prepare : returns the call, once for each that runs at a time. most : of the threads that it uses, 0: all.
     """
     before = torch.get_num_threads()
     copies = max(1, before // max(1, threads)) if device.name == "cpu" else 1
-    calls = [made() for _ in range(copies)]
+    calls = [prepare() for _ in range(copies)]
 
     def timed(call: Callable[[], object]) -> float:
-        torch.set_num_threads(max(1, min(threads, most or threads)))  # OpenMP keeps the number for each thread apart
+        torch.set_num_threads(
+            max(1, min(threads, most or threads))
+        )  # OpenMP keeps the number for each thread separately
         taken: list[float] = []
         began = time.perf_counter()
         while True:

@@ -36,9 +36,9 @@ class Device:
     looks them up in tables where that pays, and on CUDA replays each step as one captured graph; "compiled" does so
     with the networks through ``torch.compile``, which takes minutes the first time and pays for wide networks;
     "searched" moreover lets cuDNN time its algorithms at each new shape and take the fastest, repeatable or not.
-    The same machine, versions and settings give the same bytes with "plain" and "fast". "compiled" keeps to repeatable
-    algorithms too, but its kernels may be chosen by timing; "searched" promises accuracy alone. A method that does not
-    say what of it may be compiled (:meth:`compiled`) is carried out as with "fast".
+    The same machine, versions and settings give the same bytes with "plain" and "fast". "compiled" uses repeatable
+    algorithms too, but its kernels may be chosen by timing; "searched" guarantees accuracy only. A method that compiles
+    nothing (:meth:`compiled`) runs as with "fast".
     """
 
     name: str = "cpu"
@@ -53,8 +53,8 @@ class Device:
         "auto" is CUDA where there is one; bf16 on CPUs with instructions for it, fp32 elsewhere; the fast engine
         where it is proven, which is on CPUs.
 
-        here : whether this process computes on it; else it need not be there.
-        Raises UsageError for a device that is not there or a precision that it does not have.
+        here : whether this process computes on it; else it may be missing here.
+        Raises UsageError for a device that is missing or a precision that it does not have.
         """
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -63,7 +63,7 @@ class Device:
         if here and name == "cuda" and not torch.cuda.is_available():
             raise UsageError("no CUDA device is usable here: leave --device out, or take --device cpu")
         if precision == "auto":
-            capable = name == "cpu" and any(torch.cpu.get_capabilities().get(one) for one in _BF16)
+            capable = name == "cpu" and any(torch.cpu.get_capabilities().get(instructions) for instructions in _BF16)
             precision = "bf16" if capable else "fp32"
         if precision not in PRECISIONS:
             raise UsageError(f"unknown precision {precision!r}: it is auto or one of {', '.join(PRECISIONS)}")
@@ -90,10 +90,10 @@ class Device:
 
     @property
     def rows(self) -> int:
-        """Images in a batch of what is only predicted: attention maps and probabilities.
+        """Images in a batch of a prediction: of attention maps and of probabilities.
 
-        One size whatever is asked for, since kernels are chosen by size, so bits could differ. A GPU needs many to
-        be kept busy: an H100 took 31 ms for the maps of 128.
+        The size is fixed because kernels are chosen by size, so that bits could differ. A GPU needs many to be used
+        fully: an H100 took 31 ms for the maps of 128.
         """
         return 512 if self.name == "cuda" else 128
 
@@ -113,10 +113,10 @@ class Device:
         return self.looks_up and self.name == "cuda"
 
     def compiled(self, call: Callable[P, R]) -> Callable[P, R]:
-        """Give a network's call the form in which a training step makes it; what is compiled is kept on disk."""
+        """A network's call as training steps make it: compiled where the engine compiles, with a cache on disk."""
         if not self.compiles:
             return call
-        # Left alone, torch keeps it where all users may write and nothing outlasts a restart.
+        # By default torch caches in a folder where all users may write and that a restart empties.
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home / "ferbench" / "inductor"))
         return torch.compile(call, dynamic=False)
@@ -129,7 +129,7 @@ class Device:
 
     @contextmanager
     def threads(self, most: int) -> Iterator[None]:
-        """Keep a CPU to so many threads at most for as long as the block lasts; 0: to all that there are."""
+        """Use at most so many threads of a CPU within the block; 0: all."""
         before = torch.get_num_threads()
         if most and self.name == "cpu":
             torch.set_num_threads(min(before, most))
@@ -153,11 +153,11 @@ def _compiler() -> str:
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep what is freed, for the next step's tensors, which are as large as those of the last.
+    """Make glibc keep freed memory for the next step's tensors, which are as large as those of the last.
 
-    Left alone it gives tensors of megabytes back to the system, and takes each anew at the next step, a page fault for
-    every 4 KiB: some 65,000 in a step of 16 images of ``full``, a quarter of its time and more. No value changes by it.
-    Other C libraries are left alone.
+    By default it returns tensors of megabytes to the system and allocates them again at the next step, with a page
+    fault for every 4 KiB: some 65,000 in a step of 16 images of ``full``, a quarter of its time and more. No value
+    changes. Other C libraries are not touched.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_MMAP_MAX, 0)

@@ -1,48 +1,40 @@
 """How one step of training is carried out: eagerly, or on CUDA as one captured graph.
 
-Both do the same: loss, backward pass, SGD, and what a module does to its own buffers after that. A captured
-step launches as one graph instead of some thousand kernels; its kernels are those of the eager step.
+Both do the same: loss, backward pass, optimizer, and updates of a module's buffers after that. A captured step launches
+as one graph instead of some thousand kernels; its kernels are those of the eager step.
 """
 
 from collections.abc import Callable
 from threading import Lock
-from typing import Literal, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ferbench.training.device import Device
 from ferbench.training.plan import Batch
+from ferbench.training.schedule import Stage
 
 Terms = dict[str, Tensor]  # scalar losses by name, "total" among them
 Loss = Callable[[Batch], Terms]
 After = Callable[[Batch], None]
 _CAPTURE = Lock()
-_WARM_UP = 3  # steps before a capture, so that libraries have chosen kernels and allocated their work spaces
-
-
-class Schedule(Protocol):
-    """The part of ``methods.Stage`` that the optimizer and the loop read."""
-
-    epochs: int
-    lr: float
-    drops: tuple[float, ...]
-    anneal: Literal["drops", "cosine"]
-    ema: float
-    momentum: float
-    weight_decay: float
+_WARM_UP = 3  # steps before a capture, in which libraries choose kernels and allocate memory
+_BETA2 = 0.999  # of AdamW: the decay rate of the mean of squared gradients
 
 
 class Eager:
     """Steps carried out operation by operation.
 
-    after : called once the optimizer is through with a step, for state that follows a rule of its own and no gradient,
-        such as class centers. It lies in the module's buffers, or a checkpoint would not hold it.
+    after : called after each step of the optimizer, to update state without gradients, such as class centers. This
+        state has to be in the module's buffers, or a checkpoint would not hold it.
     """
 
-    def __init__(self, module: nn.Module, loss: Loss, schedule: Schedule, after: After | None = None):
+    captured: ClassVar[bool] = False
+
+    def __init__(self, module: nn.Module, loss: Loss, stage: Stage, after: After | None = None):
         self.loss, self.after = loss, after
-        self.optimizer = sgd(module, schedule)
+        self.optimizer = optimizer_of(module, stage, self.captured)
 
     def rate(self, value: float) -> None:
         """Set the learning rate of the steps to come."""
@@ -68,12 +60,14 @@ class Captured(Eager):
     ``after`` must change buffers in place.
     """
 
-    def __init__(self, module: nn.Module, loss: Loss, schedule: Schedule, after: After | None = None):
-        super().__init__(module, loss, schedule, after)
+    captured = True
+
+    def __init__(self, module: nn.Module, loss: Loss, stage: Stage, after: After | None = None):
+        super().__init__(module, loss, stage, after)
         self.module = module
         self.graph: torch.cuda.CUDAGraph | None = None
         for group in self.optimizer.param_groups:
-            group["lr"] = torch.tensor(schedule.lr, device="cuda")  # a number would be baked into the graph
+            group["lr"] = torch.tensor(stage.lr, device="cuda")  # a number would be baked into the graph
 
     def rate(self, value: float) -> None:
         for group in self.optimizer.param_groups:
@@ -90,11 +84,12 @@ class Captured(Eager):
 
     def _capture(self, batch: Batch) -> None:
         self.batch = batch.clone()
-        for parameter in self.module.parameters():  # the first step would take another way than all others
-            self.optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+        for parameter in self.module.parameters():  # or the first step would differ from all others
+            for name, value in initial_state(self.optimizer, parameter).items():
+                self.optimizer.state[parameter].setdefault(name, value)
         state = [
             *self.module.state_dict().values(),
-            *(entry["momentum_buffer"] for entry in self.optimizer.state.values()),
+            *(value for entry in self.optimizer.state.values() for value in entry.values()),
         ]
         before = [tensor.clone() for tensor in state]
         side = torch.cuda.Stream()
@@ -103,22 +98,37 @@ class Captured(Eager):
             for _ in range(_WARM_UP):
                 super().step(self.batch)
         torch.cuda.current_stream().wait_stream(side)
-        for tensor, old in zip(state, before, strict=True):  # warming up must leave no trace
+        for tensor, old in zip(state, before, strict=True):  # undo the steps of the warm-up
             tensor.copy_(old)
         self.graph = torch.cuda.CUDAGraph()
-        # Other threads may be at other trainings; one capture at a time, and their work does not spoil it.
+        # Other threads may run other trainings: one capture at a time, which their work does not disturb.
         with _CAPTURE, torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self.terms = super().step(self.batch)
 
 
-def engine(module: nn.Module, loss: Loss, schedule: Schedule, device: Device, after: After | None = None) -> Eager:
-    """Return what carries out the steps on a device."""
+def engine(module: nn.Module, loss: Loss, stage: Stage, device: Device, after: After | None = None) -> Eager:
+    """Return the object that carries out the steps on a device."""
     kind = Captured if device.captures else Eager
-    return kind(module, loss, schedule, after)
+    return kind(module, loss, stage, after)
 
 
-def sgd(module: nn.Module, schedule: Schedule) -> torch.optim.SGD:
-    """Return the optimizer of section IV-C: SGD with momentum and weight decay on all parameters."""
-    return torch.optim.SGD(
-        module.parameters(), schedule.lr, schedule.momentum, weight_decay=schedule.weight_decay, fused=True
-    )
+def optimizer_of(module: nn.Module, stage: Stage, captured: bool = False) -> torch.optim.Optimizer:
+    """Return the optimizer of a schedule, with its weight decay on all parameters.
+
+    "sgd" is SGD with momentum (section IV-C of the paper). "adamw" is Algorithm 2 of Loshchilov & Hutter 2019 with the
+    momentum as β1, β2 = 0.999 and ε = 1e-8. captured : whether its steps are captured as a CUDA graph.
+    """
+    if stage.optimizer == "adamw":
+        betas = stage.momentum, _BETA2
+        return torch.optim.AdamW(
+            module.parameters(), stage.lr, betas, weight_decay=stage.weight_decay, fused=True, capturable=captured
+        )
+    return torch.optim.SGD(module.parameters(), stage.lr, stage.momentum, weight_decay=stage.weight_decay, fused=True)
+
+
+def initial_state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """The state of a parameter that torch itself creates only at the first step."""
+    if isinstance(optimizer, torch.optim.SGD):
+        return {"momentum_buffer": torch.zeros_like(parameter)}
+    means = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+    return {"step": torch.zeros((), device=parameter.device), **means}

@@ -2,8 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Lock
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -12,28 +15,27 @@ from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_f
 from ferbench.training import checkpoint
 from ferbench.training.checkpoint import TrainingState
 from ferbench.training.device import Device
-from ferbench.training.engine import After, Loss, Schedule, Terms, engine
+from ferbench.training.engine import After, Loss, Terms, engine
 from ferbench.training.plan import Step
+from ferbench.training.schedule import Progress, Stage
 
-Progress = Callable[[int, int, str], None]  # steps done, steps in all, what the last epoch gave
 
-
-def learning_rate(schedule: Schedule, epoch: int) -> float:
+def learning_rate(stage: Stage, epoch: int) -> float:
     """Return the rate in ``epoch`` (from 0): lr × 0.1 for each drop, a fraction of the epochs, passed;
     or lr · ½(1 + cos(π · epoch / epochs)) (Loshchilov & Hutter 2017, Eq. 5)."""
-    if schedule.anneal == "cosine":
-        return schedule.lr * (1 + math.cos(math.pi * epoch / schedule.epochs)) / 2
-    return schedule.lr * 0.1 ** sum(epoch >= round(drop * schedule.epochs) for drop in schedule.drops)
+    if stage.anneal == "cosine":
+        return stage.lr * (1 + math.cos(math.pi * epoch / stage.epochs)) / 2
+    return stage.lr * 0.1 ** sum(epoch >= round(drop * stage.epochs) for drop in stage.drops)
 
 
 def fit(
     module: nn.Module,
     loss: Loss,
     plan: Callable[[int], list[Step]],
-    schedule: Schedule,
+    stage: Stage,
     device: Device,
     saved: Path,
-    report: Progress,
+    progress: Progress,
     validate: Callable[[], float] | None = None,
     keep_best: bool = False,
     epochs: Path | None = None,
@@ -43,21 +45,21 @@ def fit(
 
     loss : a step's loss terms, called with the module in train mode.
     plan : an epoch's steps from its number; the same for the same number, whatever ran before.
-    saved : the checkpoint file; where it exists, training goes on from it.
+    saved : the checkpoint file; where it exists, training continues from it.
     validate : a score called in eval mode after each epoch, higher is better (never on test data).
     keep_best : end with the weights of the first epoch with the best score instead of the last epoch's.
     epochs : a folder that gets the weights after every epoch; a checkpoint of a training that kept fewer is not used.
-    after : what changes buffers of the module by a rule of its own after each step (:class:`engine.Eager`).
+    after : updates buffers of the module after each step (:class:`engine.Eager`).
     Raises FloatingPointError where the loss is no finite number.
     """
-    steps = engine(module, loss, schedule, device, after)
+    steps = engine(module, loss, stage, device, after)
     per_epoch = len(plan(0))
-    averaged = _averaged(module, schedule.ema * per_epoch) if schedule.ema else None
+    averaged = _averaged(module, stage.ema * per_epoch) if stage.ema else None
     if epochs is not None and not checkpoint.kept(epochs, done := checkpoint.epochs_done(saved)) and done:
         saved.unlink()
     state = checkpoint.restore(saved, module, steps.optimizer, averaged)
-    for epoch in range(state.epoch, schedule.epochs):
-        rate = learning_rate(schedule, epoch)
+    for epoch in range(state.epoch, stage.epochs):
+        rate = learning_rate(stage, epoch)
         steps.rate(rate)
         module.train()
         sums: Terms = {}
@@ -66,11 +68,11 @@ def fit(
                 sums[name] = sums.get(name, torch.zeros_like(term)) + term
             if averaged is not None:
                 averaged.update_parameters(module)
-            report(epoch * per_epoch + number + 1, schedule.epochs * per_epoch, _line(state))
+            progress(epoch * per_epoch + number + 1, stage.epochs * per_epoch, _line(state))
         row = {"epoch": epoch + 1, "lr": rate, **{f"loss_{k}": float(v) / per_epoch for k, v in sums.items()}}
         if not math.isfinite(row["loss_total"]):
             raise FloatingPointError(
-                f"the loss is {row['loss_total']} in epoch {epoch + 1} of {schedule.epochs}: a "
+                f"the loss is {row['loss_total']} in epoch {epoch + 1} of {stage.epochs}: a "
                 f"lower learning rate than {rate:g} may do"
             )
         with _in_place(averaged, module):
@@ -93,7 +95,7 @@ def _averaged(module: nn.Module, horizon: float) -> AveragedModel:
     """The exponential moving average of all weights and batch statistics (Tarvainen & Valpola 2017) over some
     ``horizon`` steps: decay 1 - 1 / horizon, the plain mean of all steps until there are so many.
 
-    With the decay from the start, the first step's weights would keep a share of 1 / e after ``horizon`` steps.
+    With a constant decay, the first step's weights would keep a share of 1 / e after ``horizon`` steps.
     """
 
     def update(averages: PARAM_LIST, current: PARAM_LIST, before: torch.Tensor | int) -> None:
@@ -105,14 +107,14 @@ def _averaged(module: nn.Module, horizon: float) -> AveragedModel:
 
 @contextmanager
 def _in_place(averaged: AveragedModel | None, module: nn.Module) -> Iterator[None]:
-    """Give ``module`` the averaged weights for as long as the block lasts."""
+    """``module`` has the averaged weights within the block."""
     if averaged is None:
         yield
         return
-    own = _copied(module)
+    weights = _copied(module)
     module.load_state_dict(averaged.module.state_dict())
     yield
-    module.load_state_dict(own)
+    module.load_state_dict(weights)
 
 
 def _advance(state: TrainingState, row: dict[str, float], module: nn.Module, keep_best: bool) -> None:
@@ -124,7 +126,7 @@ def _advance(state: TrainingState, row: dict[str, float], module: nn.Module, kee
 
 
 def _copied(module: nn.Module) -> dict[str, torch.Tensor]:
-    """The module's state in memory of its own."""
+    """A copy of the module's state."""
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
@@ -134,3 +136,46 @@ def _line(state: TrainingState) -> str:
     last = state.history[-1]
     validation = f", validation {last['validation_accuracy']:.1%}" if "validation_accuracy" in last else ""
     return f"epoch {last['epoch']:.0f}: loss {last['loss_total']:.3f}{validation}"
+
+
+class Dismissed(BaseException):
+    """Unwinds a thread whose training is no longer wanted. No Exception, so that its job is not recorded as failed."""
+
+
+T = TypeVar("T")
+
+
+def together(
+    count: int, at_once: int, threads: int, train: Callable[[int, Progress], T], progress: Progress
+) -> list[T]:
+    """Return the results of ``count`` trainings of equal length, ``at_once`` at a time, each in a thread.
+
+    threads : of the CPU for each, if several run at a time. train : called with its number, from 0, and a progress
+    callback that it has to call at every step: it raises where Ctrl-C or an error in another training ends it.
+    """
+    steps, dismissed, lock = [0] * count, Event(), Lock()
+
+    def progress_of(number: int) -> Progress:
+        def update(done: int, total: int, text: str) -> None:
+            if dismissed.is_set():
+                raise Dismissed
+            with lock:
+                steps[number] = done
+                progress(sum(steps), count * total, text)
+
+        return update
+
+    if at_once == 1:
+        return [train(number, progress_of(number)) for number in range(count)]
+
+    def train_in_thread(number: int) -> T:
+        torch.set_num_threads(threads)  # OpenMP keeps the number for each thread separately
+        return train(number, progress_of(number))
+
+    with ThreadPoolExecutor(at_once) as pool:
+        futures = [pool.submit(train_in_thread, number) for number in range(count)]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            dismissed.set()
+            raise

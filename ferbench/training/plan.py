@@ -24,7 +24,7 @@ class Step:
     """One step of an epoch.
 
     images, derived : [R] the rows of the batch: image index and number of its derived sample.
-    streams : how many equal runs of rows go through the network apart (2: siamese streams, 1: one batch).
+    streams : how many equal runs of rows go through the network separately (2: siamese streams, 1: one batch).
     first, second : [P] positions in the batch of both members of each pair; empty without pairs.
     tiles, offsets : [R,9] and [R,2] for :func:`ferbench.training.augment.rearrange`; empty where no image's
         tiles are shuffled.
@@ -89,14 +89,14 @@ def rows(count: int, augment: str, rng: np.random.Generator) -> tuple[np.ndarray
 
 
 def steps(count: int, augment: str, batch: int) -> int:
-    """Return the number of steps in an epoch. Rows that do not fill a last batch wait for the next epoch's
-    shuffle; a set smaller than one batch is one step."""
+    """Return the number of steps in an epoch. Rows that do not fill a last batch are left out of the
+    epoch; a set smaller than one batch is one step."""
     total = count * (DERIVED if augment == "expand" else 1)
     return max(1, total // batch)
 
 
 def passes(stage: Stage, images: int) -> int:
-    """Return how many samples a training on ``images`` images looks at in all its epochs."""
+    """Return how many samples a training on ``images`` images sees in all its epochs."""
     return stage.epochs * images * (DERIVED if stage.augment == "expand" else 1)
 
 
@@ -144,17 +144,19 @@ def paired_epoch(
         count = (part.stop - part.start) // 2 * 2 if batch_of == "pairs" else part.stop - part.start
         part = slice(part.start, part.start + count)
         first, second = _pairs(labels[images[part]], count, batch_of, pairing, rng)
-        apart = 2 if batch_of == "pairs" and streams == "split" else 1
-        plan.append(Step(images[part], derived[part], apart, first, second, boxes=boxes[part], moves=moves[part]))
+        streams_of_step = 2 if batch_of == "pairs" and streams == "split" else 1
+        plan.append(
+            Step(images[part], derived[part], streams_of_step, first, second, boxes=boxes[part], moves=moves[part])
+        )
     return plan
 
 
 def looked_up(steps: Iterable[Step], count: int) -> Tensor:
     """Return bool [count,14]: which derived samples of ``count`` images these steps name."""
-    found = np.zeros((count, DERIVED), dtype=bool)
+    named = np.zeros((count, DERIVED), dtype=bool)
     for step in steps:
-        found[step.images, step.derived] = True
-    return torch.from_numpy(found)
+        named[step.images, step.derived] = True
+    return torch.from_numpy(named)
 
 
 def _parts(total: int, size: int, count: int) -> list[slice]:
@@ -162,8 +164,8 @@ def _parts(total: int, size: int, count: int) -> list[slice]:
 
 
 def _rearranged(count: int, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Where the tiles of each image come from [N,9] and how far it is shifted before it is cut [N,2]; those that
-    the draw leaves out keep their tiles in place."""
+    """The origin of the tiles of each image [N,9], and how far it is shifted before it is cut [N,2]; images that are
+    not drawn keep their tiles in place."""
     tiles, offsets = np.tile(np.arange(TILES**2), (count, 1)), np.zeros((count, 2), dtype=np.int64)
     chosen = rng.random(count) < share
     tiles[chosen] = rng.permuted(tiles[chosen], axis=1)
@@ -172,8 +174,7 @@ def _rearranged(count: int, share: float, rng: np.random.Generator) -> tuple[np.
 
 
 def _boxes(count: int, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Rectangles [N,4] of random area, shape and place, whole within the image; empty ones where the draw leaves an
-    image out."""
+    """Rectangles [N,4] of random area, shape and place within the image; empty ones for images that are not drawn."""
     area = SIZE**2 * rng.uniform(*ERASED, count)
     ratio = np.exp(rng.uniform(np.log(SLENDER), -np.log(SLENDER), count))
     sides = np.stack([np.sqrt(area * ratio), np.sqrt(area / ratio)], axis=1).round().clip(1, SIZE).astype(np.int64)

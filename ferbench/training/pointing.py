@@ -1,5 +1,5 @@
-"""The pointing game (Zhang et al. 2018, "Top-down neural attention by excitation backprop"): does the
-maximum of an attention map lie on the part that it is for? Asked of aligned faces, whose parts lie on the template."""
+"""The pointing game (Zhang et al. 2018, "Top-down neural attention by excitation backprop"): whether the maximum of an
+attention map lies on the part that it is for. Faces are aligned, so that their parts lie on the template."""
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +13,16 @@ _MOUTH = (0.7, 0.45, 0.45)  # to each side of the mouth's centre, above, below; 
 def region(part: str) -> tuple[float, float, float, float]:
     """Return left, top, right, bottom of "eyes" or "mouth" on the template, in pixel-centre coordinates."""
     left, right, mouth = TEMPLATE
-    apart = float(right[0] - left[0])
-    beside, above, below = (apart * share for share in (_EYES if part == "eyes" else _MOUTH))
+    distance = float(right[0] - left[0])
+    beside, above, below = (distance * share for share in (_EYES if part == "eyes" else _MOUTH))
     if part == "eyes":
         y = float(left[1] + right[1]) / 2
         return float(left[0]) - beside, y - above, float(right[0]) + beside, y + below
     return float(mouth[0]) - beside, float(mouth[1]) - above, float(mouth[0]) + beside, float(mouth[1]) + below
 
 
-def hits(maps: Tensor, part: str) -> Tensor:
-    """Say of each map [N,H,W] of an aligned face whether its maximum lies in the part's region: bool [N].
+def on_part(maps: Tensor, part: str) -> Tensor:
+    """Whether the maximum of each map [N,H,W] of an aligned face lies in the part's region: bool [N].
 
     Maps are enlarged to 48×48 bilinearly, as they are shown; of several maxima the first counts.
     """
@@ -34,7 +34,7 @@ def hits(maps: Tensor, part: str) -> Tensor:
 
 
 def chance(part: str) -> float:
-    """The share of the picture that the region covers: what a maximum anywhere would score."""
+    """The share of the picture that the region covers: the score of maxima at random."""
     left, top, right, bottom = region(part)
     inside = [sum(low <= place <= high for place in range(SIZE)) for low, high in ((left, right), (top, bottom))]
     return inside[0] * inside[1] / SIZE**2

@@ -1,9 +1,7 @@
-"""What a training step looks at: derived samples with their attention maps, computed at every step or
-looked up in tables made once.
+"""The input of a training step: derived samples with attention maps, computed at every step or looked up in tables.
 
-A frozen AMG in eval mode gives each derived sample one map whatever batch it is in, and derived samples
-are whole grey levels, so tables of the 14 derived samples of each image are exact. They pay where a
-training sees most of them.
+A frozen AMG in eval mode gives each derived sample the same map in every batch, and derived samples are whole grey
+levels, so tables of the 14 derived samples of each image are exact. They pay where a training sees most of them.
 """
 
 from __future__ import annotations
@@ -22,12 +20,12 @@ from ferbench.training.augment import DERIVED, derive, levels
 from ferbench.training.checkpoint import remembered
 from ferbench.training.device import Device
 
-_DERIVED_AT_ONCE = 128  # images of which derived samples are made at a time
+_DERIVED_AT_ONCE = 128  # derived samples that are computed at a time
 
 
 class Samples(Protocol):
     """Gives derived samples of a set: image indices and derived numbers [B] → pixels float [B,1,48,48] in
-    [0,1], and attention maps [B,2,H,W] or None for what needs none."""
+    [0,1], and attention maps [B,2,H,W], or None where the network needs none."""
 
     def __call__(self, images: Tensor, derived: Tensor) -> tuple[Tensor, Tensor | None]: ...
 
@@ -59,16 +57,16 @@ class Tables:
         return x, None if self.maps is None else self.maps[images, derived]
 
 
-Timed = Callable[[str, Callable[[], Tensor]], Tensor]  # does some work and notes its seconds under a name
+Timed = Callable[[str, Callable[[], Tensor]], Tensor]  # carries out some work and records its seconds under a name
 
 
 @dataclass(frozen=True)
 class Shared:
     """Tables of a whole prepared dataset, of which a training gets the rows that it learns from and no others.
 
-    images : uint8 [M,48,48], all of the set; nobody but this class looks at them. rows : int64 [N], of the training
-    set. home : the folder where tables of maps are kept, each under the hash of all that decides its bytes.
-    folds : how many folds of the same training are asked for together, 1 where there are none.
+    images : uint8 [M,48,48], all of the set; only this class reads them. rows : int64 [N], of the training set.
+    home : the folder of tables of maps, each named by the hash of everything that decides its bytes.
+    folds : how many folds of the same training are planned together, 1 where there are none.
     """
 
     images: np.ndarray
@@ -76,10 +74,10 @@ class Shared:
     home: Path
     folds: int = 1
 
-    def pays(self, looks: int) -> bool:
-        """Say whether maps of all derived samples of the set are worth making for trainings of ``looks`` looks each:
-        where the folds that are asked for look, all together, at no fewer samples than there are."""
-        return self.folds * looks >= DERIVED * len(self.images)
+    def pays(self, seen: int) -> bool:
+        """Whether maps of all derived samples of the set are worth computing for trainings that see so many samples:
+        if all planned folds together see at least as many as there are."""
+        return self.folds * seen >= DERIVED * len(self.images)
 
     def tables(
         self,
@@ -89,13 +87,13 @@ class Shared:
         amg: Callable[[Tensor], Tensor] | None = None,
         identity: Sequence[Hashable] = (),
         named: Tensor | None = None,
-        report: Callable[[int, int], None] = lambda done, total: None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Tables:
         """Return the derived samples of the training rows, and their maps where there is an AMG.
 
-        amg : frozen and on the device. identity : what decides its maps. named : bool [N,14], the derived samples that
-        maps are needed of; those of all rows of the set where it is left out. report : told how many maps of a new
-        table there are, of how many.
+        amg : frozen and on the device. identity : of its maps. named : bool [N,14], the derived samples whose maps are
+        needed; by default those of all rows of the set. progress : called with the number of maps of a new table that
+        are computed, and that of all.
         """
         rows = torch.from_numpy(self.rows)
         pixels = timed("derived samples", lambda: pixel_table(torch.from_numpy(np.array(self.images)), border))
@@ -105,7 +103,7 @@ class Shared:
         if named is not None:
             wanted = torch.zeros(pixels.shape[:2], dtype=torch.bool)
             wanted[rows] = named
-        decides = [
+        content = [
             *identity,
             sha256_of(pixels.numpy().tobytes()),
             device.rows,
@@ -115,16 +113,16 @@ class Shared:
             torch.__version__,
             None if wanted is None else sha256_of(wanted.numpy().tobytes()),
         ]
-        path = self.home / f"{sha256_of(canonical_json(decides).encode())[:16]}.safetensors"
-        made = remembered(
-            path, lambda: {"maps": timed("attention maps", lambda: map_table(amg, pixels, device, wanted, report))}
+        path = self.home / f"{sha256_of(canonical_json(content).encode())[:16]}.safetensors"
+        stored = remembered(
+            path, lambda: {"maps": timed("attention maps", lambda: map_table(amg, pixels, device, wanted, progress))}
         )
-        maps = made["maps"][rows].to(device.name)
+        maps = stored["maps"][rows].to(device.name)
         return Tables(pixels[rows].to(device.name), maps, device)
 
 
 def attention(amg: Callable[[Tensor], Tensor], x: Tensor, device: Device) -> Tensor:
-    """Maps of a batch: float [B,1,48,48] in [0,1] → float32 [B,2,H,W], or whatever ``amg`` makes of it."""
+    """Maps of a batch: float [B,1,48,48] in [0,1] → float32 [B,2,H,W], or the shape that ``amg`` returns."""
     with torch.no_grad(), device.autocast():
         return amg(x).float()
 
@@ -132,7 +130,7 @@ def attention(amg: Callable[[Tensor], Tensor], x: Tensor, device: Device) -> Ten
 def pixel_table(images: Tensor, border: str) -> Tensor:
     """All derived samples: uint8 [N,48,48] on the CPU → uint8 [N,14,48,48] on the CPU.
 
-    Always made on the CPU, so that the table has the same bytes whatever trains on it.
+    Always computed on the CPU, so that the table has the same bytes on every device.
     """
     count = len(images) * DERIVED
     parts = []
@@ -147,14 +145,14 @@ def map_table(
     pixels: Tensor,
     device: Device,
     wanted: Tensor | None = None,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensor:
     """Maps of derived samples: a :func:`pixel_table` → float32 [N,14,2,H,W] on the CPU.
 
-    Made and gathered on the device, which is waited for once, at the end.
+    Computed and gathered on the device, with one synchronisation at the end.
 
-    wanted : bool [N,14], the samples to make maps of; all when left out. The others' are NaN, so that no
-        training can take them for maps. report : told how many maps there are, of how many.
+    wanted : bool [N,14], the samples whose maps are computed; by default all. Other maps are NaN, so that no training
+        can use them. progress : called with the number of maps that are computed, and that of all.
     """
     flat = pixels.flatten(0, 1).to(device.name)
     order = torch.arange(len(flat)) if wanted is None else wanted.flatten().nonzero().squeeze(1)
@@ -162,11 +160,11 @@ def map_table(
     order = torch.cat([order, order[-1:].expand(-count % device.rows)]).to(device.name)  # the last batch is full too
     table = torch.empty(0)
     for number, rows in enumerate(order.split(device.rows)):
-        made = attention(amg, device.images(flat[rows].unsqueeze(1).float() / 255), device)
+        maps = attention(amg, device.images(flat[rows].unsqueeze(1).float() / 255), device)
         if not len(table):
-            table = made.new_full((len(flat), *made.shape[1:]), torch.nan)
-        table[rows] = made
-        report(min((number + 1) * device.rows, count), count)
+            table = maps.new_full((len(flat), *maps.shape[1:]), torch.nan)
+        table[rows] = maps
+        progress(min((number + 1) * device.rows, count), count)
     return table.unflatten(0, pixels.shape[:2]).cpu()
 
 

@@ -1,25 +1,39 @@
-"""The schedule of one training: what a recipe's TOML says of it. No torch, so that recipes are read without it."""
+"""The schedule of one training, as a recipe's TOML has it. No torch, so that recipes are read without it."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, SerializerFunctionWrapHandler, model_serializer
 
 from ferbench.schema import Schema
 
+Progress = Callable[
+    [int, int, str], None
+]  # called with steps done, all steps, and a text such as the last epoch's loss
+
 
 class Stage(Schema):
-    """One training: SGD with a step schedule. ``drops`` are fractions of the epochs where lr is × 0.1."""
+    """One training with its schedule. ``drops`` are fractions of the epochs after which lr is × 0.1."""
 
     epochs: PositiveInt
     lr: PositiveFloat
     drops: tuple[float, ...]
     batch: PositiveInt
-    momentum: float = Field(ge=0, lt=1)
+    momentum: float = Field(ge=0, lt=1)  # of AdamW: the decay rate of the mean of gradients (β1)
     weight_decay: float = Field(ge=0)
     augment: Literal["expand", "sample", "none"]
-    # Beyond the paper, each off by itself, as is whatever else has a default here.
+    # Whatever has a default is beyond the paper and off by default.
     anneal: Literal["drops", "cosine"] = "drops"  # cosine: Loshchilov & Hutter 2017, without restarts
-    ema: float = Field(0.0, ge=0)  # epochs that a moving average of the weights, tested in their place, looks back on
+    ema: float = Field(0.0, ge=0)  # how many epochs the moving average of the weights, which is tested, spans
+    optimizer: Literal["sgd", "adamw"] = "sgd"  # adamw: Loshchilov & Hutter 2019
+
+    @model_serializer(mode="wrap")
+    def _without_default_optimizer(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out SGD, so that runs from before there was a choice keep their keys."""
+        content = serialize(self)
+        if self.optimizer == "sgd":
+            content.pop("optimizer", None)
+        return content
 
     def identity(self) -> dict[str, Any]:
         """The fields that identify a training: what is beyond the paper only where it is on."""

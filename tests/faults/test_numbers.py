@@ -5,7 +5,7 @@ import pytest
 from ground import ALONE, FLOOR, inside, lay, train
 
 from ferbench.methods.cnn import recogniser
-from ferbench.methods.cnn.recogniser import Cnn
+from ferbench.methods.cnn.recogniser import CnnRecogniser
 from ferbench.runs.store import Store
 
 OVERFLOWING = ("--set", "finetune.lr=1e30", "--set", "pretrain.lr=1e30")
@@ -25,34 +25,34 @@ def test_a_loss_that_is_no_number_fails_the_job_and_names_the_epoch(tmp_path):
 
 def test_probabilities_that_are_no_numbers_fail_the_fold_and_the_other_fold_stands(tmp_path, monkeypatch):
     lay(tmp_path)
-    predict, seen = Cnn.predict, []
+    predict, seen = CnnRecogniser.predict, []
 
     def broken(self, samples, work):
         seen.append(work.identity.fold)
-        found = np.array(predict(self, samples, work))
-        found[0, 0] = np.nan if work.identity.fold == "01" else found[0, 0]
-        return found
+        probabilities = np.array(predict(self, samples, work))
+        probabilities[0, 0] = np.nan if work.identity.fold == "01" else probabilities[0, 0]
+        return probabilities
 
-    monkeypatch.setattr(Cnn, "predict", broken)
+    monkeypatch.setattr(CnnRecogniser, "predict", broken)
     assert inside(train(3, *ALONE), tmp_path).code == 4
-    told = {record.identity.fold: record.error for record in Store(tmp_path / "runs").records()}
-    assert told == {"01": "FloatingPointError: the method gave probabilities that are no numbers", "02": ""}
+    errors = {record.identity.fold: record.error for record in Store(tmp_path / "runs").records()}
+    assert errors == {"01": "FloatingPointError: the method gave probabilities that are no numbers", "02": ""}
     assert seen == ["01", "02"]
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 GB")])
 def test_a_job_that_has_too_little_memory_fails_and_the_others_go_on(error, tmp_path, monkeypatch):
     lay(tmp_path)
-    fit, made = recogniser.fit, []
+    fit, calls = recogniser.fit, []
 
-    def short(*words, **more):
-        made.append(1)
-        if len(made) == 1:
+    def short(*words, **options):
+        calls.append(1)
+        if len(calls) == 1:
             raise error
-        return fit(*words, **more)
+        return fit(*words, **options)
 
     monkeypatch.setattr(recogniser, "fit", short)
     assert inside(train(3, *ALONE), tmp_path).code == 4
-    told = [record.error for record in Store(tmp_path / "runs").records()]
-    assert sorted(bool(line) for line in told) == [False, True]
-    assert any(line.startswith("out of memory (") and "smaller preset" in line for line in told)
+    errors = [record.error for record in Store(tmp_path / "runs").records()]
+    assert sorted(bool(line) for line in errors) == [False, True]
+    assert any(line.startswith("out of memory (") and "smaller preset" in line for line in errors)

@@ -275,28 +275,27 @@ def _speed(home: Path) -> list[Target]:
 
 
 def _accepted(home: Path) -> list[Target]:
+    from ferbench.report import accepted as figures
     from ferbench.report import check
     from ferbench.report.results import results
-    from ferbench.schema import read_json, validated
 
     store = Store(home / "runs")
     for seed in (0, 1):
         store_fold(store, "01", ROWS, seed=seed, folds=("01",))
     (result,) = results(store)
-    good = check._accepted(result, "why", []).model_dump_json().encode()
+    good = figures.accepted_of(result, "why", []).model_dump_json().encode()
     path = home / "accepted.json"
 
     def read(content: bytes) -> None:
         path.write_bytes(content)
-        accepted = validated(check.Accepted, read_json(path), path)
-        _quiet(check._print, [check.compared(accepted, result, None, "a")], "github")
+        _quiet(check._print, [check.compared(figures.read(path), result, None, "a")], "github")
 
     return [Target("accepted figures", [good], read, 2, json_too)]
 
 
 def _tables(home: Path) -> list[Target]:
     """CSV files that people bring: folds, and predictions made elsewhere."""
-    from ferbench import evaluate
+    from ferbench import prediction_files
     from ferbench.protocol import protocol as protocols
     from ferbench.protocol import splits
     from ferbench.protocol.audit import audit
@@ -314,7 +313,6 @@ def _tables(home: Path) -> list[Target]:
             splits._from_file(folds, faces, rows)
         audit(folds, faces)
 
-    ground = evaluate.Ground(protocols.load("ckplus"), faces, rows, "")
     theirs = home / "theirs.csv"
     ids = faces.samples["id"]
     named = "id,prediction\n" + "".join(f"{name},anger\n" for name in ids)
@@ -322,7 +320,7 @@ def _tables(home: Path) -> list[Target]:
 
     def read_theirs(content: bytes) -> None:
         theirs.write_bytes(content)
-        evaluate._theirs(theirs, ground)
+        prediction_files.read(theirs, faces.samples.iloc[rows], protocols.load("ckplus"))
 
     return [
         Target("fold file", [good.encode(), b"id,fold\n" + b"S000_000_01,1\n"], read_folds, 3, table_too),

@@ -1,7 +1,6 @@
 """One reader for each dataset: paths in, a listing of samples out. All layouts are those of the wild."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -9,6 +8,7 @@ from typing import Literal, Protocol, cast
 from ferbench.data.archive import Tree
 from ferbench.data.samples import Listing
 from ferbench.errors import UsageError
+from ferbench.text import suggestion
 
 NAMES = (
     "ckplus",
@@ -53,11 +53,9 @@ class Reader(Protocol):
 def named(dataset: str) -> Reader:
     """Return the reader of a dataset; UsageError with the nearest name for an unknown one."""
     if dataset not in NAMES:
-        near = get_close_matches(dataset, NAMES, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
         raise UsageError(
-            f"unknown dataset {dataset!r}{hint} There are: {', '.join(NAMES)}; "
-            "anything else comes in by `ferbench data prepare manifest FILE.csv`"
+            f"unknown dataset {dataset!r}{suggestion(dataset, NAMES)}; any other dataset needs a CSV: "
+            "`ferbench data prepare manifest FILE.csv`"
         )
     return cast(Reader, import_module(f"{__name__}.{dataset}"))
 
@@ -68,4 +66,9 @@ def mistaken(dataset: str, tree: Tree) -> str:
     if others:
         return f"{tree.name} looks like {others[0]}, not {dataset}: `ferbench data prepare {others[0]} {tree.name}`"
     some = ", ".join(tree.paths[:2]) or "nothing"
-    return f"{tree.name} does not look like {dataset} in any known layout (it holds {some} …)"
+    what = "has no CSV file" if dataset == "manifest" else f"does not look like {dataset} in any known layout"
+    return (
+        f"{tree.name} {what} (it holds {some} …): for images in another layout write a manifest.csv beside them, with "
+        "the columns path,label and, where known, subject,sequence,frame,split; then run "
+        f"`ferbench data prepare manifest {tree.name} --name NAME`"
+    )

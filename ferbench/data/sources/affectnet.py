@@ -3,20 +3,19 @@ the tables of 2017. Its test images were never released: the literature tests on
 
 import io
 import re
-from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 
-from ferbench.data.archive import Tree, filename, reader
+from ferbench.data.archive import IMAGE, Tree, comparable, filename, is_image, reader
 from ferbench.data.landmarks import COUNT, anchors
 from ferbench.data.samples import Aligned, Listing, Sample, as_is, boxed, raw
 from ferbench.data.sources import Options, tables
 from ferbench.errors import DataError
 from ferbench.labels import AFFECTNET
 
-_IMAGE = re.compile(r"(?:^|/)(?P<split>train|val)_set/images/(?P<number>\d{1,9})\.(?:jpe?g|png)$")
-_LABEL = re.compile(r"(?:^|/)(?P<split>train|val)_set/annotations/(?P<number>\d{1,9})_exp\.npy$")
+_IMAGE = re.compile(r"(?:^|/)(?P<split>train|val)_set/images/(?P<number>\d{1,9})" + IMAGE)
+_LABEL = re.compile(r"(?:^|/)(?P<split>train|val)_set/annotations/(?P<number>\d{1,9})_exp\.(?i:npy)$")
 _COLUMNS = (
     "subDirectory_filePath",
     "face_x",
@@ -63,20 +62,19 @@ def _folders(tree: Tree, labels: dict[tuple[str, str], str]) -> Listing:
     """train_set/images/12.jpg and train_set/annotations/12_exp.npy: faces that are cropped already."""
     images = {(m["split"], m["number"]): path for path in tree.paths if (m := _IMAGE.search(path))}
     samples: list[Sample] = []
-    left: Counter[str] = Counter()
+    left_out = dict.fromkeys(images.values(), "they have no annotation")
     missing = []
     for (split, number), annotation in sorted(labels.items(), key=lambda item: (item[0][0], int(item[0][1]))):
         code = _number(tree.read(annotation), annotation)
-        name = _label(code, left, annotation)
+        name = _label(code, annotation)
         image = images.get((split, number))
         if image is None:
             missing.append(f"{split}_set/images/{number}.jpg")
-        elif name:
+        elif name in _OTHERS.values():
+            left_out[image] = f"annotated as {name!r}, which is no emotion"
+        else:
             samples.append(Sample(f"{split}-{number}", image, as_is(reader(tree, image), image), name, split=split))
-    notes = [*_left_out(left), *_missing(missing)]
-    if unlabelled := len(set(images) - set(labels)):
-        notes.append(f"{unlabelled:,} images have no annotation and are left out")
-    return Listing("folders with .npy annotations", samples, {}, _EXPECTED, tuple(notes))
+    return Listing("folders with .npy annotations", samples, {}, _EXPECTED, _missing(missing), left_out)
 
 
 def _tables(tree: Tree) -> dict[str, str]:
@@ -87,7 +85,7 @@ def _tables(tree: Tree) -> dict[str, str]:
         split = "train" if name.startswith("train") else "val" if name.startswith("val") else ""
         if split and name.endswith(".csv"):
             columns = tables.columns(tree, path, _COLUMNS)
-            headless = len(columns) == len(_COLUMNS) and columns[0].endswith((".jpg", ".jpeg", ".png"))
+            headless = len(columns) == len(_COLUMNS) and is_image(columns[0])
             if {name.lower() for name in _NEEDED} <= set(columns) or headless:
                 found[path] = split
     return found
@@ -96,18 +94,20 @@ def _tables(tree: Tree) -> dict[str, str]:
 def _tabled(tree: Tree, found: dict[str, str]) -> Listing:
     """training.csv, validation.csv: a path, the box of the face, 68 landmarks as x;y;x;y, the expression."""
     # A table's paths begin below Manually_Annotated_Images or the like: told by their last two parts, folder and file.
-    images = {"/".join(path.split("/")[-2:]): path for path in tree.paths}
+    images = {_end(path): path for path in tree.paths}
     samples: list[Sample] = []
-    left: Counter[str] = Counter()
-    missing, notes = [], []
+    left_out = dict.fromkeys(images.values(), "the tables of manual annotations do not name them")
+    missing = []
     for path, split in found.items():
         for row in tables.rows(tree, path, _NEEDED, _COLUMNS, headless=_COLUMNS):
-            name = _label(tables.whole(row["expression"]), left, row.where)
+            name = _label(tables.whole(row["expression"]), row.where)
             given = row["subDirectory_filePath"].replace("\\", "/")
-            image = images.get("/".join(given.split("/")[-2:]))
+            image = images.get(_end(given))
             if image is None:
                 missing.append(given)
-            elif name:
+            elif name in _OTHERS.values():
+                left_out[image] = f"annotated as {name!r}, which is no emotion"
+            else:
                 samples.append(
                     Sample(f"{split}-{given.rpartition('.')[0]}", image, _face(tree, image, row), name, split=split)
                 )
@@ -116,8 +116,11 @@ def _tabled(tree: Tree, found: dict[str, str]) -> Listing:
             f"{tree.name} has {next(iter(found))} but not its images, such as {missing[0]}: put the folder "
             "Manually_Annotated_Images beside it"
         )
-    notes = [*_left_out(left), *_missing(missing)]
-    return Listing("tables of manual annotations", samples, {}, _EXPECTED, tuple(notes))
+    return Listing("tables of manual annotations", samples, {}, _EXPECTED, _missing(missing), left_out)
+
+
+def _end(path: str) -> str:
+    return comparable("/".join(path.split("/")[-2:]))
 
 
 def _face(tree: Tree, image: str, row: tables.Row) -> Callable[[], Aligned]:
@@ -138,22 +141,17 @@ def _face(tree: Tree, image: str, row: tables.Row) -> Callable[[], Aligned]:
     return as_is(reader(tree, image), image)
 
 
-def _label(code: int | None, left: Counter[str], where: str) -> str:
-    """The emotion of a code, "" for what is none, which is counted."""
+def _label(code: int | None, where: str) -> str:
+    """What a code stands for: an emotion, or one of the others."""
     if code in AFFECTNET:
         return AFFECTNET[code]
     if code not in _OTHERS:
         raise DataError(f"{where}: the expression is a number from 0 to {max(_OTHERS)}")
-    left[_OTHERS[code]] += 1
-    return ""
+    return _OTHERS[code]
 
 
-def _left_out(left: Counter[str]) -> list[str]:
-    return [f"{count:,} images annotated as {name!r} are no emotion and are left out" for name, count in left.items()]
-
-
-def _missing(missing: list[str]) -> list[str]:
-    return [f"{len(missing):,} annotated images are missing, such as {missing[0]}"] if missing else []
+def _missing(missing: list[str]) -> tuple[str, ...]:
+    return (f"{len(missing):,} annotated images are missing, such as {missing[0]}",) if missing else ()
 
 
 def _number(content: bytes, path: str) -> int:

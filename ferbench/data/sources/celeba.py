@@ -1,31 +1,28 @@
 """CelebA (Liu et al. 2015): aligned images with 40 attributes; official text files or Kaggle's CSV."""
 
+import re
 from collections.abc import Callable, Container, Iterator
 
 import numpy as np
 
 from ferbench.data import align
-from ferbench.data.archive import Tree, filename, reader, stem
+from ferbench.data.archive import Tree, filename, is_image, reader, stem
 from ferbench.data.samples import Aligned, Listing, Sample, decode
 from ferbench.data.sources import Options, tables
 from ferbench.errors import DataError
 from ferbench.labels import CELEBA_ATTRIBUTES
 
+# The release has the images as JPEG and, in another folder, as PNG; its lists name the JPEG files for both.
+_FOLDER = re.compile(r"(?:^|/)img_align_celeba(?:_png)?/")
 _SPLITS = {"0": "train", "1": "val", "2": "test"}
 
 
 def looks_like(tree: Tree) -> bool:
-    return any(
-        filename(path).startswith("list_attr_celeba.") or "/img_align_celeba/" in f"/{path}" for path in tree.paths
-    )
+    return any(filename(path).startswith("list_attr_celeba.") or _FOLDER.search(path) for path in tree.paths)
 
 
 def read(tree: Tree, options: Options) -> Listing:
-    images = {
-        filename(path): path
-        for path in tree.paths
-        if "/img_align_celeba/" in f"/{path}" and path.lower().endswith((".jpg", ".jpeg", ".png"))
-    }
+    images = {stem(path): path for path in reversed(tree.paths) if _FOLDER.search(path) and is_image(path)}
     path = _find(tree, "list_attr_celeba")
     if path is None:
         raise DataError(
@@ -33,13 +30,13 @@ def read(tree: Tree, options: Options) -> Listing:
         )
     if not images:
         raise DataError(f"{tree.name} has {path} but no folder img_align_celeba of images: unpack img_align_celeba.zip")
-    attributes = dict(_table(tree, path, CELEBA_ATTRIBUTES))
+    attributes = {stem(name): flags for name, flags in _table(tree, path, CELEBA_ATTRIBUTES)}
     points = _landmarks(tree)
     splits = _optional(tree, "list_eval_partition", _SPLITS)
     people = _optional(tree, "identity_CelebA")
     samples = [
         Sample(
-            stem(name),
+            name,
             images[name],
             _face(reader(tree, images[name]), images[name], points.get(name)),
             subject=people.get(name, ""),
@@ -50,13 +47,13 @@ def read(tree: Tree, options: Options) -> Listing:
         if name in attributes
     ]
     notes = []
-    if unlabelled := len(images) - len(samples):
-        notes.append(f"{unlabelled:,} images have no row of attributes and are left out")
     if absent := len(attributes) - len(samples):
         notes.append(f"{absent:,} rows of attributes have no image")
     if not splits:
         notes.append("no list_eval_partition: training and validation images are drawn from all")
-    return Listing("Kaggle CSV" if path.endswith(".csv") else "official text files", samples, {}, {}, tuple(notes))
+    layout = "Kaggle CSV" if path.endswith(".csv") else "official text files"
+    left_out = dict.fromkeys(images.values(), "they have no row of attributes")
+    return Listing(layout, samples, {}, {}, tuple(notes), left_out)
 
 
 def _table(tree: Tree, path: str, columns: tuple[str, ...]):
@@ -87,11 +84,14 @@ def _flag(value: str, where: str) -> int:
 
 
 def _optional(tree: Tree, name: str, known: Container[str] = ()) -> dict[str, str]:
-    """A file of two columns (image, value), with or without a header; empty where there is none. known : its values."""
+    """A file of two columns (image, value), with or without a header: values by image, without its ending.
+
+    Empty where there is no such file. known : its values.
+    """
     path = _find(tree, name)
     if path is None:
         return {}
-    return {name: values[0] for name, values in _values(tree, path, 1, known)}
+    return {stem(name): values[0] for name, values in _values(tree, path, 1, known)}
 
 
 def _landmarks(tree: Tree) -> dict[str, np.ndarray]:
@@ -101,7 +101,7 @@ def _landmarks(tree: Tree) -> dict[str, np.ndarray]:
     if path is not None:
         for name, values in _values(tree, path, 10):
             five = np.array(values, dtype=np.float64).reshape(5, 2)
-            found[name] = np.stack([five[0], five[1], five[3:].mean(axis=0)])
+            found[stem(name)] = np.stack([five[0], five[1], five[3:].mean(axis=0)])
     return found
 
 
@@ -109,7 +109,7 @@ def _values(tree: Tree, path: str, count: int, known: Container[str] = ()) -> It
     """Yield (image, its whole numbers) of a table; what precedes the first image is its count and its header."""
     begun = False
     for number, (name, *values) in tables.lines(tree, path):
-        image = name.lower().endswith((".jpg", ".jpeg", ".png"))
+        image = is_image(name)
         if not image and not begun:
             continue
         begun = True
@@ -127,10 +127,10 @@ def _face(read: Callable[[], bytes], path: str, points: np.ndarray | None) -> Ca
     def face() -> Aligned:
         picture = decode(read(), path)
         if points is None:
-            return Aligned(align.celeba_crop(picture), "fixed-crop")
+            return Aligned(align.celeba_crop(picture), "fixed-crop", picture=picture)
         scale = picture.width / align.CELEBA_WIDTH  # the file's points are for 178×218 pixels
         try:
-            return Aligned(align.aligned(picture, (points + 0.5) * scale - 0.5), "landmarks")
+            return Aligned(align.aligned(picture, (points + 0.5) * scale - 0.5), "landmarks", picture=picture)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
 

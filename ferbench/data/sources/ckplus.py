@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ferbench.data.archive import Tree, filename, reader, stem
+from ferbench.data.archive import IMAGE, Tree, filename, reader, stem
 from ferbench.data.landmarks import COUNT
 from ferbench.data.samples import Listing, Sample, as_is, folder_emotion, of_pixels, raw
 from ferbench.data.sources import Options, tables
 from ferbench.errors import DataError, UsageError
 from ferbench.labels import CKEXTENDED, CKPLUS, USAGES
 
-_FRAME = re.compile(r"^(S\d{3})_(\d{3})_(\d{8})\.(png|jpe?g)$")
-_EMOTION = re.compile(r"^(S\d{3})_(\d{3})_(\d{8})_emotion\.txt$")
-_LANDMARKS = re.compile(r"^(S\d{3}_\d{3}_\d{8})_landmarks\.txt$")
+_FRAME = re.compile(r"^(S\d{3})_(\d{3})_(\d{8})" + IMAGE)
+_EMOTION = re.compile(r"^(S\d{3})_(\d{3})_(\d{8})_emotion\.(?i:txt)$")
+_LANDMARKS = re.compile(r"^(S\d{3}_\d{3}_\d{8})_landmarks\.(?i:txt)$")
 LAST = 3  # frames of each sequence that every published protocol uses (Zhang et al. 2020, IV-A-2)
 
 # The official release, three frames of each of the 327 labelled sequences.
@@ -61,7 +61,7 @@ def _official(tree: Tree, frames: list[str], align: str) -> Listing:
     sequences whole, from the neutral face on."""
     sequences: dict[str, dict[int, str]] = defaultdict(dict)
     for path in frames:
-        subject, sequence, frame, _ = _parts(path)
+        subject, sequence, frame = _parts(path)
         sequences[f"{subject}_{sequence}"][int(frame)] = path
     landmarks = {m[1]: path for path in tree.paths if (m := _LANDMARKS.match(filename(path)))}
     samples, notes = [], []
@@ -100,14 +100,15 @@ def _official(tree: Tree, frames: list[str], align: str) -> Listing:
     if without:
         notes.append(f"{without} images have no landmark file")
     samples.sort(key=lambda sample: sample.id)
-    return Listing("official tree with Emotion files", samples, {"align": align}, _SEQUENCES, tuple(notes))
+    left_out = dict.fromkeys(frames, "no emotion file labels their sequence")
+    return Listing("official tree with Emotion files", samples, {"align": align}, _SEQUENCES, tuple(notes), left_out)
 
 
 def _crops(tree: Tree, classes: dict[str, str]) -> Listing:
     """CK+48/anger/S010_004_00000017.png: cropped to 48×48; names still tell subject, sequence and frame."""
     samples = []
     for path, label in classes.items():
-        subject, sequence, frame, _ = _parts(path)
+        subject, sequence, frame = _parts(path)
         samples.append(
             Sample(
                 stem(path), path, as_is(reader(tree, path), path), label, subject, f"{subject}_{sequence}", int(frame)
@@ -162,7 +163,7 @@ def _points(tree: Tree, path: str | None) -> Callable[[], np.ndarray | None]:
     return points
 
 
-def _parts(path: str) -> tuple[str, str, str, str]:
+def _parts(path: str) -> tuple[str, str, str]:
     match = _FRAME.match(filename(path))
     assert match is not None
-    return match[1], match[2], match[3], match[4]
+    return match[1], match[2], match[3]

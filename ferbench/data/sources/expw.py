@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from ferbench.data.archive import Tree, filename, reader, stem
+from ferbench.data.archive import Tree, comparable, filename, is_image, reader, stem
 from ferbench.data.samples import Listing, Sample, boxed
 from ferbench.data.sources import Options, tables
 from ferbench.errors import DataError
@@ -19,7 +19,7 @@ def looks_like(tree: Tree) -> bool:
 def read(tree: Tree, options: Options) -> Listing:
     """label/label.lst: image, number of the face, top, left, right and bottom of its box, confidence, expression."""
     path = next(path for path in tree.paths if filename(path).lower() == _LIST)
-    images = {filename(p): p for p in tree.paths if p.lower().endswith((".jpg", ".jpeg", ".png"))}
+    images = {comparable(filename(path)): path for path in tree.paths if is_image(path)}
     samples, missing = [], []
     times: Counter[str] = Counter()
     rows = 0
@@ -35,7 +35,7 @@ def read(tree: Tree, options: Options) -> Listing:
         face, top, left, right, bottom, code = (value for value in values if value is not None)
         if code not in EXPW:
             raise DataError(f"{where}: the label {code} is not one of 0 to {max(EXPW)}")
-        image = images.get(cells[0])
+        image = images.get(comparable(cells[0]))
         if image is None:
             missing.append(cells[0])
             continue
@@ -53,4 +53,5 @@ def read(tree: Tree, options: Options) -> Listing:
         notes.append(f"{rows:,} faces listed, {_FACES:,} expected")
     if missing:
         notes.append(f"{len(missing):,} listed faces have no image, such as {missing[0]}")
-    return Listing("pictures with boxes of label.lst", samples, {}, {}, tuple(notes))
+    left_out = dict.fromkeys(images.values(), "label.lst has no face of theirs")
+    return Listing("pictures with boxes of label.lst", samples, {}, {}, tuple(notes), left_out)

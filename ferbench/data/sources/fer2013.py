@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ferbench.data.archive import SingleFile, Tree, filename, reader, stem
+from ferbench.data.archive import IMAGE, SingleFile, Tree, filename, reader, stem
 from ferbench.data.samples import Listing, Sample, as_is, folder_emotion, of_pixels
 from ferbench.data.sources import Options, parquet, tables, votes
 from ferbench.errors import DataError, UsageError
 from ferbench.labels import FER2013, USAGES, emotion
 
-_IMAGE = re.compile(r"^(Training|PublicTest|PrivateTest)_(\d{1,9})\.(jpe?g|png)$")
+_IMAGE = re.compile(r"^(Training|PublicTest|PrivateTest)_(\d{1,9})" + IMAGE)
 _OFFICIAL = ("fer2013.csv", "icml_face_data.csv")  # the names under which the whole table is handed on
 # What a file's path says of its split, its last word first.
 _PART = re.compile(r"(?:^|[^a-z])(train|publictest|privatetest|val|test)(?:ing|id|idation)?(?![a-z])")

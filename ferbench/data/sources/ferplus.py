@@ -3,13 +3,13 @@ fer2013.csv beside fer2013new.csv."""
 
 import re
 
-from ferbench.data.archive import Tree, filename, reader, stem
+from ferbench.data.archive import IMAGE, Tree, filename, reader, stem
 from ferbench.data.samples import Listing, Sample, as_is
 from ferbench.data.sources import Options, fer2013, tables, votes
 from ferbench.errors import DataError
 from ferbench.labels import USAGES
 
-_IMAGE = re.compile(r"(?:^|/)FER2013(?P<split>Train|Valid|Test)/(?P<name>fer\d{7}\.png)$")
+_IMAGE = re.compile(r"(?:^|/)FER2013(?P<split>Train|Valid|Test)/(?P<name>fer\d{7})" + IMAGE)
 _LIST = re.compile(r"(?:^|/)FER2013(?P<split>Train|Valid|Test)/label\.csv$")
 _SPLITS = {"Train": "train", "Valid": "val", "Test": "test"}
 _HEADLESS = ("image", "box", *votes.COLUMNS)  # of label.csv, which has no header
@@ -37,7 +37,7 @@ def read(tree: Tree, options: Options) -> Listing:
     decided, source = _of_table(tree, table) if table else _of_lists(tree)
     samples = [
         Sample(
-            stem(name),
+            name,
             images[split, name],
             as_is(reader(tree, images[split, name]), images[split, name]),
             label,
@@ -46,12 +46,15 @@ def read(tree: Tree, options: Options) -> Listing:
         for (split, name), label in sorted(decided.items())
         if label and (split, name) in images
     ]
-    notes = [f"{sum(not label for label in decided.values()):,} images without a FERPlus majority are left out"]
+    notes = []
     if missing := [name for name in decided if name not in images]:
         notes.append(f"{len(missing):,} images with votes are missing, such as FER2013{'/'.join(missing[0])}")
-    if unvoted := set(images) - set(decided):
-        notes.append(f"{len(unvoted):,} images have no votes and are left out")
-    return Listing(f"folders of images with votes of {source}", samples, votes.RULE, _EXPECTED, tuple(notes))
+    left_out = {
+        path: "they have no majority of votes" if image in decided else "they have no votes"
+        for image, path in images.items()
+    }
+    layout = f"folders of images with votes of {source}"
+    return Listing(layout, samples, votes.RULE, _EXPECTED, tuple(notes), left_out)
 
 
 def _of_table(tree: Tree, path: str) -> tuple[dict[tuple[str, str], str], str]:
@@ -60,7 +63,7 @@ def _of_table(tree: Tree, path: str) -> tuple[dict[tuple[str, str], str], str]:
     folders = {usage: of[split] for usage, split in USAGES.items()}
     rows = votes.table(tree, path)
     return {
-        (folders[row["Usage"]], row["Image name"]): votes.of_row(row) for row in rows if row["Image name"]
+        (folders[row["Usage"]], stem(row["Image name"])): votes.of_row(row) for row in rows if row["Image name"]
     }, votes.FILE
 
 
@@ -71,7 +74,7 @@ def _of_lists(tree: Tree) -> tuple[dict[tuple[str, str], str], str]:
         if match := _LIST.search(path):
             for row in tables.rows(tree, path, _HEADLESS, headless=_HEADLESS):
                 cells = votes.counted([row[name] for name in votes.COLUMNS], row.where)
-                decided[match["split"], row["image"]] = votes.majority(cells)
+                decided[match["split"], stem(row["image"])] = votes.majority(cells)
     if not decided:
         raise DataError(f"{tree.name} has images but no votes: put {votes.FILE} beside the folders")
     return decided, "label.csv"

@@ -2,13 +2,13 @@
 
 import re
 
-from ferbench.data.archive import Tree, filename, reader, stem
+from ferbench.data.archive import IMAGE, Tree, filename, reader, stem
 from ferbench.data.samples import Listing, Sample, raw
 from ferbench.data.sources import Options
 from ferbench.labels import JAFFE
 
 # KA.AN1.39.tiff; conversions also write KA-AN1.39.jpg.
-_IMAGE = re.compile(r"^([A-Z]{2})[.-](AN|DI|FE|HA|NE|SA|SU)\d*\.\d+\.(tiff?|jpe?g|png|bmp)$")
+_IMAGE = re.compile(r"^([A-Z]{2})[.-](AN|DI|FE|HA|NE|SA|SU)\d*\.\d+" + IMAGE)
 IMAGES, SUBJECTS = 213, 10
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import PurePosixPath
 
-from ferbench.data.archive import Tree, filename, reader
+from ferbench.data.archive import Tree, filename, is_image, reader
 from ferbench.data.samples import Listing, Sample, as_is
 from ferbench.data.sources import Options, tables
 from ferbench.errors import DataError, UsageError
@@ -23,7 +23,8 @@ def read(tree: Tree, options: Options) -> Listing:
     if len(tabled) > 1 and filename(path).lower() != "manifest.csv":
         raise DataError(f"{tree.name} holds {len(tabled)} CSV files: give the manifest itself, or call it manifest.csv")
     meanings, base = meant(options.labels), path.rpartition("/")[0]
-    samples, left = [], 0
+    samples: list[Sample] = []
+    left, left_out = 0, dict.fromkeys(filter(is_image, tree.paths), "the manifest does not name them")
     for row in tables.rows(tree, path, _NEEDED, _OPTIONAL):
         # Windows writes \ between folders; as part of a name it does not come up.
         given = row["path"].replace("\\", "/")
@@ -35,6 +36,7 @@ def read(tree: Tree, options: Options) -> Listing:
         label = _label(row, meanings)
         if label == _LEFT_OUT:
             left += 1
+            left_out[image] = "--labels leaves their rows out"
             continue
         split = row.get("split", "").lower()
         if split and split not in _SPLITS:
@@ -57,7 +59,8 @@ def read(tree: Tree, options: Options) -> Listing:
     if left and not samples:
         raise DataError(f"{path}: --labels leaves out every row")
     notes = [f"{left:,} rows are left out by --labels"] if left else []
-    return Listing("manifest", samples, {"labels": options.labels} if options.labels else {}, {}, tuple(notes))
+    said = {"labels": options.labels} if options.labels else {}
+    return Listing("manifest", samples, said, {}, tuple(notes), left_out)
 
 
 def meant(labels: str) -> dict[str, str]:

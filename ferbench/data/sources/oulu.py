@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 
-from ferbench.data.archive import Tree, filename, reader, stem
+from ferbench.data.archive import IMAGE, Tree, filename, reader, stem
 from ferbench.data.samples import Listing, Sample, as_is, raw
 from ferbench.data.sources import Options
 from ferbench.errors import DataError
@@ -12,7 +12,7 @@ from ferbench.labels import OULU
 # …/{VL,NI}[_Acropped]/{Strong,Weak,Dark}/P001/Anger/000.jpeg, whatever the folders above are called.
 _FRAME = re.compile(
     r"(?:^|/)(?P<camera>VL|NI)(?P<crop>_Acropped)?/(?P<lighting>Strong|Weak|Dark)/(?P<subject>P\d{3})/"
-    r"(?P<label>[A-Za-z]+)/(?P<frame>\d{1,9})\.(?:jpe?g|png|bmp)$"
+    r"(?P<label>[A-Za-z]+)/(?P<frame>\d{1,9})" + IMAGE
 )
 LAST = 3  # frames of each sequence (Zhang et al. 2020, IV-A-3)
 SUBJECTS = 80  # in each camera and lighting, six expressions each
@@ -71,4 +71,5 @@ def read(tree: Tree, options: Options) -> Listing:
         {"camera": options.camera, "lighting": options.lighting},
         {"sequences": dict.fromkeys(sorted(OULU.values()), SUBJECTS)},
         tuple(notes),
+        dict.fromkeys(matches.keys() - chosen.keys(), "they are of another --camera or --lighting"),
     )

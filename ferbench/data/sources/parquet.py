@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ferbench.data import align
 from ferbench.data.archive import MAX_FILE, Tree
-from ferbench.data.samples import Aligned, decode, of_pixels
+from ferbench.data.samples import Aligned, decode, of_pixels, uncropped
 from ferbench.errors import DataError, UsageError
 
 _IMAGES, _LABELS = ("image", "img", "pixels"), ("label", "labels", "emotion")
@@ -41,7 +40,7 @@ class Part:
             content = value.get("bytes") if isinstance(value, dict) else value
             if not isinstance(content, bytes):
                 raise DataError(f"{where}: no image bytes, perhaps only a path: export the set with its images inside")
-            return Aligned(align.resized(decode(content, where)), "as-is")
+            return uncropped(decode(content, where))
 
         return face
 

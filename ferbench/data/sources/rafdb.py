@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from ferbench.data.archive import Tree, filename, reader, stem
+from ferbench.data.archive import IMAGE, Tree, filename, reader, stem
 from ferbench.data.samples import Listing, Sample, as_is, raw
 from ferbench.data.sources import Options, tables
 from ferbench.errors import DataError
@@ -14,7 +14,7 @@ from ferbench.labels import RAFDB
 _LIST = re.compile(r"^list_part?ition_label\.txt$|^list_patition_label\.txt$")
 _COMPOUND = 11  # labels of the compound set
 _STEM = re.compile(r"^(train|test)_\d+")
-_IMAGE = re.compile(r"^(train|test)_\d+(_aligned)?\.(jpe?g|png)$")
+_IMAGE = re.compile(r"^(train|test)_\d+(_aligned)?" + IMAGE)
 
 # Per class in the order 1..7, from the release's own list.
 _COUNTS = {"train": (1290, 281, 717, 4772, 1982, 705, 2524), "test": (329, 74, 160, 1185, 478, 162, 680)}
@@ -80,11 +80,10 @@ def _official(tree: Tree, path: str, images: set[str]) -> Listing:
     ]
     missing = [name for name in labels if name not in found]
     notes = [f"{len(missing):,} labelled images are missing, such as {missing[0]}"] if missing else []
-    if unlabelled := len(set(found) - set(labels)):
-        notes.append(f"{unlabelled:,} images have no label and are left out")
-    return Listing(
-        f"official tree, {'aligned' if aligned else 'original'} images", samples, {}, _EXPECTED, tuple(notes)
-    )
+    kind = "aligned" if aligned else "original"
+    left_out = dict.fromkeys(images, f"the {kind} images of the basic set are used")
+    left_out |= dict.fromkeys(found.values(), "they have no label")
+    return Listing(f"official tree, {kind} images", samples, {}, _EXPECTED, tuple(notes), left_out)
 
 
 def _folders(tree: Tree, images: set[str]) -> Listing:

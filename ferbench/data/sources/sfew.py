@@ -2,7 +2,7 @@
 
 import re
 
-from ferbench.data.archive import Tree, reader, stem
+from ferbench.data.archive import IMAGE, Tree, reader, stem
 from ferbench.data.samples import Listing, Sample, as_is, raw
 from ferbench.data.sources import Options
 from ferbench.labels import SFEW
@@ -10,11 +10,9 @@ from ferbench.labels import SFEW
 _SPLITS = {"Train": "train", "Val": "val"}
 # Train/Angry/x.png, Train_Aligned_Faces/Angry/x.png, Train/Train_Aligned_Faces/Angry/x.png.
 _IMAGE = re.compile(
-    r"(?:^|/)(?P<split>Train|Val)(?P<aligned>_Aligned_Faces(?:_new)?)?/(?P<label>"
-    + "|".join(SFEW)
-    + r")/[^/]+\.(?:png|jpe?g)$"
+    r"(?:^|/)(?P<split>Train|Val)(?P<aligned>_Aligned_Faces(?:_new)?)?/(?P<label>" + "|".join(SFEW) + r")/[^/]+" + IMAGE
 )
-_TEST = re.compile(r"(?:^|/)Test(?:_Aligned_Faces)?(?:_new)?/[^/]+\.(?:png|jpe?g)$")
+_TEST = re.compile(r"(?:^|/)Test(?:_Aligned_Faces)?(?:_new)?/[^/]+" + IMAGE)
 # Aligned faces and whole frames, training and validation together; faces that were not found are missing in the first.
 _EXPECTED = {
     True: {
@@ -63,8 +61,8 @@ def read(tree: Tree, options: Options) -> Listing:
         if bool(match["aligned"]) == aligned
     ]
     samples.sort(key=lambda sample: sample.id)
-    notes = ["SFEW names no subjects, though the faces of one film may be those of one actor"]
-    if unlabelled := sum(bool(_TEST.search(path)) for path in tree.paths):
-        notes.append(f"{unlabelled:,} test images have no labels and are left out")
+    note = "SFEW names no subjects, though the faces of one film may be those of one actor"
+    left_out = {path: "test images, which have no labels" for path in tree.paths if _TEST.search(path)}
+    left_out |= {path: "their aligned faces are used" for path, match in matches.items() if not match["aligned"]}
     layout = "aligned faces by expression" if aligned else "whole frames by expression"
-    return Listing(layout, samples, {}, _EXPECTED[aligned], tuple(notes))
+    return Listing(layout, samples, {}, _EXPECTED[aligned], (note,), left_out)

@@ -1,4 +1,4 @@
-"""The recipe of boosted deep belief networks. No torch, no scikit-learn."""
+"""The recipe of boosted deep belief networks. It loads neither torch nor scikit-learn."""
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -6,14 +6,15 @@ from ferbench.schema import Schema
 
 
 class Patches(Schema):
-    """Square patches of ``side`` pixels, one every ``stride`` pixels both ways."""
+    """Square patches of ``side`` pixels, one for every ``stride`` pixels in both directions."""
 
     side: int = Field(ge=2, le=48)
     stride: PositiveInt
 
 
 class Belief(Schema):
-    """A stack of restricted Boltzmann machines with so many ``hidden`` units, each trained by so many ``epochs``."""
+    """Deep belief networks: stacked restricted Boltzmann machines with these numbers of ``hidden`` units, from the
+    bottom up, and how each machine is trained."""
 
     hidden: tuple[PositiveInt, ...] = Field(min_length=1)
     epochs: PositiveInt
@@ -22,8 +23,8 @@ class Belief(Schema):
 
 
 class Boosting(Schema):
-    """``rounds``: patches chosen for a class at most. ``ridge``: weight of the squared weights of a patch's top unit.
-    ``newton``: steps in which that is fitted."""
+    """``rounds``: maximum number of patches chosen for a class. ``ridge``: weight of the squared weights of a top unit.
+    ``newton``: Newton steps that fit a top unit."""
 
     rounds: PositiveInt
     ridge: PositiveFloat
@@ -31,15 +32,15 @@ class Boosting(Schema):
 
 
 class Tuning(Schema):
-    """The chosen networks' joint training by the exponential loss: ``steps`` of Adam over all images at ``lr``.
-    ``loops``: how often choosing and this training follow each other."""
+    """Joint training of the chosen networks by the exponential loss: ``steps`` of Adam over all images at ``lr``.
+    ``loops``: repetitions of the choice followed by this training."""
 
     loops: PositiveInt
     steps: PositiveInt
     lr: PositiveFloat
 
 
-class Recipe(Schema):
+class BoostingRecipe(Schema):
     """A boosted deep belief network for each class against the rest."""
 
     patches: Patches

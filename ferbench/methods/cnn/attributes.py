@@ -1,4 +1,4 @@
-"""A network that learns who people are, or attributes of their faces: what other networks of this family ask."""
+"""A network that learns attributes or identities of faces: the parent of FN2EN and PAT-ResNet."""
 
 from __future__ import annotations
 
@@ -7,33 +7,31 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ferbench.data.faces import COLUMNS, Faces
 from ferbench.errors import DataError
-from ferbench.methods.cnn.asking import outputs_of
-from ferbench.methods.cnn.methods import build
-from ferbench.methods.cnn.network import Network
-from ferbench.methods.cnn.recipe import Recipe
-from ferbench.methods.cnn.schedule import learns, stage_of
-from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Workspace
-from ferbench.methods.recipes import Method
+from ferbench.methods.cnn.losses import attribute_loss
+from ferbench.methods.cnn.networks import CnnNetwork
+from ferbench.methods.cnn.recipe import CnnRecipe
+from ferbench.methods.cnn.recogniser import build
+from ferbench.methods.interface import AttributeSet, History, Workspace
 from ferbench.seeds import generator
 from ferbench.training.loop import Terms, fit
+from ferbench.training.networks import on_images, parameter_count, seeded
 from ferbench.training.plan import Batch, single_epoch
 from ferbench.training.samples import Computed
-from ferbench.training.weights import seeded
 
 SEVERAL, ENOUGH = 5, 100  # images of a person, and people with so many, for identities to be learned: our choice
-HELD_OUT = 10  # one of so many images is only watched
+HELD_OUT = 10  # one of so many images validates the training
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What is learned of which images.
+    """The images to learn from and what is learned of each.
 
-    title : in words. rows : int64 [N], of the prepared dataset. values : float32 [N,C] of 0 and 1, or int64 [N] where
-    each image is of one of C people.
+    title : for the record. rows : int64 [N], of the prepared dataset. values : float32 [N,C] of 0 and 1, or int64 [N],
+    the number of the person among C people.
     """
 
     title: str
@@ -46,53 +44,51 @@ class Targets:
 
 
 def targets(faces: Faces, what: str) -> Targets:
-    """Return what a network learns of a set: one attribute by its name, all "attributes", "identities", or "either":
-    identities where :data:`ENOUGH` people have :data:`SEVERAL` images or more, else all attributes.
+    """Return what a network learns of a dataset, without the images of the official test partition.
 
-    Images of the official test partition are left out.
-    Raises DataError where the set lacks it.
+    what : the name of an attribute, "attributes" for all, "identities", or "either": identities where :data:`ENOUGH`
+    people have at least :data:`SEVERAL` images, elsewhere all attributes.
+    Raises DataError where the dataset lacks it.
     """
     samples = faces.samples
-    pool = np.flatnonzero((samples["split"] != "test").to_numpy())
+    rows = np.flatnonzero((samples["split"] != "test").to_numpy())
     names = [name for name in samples.columns if name not in COLUMNS]
     people, person, counts = np.unique(
-        samples["subject"].to_numpy(dtype=str)[pool], return_inverse=True, return_counts=True
+        samples["subject"].to_numpy(dtype=str)[rows], return_inverse=True, return_counts=True
     )
     several = (people != "") & (counts >= SEVERAL)
     if what == "identities" or (what == "either" and several.sum() >= ENOUGH):
         if several.sum() < 2:
             raise DataError(f"the prepared dataset {faces.name} has no two people with {SEVERAL} images or more")
         keep = several[person]
-        own = np.unique(person[keep], return_inverse=True)[1]
-        return Targets(f"identities of {several.sum():,} people", pool[keep], own.astype(np.int64))
+        numbers = np.unique(person[keep], return_inverse=True)[1]
+        return Targets(f"identities of {several.sum():,} people", rows[keep], numbers.astype(np.int64))
     wanted = names if what in ("either", "attributes") else [what]
     if not wanted or (missing := [name for name in wanted if name not in names]):
         lacking = f"attribute {missing[0]}" if wanted else "attributes"
         raise DataError(f"the prepared dataset {faces.name} has no {lacking}")
     title = f"{len(wanted)} attributes" if len(wanted) > 1 else f"the attribute {wanted[0]}"
-    return Targets(title, pool, samples[wanted].to_numpy(dtype=np.float32)[pool])
+    return Targets(title, rows, samples[wanted].to_numpy(dtype=np.float32)[rows])
 
 
-class Attributes:
-    """One training on a set of faces with attributes. Nothing is tested on that set."""
+class CnnAttributeLearner:
+    """One training on a set of faces with attributes, on which nothing is tested."""
 
-    def __init__(self, method: Method, kind: str):
-        self.recipe: Recipe = method.recipe
-        self.kind = kind
-        self.network: Network | None = None
+    def __init__(self, recipe: CnnRecipe, kind: str):
+        self.recipe, self.kind = recipe, kind
+        self.network: CnnNetwork | None = None
 
-    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
-        assert isinstance(train, AttributeSet)
-        device, stage = work.device, stage_of(self.kind, self.recipe, work.protocol)
-        found = targets(train.faces, learns(self.recipe))
-        order = generator(work.seed("held out")).permutation(len(found.rows))
-        held, own = (np.sort(part) for part in np.split(order, [len(order) // HELD_OUT]))
-        images, values = np.array(train.faces.images[found.rows[own]]), torch.tensor(found.values[own]).to(device.name)
-        network = self.network = seeded(work.seed("weights"), lambda: build(self.recipe, self.kind, found.outputs))
-        network.normalise.fit(torch.tensor(images), self.recipe.readings.normalise)
+    def fit(self, data: AttributeSet, work: Workspace) -> History:
+        device, stage = work.device, self.recipe.stage(self.kind, work.protocol)
+        learned = targets(data.faces, self.recipe.parent_target)
+        order = generator(work.seed("held out")).permutation(len(learned.rows))
+        held_out, kept = (np.sort(part) for part in np.split(order, [len(order) // HELD_OUT]))
+        images, validation = (torch.from_numpy(np.array(data.faces.images[learned.rows[p]])) for p in (kept, held_out))
+        values = torch.tensor(learned.values[kept]).to(device.name)
+        network = self.network = seeded(work.seed("weights"), lambda: build(self.recipe, self.kind, learned.outputs))
+        network.normalise.fit(images, self.recipe.interpretation.normalise)
         device.place(network)
-        samples = Computed(torch.tensor(images).to(device.name), None, self.recipe.readings.border, device)
-
+        samples = Computed(images.to(device.name), None, self.recipe.interpretation.border, device)
         call = device.compiled(network)
 
         def loss(batch: Batch) -> Terms:
@@ -114,16 +110,14 @@ class Attributes:
                 work.report,
             ),
         )
-        said = outputs_of(network, np.array(train.faces.images[found.rows[held]]), device)["logits"]
-        work.facts |= {"learned": found.title, "parameters": sum(one.numel() for one in network.parameters())}
+        network.eval()
+        logits = on_images(network, device, validation)
+        work.facts |= {"learned": learned.title, "parameters": parameter_count(network)}
         work.result |= {
-            "validation_accuracy": hits(said, torch.tensor(found.values[held])),
-            "validation_images": len(held),
+            "validation_accuracy": accuracy(logits, torch.tensor(learned.values[held_out])),
+            "validation_images": len(held_out),
         }
         return history
-
-    def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
-        raise AssertionError("what learns attributes is asked by another training, and tested on nothing")
 
     def state(self) -> dict[str, Tensor]:
         assert self.network is not None
@@ -134,15 +128,8 @@ class Attributes:
         self.network.load_state_dict(dict(state))
 
 
-def attribute_loss(logits: Tensor, values: Tensor) -> Tensor:
-    """Cross-entropy of one of C people [N], or the mean over C attributes [N,C] of that of each, absent or present."""
-    if values.ndim == 1:
-        return nn.functional.cross_entropy(logits, values)
-    return nn.functional.binary_cross_entropy_with_logits(logits, values)
-
-
-def hits(logits: Tensor, values: Tensor) -> float:
-    """The share of people that are found, or of attributes that are told right."""
+def accuracy(logits: Tensor, values: Tensor) -> float:
+    """The share of people, or of attributes, that are predicted correctly. Shapes as in :func:`attribute_loss`."""
     if values.ndim == 1:
         return float((logits.argmax(dim=1) == values).double().mean())
     return float(((logits > 0) == (values > 0)).double().mean())

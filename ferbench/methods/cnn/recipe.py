@@ -1,16 +1,22 @@
-"""The recipe of the convolutional networks: the schema of their TOML files. No torch."""
+"""The recipe of the convolutional networks: the schema of their TOML files. It loads no torch."""
 
-from typing import Annotated, Literal, Self
+from __future__ import annotations
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, model_validator
+
+from ferbench.methods.interface import PRETRAIN
 from ferbench.schema import Schema
 from ferbench.training.schedule import Stage
 
+if TYPE_CHECKING:
+    from ferbench.protocol.protocol import Protocol
+
 TEACHER, GENDER = "teacher", "gender"  # kinds of training on faces with attributes
 
-Three = tuple[PositiveInt, PositiveInt, PositiveInt]
 Two = tuple[PositiveInt, PositiveInt]
+Three = tuple[PositiveInt, PositiveInt, PositiveInt]
 Four = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
 Five = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt]
 Six = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt]
@@ -44,9 +50,12 @@ class ResNetShape(Schema):
 
 
 class PatchShape(Schema):
-    """DCMA-CNNs: a network of two convolutions on square patches (``side`` and ``stride`` in pixels; ``patch_widths``,
-    ``patch_feature``) beside one of three on the whole face (``widths``, ``face_feature``), both pooled over the face
-    itself, its ``mirror`` image, and rotations by ``turns`` degrees."""
+    """DCMA-CNNs: a network of two convolutions on square patches beside one of three on the whole face.
+
+    side, stride : of the patches, in pixels. patch_widths, patch_feature : of the patch network. widths, face_feature :
+    of the face network. Features are pooled over the face, its mirror image (``mirror``), and rotations by ``turns``
+    degrees.
+    """
 
     trunk: Literal["dcma"]
     side: PositiveInt
@@ -61,7 +70,7 @@ class PatchShape(Schema):
 
 
 class StackShape(Schema):
-    """FN2EN: five steps of ``depth`` 3×3 convolutions with ReLU each, max-pooling after the first four, then one fully
+    """FN2EN: five steps of ``depth`` 3×3 convolutions with ReLU, max-pooling after the first four, then one fully
     connected layer."""
 
     trunk: Literal["fn2en"]
@@ -80,7 +89,7 @@ class SoftmaxLoss(Schema):
 
 
 class CenterLoss(Schema):
-    """L = L_S + weight · L_C; ``alpha`` is the centers' rate, ``start`` what they are before the first step."""
+    """L = L_S + weight · L_C. ``alpha``: learning rate of the centers. ``start``: their initial values."""
 
     kind: Literal["center"]
     weight: float = Field(ge=0)
@@ -91,8 +100,8 @@ class CenterLoss(Schema):
 class IslandLoss(Schema):
     """L = L_S + weight · (L_C + push · Σ over pairs of centers of their cosine + 1).
 
-    step : how the push moves the centers: as the paper's own step, or as "autograd" would by the sum over ``pairs``,
-    which are "ordered", "unordered" (half of it) or the "mean" of the ordered ones.
+    step : how the push moves the centers: by the step that the paper prints, or as "autograd" by the gradient of the
+        sum over ``pairs``: "ordered", "unordered" (half of it), or the "mean" of the ordered ones.
     """
 
     kind: Literal["island"]
@@ -105,8 +114,10 @@ class IslandLoss(Schema):
 
 
 class LocalityLoss(Schema):
-    """L = L_S + weight · L_LP over so many ``neighbours`` of a class in the batch. ``batches`` are "shuffled", or
-    "grouped": of as many classes as can have all their neighbours there."""
+    """L = L_S + weight · L_LP with the nearest ``neighbours`` of the same class in the batch.
+
+    batches : "shuffled", or "grouped": few classes in a batch, so that each image has all its neighbours there.
+    """
 
     kind: Literal["locality"]
     weight: float = Field(ge=0)
@@ -115,8 +126,8 @@ class LocalityLoss(Schema):
 
 
 class IdentityLoss(Schema):
-    """IACNN: λ1 = λ2 ``softmax`` of the expression branch, λ3 ``expression``, λ4 ``identity``, λ5 ``joint``; ``margin``
-    of both contrastive losses."""
+    """IACNN. ``softmax``: λ1 = λ2, of the expression branch. ``expression``: λ3. ``identity``: λ4. ``joint``: λ5.
+    ``margin``: of both contrastive losses."""
 
     kind: Literal["identity"]
     softmax: float = Field(ge=0)
@@ -127,8 +138,8 @@ class IdentityLoss(Schema):
 
 
 class TupletLoss(Schema):
-    """L = L_S + weight · L_(N+M). ``positives``: N, beside the query. ``threshold`` T before the first step, ``gap`` τ,
-    ``rate``: T's learning rate in learning rates of the weights. ``metric``: length of the vectors compared."""
+    """L = L_S + weight · L_(N+M). ``positives``: N, without the query. ``threshold``: initial T. ``gap``: τ. ``rate``:
+    learning rate of T relative to that of the weights. ``metric``: length of the vectors that are compared."""
 
     kind: Literal["tuplet"]
     weight: float = Field(ge=0)
@@ -140,10 +151,10 @@ class TupletLoss(Schema):
 
 
 class RegressionLoss(Schema):
-    """FN2EN: ``epochs`` at ``lr`` in which the convolutions learn the maps of a ``teacher``, before softmax.
+    """FN2EN: before the training by softmax, the convolutions learn the maps of a ``teacher`` (``epochs``, ``lr``).
 
-    learns : what the teacher is trained for, "identities" or "attributes"; "either": identities where the set has
-    several images of each of enough people, else attributes.
+    learns : what the teacher is trained for, "identities" or "attributes"; "either" takes identities where the dataset
+        has enough people with several images each, and attributes elsewhere.
     """
 
     kind: Literal["regression"]
@@ -155,7 +166,7 @@ class RegressionLoss(Schema):
 
 class TreeLoss(Schema):
     """PAT: L = Σ over leaves of P(leaf) · CE_leaf + ``attribute`` · CE_attributes + ``center`` · L_PAT. ``node``:
-    length of the features of nodes and leaves. ``alpha``: rate of the centers."""
+    length of the features of nodes and leaves. ``alpha``: learning rate of the centers."""
 
     kind: Literal["tree"]
     node: PositiveInt
@@ -170,8 +181,8 @@ Loss = Annotated[
 ]
 
 
-class Readings(Schema):
-    """normalise : constants of grey values (``training.normalise``). border : what a rotation uncovers
+class Interpretation(Schema):
+    """normalise : constants of grey values (``training.normalise``). border : pixels that a rotation uncovers
     (``training.augment``). pretrained : whether folds start from a pre-training."""
 
     normalise: Literal["train", "half", "image"]
@@ -180,41 +191,67 @@ class Readings(Schema):
 
 
 class NetworkStage(Stage):
-    """``shift``: how far each image is shifted at most, right or left and up or down, in sides of the image."""
+    """``shift``: the largest shift of an image along each axis, as a share of its side."""
 
     shift: float = Field(0.0, ge=0, lt=0.5)
 
 
 class TargetStage(NetworkStage):
-    """Training on the target set. ``classifier``: after pre-training, "new" begins with random weights for all classes,
-    "shared" takes over the weights of those that the pre-training set has as well."""
+    """Training on the target set. ``classifier``: after a pre-training, "new" starts with random weights for all
+    classes, and "shared" keeps the weights of the classes that the pre-training set has as well."""
 
     classifier: Literal["new", "shared"] = "new"
 
 
-class Recipe(Schema):
-    """A method of this family. ``pretrain``: plain softmax on the trunk. ``attributes``: the training of a network on
-    faces with attributes or identities, for losses that ask one."""
+class CnnRecipe(Schema):
+    """A method of this family.
+
+    pretrain : training of the trunk by softmax. attributes : training of the parent network that some losses need.
+    """
 
     network: Shape
     loss: Loss
-    readings: Readings
+    # Records and hashed identities have this table under its former name, so that keys of runs stay the same.
+    interpretation: Interpretation = Field(
+        validation_alias=AliasChoices("interpretation", "readings"), serialization_alias="readings"
+    )
     pretrain: NetworkStage
     finetune: TargetStage
     attributes: NetworkStage | None = None
 
     @property
-    def asks(self) -> str:
-        """The kind of training, on faces with attributes, of the network that the loss asks; empty for none."""
+    def parent_kind(self) -> str:
+        """The kind of training, on faces with attributes, whose network the loss needs; empty where it needs none."""
         return {"regression": TEACHER, "tree": GENDER}.get(self.loss.kind, "")
 
     @property
-    def pretrains(self) -> Loss | None:
-        """The loss that takes part in pre-training as well."""
+    def parent_shape(self) -> Shape:
+        """The shape of that network: the loss's own teacher, or the shape of the method's network."""
+        return self.loss.teacher if isinstance(self.loss, RegressionLoss) else self.network
+
+    @property
+    def parent_target(self) -> str:
+        """What that network learns (:func:`ferbench.methods.cnn.attributes.targets`)."""
+        return self.loss.learns if isinstance(self.loss, RegressionLoss) else "Male"
+
+    @property
+    def pretraining_loss(self) -> Loss | None:
+        """The loss of a pre-training where that is more than softmax."""
         return self.loss if self.loss.kind == "regression" else None
 
+    def stage(self, kind: str, protocol: Protocol | None) -> NetworkStage:
+        """The schedule of a training of this kind; None stands for a protocol with a pre-training set.
+
+        Without a pre-training set a fold starts from random weights, so it is trained as long as a pre-training.
+        """
+        if kind in (TEACHER, GENDER):
+            assert self.attributes is not None
+            return self.attributes
+        from_random_weights = kind == PRETRAIN or (protocol is not None and not protocol.pretrain)
+        return self.pretrain if from_random_weights and self.interpretation.pretrained else self.finetune
+
     @model_validator(mode="after")
-    def _asked(self) -> Self:
-        if self.asks and self.attributes is None:
+    def _has_attributes_if_needed(self) -> Self:
+        if self.parent_kind and self.attributes is None:
             raise ValueError(f"the loss {self.loss.kind} needs a table [attributes]")
         return self

@@ -1,55 +1,87 @@
-"""What the runs of this family train: a network, from random weights or from a pre-training."""
+"""The trainings of this family and what is known of them: sizes, seconds, and finished runs as modules."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from ferbench.errors import UsageError
-from ferbench.methods.cnn.methods import build
-from ferbench.methods.cnn.network import Network, Truth
-from ferbench.methods.cnn.recipe import NetworkStage, Recipe, TargetStage
+from ferbench.methods.cnn.guided import RegressionNetwork, TreeNetwork
+from ferbench.methods.cnn.networks import (
+    CenterNetwork,
+    CnnNetwork,
+    IdentityNetwork,
+    IslandNetwork,
+    LocalityNetwork,
+    TrainingLabels,
+    TupletNetwork,
+)
+from ferbench.methods.cnn.recipe import CnnRecipe, Loss, NetworkStage, Shape, TargetStage
 from ferbench.methods.cnn.samplers import shifted
-from ferbench.methods.cnn.schedule import stage_of
-from ferbench.methods.interface import PRETRAIN, AttributeSet, History, SampleSet, TrainingSet, Workspace
-from ferbench.methods.recipes import Method
+from ferbench.methods.interface import FOLD, PRETRAIN, History, SampleSet, Task, TrainingSet, Workspace
+from ferbench.runs.record import Record
+from ferbench.runs.store import WEIGHTS, Store
+from ferbench.schema import validated
 from ferbench.training.augment import jitter
-from ferbench.training.checkpoint import unpack
+from ferbench.training.cost import FORWARD, flops, seconds_of
 from ferbench.training.device import Device
 from ferbench.training.loop import Terms, fit
+from ferbench.training.networks import (
+    Deployed,
+    check_kept,
+    load_weights,
+    on_images,
+    parameter_count,
+    seeded,
+    start_from,
+)
 from ferbench.training.plan import Batch, passes
-from ferbench.training.samples import Computed, Samples, Tables, batches, pixel_table
-from ferbench.training.weights import seeded
+from ferbench.training.samples import Computed, Samples, Tables, pixel_table
+
+NETWORKS: dict[str, type[CnnNetwork]] = {  # by the recipe's loss.kind
+    "softmax": CnnNetwork,
+    "center": CenterNetwork,
+    "island": IslandNetwork,
+    "locality": LocalityNetwork,
+    "identity": IdentityNetwork,
+    "tuplet": TupletNetwork,
+    "regression": RegressionNetwork,
+    "tree": TreeNetwork,
+}
+_MEASURED_IMAGES = {"cpu": 16, "cuda": 128}  # in the training step that an estimate measures
+_MEASURED_CLASSES = 7
 
 
-class Cnn:
-    """One training of a network: pre-training by softmax alone, or a fold by the method's loss."""
+class CnnRecogniser:
+    """One training of a network: a pre-training by softmax alone, or a fold by the method's loss."""
 
-    def __init__(self, method: Method, kind: str, classes: tuple[str, ...]):
-        self.kind, self.classes = kind, classes
-        self.recipe: Recipe = method.recipe
-        self.network: Network | None = None
+    def __init__(self, recipe: CnnRecipe, kind: str, classes: tuple[str, ...]):
+        self.recipe, self.kind, self.classes = recipe, kind, classes
+        self.network: CnnNetwork | None = None
 
-    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
-        assert isinstance(train, TrainingSet)
-        device, stage = work.device, stage_of(self.kind, self.recipe, work.protocol)
-        network = self.network = seeded(work.seed("weights"), self._built)
-        if device.captures and not network.level:
+    def fit(self, train: TrainingSet, work: Workspace) -> History:
+        device, stage = work.device, self.recipe.stage(self.kind, work.protocol)
+        network = self.network = seeded(work.seed("weights"), self._untrained)
+        if device.captures and not network.equal_steps:
             raise UsageError("the steps of this method differ in size, which a captured graph cannot: --engine plain")
         if PRETRAIN in work.identity.parents:
-            self._start(network, stage, work)
-        network.normalise.fit(torch.tensor(train.images), self.recipe.readings.normalise)
+            record, weights = work.parent(PRETRAIN)
+            keeps_classifier = isinstance(stage, TargetStage) and stage.classifier == "shared"
+            start_from(network, weights, record.classes, self.classes if keeps_classifier else ())
+        network.normalise.fit(torch.tensor(train.images), self.recipe.interpretation.normalise)
         device.place(network)
-        truth, border = Truth.of(train, device.name), self.recipe.readings.border
+        labels, border = TrainingLabels.of(train, device.name), self.recipe.interpretation.border
         plan = network.plan(train, stage, work.seed("plan"))
         if stage.shift:
             plan = shifted(plan, stage.shift, work.seed("shifts"))
-        work.facts |= {"parameters": parameters(network), **network.facts(train, plan)}
+        work.facts |= {"parameters": parameter_count(network), **network.facts(train, plan)}
         samples = samples_of(train, stage, border, work)
-        network.begin(train, samples, stage, work)
+        network.before_training(train, samples, stage, work)
         outputs_of = device.compiled(network.outputs)
 
         def loss(batch: Batch) -> Terms:
@@ -58,15 +90,14 @@ class Cnn:
                 x = device.images(jitter(x, None, batch.moves, border)[0])
             with device.autocast():
                 outputs = outputs_of(x)
-            return network.loss({name: one.float() for name, one in outputs.items()}, truth, batch)
+            return network.loss({name: output.float() for name, output in outputs.items()}, labels, batch)
 
         def validate() -> float:
-            held = work.validation
-            assert held is not None
-            found = predict(network, held.images, device).argmax(dim=1).numpy()
-            return float((found == held.labels).mean())
+            validation = work.validation
+            assert validation is not None
+            predicted = predict(network, validation.images, device).argmax(axis=1)
+            return float((predicted == validation.labels).mean())
 
-        watch = validate if work.validation is not None else None
         return work.timed(
             "training",
             lambda: fit(
@@ -77,17 +108,17 @@ class Cnn:
                 device,
                 work.checkpoint("network"),
                 work.report,
-                watch,
+                validate if work.validation is not None else None,
                 work.keep_best,
                 work.epochs,
-                network.after,
+                network.after_step,
             ),
         )
 
     def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
         assert self.network is not None
         work.device.place(self.network)
-        return predict(self.network, samples.images, work.device).numpy()
+        return predict(self.network, samples.images, work.device)
 
     def state(self) -> dict[str, Tensor]:
         assert self.network is not None
@@ -95,41 +126,97 @@ class Cnn:
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         if self.network is None:
-            self.network = seeded(0, self._built)
+            self.network = seeded(0, self._untrained)
         self.network.load_state_dict(dict(state))
 
-    def _built(self) -> Network:
+    def _untrained(self) -> CnnNetwork:
         return build(self.recipe, self.kind, len(self.classes))
 
-    def _start(self, network: Network, stage: NetworkStage, work: Workspace) -> None:
-        """Take the weights of the pre-trained network, the classifier's only of classes that both know, and only where
-        the recipe shares them. What the method adds to that network keeps its random weights."""
-        record, weights = work.parent(PRETRAIN)
-        theirs, own = unpack(weights)[0], network.state_dict()
-        known = record.classes if isinstance(stage, TargetStage) and stage.classifier == "shared" else []
-        for name in [name for name in theirs if name.startswith("classifier.")]:
-            if name not in own:
-                del theirs[name]  # a method that has classifiers of its own
-                continue
-            rows = theirs[name]
-            theirs[name] = own[name].clone()
-            for place, label in enumerate(self.classes):
-                if label in known:
-                    theirs[name][place] = rows[known.index(label)]
-        network.load_state_dict({**own, **theirs})
+
+class CnnEstimate:
+    """Seconds of a task, from one measured training step of each network."""
+
+    def __init__(self, device: Device):
+        self.device = device
+        self.seconds: dict[tuple[str, int], float] = {}  # for one image of a training, by network and threads
+
+    def __call__(self, task: Task, threads: int) -> float:
+        """Return the seconds that the rest of a task takes with so many threads."""
+        recipe, kind = task.method.recipe, task.identity.kind
+        stage = recipe.stage(kind, task.protocol)
+        key = str(recipe.parent_shape if kind == recipe.parent_kind else recipe.network), threads
+        if key not in self.seconds:
+            count = _MEASURED_IMAGES[self.device.name]
+            self.seconds[key] = seconds_of(lambda: self._step(recipe, kind, count), self.device, threads) / count
+        seconds = self.seconds[key]
+        if task.retested:
+            return stage.epochs * task.tested * seconds * FORWARD
+        return ((1 - task.done) * passes(stage, task.images) + task.tested * FORWARD) * seconds
+
+    def _step(self, recipe: CnnRecipe, kind: str, count: int) -> Callable[[], object]:
+        """A training step of so many images, without its loss."""
+        device = self.device
+        network = seeded(0, lambda: build(recipe, kind, _MEASURED_CLASSES))
+        device.place(network)
+        x = device.images(torch.rand(count, 1, 48, 48, device=device.name))
+
+        def step() -> None:
+            with device.autocast():
+                network.outputs(x)["logits"].float().sum().backward()
+
+        return step
 
 
-def predict(network: Network, images: np.ndarray, device: Device) -> Tensor:
-    """Class probabilities of undistorted images: uint8 [N,48,48] → float32 [N,K] on the CPU."""
+class _StoredRecipe(BaseModel):
+    """The parts of a stored recipe that determine the network; a pre-training has no loss."""
+
+    network: Shape
+    loss: Loss | None = None
+
+
+def build(recipe: CnnRecipe, kind: str, classes: int) -> CnnNetwork:
+    """Build the untrained network of a training of this kind. A pre-training knows the trunk alone and no loss, unless
+    the loss has a pre-training of its own."""
+    if kind == recipe.parent_kind:
+        return CnnNetwork(recipe.parent_shape, None, classes)
+    return _network_of(recipe.network, recipe.pretraining_loss if kind == PRETRAIN else recipe.loss, classes)
+
+
+def deployed(record: Record, store: Store) -> Deployed:
+    """Rebuild the network of a fold or pre-training run as a module.
+
+    Raises UsageError for runs that keep no weights, DataError where weights are missing, damaged or of another shape.
+    """
+    check_kept(record)
+    if "learns" in record.identity.recipe:
+        raise UsageError(f"run {record.key} learned attributes, no expressions: take a fold or pretrain run")
+    recipe = validated(_StoredRecipe, record.identity.recipe, store.folder(record.key) / "record.json")
+    network = seeded(0, lambda: _network_of(recipe.network, recipe.loss, len(record.classes)))
+    load_weights(network, store.file(record, WEIGHTS))
+    return Deployed(network)
+
+
+def describe(recipe: CnnRecipe, classes: int) -> list[tuple[str, dict[str, Any]]]:
+    """The size of the network and the cost of a test image."""
+    network = seeded(0, lambda: build(recipe, FOLD, classes)).eval()
+    sizes = {
+        "network parameters": f"{parameter_count(network):,}",
+        "network FLOPs per image": f"{flops(network, (torch.zeros(1, 1, 48, 48),)) / 1e9:.3f} G",
+        "feature": network.trunk.feature,
+        "classes": classes,
+    }
+    return [("sizes", sizes)]
+
+
+def predict(network: CnnNetwork, images: np.ndarray, device: Device) -> np.ndarray:
+    """Class probabilities of undistorted images: uint8 [N,48,48] → float32 [N,K]."""
     network.eval()
-    with torch.inference_mode(), device.autocast():
-        parts = [torch.softmax(network(x).float(), dim=1).cpu() for x in batches(torch.tensor(images), device)]
-    return torch.cat(parts)
+    return on_images(lambda x: torch.softmax(network(x).float(), dim=1), device, torch.tensor(images)).numpy()
 
 
 def samples_of(train: TrainingSet, stage: NetworkStage, border: str, work: Workspace) -> Samples:
-    """The derived samples of a training set: from a table of all of them where the folds look often enough or a graph
-    is captured, which cannot compute them, else computed at each step. All give the same bytes."""
+    """The derived samples of a training set, with the same bytes in each case: from a table of all of them where the
+    folds use it often enough or a graph is captured, which cannot compute them; elsewhere computed at each step."""
     device, shared, images = work.device, train.shared, torch.tensor(train.images)
     if shared is not None and (device.captures or (device.looks_up and shared.pays(passes(stage, len(train))))):
         return shared.tables(border, device, work.timed)
@@ -138,6 +225,5 @@ def samples_of(train: TrainingSet, stage: NetworkStage, border: str, work: Works
     return Computed(images.to(device.name), None, border, device)
 
 
-def parameters(network: torch.nn.Module) -> int:
-    """How many numbers are learned by gradient."""
-    return sum(parameter.numel() for parameter in network.parameters())
+def _network_of(shape: Shape, loss: Loss | None, classes: int) -> CnnNetwork:
+    return (NETWORKS[loss.kind] if loss else CnnNetwork)(shape, loss, classes)

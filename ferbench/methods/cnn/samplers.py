@@ -1,4 +1,4 @@
-"""Index plans by class and person: which images share a step, and which of them are compared."""
+"""Index plans by class and person: which images share a training step, and which of them are compared."""
 
 from __future__ import annotations
 
@@ -12,35 +12,40 @@ from ferbench.training.augment import DERIVED
 from ferbench.training.plan import Step, steps
 
 _NONE = np.empty(0, dtype=np.int64)
-KINDS = tuple((expression, person) for expression in (True, False) for person in (True, False))  # the same, or another
+# The kinds of pairs: whether both images show the same expression, and whether they show the same person.
+KINDS = tuple((expression, person) for expression in (True, False) for person in (True, False))
 
 
 def grouped_epoch(labels: np.ndarray, augment: str, batch: int, members: int, seed: int, epoch: int) -> list[Step]:
-    """Plan an epoch of steps that hold few classes with many images each.
+    """Plan an epoch of steps with few classes and many images of each.
 
-    labels : [N]. members : rows of a class that are wanted in a step; as many classes share a step as have room for
-    so many, at least one. Classes are drawn by their share of the images, an image comes again when all of its class
-    have had their turn.
+    Classes are drawn with their share of the images as probability. An image is drawn again only after all others of
+    its class.
+
+    labels : [N]. members : the wanted number of rows of each class in a step; it limits the number of classes in a
+        step, which is at least one.
     """
     rng = generator(seed, "epoch", epoch)
     names, counts = np.unique(labels, return_counts=True)
-    together = min(len(names), max(1, batch // members))
-    each = batch // together
+    classes_in_step = min(len(names), max(1, batch // members))
+    rows_of_class = batch // classes_in_step
     queues = {name: _Queue(np.flatnonzero(labels == name), rng) for name in names}
     plan = []
     for _ in range(steps(len(labels), augment, batch)):
-        chosen = rng.choice(names, together, replace=False, p=counts / counts.sum())
-        images = np.concatenate([queues[name].next(each) for name in chosen])
+        chosen = rng.choice(names, classes_in_step, replace=False, p=counts / counts.sum())
+        images = np.concatenate([queues[name].next(rows_of_class) for name in chosen])
         plan.append(Step(images, _derived(len(images), augment, rng), 1, _NONE, _NONE))
     return plan
 
 
 def pair_epoch(labels: np.ndarray, people: np.ndarray, augment: str, batch: int, seed: int, epoch: int) -> list[Step]:
-    """Plan an epoch of pairs, ``batch`` rows a step: the first members are the first half of the rows, the second
-    members the other. A quarter of the pairs are of each of :data:`KINDS`.
+    """Plan an epoch of pairs with ``batch`` rows in a step: first all first members, then all second members. Each of
+    :data:`KINDS` is drawn for a quarter of the pairs.
 
-    labels, people : [N]. Where an image has no partner of the kind that was drawn, any person will do, and where
-    no image has that expression either, any image.
+    An image without a partner of the drawn kind gets one of any person with that expression or, if there is none, any
+    other image.
+
+    labels, people : [N].
     """
     rng = generator(seed, "epoch", epoch)
     half = max(1, batch // 2)
@@ -57,30 +62,30 @@ def pair_epoch(labels: np.ndarray, people: np.ndarray, augment: str, batch: int,
 def tuplet_epoch(
     labels: np.ndarray, people: np.ndarray, positives: int, augment: str, batch: int, seed: int, epoch: int
 ) -> list[Step]:
-    """Plan an epoch of (N+M) tuplets, whole ones as long as a step has no more than ``batch`` rows, at least one.
+    """Plan an epoch of (N+M) tuplets. A step holds as many whole tuplets as fit into ``batch`` rows, at least one.
 
-    Of each query: ``positives`` images of its class, of different people and not its own, fewer where there are no
-    more; and of each other class that its person shows one image, none where there is none.
-    ``first`` are all rows of a step, ``second`` the row of each one's query.
+    A tuplet has a query, up to ``positives`` images of its class, each of another person than the query's and of
+    different people, and one image of each other class that the query's person shows.
+    In the plan ``first`` are all rows of a step, and ``second`` is the row of each row's query.
     """
     rng = generator(seed, "epoch", epoch)
     queue = _Queue(np.arange(len(labels)), rng)
-    waiting = _tuplet(int(queue.next(1)[0]), labels, people, positives, rng)
+    following = _tuplet(int(queue.next(1)[0]), labels, people, positives, rng)
     plan = []
     for _ in range(steps(len(labels), augment, batch)):
-        rows, queries = [waiting], [np.zeros(len(waiting), dtype=np.int64)]
-        total = len(waiting)
-        while total + len(waiting := _tuplet(int(queue.next(1)[0]), labels, people, positives, rng)) <= batch:
-            rows.append(waiting)
-            queries.append(np.full(len(waiting), total))
-            total += len(waiting)
+        rows, queries = [following], [np.zeros(len(following), dtype=np.int64)]
+        total = len(following)
+        while total + len(following := _tuplet(int(queue.next(1)[0]), labels, people, positives, rng)) <= batch:
+            rows.append(following)
+            queries.append(np.full(len(following), total))
+            total += len(following)
         images = np.concatenate(rows)
         plan.append(Step(images, _derived(total, augment, rng), 1, np.arange(total), np.concatenate(queries)))
     return plan
 
 
 def shifted(plan: Callable[[int], list[Step]], most: float, seed: int) -> Callable[[int], list[Step]]:
-    """The plan with each row shifted at random, by ``most`` sides of the image at most along both axes."""
+    """The same plan with a random shift of each row along both axes, up to ``most`` as a share of the image's side."""
 
     def moved(step: Step, rng: np.random.Generator) -> Step:
         shifts = rng.uniform(-most, most, (len(step.images), 2))
@@ -94,7 +99,7 @@ def shifted(plan: Callable[[int], list[Step]], most: float, seed: int) -> Callab
 
 
 class _Queue:
-    """Gives rows in a random order, and in another one when all have had their turn."""
+    """Gives all rows in random order, then again in another order."""
 
     def __init__(self, rows: np.ndarray, rng: np.random.Generator):
         self.rows, self.rng, self.left = rows, rng, _NONE
@@ -112,23 +117,23 @@ def _partner(
     others = np.arange(len(labels)) != image
     expression = others & ((labels == labels[image]) == kind[0])
     both = expression & ((people == people[image]) == kind[1])
-    for wanted in (both, expression, others):
-        if wanted.any():
-            return int(rng.choice(np.flatnonzero(wanted)))
-    return image  # a side of one image
+    for candidates in (both, expression, others):
+        if candidates.any():
+            return int(rng.choice(np.flatnonzero(candidates)))
+    return image  # the set has one image only
 
 
 def _tuplet(query: int, labels: np.ndarray, people: np.ndarray, positives: int, rng: np.random.Generator) -> np.ndarray:
     """The query, its positives, its negatives."""
-    own = people == people[query]
-    alike = rng.permutation(np.flatnonzero((labels == labels[query]) & ~own))
-    _, one_each = np.unique(people[alike], return_index=True)
-    near = alike[rng.permutation(one_each)[:positives]]
-    mine = rng.permutation(np.flatnonzero(own & (labels != labels[query])))
-    _, one_each = np.unique(labels[mine], return_index=True)
-    return np.concatenate([[query], near, mine[one_each]]).astype(np.int64)
+    same_person, same_class = people == people[query], labels == labels[query]
+    others = rng.permutation(np.flatnonzero(same_class & ~same_person))
+    _, one_of_person = np.unique(people[others], return_index=True)
+    near = others[rng.permutation(one_of_person)[:positives]]
+    others = rng.permutation(np.flatnonzero(same_person & ~same_class))
+    _, one_of_class = np.unique(labels[others], return_index=True)
+    return np.concatenate([[query], near, others[one_of_class]]).astype(np.int64)
 
 
 def _derived(count: int, augment: str, rng: np.random.Generator) -> np.ndarray:
-    """Numbers of derived samples: drawn, so that with "expand" one comes once an epoch on the average alone."""
+    """Numbers of derived samples, drawn at random: with "expand" each is used once an epoch only on average."""
     return np.zeros(count, dtype=np.int64) if augment == "none" else rng.integers(0, DERIVED, count)

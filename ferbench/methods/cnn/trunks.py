@@ -1,9 +1,10 @@
-"""Trunks: what makes vectors of normalised images, and the layer that makes the feature of them."""
+"""Trunks: the layers from a normalised image to a vector, and the layer from that vector to the feature."""
+
+import math
 
 import torch
 from torch import Tensor, nn
 
-from ferbench.methods.cnn.patches import patches, turned
 from ferbench.methods.cnn.recipe import BaseShape, PatchShape, ResNetShape, Shape, SmallShape, StackShape
 
 _MAP = 6  # pixels of a map's side after 48 pixels have been halved three times
@@ -12,23 +13,23 @@ _MAP = 6  # pixels of a map's side after 48 pixels have been halved three times
 class Trunk(nn.Module):
     """Normalised images [B,1,48,48] → vectors [B,width], of which :meth:`embedding` makes features [B,feature].
 
-    The two are apart since some methods put several embeddings on one trunk.
+    The two are separate because some methods put several embeddings on one trunk.
     """
 
     width: int
     feature: int
 
     def embedding(self) -> nn.Module:
-        """A new layer (or several) from the trunk's vectors to the feature."""
-        raise AssertionError("a trunk says what its features are made by")
+        """New layers from the trunk's vectors to the feature."""
+        raise NotImplementedError
 
 
 class SmallCnn(Trunk):
-    """The trunk of IL-CNN and IACNN as we read it: convolution, max-pooling, batch normalisation, PReLU, three times,
-    and one fully connected layer with PReLU; a second one makes the feature.
+    """The trunk of IL-CNN and IACNN by our interpretation: three times convolution, max-pooling, batch normalisation,
+    PReLU, then one fully connected layer with PReLU. A second one gives the feature.
 
-    Pooling before normalising differs from the order of the words by the batch statistics alone, as PReLU keeps the
-    order of values, and saves a third of the time.
+    The papers name batch normalisation before pooling. As PReLU keeps the order of values, our order differs in the
+    batch statistics only, and it saves a third of the time.
     """
 
     def __init__(self, shape: SmallShape):
@@ -55,10 +56,7 @@ class SmallCnn(Trunk):
 
 
 class BaseDcnn(Trunk):
-    """The convolutions of baseDCNN (Li, Deng, Du 2017) on 48×48 pixels: 6×6 maps, flattened.
-
-    ReLU follows the pooling: the maximum of what ReLU leaves is what ReLU leaves of the maximum.
-    """
+    """The convolutions of baseDCNN (Li, Deng, Du 2017) on 48×48 pixels: 6×6 maps, flattened."""
 
     POOLED = (0, 1, 3)  # convolutions that max-pooling follows
 
@@ -67,10 +65,7 @@ class BaseDcnn(Trunk):
         layers: list[nn.Module] = []
         channels = 1
         for place, width in enumerate(shape.widths):
-            convolution = nn.Conv2d(channels, width, 3, padding=1)
-            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")  # He et al. 2015: six layers without
-            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]  # batch normalisation learn nothing otherwise
-            layers += [convolution, *([nn.MaxPool2d(2)] if place in self.POOLED else []), nn.ReLU()]
+            layers += _convolution(channels, width, 3, place in self.POOLED)
             channels = width
         self.maps = nn.Sequential(*layers)
         self.width, self.feature = channels * _MAP**2, shape.feature
@@ -83,11 +78,11 @@ class BaseDcnn(Trunk):
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions with a shortcut round them (He et al. 2016, Figure 5 left); the shortcut is a 1×1
+    """Two 3×3 convolutions with a shortcut around them (He et al. 2016, Figure 5 left). The shortcut is a 1×1
     convolution where the shape changes (option B of their section 3.3).
 
-    That of stride 2 is taken of every second row and column, which is the same: oneDNN's own of 8 channels writes
-    beyond its memory (torch 2.13 on a CPU with AVX-512).
+    A shortcut of stride 2 is a convolution of stride 1 on every second row and column, which is equal: with 8 channels
+    oneDNN's kernel for stride 2 writes beyond its memory (torch 2.13 on a CPU with AVX-512).
     """
 
     def __init__(self, channels: int, width: int, stride: int):
@@ -108,8 +103,8 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(Trunk):
-    """ResNet-18 (He et al. 2016, Table 1) with narrower stages and a stem for small images; its feature is the mean
-    over the last map, as there."""
+    """ResNet-18 (He et al. 2016, Table 1) with narrower stages and a stem for small images. The feature is the mean
+    over the last map, as in the paper."""
 
     def __init__(self, shape: ResNetShape):
         super().__init__()
@@ -132,12 +127,12 @@ class ResNet18(Trunk):
 
 
 class PatchTrunk(Trunk):
-    """DCMA-CNNs as we read it: one network on all patches of a face, one on the whole face, their features side by
-    side, and of each feature the greatest over transforms of the face (expressional transformation-invariant pooling):
-    y = max_t φ(t(x)).
+    """DCMA-CNNs by our interpretation: one network on all patches of a face and one on the whole face, whose features
+    are concatenated. Each feature is the maximum over transforms of the face (expressional transformation-invariant
+    pooling): y = max_t φ(t(x)).
 
-    Vectors are the whole face's ``face`` columns, then each patch's. Their embedding is one layer, so that a face of
-    which all patches' columns have weight 0 is judged by the whole alone.
+    The first ``face`` columns of a vector are those of the whole face, followed by those of each patch. The embedding
+    is one layer, so with weights of 0 for all patches the whole face decides.
     """
 
     SIZE = 48
@@ -168,24 +163,24 @@ class PatchTrunk(Trunk):
         return nn.Sequential(nn.Linear(self.width, self.feature), nn.ReLU())
 
     def transforms(self, x: Tensor) -> list[Tensor]:
-        """The images as they are, then as each of the transforms shows them."""
+        """The images themselves, then the images under each transform."""
         mirrored = [x.flip(3)] if self.mirror else []
-        return [x, *mirrored, *(turned(x, angle) for angle in self.turns)]
+        return [x, *mirrored, *(rotated(x, angle) for angle in self.turns)]
 
-    def of_one(self, x: Tensor) -> Tensor:
-        """φ: vectors of images as they are."""
-        cut = patches(x, self.side, self.stride)
-        of_patches = self.of_patches(cut.flatten(0, 1).unsqueeze(1)).unflatten(0, cut.shape[:2])
+    def vectors(self, x: Tensor) -> Tensor:
+        """φ: vectors of images, without transforms."""
+        parts = patches(x, self.side, self.stride)
+        of_patches = self.of_patches(parts.flatten(0, 1).unsqueeze(1)).unflatten(0, parts.shape[:2])
         return torch.cat([self.of_face(x), of_patches.flatten(1)], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        together = self.transforms(x)
-        return self.of_one(torch.cat(together)).unflatten(0, (len(together), len(x))).amax(dim=0)
+        views = self.transforms(x)
+        return self.vectors(torch.cat(views)).unflatten(0, (len(views), len(x))).amax(dim=0)
 
 
 class StackTrunk(Trunk):
-    """Five steps of 3×3 convolutions, max-pooling after the first four: the shape of FN2EN's networks, that of the
-    expression network and, with more and wider convolutions, that of our teacher. Maps have 3×3 cells."""
+    """Five steps of 3×3 convolutions, max-pooling after the first four: the expression network of FN2EN and, with more
+    and wider convolutions, our teacher. The maps have 3×3 cells."""
 
     POOLED = 4
 
@@ -194,8 +189,8 @@ class StackTrunk(Trunk):
         layers: list[nn.Module] = []
         channels = 1
         for place, width in enumerate(shape.widths):
-            for again in range(shape.depth):
-                pooled = place < self.POOLED and again == shape.depth - 1
+            for depth in range(shape.depth):
+                pooled = place < self.POOLED and depth == shape.depth - 1
                 layers += _convolution(channels, width, 3, pooled)
                 channels = width
         self.maps = nn.Sequential(*layers)
@@ -209,10 +204,8 @@ class StackTrunk(Trunk):
 
 
 def _convolution(channels: int, width: int, kernel: int, pooled: bool = True) -> list[nn.Module]:
-    """A convolution, pooling and ReLU, in this order: the maximum of what ReLU leaves is what it leaves of the maximum.
-
-    Its start is that of He et al. 2015, since no batch normalisation follows.
-    """
+    """A convolution, pooling and ReLU. ReLU after the pooling gives the same values as before it, in less time. Without
+    batch normalisation, six layers learn nothing unless they are initialised after He et al. 2015."""
     convolution = nn.Conv2d(channels, width, kernel, padding=kernel // 2)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
@@ -230,3 +223,17 @@ def trunk(shape: Shape) -> Trunk:
     if isinstance(shape, BaseShape):
         return BaseDcnn(shape)
     return ResNet18(shape)
+
+
+def patches(x: Tensor, side: int, stride: int) -> Tensor:
+    """Cut images [B,1,H,W] into patches [B,P,side,side], row by row from the upper left corner."""
+    columns = nn.functional.unfold(x, side, stride=stride)  # [B, side², P]
+    return columns.transpose(1, 2).unflatten(2, (side, side))
+
+
+def rotated(x: Tensor, degrees: float) -> Tensor:
+    """Rotate images [B,1,H,W] counter-clockwise about their centre, bilinear; uncovered pixels take the nearest one."""
+    angle = math.radians(degrees)
+    matrix = x.new_tensor([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0]])
+    grid = nn.functional.affine_grid(matrix.expand(len(x), 2, 3), list(x.shape), align_corners=False)
+    return nn.functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)

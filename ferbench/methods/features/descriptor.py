@@ -1,7 +1,7 @@
-"""What a descriptor is to the pipeline behind it, and how a set of samples is described."""
+"""The interface of a descriptor, and the description of a set of samples."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,25 +11,25 @@ from ferbench.errors import DataError
 from ferbench.methods.interface import Progress, SampleSet, Video
 from ferbench.schema import Schema
 
-KEPT_BYTES = 256 << 20  # of descriptions of single samples, which the folds of one set have in common
+CACHE_BYTES = 256 << 20  # of descriptions of single samples, which the folds of a dataset share
 
 Seed = Callable[[str], int]
 
 
 class Descriptor:
-    """First each sample is described by itself; what is learned of all of them turns that into features. Unless a
-    subclass says otherwise nothing is learned, and descriptions are the features.
+    """Describes each sample by itself, then turns descriptions into features by what it learned from the training set.
+    By default it learns nothing, and the descriptions are the features.
 
-    reads : "image" or "video". labelled : whether what it learns depends on labels.
+    reads : "image" or "video". labelled : whether learning uses labels.
     """
 
     reads: ClassVar[str] = "video"
     labelled: bool = False
     recipe: Schema
 
-    def one(self, sample: Any) -> np.ndarray:
-        """Describe an image uint8 [48,48] or a :class:`Video`: arrays of one shape, nothing learned."""
-        raise AssertionError("a descriptor describes")
+    def describe(self, sample: Any) -> np.ndarray:
+        """Describe an image uint8 [48,48] or a :class:`Video`: arrays of equal shape for all samples."""
+        raise NotImplementedError
 
     def fit(self, raw: np.ndarray, labels: np.ndarray, seed: Seed) -> None:
         """Learn from the descriptions [N,…] of a training set with its labels [N]."""
@@ -43,61 +43,56 @@ class Descriptor:
         return {}
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take up what :meth:`state` gave."""
+        """Restore what :meth:`state` returned."""
 
 
-class _Kept:
-    """Descriptions of single samples by their content. Ten folds describe the same samples, and nothing of a
-    description depends on other samples; what does not fit in is described again."""
+class _Cache:
+    """Descriptions of single samples by their content, which all folds share because a description does not depend on
+    other samples. Descriptions that do not fit in are computed again."""
 
     def __init__(self) -> None:
-        self.found: dict[bytes, np.ndarray] = {}
+        self.descriptions: dict[bytes, np.ndarray] = {}
         self.bytes = 0
 
-    def get(self, key: bytes, make: Callable[[], np.ndarray]) -> np.ndarray:
-        if key in self.found:
-            return self.found[key]
-        made = make()
-        if self.bytes + made.nbytes <= KEPT_BYTES:
-            self.bytes += made.nbytes
-            self.found[key] = made
-        return made
+    def get(self, key: bytes, describe: Callable[[], np.ndarray]) -> np.ndarray:
+        if key in self.descriptions:
+            return self.descriptions[key]
+        description = describe()
+        if self.bytes + description.nbytes <= CACHE_BYTES:
+            self.bytes += description.nbytes
+            self.descriptions[key] = description
+        return description
 
 
-_KEPT = _Kept()
+_CACHE = _Cache()
 
 
 def described(
     descriptor: Descriptor, samples: SampleSet, report: Progress = lambda done, total, text: None
 ) -> np.ndarray:
-    """Return the descriptions [N,…] of some samples. Raises DataError where sequences are needed and there are
+    """Return the descriptions [N,…] of samples. Raises DataError where a descriptor needs sequences and there are
     none."""
-    given: Any = samples.images if descriptor.reads == "image" else videos_of(samples)
-    said = f"{type(descriptor).__name__} {descriptor.recipe.model_dump_json()}".encode()
-    found = []
-    for number, sample in enumerate(given):
-        key = hashlib.sha256(said + _content(sample)).digest()
-        found.append(_KEPT.get(key, lambda sample=sample: descriptor.one(sample)))  # type: ignore[misc]
-        if number % 32 == 31 or number + 1 == len(given):
-            report(number + 1, len(given), "describing")
-    return np.stack(found)
-
-
-def videos_of(samples: SampleSet) -> Sequence[Video]:
-    """Return the sequences of some samples. Raises DataError where they have none."""
-    if len(samples.videos) != len(samples):
+    inputs: Any = samples.images if descriptor.reads == "image" else samples.videos
+    if len(inputs) != len(samples):
         raise DataError("this method reads sequences and was given single images: choose a protocol of sequences")
-    return samples.videos
+    settings = f"{type(descriptor).__name__} {descriptor.recipe.model_dump_json()}".encode()
+    descriptions = []
+    for number, sample in enumerate(inputs):
+        key = hashlib.sha256(settings + _content(sample)).digest()
+        descriptions.append(_CACHE.get(key, lambda sample=sample: descriptor.describe(sample)))  # type: ignore[misc]
+        if number % 32 == 31 or number + 1 == len(inputs):
+            report(number + 1, len(inputs), "describing")
+    return np.stack(descriptions)
 
 
 def frames_of(video: Video, count: int) -> np.ndarray:
-    """Return ``count`` frames of a sequence, float64 [count,48,48], grey levels; a short one repeats frames."""
+    """Return ``count`` frames of a sequence, float64 [count,48,48], grey levels; a short sequence repeats frames."""
     return resample(video.frames, count).astype(np.float64)
 
 
-def taken_up(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return named arrays or tensors as arrays of their own, in C's order: how products of matrices are rounded
-    depends on that, and what was learned must predict the same bytes as what is read from a file."""
+def copied(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return copies of named arrays or tensors in C order. The rounding of matrix products depends on the order, and a
+    recogniser must predict the same bytes after its training as when it is read from a file."""
     return {name: np.asarray(array).copy(order="C") for name, array in state.items()}
 
 

@@ -1,8 +1,8 @@
 """STM-ExpLet: Liu, Shan, Wang, Chen, "Learning expressionlets on spatio-temporal manifold for dynamic facial
 expression recognition", CVPR 2014.
 
-A mixture of Gaussians over all training sequences' local features is the universal manifold model. In each sequence
-the features nearest to a mode are pooled into their covariance, the expressionlet of that mode.
+The universal manifold model is a mixture of Gaussians over the local features of all training sequences. In each
+sequence the features nearest to a mode are pooled into their covariance, the expressionlet of that mode.
 """
 
 import warnings
@@ -17,47 +17,48 @@ from sklearn.mixture import GaussianMixture
 from ferbench.methods.features.descriptor import Descriptor, Seed, frames_of
 from ferbench.methods.features.histograms import histogram
 from ferbench.methods.features.recipe import Expressionlets
-from ferbench.methods.features.spd import log, ridged, vec
 from ferbench.methods.interface import Video
 from ferbench.seeds import generator
 
-PLACES = 3  # x, y, t: the last columns of a cuboid's description
+PLACES = 3  # x, y, t: the last columns of the description of a cuboid
 
 
 def cuboids(video: np.ndarray, recipe: Expressionlets) -> np.ndarray:
-    """Return the descriptions [cuboids, 4·orientations + 3] of a video [T,48,48]: the mean over its frames of the HOG
-    of 2 by 2 cells, then x, y, t of its centre in shares of the video, from -0.5 to 0.5."""
+    """Return the descriptions [cuboids, 4·orientations + 3] of a video [T,48,48]: the mean HOG of 2 by 2 cells over the
+    frames of the cuboid, then x, y, t of its centre as shares of the video, from -0.5 to 0.5."""
     frames = [histogram(frame / 255.0, recipe.orientations, recipe.cell, 2, "L2") for frame in video]
     depth = min(recipe.depth, len(frames))
     stacked = np.stack(frames)  # [T,rows,columns,2,2,orientations]
     stacked = stacked.reshape(*stacked.shape[:3], -1)
-    found = []
+    descriptions = []
     for start in range(0, len(frames) - depth + 1, recipe.step):
         means = stacked[start : start + depth].mean(axis=0)
         row, column = np.meshgrid(*(np.arange(1, count + 1) for count in means.shape[:2]), indexing="ij")
         x, y = (place * recipe.cell / side - 0.5 for place, side in zip((column, row), video.shape[:0:-1], strict=True))
         t = np.full_like(x, (start + depth / 2) / len(frames) - 0.5)
-        found.append(np.concatenate([means, np.stack([x, y, t], axis=-1)], axis=-1).reshape(-1, means.shape[-1] + 3))
-    return np.concatenate(found)
+        descriptions.append(
+            np.concatenate([means, np.stack([x, y, t], axis=-1)], axis=-1).reshape(-1, means.shape[-1] + 3)
+        )
+    return np.concatenate(descriptions)
 
 
 class Modes:
-    """A mixture of K Gaussians with diagonal covariances over features [n,d], and the expressionlets that it makes."""
+    """A mixture of K Gaussians with diagonal covariances over features [n,d], and its expressionlets."""
 
     def __init__(self, weights: np.ndarray, means: np.ndarray, variances: np.ndarray) -> None:
         self.weights, self.means, self.variances = weights, means, variances
 
     @classmethod
     def fitted(cls, features: np.ndarray, count: int, kind: str, seed: int) -> "Modes":
-        """Fit by expectation-maximisation from k-means; fewer modes where there are fewer features."""
-        machine = GaussianMixture(
+        """Fit by expectation-maximisation, initialised by k-means; there are no more modes than features."""
+        mixture = GaussianMixture(
             min(count, len(features)), covariance_type=kind, reg_covar=1e-4, random_state=seed % 2**32
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # 100 steps: the likelihood rises by less than matters
-            machine.fit(features)
-        variances = machine.covariances_ if kind == "diag" else machine.covariances_[:, None]
-        return cls(machine.weights_, machine.means_, variances * np.ones_like(machine.means_))
+            warnings.simplefilter("ignore", ConvergenceWarning)  # after 100 steps changes are negligible
+            mixture.fit(features)
+        variances = mixture.covariances_ if kind == "diag" else mixture.covariances_[:, None]
+        return cls(mixture.weights_, mixture.means_, variances * np.ones_like(mixture.means_))
 
     def log_densities(self, features: np.ndarray) -> np.ndarray:
         """Return log(weight·density) [n,K] of features [n,d]."""
@@ -66,8 +67,8 @@ class Modes:
         return np.log(self.weights) - 0.5 * (np.log(2 * np.pi * self.variances).sum(axis=1) + distance)
 
     def nearest(self, features: np.ndarray, kept: int) -> np.ndarray:
-        """Return for each mode the rows [K,kept] of the features that most probably belong to it, of equally probable
-        ones those of higher density."""
+        """Return for each mode the rows [K,kept] of the features with the highest posterior probability, ties in favour
+        of the higher density."""
         joint = self.log_densities(features)
         top = joint.max(axis=1, keepdims=True)
         posterior = joint - (top + np.log(np.exp(joint - top).sum(axis=1, keepdims=True)))
@@ -75,35 +76,34 @@ class Modes:
         return ranked[:, : min(kept, len(features))]
 
     def expressionlets(self, features: np.ndarray, kept: int, ridge: float) -> np.ndarray:
-        """Return each mode's covariance [K,d,d] of the ``kept`` features nearest to it (divided by their number, so
-        that a sequence whose frames are all doubled has the same)."""
+        """Return for each mode the covariance [K,d,d] of the ``kept`` features nearest to it, divided by their number,
+        so that it is the same for a sequence with all frames doubled."""
         chosen = features[self.nearest(features, kept)]
         centred = chosen - chosen.mean(axis=1, keepdims=True)
         return ridged(np.swapaxes(centred, 1, 2) @ centred / chosen.shape[1], ridge)
 
 
 class ModePooling(Descriptor):
-    """Logarithms of all expressionlets, those of each mode embedded by their own discriminant analysis."""
+    """Logarithms of all expressionlets, with a discriminant analysis for each mode."""
 
     def __init__(self, recipe: Expressionlets) -> None:
         self.recipe: Expressionlets = recipe
         self.labelled = recipe.discriminant
 
-    def one(self, sample: Video) -> np.ndarray:
+    def describe(self, sample: Video) -> np.ndarray:
         return cuboids(frames_of(sample, self.recipe.frames), self.recipe)
 
     def fit(self, raw: np.ndarray, labels: np.ndarray, seed: Seed) -> None:
-        """Learn PCA and modes from the cuboids [N,n,D] of all samples, then each mode's embedding."""
-        every = raw.reshape(-1, raw.shape[-1])
-        rng = generator(seed("cuboids"))
-        every = every[rng.permutation(len(every))[: self.recipe.fitted_on]]
-        count = min(self.recipe.components, *every[:, :-PLACES].shape)
-        pca = PCA(count, svd_solver="full").fit(every[:, :-PLACES])
+        """Learn PCA and modes from the cuboids [N,n,D] of all samples, then the embedding of each mode."""
+        sample = raw.reshape(-1, raw.shape[-1])
+        sample = sample[generator(seed("cuboids")).permutation(len(sample))[: self.recipe.fitted_on]]
+        count = min(self.recipe.components, *sample[:, :-PLACES].shape)
+        pca = PCA(count, svd_solver="full").fit(sample[:, :-PLACES])
         self.centre, self.components = pca.mean_, pca.components_
         self.scale = 1 / np.sqrt(max(pca.explained_variance_[0], 1e-12))
-        spread = every[:, -PLACES:].std(axis=0)
+        spread = sample[:, -PLACES:].std(axis=0)
         self.place_scale = self.recipe.place / np.where(spread > 1e-12, spread, 1.0)
-        self.modes = Modes.fitted(self._features(every), self.recipe.modes, self.recipe.covariance, seed("mixture"))
+        self.modes = Modes.fitted(self._features(sample), self.recipe.modes, self.recipe.covariance, seed("mixture"))
         if self.recipe.discriminant:
             pooled = self._pooled(raw)
             self.embedding = np.stack([_discriminant(pooled[:, mode], labels) for mode in range(pooled.shape[1])])
@@ -134,12 +134,12 @@ class ModePooling(Descriptor):
             self.embedding = state["embedding"]
 
     def _features(self, raw: np.ndarray) -> np.ndarray:
-        """PCA of the appearance in units of its first component's deviation, and the weighted place."""
+        """PCA of the appearance in units of the deviation of its first component, and the weighted place."""
         appearance = (raw[..., :-PLACES] - self.centre) @ self.components.T * self.scale
         return np.concatenate([appearance, raw[..., -PLACES:] * self.place_scale], axis=-1)
 
     def _pooled(self, raw: np.ndarray) -> np.ndarray:
-        """[N,K,d(d+1)/2] of [N,n,D]."""
+        """Logarithms of expressionlets as vectors [N,K,d(d+1)/2] from cuboids [N,n,D]."""
         kept, ridge = self.recipe.kept, self.recipe.ridge
         return np.stack(
             [vec(log(self.modes.expressionlets(features, kept, ridge))) for features in map(self._features, raw)]
@@ -147,10 +147,34 @@ class ModePooling(Descriptor):
 
 
 def _discriminant(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the directions [D,K-1] that part the K classes of x [N,D] best: discriminant analysis with Ledoit and
-    Wolf's shrinkage. One direction of zeros where there is one class."""
+    """Return the directions [D,K-1] of linear discriminant analysis with the shrinkage of Ledoit and Wolf on x [N,D] of
+    K classes; one direction of zeros where there is one class."""
     count = len(np.unique(labels)) - 1
     if not count:
         return np.zeros((x.shape[1], 1))
-    machine = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto").fit(x, labels)
-    return machine.scalings_[:, : min(count, x.shape[1])]
+    analysis = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto").fit(x, labels)
+    return analysis.scalings_[:, : min(count, x.shape[1])]
+
+
+def ridged(matrices: np.ndarray, share: float) -> np.ndarray:
+    """Return covariances [...,d,d] with ``share`` of their mean variance tr/d added to the diagonal, and 1e-12, so that
+    all are positive definite."""
+    size = matrices.shape[-1]
+    mean = np.trace(matrices, axis1=-2, axis2=-1) / size
+    return matrices + (share * mean + 1e-12)[..., None, None] * np.eye(size)
+
+
+def log(matrices: np.ndarray) -> np.ndarray:
+    """Return the matrix logarithm of symmetric positive definite matrices [...,d,d]."""
+    values, vectors = np.linalg.eigh(matrices)
+    return (vectors * np.log(values)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+
+
+def vec(matrices: np.ndarray) -> np.ndarray:
+    """Return the upper triangles of symmetric matrices [...,d,d] as vectors [...,d(d+1)/2].
+
+    Off-diagonal elements are multiplied by the root of 2, so that <vec X, vec Y> = tr(X Y) (log-Euclidean metric:
+    Arsigny, Fillard, Pennec, Ayache 2006; pyriemann has the affine-invariant one).
+    """
+    rows, columns = np.triu_indices(matrices.shape[-1])
+    return matrices[..., rows, columns] * np.where(rows == columns, 1.0, np.sqrt(2.0))

@@ -16,43 +16,43 @@ FITTED_ON = 20_000  # boxes that codewords are learned from, at most
 
 
 def axes(solid: str) -> np.ndarray:
-    """Return one unit normal [A,3] of each pair of opposite faces: 10 of an icosahedron, whose faces look to the
-    vertices of a dodecahedron, 6 of a dodecahedron, whose faces look to those of an icosahedron."""
+    """Return one unit normal [A,3] of each pair of opposite faces: 10 of an icosahedron, which point to the vertices of
+    a dodecahedron, or 6 of a dodecahedron, which point to the vertices of an icosahedron."""
     signs = (-1.0, 1.0)
     if solid == "icosahedron":
-        found = [np.array(corner) for corner in product(signs, repeat=3)]
+        normals = [np.array(corner) for corner in product(signs, repeat=3)]
         pair = (1 / GOLDEN, GOLDEN)
     else:
-        found, pair = [], (1.0, GOLDEN)
+        normals, pair = [], (1.0, GOLDEN)
     for a, b in product(signs, repeat=2):
-        found += [np.roll((0.0, a * pair[0], b * pair[1]), turn) for turn in range(3)]
-    one_of_two = [axis for axis in found if tuple(axis) > tuple(-axis)]
-    return np.array([axis / np.linalg.norm(axis) for axis in one_of_two])
+        normals += [np.roll((0.0, a * pair[0], b * pair[1]), shift) for shift in range(3)]
+    one_of_each_pair = [normal for normal in normals if tuple(normal) > tuple(-normal)]
+    return np.array([normal / np.linalg.norm(normal) for normal in one_of_each_pair])
 
 
 def quantised(gradients: np.ndarray, solid: str, half: bool) -> np.ndarray:
-    """Return histograms [...,B] of gradients [...,3]: what of |g| each face sees, in sum |g|.
+    """Return histograms [...,B] of gradients [...,3]: |g| distributed over the faces of the solid.
 
-    The projection on each normal, less t|g| and at least 0, where t is the cosine of the angle between neighbouring
-    normals: a gradient along a normal belongs to its face alone. half : g and -g share a bin, so B is 10 or 6, not 20
-    or 12; bin A + i is the face opposite to i.
+    A face gets the projection on its normal minus t|g|, at least 0, where t is the cosine of the angle between
+    neighbouring normals, so a gradient along a normal belongs to its face alone. Bins are scaled to the sum |g|.
+    half : g and -g share a bin, so B is 10 or 6, not 20 or 12; bin A + i is the face opposite to i.
     """
     normals = axes(solid)
     cosines = normals @ normals.T
     threshold = np.abs(cosines - np.eye(len(normals))).max()
-    seen = gradients @ normals.T
+    bins = gradients @ normals.T
     length = np.linalg.norm(gradients, axis=-1, keepdims=True)
-    seen = np.abs(seen) if half else np.concatenate([seen, -seen], axis=-1)
-    # Along a normal its neighbours' projections equal t|g| but for rounding, which must not count.
-    seen = np.maximum(seen - threshold * length * (1 + 1e-12), 0.0)
-    total = seen.sum(axis=-1, keepdims=True)
-    return seen * np.divide(length, total, out=np.zeros_like(length), where=total > 0)
+    bins = np.abs(bins) if half else np.concatenate([bins, -bins], axis=-1)
+    # Along a normal the projections on its neighbours equal t|g| up to rounding, which must give 0.
+    bins = np.maximum(bins - threshold * length * (1 + 1e-12), 0.0)
+    total = bins.sum(axis=-1, keepdims=True)
+    return bins * np.divide(length, total, out=np.zeros_like(length), where=total > 0)
 
 
 def averaging(starts: Sequence[float], size: float, parts: int, count: int) -> np.ndarray:
-    """Return the matrix [len(starts)·parts, count] that takes values at ``count`` places to their means in the parts
-    of the intervals [start, start + size), where a value holds from its place to the next. Borders may lie between
-    places. Means over boxes are three such products, as integral videos give them."""
+    """Return the matrix [len(starts)·parts, count] from values at ``count`` places to their means in the parts of the
+    intervals [start, start + size). A value is constant from its place to the next, and borders may lie between places.
+    Three such products give the means over boxes, which the paper takes from integral videos."""
     edges = np.asarray(starts, dtype=np.float64)[:, None] + np.arange(parts + 1) * (size / parts)
     low, high = edges[:, :-1].reshape(-1, 1), edges[:, 1:].reshape(-1, 1)
     place = np.arange(count)
@@ -67,8 +67,7 @@ def mean_gradients(video: np.ndarray, x: np.ndarray, y: np.ndarray, t: np.ndarra
     """
     parts = []
     for axis in (2, 1, 0):
-        means = np.gradient(video, axis=axis) @ x.T  # [T,H,X]
-        means = y @ means  # [T,Y,X]
+        means = y @ (np.gradient(video, axis=axis) @ x.T)  # [T,Y,X]
         parts.append(np.tensordot(t, means, axes=1))
     return np.stack(parts, axis=-1)
 
@@ -76,13 +75,13 @@ def mean_gradients(video: np.ndarray, x: np.ndarray, y: np.ndarray, t: np.ndarra
 def box_descriptors(
     video: np.ndarray, recipe: Hog3d, starts: Sequence[Sequence[float]], size: Sequence[float]
 ) -> np.ndarray:
-    """Return the descriptors [boxes, cells, bins] of a video's boxes, not normalised; boxes in the order t, y, x.
+    """Return the descriptors [boxes, cells, bins] of the boxes of a video, not normalised, in the order t, y, x.
 
-    starts : first places of the boxes in x, y, t. size : of each box in x, y, t.
+    starts : first places of the boxes along x, y, t. size : of each box along x, y, t.
     """
     parts = [cells * recipe.blocks for cells in recipe.cells]
     lengths = (video.shape[2], video.shape[1], video.shape[0])
-    matrices = [averaging(*rest) for rest in zip(starts, size, parts, lengths, strict=True)]
+    matrices = [averaging(*axis) for axis in zip(starts, size, parts, lengths, strict=True)]
     bins = quantised(mean_gradients(video, *matrices), recipe.solid, recipe.half)
     shape = []
     for axis in (2, 1, 0):
@@ -93,22 +92,22 @@ def box_descriptors(
 
 
 def normalised(cells: np.ndarray, kind: str) -> np.ndarray:
-    """Return descriptors [boxes, cells, bins] as vectors: each cell to length 1, or the whole to length 1, cut at 0.25
-    and to length 1 again."""
+    """Return descriptors [boxes, cells, bins] as vectors: each cell normalised to length 1 (``kind`` "cells"), or the
+    whole normalised to length 1, clipped at 0.25 and normalised again."""
     if kind == "cells":
         return _unit(cells).reshape(len(cells), -1)
     return _unit(np.minimum(_unit(cells.reshape(len(cells), -1)), 0.25))
 
 
 class SpaceTimeGradients(Descriptor):
-    """HOG 3D of a whole sequence, or the frequencies of codewords of it in dense boxes."""
+    """HOG 3D of a whole sequence, or the frequencies of its codewords in dense boxes."""
 
     def __init__(self, recipe: Hog3d) -> None:
         self.recipe: Hog3d = recipe
         self.words = np.zeros((0, 0))
 
-    def one(self, sample: Video) -> np.ndarray:
-        """[D] of the whole, or [boxes, D]; boxes that hardly change are 0."""
+    def describe(self, sample: Video) -> np.ndarray:
+        """[D] of the whole sequence, or [boxes, D], where boxes that hardly change are 0."""
         video = frames_of(sample, self.recipe.frames)
         whole = (video.shape[2], video.shape[1], video.shape[0])
         if self.recipe.pool == "box":
@@ -127,8 +126,7 @@ class SpaceTimeGradients(Descriptor):
         rng = generator(seed("codewords"))
         chosen = boxes[rng.permutation(len(boxes))[:FITTED_ON]]
         count = min(self.recipe.words, len(np.unique(chosen, axis=0)))
-        machine = KMeans(count, n_init=1, random_state=seed("k-means") % 2**32).fit(chosen)
-        self.words = machine.cluster_centers_
+        self.words = KMeans(count, n_init=1, random_state=seed("k-means") % 2**32).fit(chosen).cluster_centers_
 
     def transform(self, raw: np.ndarray) -> np.ndarray:
         return raw if self.recipe.pool == "box" else np.stack([self._frequencies(boxes) for boxes in raw])
@@ -141,7 +139,7 @@ class SpaceTimeGradients(Descriptor):
             self.words = state["words"]
 
     def _frequencies(self, boxes: np.ndarray) -> np.ndarray:
-        """How often each codeword is the nearest one, in shares of the boxes that count."""
+        """The share of the boxes, without those that are 0, that each codeword is nearest to."""
         boxes = boxes[np.any(boxes, axis=1)]
         distance = (self.words**2).sum(axis=1) - 2 * boxes @ self.words.T
         counts = np.bincount(distance.argmin(axis=1), minlength=len(self.words))

@@ -11,9 +11,9 @@ from ferbench.methods.interface import Video
 
 
 def histogram(image: np.ndarray, orientations: int, cell: int, block: int, norm: str = "L2-Hys") -> np.ndarray:
-    """Return histograms [rows, columns, block, block, orientations] of blocks that lie one cell apart.
+    """Return histograms [rows, columns, block, block, orientations] of blocks with a stride of one cell.
 
-    image : float [48,48], at a scale of 0 to 1. cell : pixels. block : cells. norm : of each block.
+    image : float [48,48] in [0,1]. cell : in pixels. block : in cells. norm : of each block.
     """
     return hog(image, orientations, (cell, cell), (block, block), block_norm=norm, feature_vector=False)
 
@@ -26,7 +26,7 @@ class ImageHistogram(Descriptor):
     def __init__(self, recipe: Hog) -> None:
         self.recipe: Hog = recipe
 
-    def one(self, sample: np.ndarray) -> np.ndarray:
+    def describe(self, sample: np.ndarray) -> np.ndarray:
         return self._hog(sample / 255.0)
 
     def _hog(self, image: np.ndarray) -> np.ndarray:
@@ -34,15 +34,16 @@ class ImageHistogram(Descriptor):
 
 
 class ReferencedHistogram(ImageHistogram):
-    """What of a sequence's last frame its first one has not: HOG of their difference, or the difference of their HOG.
+    """The change from the first to the last frame of a sequence: HOG of their difference, or the difference of their
+    HOG.
 
-    It knows a person's neutral face and nothing of dynamics, so it says how much of what a dynamic method gains is
-    that knowledge.
+    It uses the neutral face of a person but no dynamics, so it measures how much of the gain of dynamic methods comes
+    from the neutral face.
     """
 
     reads: ClassVar[str] = "video"
 
-    def one(self, sample: Video) -> np.ndarray:  # type: ignore[override]
+    def describe(self, sample: Video) -> np.ndarray:  # type: ignore[override]
         first, last = sample.frames[0] / 255.0, sample.frames[-1] / 255.0
         if self.recipe.reference == "image":
             return self._hog(last - first)

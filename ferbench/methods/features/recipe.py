@@ -1,6 +1,6 @@
-"""What the recipes of this family say: a descriptor, the classifier behind it, and what is learned from.
+"""The recipe of this family: a descriptor, a classifier, and the samples to learn from.
 
-A descriptor's ``kind`` chooses the method. Numbers of cells, windows and boxes are in the order x, y, t.
+The ``kind`` of the descriptor chooses the method. Numbers of cells, windows and boxes are in the order x, y, t.
 """
 
 import math
@@ -14,15 +14,15 @@ Frames = Annotated[int, Field(ge=2)]  # a change over time needs two
 
 
 class Frequencies(Schema):
-    """No description at all: how often each class was seen."""
+    """No description: the frequencies of the classes in the training set."""
 
     kind: Literal["frequencies"]
 
 
 class Hog(Schema):
-    """Histograms of oriented gradients (Dalal & Triggs 2005) of one image, or of what it has changed to.
+    """Histograms of oriented gradients (Dalal & Triggs 2005) of one image, or of the change since the first frame.
 
-    reference : what is subtracted of a sequence's first frame: "none", its "image", or its "histogram".
+    reference : what is subtracted of the first frame of a sequence: nothing ("none"), its "image", or its "histogram".
     """
 
     kind: Literal["hog"]
@@ -35,9 +35,9 @@ class Hog(Schema):
 class Hog3d(Schema):
     """HOG 3D (Kläser, Marszałek, Schmid 2008).
 
-    pool : "box": one descriptor of the whole sequence; "words": how often each of ``words`` codewords occurs
-    in boxes of ``box`` (pixels, pixels, frames) that overlap by half.
-    least : boxes whose cells' norms have a smaller sum than this (grey levels a pixel) are no words.
+    pool : "box" gives one descriptor of the whole sequence, "words" the frequencies of ``words`` codewords in boxes of
+    size ``box`` (pixels, pixels, frames) that overlap by half. least : boxes are left out where the sum of the norms of
+    their cells, in grey levels a pixel, is smaller.
     """
 
     kind: Literal["hog3d"]
@@ -54,10 +54,9 @@ class Hog3d(Schema):
 
 
 class Covariance(Schema):
-    """Covariances of pixels' features in windows (Sanin et al. 2013), seen from their Riemannian mean.
+    """Covariances of the features of pixels in windows (Sanin et al. 2013), in the tangent space at their mean.
 
-    windows : sides in pixels, squares that overlap by half; each over half of the frames, by half, and over all.
-    ridge : share of the mean variance that is added to each.
+    windows : sides in pixels of squares that overlap by half. ridge : share of the mean variance that is added to each.
     """
 
     kind: Literal["cov3d"]
@@ -87,7 +86,8 @@ class Expressionlets(Schema):
 
 
 class SubEvents(Schema):
-    """LOMo (Sikka, Sharma, Bartlett 2016): templates of frames, their order, and what a frame is described by."""
+    """LOMo (Sikka, Sharma, Bartlett 2016): templates of frames, their order, and the descriptions of a frame
+    (``reads``)."""
 
     kind: Literal["lomo"]
     frames: Frames
@@ -97,7 +97,7 @@ class SubEvents(Schema):
     block: PositiveInt  # cells
     components: PositiveInt  # of the frames' PCA
     templates: Annotated[int, Field(ge=1, le=4)]
-    gap: NonNegativeInt  # frames between two that are chosen, at least
+    gap: NonNegativeInt  # minimum number of frames between two chosen ones
     penalty: NonNegativeFloat  # lambda
     rate: PositiveFloat
     epochs: PositiveInt
@@ -114,15 +114,17 @@ class SubEvents(Schema):
         return math.factorial(self.templates)
 
 
-Descriptor = Annotated[Frequencies | Hog | Hog3d | Covariance | Expressionlets | SubEvents, Field(discriminator="kind")]
+DescriptorSettings = Annotated[
+    Frequencies | Hog | Hog3d | Covariance | Expressionlets | SubEvents, Field(discriminator="kind")
+]
 
 
 class Classifier(Schema):
     """A linear support vector machine, one class against the rest.
 
-    c : the penalty; of several the one that does best on held-out subjects of the training set.
-    inner : folds that hold them out. scale : each feature to mean 0 and deviation 1, or not.
-    kernel : "linear", or "chi2", additive, by its feature map (Vedaldi & Zisserman 2012).
+    c : the penalty; of several, the best one on held-out subjects of the training set. inner : number of folds that
+    hold them out. scale : "standard" scales each feature to mean 0 and deviation 1.
+    kernel : "linear", or "chi2", the additive one by its feature map (Vedaldi & Zisserman 2012).
     """
 
     c: tuple[PositiveFloat, ...] = Field(min_length=1)
@@ -132,21 +134,21 @@ class Classifier(Schema):
 
 
 class Training(Schema):
-    """augment : "expand" learns from the 14 derived samples of each, "none" from it alone."""
+    """augment : "expand" learns from the 14 derived samples of each sample, "none" from the sample alone."""
 
     augment: Literal["none", "expand"]
 
 
-class Recipe(Schema):
-    """All that decides a training of this family. LOMo and the frequencies have no ``classifier``."""
+class FeatureRecipe(Schema):
+    """A method of this family. LOMo and the frequencies have no ``classifier``."""
 
-    descriptor: Descriptor
+    descriptor: DescriptorSettings
     classifier: Classifier | None = None
     training: Training = Training(augment="none")
 
     @model_validator(mode="after")
-    def _whole(self) -> "Recipe":
-        own = isinstance(self.descriptor, Frequencies | SubEvents)
-        if own != (self.classifier is None):
-            raise ValueError(f"{self.descriptor.kind} {'has no' if own else 'needs a'} table [classifier]")
+    def _has_classifier_if_needed(self) -> "FeatureRecipe":
+        complete = isinstance(self.descriptor, Frequencies | SubEvents)
+        if complete != (self.classifier is None):
+            raise ValueError(f"{self.descriptor.kind} {'has no' if complete else 'needs a'} table [classifier]")
         return self

@@ -10,11 +10,18 @@ from ferbench.text import cleaned
 
 KERAS = (".h5", ".hdf5", ".keras")
 _FILES = (".onnx", *KERAS)
+_WHOLE = (2, 4, 5, 6, 7, 12, 13)  # TensorProto's types of whole numbers that hold grey levels: uint8, uint16 to uint64
+
+_WEIGHTS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pkl", ".joblib", ".npz", ".tflite", ".pb")
+_CANNOT_OPEN = (
+    "{model} cannot be opened: ferbench takes ONNX and Keras files, but no weights without their network. Export the "
+    "model (torch.onnx.export), or load it in a Python module and name module:function; `ferbench card` writes a card "
+    "for either"
+)
 
 _HEAD = """# What ferbench has to know of an external model. A # before a field: that is its default.
-family = "foreign"
 name = {name}
-title = {name}
+# title = {name}                  # in tables
 
 [model]
 source = {source}
@@ -27,18 +34,17 @@ size = {size}
 # resize = "bilinear"             # or bicubic
 layout = "{layout}"               # nchw, nhwc, nhw, or flat: one row a face
 colour = "{colour}"               # grey, rgb, bgr
-scale = "0..1"                    # 0..255, 0..1, -1..1
+scale = "{scale}"                    # 0..255, 0..1, -1..1
 # mean = [0.0]                    # taken off, and
 # deviation = [1.0]               # divided by, one for each channel
 
 [output]
 labels = {labels}
 gives = "{gives}"                 # probabilities, logits, or scores that are neither
+# name = {outputs}                # which output holds the scores, of a file with several
 
 [trained]
 on = []                           # what its authors say that it learned from, such as ["fer2013"]
-
-[preset.own]
 """
 _LABELS = '["anger", "disgust"]     # each score\'s emotion, in the model\'s order'
 
@@ -51,10 +57,14 @@ def shipped_cards() -> list[str]:
 def card_of(model: str) -> str:
     """Return the path of a model's card, or ``model`` itself where it is none's: the key of a run, or nothing.
 
-    Raises UsageError for a file or a module without a card.
+    Raises UsageError for a file or a module without a card and for a file of weights, DataError for a missing card.
     """
-    named = model in shipped_cards() or model.endswith((".toml", *_FILES)) or ":" in model
-    return str(card_beside(model)) if named else model
+    path = Path(model)
+    if model in shipped_cards() or model.endswith(".toml") or path.suffix.lower() in _FILES or ":" in model:
+        return str(card_beside(model))
+    if path.suffix.lower() in _WEIGHTS or (path.suffix and path.is_file()):
+        raise UsageError(_CANNOT_OPEN.format(model=model))
+    return model
 
 
 def card_beside(model: str) -> Path:
@@ -62,16 +72,22 @@ def card_beside(model: str) -> Path:
     beside it.
 
     model : a path ending in .toml, .onnx, .h5, .hdf5 or .keras, ``package.module:name``, or a shipped card's name.
-    Raises UsageError where there is none, naming the command that writes one to start from.
+    Raises UsageError where there is none, naming the command that writes one to start from, DataError for a missing
+    card.
     """
     if model.endswith(".toml"):
+        if not Path(model).exists():
+            raise DataError(f"{model} does not exist: `ferbench card MODEL > {model}` writes a card to start from")
         return Path(model)
     if model in shipped_cards():
         return shipped("baselines") / "cards" / f"{model}.toml"
     _, colon, name = model.partition(":")
     path = Path(f"{name}.toml") if colon else Path(model).with_suffix(".toml")
     if not path.is_file():
-        raise UsageError(f"{model} has no card {path}: `ferbench card {model} > {path}` writes one to start from")
+        missing = "" if colon or Path(model).exists() else f"; {model} does not exist either"
+        raise UsageError(
+            f"{model} has no card {path}: `ferbench card {model} > {path}` writes one to start from{missing}"
+        )
     return path
 
 
@@ -79,7 +95,7 @@ def template(model: str) -> str:
     """Return a card for an ONNX or Keras file or ``package.module:name``, with what can be read from the file filled
     in; a shipped card as it is.
 
-    Raises DataError for a file that is no such model, UsageError where Keras is missing.
+    Raises DataError for a file that is no such model, UsageError for a file of weights and where Keras is missing.
     """
     if model in shipped_cards():
         return card_beside(model).read_text(encoding="utf-8")
@@ -96,14 +112,17 @@ def template(model: str) -> str:
             gives="probabilities",
         )
     path = Path(model)
-    if path.suffix in KERAS:
+    if path.suffix.lower() in _WEIGHTS:
+        raise UsageError(_CANNOT_OPEN.format(model=model))
+    if path.suffix.lower() in KERAS:
         return _of_keras(path)
     from ferbench.methods.foreign.onnx_files import read
 
     loaded = read(path)
     if not loaded.graph.input:
         raise DataError(f"{model} takes no input: not a model of faces")
-    sides = [one.dim_value for one in loaded.graph.input[0].type.tensor_type.shape.dim]
+    entry = loaded.graph.input[0].type.tensor_type
+    sides = [one.dim_value for one in entry.shape.dim]
     last = len(sides) == 4 and sides[3] in (1, 3)
     channels = sides[3] if last else sides[1] if len(sides) == 4 else 1
     told = {one.key: one.value for one in loaded.metadata_props}
@@ -122,11 +141,13 @@ def template(model: str) -> str:
         colour="rgb" if channels == 3 else "grey",
         labels=labels,
         gives="logits" if told.get("labels") else "probabilities",
-    ).replace('scale = "0..1"', 'scale = "0..255"' if told.get("preprocessing") else 'scale = "0..1"')
+        scale="0..255" if told.get("preprocessing") or entry.elem_type in _WHOLE else "0..1",
+        outputs=" or ".join(_quoted(one.name) for one in loaded.graph.output) or '""',
+    )
 
 
-def _head(name: str, source: str, **told: object) -> str:
-    return _HEAD.format(name=_quoted(name), source=_quoted(source), **told)
+def _head(name: str, source: str, *, scale: str = "0..1", outputs: str = '""', **told: object) -> str:
+    return _HEAD.format(name=_quoted(name), source=_quoted(source), scale=scale, outputs=outputs, **told)
 
 
 def _quoted(value: object) -> str:

@@ -1,19 +1,22 @@
 """What somebody's model is to the rest of ferbench."""
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 from ferbench.errors import DataError
 from ferbench.files import sha256_of
+from ferbench.methods import modules
 from ferbench.methods.foreign.packages import packaged
-from ferbench.methods.foreign.recipe import FILES, Input, Model, Recipe
-from ferbench.methods.interface import Family, Recogniser
+from ferbench.methods.foreign.recipe import FILES, Input, Model, Output, Recipe
+from ferbench.methods.interface import FOLD, Family, Recogniser
 from ferbench.methods.recipes import Method
+from ferbench.methods.registry import is_module
 from ferbench.protocol.protocol import Protocol
 
 # Fields that cards have not always had. Left at their defaults they are no part of what tells runs apart, so runs
 # of before keep their keys.
-_LATER = {"package", "version", "sha256", "resize"}
+_LATER = {"package", "version", "sha256", "resize", "name"}
 
 
 class ForeignFamily(Family):
@@ -25,17 +28,38 @@ class ForeignFamily(Family):
     def recogniser(self, method: Method, kind: str, classes: tuple[str, ...]) -> Recogniser:
         from ferbench.methods.foreign.recogniser import Foreign
 
-        return Foreign(method, classes)
+        model = Foreign(method, classes)
+        if kind != FOLD:
+            model.try_out()
+        return model
 
     def identity(self, kind: str, method: Method, protocol: Protocol) -> dict[str, Any]:
-        """With the hash of the model's file, so that another model under the same name is another run."""
+        """With the hash of the model's file, so that another model under the same name is another run, and for a module
+        with one hash of all other files that it uses. Files that it opens late are known once :meth:`recogniser` has
+        tried it out."""
         content = method.recipe.model_dump()
         del content["trained"]  # what is known of a model changes nothing that it says
-        for table, schema in (("model", Model), ("input", Input)):
+        for table, schema in (("model", Model), ("input", Input), ("output", Output)):
             for field in _LATER & set(content[table]):
                 if content[table][field] == schema.model_fields[field].default:
                     del content[table][field]
-        return {**content, "file": sha256_of(file_of(method).read_bytes())[:16]}
+        content["file"] = sha256_of(file_of(method).read_bytes())[:16]
+        if method.recipe.model.kind not in FILES and (uses := modules.digest(module_of(method))):
+            content["uses"] = uses
+        return content
+
+
+def module_of(method: Method) -> ModuleType:
+    """Import the module of ``package.module:name``, beside the card, in the current folder, or installed.
+
+    Raises DataError where that fails.
+    """
+    name, colon, _ = method.recipe.model.source.partition(":")
+    if not colon or not is_module(name):
+        raise DataError(
+            f"[model] source of a callable or an estimator is package.module:name, not {method.recipe.model.source!r}"
+        )
+    return modules.load(name, (method.folder, Path.cwd()))
 
 
 def file_of(method: Method) -> Path:
@@ -46,9 +70,7 @@ def file_of(method: Method) -> Path:
     """
     model = method.recipe.model
     if model.kind not in FILES:
-        from ferbench.methods.foreign.recogniser import module_of
-
-        return Path(str(module_of(model.source, method.folder).__file__))
+        return Path(str(module_of(method).__file__))
     path = packaged(model) if model.package else (method.folder or Path()) / model.source
     if not path.is_file():
         raise DataError(f"{path} does not exist: [model] source of the card of {method.title} names it")

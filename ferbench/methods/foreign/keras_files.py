@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,11 +24,14 @@ HDF5 = (".h5", ".hdf5")
 
 
 class Network:
-    """A Keras model as a function from faces to scores, on the CPU as all models from elsewhere.
+    """A Keras model as a function from faces to its outputs by name, on the CPU as all external models.
 
     It has no ``fit``, unlike a Keras model: a finished network is tested as it is. shape : of a batch of faces, None
-    where it is open; None as a whole where the model takes several inputs.
+    where it is open; None as a whole where the model takes several inputs. kind : type of the numbers that it is given.
     """
+
+    kind = np.dtype("float32")
+    metadata: ClassVar[dict[str, str]] = {}
 
     def __init__(self, path: Path):
         self._keras = _library()
@@ -43,18 +46,23 @@ class Network:
         shape = self._model.input_shape
         self.shape: tuple[int | None, ...] | None = shape if isinstance(shape, tuple) else None
 
-    def __call__(self, faces: np.ndarray) -> np.ndarray:
+    def __call__(self, faces: np.ndarray) -> dict[str, Any]:
         import torch
 
         with self._keras.device("cpu"), torch.inference_mode(), warnings.catch_warnings():
             # Of a file that holds its single input as a list of one; Keras takes the batch all the same.
             warnings.filterwarnings("ignore", "The structure of `inputs`")
             try:
-                given: np.ndarray = self._model(faces, training=False).cpu().numpy()
+                given = self._model(faces, training=False)
+                named = given if isinstance(given, dict) else dict(enumerate(_list(given)))
+                return {str(name): one.cpu().numpy() for name, one in named.items()}
             except Exception as error:  # of whatever layer, or of outputs that are no tensor
                 reason = printable(str(error))[:200]
                 raise DataError(f"the Keras model cannot be run on faces {list(faces.shape)}: {reason}") from None
-        return given
+
+
+def _list(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, list | tuple) else [given]
 
 
 def _library() -> Any:

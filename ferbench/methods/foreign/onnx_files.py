@@ -1,6 +1,6 @@
 """ONNX files of anybody: read as one file that says all of itself, and run by onnxruntime on the CPU."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     import onnxruntime
 
 MOST = 2 << 30  # bytes: what one such file may have by its own format
+_KINDS = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    **{f"tensor({kind})": kind for kind in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")},
+}
 
 
 def read(path: Path) -> "onnx.ModelProto":
@@ -52,14 +58,32 @@ def session(path: Path) -> "onnxruntime.InferenceSession":
         raise DataError(f"{path} cannot be opened by onnxruntime: {printable(str(error))[:200]}") from None
 
 
-def scores(opened: "onnxruntime.InferenceSession", faces: np.ndarray, title: str) -> np.ndarray:
-    """What a model gives for faces, in the type that it takes. Raises DataError where it cannot run on them."""
-    (entry, *_) = opened.get_inputs()
-    kind = {"tensor(uint8)": np.uint8, "tensor(double)": np.float64}.get(entry.type, np.float32)
-    try:
-        return np.asarray(opened.run(None, {entry.name: faces.astype(kind)})[0], dtype=np.float64)
-    except Exception as error:  # onnxruntime's own, or what numpy says of outputs that are no array
-        raise DataError(f"{title} cannot be run on faces {list(faces.shape)}: {printable(str(error))[:200]}") from None
+class Network:
+    """An ONNX model as a function from faces to its outputs by name.
+
+    shape : of a batch of faces, as the file says it. kind : type of its numbers. metadata : texts of the file by name.
+    """
+
+    def __init__(self, path: Path):
+        self._opened = session(path)
+        inputs = self._opened.get_inputs()
+        if len(inputs) != 1:
+            raise DataError(f"{path} takes {len(inputs)} inputs, and a model of faces takes one")
+        self._input = inputs[0]
+        if self._input.type not in _KINDS:
+            raise DataError(f"{path} takes {self._input.type}, which is no image")
+        self.kind = np.dtype(_KINDS[self._input.type])
+        self.shape: Sequence[Any] = self._input.shape
+        self.metadata: dict[str, str] = dict(self._opened.get_modelmeta().custom_metadata_map)
+
+    def __call__(self, faces: np.ndarray) -> dict[str, Any]:
+        names = [one.name for one in self._opened.get_outputs()]
+        try:
+            given = self._opened.run(None, {self._input.name: faces.astype(self.kind)})
+        except Exception as error:  # onnxruntime's own errors share no base
+            reason = printable(str(error))[:200]
+            raise DataError(f"the ONNX model cannot be run on faces {list(faces.shape)}: {reason}") from None
+        return dict(zip(names, given, strict=True))
 
 
 def _tensors(message: Any) -> "Iterator[onnx.TensorProto]":

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
+from ferbench.errors import DataError
 from ferbench.labels import emotion
 from ferbench.schema import Schema
 
@@ -13,7 +14,10 @@ FILES: tuple[Kind, ...] = ("onnx", "keras")  # kinds whose source is a file that
 
 def _emotions(labels: tuple[str, ...]) -> tuple[str, ...]:
     """Standard names of a model's own labels, in its order; an empty text stays: a label that is no emotion."""
-    named = tuple(emotion(label) if label else "" for label in labels)
+    try:
+        named = tuple(emotion(label) if label else "" for label in labels)
+    except DataError as error:
+        raise ValueError(f'{error}; write "" for a score that is no emotion') from None
     known = [name for name in named if name]
     if len(set(known)) != len(known):
         raise ValueError(f"two labels mean the same emotion: {', '.join(labels)}")
@@ -60,13 +64,30 @@ class Input(Schema):
     mean: tuple[float, ...] = (0.0,)
     deviation: tuple[float, ...] = (1.0,)
 
+    @model_validator(mode="after")
+    def _fits_channels(self) -> Self:
+        channels = 1 if self.colour == "grey" else 3
+        if channels > 1 and self.layout in ("nhw", "flat"):
+            raise ValueError(
+                f'layout "{self.layout}" has no channels: write colour = "grey", or layout "nchw" or "nhwc"'
+            )
+        for name, values in (("mean", self.mean), ("deviation", self.deviation)):
+            if len(values) not in (1, channels):
+                counts = "1 number" if channels == 1 else f"1 number or {channels}"
+                raise ValueError(f'{name} has {len(values)} numbers, and colour "{self.colour}" takes {counts}')
+        if not all(self.deviation):
+            raise ValueError("deviation is what faces are divided by, so it cannot be 0")
+        return self
+
 
 class Output(Schema):
     """labels : the emotion of each score, in any usual spelling; empty for a score that is no emotion. An estimator
-    that is fitted here needs none. gives : what the scores are; "scores" are margins, which are no probabilities."""
+    that is fitted here needs none. gives : what the scores are; "scores" are margins, which are no probabilities.
+    name : of the output that holds the scores, for a file with several that could."""
 
     labels: Annotated[tuple[str, ...], AfterValidator(_emotions)] = ()
     gives: Literal["probabilities", "logits", "scores"] = "probabilities"
+    name: str = ""
 
 
 class Trained(Schema):

@@ -1,4 +1,4 @@
-"""The recipe of methods that generate neutral faces. No torch."""
+"""The recipe of methods that generate neutral faces. It loads no torch."""
 
 from typing import Literal
 
@@ -8,10 +8,13 @@ from ferbench.schema import Schema
 from ferbench.training.schedule import Stage
 
 
-class Network(Schema):
-    """kind : "residue" classifies what lies in the generator's layers (DeRL), "contrast" the difference of the
-    embeddings of a face and of its generated neutral face (GCNet). widths : of the generator's four encoding layers.
-    width : of the classifiers. frames : last ones of each sequence that are learned from and, their mean, tested."""
+class GenerativeNetworkSettings(Schema):
+    """kind : "residue" classifies the maps in the generator's layers (DeRL), "contrast" the difference between the
+    embeddings of a face and of its generated neutral face (GCNet). widths : of the four encoding layers of the
+    generator.
+    width, embedding : of the classifiers. frames : last frames of each sequence that are used, each for learning and
+    their mean for testing.
+    """
 
     kind: Literal["residue", "contrast"]
     widths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
@@ -20,9 +23,9 @@ class Network(Schema):
     frames: PositiveInt = 3
 
 
-class Losses(Schema):
-    """reconstruction : weight of the mean |neutral - G(x)| beside the adversary's 1; adversary : 0 turns it off.
-    contrast, margin : of the contrastive term on differences of embeddings."""
+class GenerativeLosses(Schema):
+    """reconstruction : weight of the mean |neutral − G(x)|. adversary : weight of the adversarial loss; 0 turns it off.
+    contrast, margin : of the contrastive loss on differences of embeddings."""
 
     reconstruction: NonNegativeFloat = 100.0
     adversary: NonNegativeFloat = 1.0
@@ -30,10 +33,11 @@ class Losses(Schema):
     margin: NonNegativeFloat = 1.0
 
 
-class Recipe(Schema):
-    """Everything that decides a training. generator : the first stage; finetune : the classifiers, on it frozen."""
+class GenerativeRecipe(Schema):
+    """A method of this family. generator : the first stage. finetune : the second, classifiers on the frozen
+    generator."""
 
-    network: Network
-    losses: Losses
+    network: GenerativeNetworkSettings
+    losses: GenerativeLosses
     generator: Stage
     finetune: Stage

@@ -1,4 +1,4 @@
-"""The recipe of networks for sequences. No torch."""
+"""The recipe of networks for sequences. It loads no torch."""
 
 from typing import Literal
 
@@ -8,15 +8,15 @@ from ferbench.schema import Schema
 from ferbench.training.schedule import Stage
 
 Part = Literal["dtan", "dtgn", "phrnn", "mscnn", "3dcnn", "3dcnn-dap"]
-TRACKS = ("dtgn", "phrnn")  # the parts that read landmarks
+LANDMARK_PARTS = ("dtgn", "phrnn")  # the parts that read landmarks; all others read pixels
 
 
-class Network(Schema):
-    """parts : networks that are trained one after the other; of two, what they say is fused.
+class SequenceNetworkSettings(Schema):
+    """parts : one network, or two that are trained one after the other and then fused.
 
-    frames, steps : a sequence is resampled to so many frames for parts that read pixels, and steps for landmarks.
-    filters : generic and specific ones of the 3-D network. start : of its filters and connections, at random or from
-        centroids of the training set's patches.
+    frames, steps : length to which a sequence is resampled, for parts that read pixels and landmarks respectively.
+    filters : number of generic and of specific filters of the 3-D network. start : its initial filters and connections,
+        "random" or from "centroids" of the training set's patches.
     """
 
     parts: tuple[Part, ...] = Field(min_length=1, max_length=2)
@@ -28,10 +28,10 @@ class Network(Schema):
 
 
 class Fusion(Schema):
-    """kind : "none" for one part; "joint": the parts' last layers alone are trained on, and the sum of their logits
-    decides (DTAGN); "mean": of their probabilities, ``share`` that of the first part.
+    """kind : "none" for one part; "joint" trains the last layers of both parts further and adds their logits (DTAGN);
+    "mean" averages their probabilities, the first part with weight ``share``.
 
-    weights : of the losses of the first part, the second, and their sum, in joint training.
+    weights : of the losses of the first part, the second part, and their sum, in joint training.
     """
 
     kind: Literal["none", "joint", "mean"] = "none"
@@ -40,16 +40,16 @@ class Fusion(Schema):
 
 
 class Verification(Schema):
-    """Of MSCNN: its weight beside recognition, and the margin."""
+    """The contrastive loss of MSCNN: its weight beside cross-entropy, and its margin."""
 
     weight: NonNegativeFloat = 0.1
     margin: NonNegativeFloat = 1.0
 
 
-class Recipe(Schema):
-    """Everything that decides a training. finetune : of each part. joint : of the fusion, where that is trained."""
+class SequenceRecipe(Schema):
+    """A method of this family. finetune : the training of each part. joint : the training of their fusion."""
 
-    network: Network
+    network: SequenceNetworkSettings
     fusion: Fusion = Field(default_factory=lambda: Fusion(share=0.5))
     verification: Verification = Field(default_factory=Verification)
     finetune: Stage

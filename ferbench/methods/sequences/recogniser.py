@@ -1,153 +1,188 @@
-"""Training of one or two networks on sequences, and of what fuses them."""
+"""The trainings of this family: what the networks read of sequences, one or two networks, and their fusion."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ferbench.data.landmarks import COUNT, WITHOUT_CORNERS, normalised
+from ferbench.data.resample import resample
 from ferbench.errors import UsageError
-from ferbench.methods.interface import AttributeSet, History, SampleSet, TrainingSet, Workspace
+from ferbench.methods.interface import History, SampleSet, Task, TrainingSet, Video, Workspace
 from ferbench.methods.recipes import Method
-from ferbench.methods.sequences import centroids, inputs, networks
-from ferbench.methods.sequences.recipe import TRACKS, Part, Recipe
+from ferbench.methods.sequences import centroids, networks
+from ferbench.methods.sequences.recipe import LANDMARK_PARTS, Part, SequenceRecipe
 from ferbench.seeds import derive_seed
-from ferbench.training.augment import DERIVED
+from ferbench.training.augment import DERIVED, derive, turned
+from ferbench.training.cost import flops, seconds_of
+from ferbench.training.device import Device
 from ferbench.training.loop import Terms, fit
-from ferbench.training.losses import contrastive
-from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
-from ferbench.training.weights import seeded
+from ferbench.training.losses import contrastive_loss_of_batch
+from ferbench.training.networks import in_batches, parameter_count, seeded
+from ferbench.training.plan import Batch, Step, paired_epoch, passes, single_epoch
 
-Read = Callable[[Tensor, Tensor], Tensor]  # places in the set and numbers of derived samples → a network's input
+Read = Callable[[Tensor, Tensor], Tensor]  # rows of the set and numbers of derived samples → the input of a network
+DTGN_POINTS = list(WITHOUT_CORNERS)  # the 49 landmarks that DTGN reads
+_MEASURED_SEQUENCES = 16  # in the training step that an estimate measures
 
 
-def build(part: Part, recipe: Recipe, classes: int) -> nn.Module:
+def build(part: Part, recipe: SequenceRecipe, classes: int) -> nn.Module:
     """Build one network with random weights."""
     network = recipe.network
     if part == "dtan":
-        return networks.Appearance(network.frames, classes, network.dropout)
+        return networks.Dtan(network.frames, classes, network.dropout)
     if part == "dtgn":
-        return networks.Geometry(network.steps, len(inputs.GEOMETRY), classes, network.dropout)
+        return networks.Dtgn(network.steps, len(DTGN_POINTS), classes, network.dropout)
     if part == "phrnn":
-        return networks.Hierarchy(network.steps, classes)
+        return networks.Phrnn(network.steps, classes)
     if part == "mscnn":
-        return networks.Still(classes)
-    return networks.ActionParts(
-        network.frames, classes, network.filters, part == "3dcnn-dap", network.start == "centroids"
-    )
+        return networks.Mscnn(classes)
+    deformed, centred = part == "3dcnn-dap", network.start == "centroids"
+    return networks.ActionPartCnn(network.frames, classes, network.filters, deformed, centred)
 
 
-class Sequences:
-    """One training. Parts are trained one after the other, each with a checkpoint of its own."""
+def frames_of(videos: Sequence[Video], count: int) -> Tensor:
+    """Frames uint8 [N,count,48,48] of sequences; with a count of 1 the last frame of each."""
+    return torch.from_numpy(np.stack([resample(video.frames, count) for video in videos]))
 
-    def __init__(self, method: Method, classes: tuple[str, ...]):
-        self.title, self.classes = method.title, classes
-        self.recipe: Recipe = method.recipe
+
+def derived_frames(frames: Tensor, which: Tensor) -> Tensor:
+    """Derived samples of frames uint8 [B,T,48,48], the same for all frames of a sequence: float [B,T,48,48] in
+    [0,1]."""
+    count = frames.shape[1]
+    return derive(frames.flatten(0, 1), which.repeat_interleave(count)).view(-1, *frames.shape[1:])
+
+
+def tracks_of(videos: Sequence[Video], steps: int, derived: int) -> Tensor:
+    """Normalised tracks of the first so many derived samples of sequences, float32 [N,derived,steps,68,2]; 1 gives the
+    undistorted sequences only."""
+    tracks = []
+    for video in videos:
+        assert video.landmarks is not None
+        track = resample(video.landmarks.astype(np.float64), steps)
+        tracks.append(np.stack([normalised(turned(track, which), tuple(range(COUNT))) for which in range(derived)]))
+    return torch.from_numpy(np.stack(tracks).astype(np.float32))
+
+
+class SequenceRecogniser:
+    """One training. Parts are trained one after the other, each with its own checkpoint."""
+
+    def __init__(self, method: Method[SequenceRecipe], classes: tuple[str, ...]):
+        self.title, self.recipe, self.classes = method.title, method.recipe, classes
         self.parts: dict[Part, nn.Module] = {}
 
-    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
-        assert isinstance(train, TrainingSet)
-        recipe, names = self.recipe, self.recipe.network.parts
+    def fit(self, train: TrainingSet, work: Workspace) -> History:
+        recipe, names, device = self.recipe, self.recipe.network.parts, work.device.name
         if (work.epochs is not None or work.keep_best) and len(names) > 1:
             raise UsageError(f"{self.title} is two networks that are trained in turn: an epoch cannot be chosen")
-        labels = torch.from_numpy(train.labels).to(work.device.name)
+        labels, rows = torch.from_numpy(train.labels).to(device), torch.arange(len(train), device=device)
         history = []
         for part in names:
             module = self.parts[part] = seeded(
                 work.seed(f"{part} weights"),
                 lambda: build(part, recipe, len(self.classes)),  # noqa: B023
             )
-            module.to(work.device.name)
+            module.to(device)
             read = self._reader(part, train, work)
-            if isinstance(module, networks.Tracks):
-                every = torch.arange(len(train), device=work.device.name).repeat_interleave(DERIVED)
-                module.standardise(read(every, torch.arange(DERIVED, device=work.device.name).repeat(len(train))))
-            if isinstance(module, networks.ActionParts) and recipe.network.start == "centroids":
-                whole = torch.arange(len(train), device=work.device.name)
-                centroids.begin(module, read(whole, torch.zeros_like(whole)), labels, work.seed(part))
-            rows = work.timed(part, lambda: self._train(part, module, read, labels, train, work))  # noqa: B023
-            history += [{"part": part, **row} for row in rows]
-        work.facts["parameters"] = sum(p.numel() for one in self.parts.values() for p in one.parameters())
+            if isinstance(module, networks.TrackNetwork):
+                numbers = torch.arange(DERIVED, device=device).repeat(len(train))
+                module.standardise(read(rows.repeat_interleave(DERIVED), numbers))
+            if isinstance(module, networks.ActionPartCnn) and recipe.network.start == "centroids":
+                centroids.initialise(module, read(rows, torch.zeros_like(rows)), labels, work.seed(part))
+            epochs = work.timed(part, lambda: self._train(part, module, read, labels, train, work))  # noqa: B023
+            history += [{"part": part, **epoch} for epoch in epochs]
+        work.facts["parameters"] = parameter_count(*self.parts.values())
         if recipe.fusion.kind == "joint":
-            rows = work.timed("joint", lambda: self._join(train, labels, work))
-            history += [{"part": "joint", **row} for row in rows]
+            epochs = work.timed("joint", lambda: self._train_jointly(train, labels, work))
+            history += [{"part": "joint", **epoch} for epoch in epochs]
         return history
 
     def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
-        """Of two parts the sum of their logits decides, or the mean of their probabilities."""
         logits = [self._logits(part, module, samples, work) for part, module in self.parts.items()]
         fusion = self.recipe.fusion
         if fusion.kind == "joint":
             return torch.softmax(logits[0] + logits[1], dim=1).numpy()
-        each = [torch.softmax(one, dim=1).numpy() for one in logits]
-        return each[0] if fusion.kind == "none" else fusion.share * each[0] + (1 - fusion.share) * each[1]
+        first, *others = [torch.softmax(values, dim=1).numpy() for values in logits]
+        return first if fusion.kind == "none" else fusion.share * first + (1 - fusion.share) * others[0]
 
     def state(self) -> dict[str, Tensor]:
-        return {f"{part}/{name}": t for part, one in self.parts.items() for name, t in one.state_dict().items()}
+        return {f"{part}/{name}": t for part, module in self.parts.items() for name, t in module.state_dict().items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         for part in self.recipe.network.parts:
             module = self.parts.setdefault(part, build(part, self.recipe, len(self.classes)))
-            own = {name[len(part) + 1 :]: t for name, t in state.items() if name.startswith(f"{part}/")}
-            module.load_state_dict(own or dict(state))  # the epochs of a training hold its one part without its name
+            of_part = {name[len(part) + 1 :]: t for name, t in state.items() if name.startswith(f"{part}/")}
+            module.load_state_dict(
+                of_part or dict(state)
+            )  # weights of single epochs are stored without the part's name
 
     def _train(
         self, part: Part, module: nn.Module, read: Read, labels: Tensor, train: TrainingSet, work: Workspace
     ) -> History:
         stage, seed = self.recipe.finetune, derive_seed(work.seed("plan"), part)
-        device, signal = work.device, self.recipe.verification
+        device, verification = work.device, self.recipe.verification
 
         def loss(batch: Batch) -> Terms:
-            own = labels[batch.images]
+            target = labels[batch.images]
             with device.autocast():
                 logits, features = module(read(batch.images, batch.derived))
-            terms = {"recognition": nn.functional.cross_entropy(logits.float(), own)}
+            terms = {"recognition": nn.functional.cross_entropy(logits.float(), target)}
             if part == "mscnn":
-                terms["verification"] = signal.weight * contrastive(
-                    features.float(), own, batch.first, batch.second, signal.margin
+                terms["verification"] = verification.weight * contrastive_loss_of_batch(
+                    features.float(), target, batch.first, batch.second, verification.margin
                 )
-            terms["total"] = torch.stack(list(terms.values())).sum()
-            return terms
+            return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
         def plan(epoch: int) -> list[Step]:
-            # An epoch's dropout draws from a seed of its own, so that an interrupted training goes on with the same.
+            # A seed for the dropout of each epoch, so that an interrupted training continues with the same numbers.
             torch.manual_seed(derive_seed(seed, "dropout", epoch) % 2**63)
             if part == "mscnn":
                 return paired_epoch(train.labels, stage.augment, stage.batch, seed, epoch, "images", "balanced")
             return single_epoch(len(train), stage.augment, stage.batch, seed, epoch)
 
         def validate() -> float:
-            held = work.validation
-            assert held is not None
-            found = self._logits(part, module, held, work).argmax(dim=1).numpy()
-            return float((found == held.labels).mean())
+            validation = work.validation
+            assert validation is not None
+            predicted = self._logits(part, module, validation, work).argmax(dim=1).numpy()
+            return float((predicted == validation.labels).mean())
 
-        watch = validate if work.validation is not None and len(self.recipe.network.parts) == 1 else None
+        validated = work.validation is not None and len(self.recipe.network.parts) == 1
         return fit(
-            module, loss, plan, stage, device, work.checkpoint(part), work.report, watch, work.keep_best, work.epochs
+            module,
+            loss,
+            plan,
+            stage,
+            device,
+            work.checkpoint(part),
+            work.report,
+            validate if validated else None,
+            work.keep_best,
+            work.epochs,
         )
 
-    def _join(self, train: TrainingSet, labels: Tensor, work: Workspace) -> History:
-        """Train both networks' last layers alone: L = λ1 CE(g1) + λ2 CE(g2) + λ3 CE(g1 + g2) (Jung et al. 2015)."""
+    def _train_jointly(self, train: TrainingSet, labels: Tensor, work: Workspace) -> History:
+        """Train the last layers of both networks: L = λ1 CE(g1) + λ2 CE(g2) + λ3 CE(g1 + g2) (Jung et al. 2015)."""
         stage, names = self.recipe.joint, self.recipe.network.parts
         assert stage is not None
         readers = [self._reader(part, train, work) for part in names]
-        bodies = [self.parts[part] for part in names]
-        tops = nn.ModuleList([body.top for body in bodies])  # type: ignore[misc]
+        modules = [self.parts[part] for part in names]
+        tops = nn.ModuleList([module.top for module in modules])  # type: ignore[misc]
         seed, weights, device = work.seed("joint plan"), self.recipe.fusion.weights, work.device
 
         def loss(batch: Batch) -> Terms:
             with torch.no_grad(), device.autocast():
                 features = [
-                    body.eval()(read(batch.images, batch.derived))[1]
-                    for body, read in zip(bodies, readers, strict=True)
+                    module.eval()(read(batch.images, batch.derived))[1]
+                    for module, read in zip(modules, readers, strict=True)
                 ]
-            logits = [top(one.float()) for top, one in zip(tops, features, strict=True)]
-            own = labels[batch.images]
-            each = [nn.functional.cross_entropy(one, own) for one in (*logits, logits[0] + logits[1])]
-            return {"total": sum((w * one for w, one in zip(weights, each, strict=True)), torch.zeros(()))}
+            first, second = [top(values.float()) for top, values in zip(tops, features, strict=True)]
+            target = labels[batch.images]
+            terms = [nn.functional.cross_entropy(logits, target) for logits in (first, second, first + second)]
+            return {"total": sum((w * term for w, term in zip(weights, terms, strict=True)), torch.zeros(()))}
 
         return fit(
             tops,
@@ -160,30 +195,79 @@ class Sequences:
         )
 
     def _reader(self, part: Part, train: TrainingSet, work: Workspace) -> Read:
-        """What gives a part its input of derived samples of a training set, on the device."""
-        network, name = self.recipe.network, work.device.name
-        if part in TRACKS:
-            table = inputs.tracks_of(train.videos, network.steps, every=True)
-            table = (table[..., inputs.GEOMETRY, :] if part == "dtgn" else table).to(name)
+        """A function from derived samples of the training set to the input of a part, on the device."""
+        if part in LANDMARK_PARTS:
+            table = self._tracks(part, train, DERIVED).to(work.device.name)
             return lambda rows, which: table[rows, which]
-        count = 1 if part == "mscnn" else network.frames
-        frames = inputs.frames_of(train.videos, count).to(name)
-
-        def pixels(rows: Tensor, which: Tensor) -> Tensor:
-            x = inputs.derived_frames(frames[rows], which) - 0.5
-            return x[:, 0] if part == "mscnn" else x
-
-        return pixels
+        frames = self._frames(part, train).to(work.device.name)
+        return lambda rows, which: _pixels(part, derived_frames(frames[rows], which))
 
     def _logits(self, part: Part, module: nn.Module, samples: SampleSet, work: Workspace) -> Tensor:
         """Logits float32 [N,K] on the CPU of undistorted sequences."""
-        network, device = self.recipe.network, work.device
-        if part in TRACKS:
-            x = inputs.tracks_of(samples.videos, network.steps, every=False)[:, 0]
-            x = x[..., inputs.GEOMETRY, :] if part == "dtgn" else x
+        if part in LANDMARK_PARTS:
+            x = self._tracks(part, samples, 1)[:, 0]
         else:
-            x = inputs.frames_of(samples.videos, 1 if part == "mscnn" else network.frames).float() / 255 - 0.5
-            x = x[:, 0] if part == "mscnn" else x
-        module.to(device.name).eval()
-        with torch.inference_mode(), device.autocast():
-            return torch.cat([module(one.to(device.name))[0].float().cpu() for one in x.split(device.rows)])
+            x = _pixels(part, self._frames(part, samples).float() / 255)
+        module.to(work.device.name).eval()
+        return in_batches(lambda values: module(values)[0], work.device, x)
+
+    def _tracks(self, part: Part, samples: SampleSet, derived: int) -> Tensor:
+        tracks = tracks_of(samples.videos, self.recipe.network.steps, derived)
+        return tracks[..., DTGN_POINTS, :] if part == "dtgn" else tracks
+
+    def _frames(self, part: Part, samples: SampleSet) -> Tensor:
+        return frames_of(samples.videos, 1 if part == "mscnn" else self.recipe.network.frames)
+
+
+def _pixels(part: Part, frames: Tensor) -> Tensor:
+    """Frames [B,T,48,48] in [0,1] as a part reads them: in [-0.5,0.5], for MSCNN one frame [B,48,48]."""
+    return (frames - 0.5)[:, 0] if part == "mscnn" else frames - 0.5
+
+
+class SequenceEstimate:
+    """Seconds of a task, from one measured training step of each part."""
+
+    def __init__(self, device: Device):
+        self.device = device
+        self.seconds: dict[tuple[str, str, int], float] = {}  # for one sequence, by part, network and threads
+
+    def __call__(self, task: Task, threads: int) -> float:
+        recipe: SequenceRecipe = task.method.recipe
+        seconds = sum(self._seconds(part, recipe, threads) for part in recipe.network.parts)
+        return (1 - task.done) * passes(recipe.finetune, task.images) * seconds
+
+    def _seconds(self, part: Part, recipe: SequenceRecipe, threads: int) -> float:
+        key = part, str(recipe.network), threads
+        if key not in self.seconds:
+            total = seconds_of(lambda: self._step(part, recipe), self.device, threads)
+            self.seconds[key] = total / _MEASURED_SEQUENCES
+        return self.seconds[key]
+
+    def _step(self, part: Part, recipe: SequenceRecipe) -> Callable[[], object]:
+        """A training step of a part, without its loss."""
+        module = build(part, recipe, 7).to(self.device.name)
+        x = _example(part, recipe, _MEASURED_SEQUENCES).to(self.device.name)
+
+        def step() -> None:
+            with self.device.autocast():
+                module(x)[0].float().sum().backward()
+
+        return step
+
+
+def describe(recipe: SequenceRecipe, classes: int) -> list[tuple[str, dict[str, Any]]]:
+    """The parameters of each part and its FLOPs for one sequence."""
+    sizes: dict[str, Any] = {}
+    for part in recipe.network.parts:
+        module = build(part, recipe, classes).eval()
+        sizes[f"{part} parameters"] = f"{parameter_count(module):,}"
+        sizes[f"{part} FLOPs per sequence"] = f"{flops(module, (_example(part, recipe, 2),)) / 2e9:.4f} G"
+    return [("sizes", sizes)]
+
+
+def _example(part: Part, recipe: SequenceRecipe, count: int) -> Tensor:
+    """A random input of a part for so many sequences."""
+    network = recipe.network
+    if part in LANDMARK_PARTS:
+        return torch.rand(count, network.steps, len(DTGN_POINTS) if part == "dtgn" else COUNT, 2)
+    return torch.rand(count, 48, 48) if part == "mscnn" else torch.rand(count, network.frames, 48, 48)

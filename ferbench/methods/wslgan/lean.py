@@ -1,9 +1,9 @@
-"""The networks for inference on a GPU: what ``folded`` does and more, in two kernels a dense layer.
+"""The networks for inference on a GPU: two kernels for each dense layer, with the foldings of ``deployed.folded``.
 
 Both branches of the AMG have one shape, so they run side by side in the same kernels. Weights are stored in the
-precision of the arithmetic once; each dense block is one buffer that its layers write their maps into; a transition
-writes into the buffer of the next block. What is fused and classified are means over space where the classifier takes
-nothing else: a sum of branches weighted by channel, and its mean, are linear, so the mean comes first (Eq. 1, 2, 5-9).
+precision of the arithmetic; each dense block is one buffer that its layers write their maps into; a transition writes
+into the buffer of the next block. If the classifier reads means over space only, branches are averaged before they are
+fused, as both operations are linear (Eq. 1, 2, 5-9).
 """
 
 import copy
@@ -13,49 +13,47 @@ import torch
 from torch import Tensor, nn
 
 from ferbench.methods.wslgan import kernels
-from ferbench.methods.wslgan.attention import PARTS, AttentionMapGenerator, unit_range
 from ferbench.methods.wslgan.densenet import DenseLayer, DenseNet, Transition
-from ferbench.methods.wslgan.deployed import Deployed
-from ferbench.methods.wslgan.folded import affine
-from ferbench.methods.wslgan.network import WSLGAN
+from ferbench.methods.wslgan.deployed import Deployed, affine
+from ferbench.methods.wslgan.network import PARTS, WSLGAN, AttentionMapGenerator, unit_range
 from ferbench.training.device import Device
-from ferbench.training.normalise import Normalise
+from ferbench.training.networks import Normalise
 
 
 def lean(module: nn.Module, kind: torch.dtype, at_once: int = 0) -> nn.Module:
     """Return a copy for inference that gives the same up to rounding, with weights of ``kind``, in eval mode.
 
-    Whatever holds an AMG or a network may be given; logits and maps are float32 (float64 of that kind).
-    at_once : images that go through a dense block together, 0: all. Few let its buffer stay in the cache.
+    module : an AMG, a network, or any module that contains them. Logits and maps are float32 (float64 if ``kind`` is).
+    at_once : images that go through a dense block together, 0: all. With few of them its buffer stays in the cache.
     """
     if isinstance(module, AttentionMapGenerator):
-        return Generator(module, kind, at_once)
+        return LeanMapGenerator(module, kind, at_once)
     if isinstance(module, WSLGAN):
-        return Network(module, kind, at_once)
+        return LeanNetwork(module, kind, at_once)
     if isinstance(module, Deployed):
-        return Whole(module, kind, at_once)
+        return LeanDeployed(module, kind, at_once)
     module = copy.deepcopy(module)
     for name, child in module.named_children():
         setattr(module, name, lean(child, kind, at_once))
     return module
 
 
-def maker_of_maps(amg: AttentionMapGenerator, device: Device) -> Callable[[Tensor], Tensor]:
-    """A frozen AMG on a device in the form that it makes maps by: lean in bf16, where its maps are those of bf16 either
-    way, and in fp32 the plain one, whose maps are promised to 1e-5."""
+def map_generator(amg: AttentionMapGenerator, device: Device) -> Callable[[Tensor], Tensor]:
+    """A frozen AMG on a device in the form that computes its maps: lean in bf16, which rounds maps in any case, and
+    plain in fp32, whose maps are accurate to 1e-5."""
     if device.captures and device.precision == "bf16" and kernels.fused(device.name):
         return lean(amg, torch.bfloat16).to(device.name)
     device.place(amg)
     return amg
 
 
-class Whole(nn.Module):
+class LeanDeployed(nn.Module):
     """A :class:`Deployed`: images uint8 [N,1,48,48] → ``(logits [N,K], maps [N,2,H,W])``, or ``(logits,)``."""
 
     def __init__(self, module: Deployed, kind: torch.dtype, at_once: int = 0):
         super().__init__()
-        self.network = Network(module.network, kind, at_once)
-        self.amg = None if module.amg is None else Generator(module.amg, kind, at_once)
+        self.network = LeanNetwork(module.network, kind, at_once)
+        self.amg = None if module.amg is None else LeanMapGenerator(module.amg, kind, at_once)
         self.side: torch.cuda.Stream | None = None
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -65,7 +63,7 @@ class Whole(nn.Module):
         if not x.is_cuda:
             maps = self.amg(x)
             return self.network(x, maps), maps
-        # What does not depend on another has a stream of its own, which a captured graph keeps as a branch.
+        # AMG and features are independent: each has its own CUDA stream, which a captured graph keeps as a branch.
         here = torch.cuda.current_stream(x.device)
         self.side = side = self.side or torch.cuda.Stream(x.device)
         side.wait_stream(here)
@@ -77,7 +75,7 @@ class Whole(nn.Module):
         return self.network.classify(features, maps), maps
 
 
-class Generator(nn.Module):
+class LeanMapGenerator(nn.Module):
     """An :class:`AttentionMapGenerator`: images [B,1,48,48] in [0,1] → maps [B,2,H,W]."""
 
     def __init__(self, amg: AttentionMapGenerator, kind: torch.dtype, at_once: int = 0):
@@ -105,7 +103,7 @@ class Generator(nn.Module):
         return unit_range(maps.flatten(0, 1)).unflatten(0, maps.shape[:2]).transpose(0, 1)
 
 
-class Network(nn.Module):
+class LeanNetwork(nn.Module):
     """A :class:`WSLGAN` at test: images [B,1,48,48] in [0,1] and maps [B,2,H,W] (or None) → logits [B,K]."""
 
     def __init__(self, network: WSLGAN, kind: torch.dtype, at_once: int = 0):
@@ -115,7 +113,7 @@ class Network(nn.Module):
         scale, shift = affine(network.extractor.norm)
         self.register_buffer("scale", scale.detach().to(_wide(kind)))
         self.register_buffer("shift", shift.detach().to(_wide(kind)))
-        self.head = copy.deepcopy(network)  # what fuses and classifies
+        self.head = copy.deepcopy(network)  # fuses and classifies
         self.head.extractor = nn.Identity()  # type: ignore[assignment]
         self.head.auxiliary = nn.ModuleDict()
         self.head.to(_wide(kind)).eval().requires_grad_(False)
@@ -146,9 +144,9 @@ class Network(nn.Module):
 
 
 class Backbone(nn.Module):
-    """G :class:`DenseNet` of one shape side by side, each with its own way to normalise.
+    """G :class:`DenseNet` of one shape side by side, each with its own :class:`Normalise`.
 
-    Images [B,1,48,48] in [0,1] → what comes before the last BN-ReLU, [G,B,H,W,·], C channels and the row's rest.
+    Images [B,1,48,48] in [0,1] → input of the last BN-ReLU, [G,B,H,W,·], C channels and the padding of the row.
     """
 
     def __init__(self, nets: list[DenseNet], normalise: list[Normalise], kind: torch.dtype, at_once: int = 0):
@@ -174,12 +172,12 @@ class Backbone(nn.Module):
 
 
 class Block(nn.Module):
-    """A dense block and what gives it its first maps, the stem or a transition: [G,B,H,W,·] → [G,B,H',W',·]."""
+    """A dense block behind the stem or a transition, its entry: [G,B,H,W,·] → [G,B,H',W',·]."""
 
     def __init__(self, entry: "Conv3 | Pointwise"):
         super().__init__()
         self.entry, self.layers = entry, nn.ModuleList()
-        self.channels, self.inner = entry.outputs, 0  # of the buffer that all layers share, of that between two calls
+        self.channels, self.inner = entry.outputs, 0  # of the buffer that all layers share; of that between two kernels
 
     def add(self, layer: "Dense") -> None:
         """Append a layer."""
@@ -188,14 +186,14 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, at_once: int) -> Tensor:
         nets, images, height, width = x.shape[0], x.shape[1], *(size // self.entry.shrinks for size in x.shape[2:4])
-        made = x.new_empty(nets, images, height, width, kernels.padded(self.channels))
+        maps = x.new_empty(nets, images, height, width, kernels.padded(self.channels))
         narrow = x.new_empty(nets, min(at_once, images), height, width, kernels.padded(self.inner))
         for rows in _parts(images, at_once):
-            wide = made[:, rows]
+            wide = maps[:, rows]
             self.entry(x[:, rows], wide[..., : self.entry.outputs])
             for layer in self.layers:
                 layer(wide, narrow[:, : wide.shape[1]])
-        return made
+        return maps
 
 
 class Dense(nn.Module):
@@ -204,9 +202,12 @@ class Dense(nn.Module):
     def __init__(self, layers: tuple[DenseLayer, ...], kind: torch.dtype):
         super().__init__()
         self.narrow = Pointwise(
-            [one.norm1 for one in layers], [one.conv1.weight for one in layers], kind, [one.norm2 for one in layers]
+            [layer.norm1 for layer in layers],
+            [layer.conv1.weight for layer in layers],
+            kind,
+            [layer.norm2 for layer in layers],
         )
-        self.conv = Conv3(tuple(one.conv2 for one in layers), kind)
+        self.conv = Conv3(tuple(layer.conv2 for layer in layers), kind)
         self.channels, self.inner, self.outputs = self.narrow.channels, self.narrow.outputs, self.conv.outputs
 
     def forward(self, wide: Tensor, narrow: Tensor) -> None:
@@ -217,7 +218,7 @@ class Dense(nn.Module):
 class Pointwise(nn.Module):
     """BN-ReLU and 1×1 convolution of G networks; with ``after``, a BN behind it is folded in, and its ReLU follows.
 
-    pool : a mean over so many pixels square comes between, as it may since it and the convolution act on other axes.
+    pool : the side of the square of pixels that is averaged between them; it and the convolution act on different axes.
     """
 
     def __init__(
@@ -278,7 +279,7 @@ class Pixels(nn.Module):
     def __init__(self, layers: list[Normalise], kind: torch.dtype):
         super().__init__()
         self.kind, self.layers = kind, nn.ModuleList(copy.deepcopy(layers)).to(_wide(kind))
-        self.alike = all(float(layer.each) == 0 for layer in layers)  # two operations for all networks then
+        self.shared = all(float(layer.each) == 0 for layer in layers)  # then two operations serve all networks
         self.register_buffer("mean", torch.stack([layer.mean for layer in layers]).to(_wide(kind))[:, None, None, None])
         self.register_buffer("deviation", torch.stack([layer.deviation for layer in layers]).to(self.mean))
         self.deviation = self.deviation.view_as(self.mean)
@@ -287,15 +288,15 @@ class Pixels(nn.Module):
     deviation: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.alike:
-            made = (x.squeeze(1) - self.mean) / self.deviation
+        if self.shared:
+            pixels = (x.squeeze(1) - self.mean) / self.deviation
         else:
-            made = torch.stack([layer(x).squeeze(1) for layer in self.layers])
-        return made.to(self.kind).unsqueeze(4)
+            pixels = torch.stack([layer(x).squeeze(1) for layer in self.layers])
+        return pixels.to(self.kind).unsqueeze(4)
 
 
 def _wide(kind: torch.dtype) -> torch.dtype:
-    """The precision of what is added to sums of products of a kind."""
+    """The precision of sums of products of a kind, and of biases."""
     return torch.promote_types(kind, torch.float32)
 
 
@@ -305,8 +306,8 @@ def _rest(channels: int) -> int:
 
 def _rows(parts: list[Tensor], kind: torch.dtype) -> Tensor:
     """G tensors [...,N] → [G,...,N'], zeros behind the N."""
-    whole = torch.stack(parts).detach()
-    return nn.functional.pad(whole, (0, _rest(whole.shape[-1]))).to(kind)
+    stacked = torch.stack(parts).detach()
+    return nn.functional.pad(stacked, (0, _rest(stacked.shape[-1]))).to(kind)
 
 
 def _parts(count: int, size: int) -> Iterator[slice]:

@@ -1,24 +1,10 @@
-"""The contrastive losses (Eq. 3 and 4) and the total loss (Eq. 10)."""
+"""The total loss (Eq. 10); its contrastive terms (Eq. 3 and 4) are those of Hadsell et al. 2006."""
 
 import torch
 from torch import Tensor, nn
 
-from ferbench.methods.wslgan.settings import LossWeights
-
-_ROOT = 1e-12  # keeps the gradient of a square root finite where two vectors are equal
-
-
-def contrastive_loss(first: Tensor, second: Tensor, same: Tensor, margin: float) -> Tensor:
-    """Mean contrastive loss over pairs, Eq. 3 (eyes, mouth) and Eq. 4 (global), after Hadsell et al. 2006.
-
-    first, second : feature vectors [P,D]. same : [P], θ_ij = 1 where the labels agree.
-    ½·d² for a pair of one class and ½·max(0, margin − d)² for another, d the Euclidean distance.
-    Distances are taken in 32 bits or more, whatever the features are in.
-    """
-    difference = (first - second).float() if first.dtype != torch.float64 else first - second
-    squared = difference.square().sum(dim=1)
-    apart = (margin - (squared + _ROOT).sqrt()).clamp_min(0).square()
-    return 0.5 * torch.where(same.bool(), squared, apart).mean()
+from ferbench.methods.wslgan.recipe import LossWeights
+from ferbench.training.losses import contrastive_loss
 
 
 def total_loss(

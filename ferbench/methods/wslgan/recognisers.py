@@ -1,6 +1,8 @@
 """What the runs of WS-LGAN train: both branches of the AMG (stage 1), and the network (stage 2)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,148 +10,143 @@ from torch import Tensor
 
 from ferbench.files import sha256_of
 from ferbench.methods.interface import PRETRAIN, AttributeSet, History, SampleSet, TrainingSet, Workspace
-from ferbench.methods.recipes import Method
 from ferbench.methods.wslgan import stages
-from ferbench.methods.wslgan.attention import PARTS, AttentionMapGenerator, PartClassifier
-from ferbench.methods.wslgan.distillation import soft_targets
-from ferbench.methods.wslgan.lean import maker_of_maps
-from ferbench.methods.wslgan.network import WSLGAN
-from ferbench.methods.wslgan.recipe import PairStage, Recipe
-from ferbench.methods.wslgan.sampling import samples_of
-from ferbench.methods.wslgan.settings import CamClass
-from ferbench.methods.wslgan.stages import Labelled
+from ferbench.methods.wslgan.deployed import deployed
+from ferbench.methods.wslgan.lean import LeanMapGenerator, map_generator
+from ferbench.methods.wslgan.network import PARTS, WSLGAN, AttentionMapGenerator, PartClassifier
+from ferbench.methods.wslgan.recipe import ATTENTION, CamClass, PairStage, Recipe
+from ferbench.methods.wslgan.stages import LabelledImages, Teacher
 from ferbench.protocol import splits
-from ferbench.runs.record import START
+from ferbench.runs.record import START, TEACHER
 from ferbench.training import pointing
 from ferbench.training.augment import ANGLES, DERIVED, levels
-from ferbench.training.checkpoint import unpack
+from ferbench.training.checkpoint import remembered, unpack
 from ferbench.training.device import Device
-from ferbench.training.loop import Progress
-from ferbench.training.samples import maps_if_any, maps_of
-from ferbench.training.together import together
-from ferbench.training.weights import seeded
+from ferbench.training.loop import together
+from ferbench.training.networks import parameter_count, seeded, start_from
+from ferbench.training.plan import Step, looked_up, passes
+from ferbench.training.samples import Computed, Samples, maps_if_any, maps_of
+from ferbench.training.schedule import Progress, Stage
 
-ATTENTION = "attention"
+_BATCHES = 10  # batches of a prediction between two calls of a progress callback
 
 
-class Attention:
-    """Stage 1: both branches of the AMG, side by side where there are threads for both. It predicts nothing."""
+class AttentionLearner:
+    """Stage 1: both branches of the AMG, side by side where there are threads for both."""
 
-    def __init__(self, method: Method):
-        self.recipe: Recipe = method.recipe
+    def __init__(self, recipe: Recipe):
+        self.recipe = recipe
         self.branches: dict[str, PartClassifier] = {}
 
-    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
-        assert isinstance(train, AttributeSet)
-        chosen = [splits.attribute_split(train.protocol, train.faces, part, train.seed) for part in PARTS]
-        held_out = [_labelled(train.faces.images[split.validation], split.validation_target) for split in chosen]
+    def fit(self, data: AttributeSet, work: Workspace) -> History:
+        chosen = [splits.attribute_split(data.protocol, data.faces, part, data.seed) for part in PARTS]
+        held_out = [_labelled(data.faces.images[split.validation], split.validation_target) for split in chosen]
         for part in PARTS:
-            whole = seeded(work.seed(f"{part} weights"), lambda: AttentionMapGenerator(self.recipe.architecture))
-            self.branches[part] = getattr(whole, part)
+            amg = seeded(work.seed(f"{part} weights"), lambda: AttentionMapGenerator(self.recipe.architecture))
+            self.branches[part] = getattr(amg, part)
 
-        def trained(number: int, report: Progress) -> list[dict[str, float]]:
+        def train(number: int, progress: Progress) -> History:
             part, split = PARTS[number], chosen[number]
-            learned = _labelled(train.faces.images[split.train], split.train_target)
+            images = _labelled(data.faces.images[split.train], split.train_target)
             return work.timed(
                 part,
                 lambda: stages.train_part(
                     self.branches[part],
-                    learned,
+                    images,
                     held_out[number],
                     self.recipe,
                     work.seed(part),
                     work.device,
                     work.checkpoint(part),
-                    lambda done, total, text: report(done, total, f"{part}: {text}"),
+                    lambda done, total, text: progress(done, total, f"{part}: {text}"),
                 ),
             )
 
         at_once = stages.branches_at_once(self.recipe, work.device, torch.get_num_threads())
-        histories = together(len(PARTS), at_once, self.recipe.threads, trained, work.report)
+        histories = together(len(PARTS), at_once, self.recipe.threads, train, work.report)
         for part, split, held, rows in zip(PARTS, chosen, held_out, histories, strict=True):
             work.notes.extend(split.notes)
             work.result[part] = {
                 "validation_accuracy": rows[-1]["validation_accuracy"],
                 "validation_images": len(split.validation),
                 "train_images": len(split.train),
-                "pointing": _pointing(
+                "pointing": _pointing_accuracy(
                     self.branches[part], part, held.images, self.recipe.architecture.cam_class, work.device
                 ),
                 "pointing_chance": pointing.chance(part),
             }
         return [{"part": part, **row} for part, rows in zip(PARTS, histories, strict=True) for row in rows]
 
-    def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
-        raise AssertionError("attention maps are learned from a set that nothing is tested on")
-
     def state(self) -> dict[str, Tensor]:
-        return {f"{part}.{name}": t for part, one in self.branches.items() for name, t in one.state_dict().items()}
+        return {
+            f"{part}.{name}": tensor
+            for part, branch in self.branches.items()
+            for name, tensor in branch.state_dict().items()
+        }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        whole = AttentionMapGenerator(self.recipe.architecture)
-        whole.load_state_dict(dict(state))
-        self.branches = {part: getattr(whole, part) for part in PARTS}
+        amg = AttentionMapGenerator(self.recipe.architecture)
+        amg.load_state_dict(dict(state))
+        self.branches = {part: getattr(amg, part) for part in PARTS}
 
 
-class Network:
+class NetworkRecogniser:
     """Stage 2, in pre-training and on folds: the network, started from its parents, on frozen attention maps."""
 
-    def __init__(self, method: Method, kind: str, classes: tuple[str, ...]):
-        self.method, self.kind, self.classes = method, kind, classes
-        self.recipe: Recipe = method.recipe
+    def __init__(self, recipe: Recipe, kind: str, classes: tuple[str, ...]):
+        self.recipe, self.kind, self.classes = recipe, kind, classes
         self.network: WSLGAN | None = None
         self._amg: Callable[[Tensor], Tensor] | None = None
-        self._maps: dict[str, Tensor | None] = {}  # by the images' hash: epochs of one training are tested in turn
+        self._maps: dict[str, Tensor | None] = {}  # by the images' hash: all epochs of a training test the same images
 
-    def fit(self, train: TrainingSet | AttributeSet, work: Workspace) -> History:
-        assert isinstance(train, TrainingSet)
-        recipe, stage, device = self.recipe, self._stage(work), work.device
-        network = self.network = self._built(work)
+    def fit(self, train: TrainingSet, work: Workspace) -> History:
+        recipe, stage = self.recipe, self._stage(work)
+        network = self.network = seeded(work.seed("weights"), self._new_network)
         for role in work.identity.parents:
             if role.startswith(START) or role == PRETRAIN:
-                anew = role == PRETRAIN and recipe.finetune.classifier == "new"
-                _start_from(work, role, network, () if anew else self.classes)
-        work.facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+                new = role == PRETRAIN and recipe.finetune.classifier == "new"
+                record, weights = work.parent(role)
+                start_from(network, weights, record.classes, () if new else self.classes)
+        work.facts["parameters"] = parameter_count(network)
         amg = self.amg(work)
-        data = _labelled(train.images, train.labels)
-        watched = None
+        images = _labelled(train.images, train.labels)
+        validation = None
         if work.validation is not None:
             held = _labelled(work.validation.images, work.validation.labels)
-            watched = held.labels, self.views(held.images, work)
-        weights = None if amg is None else work.parent(ATTENTION)[1]
-        plan = stages.network_plan(train.labels, stage, recipe.readings, work.seed("plan"))
+            validation = held.labels, self.views(held.images, work)
+        amg_weights = None if amg is None else work.parent(ATTENTION)[1]
+        plan = stages.network_plan(train.labels, stage, recipe.interpretation, work.seed("plan"))
         before = 0
 
-        def ahead(what: str) -> Callable[[int, int], None]:
-            """A report for work before the training, whose images cost about as much as those trained on."""
+        def preparing(what: str) -> Callable[[int, int], None]:
+            """Progress of work before the training, in steps: its images cost about as much as those trained on."""
             start = before
 
-            def told(done: int, total: int) -> None:
+            def progress(done: int, total: int) -> None:
                 nonlocal before
                 before = start + total // stage.batch
                 work.report(start + done // stage.batch, before + stage.epochs * len(plan(0)), what)
 
-            return told
+            return progress
 
-        teacher = soft_targets(data.images, recipe.pretrain.distil, work, ahead("what the teachers say"))
-        samples = samples_of(train, recipe, stage, plan, amg, weights, work, ahead("attention maps"))
+        teacher = soft_targets(images.images, recipe.pretrain.distil, work, preparing("predictions of the teachers"))
+        samples = samples_of(train, recipe, stage, plan, amg, amg_weights, work, preparing("attention maps"))
         return work.timed(
             "training",
             lambda: stages.train_network(
                 network,
-                data,
+                images,
                 samples,
+                recipe,
                 stage,
-                recipe.losses_of(stage),
-                recipe.readings,
                 work.seed("plan"),
-                device,
+                work.device,
                 work.checkpoint("network"),
                 lambda done, total, text: work.report(before + done, before + total, text),
-                watched,
-                work.keep_best,
-                work.epochs,
-                teacher,
+                validation=validation,
+                keep_best=work.keep_best,
+                epochs=work.epochs,
+                teacher=teacher,
             ),
         )
 
@@ -161,12 +158,12 @@ class Network:
         return stages.predict_views(self.network, views, work.device).numpy()
 
     def views(self, images: Tensor, work: Workspace) -> list[stages.View]:
-        """What a test or a validation predicts, each view with its maps: the images; with ``flip`` their mirror images
-        too; with ``rotate`` either rotated as well. All views are derived samples, of which both make all 14."""
-        stage, border, turns = self._stage(work), self.recipe.readings.border, len(ANGLES)
+        """The views that are predicted, each with its maps: the images; with ``flip`` their mirror images too; with
+        ``rotate`` both rotated as well. All views are derived samples; with both options they are all 14."""
+        stage, border, turns = self._stage(work), self.recipe.interpretation.border, len(ANGLES)
         numbers = [n for n in range(DERIVED) if (stage.flip or n < turns) and (stage.rotate or n % turns == 0)]
-        seen = [levels(images, torch.full((len(images),), number), border) for number in numbers]
-        return [(view, self.maps(view, work)) for view in seen]
+        views = [levels(images, torch.full((len(images),), number), border) for number in numbers]
+        return [(view, self.maps(view, work)) for view in views]
 
     def state(self) -> dict[str, Tensor]:
         assert self.network is not None
@@ -174,57 +171,101 @@ class Network:
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         if self.network is None:
-            self.network = WSLGAN(self.recipe.architecture, len(self.classes))
+            self.network = self._new_network()
         self.network.load_state_dict(dict(state))
 
     def amg(self, work: Workspace) -> Callable[[Tensor], Tensor] | None:
-        """The frozen AMG of the run's parent, on the device; None for GFNet, which takes none."""
+        """The frozen AMG of the run's parent, on the device; None for GFNet, which has none."""
         if ATTENTION not in work.identity.parents:
             return None
         if self._amg is None:
-            # The stored weights take the place of random ones; drawing those must not come between another's draws.
+            # Seeded although stored weights follow, so that random numbers of other threads do not change.
             amg = seeded(work.seed("weights"), lambda: AttentionMapGenerator(self.recipe.architecture))
             amg.load_state_dict(unpack(work.parent(ATTENTION)[1])[0])
-            self._amg = maker_of_maps(amg.freeze(), work.device)
+            self._amg = map_generator(amg.freeze(), work.device)
         return self._amg
 
     def maps(self, images: Tensor, work: Workspace) -> Tensor | None:
-        """Attention maps of undistorted images uint8 [N,48,48], made once."""
+        """Attention maps of undistorted images uint8 [N,48,48], computed once."""
         key = sha256_of(images.contiguous().numpy().tobytes())
         if key not in self._maps:
             self._maps[key] = maps_if_any(self.amg(work), images, work.device)
         return self._maps[key]
 
-    def _built(self, work: Workspace) -> WSLGAN:
-        return seeded(work.seed("weights"), lambda: WSLGAN(self.recipe.architecture, len(self.classes)))
+    def _new_network(self) -> WSLGAN:
+        return WSLGAN(self.recipe.architecture, len(self.classes))
 
     def _stage(self, work: Workspace) -> PairStage:
         assert work.protocol is not None
-        stage = self.method.family.stage(self.kind, self.method, work.protocol)  # type: ignore[attr-defined]
+        stage = self.recipe.stage(self.kind, bool(work.protocol.pretrain))
         assert isinstance(stage, PairStage)
         return stage
 
 
-def _start_from(work: Workspace, role: str, network: WSLGAN, classes: tuple[str, ...]) -> None:
-    """Take all weights of a parent's network, the classifier's only of those of ``classes`` that the parent knows.
-
-    classes : all of the network's own, in their order; none for a classifier that begins anew.
-    """
-    record, weights = work.parent(role)
-    tensors, _ = unpack(weights)
-    for name, own in network.classifier.state_dict(prefix="classifier.").items():
-        theirs, tensors[name] = tensors[name], own.clone()
-        for row, label in enumerate(classes):
-            if label in record.classes:
-                tensors[name][row] = theirs[record.classes.index(label)]
-    network.load_state_dict(tensors)
+def _labelled(images: np.ndarray, labels: np.ndarray) -> LabelledImages:
+    return LabelledImages(torch.from_numpy(np.array(images)), torch.from_numpy(np.array(labels, dtype=np.int64)))
 
 
-def _labelled(images: np.ndarray, labels: np.ndarray) -> Labelled:
-    return Labelled(torch.from_numpy(np.array(images)), torch.from_numpy(np.array(labels, dtype=np.int64)))
-
-
-def _pointing(branch: PartClassifier, part: str, images: Tensor, cam_class: CamClass, device: Device) -> float:
+def _pointing_accuracy(branch: PartClassifier, part: str, images: Tensor, cam_class: CamClass, device: Device) -> float:
     """The share of images whose attention map has its maximum on the part."""
     maps = maps_of(lambda x: branch.attention(x, cam_class), images, device)
-    return float(pointing.hits(maps, part).double().mean())
+    return float(pointing.on_part(maps, part).double().mean())
+
+
+def samples_of(
+    train: TrainingSet,
+    recipe: Recipe,
+    stage: Stage,
+    plan: Callable[[int], list[Step]],
+    amg: Callable[[Tensor], Tensor] | None,
+    weights: Path | None,
+    work: Workspace,
+    progress: Callable[[int, int], None],
+) -> Samples:
+    """Return the samples of a training set that ``plan`` names by epoch: computed at every step, or from tables that
+    the folds share.
+
+    amg : frozen and on the device, with its file of weights; both None where no maps are needed.
+    progress : called with the number of maps of a new table that are computed, and that of all.
+    """
+    border, shared = recipe.interpretation.border, train.shared
+    if not work.device.looks_up or shared is None:
+        return Computed(torch.from_numpy(train.images).to(work.device.name), amg, border, work.device)
+    if amg is None or weights is None:
+        return shared.tables(border, work.device, work.timed)
+    named = None
+    if not shared.pays(passes(stage, len(train))):
+        named = looked_up(chain.from_iterable(map(plan, range(stage.epochs))), len(train))
+    identity: list[Hashable] = [sha256_of(weights.read_bytes()), recipe.architecture.cam_class]
+    if isinstance(amg, LeanMapGenerator):
+        identity.append("lean")
+    return shared.tables(border, work.device, work.timed, amg, identity, named, progress)
+
+
+def soft_targets(images: Tensor, share: float, work: Workspace, progress: Callable[[int, int], None]) -> Teacher | None:
+    """Return the mean of the teachers' probabilities for a run's training images, uint8 [N,48,48], undistorted;
+    None where it has no teachers. An interrupted training continues with the same.
+
+    share : of them in the classifier's target. progress : called with the number of images predicted, and that of all.
+    """
+    keys = [key for role, key in work.identity.parents.items() if role.startswith(TEACHER)]
+    if not keys:
+        return None
+
+    def mean() -> Tensor:
+        parts = images.split(_BATCHES * work.device.rows)
+        total = torch.zeros(())
+        for number, key in enumerate(keys):
+            holder = work.store.holder(key)
+            teacher = deployed(holder.record(key), holder)
+            work.device.place(teacher)
+            predicted: list[Tensor] = []
+            for part in parts:
+                maps = maps_if_any(teacher.amg, part, work.device)
+                predicted.append(stages.predict(teacher.network, part, work.device, maps))
+                progress(number * len(images) + sum(map(len, predicted)), len(keys) * len(images))
+            total = total + torch.cat(predicted)
+        return total / len(keys)
+
+    stored = remembered(work.checkpoint("teacher"), lambda: {"probabilities": work.timed("teachers", mean)})
+    return Teacher(stored["probabilities"], share)

@@ -8,36 +8,36 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ferbench.methods.wslgan.attention import PARTS, PartClassifier
 from ferbench.methods.wslgan.losses import total_loss
-from ferbench.methods.wslgan.network import WSLGAN
-from ferbench.methods.wslgan.recipe import PairStage, PartStage, Readings, Recipe
-from ferbench.methods.wslgan.settings import LossWeights
+from ferbench.methods.wslgan.network import PARTS, WSLGAN, PartClassifier
+from ferbench.methods.wslgan.recipe import Interpretation, LossWeights, PairStage, PartStage, Recipe
 from ferbench.training.augment import erase, jitter, rearrange
 from ferbench.training.device import Device
-from ferbench.training.loop import Progress, Terms, fit
+from ferbench.training.loop import Terms, fit
+from ferbench.training.networks import on_images
 from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
 from ferbench.training.samples import Computed, Samples
+from ferbench.training.schedule import Progress
 
 View = tuple[Tensor, Tensor | None]  # undistorted images uint8 [N,48,48] and their maps [N,2,H,W], if any
 Stream = Callable[[Tensor, Tensor | None], tuple[Tensor, dict[str, Tensor]]]  # what WSLGAN.stream is
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledImages:
     """Images with their classes: uint8 [N,48,48] and int64 [N]."""
 
     images: Tensor
     labels: Tensor
 
-    def on(self, device: Device) -> "Labelled":
-        return Labelled(self.images.to(device.name), self.labels.to(device.name))
+    def on(self, device: Device) -> "LabelledImages":
+        return LabelledImages(self.images.to(device.name), self.labels.to(device.name))
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """What other networks say of the training images, class probabilities [N,K], and the share of it in the
-    classifier's target."""
+    """Class probabilities [N,K] that other networks give for the training images, and their share in the classifier's
+    target."""
 
     probabilities: Tensor
     share: float
@@ -48,24 +48,24 @@ class Teacher:
 
 def train_part(
     part: PartClassifier,
-    train: Labelled,
-    validation: Labelled,
+    train: LabelledImages,
+    validation: LabelledImages,
     recipe: Recipe,
     seed: int,
     device: Device,
     saved: Path,
-    report: Progress,
+    progress: Progress,
 ) -> list[dict[str, float]]:
     """Stage 1 for one part: "present" (1) or "absent" (0), cross-entropy. Returns the history."""
     stage = recipe.attention
-    part.normalise.fit(train.images, recipe.readings.normalise)
-    # From zero, both rows stay opposite for ever, since what a step adds to one it takes from the other. What rows
-    # drawn at random have in common would stay in the attention maps and says nothing about the class.
+    part.normalise.fit(train.images, recipe.interpretation.normalise)
+    # From zero, both rows stay opposite, since a step adds to one what it subtracts from the other. The common part of
+    # random rows would stay in the attention maps without saying anything about the class.
     nn.init.zeros_(part.output.weight)
     nn.init.zeros_(part.output.bias)
     device.place(part)
     train, validation = train.on(device), validation.on(device)
-    samples, call = Computed(train.images, None, recipe.readings.border, device), device.compiled(part)
+    samples, call = Computed(train.images, None, recipe.interpretation.border, device), device.compiled(part)
 
     def loss(batch: Batch) -> Terms:
         return part_loss(call, train.labels, samples, batch, stage, device)
@@ -76,12 +76,11 @@ def train_part(
     def validate() -> float:
         return accuracy(predict(part, validation.images, device), validation.labels)
 
-    return fit(part, loss, plan, stage, device, saved, report, validate)
+    return fit(part, loss, plan, stage, device, saved, progress, validate)
 
 
 def branches_at_once(recipe: Recipe, device: Device, threads: int) -> int:
-    """How many branches of the AMG are trained at a time: both, where each takes a part of the threads that there
-    are."""
+    """How many branches of the AMG are trained at a time: both, where each uses a part of the threads."""
     both = device.name == "cpu" and 0 < recipe.threads <= threads // len(PARTS)
     return len(PARTS) if both else 1
 
@@ -100,15 +99,15 @@ def part_loss(
 
 def train_network(
     network: WSLGAN,
-    train: Labelled,
+    train: LabelledImages,
     samples: Samples,
+    recipe: Recipe,
     stage: PairStage,
-    losses: LossWeights,
-    readings: Readings,
     seed: int,
     device: Device,
     saved: Path,
-    report: Progress,
+    progress: Progress,
+    *,
     validation: tuple[Tensor, list[View]] | None = None,
     keep_best: bool = False,
     epochs: Path | None = None,
@@ -116,29 +115,32 @@ def train_network(
 ) -> list[dict[str, float]]:
     """Stage 2: both siamese streams under the total loss (Eq. 10). Returns the history.
 
-    samples : the derived samples of ``train`` with their maps. validation : labels [N], and the views of the images
-        that a test would predict; never test data. epochs : see :func:`ferbench.training.loop.fit`. teacher : of
-        ``train``.
+    samples : the derived samples of ``train`` with their maps. stage : of the recipe. validation : labels [N], and the
+        views of the images that a test would predict; never test data. saved, keep_best, epochs : see
+        :func:`ferbench.training.loop.fit`. teacher : of ``train``.
     """
-    network.normalise.fit(train.images, readings.normalise)
+    interpretation, losses = recipe.interpretation, recipe.losses_of(stage)
+    network.normalise.fit(train.images, interpretation.normalise)
     device.place(network)
-    on_device = train.labels.to(device.name)
+    labels = train.labels.to(device.name)
     teacher, stream = teacher and teacher.on(device), device.compiled(network.stream)
 
     def loss(batch: Batch) -> Terms:
-        return pair_loss(stream, on_device, samples, batch, losses, device, stage.smoothing, teacher, readings.border)
+        return pair_loss(
+            stream, labels, samples, batch, losses, device, stage.smoothing, teacher, interpretation.border
+        )
 
     def validate() -> float:
         assert validation is not None
-        labels, views = validation
-        return accuracy(predict_views(network, views, device), labels)
+        return accuracy(predict_views(network, validation[1], device), validation[0])
 
-    plan = network_plan(train.labels.numpy(), stage, readings, seed)
-    watch = validate if validation else None
-    return fit(network, loss, plan, stage, device, saved, report, watch, keep_best, epochs)
+    plan = network_plan(train.labels.numpy(), stage, interpretation, seed)
+    return fit(network, loss, plan, stage, device, saved, progress, validate if validation else None, keep_best, epochs)
 
 
-def network_plan(labels: np.ndarray, stage: PairStage, readings: Readings, seed: int) -> Callable[[int], list[Step]]:
+def network_plan(
+    labels: np.ndarray, stage: PairStage, interpretation: Interpretation, seed: int
+) -> Callable[[int], list[Step]]:
     """The plans of stage 2 by epoch (from 0), for training images with these labels [N]."""
     return lambda epoch: paired_epoch(
         labels,
@@ -146,9 +148,9 @@ def network_plan(labels: np.ndarray, stage: PairStage, readings: Readings, seed:
         stage.batch,
         seed,
         epoch,
-        readings.batch_of,
-        readings.pairing,
-        readings.streams,
+        interpretation.batch_of,
+        interpretation.pairing,
+        interpretation.streams,
         stage.erase,
         stage.jitter,
     )
@@ -168,7 +170,7 @@ def pair_loss(
     """One step of stage 2: the streams through the shared network, then Eq. 10 over the step's pairs.
 
     stream : the network's ``stream``, compiled or not. labels, teacher : of the training images [N], on the device.
-    border : of images that are moved.
+    border : see :func:`ferbench.training.augment.jitter`.
     """
     x, attention = samples(batch.images, batch.derived)
     if batch.moves.numel():
@@ -183,15 +185,15 @@ def pair_loss(
             outputs.append(stream(x[part], attention if attention is None else attention[part]))
     logits = torch.cat([logit for logit, _ in outputs]).float()
     vectors = {name: torch.cat([vector[name] for _, vector in outputs]) for name in outputs[0][1]}
-    own, first, second = labels[batch.images], batch.first, batch.second
-    said = None if teacher is None else teacher.probabilities[batch.images]
+    truth, first, second = labels[batch.images], batch.first, batch.second
+    targets = None if teacher is None else teacher.probabilities[batch.images]
     return total_loss(
         (logits[first], logits[second]),
-        (own[first], own[second]),
+        (truth[first], truth[second]),
         ({n: v[first] for n, v in vectors.items()}, {n: v[second] for n, v in vectors.items()}),
         weights,
         smoothing,
-        None if said is None else (said[first], said[second]),
+        None if targets is None else (targets[first], targets[second]),
         teacher.share if teacher else 0.0,
     )
 
@@ -202,14 +204,12 @@ def predict(network: nn.Module, images: Tensor, device: Device, attention: Tenso
     attention : maps [N,2,H,W] of the same images where the network takes them.
     """
     network.eval()
-    parts = []
-    with torch.inference_mode(), device.autocast():
-        for start in range(0, len(images), device.rows):
-            rows = slice(start, start + device.rows)
-            x = device.images(images[rows].to(device.name).unsqueeze(1).float() / 255)
-            more = () if isinstance(network, PartClassifier) else (None if attention is None else attention[rows],)
-            parts.append(torch.softmax(network(x, *more).float(), dim=1).cpu())
-    return torch.cat(parts)
+    inputs = () if isinstance(network, PartClassifier) else (None,)
+
+    def probabilities(x: Tensor, *maps: Tensor) -> Tensor:
+        return torch.softmax(network(x, *(maps or inputs)).float(), dim=1)
+
+    return on_images(probabilities, device, images, *(() if attention is None else (attention,)))
 
 
 def predict_views(network: nn.Module, views: list[View], device: Device) -> Tensor:

@@ -2,7 +2,7 @@
 
 A program makes BLOCK_M pixels × BLOCK_N maps of one network; the networks side by side are the grid's last axis. Sums
 are taken in fp32. Addresses are 64 bits wide: four thousand images of ``paper`` have more than 2³¹ values in a block.
-How many pixels a program makes is tried out on the device at the first call of each order of magnitude.
+The number of pixels of a program is tuned on the device at the first call of each order of magnitude.
 
 Importing this needs the package triton (``ferbench[triton]``); with TRITON_INTERPRET=1 it runs on a CPU, for tests.
 """
@@ -18,26 +18,28 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# BLOCK_M, BLOCK_K, warps, stages. A 3×3 convolution with one stage reads through the first cache, where it finds what
-# its other taps have read; with more it has several reads under way.
+# BLOCK_M, BLOCK_K, warps, stages. A 3×3 convolution with one stage reads through the first cache, which holds what its
+# other taps have read; with more stages several reads are under way.
 _SHAPES = [(128, 32, 4, 3), (128, 64, 8, 3), (64, 64, 4, 4), (32, 64, 4, 4), (16, 128, 4, 4)]
 _SHAPES3 = [(128, 16, 4, 1), (128, 64, 4, 1), (128, 64, 8, 3), (64, 64, 4, 4), (32, 64, 4, 4), (16, 128, 4, 4)]
 _MANY = 1 << 15  # pixels of which programs of 64 and more keep all of a GPU busy
-_TESTED = os.environ.get("TRITON_INTERPRET") == "1"  # there is nothing to time then
+_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # then nothing is timed
 _ONE_AT_A_TIME = Lock()  # trainings side by side are threads, and Triton's tuner keeps a call's arguments in itself
 
 
 def _tried(shapes: list[tuple[int, int, int, int]]) -> list[triton.Config]:
     return [
         triton.Config({"BLOCK_M": m, "BLOCK_K": k}, num_warps=warps, num_stages=stages)
-        for m, k, warps, stages in (shapes[:1] if _TESTED else shapes)
+        for m, k, warps, stages in (shapes[:1] if _INTERPRETED else shapes)
     ]
 
 
 def _worth_trying(configs: list[triton.Config], given: dict[str, Any], **_: Any) -> list[triton.Config]:
     """Large programs for many pixels, small ones for few."""
     many = given["pixels"] >= _MANY
-    return [one for one in configs if (one.kwargs["BLOCK_M"] >= 64 if many else one.kwargs["BLOCK_M"] <= 64)]
+    return [
+        config for config in configs if (config.kwargs["BLOCK_M"] >= 64 if many else config.kwargs["BLOCK_M"] <= 64)
+    ]
 
 
 _PRUNED = {"early_config_prune": _worth_trying}
@@ -71,7 +73,7 @@ def _pointwise(
     net = tl.program_id(2).to(tl.int64)
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    padded = (channels + 15) // 16 * 16  # whole 16-byte words are read; what lies behind the channels counts as 0
+    padded = (channels + 15) // 16 * 16  # whole 16-byte words are read; the padding behind the channels counts as 0
     line, column = rows // width, rows % width
     total = tl.full([BLOCK_M, BLOCK_N], 0.0, tl.float32)
     for start in range(0, padded, BLOCK_K):
@@ -137,7 +139,7 @@ def _conv3(
         pixel = (image * height * STRIDE + above) * (width * STRIDE) + left
         there = inside[:, None] & (k < channels)[None, :]
         place = x + net * x_net + pixel.to(tl.int64)[:, None] * x_row + k[None, :]
-        value = tl.load(place, mask=there, other=0.0, cache_modifier=".ca")  # eight taps more want it
+        value = tl.load(place, mask=there, other=0.0, cache_modifier=".ca")  # eight more taps read it
         there = (k < channels)[:, None] & (n < columns)[None, :]
         w = tl.load(weight + ((net * 9 + tap) * channels + k[:, None]) * columns + n[None, :], mask=there, other=0.0)
         total = tl.dot(value, w, total, input_precision="ieee")
@@ -220,11 +222,10 @@ def _pixels(out: Tensor) -> int:
 
 
 def _block(out: Tensor) -> int:
-    """Maps that a program makes: all of a dense layer's, a part of a transition's. 16 is the least that a tensor core
-    takes."""
+    """Maps that a program makes: all of a dense layer's, a part of a transition's. Tensor cores need at least 16."""
     return min(128, max(16, triton.next_power_of_2(out.shape[4])))
 
 
 def _magnitude(pixels: int, channels: int) -> int:
-    """Work of about one size, for which one shape of programs is right."""
+    """A number that is equal for calls of about one size, which share one shape of programs."""
     return 2 * pixels.bit_length() + (channels > 96)

@@ -1,0 +1,54 @@
+"""The rules by which people are assigned to folds."""
+
+import numpy as np
+import pandas as pd
+
+from ferbench.data.faces import Faces, linked
+from ferbench.errors import DataError, UsageError
+from ferbench.protocol.stratified import rare_classes
+from ferbench.seeds import derive_seed
+
+
+def people(faces: Faces, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Return the person of each row, text [N], and a note: subjects who share a picture, directly or through others,
+    are one person, under the first of their names."""
+    subjects = faces.samples["subject"].iloc[rows]
+    groups = linked(subjects, pd.Series(faces.pictures[rows]))
+    if len(np.unique(groups)) == subjects.nunique():
+        return subjects.to_numpy(), []
+    people = subjects.groupby(groups).transform("min")
+    joined = subjects[people != subjects]
+    note = (
+        f"{joined.nunique():,} subjects share a picture with another subject and are in the fold of that one, such as "
+        f"{joined.iloc[0]} with {people[joined.index[0]]}"
+    )
+    return people.to_numpy(), [note]
+
+
+def fold_of_person(rule: str, count: int, faces: Faces, rows: np.ndarray, people: np.ndarray, seed: int) -> np.ndarray:
+    """Return the fold of each row, int64 [N], from 0. people : whose image a row is, text [N]."""
+    everyone, place = np.unique(people, return_inverse=True)
+    if len(everyone) < count:
+        subjects = faces.samples["subject"].iloc[rows].nunique()
+        same = f" (of {subjects}, counting those who share a picture as one)" if subjects > len(everyone) else ""
+        raise DataError(f"{len(everyone)} subjects{same} cannot fill {count} folds; write a protocol file with fewer")
+    if rule == "step":
+        return place % count
+    if rule == "block":
+        ends = [round(len(everyone) / count * number) for number in range(1, count + 1)]
+        return np.searchsorted(ends, place, side="right")
+    if rule == "random":
+        from sklearn.model_selection import StratifiedGroupKFold
+
+        labels = faces.samples["label"].iloc[rows].to_numpy()
+        if pd.Series(labels).value_counts().max() < count:
+            raise DataError(f"no class has {count} images: too few to stratify {count} folds")
+        order = np.argsort(faces.samples["id"].iloc[rows].to_numpy())  # the rows' order on disk must not matter
+        chance = derive_seed(seed, "folds") % 2**32
+        folder = StratifiedGroupKFold(count, shuffle=True, random_state=chance)
+        fold = np.empty(len(rows), dtype=np.int64)
+        with rare_classes():
+            for number, (_, test) in enumerate(folder.split(order, labels[order], people[order])):
+                fold[order[test]] = number
+        return fold
+    raise UsageError(f"unknown fold rule {rule!r}: it is step, block, random or file")

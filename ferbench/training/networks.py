@@ -1,0 +1,164 @@
+"""What families share of their networks: initial weights, grey levels, prediction in batches, the deployed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ferbench.errors import DataError, UsageError
+from ferbench.runs.record import BEST_TEST, Record
+from ferbench.training.checkpoint import unpack
+from ferbench.training.device import Device
+
+M = TypeVar("M", bound=nn.Module)
+_GENERATOR = Lock()  # torch has one generator for all threads of a process
+
+
+def seeded(seed: int, build: Callable[[], M]) -> M:
+    """Build a network whose random weights depend on ``seed`` alone, whatever other threads draw meanwhile."""
+    with _GENERATOR:
+        torch.manual_seed(seed)
+        return build()
+
+
+def start_from(network: nn.Module, weights: Path, parent_classes: Sequence[str], classes: Sequence[str]) -> None:
+    """Copy the weights of a finished run, its parent, into a network.
+
+    The rows of the layer ``classifier`` are copied for the classes that both have; a network without this layer has
+    classifiers of its own. Rows of other classes, and tensors that the parent lacks, keep their random values.
+
+    weights : the file of the parent. classes : of the network, in order; none for a classifier that starts anew.
+    Raises DataError where the file is missing or damaged.
+    """
+    stored, own = unpack(weights)[0], network.state_dict()
+    shared = [(row, parent_classes.index(label)) for row, label in enumerate(classes) if label in parent_classes]
+    for name in [name for name in stored if name.startswith("classifier.")]:
+        parent_rows = stored.pop(name)
+        if name in own:
+            for row, parent_row in shared:
+                own[name][row] = parent_rows[parent_row]
+    network.load_state_dict({**own, **stored})
+
+
+_FLAT = 1e-3  # an image flatter than this (a quarter of a grey level) is noise, not a face
+
+
+class Normalise(nn.Module):
+    """(x − mean) / deviation on [B,1,H,W] in [0,1]. The paper names no normalisation.
+
+    mean, deviation : one value each, buffers saved with the weights; 0.5 and 0.5 until they are set
+        from the training images.
+    each : 1 where every image is scaled by its own mean and deviation instead.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    each: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(0.5))
+        self.register_buffer("deviation", torch.tensor(0.5))
+        self.register_buffer("each", torch.tensor(0.0))
+
+    def fit(self, images: Tensor, rule: str) -> None:
+        """Set the constants by ``rule`` ("train", "half", "image") from training images uint8 [N,48,48].
+
+        The sums are taken over the 256 grey levels in integers, so they do not depend on order.
+        """
+        if rule == "train":
+            counts = torch.bincount(images.flatten(), minlength=256).double()
+            levels = torch.arange(256).double() / 255
+            mean = (counts * levels).sum() / counts.sum()
+            variance = (counts * (levels - mean).square()).sum() / counts.sum()
+            self.mean.copy_(mean)
+            self.deviation.copy_(variance.sqrt().clamp_min(_FLAT))
+        elif rule == "half":
+            self.mean.fill_(0.5)
+            self.deviation.fill_(0.5)
+        self.each.fill_(float(rule == "image"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        image_deviation, image_mean = torch.std_mean(x, dim=(1, 2, 3), keepdim=True, correction=0)
+        mean = torch.lerp(self.mean.expand_as(image_mean), image_mean, self.each)
+        deviation = torch.lerp(self.deviation.expand_as(image_mean), image_deviation, self.each)
+        return (x - mean) / deviation.clamp_min(_FLAT)
+
+
+class Deployable(nn.Module):
+    """A trained method as one frozen module in eval mode: images uint8 [N,1,48,48] in 0..255 → logits [N,K] first.
+
+    Scaling and normalisation of grey levels are inside. parts : the part of the face for each attention map [N,P,H,W]
+    behind the logits; empty where there are none.
+    """
+
+    parts: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what :meth:`forward` returns, in its order."""
+        return ("logits",)
+
+    def for_export(self) -> nn.Module:
+        """The same in the form with the fewest operations."""
+        return self
+
+
+class Deployed(Deployable):
+    """An ordinary network that takes grey levels in [0,1], [N,1,48,48], and gives logits."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Images uint8 [N,1,48,48] → ``(logits [N,K],)`` in the precision of the weights."""
+        weight = next(self.network.parameters())
+        return (self.network(images.to(weight.dtype) / 255),)
+
+
+def check_kept(record: Record) -> None:
+    """Raise UsageError for a run that keeps no weights."""
+    if record.identity.selection == BEST_TEST:
+        raise UsageError(f"run {record.key} measures data leakage and keeps no weights: take that of the last epoch")
+    if record.error:
+        raise UsageError(f"run {record.key} failed: the command that trained it tries again")
+
+
+def load_weights(module: nn.Module, weights: Path) -> None:
+    """Put a run's weights into its network. Raises DataError where they are missing, damaged or of another shape."""
+    tensors, _ = unpack(weights)
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError:
+        raise DataError(f"{weights} does not fit the run's recipe: delete its run folder and train again") from None
+
+
+def in_batches(call: Callable[..., Tensor], device: Device, *inputs: Tensor) -> Tensor:
+    """Call a network in eval mode on all samples, ``device.rows`` at a time: float32 [N,…] on the CPU.
+
+    call : gets a batch of each of ``inputs`` [N,…], on the device and in its precision; no gradients are recorded.
+    """
+    batches = zip(*(values.split(device.rows) for values in inputs), strict=True)
+    with torch.inference_mode(), device.autocast():
+        return torch.cat([call(*(part.to(device.name) for part in batch)).float().cpu() for batch in batches])
+
+
+def on_images(call: Callable[..., Tensor], device: Device, images: Tensor, *inputs: Tensor) -> Tensor:
+    """:func:`in_batches` for images uint8 [N,48,48], which ``call`` gets as float [B,1,48,48] in [0,1]."""
+
+    def scaled(x: Tensor, *others: Tensor) -> Tensor:
+        return call(device.images(x.unsqueeze(1).float() / 255), *others)
+
+    return in_batches(scaled, device, images, *inputs)
+
+
+def parameter_count(*modules: nn.Module) -> int:
+    """How many numbers are learned by gradient."""
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
