@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from builders import lay_down, make_faces, people
+from ferbench.data.layouts import write_layout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,10 +19,9 @@ from test_content import photograph
 
 from ferbench.data import faces as prepared_sets
 from ferbench.data import onet
-from ferbench.data.drawn import ensure
-from ferbench.data.layouts import write_layout
 from ferbench.data.prepare import write_set
 from ferbench.data.samples import Listing, Sample, as_is, boxed, raw
+from ferbench.data.synthetic import ensure
 from ferbench.errors import DataError
 from ferbench.execution import learned
 from ferbench.execution.learned import Unrecorded

@@ -363,3 +363,17 @@ def test_an_image_that_is_tested_twice_stops_the_report(store):
     store.finish(store.record(other))
     with pytest.raises(DataError, match="tests 01-000 more than once"):
         tables.build(store)
+
+
+def test_the_results_at_the_end_of_a_command_are_those_of_the_report_and_no_other_training_is_read(store):
+    key, other = store_fold(store, "01", FIRST), store_fold(store, "02", SECOND)
+    (report,) = tables.build(store)
+    incomplete = store_fold(store, "01", FIRST, seed=1)
+    damaged = store_fold(store, "01", FIRST, seed=2)
+    (store.folder(damaged) / "predictions.csv").unlink()
+    (line,) = render.headlines(store, "ckplus", [other, incomplete])
+    assert line.startswith("WS-LGAN (tiny, seed 0): ")
+    assert f"{100 * report.trainings[0].accuracy:.2f} % of {report.trainings[0].images} images" in line
+    assert "ckplus@1, last epoch; published 98.06 %" in line
+    assert render.headlines(store, "ckplus", [key, other]) == [line]
+    assert tables.trainings(store, [key])[0].folds == report.trainings[0].folds

@@ -11,7 +11,7 @@ import numpy as np
 from ferbench.report import comparison, details
 from ferbench.report.cells import OURS, SELECTIONS, Grid, Section, before_seed, listed, named, numeric, percent, reach
 from ferbench.report.model import Report, Training
-from ferbench.report.tables import build
+from ferbench.report.tables import published_rows, trainings
 from ferbench.report.told import FEW, LEVELS
 from ferbench.runs.facts import HeldOut
 from ferbench.runs.store import Store
@@ -150,20 +150,21 @@ def heading(report: Report, brief: bool = False) -> list[str]:
     return lines
 
 
-def headlines(store: Store, dataset: str, experiments: Iterable[str]) -> list[str]:
-    """Return a line for each of these trainings that is whole: its pooled accuracy with all it takes to read it."""
-    chosen, lines = set(experiments), []
-    for report in build(store, dataset, contrasting=False):
-        printed = {row.method: row for row in report.published}
-        for t in report.trainings:
-            if t.whole and t.experiment in chosen:
-                row = None if t.apart else printed.get(t.published)
-                beside = f"; published {row.figure:.2f} %" if row else ""
-                lines.append(
-                    f"{t.method} ({before_seed(t)}seed {t.seed}): {percent(t.accuracy)} % of {t.n} "
-                    f"(95 % interval {reach(t.interval, t.level)}); {t.protocol}, "
-                    f"{SELECTIONS.get(t.selection, t.selection)}{beside}"
-                )
+def headlines(store: Store, dataset: str, keys: Iterable[str]) -> list[str]:
+    """Return a line for each complete training: its pooled accuracy, and what it takes to read that.
+
+    keys : of folds that have ended, whose protocol is ``dataset``.
+    """
+    rows, lines = {row.method: row for row in published_rows(dataset)}, []
+    for t in trainings(store, keys):
+        if t.whole:
+            row = None if t.apart else rows.get(t.published)
+            figure = f"; published {row.figure:.2f} %" if row else ""
+            lines.append(
+                f"{t.method} ({before_seed(t)}seed {t.seed}): {percent(t.accuracy)} % of {t.n} "
+                f"(95 % interval {reach(t.interval, t.level)}); {t.protocol}, "
+                f"{SELECTIONS.get(t.selection, t.selection)}{figure}"
+            )
     return lines
 
 

@@ -1,7 +1,7 @@
 """Stored runs become a report: plain data, whose classes stand in :mod:`ferbench.report.model`."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,40 @@ def build(store: Store, dataset: str | None = None, leaking: bool = False, contr
     ]
 
 
+def trainings(store: Store, keys: Iterable[str]) -> list[Training]:
+    """Return the trainings that some finished folds belong to, without a report of their datasets.
+
+    keys : of runs of folds; failed ones, and those that measure leakage, are left out.
+    """
+    folds: dict[str, list[Record]] = {}
+    for key in keys:
+        record = store.record(key)
+        identity = record.identity
+        if record.error or identity.leaks or record.experiment in folds:
+            continue
+        siblings = [identity.model_copy(update={"fold": fold}).key for fold in record.facts["folds"]]
+        folds[record.experiment] = [one for key in siblings if (one := store.ended(key)) and not one.error]
+    by_key: dict[str, Record] = {}
+    waiting = [record for records in folds.values() for record in records]
+    while waiting:
+        record = waiting.pop()
+        by_key[record.key] = record
+        parents = {key for key in record.identity.parents.values() if key not in by_key}
+        waiting += [parent for key in parents if (parent := store.holder(key).ended(key))]
+    frames = pooled(store, folds)
+    return _in_order(_training(records, frames[experiment], by_key) for experiment, records in folds.items())
+
+
+def _in_order(trainings: Iterable[Training]) -> list[Training]:
+    return sorted(trainings, key=lambda t: (t.method, t.preset, t.variant, t.seed, t.experiment))
+
+
+def published_rows(dataset: str) -> list[PublishedRow]:
+    """Return the published figures beside which a report of ``dataset`` puts its own."""
+    home = set_of(dataset)
+    return [row for row in published.rows(home) if row.feature == "dynamic" or dataset == home]
+
+
 def _report(
     store: Store,
     name: str,
@@ -83,10 +117,7 @@ def _report(
         together(group)
         group.sort(key=lambda record: record.facts["folds"].index(record.identity.fold))
     frames = pooled(store, done)
-    trainings = sorted(
-        (_training(group, frames[experiment], by_key) for experiment, group in done.items()),
-        key=lambda t: (t.method, t.preset, t.variant, t.seed, t.experiment),
-    )
+    trainings = _in_order(_training(group, frames[experiment], by_key) for experiment, group in done.items())
     commands = {one.experiment: str(one.facts["command"]) for one in records if "command" in one.facts}
     holes = [
         hole for t in trainings for hole in _holes(t, missed.pop(t.experiment, {}), commands.get(t.experiment, ""))
@@ -98,7 +129,7 @@ def _report(
     everything = [*(r.identity for r in records), *begun]
     protocols = sorted({*(one.protocol for one in everything), *(one.protocol for one in transfers)})
     home, alone = set_of(name), name != set_of(name)  # of sequences alone, methods of images are left out
-    printed = [row for row in published.rows(home) if row.feature == "dynamic" or not alone]
+    printed = published_rows(name)
     return Report(
         name,
         protocols[0],
