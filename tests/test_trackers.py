@@ -94,9 +94,12 @@ def test_nothing_is_mixed_with_what_is_there(store, tmp_path):
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "mine").touch()
     (tmp_path / "empty").mkdir()
-    for kind, place in (("tensorboard", "logs"), ("mlflow", "logs/mine"), ("mlflow", "empty")):
-        told = ferbench("report", "--format", kind, "--out", place, cwd=tmp_path, code=2).stderr
-        assert "is there already" in told
+    for kind, place, said in (
+        ("tensorboard", "logs", "is there already"),
+        ("mlflow", "logs/mine", "is there already"),
+        ("mlflow", "empty", "this is a folder; give a file"),
+    ):
+        assert said in ferbench("report", "--format", kind, "--out", place, cwd=tmp_path, code=2).stderr
         assert "takes --out" in ferbench("report", "--format", kind, cwd=tmp_path, code=2).stderr
     assert (
         "no folds have been trained"
