@@ -92,8 +92,8 @@ def test_a_missing_library_is_named_with_what_installs_it(store, tmp_path, monke
 def test_nothing_is_mixed_with_what_is_there(store, tmp_path):
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "mine").touch()
-    (tmp_path / "empty").mkdir()
-    for kind, place in (("tensorboard", "logs"), ("mlflow", "logs/mine"), ("mlflow", "empty")):
+    assert "is a folder" in ferbench("report", "--format", "mlflow", "--out", "logs", cwd=tmp_path, code=2).stderr
+    for kind, place in (("tensorboard", "logs"), ("mlflow", "logs/mine")):
         told = ferbench("report", "--format", kind, "--out", place, cwd=tmp_path, code=2).stderr
         assert "is there already" in told
         assert "takes --out" in ferbench("report", "--format", kind, cwd=tmp_path, code=2).stderr
