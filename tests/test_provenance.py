@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from builders import lay_down, make_faces, people
-from ferbench.data.layouts import write_layout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,6 +21,7 @@ from ferbench.data import onet
 from ferbench.data.prepare import write_set
 from ferbench.data.samples import Listing, Sample, as_is, boxed, raw
 from ferbench.data.synthetic import ensure
+from ferbench.data.synthetic.layouts import write_layout
 from ferbench.errors import DataError
 from ferbench.execution import learned
 from ferbench.execution.learned import Unrecorded
@@ -452,7 +452,7 @@ def test_training_data_can_be_corrected_without_predicting_again(tmp_path):
     for names, said in (("CK+48", "no (as its authors say)"), ("fer2013", "as its authors say")):
         found = facts_of(*words, "--trained-on", names, cwd=tmp_path)
         assert (found["held out"], found["trained on"]) == (said, [names])
-        assert "corrected" in found["notes"]
+        assert "corrected" in " ".join(found["notes"])
         assert said in ferbench("report", "--dataset", "ckplus", "--format", "markdown", cwd=tmp_path).stdout
     assert path.stat().st_mtime_ns == before
     assert len(list((tmp_path / "runs").glob("*/record.json"))) == 1
