@@ -15,7 +15,7 @@ from ferbench.files import data_home, runs_home
 from ferbench.labels import EMOTIONS
 from ferbench.methods.interface import HasAttentionMaps
 from ferbench.methods.recipes import family_of, resolve
-from ferbench.report.drawings import draw_maps
+from ferbench.report.figures import draw_maps
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store, shipped_run, shipped_runs
 from ferbench.training import pointing

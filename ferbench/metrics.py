@@ -8,8 +8,10 @@ All but the interval and the sequences follow from the counts of the confusion m
 same figures (the tests compare) from lists of labels, and takes longer to import than a report to build.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -270,3 +272,75 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> 
     means = [np.divide(total, count, out=np.full(bins, np.nan), where=count > 0) for total in sums]
     error = float(np.nansum(count / len(confidence) * np.abs(means[1] - means[0])))
     return np.column_stack([count, *means]), error
+
+
+def worst_group(frame: pd.DataFrame, by: str) -> tuple[str, float, int]:
+    """Return the group of ``by`` with the lowest accuracy, the larger of equals, with its accuracy and its number of
+    predictions. Rows without a group are left out; ("", NaN, 0) where no row has one."""
+    known = frame[by].to_numpy() != ""
+    codes, names = pd.factorize(frame[by].to_numpy()[known], sort=True)
+    if not len(names):
+        return "", float("nan"), 0
+    sizes = np.bincount(codes)
+    shares = np.bincount(codes, weights=hits(frame)[known]) / sizes
+    place = np.lexsort((-sizes, shares))[0]
+    return str(names[place]), float(shares[place]), int(sizes[place])
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric as JSON, tables and model cards show it. ``compute`` returns a fraction, or what ``kind`` says.
+
+    name : key in JSON. title : column of tables. needs : the arguments of ``compute``: counts [K,K], the predictions,
+    the predictions by sequence, or the probability of each predicted class with whether it is correct.
+    kind : "percent", "of sequences" (a fraction of sequences), "group" (its name, a fraction, n), "by class" ([K]).
+    card : type and name in the metadata of a model card; None where a card does not state it.
+    """
+
+    name: str
+    title: str
+    needs: Literal["confusion", "predictions", "sequences", "confidence"]
+    compute: Callable[..., Any]
+    kind: Literal["percent", "of sequences", "group", "by class"] = "percent"
+    card: tuple[str, str] | None = None
+
+    @property
+    def words(self) -> str:
+        """Its name in words: ``balanced accuracy``."""
+        return self.name.replace("_", " ").replace("f1", "F1")
+
+
+METRICS = (
+    Metric("accuracy", "Accuracy", "confusion", accuracy, card=("accuracy", "Accuracy, pooled over all folds")),
+    Metric(
+        "balanced_accuracy",
+        "Balanced",
+        "confusion",
+        balanced_accuracy,
+        card=("recall", "Balanced accuracy (mean recall of all classes)"),
+    ),
+    Metric("macro_f1", "Macro F1", "confusion", macro_f1, card=("f1", "Macro F1")),
+    Metric("sequence_accuracy", "Sequences", "sequences", hit_rate, "of sequences"),
+    Metric("worst_class", "Worst class", "predictions", partial(worst_group, by="truth"), "group"),
+    Metric("worst_subject", "Worst subject", "predictions", partial(worst_group, by="subject"), "group"),
+    Metric("recalls", "Recall", "confusion", recalls, "by class"),
+)
+
+
+def measure(
+    frame: pd.DataFrame, classes: list[str], matrix: np.ndarray, sequences: pd.DataFrame, calibrated: bool
+) -> dict[str, Any]:
+    """Return every metric of predictions, by name; NaN where they do not have what it needs.
+
+    matrix : their counts [K,K]. sequences : see :func:`by_sequence`; empty where sequences are unknown.
+    calibrated : whether scores are probabilities.
+    """
+    arguments: dict[str, tuple[Any, ...]] = {"confusion": (matrix,), "predictions": (frame,)}
+    if len(sequences):
+        arguments["sequences"] = (sequences,)
+    if calibrated:
+        arguments["confidence"] = frame[[f"p_{name}" for name in classes]].to_numpy().max(axis=1), hits(frame)
+    return {
+        metric.name: metric.compute(*arguments[metric.needs]) if metric.needs in arguments else float("nan")
+        for metric in METRICS
+    }

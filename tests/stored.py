@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from ferbench.report.table import Table
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
 
@@ -112,3 +113,8 @@ def _finish(
         )
     )
     return identity.key
+
+
+def grids(tables: Iterable[Table]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return tables as text: caption, header and rows."""
+    return [(table.caption, table.header, table.texts()) for table in tables]

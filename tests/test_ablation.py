@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 from builders import watched
-from stored import store_fold, store_stage
+from stored import grids, store_fold, store_stage
 
 from ferbench import statistics
 from ferbench.errors import DataError
-from ferbench.report import ablation, leakage, render, tables
+from ferbench.report import ablation, leakage
+from ferbench.report.build import build
+from ferbench.report.conclusions import sections
+from ferbench.report.formats.text import markdown
+from ferbench.report.table import Section
 from ferbench.report.verbs import write_ablation
 from ferbench.runs.store import Store
 
@@ -90,7 +94,7 @@ def test_the_tables_have_the_papers_form_and_its_figures_beside(store):
     for method in VARIANTS:
         lay(store, method)
     (found,) = ablation.build(store)
-    features, fusion, loss, differences = ablation.grids(found)
+    features, fusion, loss, differences = grids(ablation.tables(found))
     assert [row[:2] for row in features[2]] == [["WS-LGAN", "98.06"], ["GFNet", "95.10"], ["LFNet", "94.90"]]
     assert [row[:2] for row in fusion[2]] == [["WS-LGAN", "98.06"], ["WS-LGAN-Sum", "95.82"]]
     assert [row[:2] for row in loss[2]] == [["WS-LGAN", "98.06"], ["WS-LGAN-WCL", "never published"]]
@@ -162,7 +166,7 @@ def test_other_folds_are_not_compared(store):
     (found,) = ablation.build(store)
     assert found.variants[1].against is None
     assert found.variants[1].folds == "1/2"
-    assert "no seed with the same folds done" in render.markdown_sections([("", [], ablation.grids(found))])
+    assert "no seed with the same folds done" in markdown([Section("", [], ablation.tables(found))])
 
 
 def lay_leakage(store: Store) -> None:
@@ -183,7 +187,7 @@ def test_leakage_is_compared_with_the_figure_without_it(store):
     assert [one.optimism.value for one in found.ways[1:]] == pytest.approx([2 / 40, 2 / 40, 4 / 40])
     assert [one.epochs for one in found.ways] == [[], [2, 2], [], [1, 1]]
     assert "data leakage inflates" in leakage.heading(found)[-3]
-    ((caption, _, rows),) = leakage.grids(found)
+    ((caption, _, rows),) = grids(leakage.tables(found))
     assert "no result" in caption
     assert "best-test" in rows[1][-1]
     assert "image-folds" in rows[2][-1]
@@ -192,11 +196,11 @@ def test_leakage_is_compared_with_the_figure_without_it(store):
 def test_leakage_is_no_result(store):
     lay_leakage(store)
     lay(store, "gfnet")
-    (report,) = tables.build(store)
+    (report,) = build(store)
     assert {(t.selection, t.protocol) for t in report.trainings} == {("last", "ckplus@1")}
-    assert report.holes == []
-    assert report.habits == 6
-    assert "Left out: 6 folds that measure data leakage" in render.markdown_sections(render.sections([report]))
+    assert report.missing_folds == []
+    assert report.leakage_folds == 6
+    assert "Left out: 6 folds that measure data leakage" in markdown(sections([report]))
     (found,) = ablation.build(store)
     assert [v.accuracy for v in found.variants] == [36 / 40, 1]
 
@@ -224,4 +228,4 @@ def test_the_report_of_a_hundred_runs_reads_each_a_few_times_and_loads_no_torch(
     assert watched(store.home, "report", "--ablation", "--format", "json", "--out", "a.json", cwd=tmp_path)[1] == []
     document = json.loads((tmp_path / "a.json").read_text())
     assert document["ablations"][0]["variants"][0]["method"] == "WS-LGAN"
-    assert document["habits"] == []
+    assert document["leakage"] == []

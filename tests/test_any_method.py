@@ -4,15 +4,17 @@ import json
 
 import pandas as pd
 import pytest
-from stored import CLASSES, store_fold, store_stage
+from stored import CLASSES, grids, store_fold, store_stage
 from test_cli import ferbench
 
 from ferbench import metrics
 from ferbench.data.synthetic import SYNTHETIC
-from ferbench.report import published, render, tables
-from ferbench.report.html import page
-from ferbench.report.summary import overview
-from ferbench.report.told import is_drawn, told
+from ferbench.report import published
+from ferbench.report.build import build
+from ferbench.report.conclusions import heading
+from ferbench.report.formats.html import page
+from ferbench.report.tables import overview, tables
+from ferbench.report.tested_runs import TestedRun, is_synthetic
 from ferbench.runs.store import Store
 
 PEOPLE = [f"S{n}" for n in range(6)]
@@ -46,7 +48,7 @@ def lay_sequences(store: Store, wrong: int = 0, facts=None, **more) -> str:
 
 
 def rows_of(report, caption: str) -> list[dict[str, str]]:
-    (found,) = [(header, rows) for title, header, rows in render.grids(report) if title.startswith(caption)]
+    (found,) = [(header, rows) for title, header, rows in grids(tables(report)) if title.startswith(caption)]
     return [dict(zip(found[0], row, strict=True)) for row in found[1]]
 
 
@@ -60,7 +62,7 @@ def test_a_run_of_before_is_of_images_held_out_and_trained_on_what_its_parents_w
     teacher = store_stage(store, "teacher of features", protocol="mine@2", recipe={"C": 1.0})
     start = store_stage(store, "pretrain", parents={"attention": amg, "teacher wide": teacher})
     key = store_fold(store, "01", [("S1", "anger", "anger")], parents={"pretrain": start, "other": "0" * 16})
-    facts = told(store.record(key), store.known())
+    facts = TestedRun.of(store.record(key), store.known())
     assert (facts.level, facts.sees, str(facts.held_out), facts.uncalibrated, facts.differs) == (
         "image",
         "image",
@@ -69,15 +71,15 @@ def test_a_run_of_before_is_of_images_held_out_and_trained_on_what_its_parents_w
         [],
     )
     assert facts.trained_on == ["celeba@1", "mine@2", "fer2013@1", "run 0000000000000000", "ckplus@1"]
-    assert (facts.title, facts.published) == ("WS-LGAN", "WS-LGAN")
+    assert (facts.method, facts.published) == ("WS-LGAN", "WS-LGAN")
     key = store_fold(store, "02", [("S1", "anger", "anger")], facts={"method": {"differs": ["It is smaller."]}})
-    assert told(store.record(key), {}).differs == ["It is smaller."]
+    assert TestedRun.of(store.record(key), {}).differs == ["It is smaller."]
 
 
 def test_images_and_sequences_stand_in_one_report_in_columns_of_their_own(store):
     lay(store, wrong=2)
     lay_sequences(store, wrong=1)
-    (report,) = tables.build(store, "ckplus")
+    (report,) = build(store, "ckplus")
     assert report.protocols == ["ckplus-sequences@1", "ckplus@1"]
     images, sequences = row(report, "▸ WS-LGAN"), row(report, "▸ DTAGN")
     assert (images["Images"], images["Sequences"]) == ("83.33", "83.33")  # 30 of 36 and 10 of 12
@@ -90,7 +92,7 @@ def test_images_and_sequences_stand_in_one_report_in_columns_of_their_own(store)
     whole = metrics.by_sequence(pd.concat(frames), CLASSES)
     interval = metrics.subject_interval(whole)
     assert images["95 %, sequences"] == f"{100 * interval.low:.2f}–{100 * interval.high:.2f}"
-    told_of = "\n".join(render.heading(report))
+    told_of = "\n".join(heading(report))
     assert "every sequence of the test set is tested once" in told_of
     assert "compared by that accuracy only" in told_of
     assert page([report], store).count("whole sequences, percent") == 2
@@ -99,18 +101,18 @@ def test_images_and_sequences_stand_in_one_report_in_columns_of_their_own(store)
 def test_a_protocol_of_sequences_is_reported_alone_when_it_is_named(store):
     lay(store)
     lay_sequences(store)
-    (report,) = tables.build(store, "ckplus-sequences")
+    (report,) = build(store, "ckplus-sequences")
     assert ([t.method for t in report.trainings], report.dataset) == (["DTAGN"], "ckplus-sequences")
     assert {row.feature for row in report.published} == {"dynamic"}
     assert "PHRNN-MSCNN" in {one.method for one in report.compared}
     assert "IL-CNN" not in {one.method for one in report.compared}
-    assert [report.dataset for report in tables.build(store)] == ["ckplus"]
+    assert [report.dataset for report in build(store)] == ["ckplus"]
 
 
 def test_published_figures_stand_beside_what_is_of_their_kind_alone(store):
     lay_sequences(store)
     lay_sequences(store, facts=FEW, method="hog3d")
-    (report,) = tables.build(store, "ckplus")
+    (report,) = build(store, "ckplus")
     assert row(report, "▸ DTAGN")["Published"] == "97.25"
     assert row(report, "▸ HOG 3D (3 frames) (tiny")["Published"] == ""
     assert row(report, "HOG 3D")["From"] == "Table 2: 327 sequences; ours is not comparable: 3 frames only"
@@ -124,7 +126,7 @@ def test_what_is_not_held_out_is_marked_and_compared_with_nothing(store, held, s
     lay(store, facts={"held_out": held, "trained_on": ["everything"]})
     lay(store, method="gfnet", facts={"display": "GFNet", "published": "GFNet"})
     lay(store, method="gfnet", protocol="oulu@1", facts={"display": "GFNet", "published": ""})
-    report = tables.build(store, "ckplus")[0]
+    report = build(store, "ckplus")[0]
     first = row(report, "▸ WS-LGAN")
     assert first["Published"] == ""
     assert first["From"].endswith(said)
@@ -132,10 +134,10 @@ def test_what_is_not_held_out_is_marked_and_compared_with_nothing(store, held, s
     seen = row(report, "▸ WS-LGAN", "Input and training data")
     assert (seen["Trained on"], seen["Held out"]) == ("everything", "no (by name)" if held is False else "unknown")
     assert row(report, "▸ GFNet", "Input and training data")["Held out"] == "by name"
-    assert not any(title.startswith("Same training data") for title, *_ in render.grids(report))
-    table = overview(tables.build(store))
+    assert not any(title.startswith("Same training data") for title, *_ in grids(tables(report)))
+    table = overview(build(store))
     assert table is not None
-    assert [cells[0] for cells in table[2]] == ["▸ GFNet (tiny)"]
+    assert [cells[0] for cells in table.rows] == ["▸ GFNet (tiny)"]
 
 
 def test_methods_of_one_data_side_are_put_in_order_by_sequences(store):
@@ -143,13 +145,13 @@ def test_methods_of_one_data_side_are_put_in_order_by_sequences(store):
         lay(store, wrong=2 + seed, seed=seed)
     lay_sequences(store, wrong=1)
     lay(store, wrong=0, method="svm", preset="own", facts={"display": "HOG + linear SVM", "published": ""})
-    (report,) = tables.build(store)
+    (report,) = build(store)
     found = rows_of(report, "Same training data, preset tiny")
-    assert [(one["Training"], one["Images"], one["Sequences"], one["Seeds"], one["Sees"]) for one in found] == [
+    assert [(one["Training"], one["Images"], one["Sequences"], one["Seeds (n)"], one["Sees"]) for one in found] == [
         ("▸ DTAGN", "", "91.67", "1", "whole + landmarks"),
         ("▸ WS-LGAN", "79.17 ± 5.89", "79.17 ± 5.89", "2", "image"),
     ]
-    assert len([title for title, *_ in render.grids(report) if title.startswith("Same training data")]) == 1
+    assert len([title for title, *_ in grids(tables(report)) if title.startswith("Same training data")]) == 1
 
 
 def test_trainings_that_were_not_tested_on_the_same_are_not_put_side_by_side(store):
@@ -159,7 +161,7 @@ def test_trainings_that_were_not_tested_on_the_same_are_not_put_side_by_side(sto
     record = next(r for r in store.records() if r.experiment == key)
     store.write_predictions(record.key, store.predictions(record.key).iloc[1:])
     store.finish(record)
-    (report,) = tables.build(store)
+    (report,) = build(store)
     found = rows_of(report, "Same training data")
     assert sorted(one["Training"] for one in found) == ["▸ Other", "▸ WS-LGAN"]
 
@@ -167,7 +169,7 @@ def test_trainings_that_were_not_tested_on_the_same_are_not_put_side_by_side(sto
 @pytest.mark.parametrize("dataset", ["ckplus", "oulu", "rafdb"])
 def test_every_compared_method_has_a_row_with_ours_or_the_reason(store, dataset):
     lay(store, protocol=f"{dataset}@1")
-    (report,) = tables.build(store, dataset)
+    (report,) = build(store, dataset)
     assert len(published.compared()) == 21
     shown = {one["Method"]: one for one in rows_of(report, "Accuracy")}
     figures = {row.method: row.shown for row in published.rows(dataset)}
@@ -180,13 +182,13 @@ def test_every_compared_method_has_a_row_with_ours_or_the_reason(store, dataset)
 
 def _oulu(store: Store):
     lay(store, protocol="oulu@1")
-    return tables.build(store, "oulu")[0]
+    return build(store, "oulu")[0]
 
 
 def test_reasons_and_commands_are_those_of_the_set(store):
     lay(store, protocol="rafdb@1")
     lay(store)
-    reports = {report.dataset: report for report in tables.build(store)}
+    reports = {report.dataset: report for report in build(store)}
     why = {one.method: (one.why, one.command) for one in reports["ckplus"].compared}
     assert why["PHRNN-MSCNN"] == ("not run here: CK+48 has no landmarks and no onset", "")
     assert why["WS-LGAN"] == ("", "")
@@ -199,7 +201,7 @@ def test_reasons_and_commands_are_those_of_the_set(store):
 
 def test_a_slip_is_shown_with_what_should_stand_there_and_ours_is_compared_with_that(store):
     lay_sequences(store, protocol="oulu-sequences@1")
-    (report,) = tables.build(store, "oulu")
+    (report,) = build(store, "oulu")
     assert row(report, "DTAGN")["Published"] == "81.86 (81.46)"
     assert row(report, "▸ DTAGN")["Published"] == "81.46"
     assert rows_of(report, "Ours of whole")[0]["Against published"] == "81.46: +18.54"
@@ -221,7 +223,7 @@ def test_a_method_without_epochs_or_parameters_is_reported(store, tmp_path):
             "differs": ["No codebook was printed: ours has 500 words."],
         },
     )
-    (report,) = tables.build(store)
+    (report,) = build(store)
     assert row(report, "▸ HOG", "Ours in detail")["Parameters"] == "–"
     assert row(report, "▸ HOG", "Input and training data")["Scores"] == "uncalibrated"
     assert rows_of(report, "What the folds start from")[0]["Epochs"] == "–"
@@ -233,7 +235,7 @@ def test_a_method_without_epochs_or_parameters_is_reported(store, tmp_path):
 
 
 def test_drawn_faces_are_said_and_nothing_published_is_beside_them(store, tmp_path):
-    assert all(is_drawn(name) for name in SYNTHETIC)
+    assert all(is_synthetic(name) for name in SYNTHETIC)
     lay_sequences(store, protocol="synth-sequences@1")
     words = ("report", "--dataset", "synth-sequences", "--format", "markdown", "--out", "r.md")
     ferbench(*words, cwd=tmp_path)

@@ -29,7 +29,8 @@ from ferbench.methods.wslgan.densenet import DenseLayer
 from ferbench.methods.wslgan.network import WSLGAN, AttentionMapGenerator
 from ferbench.methods.wslgan.recipe import Architecture
 from ferbench.methods.wslgan.timing import PairDataset, ReferenceLoop
-from ferbench.report.speed import markdown
+from ferbench.report.formats.text import markdown
+from ferbench.report.speed import sections
 from ferbench.runs.speed import SpeedRecord, store, stored
 from ferbench.runs.store import shipped_run, shipped_runs
 from ferbench.training import samples
@@ -219,16 +220,16 @@ def test_speed_records_come_back_and_make_a_table(tmp_path):
     assert single.p50_ms == pytest.approx(1000 / single.images_per_s, rel=0.5)
     assert offline.error is not None
     assert offline.error <= offline.bound
-    text = markdown([record])
+    text = markdown(sections([record]))
     assert f"record {record.key}" in text
     wrong = record.model_copy(update={"rows": [single.model_copy(update={"error": 1.0, "valid": False})]})
-    assert "1e+00 !" in markdown([wrong])
+    assert "1e+00 !" in markdown(sections([wrong]))
 
 
 def test_the_speed_report_is_that_of_the_records_beside_it():
     records = stored(ROOT / "reports")
     assert len(records) > 3
-    assert markdown(records) == (ROOT / "reports" / "speed.md").read_text()
+    assert markdown(sections(records)) == (ROOT / "reports" / "speed.md").read_text()
 
 
 @pytest.mark.slow
@@ -339,7 +340,7 @@ def test_accuracy_is_of_inference_with_shipped_weights_on_publictest(tmp_path):
     assert (row.accuracy_images, row.accuracy_run) == (7, record.key)
     assert row.accuracy in [n / 7 for n in range(8)]
     record = SpeedRecord(mode="quick", seed=0, environment={"device": "cpu"}, ceilings={}, noise=0.0, rows=[row])
-    assert "7 images of FER2013's PublicTest" in markdown([record])
+    assert "7 images of FER2013's PublicTest" in markdown(sections([record]))
     with pytest.raises(UsageError, match="of inference"):
         run(BenchOptions(whats=("step",), batches=(4,), accuracy=True, home=tmp_path), *quiet)
     with pytest.raises(UsageError, match="none of wslgan paper come"):

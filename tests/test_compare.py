@@ -262,7 +262,7 @@ def test_seeds_that_vary_excuse_a_fall_that_people_do_not(tmp_path):
 def test_two_hundred_checks_of_reseeded_trainings_raise_no_more_alarms_than_stated(tmp_path):
     from test_statistics import reseeded
 
-    from ferbench.report.results import Result
+    from ferbench.report.compare import Result
 
     rng, alarms = np.random.default_rng(4), 0
 

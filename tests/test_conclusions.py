@@ -4,11 +4,10 @@ import pytest
 from stored import CLASSES, store_fold
 from test_cli_report import output
 
-from ferbench.report import tables
-from ferbench.report.compare import compare, verdict
+from ferbench.report.build import build
+from ferbench.report.compare import chosen, compare, verdict
 from ferbench.report.conclusions import Conclusions, conclude, lines
-from ferbench.report.html import page
-from ferbench.report.results import chosen
+from ferbench.report.formats.html import page
 from ferbench.runs.store import Store
 
 OTHER = {"method": "gfnet", "facts": {"display": "GFNet", "published": "GFNet"}}
@@ -39,7 +38,7 @@ def lay(store: Store, wrong: int, people: int = 20, folds=("01", "02"), **more) 
 
 
 def concluded(store: Store, dataset: str = "ckplus") -> tuple[Conclusions, dict[str, list[str]]]:
-    (report,) = tables.build(store, dataset)
+    (report,) = build(store, dataset)
     found = conclude(report)
     return found, dict(found.points)
 
@@ -54,7 +53,7 @@ def test_a_difference_is_shown_where_the_comparison_shows_one(store):
     assert points[BETWEEN][0] == (
         f"Difference shown: GFNet (tiny) is {gap:.2f} points above WS-LGAN (tiny) on the same 140 images; 95 % interval of "
         f"the difference {-100 * pair.difference.high:+.2f} to {-100 * pair.difference.low:+.2f} over 20 subjects, "
-        f"p = {pair.p:.4f} by permutation. Chance over who was tested does not explain it."
+        f"p = {pair.p:.4f} by permutation. Chance in the choice of tested people does not explain it."
     )
     assert "another seed" in points[BETWEEN][1]
     (leader,) = found.leaders
@@ -89,7 +88,7 @@ def test_a_recipe_stands_for_the_mean_of_its_seeds_and_not_for_its_best(store):
     found, points = concluded(store)
     assert found.leaders[0].name == "GFNet (tiny)"
     assert points[BETWEEN][0].startswith("No difference shown: GFNet (tiny) is 1.43 points above WS-LGAN (tiny)")
-    (report,) = tables.build(store)
+    (report,) = build(store)
     reach = conclude(report).leaders[0].reach
     assert reach.low < 138 / 140 < reach.high
     lay(store, 2, seed=1, **OTHER)
@@ -143,7 +142,7 @@ def test_a_comparison_of_images_that_were_prepared_differently_says_so(store):
         (2, "The published figure lies within our interval: no difference shown."),
         (
             14,
-            "The published figure lies above our interval: chance over whom we tested does not explain the difference",
+            "The published figure lies above our interval: chance in the choice of people whom we tested does not explain the difference",
         ),
     ],
 )
@@ -190,7 +189,7 @@ def test_what_was_changed_from_the_preset_is_said_wherever_a_figure_stands(store
     card = output("report", "--format", "model-card").replace("\\", "")
     assert all(f"Changed from the preset: {one}" in card for one in changed)
     lay(store, 2, facts={"command": "ferbench train 'unclosed"}, seed=1)  # a stranger's record
-    assert [t.changed for t in tables.build(store, "ckplus")[0].trainings] == [changed, []]
+    assert [t.changed for t in build(store, "ckplus")[0].trainings] == [changed, []]
 
 
 def test_drawn_faces_are_compared_with_nothing_published(store):
@@ -219,7 +218,7 @@ def test_the_best_of_images_and_of_sequences_are_compared_by_sequences(store):
 def test_all_that_is_concluded_stands_on_the_page(store):
     lay(store, 12)
     lay(store, 2, **OTHER)
-    text = page(tables.build(store), store)
+    text = page(build(store), store)
     found, points = concluded(store)
     assert text.index("what may be concluded") < text.index("<table")
     for said in (found.leaders[0].reach.interval, *(one for answers in points.values() for one in answers)):

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 from builders import lay_down, make_faces, watched
-from stored import CLASSES, store_fold
+from stored import CLASSES, grids, store_fold
 from test_cli import ferbench
 
-from ferbench.report import formats, render, tables
-from ferbench.report.html import _low, _marks, page
-from ferbench.report.summary import all_sections, overview
+from ferbench.errors import DataError
+from ferbench.report.build import build
+from ferbench.report.conclusions import sections
+from ferbench.report.formats import text as formats
+from ferbench.report.formats.html import _low, _marks, page
+from ferbench.report.tables import overview, tables
 from ferbench.runs.store import Store
 
 ROWS = [(f"S{n:02d}", truth, truth if n % 5 else "sadness") for n in range(10) for truth in CLASSES]
@@ -32,9 +35,9 @@ def store(tmp_path_factory) -> Store:
 
 
 def test_latex_is_balanced_and_escaped_and_holds_every_table(store):
-    reports = tables.build(store)
-    text = formats.latex(render.sections(reports))
-    found = render.grids(reports[0])
+    reports = build(store)
+    text = formats.latex(sections(reports))
+    found = grids(tables(reports[0]))
     for name in ("document", "table", "tabular", "itemize"):
         assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}") > 0
     assert (
@@ -56,23 +59,31 @@ def test_latex_is_balanced_and_escaped_and_holds_every_table(store):
 
 
 def test_csv_has_a_row_for_each_cell(store):
-    reports = tables.build(store)
-    rows = list(csv.DictReader(io.StringIO(formats.long_csv(render.sections(reports)))))
-    assert len(rows) == sum(len(body) * (len(header) - 1) for _, header, body in render.grids(reports[0]))
-    ours = [row for row in rows if row["column"] == "Images" and row["name"].startswith("▸ WS-LGAN (tiny, seed 0)")]
-    assert ours[0]["value"] == "82.86"
+    reports = build(store)
+    rows = list(csv.DictReader(io.StringIO(formats.csv(sections(reports)))))
+    cells = {(row["table"], row["row"], row["column"]) for row in rows}
+    assert len(cells) == sum(len(body) * (len(header) - 1) for _, header, body in grids(tables(reports[0])))
+    assert len({(*cell, row["part"]) for row in rows for cell in [(row["table"], row["row"], row["column"])]}) == len(
+        rows
+    )
+    ours = [row for row in rows if row["table"].startswith("Accuracy") and row["name"] == "▸ WS-LGAN (tiny, seed 0)"]
+    (images,) = [row for row in ours if row["column"] == "Images"]
+    assert (float(images["value"]), images["unit"], images["part"]) == (pytest.approx(100 * 58 / 70), "percent", "")
+    interval = reports[0].trainings[0].interval
+    limits = {row["part"]: float(row["value"]) for row in ours if row["column"] == "95 % interval"}
+    assert limits == {"low": pytest.approx(100 * interval.low), "high": pytest.approx(100 * interval.high)}
 
 
 def test_the_command_writes_each_format(store, tmp_path):
     for format in ("markdown", "latex", "csv", "html", "json"):
         out = tmp_path / f"report.{format}"
         ferbench("report", "--format", format, "--out", str(out), "--runs", str(store.home), cwd=tmp_path)
-        assert re.search(r"82\.86|0\.82857", out.read_text())
+        assert re.search(r"82\.857142" if format == "csv" else r"82\.86|0\.82857", out.read_text())
     assert "--format html" in ferbench("report", "--errors", "3", cwd=tmp_path, code=2).stderr
 
 
 def test_nothing_is_loaded_from_elsewhere_and_markup_in_data_stays_text(store):
-    text = page(tables.build(store), store)
+    text = page(build(store), store)
     assert not re.search(r"(src|href)=\"(?!data:|#s\d)", text)
     assert "<b>bold</b>" not in text
     assert "&lt;b&gt;bold&lt;/b&gt;" in text
@@ -81,7 +92,7 @@ def test_nothing_is_loaded_from_elsewhere_and_markup_in_data_stays_text(store):
 
 def test_a_page_is_whole_without_its_script(store):
     """The colours of matrices, the captions and the heads of rows and columns are in the document itself."""
-    text = page(tables.build(store), store).partition("<script>")[0]
+    text = page(build(store), store).partition("<script>")[0]
     row = re.search(r'<th scope="row" class="">An</th>\s*((?:<td.*</td>\s*)+)', text)
     assert row is not None
     shares = [float(share) for share in re.findall(r'<td style="--a: ([\d.]+)"', row[1])]
@@ -109,13 +120,13 @@ def test_the_surest_errors_are_shown_with_their_pictures(store, tmp_path):
     ids = [f"01-{n:03d}" for n in range(35)] + [f"02-{n:03d}" for n in range(35)]
     faces = make_faces([{"id": name, "label": "anger"} for name in ids], name="ckplus")
     lay_down(faces, tmp_path / "data")
-    with pytest.raises(tables.DataError, match="not the set that was tested"):
-        page(tables.build(store), store, 2, tmp_path / "data")
-    with pytest.raises(tables.DataError, match="data prepare ckplus"):
-        page(tables.build(store), store, 2, tmp_path / "nowhere")
+    with pytest.raises(DataError, match="not the set that was tested"):
+        page(build(store), store, 2, tmp_path / "data")
+    with pytest.raises(DataError, match="data prepare ckplus"):
+        page(build(store), store, 2, tmp_path / "nowhere")
     card = json.loads((tmp_path / "data" / "ckplus" / "card.json").read_text())
     (tmp_path / "data" / "ckplus" / "card.json").write_text(json.dumps({**card, "fingerprint": "d" * 64}))
-    text = page(tables.build(store), store, 2, tmp_path / "data")
+    text = page(build(store), store, 2, tmp_path / "data")
     assert text.count("data:image/png") == 4  # two errors of each of two trainings
 
 
@@ -148,7 +159,7 @@ def browser():
 
 def test_a_browser_shows_it_sorts_it_and_asks_nobody(store, browser, tmp_path):
     path = tmp_path / "report.html"
-    path.write_text(page(tables.build(store), store), encoding="utf-8")
+    path.write_text(page(build(store), store), encoding="utf-8")
     grounds = {}
     for scheme, width in product(("light", "dark"), (375, 1200, 1920)):
         browser.execute_cdp_cmd(
@@ -242,20 +253,20 @@ def test_several_protocols_are_put_together_in_every_format(tmp_path):
     store_fold(store, "01", right[:35], protocol="oulu@1")
     store_fold(store, "02", right[35:], protocol="oulu@1")
     store_fold(store, "01", right[:35], protocol="rafdb@1")  # lacks a fold
-    reports = tables.build(store)
+    reports = build(store)
     table = overview(reports)
     assert table is not None
-    _, header, rows = table
-    assert header == ["Training", "Weights tested", "ckplus@1", "oulu@1"]
+    rows = table.texts()
+    assert table.header == ["Training", "Weights tested", "ckplus@1", "oulu@1"]
     whole = [truth == prediction for _, truth, prediction in ROWS]
     percent = f"{100 * sum(whole) / len(whole):.2f} ± 0.00, n = 2"
     assert sorted(rows) == [
         ["▸ GFNet (tiny)", "last epoch", percent, ""],
         ["▸ WS-LGAN (tiny)", "last epoch", percent, "100.00"],
     ]
-    assert [title for title, _, _ in all_sections(reports)] == ["all protocols", "ckplus", "oulu", "rafdb"]
+    assert [section.title for section in sections(reports)] == ["all protocols", "ckplus", "oulu", "rafdb"]
     assert page(reports, store).count("<h2>") == 4
     for format in ("markdown", "latex", "csv"):
         told = ferbench("report", "--format", format, "--runs", str(store.home), cwd=tmp_path).stdout
         assert "all protocols" in told
-    assert overview(tables.build(store, "ckplus")) is None
+    assert overview(build(store, "ckplus")) is None

@@ -22,7 +22,8 @@ from ferbench.data import faces
 from ferbench.errors import DataError, UsageError
 from ferbench.protocol import protocol as protocols
 from ferbench.reading import read_array, read_csv
-from ferbench.report import formats
+from ferbench.report.formats import text as formats
+from ferbench.report.table import Column, Section, Table
 from ferbench.runs.store import Store
 from ferbench.schema import parse_json, read_json, read_toml
 
@@ -192,9 +193,9 @@ def test_a_spreadsheet_gets_no_formula():
         assert text.spreadsheet(cell).startswith("'")
     for cell in ("+0.71", "-0.90 ± 0.93", "+2.34 to +6.69", "–", "82.86", "▸ WS-LGAN", "a=b"):
         assert text.spreadsheet(cell) == cell
-    table = ("a", ["x"], [("=caption", ["=A", "b"], [["=r", "=v"]])])
-    (row,) = list(csv.DictReader(io.StringIO(formats.long_csv([table]))))
-    assert {value[:1] for value in row.values()} <= {"'", "a", "1", "b"}
+    section = Section("a", ["x"], [Table("=caption", [Column("=A"), Column("b")], [["=r", "=v"]])])
+    (row,) = list(csv.DictReader(io.StringIO(formats.csv([section]))))
+    assert {value[:1] for value in row.values()} <= {"'", "a", "1", "b", ""}
 
 
 def test_a_record_is_only_that_of_its_folder_and_names_lead_nowhere(tmp_path):

@@ -6,9 +6,9 @@ import pytest
 from stored import CLASSES, store_fold
 from test_cli import ferbench
 
-from ferbench.report import tables
-from ferbench.report.html import page
-from ferbench.report.latency import accuracy_over_latency
+from ferbench.report.build import build
+from ferbench.report.figures import accuracy_over_latency
+from ferbench.report.formats.html import page
 from ferbench.runs import speed
 from ferbench.runs.speed import SpeedRecord, SpeedRow
 from ferbench.runs.store import Store
@@ -64,7 +64,7 @@ def store(tmp_path) -> Store:
 
 
 def test_the_fastest_valid_inference_of_one_image_is_taken_and_parts_of_trainings_are_not(store):
-    (point,) = accuracy_over_latency(speed.stored(store.home), tables.build(store))
+    (point,) = accuracy_over_latency(speed.stored(store.home), build(store))
     assert (point.name, point.latency_ms, point.n) == ("WS-LGAN (tiny, seed 0)", 6.25, "70 images")
     assert point.accuracy == pytest.approx(sum(truth == told for _, truth, told in ROWS) / len(ROWS))
     assert point.low < point.accuracy < point.high
@@ -72,7 +72,7 @@ def test_the_fastest_valid_inference_of_one_image_is_taken_and_parts_of_training
 
 
 def test_it_stands_in_the_page_and_among_the_figures_and_beside_the_speed_report(store, tmp_path):
-    text = page(tables.build(store), store)
+    text = page(build(store), store)
     assert "Accuracy over latency" in text
     assert "6.25 ms; cpu: test, 1 thread; onnxruntime, fp32" in text
     for path in (store.folder(record.key) / "history.csv" for record in store.records()):
@@ -87,7 +87,7 @@ def test_it_stands_in_the_page_and_among_the_figures_and_beside_the_speed_report
 def test_trainings_that_differ_in_their_seeds_are_one_point(store):
     for fold, rows in (("01", ROWS[:35]), ("02", ROWS[35:])):
         store_fold(store, fold, [(who, truth, truth) for who, truth, _ in rows], seed=1)
-    (point,) = accuracy_over_latency(speed.stored(store.home), tables.build(store))
+    (point,) = accuracy_over_latency(speed.stored(store.home), build(store))
     assert point.name == "WS-LGAN (tiny, seeds 0, 1)"
     assert point.accuracy == pytest.approx((1 + sum(truth == told for _, truth, told in ROWS) / len(ROWS)) / 2)
     assert point.high == 1
@@ -96,7 +96,7 @@ def test_trainings_that_differ_in_their_seeds_are_one_point(store):
 def test_a_store_without_timings_has_no_such_figure(store):
     for path in (store.home / "speed").iterdir():
         path.unlink()
-    assert "Accuracy over latency" not in page(tables.build(store), store)
+    assert "Accuracy over latency" not in page(build(store), store)
 
 
 def _words(path: Path) -> set[str]:

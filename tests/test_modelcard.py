@@ -9,8 +9,8 @@ from test_cli import ferbench
 from test_hostile import NASTY, STEERS
 
 from ferbench.errors import DataError, UsageError
-from ferbench.report import tables
-from ferbench.report.modelcard import _yaml, model_card
+from ferbench.report.build import build
+from ferbench.report.formats.modelcard import _yaml, model_card
 from ferbench.runs.store import Store
 
 yaml = pytest.importorskip("yaml")
@@ -37,7 +37,7 @@ def metadata(card: str) -> dict:
 def test_the_metadata_are_the_figures_of_the_report_and_the_fields_of_the_format(store):
     lay(store)
     lay(store, 1, [(who, truth, truth) for who, truth, _ in ROWS])
-    (report,) = tables.build(store)
+    (report,) = build(store)
     found = metadata(model_card([report]))
     assert (found["library_name"], found["pipeline_tag"]) == ("ferbench", "image-classification")
     (model,) = found["model-index"]
@@ -51,7 +51,7 @@ def test_the_metadata_are_the_figures_of_the_report_and_the_fields_of_the_format
     accuracy, recall, f1 = result["metrics"]
     assert (accuracy["type"], recall["type"], f1["type"]) == ("accuracy", "recall", "f1")
     assert accuracy["value"] == pytest.approx((first.accuracy + second.accuracy) / 2, abs=1e-6)
-    assert f1["value"] == pytest.approx((first.macro_f1 + second.macro_f1) / 2, abs=1e-6)
+    assert f1["value"] == pytest.approx((first.metrics["macro_f1"] + second.metrics["macro_f1"]) / 2, abs=1e-6)
     assert accuracy["args"] == {
         "n": "70 images",
         "subjects": 10,
@@ -67,7 +67,7 @@ def test_the_metadata_are_the_figures_of_the_report_and_the_fields_of_the_format
 def test_the_reader_of_hugging_face_takes_it(store, tmp_path):
     hub = pytest.importorskip("huggingface_hub")
     lay(store)
-    (tmp_path / "README.md").write_text(model_card(tables.build(store)), encoding="utf-8")
+    (tmp_path / "README.md").write_text(model_card(build(store)), encoding="utf-8")
     card = hub.ModelCard.load(tmp_path / "README.md")
     assert card.data.model_name == "WS-LGAN (tiny)"
     assert [one.metric_type for one in card.data.eval_results] == ["accuracy", "recall", "f1"]
@@ -76,7 +76,7 @@ def test_the_reader_of_hugging_face_takes_it(store, tmp_path):
 
 def test_the_words_say_what_a_figure_is_of_and_what_nobody_knows(store):
     lay(store, facts={"differs": ["It has | half the layers."], "notes": ["a note"]})
-    text = model_card(tables.build(store))
+    text = model_card(build(store))
     for said in (
         "Accuracy 82.86 %, 95 % interval",
         "n = 70 images; one seed (0); weights tested: last epoch",
@@ -97,7 +97,7 @@ def test_the_words_say_what_a_figure_is_of_and_what_nobody_knows(store):
 
 def test_drawn_faces_and_sequences_are_called_so(store):
     lay(store, protocol="synth-sequences@1", facts={"level": "sequence", "sees": "whole", "display": "DTAGN"})
-    text = model_card(tables.build(store))
+    text = model_card(build(store))
     assert metadata(text)["pipeline_tag"] == "video-classification"
     assert "The faces are drawn by ferbench" in text
     assert "was published" not in text
@@ -105,21 +105,21 @@ def test_drawn_faces_and_sequences_are_called_so(store):
 
 def test_a_card_is_of_one_model_that_is_whole_and_held_out(store, tmp_path):
     with pytest.raises(DataError, match="complete and known to be tested on unseen people"):
-        model_card(tables.build(store))
+        model_card(build(store))
     store_fold(store, "01", ROWS[:35], method="part")
     lay(store, method="leaky", facts={"held_out": "unknown"})
     with pytest.raises(DataError, match="complete and known to be tested on unseen people"):
-        model_card(tables.build(store))
+        model_card(build(store))
     first = lay(store)
-    assert "82.86" in model_card(tables.build(store))
+    assert "82.86" in model_card(build(store))
     second = lay(store, method="gfnet", facts={"display": "GFNet"})
     with pytest.raises(UsageError, match=f"here are 2: name one by --training: .*{second}"):
-        model_card(tables.build(store))
+        model_card(build(store))
     told = ferbench("report", "--format", "model-card", "--training", second[:6], cwd=tmp_path).stdout
-    assert told == model_card(tables.build(store), second)
+    assert told == model_card(build(store), second)
     assert "# GFNet (tiny)" in told
     run = next(record.key for record in store.records() if record.experiment == first)
-    assert "# WS-LGAN (tiny)" in model_card(tables.build(store), run)
+    assert "# WS-LGAN (tiny)" in model_card(build(store), run)
     assert "--format model-card" in ferbench("report", "--training", first, cwd=tmp_path, code=2).stderr
 
 
@@ -131,7 +131,7 @@ def test_a_hostile_record_gets_neither_into_the_metadata_nor_into_the_page(store
         "notes": [NASTY],
     }
     lay(store, facts=facts)
-    text = model_card(tables.build(store))
+    text = model_card(build(store))
     assert not STEERS.search(text)
     found = metadata(text)
     assert set(found) == {"library_name", "pipeline_tag", "tags", "metrics", "model-index"}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from builders import lay_down, make_faces, people
+from ferbench.report.told import told
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -28,7 +29,6 @@ from ferbench.execution.learned import Unrecorded
 from ferbench.files import write_bytes
 from ferbench.protocol import protocol as protocols
 from ferbench.report import tables
-from ferbench.report.told import told
 from ferbench.runs import families, provenance
 from ferbench.runs.facts import HeldOut
 from ferbench.runs.store import LEARNED, Store

@@ -8,7 +8,9 @@ import pytest
 from builders import watched
 
 from ferbench.errors import DataError, UsageError
-from ferbench.report import render, tables
+from ferbench.report.build import build
+from ferbench.report.conclusions import sections
+from ferbench.report.formats.text import markdown
 from ferbench.report.verbs import list_runs, write_report
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
@@ -92,32 +94,32 @@ SECOND = [("S3", "anger", "anger")]
 def test_pooled_figures_are_those_of_all_folds_together(store):
     store_fold(store, "01", FIRST)
     store_fold(store, "02", SECOND)
-    (report,) = tables.build(store)
+    (report,) = build(store)
     (training,) = report.trainings
     assert training.accuracy == 0.75
     assert training.fold_mean == pytest.approx((2 / 3 + 1) / 2)
     assert (training.images, training.subjects, training.sequences, training.whole) == (4, 3, 4, True)
     assert training.matrix[0, 0] == 2
     assert training.matrix[3, 0] == 1
-    assert report.holes == []
+    assert report.missing_folds == []
     assert training.folds[1].absent == ["Co", "Di", "Fe", "Ha", "Sa", "Su"]
 
 
 def test_missing_and_failed_folds_are_holes_with_their_command(store):
     store_fold(store, "01", FIRST)
     store_fold(store, "02", [], error="RuntimeError: no memory")
-    (report,) = tables.build(store)
-    (hole,) = report.holes
+    (report,) = build(store)
+    (hole,) = report.missing_folds
     assert (hole.fold, hole.reason) == ("02", "RuntimeError: no memory")
     assert hole.command == "ferbench train wslgan --dataset ckplus --preset tiny --folds 02"
-    assert "1/2 folds" in render.markdown_sections(render.sections([report]))
+    assert "1/2 folds" in markdown(sections([report]))
 
 
 def test_seeds_of_one_recipe_are_aggregated_and_others_are_not(store):
     for seed, rows in ((0, SECOND), (1, [("S3", "anger", "fear")])):
         store_fold(store, "01", FIRST, seed)
         store_fold(store, "02", rows, seed)
-    (report,) = tables.build(store)
+    (report,) = build(store)
     assert len(report.trainings) == 2
     (over,) = report.seeds
     assert (over.seeds, over.mean) == ([0, 1], pytest.approx((0.75 + 0.5) / 2))
@@ -127,7 +129,7 @@ def test_seeds_of_one_recipe_are_aggregated_and_others_are_not(store):
 def test_markdown_says_what_was_done(store):
     store_fold(store, "01", FIRST)
     store_fold(store, "02", SECOND)
-    text = render.markdown_sections(render.sections(tables.build(store)))
+    text = markdown(sections(build(store)))
     assert "| ▸ WS-LGAN (tiny, seed 0)" in text
     assert "75.00" in text
     assert "Published (Table 3)" in text

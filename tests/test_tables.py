@@ -7,11 +7,16 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stored import CLASSES, store_fold, store_stage
+from stored import CLASSES, grids, store_fold, store_stage
 
 from ferbench import metrics
 from ferbench.errors import DataError
-from ferbench.report import render, tables
+from ferbench.report.build import build, trainings_of
+from ferbench.report.conclusions import heading, headlines, sections
+from ferbench.report.formats.text import json as json_text
+from ferbench.report.formats.text import markdown
+from ferbench.report.results import Report
+from ferbench.report.tables import tables
 from ferbench.runs.store import Store
 
 FIRST = [("S1", "anger", "anger"), ("S1", "fear", "anger"), ("S2", "happiness", "happiness")]
@@ -23,14 +28,14 @@ def store(tmp_path) -> Store:
     return Store(tmp_path / "runs")
 
 
-def ours(report: tables.Report) -> list[list[str]]:
+def ours(report: Report) -> list[list[str]]:
     """Our rows of the first table."""
     return [row for row in grid(report, "Accuracy") if row[0].startswith("▸")]
 
 
-def grid(report: tables.Report, caption: str) -> list[list[str]]:
+def grid(report: Report, caption: str) -> list[list[str]]:
     """The cells of the one table whose caption begins so."""
-    (found,) = [rows for title, _, rows in render.grids(report) if title.startswith(caption)]
+    (found,) = [rows for title, _, rows in grids(tables(report)) if title.startswith(caption)]
     return found
 
 
@@ -48,13 +53,13 @@ def test_pooling_folds_is_the_metrics_of_all_predictions_together(tmp_path_facto
         ]
         store_fold(store, fold, rows, folds=names)
         everyone += rows
-    ((training,),) = [report.trainings for report in tables.build(store)]
+    ((training,),) = [report.trainings for report in build(store)]
     whole = pd.DataFrame(everyone, columns=["subject", "truth", "prediction"])
     matrix = metrics.confusion(whole["truth"], whole["prediction"], CLASSES)
     assert (training.matrix == matrix).all()
     assert training.accuracy == (whole["truth"] == whole["prediction"]).mean()
-    assert training.macro_f1 == metrics.macro_f1(matrix)
-    assert training.balanced_accuracy == metrics.balanced_accuracy(matrix)
+    assert training.metrics["macro_f1"] == metrics.macro_f1(matrix)
+    assert training.metrics["balanced_accuracy"] == metrics.balanced_accuracy(matrix)
     assert training.interval == metrics.subject_interval(whole)
     assert training.interval.low <= training.accuracy <= training.interval.high
     assert (training.images, training.subjects) == (len(whole), whole["subject"].nunique())
@@ -65,7 +70,7 @@ def test_pooling_folds_is_the_metrics_of_all_predictions_together(tmp_path_facto
 def test_every_cell_of_a_whole_training(store):
     key = store_fold(store, "01", FIRST)
     other = store_fold(store, "02", SECOND)
-    (report,) = tables.build(store)
+    (report,) = build(store)
     experiment = report.trainings[0].experiment
     interval = metrics.subject_interval(pd.concat([store.predictions(key), store.predictions(other)]))
     assert grid(report, "Accuracy")[1] == [
@@ -120,7 +125,7 @@ def test_every_cell_of_a_whole_training(store):
     ]
     assert grid(report, "Published (Table 3): the images")[5] == ["Sa", "7", "0", "0", "3", "0", "74", "0"]
     assert not any(
-        title.startswith(("Missing folds", "What the folds", "Over seeds")) for title, *_ in render.grids(report)
+        title.startswith(("Missing folds", "What the folds", "Over seeds")) for title, *_ in grids(tables(report))
     )
 
 
@@ -134,9 +139,9 @@ def test_a_small_report_to_the_letter(store):
         protocol="synth@1",
         facts={"notes": ["contempt is rare"], "published": ""},
     )
-    (report,) = tables.build(store)
+    (report,) = build(store)
     experiment = report.trainings[0].experiment
-    text = render.markdown_sections(render.sections([report]))
+    text = markdown(sections([report]))
     head, accuracy, *_ = text.split("\n\n**")
     assert head == (
         "# synth\n\n"
@@ -145,7 +150,7 @@ def test_a_small_report_to_the_letter(store):
         "- Protocol synth@1: step, 1 folds by subject; no subject is in both training and test set, every image of the test set is "
         "tested once. Fold file ffffffffffff, data dddddddddddd.\n"
         "- Weights tested: last epoch. No test image was used to choose them.\n"
-        "- Our trainings differ in nothing: there is one.\n"
+        "- There is one training of ours.\n"
         "- Accuracy is pooled over all test images of all folds, the paper's own measure, computed from stored "
         "predictions. Intervals are 95 %, with subjects as clusters where they are known.\n"
         "- Note: contempt is rare."
@@ -166,19 +171,20 @@ def test_a_small_report_to_the_letter(store):
 def test_a_training_without_all_folds_is_shown_and_not_compared(store):
     store_fold(store, "01", FIRST)
     store.begin(_identity_of_fold(store, "02"))
-    (report,) = tables.build(store)
+    (report,) = build(store)
     assert ours(report)[0][1:3] == ["", "66.67 (1/2 folds)"]  # beside no published figure
     assert grid(report, "Ours in detail")[0][4] == "one fold"
     assert grid(report, "Ours in detail")[0][10] == "98.06: folds missing"
-    assert "not compared" in "\n".join(render.heading(report))
+    assert "not compared" in "\n".join(heading(report))
     assert grid(report, "Missing folds") == [
         [
             "WS-LGAN (tiny, seed 0)",
             "02",
             "begun, not finished",
-            "`ferbench train wslgan --dataset ckplus --seed 0 --folds 02`",
+            "ferbench train wslgan --dataset ckplus --seed 0 --folds 02",
         ]
     ]
+    assert "| `ferbench train wslgan --dataset ckplus --seed 0 --folds 02` |" in markdown(sections([report]))
 
 
 def _identity_of_fold(store: Store, fold: str):
@@ -187,19 +193,19 @@ def _identity_of_fold(store: Store, fold: str):
 
 def test_a_training_that_only_failed_is_a_hole(store):
     store_fold(store, "01", [], error="RuntimeError: a | b [red]")
-    (report,) = tables.build(store, "ckplus")
+    (report,) = build(store, "ckplus")
     assert report.trainings == []
     assert grid(report, "Missing folds") == [
         ["wslgan (tiny, seed 0)", "01", "RuntimeError: a | b [red]", "the same command again"]
     ]
-    assert "a \\| b [red]" in render.markdown_sections(render.sections([report]))
+    assert "a \\| b [red]" in markdown(sections([report]))
 
 
 def test_a_fold_that_is_trained_again_is_no_hole_any_more(store):
     store_fold(store, "01", [], error="boom")
     store_fold(store, "01", FIRST)
     store_fold(store, "02", SECOND)
-    assert tables.build(store)[0].holes == []
+    assert build(store)[0].missing_folds == []
 
 
 def test_seeds_are_one_variant_although_their_parents_differ(store):
@@ -208,7 +214,7 @@ def test_seeds_are_one_variant_although_their_parents_differ(store):
         start = store_stage(store, "pretrain", seed, parents={"attention": amg})
         for fold, rows in (("01", FIRST), ("02", SECOND if seed else [("S3", "anger", "fear")])):
             store_fold(store, fold, rows, seed, parents={"attention": amg, "pretrain": start})
-    (report,) = tables.build(store)
+    (report,) = build(store)
     (over,) = report.seeds
     assert (over.seeds, over.mean) == ([0, 1], pytest.approx((0.5 + 0.75) / 2))
     assert report.varying == {"seed": ["0", "1"]}
@@ -242,8 +248,8 @@ def test_presets_of_one_seed_are_averaged_where_each_has_one_recipe(store):
             if (seed, preset) != (1, "light"):
                 store_fold(store, "01", FIRST, seed, preset=preset)
                 store_fold(store, "02", rows, seed, preset=preset)
-    (report,) = tables.build(store)
-    (found,) = report.together
+    (report,) = build(store)
+    (found,) = report.preset_ensembles
     # Only seed 0 has all three: two of them say fear of S3, so FIRST alone is right, 2 of 4.
     assert (found.presets, found.seeds, found.accuracies) == (["light", "tiny", "wide"], [0], [0.5])
     assert (found.mean, found.std) == (0.5, 0.0)
@@ -252,14 +258,14 @@ def test_presets_of_one_seed_are_averaged_where_each_has_one_recipe(store):
     assert grid(report, "Presets together")[0][:3] == ["▸ WS-LGAN (light + tiny + wide)", "50.00", "1"]
     for fold, rows in (("01", FIRST), ("02", sure)):
         store_fold(store, fold, rows, 0, preset="tiny", recipe={"stage": {"epochs": 4}})
-    assert tables.build(store)[0].together == []
+    assert build(store)[0].preset_ensembles == []
 
 
 def test_a_training_without_all_folds_is_left_out_of_the_seeds(store):
     for seed in (0, 1):
         store_fold(store, "01", FIRST, seed)
     store_fold(store, "02", SECOND, 0)
-    assert tables.build(store)[0].seeds == []
+    assert build(store)[0].seeds == []
 
 
 @pytest.mark.parametrize(
@@ -275,7 +281,7 @@ def test_trainings_that_differ_in_more_than_their_seed_stay_apart(store, more, v
     for seed, change in ((0, {}), (1, more)):
         store_fold(store, "01", FIRST, seed, **change)
         store_fold(store, "02", SECOND, seed, **change)
-    (report,) = tables.build(store)
+    (report,) = build(store)
     assert report.seeds == []
     assert report.varying == {"seed": ["0", "1"], **varying}
 
@@ -284,18 +290,18 @@ def test_a_pretraining_that_differs_or_is_left_out_stays_apart(store):
     short, long = (store_stage(store, "pretrain", epochs=epochs) for epochs in (3, 7))
     for seed, parents in ((0, {"pretrain": short}), (1, {"pretrain": long})):
         store_fold(store, "01", FIRST, seed, folds=("01",), parents=parents)
-    assert tables.build(store)[0].varying == {"seed": ["0", "1"], "pretrain.recipe.stage.epochs": ["3", "7"]}
+    assert build(store)[0].varying == {"seed": ["0", "1"], "pretrain.recipe.stage.epochs": ["3", "7"]}
     store_fold(store, "01", FIRST, 2, folds=("01",))
-    (report,) = tables.build(store)
+    (report,) = build(store)
     assert report.varying["pretrain"] == ["none", "used"]
     assert report.seeds == []
 
 
 def test_names_tell_trainings_apart_by_experiment_only_where_they_must(store):
     store_fold(store, "01", FIRST)
-    assert ours(tables.build(store)[0])[0][0] == "▸ WS-LGAN (tiny, seed 0)"
+    assert ours(build(store)[0])[0][0] == "▸ WS-LGAN (tiny, seed 0)"
     store_fold(store, "01", FIRST, recipe={"stage": {"epochs": 20}})
-    (report,) = tables.build(store)
+    (report,) = build(store)
     names = [row[0] for row in ours(report)]
     assert names == [f"▸ WS-LGAN (tiny, seed 0, {t.experiment})" for t in report.trainings]
 
@@ -309,7 +315,7 @@ def test_unknown_subjects_are_said(store):
         protocol="rafdb@1",
         facts={"rule": "official split"},
     )
-    (report,) = tables.build(store)
+    (report,) = build(store)
     assert report.trainings[0].interval.over == "images"
     assert ours(report)[0][3].endswith(" over images")
     row = grid(report, "Ours in detail")[0]
@@ -320,16 +326,16 @@ def test_unknown_subjects_are_said(store):
         "unknown",
         "85.07: -35.07",
     )
-    assert "may be in training and test sets" in render.heading(report)[0]
-    (plain,) = json.loads(render.document([report]))
+    assert "may be in training and test sets" in heading(report)[0]
+    (plain,) = json.loads(json_text([report]))
     assert plain["trainings"][0]["sequence_accuracy"] is None
 
 
 def test_protocols_are_reported_apart(store):
     store_fold(store, "01", FIRST)
     store_fold(store, "01", FIRST, protocol="oulu@1")
-    assert [report.dataset for report in tables.build(store)] == ["ckplus", "oulu"]
-    assert [report.published[-1].accuracy for report in tables.build(store, "oulu")] == [88.26]
+    assert [report.dataset for report in build(store)] == ["ckplus", "oulu"]
+    assert [report.published[-1].accuracy for report in build(store, "oulu")] == [88.26]
 
 
 def test_devices_are_all_named(store):
@@ -337,7 +343,7 @@ def test_devices_are_all_named(store):
     key = store_fold(store, "02", SECOND)
     record = store.record(key)
     store.finish(record.model_copy(update={"environment": {"device": "another"}}))
-    assert grid(tables.build(store)[0], "Ours in detail")[0][-1] == "cpu: test, 1 thread; another"
+    assert grid(build(store)[0], "Ours in detail")[0][-1] == "cpu: test, 1 thread; another"
 
 
 @pytest.mark.parametrize(
@@ -353,7 +359,7 @@ def test_damaged_predictions_are_one_line_with_what_to_do(store, change, problem
     store.write_predictions(key, change(store.predictions(key)))
     store.finish(store.record(key))
     with pytest.raises(DataError, match=f"run {key} {problem}: delete .* and train again"):
-        tables.build(store)
+        build(store)
 
 
 def test_an_image_that_is_tested_twice_stops_the_report(store):
@@ -362,18 +368,18 @@ def test_an_image_that_is_tested_twice_stops_the_report(store):
     store.write_predictions(other, store.predictions(key))
     store.finish(store.record(other))
     with pytest.raises(DataError, match="tests 01-000 more than once"):
-        tables.build(store)
+        build(store)
 
 
 def test_the_results_at_the_end_of_a_command_are_those_of_the_report_and_no_other_training_is_read(store):
     key, other = store_fold(store, "01", FIRST), store_fold(store, "02", SECOND)
-    (report,) = tables.build(store)
+    (report,) = build(store)
     incomplete = store_fold(store, "01", FIRST, seed=1)
     damaged = store_fold(store, "01", FIRST, seed=2)
     (store.folder(damaged) / "predictions.csv").unlink()
-    (line,) = render.headlines(store, "ckplus", [other, incomplete])
+    (line,) = headlines(store, "ckplus", [other, incomplete])
     assert line.startswith("WS-LGAN (tiny, seed 0): ")
-    assert f"{100 * report.trainings[0].accuracy:.2f} % of {report.trainings[0].images} images" in line
+    assert f"{100 * report.trainings[0].accuracy:.2f} % of {report.trainings[0].n}" in line
     assert "ckplus@1, last epoch; published 98.06 %" in line
-    assert render.headlines(store, "ckplus", [key, other]) == [line]
-    assert tables.trainings(store, [key])[0].folds == report.trainings[0].folds
+    assert headlines(store, "ckplus", [key, other]) == [line]
+    assert trainings_of(store, [key])[0].folds == report.trainings[0].folds

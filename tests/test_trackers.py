@@ -9,8 +9,9 @@ from stored import CLASSES, store_fold
 from test_cli import ferbench
 
 from ferbench.errors import UsageError
-from ferbench.report import tables
-from ferbench.report.trackers import logged, write_tracker
+from ferbench.report.build import build
+from ferbench.report.formats import renderer
+from ferbench.report.formats.trackers import logged
 from ferbench.runs.store import Store
 
 ROWS = [(f"S{n:02d}", truth, truth if n % 5 else "sadness") for n in range(10) for truth in CLASSES]
@@ -44,7 +45,7 @@ def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def test_tensorboard_has_each_training_and_each_fold_with_its_history(store, tmp_path):
     pytest.importorskip("tensorboardX")
-    (report,) = tables.build(store)
+    (report,) = build(store)
     (training,) = report.trainings
     told = ferbench("report", "--format", "tensorboard", "--out", "logs", cwd=tmp_path).stderr
     assert "wrote 3 runs to logs" in told
@@ -64,9 +65,9 @@ def test_mlflow_has_them_too_each_fold_below_its_training(store, tmp_path):
     pytest.importorskip("alembic")
     from mlflow.tracking import MlflowClient
 
-    (report,) = tables.build(store)
+    (report,) = build(store)
     (training,) = report.trainings
-    assert write_tracker("mlflow", [report], store, tmp_path / "logs" / "mlflow.db") == 3
+    assert renderer("mlflow")([report], store, tmp_path / "logs" / "mlflow.db") == 3
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'logs' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("ckplus")
     found = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
@@ -85,7 +86,7 @@ def test_a_missing_library_is_named_with_what_installs_it(store, tmp_path, monke
     for name in ("tensorboardX", "mlflow.entities", "mlflow.tracking", "mlflow"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UsageError, match=rf"--format {kind} needs \w+: pip install 'ferbench\[{kind}\]'"):
-        write_tracker(kind, tables.build(store), store, tmp_path / "logs")
+        renderer(kind)(build(store), store, tmp_path / "logs")
     assert not (tmp_path / "logs").exists()
 
 
@@ -93,9 +94,12 @@ def test_nothing_is_mixed_with_what_is_there(store, tmp_path):
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "mine").touch()
     (tmp_path / "empty").mkdir()
-    for kind, place in (("tensorboard", "logs"), ("mlflow", "logs/mine"), ("mlflow", "empty")):
-        told = ferbench("report", "--format", kind, "--out", place, cwd=tmp_path, code=2).stderr
-        assert "is there already" in told
+    for kind, place, said in (
+        ("tensorboard", "logs", "is there already"),
+        ("mlflow", "logs/mine", "is there already"),
+        ("mlflow", "empty", "this is a folder; give a file"),
+    ):
+        assert said in ferbench("report", "--format", kind, "--out", place, cwd=tmp_path, code=2).stderr
         assert "takes --out" in ferbench("report", "--format", kind, cwd=tmp_path, code=2).stderr
     assert (
         "no folds have been trained"
@@ -111,9 +115,9 @@ def test_names_of_records_lead_nowhere_and_odd_histories_do_no_harm(tmp_path):
     store = Store(tmp_path / "runs")
     key = store_fold(store, "01", ROWS, folds=("01",), facts={"display": "../../x/\x1b[2J"})
     (store.folder(key) / "history.csv").write_text("epoch,../y,z\n1,1.5,red\ninf,1,1\n-1,1,1\nno,1,1\n1e300,2,2\n")
-    runs = list(logged(tables.build(store), store))
+    runs = list(logged(build(store), store))
     assert [run.fold for run in runs] == ["", "01"]
-    assert write_tracker("tensorboard", tables.build(store), store, tmp_path / "logs") == 2
+    assert renderer("tensorboard")(build(store), store, tmp_path / "logs") == 2
     inside = set(tmp_path.rglob("events.*"))
     assert len(inside) == 2
     assert all(path.is_relative_to(tmp_path / "logs" / "ckplus") for path in inside)

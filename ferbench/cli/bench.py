@@ -7,6 +7,7 @@ import typer
 
 from ferbench import DEFAULT_METHOD
 from ferbench.cli.formats import DataHome, Runs, is_file
+from ferbench.report.formats import check_format, names, one_of
 
 _LIST = "; separate several with commas"
 
@@ -44,7 +45,7 @@ def bench(
         bool, typer.Option("--quick", help="Fewer and shorter repetitions; not for published figures.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Random seed of weights, inputs, order and resampling.")] = 0,
-    format: Annotated[str, typer.Option(help="Output format: console, markdown, json or csv.")] = "console",
+    format: Annotated[str, typer.Option(help=f"Output format: {one_of(names('tables'))}.")] = "console",
     out: Annotated[Path | None, typer.Option(help="Write to this file.", callback=is_file)] = None,
     runs: Runs = None,
     data_home: DataHome = None,
@@ -53,7 +54,7 @@ def bench(
     from ferbench.bench.run import BenchOptions, run
     from ferbench.cli import output, progress
     from ferbench.files import runs_home
-    from ferbench.report.speed import check_format, write_speed
+    from ferbench.report.speed import write_speed
     from ferbench.runs.speed import store
 
     check_format(format, out)

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ferbench.report.formats import PLAIN, check_format, one_of
+
 Paths = Path | list[Path] | None
 
 
@@ -42,15 +44,12 @@ Runs = Annotated[
     Path | None,
     typer.Option(help="Folder of the runs.", envvar="FERBENCH_RUNS", show_default="./runs", callback=is_folder),
 ]
-Format = Annotated[str, typer.Option(help="Output format: console or json.")]
+Format = Annotated[str, typer.Option(help=f"Output format: {one_of(PLAIN)}.")]
 
 
 def check_plain(format: str) -> None:
     """Refuse another format than those of verbs that print plain facts."""
-    from ferbench.errors import UsageError
-
-    if format not in ("console", "json"):
-        raise UsageError(f"unknown format {format!r}: it is console or json")
+    check_format(format, formats=PLAIN)
 
 
 def emit(sections: Sequence[tuple[str, dict[str, Any] | list[dict[str, Any]]]], format: str) -> None:

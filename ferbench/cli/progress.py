@@ -297,7 +297,7 @@ def _state(session: "Session", job: "Job") -> str:
 
 def print_results(session: "Session") -> None:
     """Print the results of complete trainings, and the command that reports them."""
-    from ferbench.report.render import headlines
+    from ferbench.report.conclusions import headlines
 
     for protocol in session.protocols:
         if len(session.experiments) <= _MAX_RESULT_LINES:

@@ -7,6 +7,7 @@ import typer
 
 from ferbench.cli import options
 from ferbench.cli.formats import DataHome, Format, Runs, is_file, is_folder
+from ferbench.report.formats import names, one_of
 
 
 def report(
@@ -27,10 +28,7 @@ def report(
         bool, typer.Option("--trials", help="Report hyperparameter trials on held-out training subjects.")
     ] = False,
     format: Annotated[
-        str,
-        typer.Option(
-            help="Output format: console, markdown, latex, csv, html, json, model-card, tensorboard or mlflow."
-        ),
+        str, typer.Option(help=f"Output format: {one_of(names('tables', 'report', 'tracker'))}.")
     ] = "console",
     out: Annotated[
         Path | None, typer.Option(help="Write to this file; tensorboard: a new folder, mlflow: a new database.")
@@ -68,7 +66,7 @@ def report(
 
 def paper(
     table: Annotated[str, typer.Option(help="Only the table with this number.")] = "",
-    format: Annotated[str, typer.Option(help="Output format: console, markdown, latex, csv or json.")] = "console",
+    format: Annotated[str, typer.Option(help=f"Output format: {one_of(names('tables'))}.")] = "console",
     out: Annotated[Path | None, typer.Option(help="Write to this file.", callback=is_file)] = None,
 ) -> None:
     """Show the published tables and check their arithmetic. The exit code is 1 if it is inconsistent."""

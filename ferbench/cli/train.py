@@ -11,6 +11,7 @@ from ferbench import DEFAULT_METHOD
 from ferbench.cli import options
 from ferbench.cli.formats import DataHome, Format, Runs, emit, is_file
 from ferbench.cli.options import Compute, Dataset, DryRun, Overrides, Preset, Training
+from ferbench.report.formats import check_format, names, one_of
 
 
 @options.with_groups
@@ -69,7 +70,7 @@ def ablate(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Train each variant with the seeds 0 to N-1.")] = 1,
     dry_run: DryRun = False,
-    format: Annotated[str, typer.Option(help="Output format: console, markdown or json.")] = "console",
+    format: Annotated[str, typer.Option(help=f"Output format: {one_of(names('tables'))}.")] = "console",
     out: Annotated[Path | None, typer.Option(help="Write the tables to this file.", callback=is_file)] = None,
     runs: Runs = None,
     data_home: DataHome = None,
@@ -78,7 +79,7 @@ def ablate(
     from ferbench.cli import progress
     from ferbench.errors import JobFailed
     from ferbench.execution.ablation import prepare_ablation
-    from ferbench.report.verbs import check_format, write_ablation, write_trials
+    from ferbench.report.verbs import write_ablation, write_trials
 
     check_format(format, out)
     shared = training.options(method, dataset, compute, leakage=leakage)

@@ -12,11 +12,11 @@ import pandas as pd
 
 from ferbench import metrics, statistics
 from ferbench.files import canonical_json
-from ferbench.report import published, tables
-from ferbench.report.cells import Grid
-from ferbench.report.lineage import Lineage, lineage
-from ferbench.report.model import Training
-from ferbench.report.told import epochs
+from ferbench.report import published
+from ferbench.report.build import build as build_reports
+from ferbench.report.results import Training
+from ferbench.report.table import SIGNIFICANCE, Section, Table, limits, table
+from ferbench.report.tested_runs import Lineage, epochs, lineage
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 
@@ -26,7 +26,6 @@ PARTS = {
     "fusion": "Fusion, as Table 9",
     "contrastive": "Contrastive loss, as Table 10",
 }
-LEVEL = 0.05  # of the corrected tests
 
 
 @dataclass(frozen=True)
@@ -85,44 +84,43 @@ def build(store: Store, dataset: str | None = None, experiments: Iterable[str] |
     chosen = None if experiments is None else set(experiments)
     records = store.known()
     groups: dict[str, list[tuple[Training, Lineage]]] = defaultdict(list)
-    for report in tables.build(store, dataset, contrasting=False):
+    for report in build_reports(store, dataset, contrasting=False):
         for training in report.trainings:
             if chosen is None or training.experiment in chosen:
-                made = lineage(records[training.folds[0].run].identity, records)
-                groups[canonical_json(_in_common(made))].append((training, made))
-    found = []
+                line = lineage(records[training.folds[0].run].identity, records)
+                groups[canonical_json(_in_common(line))].append((training, line))
+    ablations = []
     for group in groups.values():
         # A variant without attention maps belongs to each set of maps that the others have.
-        maps = dict.fromkeys(canonical_json(made["attention"]) for _, made in group if "attention" in made)
-        for one in maps or [""]:
-            members = [(t, _changed(m)) for t, m in group if canonical_json(m.get("attention")) in (one, "null")]
+        maps = dict.fromkeys(canonical_json(line["attention"]) for _, line in group if "attention" in line)
+        for used in maps or [""]:
+            members = [(t, _changed(m)) for t, m in group if canonical_json(m.get("attention")) in (used, "null")]
             if any(part == "" for _, part in members) and any(part in PARTS for _, part in members):
-                found.append(_ablation(store, members, records))
-    return found
+                ablations.append(_ablation(store, members, records))
+    return ablations
 
 
-def _in_common(made: Lineage) -> Lineage:
+def _in_common(line: Lineage) -> Lineage:
     """A lineage without what the variants change: equal for trainings that may be compared."""
-    content = {name: value for name, value in made.items() if name not in ("method", "attention")}
-    recipe = content["recipe"]
+    content = {name: value for name, value in line.items() if name not in ("method", "attention")}
     shape = {name: value for name, value in _shape(content).items() if name not in WHOLE}
-    content["recipe"] = {**recipe, "architecture": shape}
+    content["recipe"] = {**content["recipe"], "architecture": shape}
     for kind, parent in content.items():
         if isinstance(parent, dict) and "recipe" in parent:
             content[kind] = _in_common(parent)
     return content
 
 
-def _changed(made: Lineage) -> str | None:
+def _changed(line: Lineage) -> str | None:
     """The one part in which a training differs from WS-LGAN: empty for none, None for several."""
-    shape = _shape(made)
+    shape = _shape(line)
     changed = [name for name, value in WHOLE.items() if shape.get(name, value) != value]
     return None if len(changed) > 1 else "".join(changed)
 
 
-def _shape(made: Lineage) -> dict[str, Any]:
-    """The fields of a network's shape; none where a method says it otherwise."""
-    shape = made["recipe"].get("architecture")
+def _shape(line: Lineage) -> dict[str, Any]:
+    """The fields of a network's shape; none where a method describes it in another way."""
+    shape = line["recipe"].get("architecture")
     return shape if isinstance(shape, dict) else {}
 
 
@@ -138,42 +136,35 @@ def _ablation(store: Store, members: list[tuple[Training, str | None]], records:
     pairs = [_pair(reference, by_seed, frames) for _, by_seed in ordered[1:]]
     tested = [(seeds, statistics.difference(pair), statistics.permutation(pair)) for seeds, pair in filter(None, pairs)]
     corrected = statistics.holm([p for *_, p in tested])
-    held = iter([Against(*one, q, _verdict(one[1], q)) for one, q in zip(tested, corrected, strict=True)])
-    against = [None, *(next(held) if pair else None for pair in pairs)]
-    printed = {row.method: row.accuracy for row in published.rows(members[0][0].protocol.partition("@")[0])}
-    variants = [
-        _variant(part, by_seed, frames, printed, one)
-        for ((part, _), by_seed), one in zip(ordered, against, strict=True)
-    ]
+    compared = iter([Against(*test, p, _verdict(test[1], p)) for test, p in zip(tested, corrected, strict=True)])
+    against = [None, *(next(compared) if pair else None for pair in pairs)]
     first, everyone = reference[min(reference)], [t for by_seed in rows.values() for t in by_seed.values()]
     name = first.protocol.partition("@")[0]
+    printed = {row.method: row.accuracy for row in published.rows(name)}
     return Ablation(
-        name,
-        first.protocol,
-        first.preset,
-        first.selection,
-        first.precision,
-        _epochs(first, records),
-        first.rule,
-        first.split_hash,
-        first.data,
-        list(dict.fromkeys(device for t in everyone for device in t.devices)),
-        published.errata(name),
-        list(dict.fromkeys(note for t in everyone for note in t.notes)),
-        variants,
+        **{name: getattr(first, name) for name in ("protocol", "preset", "selection", "precision")},
+        **{name: getattr(first, name) for name in ("rule", "split_hash", "data")},
+        dataset=name,
+        epochs=_epochs(first, records),
+        devices=list(dict.fromkeys(device for t in everyone for device in t.devices)),
+        errata=published.errata(name),
+        notes=list(dict.fromkeys(note for t in everyone for note in t.notes)),
+        variants=[
+            _variant(part, by_seed, frames, printed, compared_with)
+            for ((part, _), by_seed), compared_with in zip(ordered, against, strict=True)
+        ],
     )
 
 
 def _epochs(training: Training, records: Mapping[str, Record]) -> dict[str, int]:
-    own = records[training.folds[0].run].identity
-    stages = {kind: records[key].identity for kind, key in own.parents.items() if key in records} | {"fine-tuning": own}
-    return {kind: epochs(one) for kind, one in stages.items()}
+    last = records[training.folds[0].run].identity
+    stages = {kind: records[key].identity for kind, key in last.parents.items() if key in records}
+    return {kind: epochs(identity) for kind, identity in (stages | {"fine-tuning": last}).items()}
 
 
 def pooled(store: Store, training: Training) -> pd.DataFrame:
     """All folds' predictions of a training put together."""
-    records = [store.record(fold.run) for fold in training.folds]
-    return store.pooled(records)[0]
+    return store.pooled([store.record(fold.run) for fold in training.folds])[0]
 
 
 def _pair(
@@ -181,21 +172,34 @@ def _pair(
 ) -> tuple[list[int], statistics.Paired] | None:
     """The seeds in which both have the same folds done, and their predictions paired; None without any."""
     names = {
-        seed: [[fold.fold for fold in trained[seed].folds] for trained in (reference, variant)]
+        seed: [[fold.fold for fold in by_seed[seed].folds] for by_seed in (reference, variant)]
         for seed in sorted({*reference} & {*variant})
     }
     seeds = [seed for seed, (a, b) in names.items() if a == b]
     seeds = [seed for seed in seeds if names[seed][0] == names[seeds[0]][0]]
     if not seeds:
         return None
-    both = [[frames[trained[seed].experiment] for seed in seeds] for trained in (reference, variant)]
+    both = [[frames[by_seed[seed].experiment] for seed in seeds] for by_seed in (reference, variant)]
     return seeds, statistics.paired(*both)
 
 
 def _verdict(difference: statistics.Difference, p: float) -> str:
-    if p > LEVEL:
+    if p > SIGNIFICANCE:
         return "no difference shown"
     return "better" if difference.value > 0 else "worse"
+
+
+def over_seeds(by_seed: dict[int, Training], frames: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Fields of what was trained with several seeds: the predictions of all seeds, put together."""
+    trainings = [by_seed[seed] for seed in sorted(by_seed)]
+    together = pd.concat([frames[t.experiment] for t in trainings], ignore_index=True)
+    return {
+        "seeds": sorted(by_seed),
+        "experiments": [t.experiment for t in trainings],
+        "images": len(together),
+        "accuracy": metrics.hit_rate(together),
+        "interval": metrics.subject_interval(together),
+    }
 
 
 def _variant(
@@ -205,109 +209,77 @@ def _variant(
     printed: Mapping[str, float],
     against: Against | None,
 ) -> Variant:
-    seeds = sorted(by_seed)
-    trainings = [by_seed[seed] for seed in seeds]
-    together = pd.concat([frames[t.experiment] for t in trainings], ignore_index=True)
-    fewest = min(trainings, key=lambda t: len(t.folds))
+    fewest = min((by_seed[seed] for seed in sorted(by_seed)), key=lambda t: len(t.folds))
     return Variant(
-        fewest.method,
-        part,
-        printed.get(fewest.published),
-        seeds,
-        [t.experiment for t in trainings],
-        f"{len(fewest.folds)}/{len(fewest.expected)}",
-        len(together),
-        metrics.hit_rate(together),
-        metrics.spread([t.accuracy for t in trainings])[1],
-        metrics.subject_interval(together),
-        against,
+        method=fewest.method,
+        part=part,
+        published=printed.get(fewest.published),
+        folds=f"{len(fewest.folds)}/{len(fewest.expected)}",
+        std=metrics.spread([by_seed[seed].accuracy for seed in sorted(by_seed)])[1],
+        against=against,
+        **over_seeds(by_seed, frames),
     )
+
+
+def section(ablation: Ablation) -> Section:
+    """Return an ablation as it is shown."""
+    return Section(f"{ablation.dataset}: ablation", heading(ablation), tables(ablation))
 
 
 def heading(ablation: Ablation) -> list[str]:
     """What must be known to read the tables, a sentence or two each."""
-    one = ablation
+    a = ablation
     lines = [
-        f"Protocol {one.protocol}: {one.rule}; fold file {one.split_hash[:12]}, data {one.data[:12]}. Preset "
-        f"{one.preset}, {one.precision}; {'; '.join(one.devices)}. Weights tested: {one.selection}.",
-        f"Epochs: {', '.join(f'{kind} {epochs}' for kind, epochs in one.epochs.items())}.",
+        f"Protocol {a.protocol}: {a.rule}; fold file {a.split_hash[:12]}, data {a.data[:12]}. Preset "
+        f"{a.preset}, {a.precision}; {'; '.join(a.devices)}. Weights tested: {a.selection}.",
+        f"Epochs: {', '.join(f'{kind} {epochs}' for kind, epochs in a.epochs.items())}.",
         "What varies is the part that is named: folds, seeds, attention maps and every other setting are the same.",
         "Accuracy is pooled over all test images of all folds and seeds, from stored predictions. Differences are of "
         "the same images; intervals are 95 %, with subjects as clusters; p by flipping the signs of whole subjects, "
-        f"corrected for all variants (Holm). Better or worse is said where the corrected p is at most {LEVEL}.",
+        f"corrected for all variants (Holm). Better or worse is said where the corrected p is at most {SIGNIFICANCE}.",
     ]
-    lines += [f"Published: {erratum}." for erratum in one.errata]
-    return lines + [f"Note: {note.rstrip('.')}." for note in one.notes]
+    lines += [f"Published: {erratum}." for erratum in a.errata]
+    return lines + [f"Note: {note.rstrip('.')}." for note in a.notes]
 
 
-def grids(ablation: Ablation) -> list[Grid]:
+def tables(ablation: Ablation) -> list[Table]:
     """The paper's tables with ours beside the published figures, then the differences from WS-LGAN."""
     reference, *variants = ablation.variants
-    found: list[Grid] = []
-    for part, title in PARTS.items():
-        if chosen := [variant for variant in variants if variant.part == part]:
-            found.append(
-                (
-                    f"{title}: accuracy in percent, published and ours",
-                    ["Method", "Published", "Ours", "95 % interval", "Std over seeds", "Seeds", "Folds", "n", "From"],
-                    [_row(variant) for variant in (reference, *chosen)],
-                )
-            )
-    printed = reference.published
-    rows = []
-    for one in variants:
-        said = (
-            ["none: no seed with the same folds done", "", "", "", ""]
-            if one.against is None
-            else [
-                f"{100 * one.against.difference.value:+.2f}",
-                span_text(one.against.difference),
-                _p(one.against.p),
-                _p(one.against.p_holm),
-                one.against.verdict,
-            ]
+    shown = [
+        table(
+            f"{title}: accuracy in percent, published and ours",
+            [reference, *chosen],
+            ("Method", "text", lambda v: v.method),
+            ("Published", "percent", lambda v: "never published" if v.published is None else v.published),
+            ("Ours", "percent", lambda v: 100 * v.accuracy),
+            ("95 % interval", "percent", lambda v: limits(v.interval)),
+            ("Std over seeds", "percent", lambda v: 100 * v.std if len(v.seeds) > 1 else "one seed"),
+            ("Seed", "text", lambda v: " ".join(map(str, v.seeds))),
+            ("Folds", "text", lambda v: v.folds),
+            ("n", "count", lambda v: v.images),
+            ("From", "text", lambda v: " ".join(v.experiments)),
         )
-        gap = "never published" if one.published is None or printed is None else f"{one.published - printed:+.2f}"
-        rows.append([one.method, *said, gap])
-    found.append(
-        (
-            "Variants minus WS-LGAN, in points of accuracy on the same images",
-            ["Variant", "Difference", "95 % interval", "p", "p (Holm)", "Against WS-LGAN", "Published difference"],
-            rows,
-        )
-    )
-    return found
-
-
-def _row(one: Variant) -> list[str]:
-    return [
-        one.method,
-        "never published" if one.published is None else f"{one.published:.2f}",
-        f"{100 * one.accuracy:.2f}",
-        interval_text(one.interval),
-        f"{100 * one.std:.2f}" if len(one.seeds) > 1 else "one seed",
-        " ".join(map(str, one.seeds)),
-        one.folds,
-        f"{one.images:,}",
-        " ".join(one.experiments),
+        for part, title in PARTS.items()
+        if (chosen := [variant for variant in variants if variant.part == part])
     ]
+    printed = reference.published
 
+    def gap(v: Variant) -> str | float:
+        return "never published" if v.published is None or printed is None else v.published - printed
 
-def interval_text(interval: metrics.Interval) -> str:
-    """An interval of accuracies in percent."""
-    if interval.degenerate:
-        return f"none: one {interval.over[:-1]}"
-    over = "" if interval.over == "subjects" else " over images"
-    return f"{100 * interval.low:.2f}–{100 * interval.high:.2f}{over}"
-
-
-def span_text(difference: statistics.Difference) -> str:
-    """The interval of a difference in points."""
-    if difference.units < 2:
-        return f"none: one {difference.over[:-1]}"
-    over = "" if difference.over == "subjects" else " over images"
-    return f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}{over}"
-
-
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    differences = table(
+        "Variants minus WS-LGAN, in points of accuracy on the same images",
+        variants,
+        ("Variant", "text", lambda v: v.method),
+        (
+            "Difference",
+            "points",
+            lambda v: 100 * v.against.difference.value if v.against else "none: no seed with the same folds done",
+        ),
+        ("95 % interval", "points", lambda v: v.against and limits(v.against.difference)),
+        ("p", "p", lambda v: v.against and v.against.p),
+        ("p (Holm)", "p", lambda v: v.against and v.against.p_holm),
+        ("Against WS-LGAN", "text", lambda v: v.against and v.against.verdict),
+        ("Published difference", "points", gap),
+    )
+    return [*shown, differences]

@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 from ferbench import DEFAULT_METHOD, __version__, metrics, statistics
 from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home, sha256_of, write_text
-from ferbench.report.results import Result, results
-from ferbench.report.told import Level
+from ferbench.report.compare import Result, results
+from ferbench.report.tested_runs import Level
 from ferbench.runs.store import Store
 from ferbench.schema import Schema, read_json, validated
 

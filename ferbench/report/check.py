@@ -1,13 +1,10 @@
 """``ferbench check``: stored runs compared with accepted ones."""
 
-import json
-import os
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -16,11 +13,11 @@ from ferbench import metrics, statistics
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import runs_home, shipped
 from ferbench.report.accepted import OWN, Accepted, hashed, margins, read
-from ferbench.report.results import Result, agree, comparable, results
+from ferbench.report.compare import Result, agree, comparable, results
+from ferbench.report.formats import PLAIN, check_format, names, renderer
 from ferbench.runs.store import Store
-from ferbench.text import markdown
 
-FORMATS = ("console", "json", "junit", "github")
+FORMATS = (*PLAIN, *names("check"))
 LEVEL = 0.05  # how often a check may fail though nothing but luck has changed
 SAME = 0.02  # by which the margin between the two highest probabilities may move: rounding moves it far less
 
@@ -52,8 +49,7 @@ def check_runs(baselines: list[Path], tolerance: str, format: str, runs: Path | 
     Raises CheckFailed where anything fell or has no run, DataError where nothing can be checked or was tested on other
     data, UsageError where it is not clear which run belongs to a figure.
     """
-    if format not in FORMATS:
-        raise UsageError(f"unknown format {format!r}: it is {', '.join(FORMATS)}")
+    check_format(format, formats=FORMATS)
     allowed = _points(tolerance)
     home = runs_home(runs)
     own = bool(baselines) or OWN.is_dir()
@@ -61,9 +57,9 @@ def check_runs(baselines: list[Path], tolerance: str, format: str, runs: Path | 
     figures = [read(path) for path in paths]
     matches = _matches(figures, results(Store(home)))
     if not any(matches):
-        names = f": {', '.join(one.name for one in figures)}" if baselines else ""
+        named = f": {', '.join(accepted.name for accepted in figures)}" if baselines else ""
         raise DataError(
-            f"no run in {home} has an accepted figure{names}; train or evaluate first, or record one by "
+            f"no run in {home} has an accepted figure{named}; train or evaluate first, or record one by "
             "`ferbench check --accept --reason …`"
         )
     findings = [
@@ -76,8 +72,10 @@ def check_runs(baselines: list[Path], tolerance: str, format: str, runs: Path | 
     fallen = sum(not finding.held and finding.found is not None for finding in checked)
     missing = sum(finding.found is None for finding in checked)
     if fallen or missing:
-        told = {"fell": fallen, "have no run": missing}
-        raise CheckFailed(", ".join(f"{n} of {len(checked)} accepted figures {what}" for what, n in told.items() if n))
+        counts = {"fell": fallen, "have no run": missing}
+        raise CheckFailed(
+            ", ".join(f"{n} of {len(checked)} accepted figures {what}" for what, n in counts.items() if n)
+        )
 
 
 def _points(tolerance: str) -> float | None:
@@ -104,23 +102,24 @@ def _matches(figures: Sequence[Accepted], stored: list[Result]) -> list[Result |
     accepted_variants: dict[tuple[object, ...], set[str]] = defaultdict(set)
     for accepted in figures:
         accepted_variants[_key(accepted)].add(accepted.variant)
-    found: list[Result | None] = []
+    matches: list[Result | None] = []
     for accepted in figures:
         variants, known = by_name[_key(accepted)], accepted_variants[_key(accepted)]
         if len(variants) == len(known) == 1:
-            found += variants.values()
+            matches += variants.values()
             continue
         if strange := variants.keys() - known:
             raise UsageError(
                 f"{accepted.name} is stored with recipes that have no accepted figure ({', '.join(sorted(strange))}): "
                 "accept them by `ferbench check --accept`, or check a folder of runs without them"
             )
-        found.append(variants.get(accepted.variant))
-    return found
+        matches.append(variants.get(accepted.variant))
+    return matches
 
 
-def _key(one: Result | Accepted) -> tuple[object, ...]:
-    return one.method, one.title, one.preset, one.selection, one.evaluation, one.protocol.partition("@")[0]
+def _key(tested: Result | Accepted) -> tuple[object, ...]:
+    name = tested.protocol.partition("@")[0]
+    return tested.method, tested.title, tested.preset, tested.selection, tested.evaluation, name
 
 
 def _without_run(accepted: Accepted, path: Path, home: Path, needed: bool) -> Finding:
@@ -205,37 +204,7 @@ def _worst(pair: statistics.Paired, frame: pd.DataFrame) -> str:
 
 
 def _print(findings: list[Finding], format: str) -> None:
-    if format == "json":
-        print(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
-    elif format == "junit":
-        suite = ElementTree.Element(
-            "testsuite",
-            name="ferbench check",
-            tests=str(len(findings)),
-            failures=str(sum(finding.held is False for finding in findings)),
-            skipped=str(sum(finding.held is None for finding in findings)),
-        )
-        for finding in findings:
-            case = ElementTree.SubElement(suite, "testcase", classname="ferbench.check", name=finding.baseline)
-            if finding.held is None:
-                ElementTree.SubElement(case, "skipped", message=finding.line)
-            elif finding.held:
-                ElementTree.SubElement(case, "system-out").text = finding.line
-            else:
-                ElementTree.SubElement(case, "failure", message=finding.line)
-        print(ElementTree.tostring(suite, encoding="unicode", xml_declaration=True))
-    elif format == "github":
-        for finding in findings:
-            line = finding.line.replace("%", "%25")  # as GitHub wants it: %0A in a name would be the end of the line
-            print(f"::{'error' if finding.held is False else 'notice'} title=ferbench check::{line}")
-        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-            rows = ["| | accepted | now | |", "|---|---|---|---|"]
-            told = [(markdown(f.name, cell=True), markdown(f.line, cell=True), f) for f in findings]
-            rows += [
-                f"| {name} | {f.accepted:.2%} | {'–' if f.found is None else f'{f.found:.2%}'} | {line} |"
-                for name, line, f in told
-            ]
-            with Path(summary).open("a", encoding="utf-8") as file:
-                file.write("\n".join(rows) + "\n")
-    else:
+    if format == "console":
         sys.stdout.write("".join(f"{finding.line}\n" for finding in findings))
+    else:
+        sys.stdout.write(renderer(format)(findings))

@@ -1,24 +1,195 @@
-"""``ferbench compare``: two trainings compared on the same images."""
+"""``ferbench compare``: two trainings compared on the same images; and what ``compare`` and ``check`` compare."""
 
-import json
-import sys
-from dataclasses import asdict, dataclass
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
-from ferbench import statistics
-from ferbench.errors import UsageError
-from ferbench.files import write_text
-from ferbench.report.lineage import changes, in_words
-from ferbench.report.results import Result, at_one_level, chosen
-from ferbench.report.told import Level
+from ferbench import metrics, statistics
+from ferbench.errors import DataError, UsageError
+from ferbench.files import runs_home
+from ferbench.report.table import SIGNIFICANCE, Section, table
+from ferbench.report.tested_runs import (
+    Level,
+    Lineage,
+    TestedRun,
+    changes,
+    check_one_training,
+    in_words,
+    lineage,
+    pooled,
+    variant_of,
+)
+from ferbench.runs.facts import BY_NAMES, HeldOut
+from ferbench.runs.record import Record
+from ferbench.runs.store import Store
 from ferbench.statistics import Difference
-from ferbench.text import markdown
 
-FORMATS = ("console", "markdown", "json")
-SHOWN = 0.05  # a p of at most so much shows a difference
+
+@dataclass(frozen=True)
+class Result:
+    """What ``compare`` and ``check`` compare: trainings that differ in their seeds alone, all folds of each put
+    together, or the evaluation of one network.
+
+    frames : the predictions of each seed, in the order of ``seeds``, with the ``fold`` that tested each.
+    evaluation : nothing was learned, so that the same code gives the same predictions. level, trained_on, held_out,
+    uncalibrated, changed : see :class:`TestedRun`. stages : the recipes and data of all stages.
+    """
+
+    method: str
+    title: str
+    preset: str
+    protocol: str
+    split: str  # hash of the fold file
+    data: str  # fingerprint of the prepared dataset
+    selection: str
+    variant: str
+    classes: list[str]
+    seeds: list[int]
+    frames: list[pd.DataFrame]
+    evaluation: bool
+    level: Level = "image"
+    trained_on: list[str] = field(default_factory=list)
+    held_out: HeldOut = BY_NAMES
+    uncalibrated: bool = False
+    changed: list[str] = field(default_factory=list)
+    stages: Lineage = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        changed = f" with {', '.join(self.changed)}" if self.changed else ""
+        return self.named(self.title, self.preset, self.protocol, self.evaluation) + changed
+
+    @staticmethod
+    def named(title: str, preset: str, protocol: str, evaluation: bool) -> str:
+        """What a person calls a method under a protocol."""
+        size = f" ({preset})" if preset else ""
+        return f"{title}{size} {'evaluated on' if evaluation else 'under'} {protocol}"
+
+
+class TestSet(Protocol):
+    """What states on which images something was tested; a result, or an accepted one."""
+
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def split(self) -> str: ...
+
+
+def results(store: Store, prefix: str = "") -> list[Result]:
+    """Return the results in a store, only of runs or experiments that begin with ``prefix``."""
+    records = store.known()
+    groups: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in records.values():
+        tested = record.identity.kind in ("fold", "transfer") and not (record.error or record.identity.leaks)
+        if tested and (record.experiment.startswith(prefix) or record.key.startswith(prefix)):
+            groups[variant_of(lineage(record.identity, records))][record.experiment].append(record)
+    return [_result(store, key, trainings, records) for key, trainings in groups.items()]
+
+
+def _result(store: Store, key: str, trainings: dict[str, list[Record]], known: Mapping[str, Record]) -> Result:
+    by_seed = sorted(trainings.values(), key=lambda records: records[0].identity.seed)
+    first = by_seed[0][0]
+    check_one_training([record for records in by_seed for record in records])
+    identity, run = first.identity, TestedRun.of(first, known)
+    frames = list(pooled(store, {records[0].experiment: records for records in by_seed}).values())
+    return Result(
+        identity.method,
+        run.method,
+        identity.preset,
+        identity.protocol,
+        identity.split,
+        identity.data,
+        identity.selection,
+        key,
+        first.classes,
+        [records[0].identity.seed for records in by_seed],
+        frames,
+        identity.kind == "transfer",
+        run.level,
+        run.trained_on,
+        HeldOut.of_all([TestedRun.of(record, known).held_out for records in by_seed for record in records]),
+        run.uncalibrated,
+        run.changed,
+        lineage(identity, known),
+    )
+
+
+def chosen(text: str, runs: Path | None) -> Result:
+    """Return the result that a user names: a folder of runs, or how a run or an experiment of the store begins.
+
+    Raises UsageError where it is none or more than one.
+    """
+    folder = Path(text)
+    matches = results(Store(folder)) if folder.is_dir() else results(Store(runs_home(runs)), text)
+    if not matches:
+        raise UsageError(f"{text} is neither a folder of runs nor the beginning of a tested run: see `ferbench runs`")
+    if len(matches) > 1:
+        names = ", ".join(f"{result.name} ({result.variant})" for result in matches)
+        raise UsageError(f"{text} has {len(matches)} methods: {names}; name one run or experiment of them")
+    return matches[0]
+
+
+def comparable(first: TestSet, second: TestSet) -> None:
+    """Raise DataError unless both were tested under one protocol, with one fold file, which names the test images."""
+    agree("protocols", first.protocol, second.protocol)
+    agree("fold files", first.split[:12], second.split[:12])
+
+
+def agree(what: str, first: str, second: str) -> None:
+    """Raise DataError where two results differ in what both must have."""
+    if first != second:
+        raise DataError(f"different {what}, so nothing can be compared: {first} and {second}")
+
+
+def at_one_level(first: Result, second: Result) -> tuple[Result, Result]:
+    """Return both results as they may be compared: as they are where both predict images or both predict sequences,
+    else both by sequences, each sequence of images predicted by the mean of its images' probabilities.
+
+    Raises DataError where they cannot be compared: not tested on the same, in the same folds, or one was tested on
+    people that it learned from.
+    """
+    for result in (first, second):
+        if result.held_out.status == "no" and not result.held_out.comparable:
+            raise DataError(f"{result.name} was tested on people that it learned from, so nothing can be compared")
+    if first.level == second.level:
+        comparable(first, second)
+        return first, second
+    first, second = _of_sequences(first), _of_sequences(second)
+    folds = [result.frames[0].set_index("id")[["truth", "fold"]].sort_index() for result in (first, second)]
+    if strange := sorted({*folds[0].index} ^ {*folds[1].index}):
+        raise DataError(
+            f"{first.protocol} and {second.protocol} test different sequences ({len(strange)} are in one "
+            f"alone, such as {strange[0]}), so nothing can be compared"
+        )
+    for what in ("truth", "fold"):
+        if (differs := folds[0][what] != folds[1][what]).any():
+            name = differs.idxmax()
+            raise DataError(
+                f"{first.protocol} and {second.protocol} differ in the {what} of {int(differs.sum())} "
+                f"sequences, such as {name} ({folds[0][what][name]} and {folds[1][what][name]}), so "
+                "nothing can be compared"
+            )
+    return first, second
+
+
+def _of_sequences(result: Result) -> Result:
+    """A result by sequences; the name of a sequence is its ``id``."""
+    if result.level == "image":
+        frames = [metrics.by_sequence(frame, result.classes) for frame in result.frames]
+    else:
+        frames = [
+            frame.assign(id=frame["sequence"].where(frame["sequence"] != "", frame["id"])) for frame in result.frames
+        ]
+    if any(frame.empty for frame in frames):
+        raise DataError(
+            f"{result.name} was tested on images of no known sequence, so nothing can be compared with sequences"
+        )
+    return replace(result, frames=frames, level="sequence")
 
 
 @dataclass(frozen=True)
@@ -66,7 +237,7 @@ class Comparison:
     mcnemar: float | None
     classes: list[ClassRow]
     flips: list[Flip]  # losses first, the most confident first
-    remarks: list[str]  # what else differs between them than the method, a sentence each
+    remarks: list[str]  # see remarks_on
 
 
 def compare(first: Result, second: Result) -> Comparison:
@@ -114,122 +285,85 @@ def compare(first: Result, second: Result) -> Comparison:
 
 
 def remarks_on(first: Result, second: Result) -> list[str]:
-    """What must be known before the difference is laid to the methods."""
-    found = [
-        f"Whether {one.name} was trained on test subjects is unknown."
-        for one in (first, second)
-        if one.held_out.status == "unknown"
+    """What differs between two results besides the method, a sentence each."""
+    remarks = [
+        f"Whether {result.name} was trained on test subjects is unknown."
+        for result in (first, second)
+        if result.held_out.status == "unknown"
     ]
     if first.level != second.level:
-        found.append("Sequences are compared: one of images is predicted by the mean of its images' probabilities.")
+        remarks.append("Sequences are compared: one of images is predicted by the mean of its images' probabilities.")
     alike = (first.method, first.preset) == (second.method, second.preset)
-    if alike and (changed := changes(first.made, second.made)):
-        found.append(f"From the first to the second changes: {in_words(changed)}.")
+    if alike and (changed := changes(first.stages, second.stages)):
+        remarks.append(f"From the first to the second changes: {in_words(changed)}.")
     elif first.data != second.data:
-        found.append(
+        remarks.append(
             f"Their images were prepared differently (data fingerprints {first.data[:12]} and {second.data[:12]})."
         )
     if first.method != second.method:
-        learned = [[name for name in one.trained_on if name != one.protocol] for one in (first, second)]
-        for what, one, other in (("preset", [first.preset], [second.preset]), ("trained before on", *learned)):
-            if one != other:
-                was = [
-                    f"{', '.join(values) or 'nothing'} ({result.title})"
-                    for values, result in ((one, first), (other, second))
-                ]
-                found.append(f"The methods are not all that differs: {what} {was[0]}, {was[1]}.")
-    return found
+        before = [[name for name in result.trained_on if name != result.protocol] for result in (first, second)]
+        for what, *values in (("preset", [first.preset], [second.preset]), ("trained before on", *before)):
+            if values[0] != values[1]:
+                a, b = (", ".join(names) or "nothing" for names in values)
+                remarks.append(
+                    f"The methods are not all that differs: {what} {a} ({first.title}), {b} ({second.title})."
+                )
+    return remarks
 
 
 def _probability(result: Result, frame: pd.DataFrame, row: int) -> float | None:
     return None if result.uncalibrated else float(frame[f"p_{frame['prediction'].iloc[row]}"].iloc[row])
 
 
-def write_comparison(first: str, second: str, flips: int, format: str, out: Path | None, runs: Path | None) -> None:
-    """Print a comparison, or write it to ``out``. flips : how many images that differ are listed."""
-    if format not in FORMATS:
-        raise UsageError(f"unknown format {format!r}: it is {', '.join(FORMATS)}")
-    if out is not None and format == "console":
-        raise UsageError("--out takes --format markdown or json")
-    found = compare(chosen(first, runs), chosen(second, runs))
-    if format == "json":
-        text = json.dumps(asdict(found), indent=2, ensure_ascii=False) + "\n"
-    else:
-        text = _text(found, flips, format)
-    if out is None:
-        sys.stdout.write(text)
-    else:
-        write_text(out, text)
-
-
-def verdict(found: Comparison) -> str:
+def verdict(comparison: Comparison) -> str:
     """Say what may be said: better or worse only where chance over subjects does not explain it."""
-    if found.p > SHOWN:
+    if comparison.p > SIGNIFICANCE:
         return "no difference shown"
-    return "the second is better" if found.difference.value > 0 else "the second is worse"
+    return "the second is better" if comparison.difference.value > 0 else "the second is worse"
+
+
+def section(comparison: Comparison, flips: int) -> Section:
+    """Return a comparison as it is shown. flips : how many images with another outcome are listed."""
+    c, gap, units = comparison, comparison.difference, f"{comparison.level}s"
+    over = gap.over if gap.over == "subjects" else units
+    seeds = ["one seed" if n == 1 else f"mean of {n} seeds" for n in c.seeds]
+    lines = [
+        f"first:  {c.first}: {c.accuracy[0]:.2%} ({seeds[0]})",
+        f"second: {c.second}: {c.accuracy[1]:.2%} ({seeds[1]})",
+        f"second minus first: {100 * gap.value:+.2f} points, 95 % interval {100 * gap.low:+.2f} to "
+        f"{100 * gap.high:+.2f} over {gap.units} {over}, n = {c.images} {units}; {verdict(c)}",
+        f"p = {c.p:.4f} by permutation over {over}"
+        + (
+            ""
+            if c.mcnemar is None
+            else f"; McNemar on single {units} p = {c.mcnemar:.4f}, too small where {units} of one person err together"
+        ),
+        *c.remarks,
+    ]
+    classes = table(
+        "",
+        c.classes,
+        ("class", "text", lambda row: row.name),
+        (units, "count", lambda row: row.images),
+        ("first", "fine fraction", lambda row: row.first),
+        ("second", "fine fraction", lambda row: row.second),
+        ("points", "short points", lambda row: 100 * (row.second - row.first)),
+    )
+    lost = sum(flip.gain < 0 for flip in c.flips)
+    more = f"; the first {flips}" if len(c.flips) > flips else ""
+    counts = f"{lost} {units} lost, {len(c.flips) - lost} won{more}"
+    if not c.flips[:flips]:
+        return Section("", [*lines, counts], [classes])
+    listed = table(
+        counts,
+        c.flips[:flips],
+        (c.level, "text", lambda flip: flip.id),
+        ("truth", "text", lambda flip: flip.truth),
+        ("first", "text", lambda flip: _sure(flip.first, flip.first_probability)),
+        ("second", "text", lambda flip: _sure(flip.second, flip.second_probability)),
+    )
+    return Section("", lines, [classes, listed])
 
 
 def _sure(name: str, probability: float | None) -> str:
     return name if probability is None else f"{name} {probability:.0%}"
-
-
-def _text(found: Comparison, flips: int, format: str) -> str:
-    from tabulate import tabulate
-
-    style = "github" if format == "markdown" else "simple"
-
-    def cell(text: str) -> str:
-        return markdown(text, cell=True) if format == "markdown" else text
-
-    over = found.difference.over if found.difference.over == "subjects" else f"{found.level}s"
-    gap, seeds = found.difference, ["one seed" if n == 1 else f"mean of {n} seeds" for n in found.seeds]
-    lines = [
-        f"first:  {found.first}: {found.accuracy[0]:.2%} ({seeds[0]})",
-        f"second: {found.second}: {found.accuracy[1]:.2%} ({seeds[1]})",
-        f"second minus first: {100 * gap.value:+.2f} points, 95 % interval {100 * gap.low:+.2f} to "
-        f"{100 * gap.high:+.2f} over {gap.units} {over}, n = {found.images} {found.level}s; {verdict(found)}",
-        f"p = {found.p:.4f} by permutation over {over}"
-        + (
-            ""
-            if found.mcnemar is None
-            else f"; McNemar on single {found.level}s p = {found.mcnemar:.4f}, too small "
-            f"where {found.level}s of one person err together"
-        ),
-        *found.remarks,
-    ]
-    classes = tabulate(
-        [
-            [
-                cell(row.name),
-                row.images,
-                f"{row.first:.1%}",
-                f"{row.second:.1%}",
-                f"{100 * (row.second - row.first):+.1f}",
-            ]
-            for row in found.classes
-        ],
-        ["class", f"{found.level}s", "first", "second", "points"],
-        style,
-        colalign=("left", "right", "right", "right", "right"),
-        disable_numparse=True,
-    )
-    lost = sum(flip.gain < 0 for flip in found.flips)
-    told = f"{lost} {found.level}s lost, {len(found.flips) - lost} won" + (
-        f"; the first {flips}" if len(found.flips) > flips else ""
-    )
-    listed = tabulate(
-        [
-            [
-                cell(flip.id),
-                cell(flip.truth),
-                cell(_sure(flip.first, flip.first_probability)),
-                cell(_sure(flip.second, flip.second_probability)),
-            ]
-            for flip in found.flips[:flips]
-        ],
-        [found.level, "truth", "first", "second"],
-        style,
-        disable_numparse=True,
-    )
-    head = "\n".join(f"- {markdown(line)}" if format == "markdown" else line for line in lines)
-    return f"{head}\n\n{classes}\n\n{told}\n" + (f"\n{listed}\n" if flips and found.flips else "")

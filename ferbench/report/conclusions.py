@@ -1,30 +1,30 @@
-"""What a reader may conclude from a report, and what not: sentences, each from figures that the tables show too."""
+"""What a report says in sentences: how to read its tables, and what may be concluded from figures that they show."""
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from ferbench import metrics
-from ferbench.report.cells import SELECTIONS, listed, named, percent
-from ferbench.report.model import Contrast, Report, Training
+from ferbench.report import tables
+from ferbench.report.build import published_rows, trainings_of
 from ferbench.report.published import UNKNOWN, PublishedRow
-from ferbench.report.told import LEVELS, Level
+from ferbench.report.results import SELECTIONS, Contrast, Report, Training, before_seed, by_variant, named
+from ferbench.report.table import Section, limits_text, listed, percent
+from ferbench.report.tested_runs import FEW, LEVELS, Level
+from ferbench.runs.store import Store
 
-FEWEST = (
-    6  # subjects, or images for want of them: of fewer no flip of signs is rarer than one in twenty, whatever they show
-)
+FEWEST = 6  # subjects: with fewer, a permutation of signs cannot reach p ≤ 0.05 (2 / 2^5 = 0.0625)
 
 
 @dataclass(frozen=True)
 class Reach:
-    """The accuracy of one recipe at one level, mean over its seeds, and how far the intervals of all of them reach."""
+    """The accuracy of one recipe at one level, mean over its seeds, and the ends of the intervals of all of them."""
 
     mean: float
     low: float
     high: float
-    units: int  # subjects that were drawn, or images or sequences for want of them
+    units: int  # subjects that were resampled, or images or sequences where subjects are unknown
     over: str
     degenerate: bool
     seeds: int
@@ -40,10 +40,7 @@ class Reach:
 
 @dataclass(frozen=True)
 class Leader:
-    """The recipe of ours that has the highest accuracy of one level.
-
-    facts : what it takes to read the figure, a few words each.
-    """
+    """The recipe of ours that has the highest accuracy of one level. facts : what its figure must be read with."""
 
     name: str
     level: Level
@@ -53,7 +50,7 @@ class Leader:
 
 @dataclass(frozen=True)
 class Conclusions:
-    """One set's leaders, and what may be said of them: a question each, with its answers. Never empty."""
+    """The leaders of a dataset, and questions about them, each with its answers. Never empty."""
 
     leaders: list[Leader]
     points: list[tuple[str, list[str]]]
@@ -61,11 +58,7 @@ class Conclusions:
 
 def conclude(report: Report) -> Conclusions:
     """Return what may be concluded from a report."""
-    variants = defaultdict[str, list[Training]](list)
-    for t in report.trainings:
-        if t.comparable:
-            variants[t.variant].append(t)
-    groups = list(variants.values())
+    groups = by_variant(t for t in report.trainings if t.comparable)
     best = [
         max(mine, key=lambda group: reached(group, level).mean)
         for level in LEVELS
@@ -78,23 +71,23 @@ def conclude(report: Report) -> Conclusions:
         ("What these figures do not show", _limits(report, groups)),
     ]
     return Conclusions(
-        [_leader(group, groups) for group in best], [(question, said) for question, said in points if said]
+        [_leader(group, groups) for group in best], [(question, answers) for question, answers in points if answers]
     )
 
 
-def lines(found: Conclusions) -> list[str]:
+def lines(conclusions: Conclusions) -> list[str]:
     """Return conclusions as lines of text: one for each leader, one for each question."""
-    said = []
-    for leader in found.leaders:
+    shown = []
+    for leader in conclusions.leaders:
         what = ", whole sequences" if leader.level == "sequence" else ""
-        said.append(
+        shown.append(
             f"Our best{what}: {leader.name}, {percent(leader.reach.mean)} % ({leader.reach.interval}); "
             f"{'; '.join(leader.facts)}."
         )
-    for question, answers in found.points:
+    for question, answers in conclusions.points:
         mark = "" if question.endswith("?") else ":"
-        said.append(f"{question}{mark} {' '.join(answers)}")
-    return said
+        shown.append(f"{question}{mark} {' '.join(answers)}")
+    return shown
 
 
 def reached(group: list[Training], level: Level) -> Reach:
@@ -105,14 +98,13 @@ def reached(group: list[Training], level: Level) -> Reach:
         values = [t.sequence_accuracy for t in group]
         intervals = [t.sequence_interval for t in group if t.sequence_interval is not None]
     first = intervals[0]
-    over = "subjects" if first.over == "subjects" else f"{level}s"
     return Reach(
         float(np.mean(values)),
-        min(one.low for one in intervals),
-        max(one.high for one in intervals),
+        min(interval.low for interval in intervals),
+        max(interval.high for interval in intervals),
         first.units,
-        over,
-        any(one.degenerate for one in intervals),
+        "subjects" if first.over == "subjects" else f"{level}s",
+        any(interval.degenerate for interval in intervals),
         len(group),
     )
 
@@ -124,7 +116,7 @@ def titled(group: list[Training]) -> str:
 
 
 def over_seeds(group: list[Training]) -> str:
-    """Which seeds a recipe has, and how far they are apart."""
+    """Which seeds a recipe has, and the standard deviation over them."""
     seeds = listed([str(t.seed) for t in group])
     if len(group) == 1:
         return f"one seed ({seeds})"
@@ -134,7 +126,7 @@ def over_seeds(group: list[Training]) -> str:
 
 def _leader(group: list[Training], groups: list[list[Training]]) -> Leader:
     first = group[0]
-    methods = len({one[0].method for one in groups if one[0].level == first.level})
+    methods = len({other[0].method for other in groups if other[0].level == first.level})
     facts = [
         f"n = {first.n}" + (f" of {first.subjects:,} people" if first.subjects else ", people unknown"),
         f"{first.protocol}, {len(first.folds)} folds" if len(first.folds) > 1 else f"{first.protocol}, one split",
@@ -146,53 +138,53 @@ def _leader(group: list[Training], groups: list[list[Training]]) -> Leader:
     return Leader(titled(group), first.level, reached(group, first.level), facts)
 
 
+def _people(known: bool) -> str:
+    if known:
+        return "no person is in both training and test set"
+    return "subjects are unknown, so the same people may be in training and test sets"
+
+
 def _measured(report: Report, groups: list[list[Training]]) -> list[str]:
-    """What there is, and how much of it counts."""
+    """What was measured, and how much of it counts."""
     trainings = report.trainings
     if not trainings:
         count = len(report.transfers)
         models = "1 finished model was" if count == 1 else f"{count} finished models were"
         return [f"Nothing was trained here; {models} tested." if count else "No fold is done yet."]
     methods = len({t.method for t in trainings})
-    said = [
+    shown = [
         f"{_count(len(trainings), 'training')} of {_count(methods, 'method')}"
-        + (", on faces that ferbench has drawn." if report.drawn else ".")
+        + (", on faces that ferbench has drawn." if report.synthetic else ".")
     ]
-    for protocol, level, folds, subjects in dict.fromkeys(
+    for protocol, level, folds, known in dict.fromkeys(
         (t.protocol, t.level, len(t.expected), t.subjects > 0) for t in trainings
     ):
-        how = f"{folds} folds" if folds > 1 else "one split"
-        people = (
-            "no person is in both training and test set"
-            if subjects
-            else "subjects are unknown, so the same people may be in training and test sets"
-        )
-        said.append(f"{protocol} tests {level}s: {how}, {people}.")
+        shown.append(f"{protocol} tests {level}s: {f'{folds} folds' if folds > 1 else 'one split'}, {_people(known)}.")
     if not groups:
-        why = listed(sorted({t.apart for t in trainings}))
-        said.append(
+        why = listed(sorted({t.not_comparable_reason for t in trainings}))
+        shown.append(
             f"No training is complete and known to be tested on held-out subjects ({why}), so nothing is concluded."
         )
-    return said
+    return shown
 
 
 def _against(report: Report, groups: list[list[Training]], best: list[list[Training]]) -> list[str]:
-    if report.drawn:
+    if report.synthetic:
         return ["Nothing: no published figure is about drawn faces."]
     printed = {row.method: row for row in report.published}
-    said = [f"{titled(group)}: {beside(group, printed.get(group[0].published))}" for group in best]
-    verdicts = [
+    shown = [f"{titled(group)}: {beside(group, printed.get(group[0].published))}" for group in best]
+    places = [
         place
         for group in groups
         if (row := printed.get(group[0].published)) and not unfit(group, row) and (place := _place(group, row))
     ]
-    if len(verdicts) > 1:
-        below, within, above = map(verdicts.count, ("below", "within", "above"))
-        said.append(
-            f"Of {len(verdicts)} recipes of ours with a comparable published figure, this figure lies within "
-            f"the 95 % interval of {within}, above that of {above} and below that of {below}."
+    if len(places) > 1:
+        below, within, above = map(places.count, ("below", "within", "above"))
+        shown.append(
+            f"For {len(places)} recipes of ours there is a comparable published figure. It lies within our 95 % "
+            f"interval for {within}, above it for {above} and below it for {below}."
         )
-    return said
+    return shown
 
 
 def beside(group: list[Training], row: PublishedRow | None) -> str:
@@ -200,42 +192,40 @@ def beside(group: list[Training], row: PublishedRow | None) -> str:
     if row is None:
         return "no figure was published for this dataset, so there is nothing to compare it with."
     average = f", {row.average}" if row.average not in (UNKNOWN, "pooled") else ""
-    told = f"{row.shown} % was published ({row.table}, {row.tested}{average})"
+    published = f"{row.shown} % was published ({row.table}, {row.tested}{average})"
     if why := unfit(group, row):
-        return f"{told}, which is not comparable with ours: {why}."
+        return f"{published}, which is not comparable with ours: {why}."
     level: Level = "sequence" if row.level == "sequence" else "image"
-    reach = reached(group, level)
+    reach, place = reached(group, level), _place(group, row)
     tested = group[0].sequences if level == "sequence" else group[0].images
-    ours = (
-        f"{told}; ours is {percent(reach.mean)} % of {tested:,} {level}s, {100 * reach.mean - row.figure:+.2f} points"
-    )
+    points = 100 * reach.mean - row.figure
+    ours = f"{published}; ours is {percent(reach.mean)} % of {tested:,} {level}s, {points:+.2f} points"
     if row.n not in (0, tested):
         ours += " (n differs: not tested on the same)"
-    place = _place(group, row)
     if not place:
         return f"{ours}, with no interval: nothing is concluded."
     if place == "within":
         return f"{ours}. The published figure lies within our interval: no difference shown."
     return (
-        f"{ours}. The published figure lies {place} our interval: chance over whom we tested does not "
-        "explain the difference. The uncertainty of the published figure is unknown."
+        f"{ours}. The published figure lies {place} our interval: chance in the choice of people whom we tested does "
+        "not explain the difference. The uncertainty of the published figure is unknown."
     )
 
 
 def unfit(group: list[Training], row: PublishedRow) -> str:
-    """Why a published figure is not comparable with a recipe; empty where it does."""
+    """Why a published figure is not comparable with a recipe; empty where it is."""
     first = group[0]
-    if first.apart:
-        return first.apart
+    if first.not_comparable_reason:
+        return first.not_comparable_reason
     if row.level == UNKNOWN:
         return "it is unknown whether it is of images or of sequences"
     if row.level == "sequence" and not first.sequences:
-        return "which images are of one sequence is unknown here"
+        return "which images belong to one sequence is unknown here"
     return "it is of images, ours of sequences" if row.level == "image" and first.level == "sequence" else ""
 
 
 def _place(group: list[Training], row: PublishedRow) -> str:
-    """Where a published figure lies against a recipe's interval; empty where that is none."""
+    """Where a published figure lies relative to a recipe's interval; empty where there is no interval."""
     reach = reached(group, "sequence" if row.level == "sequence" else "image")
     share = row.figure / 100
     if reach.degenerate:
@@ -246,62 +236,160 @@ def _place(group: list[Training], row: PublishedRow) -> str:
 
 def _between(report: Report, groups: list[list[Training]]) -> list[str]:
     if report.contrasts:
-        return [said for one in report.contrasts for said in between(one)]
+        return [sentence for contrast in report.contrasts for sentence in between(contrast)]
     methods = {group[0].method for group in groups}
     if len(methods) > 1:
         return ["The leading methods were not tested on the same images in the same folds, so they are not compared."]
     return ["There is one method, and no other to compare it with."] if methods else []
 
 
-def between(one: Contrast) -> list[str]:
+def between(contrast: Contrast) -> list[str]:
     """Say what may be said between two methods: the answer first, then what it must be read with."""
-    gap = one.difference
-    over = gap.over if gap.over == "subjects" else f"{one.level}s"
-    answer, chance = ("Difference shown", "does not") if one.shown else ("No difference shown", "may")
-    said = (
-        f"{answer}: {one.first} is {abs(100 * gap.value):.2f} points above {one.second} on the same {one.tested:,} "
-        f"{one.level}s; 95 % interval of the difference {0 - 100 * gap.high:+.2f} to {0 - 100 * gap.low:+.2f} over "
-        f"{gap.units:,} {over}, p = {one.p:.4f} by permutation. Chance over who was tested {chance} explain it."
+    gap = contrast.difference
+    over = gap.over if gap.over == "subjects" else f"{contrast.level}s"
+    answer, chance = ("Difference shown", "does not") if contrast.shown else ("No difference shown", "may")
+    sentence = (
+        f"{answer}: {contrast.first} is {abs(100 * gap.value):.2f} points above {contrast.second} on the same "
+        f"{contrast.tested:,} {contrast.level}s; 95 % interval of the difference {0 - 100 * gap.high:+.2f} to "
+        f"{0 - 100 * gap.low:+.2f} over {gap.units:,} {over}, p = {contrast.p:.4f} by permutation. "
+        f"Chance in the choice of tested people {chance} explain it."
     )
     remarks = []
     if gap.units < FEWEST:
         remarks.append(f"With {gap.units} {over} no difference can be shown, however large.")
-    if 1 in one.seeds:
-        remarks.append("What another seed would do is not in this: not both have several.")
-    if one.among > 2:
-        remarks.append(f"These two lead {one.among} methods by the same figures, which is why they were taken.")
-    return [said, *filter(None, [" ".join(remarks + one.remarks)])]
+    if 1 in contrast.seeds:
+        remarks.append("How much another seed would change is not included: at least one of the two has one seed only.")
+    if contrast.among > 2:
+        remarks.append(f"The two were chosen as the best of {contrast.among} methods by these same figures.")
+    return [sentence, *filter(None, [" ".join(remarks + contrast.remarks)])]
 
 
 def _limits(report: Report, groups: list[list[Training]]) -> list[str]:
     """What a reader might take from the figures, and should not."""
     names = named(report.trainings)
 
-    def these(found: Iterable[Training]) -> str:
-        return listed([names[t.experiment] for t in found], 3)
+    def these(trainings: Iterable[Training]) -> str:
+        return listed([names[t.experiment] for t in trainings], 3)
 
-    said = []
-    if report.drawn:
-        said.append("How well people's expressions are recognised, since the faces are drawn.")
+    shown = []
+    if report.synthetic:
+        shown.append("How well people's expressions are recognised, since the faces are drawn.")
     if parts := [t for t in report.trainings if not t.whole]:
-        said.append(f"How {these(parts)} would do over all folds, since folds are missing.")
+        shown.append(f"How {these(parts)} would do over all folds, since folds are missing.")
     if known := [t for t in report.trainings if not t.held_out.comparable]:
-        said.append(
-            f"How {these(known)} would do on other people ({', '.join(dict.fromkeys(t.apart for t in known))})."
-        )
+        why = ", ".join(dict.fromkeys(t.not_comparable_reason for t in known))
+        shown.append(f"How {these(known)} would do on other people ({why}).")
     if any(not t.subjects for t in report.trainings):
-        said.append(
+        shown.append(
             "How people differ, where subjects are unknown: intervals treat images as independent, and "
             "are too narrow if they are not."
         )
     if groups and all(len(group) == 1 for group in groups):
-        said.append("What another seed would give, since each recipe has one.")
-    if report.habits:
-        said.append(f"What the {report.habits} folds give that measure data leakage, since they are no results.")
+        shown.append("What another seed would give, since each recipe has one.")
+    if report.leakage_folds:
+        shown.append(f"What the {report.leakage_folds} folds on data leakage give, since they are no results.")
     if report.trainings:
-        said.append("How groups of people differ (age, sex, origin), since the data do not state them.")
-    return said
+        shown.append("How groups of people differ (age, sex, origin), since the data do not state them.")
+    return shown
 
 
 def _count(number: int, word: str) -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+# The sections of a report
+
+
+def concluded(reports: list[Report]) -> list[Section]:
+    """Return for each report a section without tables: what may be concluded, as the HTML page has it on top."""
+    return [Section(f"{report.dataset}: what may be concluded", lines(conclude(report))) for report in reports]
+
+
+def sections(reports: list[Report], brief: bool = False) -> list[Section]:
+    """Return each report as a section, after the overview where there is one. brief : see :func:`tables.tables`."""
+    overview = tables.overview(reports)
+    sentence = "Trainings that lack folds are left out, as are those that are not known to be held out."
+    first = [Section("all protocols", [sentence], [overview])] if overview else []
+    return first + [Section(report.dataset, heading(report, brief), tables.tables(report, brief)) for report in reports]
+
+
+def heading(report: Report, brief: bool = False) -> list[str]:
+    """Return what must be known to read the tables, a sentence or two each; ``brief`` as for :func:`tables.tables`."""
+    shown, names, trainings = [], named(report.trainings), report.trainings
+    if report.synthetic:
+        shown.append(
+            "The faces are drawn by ferbench. No published figure is comparable, and these figures say "
+            "nothing about how well people's expressions are recognised."
+        )
+    for protocol, level, rule, split_hash, data, known in dict.fromkeys(
+        (t.protocol, t.level, t.rule, t.split_hash, t.data, t.subjects > 0) for t in trainings
+    ):
+        disjoint = (
+            f"no subject is in both training and test set, every {level} of the test set is tested once"
+            if known
+            else _people(False)
+        )
+        shown.append(f"Protocol {protocol}: {rule}; {disjoint}. Fold file {split_hash[:12]}, data {data[:12]}.")
+    shown += dict.fromkeys(f"Audit of {t.protocol}: {t.audit}." for t in trainings if t.audit)
+    for selection in dict.fromkeys(t.selection for t in trainings):
+        shown.append(f"Weights tested: {SELECTIONS.get(selection, selection)}. No test image was used to choose them.")
+    if report.varying:
+        facts = "; ".join(f"{name} ({listed(values)})" for name, values in report.varying.items())
+        shown.append(f"Our trainings differ in: {facts}.")
+    elif trainings:
+        shown.append("There is one training of ours.")
+    shown.append(
+        "Accuracy is pooled over all test images of all folds, the paper's own measure, computed from stored "
+        "predictions. Intervals are 95 %, with subjects as clusters where they are known."
+    )
+    if any(t.level == "sequence" for t in trainings):
+        shown.append(
+            "Under a protocol of sequences there is one prediction for each sequence, so n differs. "
+            "Methods that predict images have an accuracy on sequences too, from the mean of their "
+            "images' probabilities. The two kinds are compared by that accuracy only."
+        )
+    if any(t.sees.startswith(FEW) for t in trainings):
+        shown.append(
+            f"({FEW}) marks a method of sequences that was given three frames of each. It is compared with "
+            "no published figure."
+        )
+    if others := [t for t in trainings if not t.held_out.comparable]:
+        shown.append(
+            f"Trained on test subjects, or this is unknown: {listed([names[t.experiment] for t in others])}. "
+            "Such a figure is compared with no other."
+        )
+    if any(not t.whole for t in trainings):
+        shown.append(
+            "A training with missing folds is marked with the number of its folds. Its figures are of "
+            "other images, so they are not compared."
+        )
+    if report.leakage_folds:
+        shown.append(
+            f"Left out: {report.leakage_folds} folds that measure data leakage (best test epoch, subjects in "
+            "training and test set) and are no results; `ferbench report --ablation` shows them."
+        )
+    if brief and tables.many(report):
+        shown.append(
+            f"Further figures, confusion matrices and folds of the {len(trainings)} trainings are left "
+            "out here: every other --format has them."
+        )
+    shown += [f"Published: {erratum}." for erratum in report.errata]
+    return shown + list(dict.fromkeys(f"Note: {note.rstrip('.')}." for t in trainings for note in t.notes))
+
+
+def headlines(store: Store, dataset: str, keys: Iterable[str]) -> list[str]:
+    """Return a line for each complete training: its pooled accuracy, and what it takes to read that.
+
+    keys : of folds that have ended, whose protocol is ``dataset``.
+    """
+    rows, lines = {row.method: row for row in published_rows(dataset)}, []
+    for t in trainings_of(store, keys):
+        if t.whole:
+            row = None if t.not_comparable_reason else rows.get(t.published)
+            figure = f"; published {row.figure:.2f} %" if row else ""
+            lines.append(
+                f"{t.method} ({before_seed(t)}seed {t.seed}): {percent(t.accuracy)} % of {t.n} "
+                f"(95 % interval {limits_text(t.interval, t.level)}); {t.protocol}, "
+                f"{SELECTIONS.get(t.selection, t.selection)}{figure}"
+            )
+    return lines

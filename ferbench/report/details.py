@@ -1,82 +1,121 @@
-"""The tables behind the comparison: what is measured of each training, its matrix, its folds, what it starts from."""
+"""The tables of what is measured of each training: its figures, its matrix, its folds, what it starts from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ferbench import metrics
 from ferbench.labels import ABBREVIATIONS
-from ferbench.report import comparison
-from ferbench.report.cells import OURS, WITHOUT, Grid, done, listed, percent, reach, without_empty, without_seen
-from ferbench.report.model import Hole, Report, Seeds, Stage, Together, Training, Transfer
-from ferbench.report.published import PublishedMatrix
-from ferbench.report.told import Level
+from ferbench.report.published import PublishedMatrix, PublishedRow
+from ferbench.report.results import MissingFold, PresetEnsemble, Report, Seeds, Stage, Tested, Training, Transfer, named
+from ferbench.report.table import (
+    OURS,
+    Code,
+    Column,
+    Noted,
+    Spread,
+    Table,
+    Value,
+    limits,
+    limits_text,
+    listed,
+    percent,
+    table,
+)
+from ferbench.report.tested_runs import Level
 
 
-def measured(report: Report, mine: list[Training], names: Mapping[str, str], level: Level) -> Grid:
+def _of(share: float, count: int) -> Value:
+    return Noted(100 * share, f" of {count:,}")
+
+
+# Whether something was held out, and the accuracy without the samples that were learned from.
+HELD_OUT: list[tuple[str, str, Callable[[Any], Value]]] = [
+    ("Held out", "text", lambda t: str(t.held_out)),
+    (
+        "Accuracy without these",
+        "percent",
+        lambda t: None if t.held_out_accuracy is None else _of(t.held_out_accuracy, t.held_out_count),
+    ),
+]
+
+
+def spread(values: Iterable[float]) -> Value:
+    """The mean of figures with their standard deviation (ddof 1), or the only one; None where there is none."""
+    values = list(values)
+    if len(values) < 2:
+        return values[0] if values else None
+    return Spread(*metrics.spread(values))
+
+
+def done(t: Training) -> str:
+    """The folds that are done, of all."""
+    return f"{len(t.folds)}/{len(t.expected)}"
+
+
+def metric_columns(*kinds: str) -> list[tuple[str, str, Callable[[Any], Value]]]:
+    """Return the columns of all metrics of these kinds, but for the accuracy, which has a column of its own."""
+    return [
+        (metric.title, "percent", partial(_metric, metric))
+        for metric in metrics.METRICS
+        if metric.kind in kinds and metric.name != "accuracy"
+    ]
+
+
+def _metric(metric: metrics.Metric, t: Tested) -> Value:
+    value = t.metrics[metric.name]
+    if metric.kind == "group":
+        name, share, n = value
+        return Noted(100 * share, f" of {n:,}", f"{name} ") if n else "unknown"
+    if metric.kind == "of sequences" and isinstance(t, Training):
+        return _of(value, t.sequences) if t.sequences else "unknown"
+    return 100 * value
+
+
+def trainings(report: Report, rows: list[Training], level: Level) -> Table:
     """Ours of one level, with all that is measured of each."""
-    printed = {row.method: row for row in report.published}
-    header = [
-        "Training",
-        "Images",
-        "Subjects",
-        "Folds",
-        "Mean ± std of folds",
-        "Balanced",
-        "Macro F1",
-        "Without seen",
-        "Sequences",
-        "Worst class",
-        "Worst subject",
-        "Against published",
-        "Parameters",
-        "Precision",
-        "Device",
-    ]
-    rows = [
-        [
-            f"{OURS} {names[t.experiment]}",
-            f"{t.images:,}" if t.images else "",
-            str(t.subjects or "unknown"),
-            done(t),
-            f"{percent(t.fold_mean)} ± {percent(t.fold_std)}" if len(t.folds) > 1 else "one fold",
-            percent(t.balanced_accuracy),
-            percent(t.macro_f1),
-            f"{percent(t.unseen_accuracy)} of {t.tested - t.seen:,}" if t.seen else "",
-            f"{percent(t.sequence_accuracy)} of {t.sequences:,}" if t.sequences else "unknown",
-            _lowest(t.worst_class),
-            _lowest(t.worst_subject),
-            comparison.against(t, printed.get(t.published)),
-            f"{t.parameters:,}" if t.parameters else "–",
-            t.precision,
-            "; ".join(t.devices),
-        ]
-        for t in mine
-    ]
-    of = (
+    names, printed = named(report.trainings), {row.method: row for row in report.published}
+    what, sequences = (
         ("Ours in detail, percent", "sequences by the mean of their frames' probabilities")
         if level == "image"
         else ("Ours of whole sequences in detail, percent", "every figure is of sequences")
     )
-    return without_empty(
+    seen = "without seen: accuracy without test images that the audit counts; " if any(t.seen for t in rows) else ""
+    return table(
+        f"{what}: std over folds (ddof 1); balanced accuracy and macro F1 over classes present; {seen}{sequences}; "
+        "difference to the published figure in points",
+        rows,
+        ("Training", "text", lambda t: f"{OURS} {names[t.experiment]}"),
+        ("Images", "count", lambda t: t.images or None),
+        ("Subjects", "number", lambda t: t.subjects or "unknown"),
+        ("Folds", "text", done),
         (
-            f"{of[0]}: std over folds (ddof 1); balanced accuracy and macro F1 over classes present; "
-            + (
-                "without seen: accuracy without test images that the audit counts; "
-                if any(t.seen for t in mine)
-                else ""
-            )
-            + f"{of[1]}; "
-            "difference to the published figure in points",
-            header,
-            rows,
-        )
+            "Mean ± std of folds",
+            "percent",
+            lambda t: Spread(100 * t.fold_mean, 100 * t.fold_std) if len(t.folds) > 1 else "one fold",
+        ),
+        *metric_columns("percent"),
+        ("Without seen", "percent", lambda t: _of(t.unseen_accuracy, t.tested - t.seen) if t.seen else None),
+        *metric_columns("of sequences", "group"),
+        ("Against published", "percent", lambda t: _against(printed.get(t.published), t)),
+        ("Parameters", "count", lambda t: t.parameters or "–"),
+        ("Precision", "text", lambda t: t.precision),
+        ("Device", "text", lambda t: "; ".join(t.devices)),
     )
 
 
-def _lowest(worst: tuple[str, float, int]) -> str:
-    name, share, images = worst
-    return f"{name} {percent(share)} of {images:,}" if images else "unknown"
+def _against(row: PublishedRow | None, t: Training) -> Value:
+    """The published figure of what a training reproduces, and ours minus it in points where they are of one kind."""
+    if row is None:
+        return "never published"
+    if t.not_comparable_reason:
+        return Noted(row.figure, f": {t.not_comparable_reason}")
+    share = t.sequence_accuracy if row.level == "sequence" else t.accuracy
+    if np.isnan(share) or (row.level == "image" and t.level == "sequence"):
+        return Noted(row.figure, f": of {row.level}s")
+    return Noted(row.figure, f": {100 * share - row.figure:+.2f}")
 
 
 def _by(level: Level) -> str:
@@ -84,218 +123,167 @@ def _by(level: Level) -> str:
     return "" if level == "image" else ", whole sequences"
 
 
-def seeds(found: list[Seeds], level: Level) -> Grid:
+def over_seeds(rows: list[Seeds], level: Level) -> Table:
     """Trainings of one recipe over their seeds."""
-    rows = [
-        [
-            f"{OURS} {s.method} ({s.preset})",
-            f"{percent(s.mean)} ± {percent(s.std)}",
-            str(len(s.seeds)),
-            f"{percent(s.ensemble)} ({reach(s.ensemble_interval, level)})",
-            _always_wrong(s),
-            f"{s.wrong_with_some:,}",
-            listed([str(seed) for seed in s.seeds]),
-            " ".join(s.experiments),
-        ]
-        for s in found
-    ]
-    return (
-        f"Over seeds{_by(level)}: mean ± standard deviation (ddof 1) of the pooled accuracy of whole trainings, "
-        "percent; what varies is the seed alone; their ensemble, the mean of their probabilities, takes n networks "
-        f"{'an image' if level == 'image' else 'a sequence'}",
-        [
-            "Training",
-            "Accuracy",
-            "n",
-            "Ensemble (95 % interval)",
-            "Wrong with every seed",
-            "Wrong with some seed",
-            "Seeds",
-            "Experiments",
-        ],
+
+    def always_wrong(s: Seeds) -> str:
+        of = f"{s.wrong_with_all:,} of {s.tested:,} {s.level}s"
+        return f"{of} ({listed(s.wrong_subjects)})" if s.wrong_subjects else of
+
+    return table(
+        f"Over seeds{_by(level)}: mean ± standard deviation (ddof 1) of the pooled accuracy of whole trainings that "
+        "differ in their seeds only, percent; the ensemble averages the probabilities of all n networks",
         rows,
+        ("Training", "text", lambda s: f"{OURS} {s.method} ({s.preset})"),
+        ("Accuracy", "percent", lambda s: Spread(100 * s.mean, 100 * s.std)),
+        ("Seeds (n)", "count", lambda s: len(s.seeds)),
+        (
+            "Ensemble (95 % interval)",
+            "percent",
+            lambda s: Noted(100 * s.ensemble, f" ({limits_text(s.ensemble_interval, level)})"),
+        ),
+        ("Wrong with every seed", "text", always_wrong),
+        ("Wrong with some seed", "count", lambda s: s.wrong_with_some),
+        ("Seed", "text", lambda s: listed([str(seed) for seed in s.seeds])),
+        ("Experiments", "text", lambda s: " ".join(s.experiments)),
     )
 
 
-def _always_wrong(found: Seeds) -> str:
-    of = f"{found.wrong_with_all:,} of {found.tested:,} {found.level}s"
-    return f"{of} ({listed(found.wrong_subjects)})" if found.wrong_subjects else of
-
-
-def together(found: list[Together], level: Level) -> Grid:
+def preset_ensembles(rows: list[PresetEnsemble], level: Level) -> Table:
     """Presets of one method as an ensemble."""
-    rows = [
-        [
-            f"{OURS} {one.method} ({' + '.join(one.presets)})",
-            percent(one.mean) + (f" ± {percent(one.std)}" if len(one.seeds) > 1 else ""),
-            str(len(one.seeds)),
-            "; ".join(
-                f"{seed}: {percent(share)} ({reach(interval, level)})"
-                for seed, share, interval in zip(one.seeds, one.accuracies, one.intervals, strict=True)
-            ),
-        ]
-        for one in found
-    ]
-    return (
+    return table(
         f"Presets together{_by(level)}: for each seed the ensemble of all presets above, one network of each; mean "
         "± standard deviation (ddof 1) over seeds, percent",
-        ["Training", "Accuracy", "n", "Seed: accuracy (95 % interval)"],
         rows,
+        ("Training", "text", lambda one: f"{OURS} {one.method} ({' + '.join(one.presets)})"),
+        ("Accuracy", "percent", lambda one: spread(100 * share for share in one.accuracies)),
+        ("Seeds (n)", "count", lambda one: len(one.seeds)),
+        (
+            "Seed: accuracy (95 % interval)",
+            "percent",
+            lambda one: tuple(
+                Noted(100 * share, f" ({limits_text(interval, level)})", f"{seed}: ")
+                for seed, share, interval in zip(one.seeds, one.accuracies, one.intervals, strict=True)
+            ),
+        ),
     )
 
 
-def matrices(name: str, t: Training) -> list[Grid]:
+def matrices(name: str, t: Training) -> list[Table]:
     """A training's confusion matrix, in percent and in counts."""
-    short, units = [ABBREVIATIONS[name] for name in t.classes], f"{t.level}s"
+    units = f"{t.level}s"
+    caption = f"{name}: confusion in percent of the row; truth down, prediction across; n = {t.matrix.sum():,}"
+    sizes = t.matrix.sum(axis=1).tolist()
     return [
-        (
-            f"{name}: confusion in percent of the row; truth down, prediction across; n = {t.matrix.sum():,}",
-            ["", *short, units],
-            _rows(short, metrics.row_percent(t.matrix), t.matrix.sum(axis=1).tolist()),
-        ),
-        (f"{name}: confusion in {units}", ["", *short], _count_rows(short, t.matrix)),
+        matrix(caption, t.classes, metrics.row_percent(t.matrix), "row percent", (units, sizes)),
+        matrix(f"{name}: confusion in {units}", t.classes, t.matrix, "count"),
     ]
 
 
-def published_matrices(matrix: PublishedMatrix) -> list[Grid]:
+def published_matrices(published: PublishedMatrix) -> list[Table]:
     """The printed confusion matrix, and the counts behind it."""
-    short = [ABBREVIATIONS[name] for name in matrix.classes]
-    counts = matrix.counts()
+    counts, classes = published.counts(), list(published.classes)
+    caption = (
+        f"Published ({published.table}): confusion in percent, as printed; it comes to {np.trace(counts):,} of "
+        f"{counts.sum():,} images, {percent(metrics.accuracy(counts))} %"
+    )
+    behind = f"Published ({published.table}): the images behind the percentages"
     return [
-        (
-            f"Published ({matrix.table}): confusion in percent, as printed; it comes to {np.trace(counts):,} of "
-            f"{counts.sum():,} images, {percent(metrics.accuracy(counts))} %",
-            ["", *short, "images"],
-            _rows(short, matrix.percent, list(matrix.images)),
-        ),
-        (f"Published ({matrix.table}): the images behind the percentages", ["", *short], _count_rows(short, counts)),
+        matrix(caption, classes, published.percent, "row percent", ("images", list(published.images))),
+        matrix(behind, classes, counts, "count"),
     ]
 
 
-def _rows(short: list[str], percent: np.ndarray, sizes: list[int]) -> list[list[str]]:
-    return [
-        [name, *(_cell(value) for value in row), f"{size:,}"]
-        for name, row, size in zip(short, percent, sizes, strict=True)
-    ]
+def matrix(
+    caption: str, classes: list[str], cells: np.ndarray, kind: str, sizes: tuple[str, list[int]] | None = None
+) -> Table:
+    """A confusion matrix [K,K]. sizes : the name of a last column, and how many each row is of."""
+    short = [ABBREVIATIONS.get(name, name) for name in classes]
+    columns = [Column(""), *(Column(name, kind) for name in short)]
+    rows = [[name, *row] for name, row in zip(short, cells.tolist(), strict=True)]
+    if sizes:
+        columns, rows = [*columns, Column(sizes[0], "count")], [[*r, n] for r, n in zip(rows, sizes[1], strict=True)]
+    return Table(caption, columns, rows, matrix=len(short))
 
 
-def _count_rows(short: list[str], counts: np.ndarray) -> list[list[str]]:
-    return [[name, *(f"{count:,}" for count in row)] for name, row in zip(short, counts, strict=True)]
-
-
-def folds(t: Training, name: str) -> Grid:
+def folds(t: Training, name: str) -> Table:
     """One row for each fold."""
     units = f"{t.level}s"
-    rows = [
-        [
-            fold.fold,
-            f"{fold.images:,}",
-            str(fold.subjects or "unknown"),
-            percent(fold.accuracy),
-            " ".join(fold.absent),
-            f"{fold.seconds:.0f}",
-            fold.run,
-        ]
-        for fold in t.folds
-    ]
-    return (
-        f"{name}: {done(t)} folds, accuracy in percent; what varies is who is tested",
-        ["Fold", units.capitalize(), "Subjects", "Accuracy", f"No {units} of", "Seconds", "Run"],
-        rows,
+    return table(
+        f"{name}: {done(t)} folds, accuracy in percent; each fold tests other people",
+        t.folds,
+        ("Fold", "text", lambda fold: fold.fold),
+        (units.capitalize(), "count", lambda fold: fold.images),
+        ("Subjects", "number", lambda fold: fold.subjects or "unknown"),
+        ("Accuracy", "percent", lambda fold: 100 * fold.accuracy),
+        (f"No {units} of", "text", lambda fold: " ".join(fold.absent)),
+        ("Seconds", "seconds", lambda fold: fold.seconds),
+        ("Run", "text", lambda fold: fold.run),
     )
 
 
-def stages(found: list[Stage]) -> Grid:
+def stages(rows: list[Stage]) -> Table:
     """What the folds start from."""
-    rows = []
-    for stage in found:
-        parts = [(name, facts) for name, facts in stage.result.items() if isinstance(facts, dict)]
-        said = "; ".join(
-            f"{name} {percent(facts['validation_accuracy'])} of {facts['validation_images']:,}".strip()
-            + _pointed(facts)
-            for name, facts in parts or [("", stage.result)]
-            if "validation_accuracy" in facts
-        )
-        run = stage.run + (" (comes with ferbench)" if stage.shipped else "")
-        rows.append(
-            [
-                stage.kind,
-                stage.protocol,
-                str(stage.seed),
-                f"{stage.images:,}" if stage.images else "–",
-                str(stage.epochs or "–"),
-                said,
-                f"{stage.seconds:.0f}",
-                stage.device,
-                run,
-            ]
-        )
-    return (
+
+    def validation(stage: Stage) -> tuple[Value, ...]:
+        shown = []
+        for name, facts in stage.result.items() if _has_parts(stage) else [("", stage.result)]:
+            if isinstance(facts, dict) and "validation_accuracy" in facts:
+                after = f" of {facts['validation_images']:,}"
+                if "pointing" in facts:  # how often the maximum of a map lies on its part of the face
+                    pointing, chance = percent(facts["pointing"]), percent(facts["pointing_chance"])
+                    after += f", maximum on the part {pointing} (chance {chance})"
+                shown.append(Noted(100 * facts["validation_accuracy"], after, f"{name} " if name else ""))
+        return tuple(shown)
+
+    return table(
         "What the folds start from: validation accuracy in percent, never used to choose anything",
-        ["Stage", "Protocol", "Seed", "Images", "Epochs", "Validation", "Seconds", "Device", "Run"],
         rows,
+        ("Stage", "text", lambda stage: stage.kind),
+        ("Protocol", "text", lambda stage: stage.protocol),
+        ("Seed", "number", lambda stage: stage.seed),
+        ("Images", "count", lambda stage: stage.images or "–"),
+        ("Epochs", "number", lambda stage: stage.epochs or "–"),
+        ("Validation", "percent", validation),
+        ("Seconds", "seconds", lambda stage: stage.seconds),
+        ("Device", "text", lambda stage: stage.device),
+        ("Run", "text", lambda stage: stage.run + (" (comes with ferbench)" if stage.shipped else "")),
     )
 
 
-def _pointed(facts: dict) -> str:
-    """How often the maximum of a map lies on its part, against a maximum anywhere."""
-    if "pointing" not in facts:
-        return ""
-    return f", maximum on the part {percent(facts['pointing'])} (chance {percent(facts['pointing_chance'])})"
+def _has_parts(stage: Stage) -> bool:
+    return any(isinstance(facts, dict) for facts in stage.result.values())
 
 
-def transfers(found: list[Transfer], level: Level) -> Grid:
+def transfers(rows: list[Transfer], level: Level) -> Table:
     """Networks of one level that were tested here and trained elsewhere."""
-    rows = [
-        [
-            f"{OURS} {one.method} ({one.preset}, seed {one.seed})"
-            + (" that comes with ferbench" if one.shipped else ""),
-            ", ".join(one.trained_on),
-            percent(one.accuracy),
-            reach(one.interval, level),
-            percent(one.balanced_accuracy),
-            percent(one.macro_f1),
-            f"{one.images:,}",
-            ", ".join(f"{count} {name}" for name, count in one.left_out.items()) or "none",
-            str(one.held_out),
-            without_seen(one.held_out_accuracy, one.held_out_count),
-            one.run,
-        ]
-        for one in found
-    ]
-    caption = (
+
+    def name(t: Transfer) -> str:
+        return f"{OURS} {t.method} ({t.preset}, seed {t.seed})" + (" that comes with ferbench" if t.shipped else "")
+
+    return table(
         f"Networks that were not trained here, accuracy in percent: all their classes in play, {level}s of classes "
-        "that they never learned left out"
+        "that they never learned left out",
+        rows,
+        ("Network", "text", name),
+        ("Trained on", "text", lambda t: ", ".join(t.trained_on)),
+        ("Accuracy", "percent", lambda t: 100 * t.accuracy),
+        ("95 % interval", "percent", lambda t: limits(t.interval, level)),
+        *metric_columns("percent"),
+        (f"{level.capitalize()}s", "count", lambda t: t.images),
+        ("Left out", "text", lambda t: ", ".join(f"{count} {name}" for name, count in t.left_out.items()) or "none"),
+        *HELD_OUT,
+        ("Run", "text", lambda t: t.run),
     )
-    header = [
-        "Network",
-        "Trained on",
-        "Accuracy",
-        "95 % interval",
-        "Balanced",
-        "Macro F1",
-        f"{level.capitalize()}s",
-        "Left out",
-        "Held out",
-        WITHOUT,
-        "Run",
-    ]
-    return without_empty((caption, header, rows))
 
 
-def holes(found: list[Hole]) -> Grid:
-    """Folds that are missing, and how to fill them."""
-    rows = [
-        [
-            f"{hole.method} ({hole.preset}, seed {hole.seed})",
-            hole.fold,
-            hole.reason,
-            f"`{hole.command}`" if hole.command else "the same command again",
-        ]
-        for hole in found
-    ]
-    return ("Missing folds, and the commands that train them", ["Training", "Fold", "Why", "Command"], rows)
-
-
-def _cell(value: float) -> str:
-    return "–" if np.isnan(value) else "0" if value == 0 else f"{value:.1f}"
+def missing_folds(rows: list[MissingFold]) -> Table:
+    """Folds that are missing, and the commands that train them."""
+    return table(
+        "Missing folds, and the commands that train them",
+        rows,
+        ("Training", "text", lambda missing: f"{missing.method} ({missing.preset}, seed {missing.seed})"),
+        ("Fold", "text", lambda missing: missing.fold),
+        ("Why", "text", lambda missing: missing.reason),
+        ("Command", "text", lambda missing: Code(missing.command) if missing.command else "the same command again"),
+    )

@@ -1,7 +1,7 @@
 """How much data leakage inflates the accuracy of one training: a measure of optimism that is no result.
 
-The same training is tested four ways: subjects apart or images drawn at random, its last epoch or each fold's best
-epoch on the test set. The fields of these classes are the keys of the JSON document.
+The same training is tested four ways: folds by subject or of images chosen at random, with the last epoch or with each
+fold's best epoch on the test set. The fields of these classes are the keys of the JSON document.
 """
 
 from collections import defaultdict
@@ -12,15 +12,15 @@ import pandas as pd
 
 from ferbench import metrics, statistics
 from ferbench.files import canonical_json
-from ferbench.report import tables
-from ferbench.report.ablation import interval_text, pooled, span_text
-from ferbench.report.cells import Grid
-from ferbench.report.lineage import Lineage, lineage
-from ferbench.report.model import Training
+from ferbench.report.ablation import over_seeds, pooled
+from ferbench.report.build import build as build_reports
+from ferbench.report.results import Training
+from ferbench.report.table import Section, Table, limits, table
+from ferbench.report.tested_runs import Lineage, lineage
 from ferbench.runs.record import BEST_TEST, IMAGE_FOLDS
 from ferbench.runs.store import Store
 
-# Images drawn at random, epoch chosen on the test set: the four ways, the one without leakage first.
+# Folds of random images, epoch chosen on the test set: the four ways, the one without leakage first.
 WAYS = {
     (False, False): "unbiased: subject-disjoint folds, last epoch",
     (False, True): "best-test: subject-disjoint folds, best epoch on the test images",
@@ -69,12 +69,12 @@ def build(store: Store, dataset: str | None = None, experiments: Iterable[str] |
     if not any(record.identity.leaks for record in records.values()):
         return []  # before all predictions are read once more
     groups: dict[str, list[Training]] = defaultdict(list)
-    for report in tables.build(store, dataset, leaking=True, contrasting=False):
+    for report in build_reports(store, dataset, leaking=True, contrasting=False):
         for training in report.trainings:
             if training.whole:
-                made = lineage(records[training.folds[0].run].identity, records)
-                groups[canonical_json(_in_common(made))].append(training)
-    found = []
+                line = lineage(records[training.folds[0].run].identity, records)
+                groups[canonical_json(_in_common(line))].append(training)
+    measured = []
     for group in groups.values():
         unbiased = [t for t in group if not any(_way(t)) and (chosen is None or t.experiment in chosen)]
         for split in dict.fromkeys(t.split_hash for t in unbiased):
@@ -83,20 +83,20 @@ def build(store: Store, dataset: str | None = None, experiments: Iterable[str] |
             }
             if any(ways[way] for way in WAYS if any(way)):
                 epochs = {t.experiment: [records[fold.run].result.get("epoch", 0) for fold in t.folds] for t in group}
-                found.append(_measured(store, ways, epochs))
-    return found
+                measured.append(_measured(store, ways, epochs))
+    return measured
 
 
 def _way(training: Training) -> tuple[bool, bool]:
     return training.protocol.endswith(IMAGE_FOLDS), training.selection == BEST_TEST
 
 
-def _in_common(made: Lineage) -> Lineage:
+def _in_common(line: Lineage) -> Lineage:
     """A lineage without folds and selection: equal for one training that is tested in several ways.
 
     ``best-val`` trains on fewer images, which is another training.
     """
-    content = {name: value for name, value in made.items() if name != "split"}
+    content = {name: value for name, value in line.items() if name != "split"}
     content["protocol"] = content["protocol"].removesuffix(IMAGE_FOLDS)
     content["selection"] = "last" if content["selection"] == BEST_TEST else content["selection"]
     return content
@@ -111,7 +111,7 @@ def _measured(
     for way, by_seed in ways.items():
         if by_seed:
             seeds = sorted({*by_seed} & {*unbiased}) if any(way) else []
-            pair = [[frames[trained[seed].experiment] for seed in seeds] for trained in (unbiased, by_seed)]
+            pair = [[frames[trainings[seed].experiment] for seed in seeds] for trainings in (unbiased, by_seed)]
             optimism = statistics.difference(statistics.paired(*pair)) if seeds else None
             rows.append(_row(way, by_seed, frames, epochs, optimism))
     first = next(iter(unbiased.values()))
@@ -126,31 +126,30 @@ def _row(
     optimism: statistics.Difference | None,
 ) -> Way:
     trainings = [by_seed[seed] for seed in sorted(by_seed)]
-    together = pd.concat([frames[t.experiment] for t in trainings], ignore_index=True)
     first = trainings[0]
-    chosen = [epoch for t in trainings for epoch in epochs[t.experiment]] if way[1] else []
     return Way(
-        WAYS[way],
-        first.protocol,
-        first.selection,
-        first.rule,
-        first.split_hash,
-        sorted(by_seed),
-        [t.experiment for t in trainings],
-        chosen,
-        len(together),
-        metrics.hit_rate(together),
-        metrics.subject_interval(together),
-        optimism,
+        way=WAYS[way],
+        protocol=first.protocol,
+        selection=first.selection,
+        rule=first.rule,
+        split_hash=first.split_hash,
+        epochs=[epoch for t in trainings for epoch in epochs[t.experiment]] if way[1] else [],
+        optimism=optimism,
+        **over_seeds(by_seed, frames),
     )
 
 
-def heading(found: Leakage) -> list[str]:
+def section(leakage: Leakage) -> Section:
+    """Return what leakage does as it is shown: a row for each way of testing."""
+    return Section(f"{leakage.dataset}: data leakage", heading(leakage), tables(leakage))
+
+
+def heading(leakage: Leakage) -> list[str]:
     """What must be known to read the table."""
     return [
         *(
-            f"Protocol {one.protocol}: {one.rule}; fold file {one.split_hash[:12]}."
-            for one in {way.split_hash: way for way in found.ways}.values()
+            f"Protocol {way.protocol}: {way.rule}; fold file {way.split_hash[:12]}."
+            for way in {way.split_hash: way for way in leakage.ways}.values()
         ),
         "This measures how much data leakage inflates accuracy. Only the unbiased row is a result of the method.",
         "One training, tested four ways. best-test takes, in each fold, the epoch that does best on the test images "
@@ -159,32 +158,21 @@ def heading(found: Leakage) -> list[str]:
     ]
 
 
-def grids(found: Leakage) -> list[Grid]:
+def tables(leakage: Leakage) -> list[Table]:
     """One row for each way of testing."""
-    rows = [
-        [
-            one.way,
-            f"{100 * one.accuracy:.2f}",
-            interval_text(one.interval),
-            "" if one.optimism is None else f"{100 * one.optimism.value:+.2f}",
-            "" if one.optimism is None else span_text(one.optimism),
-            f"{min(one.epochs)}–{max(one.epochs)}" if one.epochs else "last",
-            " ".join(map(str, one.seeds)),
-            f"{one.images:,}",
-            f"{one.protocol}; {one.selection}; {' '.join(one.experiments)}",
-        ]
-        for one in found.ways
+    name = f"{leakage.method} ({leakage.preset}, {leakage.precision}) on {leakage.dataset}"
+    return [
+        table(
+            f"Effect of data leakage, {name}: accuracy in percent; a row with leakage is no result",
+            leakage.ways,
+            ("Way of testing", "text", lambda way: way.way),
+            ("Accuracy", "percent", lambda way: 100 * way.accuracy),
+            ("95 % interval", "percent", lambda way: limits(way.interval)),
+            ("Inflated by", "points", lambda way: way.optimism and 100 * way.optimism.value),
+            ("95 % of it", "points", lambda way: way.optimism and limits(way.optimism)),
+            ("Epochs taken", "text", lambda way: f"{min(way.epochs)}–{max(way.epochs)}" if way.epochs else "last"),
+            ("Seed", "text", lambda way: " ".join(map(str, way.seeds))),
+            ("n", "count", lambda way: way.images),
+            ("From", "text", lambda way: f"{way.protocol}; {way.selection}; {' '.join(way.experiments)}"),
+        )
     ]
-    header = [
-        "Way of testing",
-        "Accuracy",
-        "95 % interval",
-        "Inflated by",
-        "95 % of it",
-        "Epochs taken",
-        "Seeds",
-        "n",
-        "From",
-    ]
-    name = f"{found.method} ({found.preset}, {found.precision}) on {found.dataset}"
-    return [(f"Effect of data leakage, {name}: accuracy in percent; a row with leakage is no result", header, rows)]

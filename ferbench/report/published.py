@@ -1,4 +1,4 @@
-"""The published figures that stand beside ours, and what is known of each."""
+"""The published figures that are compared with ours, and what is known of each."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ UNKNOWN = "unknown"
 class PublishedRow:
     """One method's accuracy in percent, as printed, the table that it stands in, and what is known of the figure.
 
-    Whatever nobody could read stays "unknown"; ``n`` and ``classes`` are 0 then.
+    What could not be found out is "unknown"; ``n`` and ``classes`` are 0 then.
     """
 
     method: str
@@ -30,7 +30,7 @@ class PublishedRow:
     average: str = UNKNOWN  # pooled, or fold mean
     classes: int = 0
     source: str = UNKNOWN
-    correct: float | None = None  # what should stand there, where it is a slip; ``note`` says why
+    correct: float | None = None  # the right figure, where the printed one is a slip; ``note`` says why
     note: str = ""
 
     @property
@@ -40,7 +40,7 @@ class PublishedRow:
 
     @property
     def shown(self) -> str:
-        """The accuracy as printed, and in brackets what should stand there."""
+        """The accuracy as printed, with the right one in brackets where it is a slip."""
         return f"{self.accuracy:.2f}" + ("" if self.correct is None else f" ({self.correct:.2f})")
 
     @property
@@ -70,12 +70,12 @@ def rows(dataset: str) -> list[PublishedRow]:
 
     Table 10 is left out: it is printed as a copy of Table 9, and WS-LGAN-WCL was never published.
     """
-    found: dict[str, PublishedRow] = {}
+    unique: dict[str, PublishedRow] = {}
     for table in _tables(dataset):
         if "rows" in table and "erratum" not in table:
             for row in rows_of(table):
-                found.setdefault(row.method, row)
-    return list(found.values())
+                unique.setdefault(row.method, row)
+    return list(unique.values())
 
 
 def rows_of(table: dict[str, Any]) -> list[PublishedRow]:
@@ -103,8 +103,8 @@ def matrix(dataset: str) -> PublishedMatrix | None:
 
 def errata(dataset: str) -> list[str]:
     """Return what is wrong in the printed tables of a dataset, a sentence each."""
-    found = [f"{printed(table['id'])}: {table['erratum']}" for table in _tables(dataset) if "erratum" in table]
-    return found + [f"{row.table}: {slip(row)}" for row in rows(dataset) if row.correct is not None]
+    tables = [f"{printed(table['id'])}: {table['erratum']}" for table in _tables(dataset) if "erratum" in table]
+    return tables + [f"{row.table}: {slip(row)}" for row in rows(dataset) if row.correct is not None]
 
 
 def slip(row: PublishedRow) -> str:
@@ -118,10 +118,10 @@ def compared() -> list[str]:
 
 
 def reason(method: str, dataset: str) -> str:
-    """Say why a compared method has no honest run on a set; empty where nothing stands against one."""
-    for one in _compared()["reason"]:
-        if method in one["methods"] and dataset in one.get("datasets", [dataset]):
-            return str(one["why"])
+    """Return why a compared method is not run on a dataset; empty where nothing prevents it."""
+    for entry in _compared()["reason"]:
+        if method in entry["methods"] and dataset in entry.get("datasets", [dataset]):
+            return str(entry["why"])
     return ""
 
 
@@ -133,11 +133,11 @@ def dynamic() -> set[str]:
 
 def reproducing() -> dict[str, str]:
     """Return the shipped method of each published row that one reproduces: ``{"GFNet": "gfnet"}``."""
-    found: dict[str, str] = {}
+    methods: dict[str, str] = {}
     for path in sorted(shipped("baselines").glob("*.toml")):
         if row := read_toml(path).get("published"):
-            found.setdefault(row, path.stem)
-    return found
+            methods.setdefault(row, path.stem)
+    return methods
 
 
 def _compared() -> dict[str, Any]:

@@ -1,180 +1,267 @@
-"""Stored runs as what is compared: one method under one protocol, by seed."""
+"""What a report says about tested runs, as plain data: the same behind every format.
 
-from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Protocol
+The fields of :class:`Report` and its parts are the keys of ``ferbench report --format json``, those of
+:attr:`Tested.metrics` among them. Figures of ours are fractions, computed from the stored predictions; published ones
+are in percent, as printed. Times are in seconds. What is tested is an image or, under a protocol of sequences, a whole
+sequence (``level``); figures of the two are never compared.
+"""
 
-import pandas as pd
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
-from ferbench import metrics
-from ferbench.errors import DataError, UsageError
-from ferbench.files import runs_home
-from ferbench.report.lineage import Lineage, lineage, variant
-from ferbench.report.predictions import pooled, together
-from ferbench.report.told import Level, told
-from ferbench.runs.facts import BY_NAMES, HeldOut
-from ferbench.runs.record import Record
-from ferbench.runs.store import Store
+import numpy as np
+
+from ferbench.metrics import Interval
+from ferbench.report.published import PublishedMatrix, PublishedRow
+from ferbench.report.tested_runs import FEW, Level, TestedRun, dataset_of, is_synthetic
+from ferbench.statistics import Difference
+
+SELECTIONS = {"last": "last epoch", "best-val": "best epoch on held-out training subjects"}
 
 
 @dataclass(frozen=True)
-class Result:
-    """Trainings that differ in their seeds alone, all folds of each put together; or the evaluation of one network.
+class Fold:
+    """One fold of one training."""
 
-    frames : the predictions of each seed, in the order of ``seeds``, with the ``fold`` that tested each.
-    evaluation : nothing was learned, so that the same code gives the same predictions. level, trained_on, held_out,
-    uncalibrated, changed : see :class:`ferbench.report.told.Told`. made : the recipes and data of all stages.
+    fold: str
+    images: int  # that were tested; sequences under a protocol of sequences
+    subjects: int  # 0 where they are unknown
+    accuracy: float
+    absent: list[str]  # classes of the protocol without anything to test in this fold, abbreviated
+    seconds: float
+    run: str  # key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tested(TestedRun):
+    """One network, or one for each fold, that was tested under a protocol."""
+
+    preset: str  # size and schedule: trainings of different presets differ in more than the method
+    protocol: str
+    seed: int
+    classes: list[str]
+    images: int  # that were tested; sequences of a :class:`Transfer` under a protocol of sequences
+    held_out_accuracy: float | None  # without the samples that were learned from; null where there are none
+    held_out_count: int  # how many samples remain without them
+    matrix: np.ndarray  # counts [K,K], rows are the truth
+    metrics: dict[str, Any]  # see metrics.METRICS
+    interval: Interval  # of the accuracy
+
+    @property
+    def accuracy(self) -> float:
+        return self.metrics["accuracy"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Tested):
+    """One method trained under one protocol with one seed: all of its folds that are done.
+
+    All figures but ``fold_mean`` and ``fold_std`` are computed from the folds' predictions put together, of images or
+    of sequences as ``level`` says; ``sequence_accuracy`` and its interval are always of sequences. ``images`` is 0
+    under a protocol of sequences.
     """
+
+    experiment: str  # 8 digits that its folds share
+    variant: str  # 8 digits shared by trainings that differ only in their seeds
+    name: str  # of baselines/*.toml
+    selection: str
+    devices: list[str]
+    precision: str
+    rule: str  # how the folds were made, in words
+    split_hash: str
+    test_set: str  # 8 digits shared by trainings tested on the same in the same folds, by sequences where known
+    data: str  # fingerprint of the prepared dataset
+    parameters: int  # 0 where they are not counted
+    folds: list[Fold]
+    expected: list[str]  # names of all folds of the protocol
+    fold_mean: float
+    fold_std: float
+    sequence_interval: Interval | None  # null where sequences are unknown
+    sequences: int  # 0 where they are unknown
+    subjects: int  # 0 where they are unknown
+    parents: dict[str, str]  # kind of the stage → key of its run
+    audit: str  # what training and test sets have in common, in words; "" in older records
+    seen: int  # tested that are training images too, or near copies of one
+    unseen_accuracy: float  # of the others
+    notes: list[str]
+
+    @property
+    def sequence_accuracy(self) -> float:
+        """Of images by the mean of their probabilities; NaN where sequences are unknown."""
+        return self.metrics["sequence_accuracy"]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every fold of the protocol is done: only then may it be compared."""
+        return len(self.folds) == len(self.expected)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether it may be compared with others of ours: whole, and known to be tested on held-out people."""
+        return self.whole and self.held_out.comparable
+
+    @property
+    def tested(self) -> int:
+        """How many images, or sequences, were tested."""
+        return self.images if self.level == "image" else self.sequences
+
+    @property
+    def n(self) -> str:
+        """What was tested, in words: ``981 images``."""
+        return f"{self.tested:,} {self.level}s"
+
+    @property
+    def not_comparable_reason(self) -> str:
+        """Why it is compared with no published figure, in words; empty where it may be."""
+        if not self.whole:
+            return "folds missing"
+        if not self.held_out.comparable:
+            return "not held out" if self.held_out.status == "no" else "not known to be held out"
+        if self.sees.startswith(FEW):
+            return f"{FEW} only"
+        return "drawn faces" if is_synthetic(dataset_of(self.protocol)) else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer(Tested):
+    """A finished model tested under this protocol with nothing learned there, all its classes in play."""
+
+    run: str
+    left_out: dict[str, int]  # images or sequences of classes that the model never learned
+    shipped: bool  # the model came with the package
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Whole trainings of one variant: what chance alone does to the pooled accuracy."""
+
+    variant: str
+    method: str
+    preset: str
+    level: Level
+    seeds: list[int]
+    experiments: list[str]
+    mean: float
+    std: float  # ddof 1
+    ensemble: float  # accuracy of the mean of their probabilities
+    ensemble_interval: Interval
+    tested: int  # images or sequences, as ``level`` says
+    wrong_with_some: int  # of them, those that at least one seed predicts wrongly
+    wrong_with_all: int  # and those that every seed does: more seeds of the same recipe would hardly help them
+    wrong_subjects: list[str]  # the subjects of the latter, where known
+
+
+@dataclass(frozen=True)
+class PresetEnsemble:
+    """The presets of one method as an ensemble: for each seed, one network of each preset."""
 
     method: str
-    title: str
-    preset: str
-    protocol: str
-    split: str  # hash of the fold file
-    data: str  # fingerprint of the prepared dataset
-    selection: str
-    variant: str
-    classes: list[str]
+    level: Level
+    presets: list[str]
     seeds: list[int]
-    frames: list[pd.DataFrame]
-    evaluation: bool
-    level: Level = "image"
-    trained_on: list[str] = field(default_factory=list)
-    held_out: HeldOut = BY_NAMES
-    uncalibrated: bool = False
-    changed: list[str] = field(default_factory=list)
-    made: Lineage = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        changed = f" with {', '.join(self.changed)}" if self.changed else ""
-        return self.named(self.title, self.preset, self.protocol, self.evaluation) + changed
-
-    @staticmethod
-    def named(title: str, preset: str, protocol: str, evaluation: bool) -> str:
-        """What a person calls a method under a protocol."""
-        scale = f" ({preset})" if preset else ""
-        return f"{title}{scale} {'evaluated on' if evaluation else 'under'} {protocol}"
+    accuracies: list[float]  # by seed
+    intervals: list[Interval]
+    mean: float
+    std: float  # ddof 1; 0 for a single seed
 
 
-class Tested(Protocol):
-    """What says on which images something was tested; a result, or an accepted one."""
+@dataclass(frozen=True)
+class Contrast:
+    """Two leading methods compared on the same images, or sequences, as ``ferbench compare`` does it."""
 
-    @property
-    def protocol(self) -> str: ...
-    @property
-    def split(self) -> str: ...
-
-
-def results(store: Store, prefix: str = "") -> list[Result]:
-    """Return what a store holds, of runs or experiments that begin with ``prefix`` only."""
-    records = store.known()
-    groups: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in records.values():
-        tested = record.identity.kind in ("fold", "transfer") and not (record.error or record.identity.leaks)
-        if tested and (record.experiment.startswith(prefix) or record.key.startswith(prefix)):
-            groups[variant(lineage(record.identity, records))][record.experiment].append(record)
-    return [_result(store, key, trainings, records) for key, trainings in groups.items()]
+    first: str  # that is not below the other
+    second: str
+    protocol: str  # of both, where they differ
+    level: Level
+    tested: int
+    seeds: tuple[int, int]  # how many each has: its accuracy is their mean
+    accuracy: tuple[float, float]
+    difference: Difference  # second minus first
+    p: float  # permutation over subjects
+    shown: bool  # whether chance in the choice of tested people does not explain the difference
+    among: int  # methods that these two are the best of
+    remarks: list[str]  # what differs between them besides the method, a sentence each
 
 
-def _result(store: Store, key: str, trainings: dict[str, list[Record]], known: Mapping[str, Record]) -> Result:
-    by_seed = sorted(trainings.values(), key=lambda records: records[0].identity.seed)
-    first = by_seed[0][0]
-    together([one for records in by_seed for one in records])
-    identity, about, made = first.identity, told(first, known), lineage(first.identity, known)
-    frames = list(pooled(store, {records[0].experiment: records for records in by_seed}).values())
-    return Result(
-        identity.method,
-        about.title,
-        identity.preset,
-        identity.protocol,
-        identity.split,
-        identity.data,
-        identity.selection,
-        key,
-        first.classes,
-        [records[0].identity.seed for records in by_seed],
-        frames,
-        identity.kind == "transfer",
-        about.level,
-        about.trained_on,
-        HeldOut.of_all([told(record, known).held_out for records in by_seed for record in records]),
-        about.uncalibrated,
-        about.changed,
-        made,
-    )
+@dataclass(frozen=True)
+class Stage:
+    """A run that folds start from, such as a pre-training; it is never tested."""
+
+    run: str
+    kind: str
+    protocol: str
+    seed: int
+    result: dict  # validation figures, by part where it has several
+    epochs: int  # 0 where it is not counted by epochs
+    images: int  # 0 where they were not counted
+    device: str
+    seconds: float
+    shipped: bool  # it came with the package
 
 
-def chosen(text: str, runs: Path | None) -> Result:
-    """Return the result that a user names: a folder of runs, or how a run or an experiment of the store begins.
+@dataclass(frozen=True)
+class MissingFold:
+    """A fold without a finished run, and the command that trains it (empty where no run states it)."""
 
-    Raises UsageError where it is none or more than one.
-    """
-    folder = Path(text)
-    found = results(Store(folder)) if folder.is_dir() else results(Store(runs_home(runs)), text)
-    if not found:
-        raise UsageError(f"{text} is neither a folder of runs nor the beginning of a tested run: see `ferbench runs`")
-    if len(found) > 1:
-        names = ", ".join(f"{result.name} ({result.variant})" for result in found)
-        raise UsageError(f"{text} has {len(found)} methods: {names}; name one run or experiment of them")
-    return found[0]
+    experiment: str
+    method: str
+    preset: str
+    seed: int
+    fold: str
+    reason: str  # the error of a failed run, "begun, not finished" or "not begun"
+    command: str
 
 
-def comparable(first: Tested, second: Tested) -> None:
-    """Raise DataError unless both were tested under one protocol, by one fold file, which tells the tested images."""
-    agree("protocols", first.protocol, second.protocol)
-    agree("fold files", first.split[:12], second.split[:12])
+@dataclass(frozen=True)
+class Compared:
+    """A method with a published row, or one that the paper compares itself with, and what is here of it."""
+
+    method: str  # as the paper prints it
+    experiments: list[str]  # trainings of ours that reproduce it, whatever their input
+    why: str  # why no figure of ours stands beside the published one; empty where one does
+    command: str  # what would train it, where nothing but the run is missing
 
 
-def agree(what: str, one: str, other: str) -> None:
-    """Raise DataError where two results differ in what both must have."""
-    if one != other:
-        raise DataError(f"different {what}, so nothing can be compared: {one} and {other}")
+@dataclass(frozen=True)
+class Report:
+    """Everything that is said about one dataset, tested by images and by whole sequences."""
+
+    dataset: str  # name of a protocol without its version, and without "-sequences" unless that alone is reported
+    protocol: str  # the first of them
+    protocols: list[str]
+    synthetic: bool  # ferbench drew the faces: nothing published is about them
+    published: list[PublishedRow]
+    compared: list[Compared]
+    published_matrix: PublishedMatrix | None
+    errata: list[str]
+    varying: dict[str, list[str]]  # what differs between the trainings: field → values
+    trainings: list[Training]
+    seeds: list[Seeds]
+    preset_ensembles: list[PresetEnsemble]
+    stages: list[Stage]
+    missing_folds: list[MissingFold]
+    transfers: list[Transfer]
+    leakage_folds: int = 0  # folds that measure data leakage, which are no results: left out
+    contrasts: list[Contrast] = field(default_factory=list)  # the leading methods compared with each other
 
 
-def at_one_level(first: Result, second: Result) -> tuple[Result, Result]:
-    """Return both results as they may be compared: as they are where both predict images or both predict sequences,
-    else both by sequences, each sequence of images predicted by the mean of its images' probabilities.
-
-    Raises DataError, in one line, where they cannot be compared: not tested on the same, in the same folds, or one was
-    tested on people that it learned from.
-    """
-    for one in (first, second):
-        if one.held_out.status == "no" and not one.held_out.comparable:
-            raise DataError(f"{one.name} was tested on people that it learned from, so nothing can be compared")
-    if first.level == second.level:
-        comparable(first, second)
-        return first, second
-    first, second = _of_sequences(first), _of_sequences(second)
-    folds = [one.frames[0].set_index("id")[["truth", "fold"]].sort_index() for one in (first, second)]
-    if strange := sorted({*folds[0].index} ^ {*folds[1].index}):
-        raise DataError(
-            f"{first.protocol} and {second.protocol} test different sequences ({len(strange)} are in one "
-            f"alone, such as {strange[0]}), so nothing can be compared"
-        )
-    for what in ("truth", "fold"):
-        if (other := folds[0][what] != folds[1][what]).any():
-            name = other.idxmax()
-            raise DataError(
-                f"{first.protocol} and {second.protocol} differ in the {what} of {int(other.sum())} "
-                f"sequences, such as {name} ({folds[0][what][name]} and {folds[1][what][name]}), so "
-                "nothing can be compared"
-            )
-    return first, second
+def named(trainings: list[Training]) -> dict[str, str]:
+    """Return what tables call each training, by experiment, which is part of the name where the rest is not unique."""
+    plain = {t.experiment: f"{t.method} ({before_seed(t)}seed {t.seed})" for t in trainings}
+    shared = Counter(plain.values())
+    return {key: name if shared[name] == 1 else f"{name[:-1]}, {key})" for key, name in plain.items()}
 
 
-def _of_sequences(result: Result) -> Result:
-    """A result by sequences; the name of a sequence is its ``id``."""
-    if result.level == "image":
-        frames = [metrics.by_sequence(frame, result.classes) for frame in result.frames]
-    else:
-        frames = [
-            frame.assign(id=frame["sequence"].where(frame["sequence"] != "", frame["id"])) for frame in result.frames
-        ]
-    if any(frame.empty for frame in frames):
-        raise DataError(
-            f"{result.name} was tested on images of no known sequence, so nothing can be compared with sequences"
-        )
-    return replace(result, frames=frames, level="sequence")
+def before_seed(t: Training) -> str:
+    """The preset before a seed; nothing where there is none."""
+    return f"{t.preset}, " if t.preset else ""
+
+
+def by_variant(trainings: Iterable[Training]) -> list[list[Training]]:
+    """Return trainings in groups that differ in their seeds only."""
+    groups: dict[str, list[Training]] = defaultdict(list)
+    for t in trainings:
+        groups[t.variant].append(t)
+    return list(groups.values())

@@ -1,46 +1,14 @@
-"""Speed records as tables: console, markdown, JSON, CSV. No torch."""
+"""Speed records as sections with a table each. No torch."""
 
-import csv
-import io
-import json
-import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
-from ferbench.errors import UsageError
-from ferbench.files import write_text
+from ferbench.report.formats import check_format, names
+from ferbench.report.formats.text import console, put, rows_csv, write
+from ferbench.report.table import Estimate, Noted, Section, Table, Value, table
 from ferbench.runs.speed import SpeedRecord, SpeedRow
-from ferbench.text import markdown as markdown_text
-from ferbench.text import spreadsheet
 
-FORMATS = ("console", "markdown", "json", "csv")
-HEADER = (
-    "What",
-    "Method",
-    "Engine",
-    "Batch",
-    "Scenario",
-    "Images/s",
-    "p50 ms",
-    "p90 ms",
-    "p99 ms",
-    "× naive",
-    "× strong",
-    "FLOP share",
-    "Byte share",
-    "Error",
-    "PublicTest %",
-    "Cold s",
-    "Peak MB",
-)
-
-
-def check_format(format: str, out: Path | None) -> None:
-    """Raise UsageError for a format that does not exist, before anything is timed."""
-    if format not in FORMATS:
-        raise UsageError(f"unknown format {format!r}: it is {', '.join(FORMATS)}")
-    if out is not None and format == "console":
-        raise UsageError("--out takes --format markdown, json or csv")
+FORMATS = names("tables")
 
 
 def write_speed(records: list[SpeedRecord], format: str, out: Path | None) -> None:
@@ -48,41 +16,19 @@ def write_speed(records: list[SpeedRecord], format: str, out: Path | None) -> No
 
     JSON is a list of the rows of all records, each with the key of its record; CSV is the same as a table.
     """
-    check_format(format, out)
-    if format == "console":
-        _console(records)
-        return
-    text = markdown(records)
-    if format in ("json", "csv"):
-        rows = [{"record": record.key, **row.model_dump()} for record in records for row in record.rows]
-        text = json.dumps(rows, indent=2) + "\n" if format == "json" else _csv(rows)
-    if out is None:
-        sys.stdout.write(text)
+    check_format(format, out, FORMATS)
+    rows = [{"record": record.key, **row.model_dump()} for record in records for row in record.rows]
+    if format == "csv":
+        put(rows_csv(rows, ["record", *SpeedRow.model_fields]), out)
+    elif format == "console":
+        console(sections(records), wide=200)
     else:
-        write_text(out, text)
+        write(sections(records), rows, format, out)
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["record", *SpeedRow.model_fields], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {name: spreadsheet(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
-    )
-    return text.getvalue()
-
-
-def markdown(records: list[SpeedRecord]) -> str:
-    """Return a document with one table for each record."""
-    from tabulate import tabulate
-
-    parts = ["# Speed\n"]
-    for record in records:
-        parts.append("\n".join(f"- {markdown_text(line)}" for line in heading(record)))
-        align = ["left"] * 3 + ["right"] * (len(HEADER) - 3)
-        cells = [[markdown_text(cell, cell=True) for cell in row] for row in table(record)]
-        parts.append(tabulate(cells, HEADER, "github", colalign=align, disable_numparse=True) + "\n")
-    return "\n\n".join(parts)
+def sections(records: Iterable[SpeedRecord]) -> list[Section]:
+    """Return one section for each record, below a title."""
+    return [Section("Speed"), *(Section("", heading(record), [rows_table(record)]) for record in records)]
 
 
 def heading(record: SpeedRecord) -> list[str]:
@@ -91,15 +37,15 @@ def heading(record: SpeedRecord) -> list[str]:
     packages = facts.get("packages")
     torch = packages.get("torch", "unknown") if isinstance(packages, dict) else "unknown"
     tops = "; ".join(
-        f"{precision} {found['flops_per_s'] / 1e9:,.0f} GFLOP/s, {found['bytes_per_s'] / 1e9:,.1f} GB/s"
-        for precision, found in record.ceilings.items()
+        f"{precision} {ceiling['flops_per_s'] / 1e9:,.0f} GFLOP/s, {ceiling['bytes_per_s'] / 1e9:,.1f} GB/s"
+        for precision, ceiling in record.ceilings.items()
     )
-    loaders = facts.get("peer_loaders")
-    peers = "" if loaders is None else f" (with {loaders} loader processes each)"
+    count = facts.get("peer_loaders")
+    loaders = "" if count is None else f" (with {count} loader processes each)"
     return [
         f"{facts['device']}; torch {torch}; commit {facts.get('commit') or 'unknown'}; "
         f"record {record.key}, seed {record.seed}.",
-        f"Mode {record.mode}: {first.blocks} blocks each, baselines{peers} in turns with ours in shuffled order; "
+        f"Mode {record.mode}: {first.blocks} blocks each, baselines{loaders} in turns with ours in shuffled order; "
         f"median, 95 % interval by bootstrap over blocks. The same code compared with itself shows "
         f"± {record.noise:.1%}.",
         f"Ceilings measured in the same run: {tops}.",
@@ -111,7 +57,7 @@ def heading(record: SpeedRecord) -> list[str]:
 
 
 def _tested(rows: list[SpeedRow]) -> list[str]:
-    """Where accuracy was tested, what was."""
+    """Which images and weights an accuracy is of, where there is one."""
     runs = list(dict.fromkeys(f"{row.method} {row.preset} {row.accuracy_run}" for row in rows if row.accuracy_run))
     images = next((row.accuracy_images for row in rows if row.accuracy_run), 0)
     return (
@@ -125,65 +71,39 @@ def _tested(rows: list[SpeedRow]) -> list[str]:
     )
 
 
-def table(record: SpeedRecord) -> list[list[str]]:
-    """Return the rows of a record as text cells, in the order of :data:`HEADER`."""
-    return [_cells(row) for row in record.rows]
+def rows_table(record: SpeedRecord) -> Table:
+    """The rows of a record."""
+    return table(
+        "",
+        record.rows,
+        ("What", "text", lambda row: row.what),
+        ("Method", "text", lambda row: f"{row.method} {row.preset}"),
+        ("Engine", "text", _engine),
+        ("Batch", "number", lambda row: row.batch),
+        ("Scenario", "text", lambda row: row.scenario + (f" ≤ {row.bound_ms:g} ms" if row.bound_ms else "")),
+        ("Images/s", "rate", lambda row: Estimate(row.images_per_s, row.images_per_s_low, row.images_per_s_high)),
+        ("p50 ms", "milliseconds", lambda row: row.p50_ms),
+        ("p90 ms", "milliseconds", lambda row: row.p90_ms),
+        ("p99 ms", "milliseconds", lambda row: row.p99_ms),
+        ("× naive", "ratio", _ratio("naive")),
+        ("× strong", "ratio", _ratio("strong")),
+        ("FLOP share", "fraction", lambda row: row.share_of_flops),
+        ("Byte share", "fraction", lambda row: row.share_of_bytes),
+        ("Error", "error", lambda row: row.error if row.valid else Noted(row.error, " !")),
+        ("PublicTest %", "percent", lambda row: None if row.accuracy is None else 100 * row.accuracy),
+        ("Cold s", "hundredths", lambda row: row.cold_start_s),
+        ("Peak MB", "megabytes", lambda row: row.peak_mb),
+    )
 
 
-def _cells(row: SpeedRow) -> list[str]:
+def _engine(row: SpeedRow) -> str:
     engine = f"{row.backend} {row.engine}, {row.precision}"
-    if row.device == "cpu":
-        engine += f", {row.threads} thread{'s' if row.threads > 1 else ''}"
-    spread = f"{row.images_per_s:,.1f} [{row.images_per_s_low:,.1f}, {row.images_per_s_high:,.1f}]"
-    return [
-        row.what,
-        f"{row.method} {row.preset}",
-        engine,
-        str(row.batch),
-        row.scenario + (f" ≤ {row.bound_ms:g} ms" if row.bound_ms else ""),
-        spread,
-        _number(row.p50_ms),
-        _number(row.p90_ms),
-        _number(row.p99_ms),
-        _ratio(row.ratio_naive, row.ratio_naive_low, row.ratio_naive_high),
-        _ratio(row.ratio_strong, row.ratio_strong_low, row.ratio_strong_high),
-        _share(row.share_of_flops),
-        _share(row.share_of_bytes),
-        ("" if row.error is None else f"{row.error:.0e}") + ("" if row.valid else " !"),
-        "" if row.accuracy is None else f"{100 * row.accuracy:.2f}",
-        f"{row.cold_start_s:.2f}",
-        f"{row.peak_mb:,.0f}",
-    ]
+    return engine if row.device != "cpu" else f"{engine}, {row.threads} thread{'s' if row.threads > 1 else ''}"
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+def _ratio(baseline: str) -> Callable[[SpeedRow], Value]:
+    def ratio(row: SpeedRow) -> Value:
+        value, low, high = (getattr(row, f"ratio_{baseline}{end}") for end in ("", "_low", "_high"))
+        return None if value is None or low is None or high is None else Estimate(value, low, high)
 
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.0%}"
-
-
-def _ratio(value: float | None, low: float | None, high: float | None) -> str:
-    return "" if value is None or low is None or high is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _console(records: list[SpeedRecord]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from ferbench.report.render import WIDE
-
-    screen = Console(width=None if sys.stdout.isatty() else max(WIDE, 200))
-    for record in records:
-        for line in heading(record):
-            screen.print(Text(line, style="dim"))
-        cells = table(record)
-        kept = [i for i in range(len(HEADER)) if any(row[i] for row in cells)]
-        shown = Table(box=None, pad_edge=False)
-        for i in kept:
-            shown.add_column(HEADER[i], justify="left" if i in (0, 1, 2, 4) else "right")
-        for row in cells:
-            shown.add_row(*(Text(row[i]) for i in kept))
-        screen.print(shown)
+    return ratio

@@ -1,370 +1,225 @@
-"""Stored runs become a report: plain data, whose classes stand in :mod:`ferbench.report.model`."""
+"""The tables of a report."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from ferbench import metrics
-from ferbench.errors import DataError
-from ferbench.files import sha256_of
-from ferbench.labels import ABBREVIATIONS
-from ferbench.report import published
-from ferbench.report.across import across_presets, across_seeds
-from ferbench.report.contrasts import contrasts
-from ferbench.report.lineage import lineage, variant, varying
-from ferbench.report.model import Compared, Fold, Hole, Report, Stage, Training, Transfer
-from ferbench.report.predictions import pooled, predictions, together
-from ferbench.report.published import PublishedRow
-from ferbench.report.told import SEQUENCES, Told, asked_for, epochs, is_drawn, set_of, told
-from ferbench.runs.audit import Audit
-from ferbench.runs.facts import HeldOut
-from ferbench.runs.record import Identity, Record
-from ferbench.runs.store import Store
-from ferbench.text import command as pastable
+from ferbench.report import details
+from ferbench.report.published import UNKNOWN, PublishedRow
+from ferbench.report.results import SELECTIONS, Report, Training, by_variant, named
+from ferbench.report.table import OURS, Noted, Table, Value, limits, table
+from ferbench.report.tested_runs import LEVELS, Level
+
+MOST = 20  # trainings of a dataset of which a terminal shows more than a row each
 
 
-def build(store: Store, dataset: str | None = None, leaking: bool = False, contrasting: bool = True) -> list[Report]:
-    """Return one report for each set that something was tested on (of ``dataset`` only, when given).
+def tables(report: Report, brief: bool = False) -> list[Table]:
+    """Return the tables of a report in reading order.
 
-    dataset : a set, with all protocols that test its people, by images or by sequences; or a protocol of sequences
-        (``ckplus-sequences``) alone.
-    leaking : runs that measure data leakage take part too (see ``Identity.leaks``); they are no results, and only
-        their number is told otherwise.
-    contrasting : whether the leading methods are compared with each other, which takes longest of all.
-    Raises DataError where a record or predictions are damaged.
+    brief : without the further figures, confusion matrices and folds of each training where there are :func:`many`.
     """
-    records = store.known()  # of which the package's own are neither folds nor transfers
-    groups: dict[str, list[Record]] = defaultdict(list)
-    begun: dict[str, list[Identity]] = defaultdict(list)
-    transfers: dict[str, list[Transfer]] = defaultdict(list)
-    left_out: Counter[str] = Counter()
-    for record in records.values():
-        kind, name = record.identity.kind, dataset or set_of(record.identity.protocol)
-        if not asked_for(record.identity, dataset):
-            continue
-        if kind == "transfer" and not record.error:
-            transfers[name].append(_transfer(store, record, records))
-        if kind == "fold" and record.identity.leaks and not leaking:
-            left_out[name] += 1
-        elif kind == "fold":
-            groups[name].append(record)
-    for identity in store.unfinished():
-        if identity.kind == "fold" and asked_for(identity, dataset) and (leaking or not identity.leaks):
-            begun[dataset or set_of(identity.protocol)].append(identity)
-    return [
-        _report(store, name, groups[name], begun[name], records, transfers[name], left_out[name], contrasting)
-        for name in sorted({*groups, *begun, *transfers})
-    ]
+    names, detailed = named(report.trainings), [] if brief and many(report) else report.trainings
+    shown = leading(report) + measured(report, detailed)
+    for t in detailed:
+        shown += details.matrices(names[t.experiment], t)
+    if report.published_matrix is not None:
+        shown += details.published_matrices(report.published_matrix)
+    return shown + [details.folds(t, names[t.experiment]) for t in detailed] + remaining(report)
 
 
-def trainings(store: Store, keys: Iterable[str]) -> list[Training]:
-    """Return the trainings that some finished folds belong to, without a report of their datasets.
+def many(report: Report) -> bool:
+    """Whether a report has too many trainings for a terminal to show all of each."""
+    return len(report.trainings) > MOST
 
-    keys : of runs of folds; failed ones, and those that measure leakage, are left out.
+
+def leading(report: Report) -> list[Table]:
+    """Return the tables that compare methods, which a reader looks for first."""
+    shown = [accuracy(report)] if report.trainings or report.published else []
+    return [*shown, *same_training_data(report), *([inputs(report)] if report.trainings else [])]
+
+
+def measured(report: Report, trainings: list[Training]) -> list[Table]:
+    """Return the tables of all that is measured of each of these trainings, and of several together, and known of
+    what was published."""
+    shown = [details.trainings(report, group, level) for level, group in _by_level(trainings)]
+    if report.published:
+        shown.append(about(report.published, "What is known of the published figures"))
+    if rows := list(dict.fromkeys((t.method, sentence) for t in report.trainings for sentence in t.differs)):
+        columns = ("Method", "text", itemgetter(0)), ("Difference", "text", itemgetter(1))
+        shown.append(table("What differs from the original methods, and why", rows, *columns))
+    seeds, presets = dict(_by_level(report.seeds)), dict(_by_level(report.preset_ensembles))
+    for level in LEVELS:
+        shown += [details.over_seeds(seeds[level], level)] if level in seeds else []
+        shown += [details.preset_ensembles(presets[level], level)] if level in presets else []
+    return shown
+
+
+def remaining(report: Report) -> list[Table]:
+    """Return the tables of what was tested without a training, of what trainings start from, and of what is missing."""
+    shown = [details.transfers(group, level) for level, group in _by_level(report.transfers)]
+    shown += [details.stages(report.stages)] if report.stages else []
+    return [*shown, *([details.missing_folds(report.missing_folds)] if report.missing_folds else [])]
+
+
+def _by_level(items: Iterable[Any]) -> list[tuple[Level, list[Any]]]:
+    items = list(items)
+    groups = [(level, [item for item in items if item.level == level]) for level in LEVELS]
+    return [(level, group) for level, group in groups if group]
+
+
+def overview(reports: list[Report]) -> Table | None:
+    """Return whole trainings of several datasets as one table, a column for each protocol; None where there are fewer
+    than two datasets. A protocol is of images or of sequences, and so is its column.
+
+    A cell is the pooled accuracy, mean ± standard deviation (ddof 1) over seeds where there are several; recipes that
+    differ in more than the seed stand in it side by side.
     """
-    folds: dict[str, list[Record]] = {}
-    for key in keys:
-        record = store.record(key)
-        identity = record.identity
-        if record.error or identity.leaks or record.experiment in folds:
-            continue
-        siblings = [identity.model_copy(update={"fold": fold}).key for fold in record.facts["folds"]]
-        folds[record.experiment] = [one for key in siblings if (one := store.ended(key)) and not one.error]
-    by_key: dict[str, Record] = {}
-    waiting = [record for records in folds.values() for record in records]
-    while waiting:
-        record = waiting.pop()
-        by_key[record.key] = record
-        parents = {key for key in record.identity.parents.values() if key not in by_key}
-        waiting += [parent for key in parents if (parent := store.holder(key).ended(key))]
-    frames = pooled(store, folds)
-    return _in_order(_training(records, frames[experiment], by_key) for experiment, records in folds.items())
+    rows: dict[tuple[str, str, str], dict[str, list[Training]]] = defaultdict(lambda: defaultdict(list))
+    for t in (t for report in reports for t in report.trainings if t.comparable):
+        rows[t.method, t.preset, t.selection][t.protocol].append(t)
+    shown = [[name for name in report.protocols if any(name in row for row in rows.values())] for report in reports]
+    if sum(map(bool, shown)) < 2:
+        return None
 
+    def cell(protocol: str, row: tuple[Any, dict[str, list[Training]]]) -> Value:
+        recipes = [[100 * t.accuracy for t in group] for group in by_variant(row[1].get(protocol, []))]
+        return tuple(Noted(details.spread(shares), f", n = {len(shares)}" * (len(shares) > 1)) for shares in recipes)
 
-def _in_order(trainings: Iterable[Training]) -> list[Training]:
-    return sorted(trainings, key=lambda t: (t.method, t.preset, t.variant, t.seed, t.experiment))
-
-
-def published_rows(dataset: str) -> list[PublishedRow]:
-    """Return the published figures beside which a report of ``dataset`` puts its own."""
-    home = set_of(dataset)
-    return [row for row in published.rows(home) if row.feature == "dynamic" or dataset == home]
-
-
-def _report(
-    store: Store,
-    name: str,
-    records: list[Record],
-    begun: list[Identity],
-    by_key: Mapping[str, Record],
-    transfers: list[Transfer],
-    leaking: int,
-    contrasting: bool,
-) -> Report:
-    done: dict[str, list[Record]] = defaultdict(list)
-    missed: dict[str, dict[str, tuple[Identity, str]]] = defaultdict(dict)  # by experiment and fold, with the reason
-    for record in sorted(records, key=lambda record: record.identity.fold):
-        if record.error:
-            missed[record.experiment][record.identity.fold] = record.identity, record.error
-        else:
-            done[record.experiment].append(record)
-    for identity in begun:
-        missed[identity.experiment][identity.fold] = identity, "begun, not finished"
-    for group in done.values():
-        together(group)
-        group.sort(key=lambda record: record.facts["folds"].index(record.identity.fold))
-    frames = pooled(store, done)
-    trainings = _in_order(_training(group, frames[experiment], by_key) for experiment, group in done.items())
-    commands = {one.experiment: str(one.facts["command"]) for one in records if "command" in one.facts}
-    holes = [
-        hole for t in trainings for hole in _holes(t, missed.pop(t.experiment, {}), commands.get(t.experiment, ""))
-    ]
-    for experiment, folds in missed.items():
-        holes += [_hole(*folds[fold], commands.get(experiment, "")) for fold in sorted(folds)]
-    used = dict.fromkeys(key for t in trainings for key in t.parents.values())
-    made = [(group[0].identity, lineage(group[0].identity, by_key)) for group in done.values()]
-    everything = [*(r.identity for r in records), *begun]
-    protocols = sorted({*(one.protocol for one in everything), *(one.protocol for one in transfers)})
-    home, alone = set_of(name), name != set_of(name)  # of sequences alone, methods of images are left out
-    printed = published_rows(name)
-    return Report(
-        name,
-        protocols[0],
-        protocols,
-        is_drawn(home),
-        printed,
-        _compared(printed, [] if alone or not printed else published.compared(), trainings, name),
-        None if alone else published.matrix(home),
-        published.errata(home),
-        varying(made),
-        trainings,
-        across_seeds(trainings, frames),
-        across_presets(trainings, frames),
-        [_stage(by_key[key], store.holder(key) != store) for key in used if key in by_key and not by_key[key].error],
-        holes,
-        transfers,
-        leaking,
-        contrasts(trainings, frames) if contrasting else [],
+    return table(
+        "Pooled accuracy, percent, of whole trainings: mean ± standard deviation over n seeds; a row for each method, "
+        "a column for each protocol",
+        rows.items(),
+        ("Training", "text", lambda row: f"{OURS} {row[0][0]} ({row[0][1]})"),
+        ("Weights tested", "text", lambda row: SELECTIONS.get(row[0][2], row[0][2])),
+        *((name, "percent", partial(cell, name)) for names in shown for name in names),
     )
 
 
-def _compared(
-    printed: list[PublishedRow], others: list[str], trainings: list[Training], dataset: str
-) -> list[Compared]:
-    """Every method with a row of its own or among ``others``, with ours or the reason why there is none."""
-    methods = dict.fromkeys([row.method for row in printed] + others)
-    if not methods:
-        return []
-    figures, found = {row.method for row in printed}, []
-    shipped, dynamic = published.reproducing(), published.dynamic()
-    for method in methods:
-        ours = [t for t in trainings if t.published == method]
-        why, command = "", ""
-        if ours and all(t.apart for t in ours) and method in figures:
-            why = f"ours is not comparable: {', '.join(dict.fromkeys(t.apart for t in ours))}"
-        elif not ours and (reason := published.reason(method, set_of(dataset))):
-            why = f"not run here: {reason}"
-        elif not ours:
-            why = "not run here"
-            kind = SEQUENCES if method in dynamic and dataset == set_of(dataset) else ""
-            command = f"ferbench train {shipped[method]} --dataset {dataset}{kind}" if method in shipped else ""
-        found.append(Compared(method, [t.experiment for t in ours], why, command))
-    return found
-
-
-def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, Record]) -> Training:
-    first = records[0]
-    identity, facts, classes, about = first.identity, first.facts, first.classes, told(first, by_key)
-    if not frame["id"].is_unique:
-        twice = frame.loc[frame["id"].duplicated(), "id"].iloc[0]
-        raise DataError(
-            f"experiment {first.experiment} tests {twice} more than once: its runs were mixed up; delete "
-            "their folders and train again"
-        )
-    matrix, right = metrics.confusion(frame["truth"], frame["prediction"], classes), metrics.hits(frame)
-    folds = [_fold(record, frame, right) for record in records]
-    mean, std = metrics.spread([fold.accuracy for fold in folds])
-    whole = frame if about.level == "sequence" else metrics.by_sequence(frame, classes)
-    audits = [Audit.model_validate(record.facts["audit"]) for record in records if "audit" in record.facts]
-    audit = Audit.together(audits) if len(audits) == len(records) else None
-    unseen = frame[~frame["id"].isin(audit.seen if audit else ())]
-    return Training(
-        experiment=first.experiment,
-        variant=variant(lineage(identity, by_key)),
-        name=identity.method,
-        method=about.title,
-        published=about.published,
-        level=about.level,
-        sees=about.sees,
-        trained_on=about.trained_on,
-        **_held_out([told(record, by_key) for record in records], frame),
-        uncalibrated=about.uncalibrated,
-        differs=about.differs,
-        changed=about.changed,
-        preset=identity.preset,
-        protocol=identity.protocol,
-        selection=identity.selection,
-        seed=identity.seed,
-        devices=list(dict.fromkeys(record.environment["device"] for record in records)),
-        precision=identity.precision,
-        rule=facts["rule"],
-        split_hash=facts["split_hash"],
-        test_side=_test_side(whole if len(whole) else frame),
-        data=identity.data,
-        parameters=facts.get("parameters", 0),
-        classes=classes,
-        folds=folds,
-        expected=facts["folds"],
-        matrix=matrix,
-        accuracy=metrics.accuracy(matrix),
-        interval=metrics.subject_interval(frame),
-        fold_mean=mean,
-        fold_std=std,
-        balanced_accuracy=metrics.balanced_accuracy(matrix),
-        macro_f1=metrics.macro_f1(matrix),
-        worst_subject=_worst(frame, "subject", right),
-        worst_class=_worst(frame, "truth", right),
-        sequence_accuracy=metrics.hit_rate(whole) if len(whole) else float("nan"),
-        sequence_interval=None if whole.empty else metrics.subject_interval(whole),
-        sequences=len(whole),
-        images=len(frame) if about.level == "image" else 0,
-        subjects=_subjects(frame),
-        parents=identity.parents,
-        audit=str(audit or ""),
-        seen=len(frame) - len(unseen),
-        unseen_accuracy=metrics.hit_rate(unseen) if len(unseen) else float("nan"),
-        notes=list(dict.fromkeys(note for record in records for note in record.facts.get("notes", []))),
+def accuracy(report: Report) -> Table:
+    """Each compared method with its published figure and ours below it, lowest published figure first; methods without
+    one stand where ours puts them, those with neither at the end. Images and sequences have columns of their own."""
+    names, printed = named(report.trainings), {row.method: row for row in report.published}
+    ours, groups = {t.experiment: t for t in report.trainings}, list[tuple[float, str, list[list[Value]]]]()
+    for method in report.compared:
+        row, mine = printed.get(method.method), [ours.pop(key) for key in method.experiments]
+        figure = row.figure if row else max((100 * t.accuracy for t in mine), default=np.inf)
+        known = [f"{row.table}: {row.tested}"] if row else []
+        known += [method.why + (f": {method.command}" if method.command else "")] if method.why else []
+        head: list[Value] = [method.method, _printed(row) if row else None, *[None] * 4, "; ".join(known)]
+        groups.append((figure, method.method, [head] * bool(row or not mine) + [_ours(t, names, row) for t in mine]))
+    others: dict[str, list[Training]] = defaultdict(list)
+    for t in ours.values():
+        others[t.method].append(t)
+    for name, mine in others.items():
+        groups.append((max(100 * t.accuracy for t in mine), name, [_ours(t, names, None) for t in mine]))
+    source = (
+        "published as printed, ours beside it"
+        if report.published
+        else "ours, on drawn faces, for which nothing is published"
+        if report.synthetic
+        else "ours; nothing is published for it"
+    )
+    columns = ["Method", "Published", "Images", "95 % interval", "Sequences", "95 %, sequences", "From"]
+    kinds = ["text", *["percent"] * 5, "text"]
+    return table(
+        f"Accuracy on {report.dataset}, percent: {source} ({OURS})",
+        [row for *_, group in sorted(groups, key=itemgetter(0, 1)) for row in group],
+        *((name, kind, itemgetter(place)) for place, (name, kind) in enumerate(zip(columns, kinds, strict=True))),
     )
 
 
-def _held_out(found: list[Told], frame: pd.DataFrame) -> dict[str, Any]:
-    """Whether the test sets of some folds were held out, and the accuracy without the samples that were not."""
-    seen = {name for about in found for name in about.seen}
-    others = frame[~frame["id"].isin(seen)]
-    known = seen and len(others)
-    return {
-        "held_out": HeldOut.of_all([about.held_out for about in found]),
-        "held_out_accuracy": metrics.hit_rate(others) if known else None,
-        "held_out_count": len(others),
-    }
+def _printed(row: PublishedRow) -> Value:
+    return row.accuracy if row.correct is None else Noted(row.accuracy, f" ({row.correct:.2f})")
 
 
-def _test_side(frame: pd.DataFrame) -> str:
-    names = np.where(frame["sequence"] != "", frame["sequence"], frame["id"])
-    rows = sorted(map("\t".join, zip(frame["fold"], names, frame["truth"], strict=True)))
-    return sha256_of("\n".join(rows).encode())[:8]
+def _ours(t: Training, names: Mapping[str, str], row: PublishedRow | None) -> list[Value]:
+    mark = "" if t.whole else f" ({details.done(t)} folds)"
+    images: list[Value] = [None, None]
+    if t.level == "image":
+        images = [Noted(100 * t.accuracy, mark), limits(t.interval)]
+    sequences: list[Value] = [None, None]
+    if t.sequence_interval is not None:
+        sequences = [Noted(100 * t.sequence_accuracy, mark), limits(t.sequence_interval, "sequence")]
+    n = t.n + (f", {t.sequences:,} sequences" if t.level == "image" and t.sequences else "")
+    known = [f"n = {n}", t.protocol, t.experiment, *t.changed]
+    known += [] if t.selection == "last" else [SELECTIONS.get(t.selection, t.selection)]
+    known += [] if t.held_out.comparable else [t.not_comparable_reason]
+    published = row.figure if row and not t.not_comparable_reason else None
+    return [f"{OURS} {names[t.experiment]}", published, *images, *sequences, "; ".join(known)]
 
 
-def _transfer(store: Store, record: Record, by_key: Mapping[str, Record]) -> Transfer:
-    identity, frame, about = record.identity, predictions(store, record), told(record, by_key)
-    matrix = metrics.confusion(frame["truth"], frame["prediction"], record.classes)
-    network = identity.parents.get("network", "")
-    return Transfer(
-        run=record.key,
-        method=about.title,
-        preset=identity.preset,
-        seed=identity.seed,
-        protocol=identity.protocol,
-        level=about.level,
-        sees=about.sees,
-        trained_on=about.trained_on,
-        **_held_out([about], frame),
-        uncalibrated=about.uncalibrated,
-        classes=record.classes,
-        matrix=matrix,
-        images=len(frame),
-        left_out=record.facts.get("left_out", {}),
-        accuracy=metrics.accuracy(matrix),
-        interval=metrics.subject_interval(frame),
-        balanced_accuracy=metrics.balanced_accuracy(matrix),
-        macro_f1=metrics.macro_f1(matrix),
-        shipped=bool(network) and store.holder(network) != store,
+def same_training_data(report: Report) -> list[Table]:
+    """For each preset that several methods share, these methods side by side, over their seeds, best first.
+
+    Only whole trainings, tested on the same in the same folds, on people they did not learn from: trainings of two
+    presets differ in their training data.
+    """
+    presets: dict[tuple[str, str], list[Training]] = defaultdict(list)
+    for t in report.trainings:
+        if t.comparable:
+            presets[t.preset, t.test_set].append(t)
+    shown = []
+    for (preset, _), trainings in presets.items():
+        if len({t.method for t in trainings}) > 1:
+            groups = by_variant(trainings)
+            groups.sort(key=lambda group: -np.mean([t.sequence_accuracy if t.sequences else t.accuracy for t in group]))
+            shown.append(
+                table(
+                    f"Same training data, preset {preset or 'none'}: only such trainings may be compared with each "
+                    "other, and methods of images with methods of sequences by sequences only; percent, mean ± "
+                    "standard deviation (ddof 1) over seeds, best first by sequences where known",
+                    groups,
+                    ("Training", "text", lambda group: f"{OURS} {group[0].method}"),
+                    ("Images", "percent", lambda group: details.spread(100 * t.accuracy for t in group if t.images)),
+                    (
+                        "Sequences",
+                        "percent",
+                        lambda group: details.spread(100 * t.sequence_accuracy for t in group if t.sequences),
+                    ),
+                    ("Seeds (n)", "count", len),
+                    ("Sees", "text", lambda group: group[0].sees),
+                    ("Trained on", "text", lambda group: ", ".join(group[0].trained_on)),
+                )
+            )
+    return shown
+
+
+def inputs(report: Report) -> Table:
+    """The input and the training data of each training, once for all its seeds, and whether it is held out."""
+    seeds = {group[0].experiment: [str(t.seed) for t in group] for group in by_variant(report.trainings)}
+    return table(
+        "Input and training data of each: what it sees, the protocols that it was trained on, first to last, and "
+        "whether all test subjects were held out",
+        [t for t in report.trainings if t.experiment in seeds],
+        ("Training", "text", lambda t: f"{OURS} {t.method}"),
+        ("Preset", "text", lambda t: t.preset),
+        ("Changed from it", "text", lambda t: ", ".join(t.changed)),
+        ("Sees", "text", lambda t: t.sees),
+        ("Trained on", "text", lambda t: ", ".join(t.trained_on)),
+        *details.HELD_OUT,
+        ("Scores", "text", lambda t: "uncalibrated" if t.uncalibrated else None),
+        ("Seed", "text", lambda t: ", ".join(seeds[t.experiment])),
+        ("Tested under", "text", lambda t: t.protocol),
     )
 
 
-def _fold(record: Record, frame: pd.DataFrame, right: np.ndarray) -> Fold:
-    """The figures of one fold, of the predictions of all folds and of which are right."""
-    mine = np.flatnonzero(frame["fold"].to_numpy() == record.identity.fold)
-    present, subjects = ({*frame[name].to_numpy()[mine]} for name in ("truth", "subject"))
-    return Fold(
-        record.identity.fold,
-        len(mine),
-        len(subjects - {""}),
-        float(right[mine].mean()),
-        [ABBREVIATIONS[name] for name in record.classes if name not in present],
-        sum(record.timings.values()),
-        record.key,
-    )
-
-
-def _worst(frame: pd.DataFrame, by: str, right: np.ndarray) -> tuple[str, float, int]:
-    """The group with the lowest accuracy, the larger of equals, with its accuracy and images; the nameless left out."""
-    groups = frame[by].to_numpy()
-    codes, names = pd.factorize(groups[groups != ""], sort=True)
-    if not len(names):
-        return "", float("nan"), 0
-    sizes = np.bincount(codes)
-    shares = np.bincount(codes, weights=right[groups != ""]) / sizes
-    place = np.lexsort((-sizes, shares))[0]
-    return str(names[place]), float(shares[place]), int(sizes[place])
-
-
-def _subjects(frame: pd.DataFrame) -> int:
-    return len({*frame["subject"]} - {""})
-
-
-def _holes(t: Training, missed: dict[str, tuple[Identity, str]], command: str) -> list[Hole]:
-    there = {fold.fold for fold in t.folds}
-    return [
-        Hole(
-            t.experiment,
-            t.method,
-            t.preset,
-            t.seed,
-            fold,
-            missed[fold][1] if fold in missed else "not begun",
-            _filling(command, fold),
-        )
-        for fold in t.expected
-        if fold not in there
-    ]
-
-
-def _hole(identity: Identity, reason: str, command: str) -> Hole:
-    """A missing fold of a training without any fold that is done."""
-    return Hole(
-        identity.experiment,
-        identity.method,
-        identity.preset,
-        identity.seed,
-        identity.fold,
-        reason,
-        _filling(command, identity.fold),
-    )
-
-
-def _filling(command: str, fold: str) -> str:
-    """The command that trains a missing fold, of the one that trained the others; empty where none is known."""
-    safe = pastable(command)
-    return f"{safe} --folds {fold}" if safe else ""
-
-
-def _stage(record: Record, shipped: bool) -> Stage:
-    identity = record.identity
-    parts = [part for part in record.result.values() if isinstance(part, dict)]
-    images = record.facts.get("train_images") or sum(part.get("train_images", 0) for part in parts)
-    return Stage(
-        record.key,
-        identity.kind,
-        identity.protocol,
-        identity.seed,
-        record.result,
-        epochs(identity),
-        images,
-        record.environment["device"],
-        sum(record.timings.values()),
-        shipped,
+def about(rows: list[PublishedRow], caption: str) -> Table:
+    """What is known of published figures."""
+    return table(
+        caption,
+        rows,
+        ("Method", "text", lambda row: row.method),
+        ("Accuracy", "percent", _printed),
+        ("Feature", "text", lambda row: row.feature),
+        ("Level", "text", lambda row: row.level),
+        ("n", "count", lambda row: row.n or UNKNOWN),
+        ("Folds", "text", lambda row: row.folds),
+        ("Average", "text", lambda row: row.average),
+        ("Classes", "count", lambda row: row.classes or UNKNOWN),
+        ("Source", "text", lambda row: row.source),
+        ("Note", "text", lambda row: row.note),
     )

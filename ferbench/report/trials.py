@@ -12,9 +12,8 @@ import pandas as pd
 
 from ferbench.errors import DataError
 from ferbench.files import canonical_json
-from ferbench.report.cells import Grid
-from ferbench.report.lineage import Lineage, changes, in_words, lineage
-from ferbench.report.told import asked_for, epochs, set_of, told
+from ferbench.report.table import Section, Spread, Table, Value, table
+from ferbench.report.tested_runs import Lineage, TestedRun, changes, dataset_of, epochs, in_report, in_words, lineage
 from ferbench.runs.record import Record
 from ferbench.runs.store import HISTORY, Store
 
@@ -59,43 +58,42 @@ def build(store: Store, dataset: str | None = None) -> list[Trials]:
     records = store.known()
     groups: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records.values():
-        one = record.identity
-        if (one.kind, one.selection, record.error) != ("fold", "best-val", "") or one.leaks:
+        identity = record.identity
+        if (identity.kind, identity.selection, record.error) != ("fold", "best-val", "") or identity.leaks:
             continue
-        if asked_for(one, dataset):
-            alike = {**_comparable(lineage(one, records)), "seed": one.seed}
+        if in_report(identity, dataset):
+            alike = {**_comparable(lineage(identity, records)), "seed": identity.seed}
             groups[canonical_json(alike)][record.experiment].append(record)
     return [_trials(store, list(group.values()), records) for group in groups.values() if len(group) > 1]
 
 
-def _comparable(made: Lineage) -> Lineage:
+def _comparable(line: Lineage) -> Lineage:
     """What has to agree: all but recipes and the pixels of prepared sets. Who is held out follows from the split."""
     return {
         name: _comparable(value) if isinstance(value, dict) else value
-        for name, value in made.items()
+        for name, value in line.items()
         if name not in ("recipe", "data")
     }
 
 
 def _trials(store: Store, trainings: list[list[Record]], records: dict[str, Record]) -> Trials:
-    made = [lineage(folds[0].identity, records) for folds in trainings]
-    apart = np.zeros((len(made), len(made)), dtype=int)
-    for a, b in combinations(range(len(made)), 2):
-        apart[a, b] = apart[b, a] = len(changes(made[a], made[b]))
-    words = [
-        len(folds[0].facts.get("command", "")) for folds in trainings
-    ]  # of two alike, the one that took fewer words
-    centre = min(range(len(made)), key=lambda place: (apart[place].sum(), words[place]))
-    seen = [_validation(store, folds) for folds in trainings]
+    lines = [lineage(folds[0].identity, records) for folds in trainings]
+    distance = np.zeros((len(lines), len(lines)), dtype=int)
+    for a, b in combinations(range(len(lines)), 2):
+        distance[a, b] = distance[b, a] = len(changes(lines[a], lines[b]))
+    # Of two at the same distance, the one with the shorter command.
+    words = [len(folds[0].facts.get("command", "")) for folds in trainings]
+    centre = min(range(len(lines)), key=lambda place: (distance[place].sum(), words[place]))
+    validations = [_validation(store, folds) for folds in trainings]
     rows = [
-        _row(folds, changes(made[centre], one), here, None if here is seen[centre] else seen[centre])
-        for folds, one, here in zip(trainings, made, seen, strict=True)
+        _row(folds, changes(lines[centre], line), here, None if here is validations[centre] else validations[centre])
+        for folds, line, here in zip(trainings, lines, validations, strict=True)
     ]
     first = trainings[centre][0]
     return Trials(
-        set_of(first.identity.protocol),
+        dataset_of(first.identity.protocol),
         first.identity.protocol,
-        told(first, records).title,
+        TestedRun.of(first, records).method,
         first.identity.preset,
         first.identity.precision,
         first.identity.seed,
@@ -106,14 +104,14 @@ def _trials(store: Store, trainings: list[list[Record]], records: dict[str, Reco
 
 
 def _notes(records: list[Record]) -> list[str]:
-    """What is said of the trainings; of which prepared set, where it is not said of all."""
-    found: dict[str, dict[str, None]] = defaultdict(dict)
+    """The notes of the trainings; with the prepared dataset, where a note is not about all of them."""
+    notes: dict[str, dict[str, None]] = defaultdict(dict)
     for record in records:
         for note in record.facts.get("notes", ()):
-            found[note][record.identity.data[:12]] = None
+            notes[note][record.identity.data[:12]] = None
     everywhere = len({record.identity.data for record in records})
     return [
-        f"Note: {note}" if len(of) == everywhere else f"Note on {', '.join(of)}: {note}" for note, of in found.items()
+        f"Note: {note}" if len(of) == everywhere else f"Note on {', '.join(of)}: {note}" for note, of in notes.items()
     ]
 
 
@@ -136,9 +134,9 @@ def _validation(store: Store, folds: list[Record]) -> pd.DataFrame:
 def _row(
     folds: list[Record], changed: dict[str, tuple[str, str]], here: pd.DataFrame, reference: pd.DataFrame | None
 ) -> Trial:
-    apart = None
+    gap = None
     if reference is not None and here.index.equals(reference.index):
-        apart = here["accuracy"] - reference["accuracy"]
+        gap = here["accuracy"] - reference["accuracy"]
     return Trial(
         folds[0].experiment,
         changed,
@@ -146,50 +144,56 @@ def _row(
         int(here["images"].sum()),
         epochs(folds[0].identity),
         float(np.average(here["accuracy"], weights=here["images"])),
-        None if apart is None else float(apart.mean()),
-        None if apart is None or len(apart) < 2 else float(apart.std(ddof=1)),
-        0 if apart is None else int((apart > 0).sum()),
-        0 if apart is None else int((apart < 0).sum()),
+        None if gap is None else float(gap.mean()),
+        None if gap is None or len(gap) < 2 else float(gap.std(ddof=1)),
+        0 if gap is None else int((gap > 0).sum()),
+        0 if gap is None else int((gap < 0).sum()),
     )
 
 
-def heading(found: Trials) -> list[str]:
+def section(trials: Trials) -> Section:
+    """Return trials as they are shown: a row for each, the reference first."""
+    return Section(f"{trials.dataset}: hyperparameter trials", heading(trials), tables(trials))
+
+
+def heading(trials: Trials) -> list[str]:
     """What must be known to read the table."""
     return [
-        f"{found.method}, preset {found.preset}, under {found.protocol}; {found.precision}, seed {found.seed}; "
-        f"{'; '.join(found.devices)}.",
+        f"{trials.method}, preset {trials.preset}, under {trials.protocol}; {trials.precision}, seed {trials.seed}; "
+        f"{'; '.join(trials.devices)}.",
         "About a tenth of the subjects in each fold's training set are held out and tested after the last epoch. "
         "No test set was used, so hyperparameters may be chosen by these figures.",
         "What varies is the recipe or the prepared data (a fingerprint): the field that is named, from the reference's "
-        "value to its own. Folds, seeds and held-out subjects are the same.",
+        "value to the trial's. Folds, seeds and held-out subjects are the same.",
         "Differences are in points: mean ± standard deviation (ddof 1) over folds, whose training sets overlap.",
-        *found.notes,
+        *trials.notes,
     ]
 
 
-def grids(found: Trials) -> list[Grid]:
+def tables(trials: Trials) -> list[Table]:
     """One row for each trial, the reference first."""
-    rows = [
-        [
-            in_words(one.changed) or "reference",
-            f"{100 * one.accuracy:.2f}",
-            ""
-            if one.difference is None
-            else f"{100 * one.difference:+.2f}" + ("" if one.std is None else f" ± {100 * one.std:.2f}"),
-            "" if one.difference is None else f"{one.better} / {one.worse}",
-            str(one.epochs),
-            str(one.folds),
-            f"{one.images:,}",
-            one.experiment,
-        ]
-        for one in found.rows
-    ]
-    header = ["Trial", "Validation accuracy", "Difference", "Folds better / worse", "Epochs", "Folds", "n", "From"]
+
+    def difference(trial: Trial) -> Value:
+        if trial.difference is None or trial.std is None:
+            return trial.difference and 100 * trial.difference
+        return Spread(100 * trial.difference, 100 * trial.std)
+
     return [
-        (
-            f"Hyperparameter trials of {found.method} ({found.preset}) on held-out training subjects of "
-            f"{found.dataset}, percent",
-            header,
-            rows,
+        table(
+            f"Hyperparameter trials of {trials.method} ({trials.preset}) on held-out training subjects of "
+            f"{trials.dataset}, percent",
+            trials.rows,
+            ("Trial", "text", lambda trial: in_words(trial.changed) or "reference"),
+            ("Validation accuracy", "percent", lambda trial: 100 * trial.accuracy),
+            ("Difference", "points", difference),
+            (
+                "Folds better / worse",
+                "text",
+                lambda trial: None if trial.difference is None else f"{trial.better} / {trial.worse}",
+            ),
+            ("Epochs", "number", lambda trial: trial.epochs),
+            ("Folds", "number", lambda trial: trial.folds),
+            ("n", "count", lambda trial: trial.images),
+            ("From", "text", lambda trial: trial.experiment),
         )
     ]

@@ -96,7 +96,7 @@ class _Facts(_Table):
     seen: list[StrictStr] = []
     uncalibrated: StrictBool = False
     differs: list[StrictStr] = []
-    changed: list[StrictStr] = []
+    changed: list[StrictStr] | None = None
     method: _MethodToo = _MethodToo()
     parameters: Count = 0
     train_images: Count = 0

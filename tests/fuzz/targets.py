@@ -58,9 +58,9 @@ def targets(home: Path, only: str = "") -> list[Target]:
 
 def _runs(home: Path) -> list[Target]:
     """A stranger's run folder: its record, its predictions, what was begun, and every report of all that."""
-    from ferbench.report import render, tables
-    from ferbench.report.compare import write_comparison
-    from ferbench.report.verbs import list_runs, write_report
+    from ferbench.report.build import build
+    from ferbench.report.tables import tables
+    from ferbench.report.verbs import list_runs, write_comparison, write_report
 
     store = Store(home / "runs")
     parent = store_stage(store, "attention")
@@ -103,9 +103,9 @@ def _runs(home: Path) -> list[Target]:
         for format in formats:
             _quiet(write_report, None, format, None, strange)
         _quiet(list_runs, strange, "console")
-        (found,) = tables.build(Store(strange))[:1] or [None]
+        (found,) = build(Store(strange))[:1] or [None]
         if found is not None:
-            render.grids(found)
+            tables(found)
             _quiet(write_comparison, keys[0], keys[2], 3, "markdown", None, strange)
 
     return [
@@ -277,7 +277,7 @@ def _speed(home: Path) -> list[Target]:
 def _accepted(home: Path) -> list[Target]:
     from ferbench.report import accepted as figures
     from ferbench.report import check
-    from ferbench.report.results import results
+    from ferbench.report.compare import results
 
     store = Store(home / "runs")
     for seed in (0, 1):

@@ -1,9 +1,10 @@
-"""Stored runs for those who look at trainings in TensorBoard or MLflow: written afterwards, from what is stored.
+"""Stored runs as logs of TensorBoard or MLflow, written after training; nothing is read back from them.
 
-One way only: a training knows nothing of a tracker, and nothing is read back. Each training is a run with the figures
-of the report, each of its folds one with its history, an entry an epoch, and its own accuracy.
+Each training is a run with the figures of the report, and each of its folds a run with its accuracy and its history,
+an entry for each epoch.
 """
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -14,19 +15,17 @@ from pathlib import Path
 import pandas as pd
 
 from ferbench.errors import UsageError
-from ferbench.report.cells import named
-from ferbench.report.model import Fold, Report, Training
+from ferbench.metrics import METRICS
+from ferbench.report.results import Fold, Report, Training, named
 from ferbench.runs.store import Store
-
-TRACKERS = ("tensorboard", "mlflow")
 
 
 @dataclass(frozen=True)
 class Logged:
     """A training, or one of its folds, as a tracker has it.
 
-    figures : by name, fractions and counts. facts : what it takes to read them. history : a row an epoch, by ``epoch``;
-    empty where a method does not learn by epochs, and of a training.
+    figures : by name, fractions and counts. facts : what they must be read with. history : a row for each epoch, with
+    the column ``epoch``; empty for a training, and where a method does not learn by epochs.
     """
 
     set: str
@@ -37,16 +36,29 @@ class Logged:
     history: pd.DataFrame
 
 
-def write_tracker(kind: str, reports: list[Report], store: Store, out: Path) -> int:
-    """Write all trainings and folds to ``out``, a new folder of TensorBoard or a new database of MLflow, and return
-    how many there were.
+def tensorboard(reports: list[Report], store: Store, out: Path) -> int:
+    """Write all trainings and folds to ``out``, a new folder of TensorBoard, and return how many there were.
 
-    Raises UsageError where something is there already, or the library is not installed.
+    Raises UsageError where something is there already, or tensorboardX is not installed.
     """
-    if out.exists() and (kind == "mlflow" or not out.is_dir() or any(out.iterdir())):
+    return _write(_tensorboard, reports, store, out, not out.is_dir() or any(out.iterdir()) if out.exists() else False)
+
+
+def mlflow(reports: list[Report], store: Store, out: Path) -> int:
+    """Write all trainings and folds to ``out``, a new database of MLflow, and return how many there were.
+
+    Raises UsageError where something is there already, or MLflow is not installed.
+    """
+    return _write(_mlflow, reports, store, out, out.exists())
+
+
+def _write(
+    writer: "Callable[[list[Logged], Path], None]", reports: list[Report], store: Store, out: Path, taken: bool
+) -> int:
+    if taken:
         raise UsageError(f"{out} is there already, and a second log of the same runs would mix with it: name another")
     runs = list(logged(reports, store))
-    _WRITERS[kind](runs, out)
+    writer(runs, out)
     return len(runs)
 
 
@@ -71,7 +83,7 @@ def logged(reports: list[Report], store: Store) -> Iterator[Logged]:
                 "fold file": t.split_hash,
                 "data": t.data,
             }
-            if report.drawn:
+            if report.synthetic:
                 facts["faces"] = "drawn by ferbench: the figures say nothing of people"
             # Experiments tell trainings apart whose names are made one by what a folder may be called.
             training = f"{_plain(names[t.experiment])}-{t.experiment}"
@@ -89,15 +101,12 @@ def logged(reports: list[Report], store: Store) -> Iterator[Logged]:
 
 
 def _figures(t: Training) -> dict[str, float]:
-    found = {
-        "test/accuracy": t.accuracy,
-        "test/balanced accuracy": t.balanced_accuracy,
-        "test/macro F1": t.macro_f1,
-        f"test/{t.level}s": t.tested,
-    }
+    values = {metric.words: t.metrics[metric.name] for metric in METRICS if metric.kind == "percent"}
+    figures = {f"test/{name}": value for name, value in values.items() if not math.isnan(value)}
+    figures[f"test/{t.level}s"] = t.tested
     if not t.interval.degenerate:
-        found |= {"test/accuracy, 95 % from": t.interval.low, "test/accuracy, 95 % to": t.interval.high}
-    return found
+        figures |= {"test/accuracy, 95 % from": t.interval.low, "test/accuracy, 95 % to": t.interval.high}
+    return figures
 
 
 def _of_fold(t: Training, fold: Fold) -> dict[str, float]:
@@ -151,20 +160,18 @@ def _mlflow(runs: list[Logged], out: Path) -> None:
     parent = ""
     for run in runs:
         tags = {"mlflow.parentRunId": parent} if run.fold else {}
-        made = client.create_run(experiments[_plain(run.set)], tags=tags, run_name=run.fold or run.training).info.run_id
-        parent = parent if run.fold else made
+        name = run.fold or run.training
+        created = client.create_run(experiments[_plain(run.set)], tags=tags, run_name=name).info.run_id
+        parent = parent if run.fold else created
         history = [Metric(name, value, 0, epoch) for name, epoch, value in _epochs(run.history)]
-        last = max((one.step for one in history), default=0)
+        last = max((metric.step for metric in history), default=0)
         figures = [Metric(_accepted(name), value, 0, last) for name, value in run.figures.items()]
         for start in range(0, len(history + figures), 1000):  # as many as MLflow takes at once
-            client.log_batch(made, (history + figures)[start : start + 1000])
-        client.log_batch(made, params=[Param(_accepted(name), value[:6000]) for name, value in run.facts.items()])
-        client.set_terminated(made)
+            client.log_batch(created, (history + figures)[start : start + 1000])
+        client.log_batch(created, params=[Param(_accepted(name), value[:6000]) for name, value in run.facts.items()])
+        client.set_terminated(created)
 
 
 def _accepted(name: str) -> str:
     """A name as MLflow takes it: no commas, no percent."""
     return re.sub(r"[^A-Za-z0-9_./ -]+", "", name)
-
-
-_WRITERS: dict[str, Callable[[list[Logged], Path], None]] = {"tensorboard": _tensorboard, "mlflow": _mlflow}

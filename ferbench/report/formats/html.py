@@ -16,21 +16,18 @@ import pandas as pd
 from ferbench import __version__
 from ferbench.errors import DataError
 from ferbench.reading import read_array, read_csv
-from ferbench.report import details
-from ferbench.report.cells import Grid, named, numeric, percent, reach
-from ferbench.report.charts import recalls_by_level
-from ferbench.report.conclusions import conclude, unfit
-from ferbench.report.latency import accuracy_over_latency
-from ferbench.report.model import Report, Training
-from ferbench.report.predictions import predictions
+from ferbench.report import details, tables
+from ferbench.report.conclusions import conclude, heading, unfit
+from ferbench.report.figures import accuracy_over_latency, recalls_by_level
 from ferbench.report.published import PublishedRow
-from ferbench.report.render import heading, leading, measured, remaining
-from ferbench.report.summary import overview
+from ferbench.report.results import Report, Training, named
+from ferbench.report.table import Table, Value, limits_text, parts, percent
+from ferbench.report.tested_runs import predictions
 from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
 
-FEW = 3  # trainings whose tables stand open
-ROWS = 24  # trainings in a chart: of more, the tables say it better
+FEW = 3  # so many trainings have their tables open
+ROWS = 24  # trainings in a chart; the tables show the others
 
 
 @dataclass(frozen=True)
@@ -60,15 +57,18 @@ def page(reports: list[Report], store: Store, errors: int = 0, home: Path | None
             for t in report.trainings
             for name in [names[t.experiment]]
         ]
+        most = [*tables.measured(report, report.trainings), *tables.remaining(report)]
         shown.append(
             {
                 "report": report,
                 "lines": heading(report),
-                "found": conclude(report),
-                "leading": _tables(leading(report)),
-                "behind": _tables([*measured(report, report.trainings), *remaining(report)]),
+                "conclusions": conclude(report),
+                "leading": list(map(_table, tables.leading(report))),
+                "behind": list(map(_table, most)),
                 "each": [
-                    (name, _tables(tables)) for name, tables in [("Published: confusion", printed), *each] if tables
+                    (name, list(map(_table, group)))
+                    for name, group in [("Published: confusion", printed), *each]
+                    if group
                 ],
                 "charts": _charts(report, names),
                 "few": len(report.trainings) <= FEW,
@@ -79,53 +79,51 @@ def page(reports: list[Report], store: Store, errors: int = 0, home: Path | None
                 ],
             }
         )
-    table = overview(reports)
+    overview = tables.overview(reports)
     return _template().render(
-        reports=shown, overview=table and _table(table), latency=_latency(reports, store), version=__version__
+        reports=shown, overview=overview and _table(overview), latency=_latency(reports, store), version=__version__
     )
 
 
-def _tables(grids: list[Grid]) -> list[Mapping[str, Any]]:
-    return [_table(grid) for grid in grids]
-
-
-def _table(grid: Grid) -> Mapping[str, Any]:
-    """A table with the kind of each column and, of a matrix, how strong each cell's colour is."""
-    caption, header, rows = grid
-    matrix = header[0] == ""
+def _table(table: Table) -> Mapping[str, Any]:
+    """A table with the texts and numbers of its cells, the class of each column and, of a matrix, how strong each
+    cell's colour is."""
+    texts = table.texts()
     return {
-        "caption": caption,
-        "header": header,
-        "rows": rows,
-        "matrix": matrix,
-        "kinds": [_kind(rows, i) for i in range(len(header))],
-        "heat": [_heat(header, row) for row in rows] if matrix else [],
+        "caption": table.caption,
+        "header": table.header,
+        "rows": [
+            [(text, _number(value)) for text, value in zip(*row, strict=True)]
+            for row in zip(texts, table.rows, strict=True)
+        ],
+        "matrix": table.matrix,
+        "kinds": ["n" if right else _width([row[place] for row in texts]) for place, right in enumerate(table.right)],
+        "heat": [_heat(row[1 : table.matrix + 1]) for row in table.rows] if table.matrix else [],
     }
 
 
-def _kind(rows: list[list[str]], column: int) -> str:
-    """How a column is laid out: as numbers, as texts or some words, which break into lines, or as it comes."""
-    if column and numeric(rows, column):
-        return "n"
-    longest = max((len(row[column]) for row in rows), default=0)
+def _number(value: Value) -> float | None:
+    """The number by which a cell is sorted, None for a text."""
+    return next((content for _, content in parts(value) if not isinstance(content, str)), None)
+
+
+def _width(texts: list[str]) -> str:
+    """How a column of text is laid out: as texts or some words, which break into lines, or as it comes."""
+    longest = max(map(len, texts), default=0)
     return "text" if longest > 40 else "words" if longest > 24 else ""
 
 
-def _heat(header: list[str], row: list[str]) -> list[str | None]:
-    """The share of its row that each cell of a matrix is; None for what is none, such as how many images there are."""
-    inside = [i > 0 and name not in ("images", "sequences") for i, name in enumerate(header)]
-    counts = [
-        float(cell.replace(",", "").replace("–", "0")) if mine else 0.0 for cell, mine in zip(row, inside, strict=True)
-    ]
-    whole = sum(counts) or 1.0
-    return [f"{count / whole:.3f}" if mine else None for count, mine in zip(counts, inside, strict=True)]
+def _heat(cells: list[float]) -> list[str]:
+    """The share of its row that each cell of a matrix is."""
+    counts = np.nan_to_num(np.array(cells, dtype=np.float64))
+    return [f"{count / (counts.sum() or 1.0):.3f}" for count in counts]
 
 
 @cache
 def _template() -> Any:
     from jinja2 import Environment, StrictUndefined
 
-    text = resources.files("ferbench.report").joinpath("page.html").read_text(encoding="utf-8")
+    text = resources.files("ferbench.report.formats").joinpath("page.html").read_text(encoding="utf-8")
     return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
         text
     )
@@ -134,7 +132,7 @@ def _template() -> Any:
 def _charts(report: Report, names: Mapping[str, str]) -> list[Mapping[str, Any]]:
     """For each level its recalls (by class a value for each series, or None), and its trainings with their folds as
     places on an axis, in percent of its length."""
-    found: list[Mapping[str, Any]] = []
+    charts: list[Mapping[str, Any]] = []
     printed = {row.method: row for row in report.published}
     for level, chart in recalls_by_level(report, names).items():
         values = [(name, [values.get(name, np.nan) for _, values in chart.series]) for name in chart.classes]
@@ -149,7 +147,7 @@ def _charts(report: Report, names: Mapping[str, str]) -> list[Mapping[str, Any]]
         shares = [fold.accuracy for t in best for fold in t.folds] + [t.interval.low for t in best]
         low = _low([*shares, *(row.figure / 100 for row in beside.values())])
         rows = [_row(t, names[t.experiment], beside.get(t.experiment), low) for t in best]
-        found.append(
+        charts.append(
             {
                 "level": level,
                 "series": [name for name, _ in chart.series],
@@ -163,22 +161,22 @@ def _charts(report: Report, names: Mapping[str, str]) -> list[Mapping[str, Any]]
                 "folds_marks": _marks(low),
             }
         )
-    return found
+    return charts
 
 
 def _row(t: Training, name: str, printed: PublishedRow | None, low: int) -> Mapping[str, Any]:
-    """A training as places on an axis that begins at ``low`` percent, and what each of them tells."""
+    """A training as places on an axis that begins at ``low`` percent, with the label of each."""
 
     def place(share: float) -> str:
         return f"{100 * (100 * share - low) / (100 - low):.2f}"
 
-    apart = "" if t.apart in ("", "drawn faces") else f": {t.apart}"
+    why = "" if t.not_comparable_reason in ("", "drawn faces") else f": {t.not_comparable_reason}"
     return {
-        "name": name + apart,
+        "name": name + why,
         "pooled": place(t.accuracy),
         "low": place(t.interval.low),
         "high": place(t.interval.high),
-        "told": f"pooled: {percent(t.accuracy)} % ({reach(t.interval, t.level)}), n = {t.n}",
+        "label": f"pooled: {percent(t.accuracy)} % ({limits_text(t.interval, t.level)}), n = {t.n}",
         "folds": [
             (place(fold.accuracy), f"fold {fold.fold}: {percent(fold.accuracy)} % of {fold.images:,} {t.level}s")
             for fold in t.folds
@@ -215,7 +213,7 @@ def _latency(reports: list[Report], store: Store) -> Mapping[str, Any] | None:
             "y": height(point.accuracy),
             "bottom": height(point.low),
             "top": height(point.high),
-            "told": f"{point.name}, {point.protocol}: {percent(point.accuracy)} % ({percent(point.low)}–"
+            "label": f"{point.name}, {point.protocol}: {percent(point.accuracy)} % ({percent(point.low)}–"
             f"{percent(point.high)}), {point.latency_ms:.2f} ms; {point.machine}",
         }
         for point in points
@@ -274,12 +272,12 @@ def _pictures(dataset: str, fingerprint: str, ids: list[str], home: Path | None)
         raise DataError(f"{folder} is damaged: prepare it again")
     # Of a sequence its last frame is shown.
     places = {name: place for column in ("sequence", "id") for place, name in enumerate(samples[column])}
-    found = {}
+    uris = {}
     for name in ids:
         place = places.get(name)
         if place is None or sha256_of(images[place].tobytes()) != samples["sha256"].iloc[place]:
             raise DataError(_damaged(folder, dataset))
         content = io.BytesIO()
         Image.fromarray(np.array(images[place])).save(content, "png")
-        found[name] = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
-    return found
+        uris[name] = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+    return uris

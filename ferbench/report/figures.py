@@ -1,8 +1,10 @@
-"""The figures of a report, each as PNG and SVG; readable in grey and by colour-blind eyes (Okabe & Ito's colours)."""
+"""The figures of a report: their data, and each as PNG and SVG; readable in grey and by colour-blind eyes (Okabe &
+Ito's colours)."""
 
 import io
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,16 +15,104 @@ import pandas as pd
 from ferbench import metrics
 from ferbench.files import write_bytes
 from ferbench.labels import ABBREVIATIONS
-from ferbench.report.cells import named
-from ferbench.report.charts import Series, recalls_by_level
-from ferbench.report.latency import Point, accuracy_over_latency
-from ferbench.report.model import Report, Training
-from ferbench.report.predictions import predictions
-from ferbench.runs.speed import stored
+from ferbench.report.results import Report, Training, by_variant, named
+from ferbench.report.tested_runs import LEVELS, Level, predictions
+from ferbench.runs.speed import SpeedRecord, stored
 from ferbench.runs.store import Store
 
 _COLOURS = ("#8a939d", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _HATCHES = ("", "//", "..", "xx", "\\\\", "oo", "++")
+MOST = 6  # series that can be distinguished by colour
+
+Series = tuple[str, dict[str, float]]  # its name, then percent by class; NaN for a class without anything to test
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Recalls of several trainings of one level. left_out : how many others are not shown."""
+
+    classes: list[str]
+    series: list[Series]
+    left_out: int
+
+
+def recalls_by_level(report: Report, names: Mapping[str, str]) -> dict[Level, Chart]:
+    """Return a chart for each level that something was tested at. The published matrix is of images.
+
+    Where there are too many trainings for one, it shows those of the highest accuracy: one of each recipe first, and
+    trainings that lack folds or are not known to be held out only if no others are left.
+    """
+    charts: dict[Level, Chart] = {}
+    for level in LEVELS:
+        mine = [t for t in report.trainings if t.level == level]
+        if not mine:
+            continue
+        series: list[Series] = []
+        if report.published_matrix is not None and level == "image":
+            printed = report.published_matrix
+            diagonal = [float(value) for value in np.diag(printed.percent)]
+            series.append((f"published ({printed.table})", dict(zip(printed.classes, diagonal, strict=True))))
+        best = _best(mine, MOST - len(series))
+        for t in mine:
+            if any(t is other for other in best):
+                recalls = [float(100 * value) for value in t.metrics["recalls"]]
+                series.append((names[t.experiment], dict(zip(t.classes, recalls, strict=True))))
+        charts[level] = Chart(mine[0].classes, series, len(mine) - len(best))
+    return charts
+
+
+def _best(trainings: list[Training], count: int) -> list[Training]:
+    ordered = sorted(trainings, key=lambda t: -t.accuracy)
+    first = {t.variant: t.experiment for t in reversed(ordered)}  # the best of each recipe
+    return sorted(ordered, key=lambda t: (not t.comparable, first[t.variant] != t.experiment))[:count]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Trainings that differ in nothing but their seeds: accuracy (fractions) and the median latency of one image."""
+
+    name: str
+    protocol: str
+    n: str  # what each training was tested on: 70 images
+    latency_ms: float
+    accuracy: float  # mean over seeds
+    low: float  # the 95 % intervals of all seeds reach from here …
+    high: float  # … to here
+    machine: str  # device with its threads, backend and precision that the latency is of
+
+
+def accuracy_over_latency(records: list[SpeedRecord], reports: list[Report]) -> list[Point]:
+    """Join whole trainings with the fastest valid single-stream inference of their method and preset."""
+    fastest: dict[tuple[str, str], tuple[float, str]] = {}
+    for record in records:
+        for row in record.rows:
+            if (row.what, row.scenario) != ("inference", "single-stream") or row.p50_ms is None or not row.valid:
+                continue
+            machine = f"{record.environment['device']}; {row.backend}, {row.precision}"
+            key = row.method, row.preset
+            fastest[key] = min(fastest.get(key, (row.p50_ms, machine)), (row.p50_ms, machine))
+    points = []
+    for report in reports:
+        names = named(report.trainings)
+        for group in by_variant(t for t in report.trainings if t.whole and (t.name, t.preset) in fastest):
+            first = group[0]
+            name = names[first.experiment]
+            if len(group) > 1:
+                name = name.replace(f"seed {first.seed}", f"seeds {', '.join(str(t.seed) for t in group)}")
+            latency, machine = fastest[first.name, first.preset]
+            points.append(
+                Point(
+                    name,
+                    first.protocol,
+                    first.n,
+                    latency,
+                    sum(t.accuracy for t in group) / len(group),
+                    min(t.interval.low for t in group),
+                    max(t.interval.high for t in group),
+                    machine,
+                )
+            )
+    return points
 
 
 def draw(reports: list[Report], store: Store, folder: Path) -> list[Path]:
@@ -194,13 +284,13 @@ def _reliability(axes: Any, name: str, classes: list[str], frame: pd.DataFrame) 
 
 def _losses(training: Training, store: Store) -> dict[str, pd.DataFrame]:
     """By fold its epochs and its loss, as columns; empty where a method does not learn by epochs."""
-    found = {}
+    losses = {}
     for fold in training.folds:
         history = store.history(store.record(fold.run)).apply(pd.to_numeric, errors="coerce")
-        losses = sorted((name for name in history if name.startswith("loss")), key="loss_total".__ne__)
-        if "epoch" in history and losses:
-            found[fold.fold] = history[["epoch", losses[0]]]
-    return found
+        columns = sorted((name for name in history if name.startswith("loss")), key="loss_total".__ne__)
+        if "epoch" in history and columns:
+            losses[fold.fold] = history[["epoch", columns[0]]]
+    return losses
 
 
 def _curves(axes: Any, name: str, curves: Mapping[str, pd.DataFrame]) -> None:

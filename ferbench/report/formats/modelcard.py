@@ -12,20 +12,20 @@ import numpy as np
 
 from ferbench import __version__, metrics
 from ferbench.errors import DataError, UsageError
-from ferbench.report.cells import SELECTIONS, Grid, listed, named, percent, reach
-from ferbench.report.comparison import mean
 from ferbench.report.conclusions import Reach, beside, over_seeds, reached, titled
-from ferbench.report.model import Report, Training
-from ferbench.report.render import markdown_grid
+from ferbench.report.details import metric_columns
+from ferbench.report.formats.text import markdown_table
+from ferbench.report.results import SELECTIONS, Report, Training, named
+from ferbench.report.table import Section, Table, limits, listed, percent, table
 from ferbench.text import markdown, printable
 
 TASKS = {"image": "image-classification", "sequence": "video-classification"}
 
 
 def model_card(reports: list[Report], chosen: str = "") -> str:
-    """Return the card of the one recipe that whole, held-out trainings are of.
+    """Return the card of the only recipe with whole, held-out trainings.
 
-    chosen : how the experiment or a run of its begins, where there are several recipes.
+    chosen : the beginning of an experiment or a run of the recipe, where there are several.
     Raises DataError where there is none, UsageError where there are several.
     """
     recipes = defaultdict[tuple[int, str], list[Training]](list)
@@ -33,18 +33,18 @@ def model_card(reports: list[Report], chosen: str = "") -> str:
         for t in report.trainings:
             if t.comparable:
                 recipes[place, t.variant].append(t)
-    found = {key: group for key, group in recipes.items() if any(_begins(t, chosen) for t in group)}
-    if not found:
+    matches = {key: group for key, group in recipes.items() if any(_begins(t, chosen) for t in group)}
+    if not matches:
         raise DataError(
             f"no training{f' that begins with {chosen!r}' if chosen else ''} is complete and known to be "
             "tested on unseen people, and a card is of no other: see `ferbench runs`"
         )
-    if len(found) > 1:
-        several = [f"{group[0].experiment} ({titled(group)}, {group[0].protocol})" for group in found.values()]
+    if len(matches) > 1:
+        several = [f"{group[0].experiment} ({titled(group)}, {group[0].protocol})" for group in matches.values()]
         raise UsageError(
-            f"a card is of one model, and here are {len(found)}: name one by --training: {listed(several)}"
+            f"a card is of one model, and here are {len(matches)}: name one by --training: {listed(several)}"
         )
-    (((place, _), group),) = found.items()
+    (((place, _), group),) = matches.items()
     return f"---\n{_yaml(_metadata(group))}---\n\n{_body(reports[place], group)}"
 
 
@@ -54,7 +54,7 @@ def _begins(t: Training, chosen: str) -> bool:
 
 def _metadata(group: list[Training]) -> dict[str, Any]:
     first, whole = group[0], reached(group, group[0].level)
-    told = {
+    known = {
         "n": first.n,
         "subjects": first.subjects or "unknown",
         "folds": len(first.folds),
@@ -62,56 +62,31 @@ def _metadata(group: list[Training]) -> dict[str, Any]:
         "weights_tested": SELECTIONS.get(first.selection, first.selection),
         "held_out": str(first.held_out),
     }
-    interval = (
-        {}
-        if whole.degenerate
-        else {
-            "interval_95": [round(whole.low, 6), round(whole.high, 6)],
-            "interval_over": f"{whole.units} {whole.over}",
-        }
-    )
+    interval = {
+        "interval_95": [round(whole.low, 6), round(whole.high, 6)],
+        "interval_over": f"{whole.units} {whole.over}",
+    }
+    figures = []
+    for metric in metrics.METRICS:
+        value = np.mean([t.metrics[metric.name] for t in group]) if metric.card else np.nan
+        if metric.card and not np.isnan(value):
+            args = known | interval if metric.name == "accuracy" and not whole.degenerate else known
+            kind, name = metric.card
+            figures.append({"type": kind, "name": name, "value": round(float(value), 6), "args": args})
+    dataset = {
+        "type": first.protocol.partition("@")[0],
+        "name": f"{first.protocol}: {first.rule}",
+        "config": first.protocol,
+        "split": "test",
+        "args": {"fold_file": first.split_hash, "data": first.data},
+    }
+    task = {"type": TASKS[first.level], "name": "Facial expression recognition"}
     return {
         "library_name": "ferbench",
         "pipeline_tag": TASKS[first.level],
         "tags": ["facial-expression-recognition"],
-        "metrics": ["accuracy", "recall", "f1"],
-        "model-index": [
-            {
-                "name": titled(group),
-                "results": [
-                    {
-                        "task": {"type": TASKS[first.level], "name": "Facial expression recognition"},
-                        "dataset": {
-                            "type": first.protocol.partition("@")[0],
-                            "name": f"{first.protocol}: {first.rule}",
-                            "config": first.protocol,
-                            "split": "test",
-                            "args": {"fold_file": first.split_hash, "data": first.data},
-                        },
-                        "metrics": [
-                            {
-                                "type": "accuracy",
-                                "name": "Accuracy, pooled over all folds",
-                                "value": round(whole.mean, 6),
-                                "args": told | interval,
-                            },
-                            {
-                                "type": "recall",
-                                "name": "Balanced accuracy (mean recall of all classes)",
-                                "value": round(mean(t.balanced_accuracy for t in group), 6),
-                                "args": told,
-                            },
-                            {
-                                "type": "f1",
-                                "name": "Macro F1",
-                                "value": round(mean(t.macro_f1 for t in group), 6),
-                                "args": told,
-                            },
-                        ],
-                    }
-                ],
-            }
-        ],
+        "metrics": [figure["type"] for figure in figures],
+        "model-index": [{"name": titled(group), "results": [{"task": task, "dataset": dataset, "metrics": figures}]}],
     }
 
 
@@ -131,29 +106,29 @@ def _yaml(content: Any, indent: str = "") -> str:
 
 def _scalar(value: Any) -> str:
     if isinstance(value, str):
-        return '"' + re.sub(r"[^ !#-\[\]-~]", lambda found: f"\\U{ord(found[0]):08x}", printable(value)) + '"'
+        return '"' + re.sub(r"[^ !#-\[\]-~]", lambda match: f"\\U{ord(match[0]):08x}", printable(value)) + '"'
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _body(report: Report, group: list[Training]) -> str:
     first, whole = group[0], reached(group, group[0].level)
     row = next((row for row in report.published if row.method == first.published), None)
-    compared = [] if report.drawn else [f"Compared with the published figure: {beside(group, row)}"]
-    sections: list[tuple[str, list[str], list[Grid]]] = [
-        ("Intended use", _use(first), []),
-        ("Figures", [*_figures(report, group, whole), *compared], [_by_seed(report, group), _by_class(group)]),
-        ("Protocol", _protocol(first), []),
-        ("Data", _data(first), []),
-        ("Limits, and what is unknown", _limits(report, group), []),
+    compared = [] if report.synthetic else [f"Compared with the published figure: {beside(group, row)}"]
+    sections = [
+        Section("Intended use", _use(first)),
+        Section("Figures", [*_figures(report, group, whole), *compared], [_by_seed(report, group), _by_class(group)]),
+        Section("Protocol", _protocol(first)),
+        Section("Data", _data(first)),
+        Section("Limits, and what is unknown", _limits(report, group)),
     ]
-    parts = [
+    blocks = [
         f"# {markdown(titled(group))}\n\nRecognises facial expressions. Trained and tested under "
         f"{markdown(first.protocol)}; written by ferbench {__version__} from the stored predictions."
     ]
-    for title, lines, tables in sections:
-        parts.append(f"## {title}\n\n" + "\n".join(f"- {markdown(line)}" for line in lines))
-        parts += [markdown_grid(grid) for grid in tables]
-    return "\n\n".join(parts) + "\n"
+    for section in sections:
+        blocks.append(f"## {section.title}\n\n" + "\n".join(f"- {markdown(line)}" for line in section.lines))
+        blocks += map(markdown_table, section.tables)
+    return "\n\n".join(blocks) + "\n"
 
 
 def _use(first: Training) -> list[str]:
@@ -166,60 +141,51 @@ def _use(first: Training) -> list[str]:
 
 
 def _reads(first: Training) -> str:
-    return "one image" if first.level == "image" else f"of each sequence what is told as {first.sees!r}"
+    return "one image" if first.level == "image" else f"a sequence of images ({first.sees})"
 
 
 def _figures(report: Report, group: list[Training], whole: Reach) -> list[str]:
     first = group[0]
-    found = [
+    lines = [
         f"Accuracy {percent(whole.mean)} %, {whole.interval}; n = {first.n}; {over_seeds(group)}; weights tested: "
         f"{SELECTIONS.get(first.selection, first.selection)}."
     ]
-    if report.drawn:
-        found.append(
+    if report.synthetic:
+        lines.append(
             "The faces are drawn by ferbench: this says nothing about how well people's expressions are "
             "recognised, and no published figure is comparable."
         )
     if len(first.folds) > 1:
-        found.append(
+        lines.append(
             f"Each of the {len(first.folds)} folds has a network of its own, and the figure is of all of them "
             "together: a single file of weights was tested on its own fold only."
         )
-    return found
+    return lines
 
 
-def _by_seed(report: Report, group: list[Training]) -> Grid:
+def _by_seed(report: Report, group: list[Training]) -> Table:
     names = named(report.trainings)
-    rows = [
-        [
-            names[t.experiment],
-            percent(t.accuracy),
-            reach(t.interval, t.level),
-            percent(t.balanced_accuracy),
-            percent(t.macro_f1),
-            "; ".join(t.devices),
-            t.precision,
-            t.experiment,
-        ]
-        for t in group
-    ]
-    return (
+    return table(
         "Each training, percent",
-        ["Training", "Accuracy", "95 % interval", "Balanced", "Macro F1", "Device", "Precision", "Experiment"],
-        rows,
+        group,
+        ("Training", "text", lambda t: names[t.experiment]),
+        ("Accuracy", "percent", lambda t: 100 * t.accuracy),
+        ("95 % interval", "percent", lambda t: limits(t.interval, t.level)),
+        *metric_columns("percent"),
+        ("Device", "text", lambda t: "; ".join(t.devices)),
+        ("Precision", "text", lambda t: t.precision),
+        ("Experiment", "text", lambda t: t.experiment),
     )
 
 
-def _by_class(group: list[Training]) -> Grid:
+def _by_class(group: list[Training]) -> Table:
     counts = np.sum([t.matrix for t in group], axis=0)
-    rows = [
-        [name, "–" if np.isnan(share) else percent(share), f"{tested // len(group):,}"]
-        for name, share, tested in zip(group[0].classes, metrics.recalls(counts), counts.sum(axis=1), strict=True)
-    ]
-    return (
+    return table(
         "Recall of each class, percent, over all seeds",
-        ["Class", "Recall", f"{group[0].level.capitalize()}s"],
-        rows,
+        zip(group[0].classes, metrics.recalls(counts), counts.sum(axis=1), strict=True),
+        ("Class", "text", lambda row: row[0]),
+        ("Recall", "percent", lambda row: "–" if np.isnan(row[1]) else float(100 * row[1])),
+        (f"{group[0].level.capitalize()}s", "count", lambda row: int(row[2]) // len(group)),
     )
 
 
@@ -246,26 +212,27 @@ def _data(first: Training) -> list[str]:
 
 def _limits(report: Report, group: list[Training]) -> list[str]:
     first = group[0]
-    found = [
+    lines = [
         "How it does on groups of people (age, sex, origin) is unknown: the labels that ferbench reads do not state "
         "them.",
         "How it does on other datasets, cameras or face crops is unknown unless it is stated above.",
     ]
-    name, share, tested = min((t.worst_class for t in group), key=lambda worst: worst[1])
+    name, share, tested = min((t.metrics["worst_class"] for t in group), key=lambda row: row[1])
     where = " in the seed that does worst by it" if len(group) > 1 else ""
-    found.append(f"Its weakest class is {name}: {percent(share)} % of {tested:,} are right{where}.")
-    worst = min((t.worst_subject for t in group if t.worst_subject[2]), key=lambda worst: worst[1], default=None)
+    lines.append(f"Its weakest class is {name}: {percent(share)} % of {tested:,} are right{where}.")
+    people = [t.metrics["worst_subject"] for t in group if t.subjects]
+    worst = min(people, key=lambda person: person[1], default=None)
     if worst:
-        found.append(f"People differ: of the one it recognises worst {percent(worst[1])} % of {worst[2]:,} are right.")
+        lines.append(f"People differ: of the one it recognises worst {percent(worst[1])} % of {worst[2]:,} are right.")
     if len(group) == 1:
-        found.append("What another seed would give is unknown: there is one.")
-    found.append(
+        lines.append("What another seed would give is unknown: there is one.")
+    lines.append(
         "Its scores are no probabilities."
         if first.uncalibrated
         else "Whether its probabilities are calibrated is not stated here."
     )
-    found += [f"Not as in the original: {one}" for one in first.differs]
-    found += [f"Changed from the preset: {one}" for one in first.changed]
-    found += [f"Note: {note}" for note in dict.fromkeys(note for t in group for note in t.notes)]
-    found.append("No licence is stated: whoever publishes the weights states one that the data's own terms allow.")
-    return found
+    lines += [f"Not as in the original: {sentence}" for sentence in first.differs]
+    lines += [f"Changed from the preset: {change}" for change in first.changed]
+    lines += [f"Note: {note}" for note in dict.fromkeys(note for t in group for note in t.notes)]
+    lines.append("No licence is stated: whoever publishes the weights states one that the data's own terms allow.")
+    return lines
