@@ -1,15 +1,15 @@
-"""The same from Python: a protocol's folds, scores of predictions, and runs that reports take. An example:
+"""ferbench from Python: the folds of a protocol, scores of predictions, and runs that reports read. An example:
 
 >>> from sklearn.neighbors import KNeighborsClassifier
 >>> from ferbench import api
->>> judge = api.Judge("My method", "synth")
+>>> evaluator = api.Evaluator("My method", "synth")
 >>> for fold in api.folds("synth"):
 ...     train, test = (part.images.reshape(len(part), -1) / 255 for part in (fold.train, fold.test))
-...     judge.add(fold, KNeighborsClassifier(9).fit(train, fold.train.labels).predict_proba(test))
->>> score = judge.score()
+...     evaluator.add(fold, KNeighborsClassifier(9).fit(train, fold.train.labels).predict_proba(test))
+>>> score = evaluator.score()
 >>> print(f"{score.accuracy:.2%} of {score.n} images of {score.subjects} people")
 20.50% of 600 images of 40 people
->>> keys = judge.store()     # now `ferbench report`, `compare` and `check` know it
+>>> keys = evaluator.store()     # now `ferbench report`, `compare` and `check` know it
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from ferbench import metrics
-from ferbench.data import drawn
 from ferbench.data import faces as prepared_sets
+from ferbench.data import synthetic
 from ferbench.data.faces import Faces
 from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
@@ -29,20 +29,23 @@ from ferbench.files import data_home, runs_home, sha256_of
 from ferbench.methods.interface import SampleSet, TrainingSet
 from ferbench.metrics import Interval
 from ferbench.protocol import protocol as protocols
-from ferbench.protocol import splits
 from ferbench.protocol.protocol import Protocol
 from ferbench.protocol.splits import Split, Splits
+from ferbench.protocol.splits import make as make_splits
 from ferbench.runs.facts import HeldOut
-from ferbench.runs.record import Identity, Record
+from ferbench.runs.record import Identity
 from ferbench.runs.store import Store, predictions_frame
 
-REVISION = 1  # raised when a change of code changes what is stored of the same predictions
+REVISION = 1  # incremented when a change of code changes what is stored for the same predictions
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold. train : images uint8 [N,48,48] with labels int64 [N] (places in ``train.classes``), subjects and, under
-    a protocol of sequences, videos. test : the same without labels. ids : names of the test samples, in their order."""
+    """One fold of a protocol.
+
+    train : images uint8 [N,48,48] with labels int64 [N] (indices into ``train.classes``), subjects and, under a
+    protocol of sequences, videos. test : the same without labels. ids : the ids of the test samples, in their order.
+    """
 
     name: str
     train: TrainingSet
@@ -52,10 +55,11 @@ class Fold:
 
 @dataclass(frozen=True)
 class Score:
-    """What predictions come to, as fractions; n samples of so many subjects.
+    """The metrics of the predictions of all folds, as fractions.
 
-    accuracy : of all folds put together. interval : its 95 % interval over subjects. fold_mean, fold_std : over folds
-    (ddof 1). sequence_accuracy : by the mean of a sequence's probabilities; not a number where unknown.
+    n, subjects : the number of samples and of subjects. accuracy : pooled over folds; interval : its 95 % interval
+    over subjects. fold_mean, fold_std : of the accuracies of the folds (ddof 1). sequence_accuracy : by the mean
+    probabilities of each sequence; NaN if sequences are unknown.
     """
 
     n: int
@@ -70,64 +74,67 @@ class Score:
 
 
 def folds(dataset: str, home: Path | None = None) -> list[Fold]:
-    """Return the folds of a protocol on its prepared dataset: no person is in both the training and
-    the test set of a fold, each sample is tested once.
+    """Return the folds of a protocol on its prepared dataset.
 
-    dataset : name of a protocol, or a path of one. home : where prepared datasets live.
-    Raises UsageError for an unknown protocol, DataError for a set that is not prepared or does not fit.
+    No subject is in both the training and the test set of a fold, and each sample is tested once.
+    dataset : name of a protocol, or the path of its file. home : the data home.
+    Raises UsageError for an unknown protocol, DataError for a dataset that is not prepared or does not fit.
     """
-    protocol, faces, made = _opened(dataset, home)
+    protocol, faces, splits = _load(dataset, home)
     names = faces.samples["id"].to_numpy()
     return [
         Fold(
             split.fold,
-            training_set(protocol, faces, split.train, made.classes),
+            training_set(protocol, faces, split.train, splits.classes),
             sample_set(protocol, faces, split.test),
             tuple(names[split.test]),
         )
-        for split in made.folds
+        for split in splits.folds
     ]
 
 
-class Judge:
-    """Takes the predictions of one method, fold by fold, and says what they come to."""
+class Evaluator:
+    """Collects the predictions of one method, fold by fold, and computes their metrics.
+
+    method : its name, as printed in tables. dataset, home : as for :func:`folds`.
+    """
 
     def __init__(self, method: str, dataset: str, home: Path | None = None):
         self.method = method
-        self.protocol, self.faces, self.made = _opened(dataset, home)
-        self.frames: dict[str, pd.DataFrame] = {}
+        self.protocol, self.faces, self.splits = _load(dataset, home)
+        self.predictions: dict[str, pd.DataFrame] = {}  # by fold
 
     def add(self, fold: Fold, probabilities: np.ndarray) -> None:
-        """Take probabilities [N,K] of a fold's test samples, columns in the order of ``fold.train.classes``.
+        """Add the probabilities [N,K] of a fold's test samples, columns in the order of ``fold.train.classes``.
 
-        Raises UsageError for another shape, or rows that do not sum to 1 or hold what is no number.
+        Raises UsageError for another shape, for values that are not finite, and for rows that do not sum to 1.
         """
-        given = np.asarray(probabilities, dtype=np.float64)
-        if given.shape != (len(fold.ids), len(self.made.classes)):
+        table = np.asarray(probabilities, dtype=np.float64)
+        if table.shape != (len(fold.ids), len(self.splits.classes)):
             raise UsageError(
-                f"fold {fold.name} takes probabilities [{len(fold.ids)},{len(self.made.classes)}], not "
-                f"{list(given.shape)}"
+                f"fold {fold.name} takes probabilities [{len(fold.ids)},{len(self.splits.classes)}], not "
+                f"{list(table.shape)}"
             )
-        if not np.isfinite(given).all() or (given < 0).any() or not metrics.sums_to_one(given).all():
+        if not np.isfinite(table).all() or (table < 0).any() or not metrics.sums_to_one(table).all():
             raise UsageError(f"probabilities of fold {fold.name} are no numbers from 0 that sum to 1 in each row")
-        sums = given.sum(axis=1, keepdims=True)
-        given = np.where(np.abs(sums - 1) > 1e-3, given / sums, given)  # which were rounded
-        rows = self._split(fold.name).test
-        self.frames[fold.name] = predictions_frame(self.faces.samples.iloc[rows], list(self.made.classes), given)
+        sums = table.sum(axis=1, keepdims=True)
+        table = np.where(np.abs(sums - 1) > 1e-3, table / sums, table)  # rounded probabilities are normalised
+        samples = self.faces.samples.iloc[self._split(fold.name).test]
+        self.predictions[fold.name] = predictions_frame(samples, list(self.splits.classes), table)
 
     def score(self) -> Score:
-        """Raises UsageError while folds are missing: their people would be missing from the figure."""
+        """Return the metrics. Raises UsageError if folds are missing, since a part of the subjects would be too."""
         pooled = self._pooled()
-        classes = list(self.made.classes)
+        classes = list(self.splits.classes)
         matrix = metrics.confusion(pooled["truth"], pooled["prediction"], classes)
-        each = [metrics.share_correct(frame) for frame in self.frames.values()]
+        by_fold = [metrics.share_correct(frame) for frame in self.predictions.values()]
         return Score(
             len(pooled),
             pooled["subject"].nunique(),
             metrics.accuracy(matrix),
             metrics.subject_interval(pooled),
-            float(np.mean(each)),
-            float(np.std(each, ddof=1)) if len(each) > 1 else float("nan"),
+            float(np.mean(by_fold)),
+            float(np.std(by_fold, ddof=1)) if len(by_fold) > 1 else float("nan"),
             metrics.balanced_accuracy(matrix),
             metrics.macro_f1(matrix),
             metrics.sequence_accuracy(pooled, classes)[0] if (pooled["sequence"] != "").any() else float("nan"),
@@ -135,25 +142,24 @@ class Judge:
 
     def store(self, runs: Path | None = None) -> list[str]:
         """Write one run for each fold, for ``ferbench report``, ``compare`` and ``check``. Returns their keys."""
-        store, keys = Store(runs_home(runs)), []
-        said = sha256_of(self._pooled().to_csv(index=False, float_format="%.9g").encode())[:16]
-        for name, frame in self.frames.items():
+        store = Store(runs_home(runs))
+        digest = sha256_of(self._pooled().to_csv(index=False, float_format="%.9g").encode())[:16]
+        keys = []
+        for name, predictions in self.predictions.items():
             split = self._split(name)
             identity = Identity(
                 kind="fold",
                 method=self.method,
                 preset="",
-                recipe={"predictions": said},
+                recipe={"predictions": digest},
                 protocol=self.protocol.identifier,
                 data=self.faces.fingerprint,
-                split=self.made.hash,
+                split=self.splits.hash,
                 fold=name,
                 seed=0,
                 precision="fp64",
                 code=REVISION,
             )
-            store.begin(identity)
-            store.write_predictions(identity.key, frame)
             facts = {
                 "display": self.method,
                 "published": "",
@@ -162,41 +168,40 @@ class Judge:
                 "held_out": HeldOut(status="yes", by="authors").model_dump(),
                 "sees": self.protocol.level,
                 "parameters": 0,
-                "notes": list(self.made.notes),
-                **fold_facts(self.protocol, self.faces, self.made, split, split.train, 0),
+                "notes": list(self.splits.notes),
+                **fold_facts(self.protocol, self.faces, self.splits, split, split.train, 0),
             }
-            store.finish(
-                Record(
-                    key=identity.key,
-                    experiment=identity.experiment,
-                    identity=identity,
-                    dataset=self.faces.name,
-                    classes=list(self.made.classes),
-                    environment=describe_device("cpu", "fp64", "plain"),
-                    facts=facts,
-                    timings={},
-                    result={"accuracy": metrics.share_correct(frame), "images": len(frame)},
-                )
+            store.add_tested(
+                identity,
+                predictions,
+                dataset=self.faces.name,
+                classes=list(self.splits.classes),
+                environment=describe_device("cpu", "fp64", "plain"),
+                facts=facts,
+                timings={},
             )
             keys.append(identity.key)
         return keys
 
     def _pooled(self) -> pd.DataFrame:
-        """All folds' predictions in the order of the folds."""
-        missing = [split.fold for split in self.made.folds if split.fold not in self.frames]
+        """Return the predictions of all folds in their order."""
+        missing = [split.fold for split in self.splits.folds if split.fold not in self.predictions]
         if missing:
             raise UsageError(f"{self.method} has no predictions of fold {', '.join(missing)} yet")
-        return pd.concat([self.frames[split.fold] for split in self.made.folds], ignore_index=True)
+        return pd.concat([self.predictions[split.fold] for split in self.splits.folds], ignore_index=True)
 
     def _split(self, name: str) -> Split:
-        found = [split for split in self.made.folds if split.fold == name]
-        if not found:
-            raise DataError(f"{self.protocol.identifier} has no fold {name}")
-        return found[0]
+        for split in self.splits.folds:
+            if split.fold == name:
+                return split
+        raise DataError(f"{self.protocol.identifier} has no fold {name}")
 
 
-def _opened(dataset: str, home: Path | None) -> tuple[Protocol, Faces, Splits]:
-    protocol, place = protocols.load(dataset), data_home(home)
-    drawn.ensure(protocol.dataset, place, lambda *_: None)
-    faces = prepared_sets.load(protocol.dataset, place)
-    return protocol, faces, splits.make(protocol, faces)
+Judge = Evaluator  # the former name, for this version only
+
+
+def _load(dataset: str, home: Path | None) -> tuple[Protocol, Faces, Splits]:
+    protocol, folder = protocols.load(dataset), data_home(home)
+    synthetic.ensure(protocol.dataset, folder)
+    faces = prepared_sets.load(protocol.dataset, folder)
+    return protocol, faces, make_splits(protocol, faces)

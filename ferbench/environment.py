@@ -17,7 +17,7 @@ def describe() -> dict[str, Any]:
     return dict(_facts())
 
 
-@cache  # of what the process began with: a thousand short jobs need not ask git a thousand times
+@cache  # a thousand short jobs need not call git a thousand times
 def _facts() -> dict[str, Any]:
     import ferbench
 
@@ -33,7 +33,7 @@ def _facts() -> dict[str, Any]:
 
 
 def describe_device(device: str, precision: str, engine: str) -> dict[str, Any]:
-    """Return :func:`describe` with the device that torch computes on, as one line and in parts."""
+    """Return :func:`describe` with the device that torch computes on, in one line and in parts."""
     import torch
 
     if device == "cuda":
@@ -45,14 +45,16 @@ def describe_device(device: str, precision: str, engine: str) -> dict[str, Any]:
 
 
 def memory_available() -> int | None:
-    """Return the bytes of memory that new processes can have, of the machine and of this process's control group;
-    None where the system does not say (all but Linux)."""
+    """Return the bytes of memory available to new processes, on the machine and in this process's control group.
+
+    None if the system does not say (all but Linux).
+    """
     try:
         facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text("utf-8").splitlines())
         available = int(facts["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None
-    group = Path("/sys/fs/cgroup")  # version 2, as containers see their own
+    group = Path("/sys/fs/cgroup")  # version 2, as seen inside a container
     try:
         room = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
     except (OSError, ValueError):  # no limit reads "max"

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from ferbench import metrics, prediction_files
-from ferbench.data import drawn
 from ferbench.data import faces as prepared_sets
+from ferbench.data import synthetic
 from ferbench.data.faces import Faces
 from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
@@ -61,7 +61,7 @@ class Ground:
         Raises what ``protocols.load`` and ``faces.load`` raise, DataError where nothing is tested.
         """
         protocol, place = protocols.load(dataset), data_home(home)
-        drawn.ensure(protocol.dataset, place, lambda *_: None)
+        synthetic.ensure(protocol.dataset, place)
         faces = prepared_sets.load(protocol.dataset, place)
         try:
             made = splits.make(protocol, faces)

@@ -1,10 +1,9 @@
-"""Files that are either whole or absent: written beside their place, flushed, then renamed.
+"""Files that are either complete or absent: written to a temporary file, flushed, then renamed. Locks on folders.
 
-Also the two folders a user can move: the data home and the runs home.
+Also the two folders whose place a user can choose: the data home and the runs home.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -16,12 +15,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from ferbench.errors import DataError, UsageError, refusal
 
-MOST = 256 << 20  # bytes of a record or table; the largest honest one, of 200,000 predictions, has 0.03 GB
+MAX_BYTES = 256 << 20  # of a record or table; 200,000 predictions take 0.03 GB
 
+_LOCK = ".lock"  # in a claimed folder
 _PACKAGE = Path(__file__).resolve().parent
-# The only way to read the mask is to set it. Temporary files are private; what they become is what open() would make.
+# The mask can only be read by setting it. Temporary files are private; the final ones have the mode of open().
 _MASK = os.umask(0o077)
 os.umask(_MASK)
 
@@ -61,26 +63,28 @@ def check_place(path: Path, option: str, folder: bool = False) -> None:
         raise UsageError(f"{option} {path}: {above} is a file, not a folder")
 
 
-def read_bytes(path: Path, most: int = MOST) -> bytes:
-    """Read a file whole. Raises FileNotFoundError, and DataError for what is no file, cannot be read or has more than
-    ``most`` bytes: a pipe would be waited for without end, and memory is finite."""
+def read_bytes(path: Path, most: int = MAX_BYTES) -> bytes:
+    """Return the content of a regular file of at most ``most`` bytes, since a pipe may never end and memory is finite.
+
+    Raises FileNotFoundError, and DataError for anything else than such a file that can be read.
+    """
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
             raise DataError(f"{path} is no file")
-        if found.st_size > most:
+        if facts.st_size > most:
             raise DataError(
-                f"{path} has {found.st_size / 1e6:,.0f} MB, and no such file has more than {most / 1e6:,.0f}"
+                f"{path} has {facts.st_size / 1e6:,.0f} MB, and no such file has more than {most / 1e6:,.0f}"
             )
         return path.read_bytes()
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:  # ValueError: of a name that no file can have
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise DataError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically, making its folder. Raises DataError when the disk says no."""
+    """Write a file atomically, and make its folder. Raises DataError if the disk is full or access is denied."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -102,16 +106,15 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON atomically; NaN and infinities are refused, so any reader can read it."""
+    """Write indented JSON atomically. NaN and infinities are refused, since not every reader accepts them."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes ``path`` when the block ends well, replacing an old one.
+    """Give a temporary folder that becomes ``path`` at the end of the block and replaces an old one.
 
-    Whatever ends the block early (an error, Ctrl-C, a full disk) removes the temporary folder and
-    leaves ``path`` as it was.
+    If the block ends early (an error, Ctrl-C, a full disk), the temporary folder is removed and ``path`` stays.
     """
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +129,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def _put_in_place(folder: Path, path: Path) -> None:
-    """Give a folder its name. Another process may do the same meanwhile: the last one stays."""
+    """Rename a folder. If another process does the same at that time, the last one stays."""
     while True:
         try:
             os.replace(folder, path)
@@ -141,18 +144,44 @@ def _put_in_place(folder: Path, path: Path) -> None:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Hold the file ``path`` against all other processes, which wait their turn. Let go by dying, too."""
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path``; wait while another process holds it. The lock ends with the process."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(path):
             yield
 
 
 @contextmanager
+def claim(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a folder, or give False if another process holds it. The lock ends with the process."""
+    lock = FileLock(folder / _LOCK, timeout=0)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(Timeout):
+            lock.acquire()
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
+
+
+def is_claimed(folder: Path) -> bool:
+    """Return whether a process holds the lock of a folder (see :func:`claim`). Creates no file."""
+    if not (folder / _LOCK).is_file():
+        return False
+    try:
+        with FileLock(folder / _LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a store of another user, who alone may lock it
+        return False
+
+
+@contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn what an operating system refuses (full disk, no permission) into one line about ``path``."""
+    """Turn an error of the operating system (full disk, no permission) into a DataError of one line about ``path``."""
     try:
         yield
     except OSError as error:
@@ -173,15 +202,15 @@ def sha256_of_file(path: Path) -> str:
 
 
 def seal(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a JSON document with the SHA-256 of all that it says in its field ``digest``."""
-    content = json.loads(json.dumps(content, allow_nan=False))  # as it will be read
+    """Return a JSON document with the SHA-256 of its content in the field ``digest``."""
+    content = json.loads(json.dumps(content, allow_nan=False))  # the values that a reader gets
     return {**content, "digest": _digest(content)}
 
 
 def is_intact(content: Any) -> bool:
-    """Whether a JSON document says what it was sealed with. One without a seal, of before there were any, passes."""
-    told = content.get("digest") if isinstance(content, dict) else None
-    return not told or told == _digest(content)
+    """Return whether a JSON document has its digest. Older documents have none and are not verified."""
+    digest = content.get("digest") if isinstance(content, dict) else None
+    return not digest or digest == _digest(content)
 
 
 def _digest(content: Mapping[str, Any]) -> str:
@@ -189,5 +218,5 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def canonical_json(content: Any) -> str:
-    """Return the one text of a JSON value (sorted keys, no blanks), fit for hashing."""
+    """Return the canonical text of a JSON value (sorted keys, no blanks), for hashing."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from ferbench import DEFAULT_METHOD
-from ferbench.data import drawn
 from ferbench.data import faces as prepared_sets
+from ferbench.data import synthetic
 from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
 from ferbench.files import data_home, runs_home
@@ -53,7 +53,7 @@ def evaluate_maps(
     where a figure is wanted, has no expressions.
     """
     record, store = _chosen(run, preset, runs)
-    drawn.ensure(dataset, data_home(home), lambda *_: None)
+    synthetic.ensure(dataset, data_home(home))
     faces = prepared_sets.load(dataset, data_home(home))
     family = family_of(record)
     if not isinstance(family, HasAttentionMaps):

@@ -1,4 +1,4 @@
-"""How a process of ours ends: soon after it is told to, whatever it is at, and not after the one that needs it."""
+"""How a process ends: within seconds of a signal, whatever it is doing, and soon after its parent process."""
 
 import os
 import signal
@@ -11,27 +11,27 @@ from typing import Any
 from ferbench.errors import INTERRUPTED
 
 STOPPED = "ferbench: interrupted; the same command goes on from here"
-_GRACE = 3.5  # seconds from a signal to the end; all that is on disk is whole at any moment
-_LOOK = 0.5  # seconds between two looks for the parent
+_GRACE = 3.5  # seconds from a signal to the end; files on disk are complete at any moment
+_POLL_SECONDS = 0.5  # between two checks for the parent
 _PARENT = "FERBENCH_PARENT"
 
 
 def heed_signals() -> None:
-    """Take SIGTERM, which schedulers and containers send, for Ctrl-C, and end within seconds of either.
+    """Treat SIGTERM, which schedulers and containers send, as Ctrl-C, and end within seconds of either.
 
-    Both raise KeyboardInterrupt, which waits for the operation under way, and which Python drops where it meets a
-    destructor. So a thread, told by the signal itself, ends the process where that takes too long.
+    Both raise KeyboardInterrupt, which waits for the current operation, and which Python drops inside a destructor. So
+    a thread, woken by the signal itself, ends the process if that takes too long.
     """
     signal.signal(signal.SIGTERM, _interrupted)
-    told, tells = os.pipe()
-    os.set_blocking(tells, False)
-    signal.set_wakeup_fd(tells, warn_on_full_buffer=False)
-    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # signals to a loader's worker are its own
-    Thread(target=_end_overdue, args=(told,), daemon=True).start()
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # signals to a forked process end only that
+    Thread(target=_end_overdue, args=(reading,), daemon=True).start()
 
 
 def leave(code: int) -> None:
-    """End this process at once: what it has printed is seen, what it has on disk is whole."""
+    """End this process at once, after writing out what it has printed. Files on disk are complete."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -39,12 +39,12 @@ def leave(code: int) -> None:
 
 
 def child_environment() -> dict[str, str]:
-    """The environment of a process that is to end with this one (:func:`end_with_parent`)."""
+    """Return the environment for a child process that ends with this one (see :func:`end_with_parent`)."""
     return {**os.environ, _PARENT: str(os.getpid())}
 
 
 def end_with_parent() -> None:
-    """End this process soon after the one that started it with :func:`child_environment` is gone, killed or not."""
+    """End this process soon after the end of its parent, which started it with :func:`child_environment`."""
     if parent := int(os.environ.pop(_PARENT, "0")):
         Thread(target=_end_orphaned, args=(parent,), daemon=True).start()
 
@@ -53,8 +53,8 @@ def _interrupted(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _end_overdue(told: int) -> None:
-    while os.read(told, 1)[0] not in (signal.SIGINT, signal.SIGTERM):
+def _end_overdue(signals: int) -> None:
+    while os.read(signals, 1)[0] not in (signal.SIGINT, signal.SIGTERM):
         pass
     time.sleep(_GRACE)
     print(STOPPED, file=sys.stderr)
@@ -63,5 +63,5 @@ def _end_overdue(told: int) -> None:
 
 def _end_orphaned(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(_LOOK)
+        time.sleep(_POLL_SECONDS)
     os._exit(INTERRUPTED)

@@ -1,6 +1,7 @@
 """What ``ferbench ablate`` plans and trains: one plan, the keys of ``train``, leakage from one training."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from test_cli import SMALL, ferbench
 
 from ferbench.errors import UsageError
 from ferbench.execution.ablation import prepare_ablation
+from ferbench.execution.options import Compute, TrainOptions
 from ferbench.execution.run_job import training_images
-from ferbench.execution.training import Session, TrainOptions, prepare_training, train_all
+from ferbench.execution.training import Session, prepare_training
+from ferbench.execution.worker import jobs_from_json, write_plan
 from ferbench.labels import EMOTIONS
 from ferbench.methods.wslgan import cost as measured
 from ferbench.protocol import image_folds, splits
@@ -73,23 +76,18 @@ def _no_stopwatch(monkeypatch):
 
 
 def options(place: Path, **more) -> TrainOptions:
-    fields = {
-        "method": "wslgan",
-        "overrides": TINY,
-        "device": "cpu",
-        "precision": "fp32",
-        "engine": "plain",
-        "jobs": "1",
-    }
+    compute = Compute(device="cpu", precision="fp32", engine=more.pop("engine", "plain"), jobs="1")
+    fields = {"method": "wslgan", "overrides": TINY, "compute": compute}
     return TrainOptions(dataset=str(place / "pair.toml"), **{**fields, **more})
 
 
-def quiet(name):
-    return lambda done, total, text: None
+def ablation(place: Path, variants: str = "", seeds: int = 1, trials: tuple[str, ...] = (), **more) -> Session:
+    places = {"runs": place / "runs", "home": place / "data"}
+    return prepare_ablation(options(place, **more), variants, seeds, trials, **places)
 
 
-def ablation(place: Path, variants: str = "", seeds: int = 1, **more) -> Session:
-    return prepare_ablation(options(place, **more), variants, seeds, place / "runs", place / "data", quiet)
+def run(session: Session) -> None:
+    session.run(["ablate"], lambda job: lambda done, total, text: None)
 
 
 def test_one_plan_holds_every_job_of_train_once_and_under_the_same_key(place):
@@ -102,10 +100,10 @@ def test_one_plan_holds_every_job_of_train_once_and_under_the_same_key(place):
     for method in ("wslgan", "gfnet", "wslgan-wcl"):
         for seed in (0, 1):
             one = options(place, method=method, seed=seed)
-            planned = prepare_training([one], one.words("train", method), place / "runs", place / "data", quiet)
+            planned = prepare_training([one], place / "runs", place / "data")
             alone |= {job.key for job in planned.jobs}
-            (request,) = planned.requests
-            assert request.command in {other.command for other in session.requests}
+            (request,) = planned.graph.requests
+            assert request.command in {other.command for other in session.graph.requests}
     assert alone == {job.key for job in session.jobs}
     assert len({job.splits.hash for job in session.jobs if job.splits}) == 1
     assert len({session.title(job) for job in session.jobs}) == 20
@@ -123,7 +121,7 @@ def test_methods_that_look_at_the_same_maps_pay_for_them_once(place, monkeypatch
 @pytest.mark.parametrize(("epochs", "folds", "shared"), [(14, "", True), (13, "", False), (14, "01", False)])
 def test_folds_share_one_table_of_maps_where_they_look_at_most_of_it(place, epochs, folds, shared):
     one = options(place, engine="fast", folds=folds, epochs=epochs)
-    jobs = prepare_training([one], one.words("train", "wslgan"), place / "runs", place / "data", quiet).jobs
+    jobs = prepare_training([one], place / "runs", place / "data").jobs
     # Each of the two folds trains on half of the images, of which the table holds 14 samples each.
     found = set()
     for job in jobs:
@@ -139,12 +137,23 @@ def test_wslgan_is_always_there_and_all_variants_are_by_default(place):
     assert len(ablation(place).methods) == 6
 
 
-def test_other_processes_get_the_command_that_plans_the_same(place):
-    words = ablation(place, "gfnet", seeds=3, preset="tiny").worker
-    assert words[:7] == ["ablate", "--variants", "wslgan,gfnet", "--seeds", "3", "--dataset", str(place / "pair.toml")]
-    assert [word for word in words if word in TINY] == list(TINY)
-    assert words[words.index("--jobs") + 1] == "1"
-    assert "--leakage" in ablation(place, leakage=True).worker
+def test_worker_processes_get_the_same_jobs(place, tmp_path):
+    """From a JSON file, in which a process finds all that its jobs need: nothing is planned again."""
+    session = ablation(place, seeds=2, leakage=True)
+    file = write_plan(tmp_path / "jobs.json", session.jobs, session.store, session.home, session.schedule.device, 3)
+    content = json.loads(file.read_text())
+    assert (content["threads"], content["device"]) == (3, {"name": "cpu", "precision": "fp32", "engine": "plain"})
+    faces = {job.faces.name: job.faces for job in session.jobs}
+    for before, after in zip(session.jobs, jobs_from_json(content["plan"], faces.get), strict=True):
+        assert (after.key, after.identity, after.faces) == (before.key, before.identity, before.faces)
+        assert (after.request, after.source) == (before.request, before.source)
+        assert type(after.method.recipe) is type(before.method.recipe)
+        if before.splits:
+            assert replace(after.splits, folds=()) == replace(before.splits, folds=())
+            assert np.array_equal(after.split.train, before.split.train)
+            assert np.array_equal(after.split.test, before.split.test)
+    (one,) = jobs_from_json(content["plan"], faces.get, {session.jobs[-1].key})
+    assert one.key == session.jobs[-1].key
 
 
 def test_leakage_is_planned_from_two_trainings(place):
@@ -160,9 +169,9 @@ def test_leakage_is_planned_from_two_trainings(place):
         for selection in ("last", "best-test")
     ]
     one = options(place)
-    plain = prepare_training([one], one.words("train", "wslgan"), place / "runs", place / "data", quiet)
+    plain = prepare_training([one], place / "runs", place / "data")
     assert {job.key for job in plain.jobs} < {job.key for job in session.jobs}
-    assert all(job.request.keep_epochs != bool(job.made_from) for job in session.jobs if job.kind == "fold")
+    assert all(job.request.keep_epochs != bool(job.epochs_run) for job in session.jobs if job.kind == "fold")
 
 
 @pytest.mark.parametrize("more", [{"folds": "01"}, {"rule": "block"}, {"selection": "best-val"}])
@@ -173,7 +182,7 @@ def test_leakage_takes_all_folds_and_the_last_epoch(place, more):
 
 def test_trials_are_planned_one_at_a_time_on_held_out_subjects(place):
     tried = ("finetune.lr=0.01", "interpretation.border=zero")
-    session = prepare_ablation(options(place), "", 1, place / "runs", place / "data", quiet, tried)
+    session = ablation(place, trials=tried)
     folds = [job for job in session.jobs if job.kind == "fold"]
     assert {job.identity.selection for job in folds} == {"best-val"}
     schedules = [(j.identity.recipe["stage"]["lr"], j.identity.recipe["readings"]["border"]) for j in folds]
@@ -181,46 +190,45 @@ def test_trials_are_planned_one_at_a_time_on_held_out_subjects(place):
     # What the rate of fine-tuning leaves as it is, is made once.
     assert [job.kind for job in session.jobs if job.kind != "fold"] == ["attention"] * 2 + ["pretrain"] * 2
     assert len({session.title(job) for job in session.jobs}) == len(session.jobs)
-    assert session.worker[:5] == ["ablate", "--trial", *tried[:1], "--trial", tried[1]]
 
 
 @pytest.mark.parametrize(("variants", "leakage"), [("gfnet", False), ("", True)])
 def test_trials_are_tried_alone(place, variants, leakage):
     with pytest.raises(UsageError, match="leave out the others"):
-        prepare_ablation(options(place, leakage=leakage), variants, 1, place / "runs", place / "data", quiet, ("a=1",))
+        ablation(place, variants, trials=("a=1",), leakage=leakage)
 
 
 def test_a_reading_that_changes_nothing_is_refused(place):
     with pytest.raises(UsageError, match="finetune.lr=0.05 changes nothing"):
-        prepare_ablation(options(place), "", 1, place / "runs", place / "data", quiet, ("finetune.lr=0.05",))
+        ablation(place, trials=("finetune.lr=0.05",))
 
 
 def test_leakage_cannot_be_reached_through_a_training(place):
     one = options(place, selection="best-test")
     with pytest.raises(UsageError, match="unknown selection 'best-test'"):
-        prepare_training([one], [], place / "runs", place / "data", quiet)
+        prepare_training([one], place / "runs", place / "data")
     for rule in ("image", "images", "image-folds"):
         one = options(place, rule=rule)
         with pytest.raises(UsageError, match="unknown fold rule"):
-            prepare_training([one], [], place / "runs", place / "data", quiet)
+            prepare_training([one], place / "runs", place / "data")
 
 
 @pytest.mark.slow
 def test_best_test_is_made_of_the_epochs_of_the_one_training(place):
     session = ablation(place, leakage=True)
-    train_all(session, lambda job: quiet(""), lambda outcome: None)
+    run(session)
     store, alone = session.store, options(place)
-    plain = prepare_training([alone], [], place / "alone", place / "data", quiet)
-    train_all(plain, lambda job: quiet(""), lambda outcome: None)
+    plain = prepare_training([alone], place / "alone", place / "data")
+    run(plain)
     for job in session.jobs:
         folder = store.folder(job.key)
         assert not (folder / "epochs").exists()
         if job.key in {other.key for other in plain.jobs}:  # keeping epochs changes no byte
             weights = plain.store.folder(job.key) / "weights.safetensors"
             assert (folder / "weights.safetensors").read_bytes() == weights.read_bytes()
-        if job.made_from:
+        if job.epochs_run:
             record, history = store.record(job.key), pd.read_csv(folder / "history.csv")
-            last = store.record(job.made_from)
+            last = store.record(job.epochs_run)
             assert not (folder / "weights.safetensors").exists()
             assert len(history) == 3
             assert record.result["epoch"] == 1 + int(np.argmax(history["test_accuracy"]))
@@ -233,15 +241,15 @@ def test_best_test_is_made_of_the_epochs_of_the_one_training(place):
 @pytest.mark.slow
 def test_a_finished_training_without_its_epochs_is_trained_again_to_the_same_predictions(place):
     session = ablation(place, leakage=True)
-    train_all(session, lambda job: quiet(""), lambda outcome: None)
-    job = next(job for job in session.jobs if job.made_from)
+    run(session)
+    job = next(job for job in session.jobs if job.epochs_run)
     folder = session.store.folder(job.key)
     before = {name: (folder / name).read_bytes() for name in ("predictions.csv", "history.csv")}
     (folder / "record.json").unlink()
     again = ablation(place, leakage=True)
     assert [one.key for one in again.jobs if again.states[one.key] != "done"] == [job.key]
     assert again.seconds[job.key] > 0
-    train_all(again, lambda job: quiet(""), lambda outcome: None)
+    run(again)
     assert {name: (folder / name).read_bytes() for name in before} == before
     assert not (folder / "epochs").exists()
 

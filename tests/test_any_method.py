@@ -8,7 +8,7 @@ from stored import CLASSES, grids, store_fold, store_stage
 from test_cli import ferbench
 
 from ferbench import metrics
-from ferbench.data.drawn import DRAWN as DRAWN_SETS
+from ferbench.data.synthetic import SYNTHETIC
 from ferbench.report import published
 from ferbench.report.build import build
 from ferbench.report.conclusions import heading
@@ -237,7 +237,7 @@ def test_a_method_without_epochs_or_parameters_is_reported(store, tmp_path):
 
 
 def test_drawn_faces_are_said_and_nothing_published_is_beside_them(store, tmp_path):
-    assert all(is_synthetic(name) for name in DRAWN_SETS)
+    assert all(is_synthetic(name) for name in SYNTHETIC)
     lay_sequences(store, protocol="synth-sequences@1")
     words = ("report", "--dataset", "synth-sequences", "--format", "markdown", "--out", "r.md")
     ferbench(*words, cwd=tmp_path)

@@ -9,7 +9,7 @@ import torch
 from test_cli import ferbench
 
 from ferbench import evaluate
-from ferbench.data import drawn
+from ferbench.data import synthetic
 from ferbench.errors import CheckFailed
 from ferbench.execution import views
 from ferbench.methods.wslgan.network import AttentionMapGenerator, SelectiveFeatureUnit
@@ -38,7 +38,7 @@ ACCEPTED = ROOT / "baselines" / "accepted" / "synth-gfnet-tiny.json"
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
     home = tmp_path_factory.mktemp("faces")
-    drawn.ensure("synth", home, lambda *_: None)
+    synthetic.ensure("synth", home)
     return home
 
 

@@ -16,10 +16,10 @@ import forked
 import pytest
 from test_sources import lay, png
 
-from ferbench.execution.executors import execute
+from ferbench.execution.local import execute, worker_threads
+from ferbench.execution.options import Compute, TrainOptions
 from ferbench.execution.run_job import run_job
-from ferbench.execution.training import TrainOptions, prepare_training
-from ferbench.execution.workers import worker_threads
+from ferbench.execution.training import prepare_training
 
 SMALL = [
     "--set",
@@ -203,12 +203,12 @@ def test_a_terminated_training_leaves_nobody_at_work(trained, tmp_path):
 def test_folds_in_threads_give_the_bytes_of_folds_in_a_row(trained, tmp_path):
     """How folds share a GPU, here on the CPU: each thread takes the next fold that no other has."""
     overrides = tuple(SMALL[place + 1] for place, word in enumerate(SMALL) if word == "--set")
-    options = TrainOptions("wslgan", "synth", epochs=1, threads=1, overrides=overrides, jobs="1")
+    options = TrainOptions("wslgan", "synth", epochs=1, overrides=overrides, compute=Compute(threads=1, jobs="1"))
     runs, data = tmp_path / "runs", trained / "data"
     for row in json.loads(ferbench("runs", "--format", "json", cwd=trained).stdout):
         if row["kind"] != "fold":
             shutil.copytree(trained / "runs" / row["key"], runs / row["key"])
-    session = prepare_training([options], [], runs, data, lambda name: lambda *_: None)
+    session = prepare_training([options], runs, data)
     makers = set()
     together = threading.Barrier(3)  # folds are short: two threads could make all of them while the third looks again
 
@@ -217,7 +217,7 @@ def test_folds_in_threads_give_the_bytes_of_folds_in_a_row(trained, tmp_path):
             if threading.get_ident() not in makers:
                 makers.add(threading.get_ident())
                 together.wait(timeout=60)
-            return run_job(job, session.store, session.device, report)
+            return run_job(job, session.store, session.schedule.device, report)
 
         for _ in execute(session.jobs, session.store, make):
             pass

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ferbench.data import faces as prepared_sets
-from ferbench.data.synth import prepare_drawn
+from ferbench.data.synthetic.sets import prepare_synthetic
 from ferbench.errors import DataError
 from ferbench.methods.cnn.attributes import accuracy, targets
 from ferbench.methods.cnn.guided import attributes_of
@@ -55,7 +55,7 @@ def network(name, *changes, kind=FOLD):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
-    prepare_drawn("synth-attributes", home)
+    prepare_synthetic("synth-attributes", home)
     faces = prepared_sets.load("synth-attributes", home)
     few = replace(faces, images=faces.images[:120], samples=faces.samples.iloc[:120].copy())
     return AttributeSet(few, protocols.load_attributes("synth-attributes"), 0)

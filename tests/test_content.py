@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from ferbench.data import content, faces
-from ferbench.data.drawn import DRAWN, ensure
 from ferbench.data.prepare import prepare
 from ferbench.data.samples import decode
+from ferbench.data.synthetic import SYNTHETIC, ensure
 from ferbench.seeds import generator
 
 
@@ -144,7 +144,7 @@ def test_a_set_of_before_loads_and_its_pictures_are_unknown(tmp_path):
     assert found.fingerprint == before.fingerprint
 
 
-@pytest.mark.parametrize("name", [name for name in DRAWN if name != "synth-sequences"])  # which takes long to draw
+@pytest.mark.parametrize("name", [name for name in SYNTHETIC if name != "synth-sequences"])  # which takes long to draw
 def test_drawn_sets_have_digests_of_their_own(name, tmp_path):
     ensure(name, tmp_path, lambda *_: None)
     found = faces.load(name, tmp_path)

@@ -91,7 +91,7 @@ def sets(home) -> None:
 
 
 def asked(preset: str, *overrides: str) -> Request:
-    return Request(resolve("wslgan", preset, "ckplus", overrides), protocols.load("ckplus"), changed=overrides)
+    return Request(resolve("wslgan", preset, "ckplus", overrides), protocols.load("ckplus"), overrides=overrides)
 
 
 def planned(home, *requests: Request):

@@ -13,10 +13,9 @@ from helps import commands, find, parsed
 from test_cli import ferbench
 
 from ferbench import __version__, api
-from ferbench.cli import panels
-from ferbench.cli.renamed import RENAMED
+from ferbench.cli import options
 from ferbench.data import sources
-from ferbench.data.drawn import DRAWN
+from ferbench.data.synthetic import SYNTHETIC
 from ferbench.methods import recipes
 from ferbench.protocol import protocol as protocols
 
@@ -57,7 +56,7 @@ def test_commands_in_blocks_and_in_help_are_taken_by_the_command_line(where, lin
             assert preset in recipes.presets(method)
     dataset = given.get("dataset")
     if line.startswith("ferbench data prepare"):
-        assert dataset in (*sources.NAMES, *DRAWN)
+        assert dataset in (*sources.NAMES, *SYNTHETIC)
     elif dataset and not dataset.endswith(".toml"):
         protocols.load(dataset)
 
@@ -71,7 +70,7 @@ def test_commands_and_options_in_sentences_exist(path):
         own = {name for param in command.params for name in param.opts} | BASIC
         assert {word.partition("=")[0] for word in rest if word.startswith("--")} <= own, line
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text(encoding="utf-8")))
-    assert named - OPTIONS - FOREIGN - (set(RENAMED) if path.name == "CHANGELOG.md" else set()) == set()
+    assert named - OPTIONS - FOREIGN - (set(options.RENAMED) if path.name == "CHANGELOG.md" else set()) == set()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -121,7 +120,7 @@ def test_every_verb_has_an_example_of_itself(words, command):
 
 def test_verbs_are_in_panels():
     found = {command.rich_help_panel for words, command, _ in COMMANDS if len(words) == 1}
-    assert found == {panels.DATA, panels.TRAIN, panels.REPORT, panels.SPEED, panels.JUDGE, panels.OTHER}
+    assert found == {options.DATA, options.TRAIN, options.REPORT, options.SPEED, options.EVALUATE, options.OTHER}
 
 
 def test_nothing_in_brackets_is_lost_from_help(tmp_path):
@@ -138,7 +137,7 @@ def test_former_names_of_options_work_and_say_what_they_are_called_now(tmp_path)
     assert told.count(" now; ") == 2
 
 
-@pytest.mark.parametrize("old", RENAMED)
+@pytest.mark.parametrize("old", options.RENAMED)
 def test_former_names_are_not_shown(old):
     assert old not in OPTIONS
     assert not any(old in text for _, command, texts in COMMANDS for text in (*texts, command.epilog or ""))

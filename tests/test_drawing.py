@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from ferbench.data import align, faces
-from ferbench.data.anatomy import EMOTION_UNITS, Identity, attributes, expression, landmarks68, shape
-from ferbench.data.drawing import View, render
-from ferbench.data.layouts import LAYOUTS, write_layout
 from ferbench.data.prepare import prepare
-from ferbench.data.synth import SHOWN, SUBJECTS, prepare_drawn
+from ferbench.data.synthetic.anatomy import EMOTION_UNITS, Person, attributes, expression, landmarks68, shape
+from ferbench.data.synthetic.drawing import View, render
+from ferbench.data.synthetic.layouts import LAYOUTS, write_layout
+from ferbench.data.synthetic.sets import EXPRESSIONS_PER_SUBJECT, SUBJECTS, prepare_synthetic
 from ferbench.errors import UsageError
 from ferbench.labels import CELEBA_ATTRIBUTES, PART_ATTRIBUTES
 from ferbench.seeds import generator
@@ -22,12 +22,12 @@ from ferbench.seeds import generator
 PLAIN = View()
 
 
-def person(seed: int = 0, **fixed) -> Identity:
+def person(seed: int = 0, **fixed) -> Person:
     plain = {"brow": 1.2, "arch": 0.5, "lid": 1.6, "lips": 1.0, "glasses": False, "beard": "none", "style": "short"}
-    return Identity.draw(generator(seed, "person"), **{**plain, **fixed})
+    return Person.draw(generator(seed, "person"), **{**plain, **fixed})
 
 
-def drawn(who: Identity, units: dict[str, float]) -> np.ndarray:
+def drawn(who: Person, units: dict[str, float]) -> np.ndarray:
     return render(who, units, PLAIN, generator(0, "pixels"))[0].astype(int)
 
 
@@ -63,7 +63,7 @@ def test_mouth_attributes_show_around_the_mouth_alone(change, units):
 
 def test_same_seed_same_face_and_another_seed_another():
     a, b, c = (
-        render(Identity.draw(generator(s, "x")), {}, View.draw(generator(s, "v"), 1), generator(s, "p"))[0]
+        render(Person.draw(generator(s, "x")), {}, View.draw(generator(s, "v"), 1), generator(s, "p"))[0]
         for s in (1, 1, 2)
     )
     assert (a == b).all()
@@ -99,19 +99,23 @@ def test_every_emotion_moves_brows_or_mouth():
 
 
 def test_drawn_sets_are_what_a_dataset_would_be(tmp_path):
-    card = prepare_drawn("synth", tmp_path)
+    card = prepare_synthetic("synth", tmp_path)
     found = faces.load("synth", tmp_path).samples
-    assert (card.count, card.subjects, card.sequences) == (SUBJECTS * SHOWN * 3, SUBJECTS, SUBJECTS * SHOWN)
+    assert (card.count, card.subjects, card.sequences) == (
+        SUBJECTS * EXPRESSIONS_PER_SUBJECT * 3,
+        SUBJECTS,
+        SUBJECTS * EXPRESSIONS_PER_SUBJECT,
+    )
     assert len(card.classes) == 7
     assert "neutral" not in card.classes
     assert (found.groupby("sequence")["label"].nunique() == 1).all()
     assert (found.groupby("sequence")["subject"].nunique() == 1).all()
     assert found["sha256"].is_unique
     first = (tmp_path / "synth/images.npy").read_bytes()
-    prepare_drawn("synth", tmp_path)
+    prepare_synthetic("synth", tmp_path)
     assert (tmp_path / "synth/images.npy").read_bytes() == first
-    with pytest.raises(UsageError, match="no drawn set"):
-        prepare_drawn("synthetic", tmp_path)
+    with pytest.raises(UsageError, match="no synthetic dataset"):
+        prepare_synthetic("synthetic", tmp_path)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

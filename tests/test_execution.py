@@ -1,6 +1,7 @@
 """Jobs in their order: reuse, failure, several processes; options and their command line."""
 
 import fcntl
+import json
 import subprocess
 import threading
 import time
@@ -11,13 +12,13 @@ import torch
 from builders import make_faces
 
 from ferbench.errors import JobFailed, UsageError
-from ferbench.execution import estimate
-from ferbench.execution import workers as room
-from ferbench.execution.executors import execute
-from ferbench.execution.jobs import Job, Request
-from ferbench.execution.training import Session, TrainOptions, _folds
-from ferbench.execution.workers import side_by_side, worker_processes, worker_threads
-from ferbench.methods.recipes import resolve
+from ferbench.execution import estimate, local
+from ferbench.execution.jobs import Job, JobGraph, Request
+from ferbench.execution.local import execute, max_parallel, worker_processes, worker_threads
+from ferbench.execution.options import Compute, TrainOptions, parse_folds
+from ferbench.execution.training import Schedule, Session
+from ferbench.execution.worker import jobs_from_json, jobs_to_json
+from ferbench.methods.recipes import names, presets, resolve
 from ferbench.methods.wslgan import cost as measured
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.record import Identity, Record
@@ -107,16 +108,14 @@ def test_the_estimate_leaves_out_epochs_that_are_done(tmp_path, monkeypatch):
 def test_folds_that_do_not_fill_the_last_round_are_counted_as_a_round(tmp_path):
     jobs = [job("attention"), *(job("fold", f"{n:02d}") for n in range(1, 6))]
     seconds = {one.key: 12.0 if one.kind == "attention" else 10.0 for one in jobs}
-    session = Session(
-        [REQUEST], jobs, [], Store(tmp_path), tmp_path, Device(), {}, seconds, {"attention": 1, "fold": 2}, []
-    )
-    shares = session.shares()
-    assert sum(shares.values()) == pytest.approx(12 + 3 * 10)
-    assert shares[jobs[0].key] == pytest.approx(12)
-    done = Session(
-        [REQUEST], jobs, [], Store(tmp_path), tmp_path, Device(), {}, dict.fromkeys(seconds, 0.0), {"fold": 1}, []
-    )
-    assert sum(done.shares().values()) == 0
+    graph = JobGraph([REQUEST], jobs, [])
+    schedule = Schedule(Device(), {"attention": 1, "fold": 2})
+    durations = Session(graph, Store(tmp_path), tmp_path, schedule, {}, seconds).durations()
+    assert sum(durations.values()) == pytest.approx(12 + 3 * 10)
+    assert durations[jobs[0].key] == pytest.approx(12)
+    schedule = Schedule(Device(), {"fold": 1})
+    done = Session(graph, Store(tmp_path), tmp_path, schedule, {}, dict.fromkeys(seconds, 0.0))
+    assert sum(done.durations().values()) == 0
 
 
 def test_a_measured_call_has_its_own_threads_while_the_others_are_busy_with_the_same():
@@ -169,14 +168,14 @@ def test_a_method_of_small_steps_is_trained_on_one_thread(tmp_path):
     [("auto", "cpu", 4), ("auto", "cuda", 1), ("3", "cpu", 3), ("99", "cpu", 4), ("99", "cuda", 10)],
 )
 def test_folds_side_by_side_share_the_threads(wanted, device, at_once):
-    assert side_by_side(wanted, 10, 4, device) == at_once
-    assert side_by_side(wanted, 0, 4, device) == 1
+    assert max_parallel(wanted, 10, 4, device) == at_once
+    assert max_parallel(wanted, 0, 4, device) == 1
 
 
 def test_folds_side_by_side_are_a_number_or_auto():
     for wrong in ("0", "-1", "all"):
         with pytest.raises(UsageError, match="--jobs"):
-            side_by_side(wrong, 10, 2, "cpu")
+            max_parallel(wrong, 10, 2, "cpu")
 
 
 @pytest.mark.parametrize("deaf", [False, True], ids=["told", "deaf"])
@@ -184,18 +183,18 @@ def test_worker_processes_do_not_outlive_the_block(deaf, tmp_path, monkeypatch):
     made, start = [], subprocess.Popen
 
     def sleeper(command, **more):
-        assert command[1:] == ["-m", "ferbench", "train", "wslgan"]
+        assert command[1:] == ["-m", "ferbench.execution.worker", "jobs.json"]
         trap, up = "trap '' TERM; " if deaf else "", tmp_path / str(len(made))
         made.append(start(["sh", "-c", f"{trap}touch {up}; exec sleep 60"], **more))
         return made[-1]
 
     monkeypatch.setattr(subprocess, "Popen", sleeper)
-    monkeypatch.setattr(room, "_GRACE", 0.5)
-    with worker_processes(2, ["train", "wslgan"]):
+    monkeypatch.setattr(local, "_TERMINATION_WAIT", 0.5)
+    with worker_processes(2, Path("jobs.json")):
         while len(list(tmp_path.iterdir())) < 2:
             time.sleep(0.01)
         assert [process.poll() for process in made] == [None, None]
-        monkeypatch.setattr(room, "_PATIENCE", 0.01)
+        monkeypatch.setattr(local, "_IDLE_WAIT", 0.01)
     assert [process.poll() for process in made] == [-9 if deaf else -15] * 2
 
 
@@ -309,12 +308,12 @@ def test_identity_decides_the_key_and_nothing_else_does():
     ],
 )
 def test_folds_as_people_write_them(text, names):
-    assert _folds(text) == names
+    assert parse_folds(text) == names
 
 
 def test_folds_that_make_no_sense_are_refused():
     with pytest.raises(UsageError, match="--folds takes numbers"):
-        _folds("a-b")
+        parse_folds("a-b")
 
 
 def test_the_command_line_that_makes_a_run_is_kept():
@@ -328,12 +327,34 @@ def test_the_command_line_that_makes_a_run_is_kept():
         rule="file",
         pretrain=False,
         overrides=("interpretation.pairing=balanced",),
-        device="cpu",
-        threads=1,
+        compute=Compute(device="cpu", threads=1),
     )
     assert options.command() == (
         "ferbench train wslgan --dataset ckplus --preset tiny --rule file --folds-file f.csv --seed 3 --no-pretrain "
         "--set interpretation.pairing=balanced"
+    )
+
+
+def test_what_a_command_changes_is_named_for_reports():
+    assert TrainOptions("wslgan", "ckplus", preset="tiny", seed=3, folds="01").changes == ()
+    options = TrainOptions(
+        "wslgan",
+        "ckplus",
+        recipe="modern",
+        epochs=4,
+        amg="12ab",
+        pretrained="34cd",
+        pretrain=False,
+        overrides=("finetune.lr=0.1", "finetune.flip=true"),
+    )
+    assert options.changes == (
+        "recipe=modern",
+        "epochs=4",
+        "attention maps of run 12ab",
+        "pre-trained weights of run 34cd",
+        "finetune.lr=0.1",
+        "finetune.flip=true",
+        "no pre-training",
     )
 
 
@@ -368,3 +389,16 @@ def test_an_interrupted_training_ends_the_one_beside_it_at_its_next_step():
     with pytest.raises(KeyboardInterrupt):
         together(2, 2, 1, train, lambda *_: None)
     assert ends == [1]
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_request_is_the_same_after_it_was_read_from_json(name):
+    """So a worker process trains the same method, whatever its family."""
+    for preset in presets(name):
+        request = Request(resolve(name, preset, "synth"), protocols.load("synth"), folds=("01",), changes=("a=1",))
+        one = Job(job("fold", "01").identity, request, FACES, protocols.load("synth"))
+        (read,) = jobs_from_json(json.loads(json.dumps(jobs_to_json([one]))), lambda _: FACES)
+        assert read.request == request
+        assert read.method.family.identity("fold", read.method, read.request.protocol) == request.family.identity(
+            "fold", request.method, request.protocol
+        )

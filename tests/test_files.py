@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ferbench.files import alone, is_intact, new_folder, seal, write_bytes, write_text
+from ferbench.files import claim, exclusive, is_claimed, is_intact, new_folder, seal, write_bytes, write_text
 
 
 @pytest.mark.parametrize(("mask", "file", "folder"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
@@ -57,13 +57,13 @@ def test_two_that_make_the_same_folder_both_end_well(tmp_path):
 
 def test_one_waits_while_another_process_is_alone_with_a_file(tmp_path):
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom ferbench.files import alone\n"
-        "with alone(Path('lock')):\n    print('in', flush=True)\n    sys.stdin.read()\n    Path('done').touch()\n"
+        "import sys, time\nfrom pathlib import Path\nfrom ferbench.files import exclusive\n"
+        "with exclusive(Path('lock')):\n    print('in', flush=True)\n    sys.stdin.read()\n    Path('done').touch()\n"
     )
     other = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout.readline() == b"in\n"
     other.stdin.close()
-    with alone(tmp_path / "lock"):
+    with exclusive(tmp_path / "lock"):
         assert (tmp_path / "done").exists()
     assert other.wait() == 0
     other.stdout.close()
@@ -76,3 +76,18 @@ def test_a_sealed_document_tells_of_any_change(tmp_path):
     assert is_intact({"a": 1})  # of before
     assert not is_intact(document | {"a": [1, 2]})
     assert not is_intact(document | {"more": 0})
+
+
+def test_a_claim_excludes_all_others_and_to_ask_for_it_creates_nothing(tmp_path):
+    folder = tmp_path / "run"
+    assert not is_claimed(folder)
+    assert not folder.exists()
+    with claim(folder) as first:
+        with claim(folder) as second:
+            assert (first, second, is_claimed(folder)) == (True, False, True)
+        assert is_claimed(folder)
+    assert not is_claimed(folder)
+    code = "import os\nfrom pathlib import Path\nfrom ferbench.files import claim\nwith claim(Path('run')) as held:\n    assert held\n    os._exit(0)\n"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    with claim(folder) as third:
+        assert third  # the lock has ended with the process

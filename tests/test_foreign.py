@@ -266,24 +266,24 @@ def test_the_example_of_the_api_gives_what_it_says(place, monkeypatch):
 
 
 def test_the_api_scores_like_the_report_and_refuses_what_is_odd(place):
-    judge = api.Judge("Certain", "ckplus", place / "data")
+    evaluator = api.Evaluator("Certain", "ckplus", place / "data")
     folds = api.folds("ckplus", place / "data")
     with pytest.raises(UsageError, match="no predictions of fold 01"):
-        judge.score()
+        evaluator.score()
     tested: list[str] = []
     for fold in folds:
         assert not set(fold.train.subjects) & {name[:4] for name in fold.ids}
         with pytest.raises(UsageError, match="takes probabilities"):
-            judge.add(fold, np.ones((1, 7)))
+            evaluator.add(fold, np.ones((1, 7)))
         with pytest.raises(UsageError, match="sum to 1"):
-            judge.add(fold, np.ones((len(fold.ids), 7)))
-        judge.add(fold, np.eye(7)[np.zeros(len(fold.ids), dtype=int)])
+            evaluator.add(fold, np.ones((len(fold.ids), 7)))
+        evaluator.add(fold, np.eye(7)[np.zeros(len(fold.ids), dtype=int)])
         tested += fold.ids
-    score = judge.score()
+    score = evaluator.score()
     assert (score.n, score.accuracy, len(set(tested))) == (210, pytest.approx(1 / 7), 210)
-    keys = judge.store(place / "runs")
+    keys = evaluator.store(place / "runs")
     assert len(keys) == len(folds)
-    assert judge.store(place / "runs") == keys
+    assert evaluator.store(place / "runs") == keys
     report = json.loads(ferbench("report", "--dataset", "ckplus", "--format", "json", cwd=place).stdout)
     assert "Certain" in json.dumps(report)
 

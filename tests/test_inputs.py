@@ -22,7 +22,7 @@ from PIL import Image
 from test_sources import lay, png
 
 from ferbench import tables
-from ferbench.cli import readable
+from ferbench.cli import output
 from ferbench.data import align, faces, packed
 from ferbench.data.prepare import prepare
 from ferbench.data.samples import decode
@@ -82,7 +82,7 @@ def test_a_foreign_row_is_named_with_file_and_line(tmp_path, row, words):
     lay(tmp_path, {"manifest.csv": MANIFEST + row, "a.png": png()})
     with pytest.raises(DataError, match=words) as caught:
         prepare("manifest", tmp_path / "manifest.csv", tmp_path / "home")
-    assert "\n" not in readable.one_line(str(caught.value))
+    assert "\n" not in output.one_line(str(caught.value))
 
 
 @pytest.mark.parametrize(
@@ -780,4 +780,4 @@ def test_no_stream_is_too_narrow(tmp_path, encoding):
 
 
 def test_messages_stay_one_line():
-    assert readable.one_line("a\nb\x1b[2Jc\x9b") == "a b [2Jc "
+    assert output.one_line("a\nb\x1b[2Jc\x9b") == "a b [2Jc "

@@ -11,10 +11,10 @@ from stored import store_stage
 from test_cli import ferbench
 from test_export import SMALL, seeded
 
-from ferbench.data import synth
-from ferbench.data.anatomy import Identity, expression, scaled
-from ferbench.data.drawing import View, render
 from ferbench.data.faces import load
+from ferbench.data.synthetic.anatomy import Person, expression, scaled
+from ferbench.data.synthetic.drawing import View, render
+from ferbench.data.synthetic.sets import prepare_synthetic
 from ferbench.errors import DataError, UsageError
 from ferbench.files import write_bytes
 from ferbench.maps import evaluate_maps
@@ -30,7 +30,7 @@ from ferbench.training.checkpoint import pack, unpack
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("maps")
-    synth.prepare_drawn("synth", home)
+    prepare_synthetic("synth", home)
     return home
 
 
@@ -100,7 +100,7 @@ def test_drawn_faces_have_their_parts_in_the_templates_regions(part):
     for number in range(20):
         rng = generator(1, "maps", number)
         units = scaled(expression("happiness" if number % 2 else "anger", rng), 1.0)
-        _, points = render(Identity.draw(rng), units, View.draw(rng, 0.0), rng)
+        _, points = render(Person.draw(rng), units, View.draw(rng, 0.0), rng)
         x, y = points[rows].mean(axis=0)
         assert left < x < right
         assert top < y < bottom

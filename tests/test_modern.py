@@ -11,7 +11,8 @@ from test_training import CPU, SMALL
 from work import CLASSES, training_set, workspace
 
 from ferbench.errors import UsageError
-from ferbench.execution.training import TrainOptions, prepare_training
+from ferbench.execution.options import Compute, TrainOptions
+from ferbench.execution.training import prepare_training
 from ferbench.methods.interface import SampleSet
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan import stages
@@ -33,7 +34,7 @@ def test_it_changes_fine_tuning_alone_and_says_so():
         assert paper.family.identity(kind, paper, protocol) == modern.family.identity(kind, modern, protocol)
     off, on = (method.family.identity("fold", method, protocol)["stage"] for method in (paper, modern))
     assert {name: on[name] for name in on.keys() - off.keys()} == {"smoothing": 0.1, "ema": 2.0, "flip": True}
-    with pytest.raises(UsageError, match="unknown recipe 'postmodern': it is paper, modern"):
+    with pytest.raises(UsageError, match="unknown recipe 'postmodern'; did you mean modern?"):
         resolve("wslgan", "tiny", "ckplus", recipe="postmodern")
 
 
@@ -217,9 +218,9 @@ def test_averaged_weights_are_the_moving_average_and_survive_an_interruption(tmp
 
 
 def test_it_is_refused_where_nothing_is_fine_tuned():
-    options = TrainOptions("wslgan", "fer2013", preset="tiny", device="cpu", recipe="modern")
+    options = TrainOptions("wslgan", "fer2013", preset="tiny", recipe="modern", compute=Compute(device="cpu"))
     with pytest.raises(UsageError, match="modern changes fine-tuning alone, and fer2013 has none"):
-        prepare_training([options], [], None, None, lambda name: lambda *_: None)
+        prepare_training([options])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from builders import lay_down, make_faces, people
 from test_cli import ferbench
 
 from ferbench.errors import DataError
-from ferbench.execution.training import TrainOptions, prepare_training
+from ferbench.execution.options import Compute, TrainOptions
+from ferbench.execution.training import prepare_training
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan.deployed import deployed
 from ferbench.methods.wslgan.recipe import Recipe
@@ -161,11 +162,14 @@ def test_a_network_of_another_method_or_protocol_is_refused(tmp_path):
 def test_every_dataset_of_its_own_is_enough_at_presets_with_weights(tmp_path, dataset, preset):
     """On a new machine with one dataset: nothing but the folds is trained, from the shipped network of the preset."""
     protocol = protocols.load(dataset)
-    rows = [{**row, "split": split} for split in ("train", "val", "test") for row in people(11, [*protocol.classes])]
-    rows = [{**row, "id": f"{n:04d}", "subject": f"{row['split']}{row['subject']}"} for n, row in enumerate(rows)]
+    rows = [
+        {**row, "split": split} | {name: f"{split}-{row[name]}" for name in ("id", "subject", "sequence")}
+        for split in ("train", "val", "test")
+        for row in people(11, [*protocol.classes])
+    ]
     lay_down(make_faces(rows, name=protocol.dataset), tmp_path / "data")
-    options = TrainOptions("wslgan", dataset, preset, device="cpu")
-    session = prepare_training([options], [], tmp_path / "runs", tmp_path / "data", lambda _: lambda *_: None)
+    options = TrainOptions("wslgan", dataset, preset, compute=Compute(device="cpu"))
+    session = prepare_training([options], tmp_path / "runs", tmp_path / "data")
     assert {job.identity.kind for job in session.jobs} == {"fold"}
     shipped = {one.identity.preset: one for one in NETWORKS}[preset]
     parents = shipped.identity.parents["attention"]
@@ -178,9 +182,9 @@ def test_a_preset_whose_weights_do_not_fit_the_target_is_not_advised(tmp_path, m
     """Advice that would be refused in turn is a dead end."""
     monkeypatch.setattr(Recipe, "losses_of", lambda self, stage: self.losses)
     lay_down(make_faces(TARGET, name="oulu"), tmp_path / "data")
-    options = TrainOptions("wslgan", "oulu", "tiny", device="cpu")
+    options = TrainOptions("wslgan", "oulu", "tiny", compute=Compute(device="cpu"))
     with pytest.raises(DataError) as told:
-        prepare_training([options], [], tmp_path / "runs", tmp_path / "data", lambda _: lambda *_: None)
+        prepare_training([options], tmp_path / "runs", tmp_path / "data")
     assert "is not prepared" in str(told.value)
     assert "--preset" not in str(told.value)
 

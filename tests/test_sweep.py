@@ -8,11 +8,11 @@ import pytest
 from test_cli import ferbench
 
 from ferbench.errors import DataError, FerbenchError, UsageError
-from ferbench.execution.cluster import Cluster
+from ferbench.execution.local import processes_that_fit
+from ferbench.execution.options import Cluster, Compute
 from ferbench.execution.sweep import read_sweep
-from ferbench.execution.workers import memory_allows
-from ferbench.runs.claim import claim, held
-from ferbench.runs.plans import Plan, Planned, standing, stored, to_retry, under_way
+from ferbench.files import claim, is_claimed
+from ferbench.runs.plans import Plan, Planned, status, stored, to_retry, under_way
 from ferbench.runs.store import Store
 
 SWEEP = """
@@ -85,16 +85,17 @@ def test_a_sweep_that_cannot_be_is_refused_in_one_line(tmp_path, text, error, sa
 
 
 def test_options_of_a_cluster_that_do_not_go_together_are_refused():
-    assert Cluster.chosen("local", "", "auto", None, 0.0) is None
-    assert Cluster.chosen("ray", "auto", "3", 2, 0.25) == Cluster("auto", 3, 2, 0.25)
-    for options, said in (
-        (("slurm", "", "auto", None, 0.0), "unknown executor 'slurm'"),
-        (("local", "auto", "auto", None, 0.0), "take --executor ray"),
-        (("local", "", "auto", None, 0.5), "take --executor ray"),
-        (("ray", "", "some", None, 0.0), "--jobs takes a number"),
+    assert Compute().cluster() is None
+    ray = Compute(executor="ray", address="auto", jobs="3", threads=2, gpus_per_job=0.25)
+    assert ray.cluster() == Cluster("auto", 3, 2, 0.25)
+    for compute, message in (
+        (Compute(executor="slurm"), "unknown executor 'slurm'"),
+        (Compute(address="auto"), "take --executor ray"),
+        (Compute(gpus_per_job=0.5), "take --executor ray"),
+        (Compute(executor="ray", jobs="some"), "--jobs takes a number"),
     ):
-        with pytest.raises(UsageError, match=said):
-            Cluster.chosen(*options)
+        with pytest.raises(UsageError, match=message):
+            compute.cluster()
 
 
 def test_as_many_processes_are_started_as_the_memory_has_room_for(monkeypatch):
@@ -102,10 +103,10 @@ def test_as_many_processes_are_started_as_the_memory_has_room_for(monkeypatch):
     monkeypatch.setattr("resource.getrusage", lambda who: type("Usage", (), {"ru_maxrss": peak // 1024}))
     monkeypatch.setattr("sys.platform", "linux")
     for available, processes in ((peak - 1, 0), (peak * 3 + 5, 3)):
-        monkeypatch.setattr("ferbench.execution.workers.memory_available", lambda available=available: available)
-        assert memory_allows() == processes
-    monkeypatch.setattr("ferbench.execution.workers.memory_available", lambda: None)
-    assert memory_allows() > 1000
+        monkeypatch.setattr("ferbench.execution.local.memory_available", lambda available=available: available)
+        assert processes_that_fit() == processes
+    monkeypatch.setattr("ferbench.execution.local.memory_available", lambda: None)
+    assert processes_that_fit() > 1000
 
 
 @pytest.mark.slow
@@ -193,21 +194,21 @@ def test_a_command_is_under_way_for_as_long_as_its_process_is(tmp_path):
     with under_way(tmp_path, one):
         with claim(store.folder("a" * 16)) as mine:
             assert mine
-            found = standing(one, store)
+            found = status(one, store)
             begun = store.folder("a" * 16) / "identity.json"
             begun.write_text("{}")
             os.utime(begun, (time.time() - 4,) * 2)
-            assert standing(one, store).seconds_left == pytest.approx((6 + 10) / 2, abs=0.2)
+            assert status(one, store).seconds_left == pytest.approx((6 + 10) / 2, abs=0.2)
             os.utime(begun, (time.time() - 60,) * 2)
-            assert standing(one, store).seconds_left == pytest.approx(10 / 2, abs=0.2)  # late: it owes nothing
+            assert status(one, store).seconds_left == pytest.approx(10 / 2, abs=0.2)  # late: it owes nothing
         assert found.alive
         assert found.running == ["job a"]
         assert found.counts == {"done": 0, "running": 1, "failed": 0, "waiting": 1}
         assert found.seconds_left == 20 / 2
-    assert not standing(one, store).alive
+    assert not status(one, store).alive
     assert [found.model_copy(update={"digest": ""}) for found in stored(tmp_path)] == [one]
-    assert not held(store.folder("a" * 16))
-    assert standing(made([], seconds=0.0), store).seconds_left is None  # nothing tells
+    assert not is_claimed(store.folder("a" * 16))
+    assert status(made([], seconds=0.0), store).seconds_left is None  # nothing tells
 
 
 def test_nothing_but_what_trains_is_ever_tried_again(tmp_path):

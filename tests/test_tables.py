@@ -11,8 +11,8 @@ from stored import CLASSES, grids, store_fold, store_stage
 
 from ferbench import metrics
 from ferbench.errors import DataError
-from ferbench.report.build import build
-from ferbench.report.conclusions import heading, sections
+from ferbench.report.build import build, trainings_of
+from ferbench.report.conclusions import heading, headlines, sections
 from ferbench.report.formats.text import json as json_text
 from ferbench.report.formats.text import markdown
 from ferbench.report.results import Report
@@ -364,3 +364,17 @@ def test_an_image_that_is_tested_twice_stops_the_report(store):
     store.finish(store.record(other))
     with pytest.raises(DataError, match="tests 01-000 more than once"):
         build(store)
+
+
+def test_the_results_at_the_end_of_a_command_are_those_of_the_report_and_no_other_training_is_read(store):
+    key, other = store_fold(store, "01", FIRST), store_fold(store, "02", SECOND)
+    (report,) = build(store)
+    incomplete = store_fold(store, "01", FIRST, seed=1)
+    damaged = store_fold(store, "01", FIRST, seed=2)
+    (store.folder(damaged) / "predictions.csv").unlink()
+    (line,) = headlines(store, "ckplus", [other, incomplete])
+    assert line.startswith("WS-LGAN (tiny, seed 0): ")
+    assert f"{100 * report.trainings[0].accuracy:.2f} % of {report.trainings[0].n}" in line
+    assert "ckplus@1, last epoch; published 98.06 %" in line
+    assert headlines(store, "ckplus", [key, other]) == [line]
+    assert trainings_of(store, [key])[0].folds == report.trainings[0].folds

@@ -7,11 +7,11 @@ from test_sources import ckplus, lay
 
 from ferbench.data import align, faces, landmarks
 from ferbench.data.landmarks import BROWS, COUNT, EYES, INNER, JAW, LIPS, MIRROR, NOSE, PARTS, WITHOUT_CORNERS
-from ferbench.data.layouts import write_layout
 from ferbench.data.prepare import prepare, verify
 from ferbench.data.resample import resample
 from ferbench.data.sources import Options
-from ferbench.data.synth import prepare_drawn
+from ferbench.data.synthetic.layouts import write_layout
+from ferbench.data.synthetic.sets import prepare_synthetic
 from ferbench.errors import DataError, UsageError
 from ferbench.execution.views import sample_set
 from ferbench.protocol import protocol as protocols
@@ -23,7 +23,7 @@ POINTS = np.random.default_rng(0).normal(100, 30, (5, COUNT, 2))
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
-    prepare_drawn("synth-sequences", home)
+    prepare_synthetic("synth-sequences", home)
     return home
 
 

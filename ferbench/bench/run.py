@@ -169,7 +169,7 @@ def _cells(options: BenchOptions, device: str) -> Iterator[Cell]:
         options.batches,
         options.scenarios,
     ):
-        if any(value not in there for value, there in zip((what, precision, device), BACKENDS[backend], strict=True)):
+        if any(value not in known for value, known in zip((what, precision, device), BACKENDS[backend], strict=True)):
             continue
         if what in INFERENCE:
             if (scenario == "single-stream") != (batch == 1):

@@ -301,8 +301,8 @@ def _epoch(cell: Cell, timed: TimedMethod, device: Device, scratch: Path) -> Non
 
 def _preparation(cell: Cell, scratch: Path) -> Workload:
     """From drawn files in the layout of RAF-DB (100x100 JPEG) to a prepared set."""
-    from ferbench.data import layouts
     from ferbench.data.prepare import prepare
+    from ferbench.data.synthetic import layouts
 
     source, home = scratch / "rafdb", scratch / "prepared"
     count = layouts.write_layout("rafdb", source, DRAWN, cell.seed)["images"] if not source.exists() else DRAWN

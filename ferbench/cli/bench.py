@@ -52,7 +52,7 @@ def bench(
 ) -> None:
     """Measure the speed of inference, training and data preparation. Each result is verified against float64."""
     from ferbench.bench.run import BenchOptions, run
-    from ferbench.cli import progress
+    from ferbench.cli import output, progress
     from ferbench.files import runs_home
     from ferbench.report.speed import write_speed
     from ferbench.runs.speed import store
@@ -80,7 +80,7 @@ def bench(
             options,
             bars.bar("bench"),
             lambda rows, seconds: bars.console.print(
-                f"{rows} {'row' if rows == 1 else 'rows'}: about {progress.duration(seconds)}", highlight=False
+                f"{rows} {'row' if rows == 1 else 'rows'}: about {output.duration(seconds)}", highlight=False
             ),
         )
     store(runs_home(runs), record)

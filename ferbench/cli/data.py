@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from ferbench.cli import completion
+from ferbench.cli import options
 from ferbench.cli.formats import DataHome, Format, emit, is_file, is_folder
-from ferbench.cli.panels import verb
+from ferbench.cli.options import described
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -15,7 +15,7 @@ Name = Annotated[str, typer.Argument(help="Name of a prepared dataset (see `ferb
 
 
 @app.command(
-    **verb(
+    **described(
         None,
         "ferbench data prepare ckplus CK+48.zip",
         "ferbench data prepare fer2013 fer2013.zip --ferplus fer2013new.csv",
@@ -28,7 +28,7 @@ def prepare(
         typer.Argument(
             help="ckplus, oulu, rafdb, celeba, fer2013, ferplus, affectnet, expw, sfew, jaffe, kdef, manifest, "
             "or a drawn dataset (synth, synth-sequences, …).",
-            autocompletion=completion.sources,
+            autocompletion=options.sources,
         ),
     ],
     source: Annotated[
@@ -75,7 +75,7 @@ def prepare(
     print(line)
 
 
-@app.command("list", **verb(None, "ferbench data list"))
+@app.command("list", **described(None, "ferbench data list"))
 def list_sets(format: Format = "console", data_home: DataHome = None) -> None:
     """List the prepared datasets."""
     from ferbench.data.inventory import prepared
@@ -84,7 +84,7 @@ def list_sets(format: Format = "console", data_home: DataHome = None) -> None:
     emit(prepared(home(data_home)), format)
 
 
-@app.command(**verb(None, "ferbench data show ckplus --sheet ckplus.png"))
+@app.command(**described(None, "ferbench data show ckplus --sheet ckplus.png"))
 def show(
     name: Name,
     sheet: Annotated[
@@ -102,7 +102,7 @@ def show(
         inventory.contact_sheet(name, home(data_home), sheet)
 
 
-@app.command(**verb(None, "ferbench data verify ckplus"))
+@app.command(**described(None, "ferbench data verify ckplus"))
 def verify(name: Name, format: Format = "console", data_home: DataHome = None) -> None:
     """Verify the checksums of a prepared dataset. The exit code is 3 if anything differs."""
     from ferbench.data.verbs import verify_set
@@ -110,7 +110,7 @@ def verify(name: Name, format: Format = "console", data_home: DataHome = None) -
     emit(verify_set(name, data_home), format)
 
 
-@app.command(**verb(None, "ferbench data synth celeba --out drawn --subjects 8000 --seed 5"))
+@app.command(**described(None, "ferbench data synth celeba --out drawn --subjects 8000 --seed 5"))
 def synth(
     layout: Annotated[str, typer.Argument(help="ckplus, oulu, rafdb, celeba or fer2013.")],
     out: Annotated[Path, typer.Option(help="Folder to write to; it has to be new or empty.", callback=is_folder)],
@@ -119,7 +119,7 @@ def synth(
 ) -> None:
     """Draw synthetic faces in the official file layout of a dataset, to try the whole workflow without its data."""
     from ferbench.cli.progress import counter
-    from ferbench.data.layouts import write_layout
+    from ferbench.data.synthetic.layouts import write_layout
 
     with counter(f"drawing {layout}") as tick:
         counts = write_layout(layout, out, subjects, seed, tick)

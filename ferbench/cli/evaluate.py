@@ -1,20 +1,22 @@
 """``ferbench evaluate``, ``contamination`` and ``card``."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ferbench.cli import completion, readable
+from ferbench.cli import options, output
 from ferbench.cli.formats import DataHome, Format, Runs, emit, is_file
 
 
 def evaluate(
+    context: typer.Context,
     dataset: Annotated[
         str,
         typer.Option(
-            "--dataset", "-d", help="Protocol whose test images are predicted.", autocompletion=completion.protocols
+            "--dataset", "-d", help="Protocol whose test images are predicted.", autocompletion=options.protocols
         ),
     ],
     model: Annotated[
@@ -56,7 +58,7 @@ def evaluate(
     from ferbench.runs.facts import HeldOut
 
     def say(line: str) -> None:
-        print(readable.one_line(line), file=sys.stderr)
+        print(output.one_line(line), file=sys.stderr)
 
     if predictions is not None:
         if model or refit:
@@ -72,9 +74,12 @@ def evaluate(
                 raise UsageError("--refit takes a model with a card: a run is what it is")
             if fresh:
                 raise UsageError("--fresh goes without --refit: delete the runs of a training to train again")
-            from ferbench.cli.train import train
+            from ferbench.cli import progress
+            from ferbench.execution.options import TrainOptions
+            from ferbench.execution.training import prepare_training
 
-            train(model, dataset=dataset, runs=runs, data_home=data_home)
+            trainings = [TrainOptions(model, dataset)]
+            progress.train(partial(prepare_training, trainings, runs, data_home), context.obj)
             return
         record = work.evaluate(model, preset, dataset, runs, data_home, fresh, say)
     notes = record.facts.get("notes", [])
@@ -109,8 +114,7 @@ def evaluate(
 
 def contamination(
     dataset: Annotated[
-        str,
-        typer.Option("--dataset", "-d", help="Protocol with an official split.", autocompletion=completion.protocols),
+        str, typer.Option("--dataset", "-d", help="Protocol with an official split.", autocompletion=options.protocols)
     ],
     model: Annotated[str, typer.Argument(help="A model, as for `ferbench evaluate`.")] = "",
     preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light, wide or full.")] = "tiny",

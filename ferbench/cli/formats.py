@@ -44,19 +44,7 @@ Runs = Annotated[
     Path | None,
     typer.Option(help="Folder of the runs.", envvar="FERBENCH_RUNS", show_default="./runs", callback=is_folder),
 ]
-Preset = Annotated[
-    str | None,
-    typer.Option(
-        help="Preset of the method, such as tiny or paper (see `ferbench show`); by default the protocol's own."
-    ),
-]
 Format = Annotated[str, typer.Option(help=f"Output format: {one_of(PLAIN)}.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="FIELD=VALUE", help="Change a hyperparameter, such as finetune.epochs=20; may be repeated."
-    ),
-]
 
 
 def check_plain(format: str) -> None:

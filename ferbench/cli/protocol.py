@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ferbench.cli.formats import DataHome, Format, emit, is_file
-from ferbench.cli.panels import verb
+from ferbench.cli.options import described
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -15,7 +15,7 @@ Rule = Annotated[str | None, typer.Option(help="Another fold rule: step, block o
 Seed = Annotated[int, typer.Option(help="Seed of --rule random and of the sampling of attribute images for stage 1.")]
 
 
-@app.command("list", **verb(None, "ferbench protocol list"))
+@app.command("list", **described(None, "ferbench protocol list"))
 def list_protocols(format: Format = "console") -> None:
     """List the evaluation protocols."""
     from ferbench.protocol.verbs import protocols
@@ -23,7 +23,7 @@ def list_protocols(format: Format = "console") -> None:
     emit(protocols(), format)
 
 
-@app.command(**verb(None, "ferbench protocol show ckplus"))
+@app.command(**described(None, "ferbench protocol show ckplus"))
 def show(name: Name, rule: Rule = None, seed: Seed = 0, format: Format = "console", data_home: DataHome = None) -> None:
     """Show the rules of a protocol and, if its dataset is prepared, its folds."""
     from ferbench.protocol.verbs import describe
@@ -32,7 +32,7 @@ def show(name: Name, rule: Rule = None, seed: Seed = 0, format: Format = "consol
 
 
 @app.command(
-    **verb(
+    **described(
         None,
         "ferbench protocol export ckplus --out folds.csv",
         "ferbench protocol export ckplus --image-folds --out leaking.csv",

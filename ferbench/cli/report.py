@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ferbench.cli import completion
+from ferbench.cli import options
 from ferbench.cli.formats import DataHome, Format, Runs, is_file, is_folder
 from ferbench.report.formats import names, one_of
 
@@ -17,7 +17,7 @@ def report(
             "--dataset",
             "-d",
             help="Only this dataset: ckplus includes ckplus-sequences.",
-            autocompletion=completion.protocols,
+            autocompletion=options.protocols,
         ),
     ] = None,
     bench: Annotated[bool, typer.Option("--bench", help="Report speed instead of accuracy.")] = False,

@@ -1,101 +1,137 @@
-"""``ferbench train``, ``ferbench show``, ``ferbench env``."""
+"""``ferbench train``, ``ablate``, ``sweep``, ``show``, ``env``."""
 
 import sys
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ferbench.cli import completion, shared
-from ferbench.cli.formats import DataHome, Format, Overrides, Preset, Runs, emit
-
-Dataset = Annotated[
-    str,
-    typer.Option(
-        "--dataset",
-        "-d",
-        help="Name of a protocol (see `ferbench protocol list`), or a protocol file.",
-        autocompletion=completion.protocols,
-    ),
-]
+from ferbench import DEFAULT_METHOD
+from ferbench.cli import options
+from ferbench.cli.formats import DataHome, Format, Runs, emit, is_file
+from ferbench.cli.options import Compute, Dataset, DryRun, Overrides, Preset, Training
+from ferbench.report.formats import check_format, names, one_of
 
 
+@options.with_groups
 def train(
+    context: typer.Context,
     method: Annotated[
-        str, typer.Argument(help="Method to train (see `ferbench show`).", autocompletion=completion.methods)
+        str, typer.Argument(help="Method to train (see `ferbench show`).", autocompletion=options.methods)
     ],
     dataset: Dataset,
-    preset: Preset = None,
-    recipe: shared.Beyond = "paper",
-    folds: shared.Folds = "",
-    rule: shared.Rule = None,
-    folds_file: shared.FoldsFile = None,
+    training: Training,
+    compute: Compute,
+    recipe: Annotated[
+        str, typer.Option(help="paper, or modern: label smoothing, weight averaging, test-time flipping.")
+    ] = "paper",
     seed: Annotated[int, typer.Option(help="Random seed; all other seeds are derived from it.")] = 0,
-    epochs: shared.Epochs = None,
-    selection: shared.Selection = "last",
-    device: shared.Device = "auto",
-    precision: shared.Precision = "auto",
-    engine: shared.Engine = "auto",
-    threads: shared.Threads = None,
-    jobs: shared.Jobs = "auto",
-    executor: shared.Executor = "local",
-    address: shared.Address = "",
-    gpus_per_job: shared.GpusPerJob = 0.0,
-    no_pretrain: shared.NoPretrain = False,
-    amg: shared.Amg = "",
-    pretrained: shared.Pretrained = "",
-    overrides: Overrides = None,
-    dry_run: shared.DryRun = False,
+    dry_run: DryRun = False,
     runs: Runs = None,
     data_home: DataHome = None,
 ) -> None:
     """Train a method under a protocol: attention maps, pre-training, then every fold. Repeat the command to resume."""
     from ferbench.cli import progress
-    from ferbench.execution.training import TrainOptions, prepare_training
+    from ferbench.execution.training import prepare_training
 
-    options = TrainOptions(
-        method=method,
-        dataset=dataset,
-        preset=preset,
-        recipe=recipe,
-        folds=folds,
-        rule=rule,
-        folds_file=folds_file,
-        seed=seed,
-        epochs=epochs,
-        selection=selection,
-        device=device,
-        precision=precision,
-        engine=engine,
-        threads=threads,
-        pretrain=not no_pretrain,
-        amg=amg,
-        pretrained=pretrained,
-        overrides=tuple(overrides or ()),
-        jobs=jobs,
-        executor=executor,
-        address=address,
-        gpus_per_job=gpus_per_job,
-    )
-    with progress.bars() as bars:
-        session = prepare_training([options], options.words("train", method), runs, data_home, bars.drawing)
+    trainings = [training.options(method, dataset, compute, recipe=recipe, seed=seed)]
+    progress.train(partial(prepare_training, trainings, runs, data_home), context.obj, dry_run)
+
+
+@options.with_groups
+def ablate(
+    context: typer.Context,
+    training: Training,
+    compute: Compute,
+    dataset: Dataset = "ckplus",
+    method: Annotated[str, typer.Option(help="The method whose variants are trained.")] = DEFAULT_METHOD,
+    variants: Annotated[
+        str,
+        typer.Option(
+            help="Only these variants, such as gfnet,lfnet; the full method is always trained for comparison."
+        ),
+    ] = "",
+    leakage: Annotated[
+        bool,
+        typer.Option(
+            "--leakage",
+            help="Measure instead how much subject leakage and choosing the epoch on the test set inflate accuracy.",
+        ),
+    ] = False,
+    trials: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trial",
+            metavar="FIELD=VALUE",
+            help="Try this hyperparameter value instead, on held-out training subjects; repeat the option for "
+            "several trials, each of which changes one field.",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Train each variant with the seeds 0 to N-1.")] = 1,
+    dry_run: DryRun = False,
+    format: Annotated[str, typer.Option(help=f"Output format: {one_of(names('tables'))}.")] = "console",
+    out: Annotated[Path | None, typer.Option(help="Write the tables to this file.", callback=is_file)] = None,
+    runs: Runs = None,
+    data_home: DataHome = None,
+) -> None:
+    """Ablation study: train a method and its variants under one protocol and compare them. Repeat to resume."""
+    from ferbench.cli import progress
+    from ferbench.errors import JobFailed
+    from ferbench.execution.ablation import prepare_ablation
+    from ferbench.report.verbs import write_ablation, write_trials
+
+    check_format(format, out)
+    shared = training.options(method, dataset, compute, leakage=leakage)
+    failure: JobFailed | None = None
+    with progress.bars(to_stderr=format != "console") as bars:
+        session = prepare_ablation(
+            shared, variants, seeds, trials or (), runs=runs, home=data_home, drawing=bars.drawing
+        )
         progress.print_plan(session, bars.console)
         if dry_run:
             return
-        progress.carry_out(session, bars)
-    progress.print_end(session)
+        try:
+            progress.run(session, context.obj, bars, hide_tests=bool(trials))
+        except JobFailed as error:  # the tables show the folds that are there, and which ones are missing
+            failure = error
+    if trials:
+        write_trials(session.protocol.name, format, out, runs)
+    else:
+        write_ablation(session.protocol.name, format, out, runs, session.experiments)
+    if failure:
+        raise failure
+
+
+@options.with_groups
+def sweep(
+    context: typer.Context,
+    plan: Annotated[
+        Path, typer.Argument(help=r"TOML file with methods, datasets, seeds, \[options] and \[set].", callback=is_file)
+    ],
+    compute: Compute,
+    dry_run: DryRun = False,
+    runs: Runs = None,
+    data_home: DataHome = None,
+) -> None:
+    """Train all combinations of methods, datasets, seeds and options in a file. Repeat the command to resume."""
+    from ferbench.cli import progress
+    from ferbench.execution.options import Compute
+    from ferbench.execution.sweep import read_sweep
+    from ferbench.execution.training import prepare_training
+
+    trainings = read_sweep(plan, Compute(**vars(compute)))
+    progress.train(partial(prepare_training, trainings, runs, data_home), context.obj, dry_run)
 
 
 def show(
     method: Annotated[
-        str,
-        typer.Argument(help="Method to show; without one, all methods are listed.", autocompletion=completion.methods),
+        str, typer.Argument(help="Method to show; without one, all methods are listed.", autocompletion=options.methods)
     ] = "",
     preset: Preset = None,
     dataset: Annotated[
         str,
-        typer.Option(
-            "--dataset", "-d", help="Protocol it would be trained under.", autocompletion=completion.protocols
-        ),
+        typer.Option("--dataset", "-d", help="Protocol it would be trained under.", autocompletion=options.protocols),
     ] = "ckplus",
     overrides: Overrides = None,
     format: Format = "console",

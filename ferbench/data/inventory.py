@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ferbench.data import faces
-from ferbench.data.drawn import DRAWN, ensure
+from ferbench.data.synthetic import SYNTHETIC, ensure
 from ferbench.errors import DataError
 from ferbench.labels import ABBREVIATIONS
 from ferbench.seeds import generator
@@ -21,7 +21,7 @@ def prepared(home: Path) -> Sections:
     for name in faces.prepared(home):
         card = faces.load_card(name, home)
         sets[name] = f"{card.count:,} images, {card.subjects} subjects, {card.layout}, {card.fingerprint[:12]}"
-    missing = [name for name in DRAWN if name not in sets]
+    missing = [name for name in SYNTHETIC if name not in sets]
     if missing:
         sets["drawn when needed"] = ", ".join(missing)
     return [(f"prepared datasets in {home}", sets)]
@@ -29,7 +29,7 @@ def prepared(home: Path) -> Sections:
 
 def card(name: str, home: Path) -> Sections:
     """Show one prepared dataset: what was found against what is expected, and what deviates."""
-    ensure(name, home, lambda done, total, text: None)
+    ensure(name, home)
     found = faces.load_card(name, home)
     sections: Sections = [
         (

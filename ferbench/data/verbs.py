@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from ferbench.data.drawn import DRAWN
 from ferbench.data.prepare import prepare, verify
 from ferbench.data.sources import Options
+from ferbench.data.synthetic import SYNTHETIC
 from ferbench.errors import DataError, UsageError
 from ferbench.files import data_home
 
@@ -29,12 +29,12 @@ def prepare_set(
 ) -> str:
     """Prepare a set from a source, or draw it. Returns the line that tells what was made."""
     home = data_home(home)
-    if dataset in DRAWN:
-        from ferbench.data.synth import prepare_drawn
+    if dataset in SYNTHETIC:
+        from ferbench.data.synthetic.sets import prepare_synthetic
 
         if source is not None or name:
             raise UsageError(f"{dataset} is drawn: it takes neither a source nor another name")
-        card = prepare_drawn(dataset, home, tick)
+        card = prepare_synthetic(dataset, home, tick)
     else:
         if source is None:
             raise UsageError(f"say where {dataset} is: `ferbench data prepare {dataset} FOLDER_OR_ARCHIVE`")

@@ -1,30 +1,24 @@
-"""What ``ferbench ablate`` trains: WS-LGAN and its variants with the same folds and seeds, trials, or leakage."""
+"""The trainings of ``ferbench ablate``: a method and its variants with the same folds and seeds, trials, or leakage."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 from ferbench.errors import UsageError
-from ferbench.execution.training import Session, TrainOptions, prepare_training
+from ferbench.execution.options import TrainOptions
+from ferbench.execution.training import Session, prepare_training
 from ferbench.methods import recipes
-from ferbench.training.schedule import Progress
 
 
 def prepare_ablation(
-    options: TrainOptions,
-    variants: str,
-    seeds: int,
-    runs: Path | None,
-    home: Path | None,
-    drawing: Callable[[str], Progress],
-    trials: tuple[str, ...] = (),
+    options: TrainOptions, variants: str = "", seeds: int = 1, trials: Sequence[str] = (), **places: Any
 ) -> Session:
-    """Plan one training for each seed from 0 to ``seeds`` - 1 of WS-LGAN and of each variant, or of each trial.
+    """Plan one training of a method and of each variant, or of each trial, for each seed from 0 to ``seeds`` - 1.
 
-    options : what all share; with ``leakage``, WS-LGAN alone is planned, trained and tested in four ways.
-    variants : names of methods with commas between; empty: all that there are.
-    trials : changes of the recipe as ``--set`` takes them, each tried alone beside WS-LGAN as it is, on held-out
-        training subjects ("best-val"), so that no test set chooses any.
+    options : what all trainings share; with ``leakage``, the method alone is trained, and tested in four ways.
+    variants : names of methods with commas between; empty: all that extend the method. trials : changes of the recipe
+    as ``--set`` takes them, each tried alone beside the method, on held-out training subjects ("best-val"), so that no
+    test set chooses any. places : further arguments of :func:`prepare_training`.
     Raises what :func:`prepare_training` raises; UsageError for an unknown variant, for a trial that changes nothing,
     or for two of variants, trials and ``leakage``.
     """
@@ -32,17 +26,14 @@ def prepare_ablation(
         raise UsageError("--leakage and --trial measure WS-LGAN, each alone: leave out the others, and --variants")
     if trials:
         options = replace(options, selection="best-val")
-        changed = [options, *(replace(options, overrides=(*options.overrides, one)) for one in trials)]
-        trainings = [replace(one, seed=seed) for one in changed for seed in range(seeds)]
-        words = options.words("ablate", *(word for one in trials for word in ("--trial", one)), "--seeds", str(seeds))
-        session = prepare_training(trainings, words, runs, home, drawing)
-        planned = {job.request.changed[-1:] for job in session.jobs if job.kind == "fold"}
-        if idle := [one for one in trials if (one,) not in planned]:
-            raise UsageError(f"--trial {idle[0]} changes nothing of these trainings")
-        return session
-    named = [name.strip() for name in variants.split(",") if name.strip()] or recipes.variants(options.method)
-    names = dict.fromkeys([options.method, *([] if options.leakage else named)])
-    trainings = [replace(options, method=name, seed=seed) for name in names for seed in range(seeds)]
-    kind = ["--leakage"] if options.leakage else ["--variants", ",".join(names)]
-    words = options.words("ablate", *kind, "--seeds", str(seeds))
-    return prepare_training(trainings, words, runs, home, drawing)
+        compared = [options, *(replace(options, overrides=(*options.overrides, trial)) for trial in trials)]
+    else:
+        names = [name.strip() for name in variants.split(",") if name.strip()] or recipes.variants(options.method)
+        names = [options.method] if options.leakage else [options.method, *names]
+        compared = [replace(options, method=name) for name in dict.fromkeys(names)]
+    trainings = [replace(training, seed=seed) for training in compared for seed in range(seeds)]
+    session = prepare_training(trainings, **places)
+    planned = {job.request.overrides[-1:] for job in session.jobs if job.kind == "fold"}
+    if unchanged := [trial for trial in trials if (trial,) not in planned]:
+        raise UsageError(f"--trial {unchanged[0]} changes nothing of these trainings")
+    return session

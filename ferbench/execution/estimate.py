@@ -1,4 +1,4 @@
-"""How long the jobs of a plan will take, as far as their families can tell."""
+"""How long the jobs of a plan will take, as far as their families can estimate it."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,32 +13,31 @@ from ferbench.training.device import Device
 
 
 def seconds(
-    jobs: list[Job], store: Store, states: Mapping[str, str], device: Device, at_once: Mapping[str, int]
+    jobs: list[Job], store: Store, states: Mapping[str, str], device: Device, parallel: Mapping[str, int]
 ) -> dict[str, float]:
-    """Return estimated seconds of each job by key: of what is left of one that was begun, 0 for one that is done or
-    of which nothing can be told.
+    """Return the estimated seconds of what is left of each job, by key; 0 for a job that is done, or if unknown.
 
-    at_once : jobs of each kind that are made at a time, which share the threads.
+    parallel : the number of jobs of each kind that run at the same time and share the threads.
     """
-    estimates: dict[Family, Callable[[Task, int], float] | None] = {}
-    threads = torch.get_num_threads()
-    found = {}
+    estimators: dict[Family, Callable[[Task, int], float] | None] = {}
+    all_threads = torch.get_num_threads()
+    estimates = {}
     for job in jobs:
         family = job.request.family
-        if family not in estimates:
-            estimates[family] = family.estimate(device) if isinstance(family, EstimatesDuration) else None
-        estimate, own, total = estimates[family], threads // at_once[job.kind], 0.0
+        if family not in estimators:
+            estimators[family] = family.estimate(device) if isinstance(family, EstimatesDuration) else None
+        estimate, threads, total = estimators[family], all_threads // parallel[job.kind], 0.0
         if states[job.key] != "done" and estimate is not None:
             try:
-                if job.made_from:
-                    total += estimate(_task(job, store, retested=True), own)
-                if not job.made_from or not (states.get(job.made_from) != "done" or kept_epochs(job, store)):
-                    total += estimate(_task(job, store), own)
-            except (MemoryError, RuntimeError) as error:  # what does not fit is for its job to fail by, not for all
+                if job.epochs_run:
+                    total += estimate(_task(job, store, retested=True), threads)
+                if not job.epochs_run or not (states.get(job.epochs_run) != "done" or kept_epochs(job, store)):
+                    total += estimate(_task(job, store), threads)
+            except (MemoryError, RuntimeError) as error:  # a job that does not fit fails alone, when it runs
                 if not refusal(error):
                     raise
-        found[job.key] = total
-    return found
+        estimates[job.key] = total
+    return estimates
 
 
 def _task(job: Job, store: Store, retested: bool = False) -> Task:

@@ -1,4 +1,4 @@
-"""What ``ferbench show`` shows: methods, and one method's sizes, shapes and resolved recipe."""
+"""The facts that ``ferbench show`` prints: all methods, or the sizes, shapes and recipe of one method."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ Sections = list[tuple[str, dict[str, Any] | list[dict[str, Any]]]]
 
 
 def list_methods() -> Sections:
-    """List all methods with what each is."""
+    """Return a table of all methods."""
     rows = []
     for name in recipes.names():
         method = recipes.resolve(name, "", "")
@@ -27,7 +27,7 @@ def list_methods() -> Sections:
 
 
 def describe(name: str, preset: str, dataset: str, overrides: tuple[str, ...]) -> Sections:
-    """Describe a method: what it is and what differs from the original, sizes, shapes, and its recipe."""
+    """Return the facts of a method: its family, what differs from the original, sizes, shapes, and its recipe."""
     protocol = protocols.load(dataset)
     method = recipes.resolve(name, preset, protocol.name, overrides)
     facts: dict[str, Any] = {
@@ -39,11 +39,11 @@ def describe(name: str, preset: str, dataset: str, overrides: tuple[str, ...]) -
     for number, sentence in enumerate(method.differs, start=1):
         facts[f"differs from the original ({number})"] = sentence
     recipe = method.recipe.model_dump(exclude_none=True)
-    plain = {part: value for part, value in recipe.items() if not isinstance(value, dict) and value != ""}
-    first, *more = method.family.describe(method, protocol) or [("", {})]
+    fields = {part: value for part, value in recipe.items() if not isinstance(value, dict) and value != ""}
+    first, *others = method.family.describe(method, protocol) or [("", {})]
     return [
         (f"{method.title}, preset {method.preset}, for {protocol.identifier}", {**facts, **first[1]}),
-        *more,
-        *([("recipe", plain)] if plain else []),
-        *((f"recipe: {part}", fields) for part, fields in recipe.items() if isinstance(fields, dict)),
+        *others,
+        *([("recipe", fields)] if fields else []),
+        *((f"recipe: {part}", table) for part, table in recipe.items() if isinstance(table, dict)),
     ]

@@ -1,6 +1,6 @@
-"""From requests to jobs with identities: the runs that a method's folds start from, then every fold."""
+"""From requests to jobs with identities: first the runs that a method's folds start from, then every fold."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -21,12 +21,20 @@ from ferbench.runs.record import BEST_TEST, Identity, Record
 from ferbench.runs.store import Store, shipped_run, shipped_with
 from ferbench.schema import plain
 
-Load = Callable[[str], Faces]  # a prepared dataset by its name
+LoadFaces = Callable[[str], Faces]  # returns a prepared dataset by its name
 
 
 @dataclass(frozen=True)
 class Request:
-    """One training as asked for on the command line."""
+    """One training, as requested on the command line.
+
+    folds : names of the folds to train, all if empty. parent_runs : key of the finished run to use for a parent's role
+    ("attention", "pretrain") instead of training one. command : the command line without its folds, which trains a
+    missing fold. overrides : changes of the recipe by ``--set``, by which its jobs differ from others. changes : all
+    that the options change, in words. image_folds : folds leak subjects; only ``ferbench ablate --leakage`` requests
+    them, as it does "best-test". keep_epochs : keep the weights of all epochs until a best-test run has used them; no
+    part of the identity.
+    """
 
     method: Method
     protocol: Protocol
@@ -34,15 +42,16 @@ class Request:
     selection: str = "last"
     precision: str = "fp32"
     engine: str = "plain"
-    folds: tuple[str, ...] = ()  # all of them when empty
+    folds: tuple[str, ...] = ()
     rule: str | None = None
     folds_file: Path | None = None
     pretrain: bool = True
-    given: dict[str, str] = field(default_factory=dict)  # role → key of a finished run to use instead of making one
-    command: str = ""  # the command line without its folds: what trains a missing fold
-    changed: tuple[str, ...] = ()  # of the recipe, as given on the command line: what its jobs are told apart by
-    image_folds: bool = False  # subjects leak: only `ferbench ablate --leakage` asks for it, as for best-test
-    keep_epochs: bool = False  # until a best-test run has been made of them; no part of the identity
+    parent_runs: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
+    overrides: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    image_folds: bool = False
+    keep_epochs: bool = False
 
     @property
     def family(self) -> Family:
@@ -51,19 +60,22 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What requests come to: runs to be made or reused, parents first, and finished runs that take the place of others:
-    those that were named, and those that come with the package."""
+class JobGraph:
+    """What requests need: jobs, parents first, and the finished runs that are used instead of training parents.
 
+    These are the runs that options name, and those that come with the package.
+    """
+
+    requests: list[Request]
     jobs: list["Job"]
-    given: list[Record]
+    existing: list[Record]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run to be made: its identity, its data with the rules by which it learns from them, and its request.
+    """One run to make: its identity, its request, its prepared dataset, and the protocol of that dataset.
 
-    splits : of the target set, for folds.
+    splits : the folds of the target dataset; None for what comes before the folds.
     """
 
     identity: Identity
@@ -74,20 +86,29 @@ class Job:
 
     @property
     def kind(self) -> str:
+        """The kind of the run, such as "fold" or "pretrain"."""
         return self.identity.kind
 
     @cached_property
     def key(self) -> str:
+        """The key of the run."""
         return self.identity.key
 
     @property
     def method(self) -> Method:
+        """The method that is trained."""
         return self.request.method
 
     @property
     def epochs(self) -> int:
-        """Epochs of a training; 0 where it is not counted by epochs."""
+        """Epochs of a training; 0 for a method that is not trained by epochs."""
         return self.request.family.epochs(self.kind, self.method, self.request.protocol)
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings of this number of epochs the job consists of."""
+        family = self.request.family
+        return family.trainings.get(self.kind, 1) if isinstance(family, HasStages) else 1
 
     @property
     def all_epochs(self) -> int:
@@ -95,85 +116,81 @@ class Job:
         return self.epochs * self.trainings
 
     @property
-    def trainings(self) -> int:
-        """How many trainings of so many epochs it holds."""
-        family = self.request.family
-        return family.trainings.get(self.kind, 1) if isinstance(family, HasStages) else 1
+    def epochs_run(self) -> str:
+        """For a best-test run, the key of the run whose epochs it tests: the same training, which tests the last one.
 
-    @property
-    def made_from(self) -> str:
-        """Of a best-test run, the key of the run whose epochs it tests: the same training, its last epoch taken."""
+        Empty for all other runs.
+        """
         if self.identity.selection != BEST_TEST:
             return ""
         return self.identity.model_copy(update={"selection": "last"}).key
 
     @property
     def split(self) -> Split:
-        """Of a fold, its training and test set."""
+        """The training and test set of a fold."""
         assert self.splits is not None
         return next(split for split in self.splits.folds if split.fold == self.identity.fold)
 
     @property
     def folds(self) -> int:
-        """How many folds of the same training are asked for, this one among them; 1 for what has none."""
+        """How many folds of the same training are requested, this one included; 1 for other kinds."""
         return len(self.request.folds or self.splits.folds) if self.splits else 1
 
     @property
     def needs(self) -> list[str]:
-        """Keys of the runs that must be done before."""
-        return [*self.identity.parents.values(), *([self.made_from] if self.made_from else [])]
+        """Keys of the runs that must be done before this one."""
+        return [*self.identity.parents.values(), *([self.epochs_run] if self.epochs_run else [])]
 
     @property
     def title(self) -> str:
-        """What a person calls it."""
+        """A short description for people."""
         family = self.request.family
         titles = family.titles if isinstance(family, HasStages) else {PRETRAIN: "pre-training"}
         stage = titles.get(self.kind, "" if self.kind == FOLD else self.kind)
         if self.kind != FOLD:
             return f"{stage} on {self.faces.name}"
         by_image = " by image" if self.request.image_folds else ""
-        stage = "best test epoch" if self.made_from else stage
+        stage = "best test epoch" if self.epochs_run else stage
         return f"{stage}{': ' if stage else ''}{self.request.protocol.name}{by_image}, fold {self.identity.fold}"
 
 
-def plan(requests: Sequence[Request], home: Path, store: Store) -> Plan:
-    """Return all jobs of some requests, each once: those of a kind together, after those that they start from, all
-    folds last, each followed by the best-test run that is made of it.
+def plan(requests: Sequence[Request], home: Path, store: Store) -> JobGraph:
+    """Return the jobs of some requests, each once, parents before children and folds last.
 
-    Where the set that a parent learns from is not prepared, the run of the same recipe that comes with the package
-    takes the job's place, and brings the runs that it was itself started from.
-    Raises DataError naming the command where a set is not prepared and nothing takes its place, or lacks what the
-    method needs; UsageError for folds that do not exist or a given run that does not fit.
+    Jobs of one kind stand together; a best-test run follows the fold whose epochs it tests. If the dataset of a parent
+    is not prepared, the shipped run of the same recipe replaces the job, together with the runs that it started from.
+    home : the data home. Raises DataError with the command to run if a dataset is not prepared and nothing replaces
+    it, or if it lacks what the method needs; UsageError for unknown folds or a named run that does not fit.
     """
     planner = _Planner(home, store)
-    plans = [planner.folds(request) for request in requests]
+    graphs = [planner.graph(request) for request in requests]
     jobs: dict[str, Job] = {}
-    for job in (job for one in plans for job in one.jobs):
-        jobs.setdefault(job.key, job)  # what several ask for is the first one's
-    given = {record.key: record for one in plans for record in one.given}
-    place = {key: number for number, key in enumerate(jobs)}
+    for job in (job for graph in graphs for job in graph.jobs):
+        jobs.setdefault(job.key, job)  # a job that several requests share keeps the first request
+    existing = {record.key: record for graph in graphs for record in graph.existing}
+    position = {key: number for number, key in enumerate(jobs)}
 
     @cache
     def depth(key: str) -> int:
-        return 1 + max((depth(other) for other in jobs[key].needs if other in jobs), default=0)
+        return 1 + max((depth(need) for need in jobs[key].needs if need in jobs), default=0)
 
     depths: dict[str, int] = {}
     for key, job in jobs.items():
         depths[job.kind] = max(depths.get(job.kind, 0), depth(key))
 
     def order(job: Job) -> tuple[bool, int, int]:
-        return job.kind == FOLD, depths[job.kind], place[job.made_from or job.key]
+        return job.kind == FOLD, depths[job.kind], position[job.epochs_run or job.key]
 
-    return Plan(sorted(jobs.values(), key=order), list(given.values()))
+    return JobGraph(list(requests), sorted(jobs.values(), key=order), list(existing.values()))
 
 
 @dataclass
-class _Found:
-    """What comes before a training: jobs, finished runs in place of jobs, and the keys of its parents by role."""
+class _Parents:
+    """What comes before a training: jobs, finished runs instead of jobs, and the keys of the parents by their roles."""
 
     jobs: list[Job] = field(default_factory=list)
-    given: list[Record] = field(default_factory=list)
-    parents: dict[str, str] = field(default_factory=dict)
+    existing: list[Record] = field(default_factory=list)
+    by_role: dict[str, str] = field(default_factory=dict)
 
 
 class _Planner:
@@ -181,84 +198,84 @@ class _Planner:
 
     def __init__(self, home: Path, store: Store):
         self.home, self.store = home, store
-        self.load: Load = cache(lambda name: prepared_sets.load(name, home))
-        self.made: dict[tuple[str, str | None, int, Path | None], Splits] = {}
+        self.load: LoadFaces = cache(lambda name: prepared_sets.load(name, home))
+        self.splits: dict[tuple[str, str | None, int, Path | None], Splits] = {}
 
-    def folds(self, request: Request) -> Plan:
-        """One request's jobs and the finished runs that take the place of some."""
+    def graph(self, request: Request) -> JobGraph:
+        """Return the jobs of one request, and the finished runs that are used instead of some."""
         protocol = request.protocol
         target = self.load(protocol.dataset)
         if request.image_folds:
-            made = image_folds.make(protocol, target)
+            folds = image_folds.make(protocol, target)
         else:
-            seed = request.seed if splits.drawn(protocol, request.rule) else 0
-            made = self.split(protocol, request.rule, seed, request.folds_file)
+            seed = request.seed if splits.folds_depend_on_seed(protocol, request.rule) else 0
+            folds = self.make_splits(protocol, request.rule, seed, request.folds_file)
         check_needs(request.method, protocol, target)
-        names = [split.fold for split in made.folds]
+        names = [split.fold for split in folds.folds]
         if unknown := [fold for fold in request.folds if fold not in names]:
             raise UsageError(f"{protocol.identifier} has no fold {', '.join(unknown)}; it has {', '.join(names)}")
-        before = self.before(FOLD, request)
-        if PRETRAIN in request.given.keys() - before.parents.keys():
+        parents = self.parents(FOLD, request)
+        if PRETRAIN in request.parent_runs.keys() - parents.by_role.keys():
             raise UsageError(f"{request.method.title} is not pre-trained here: leave out --pretrained")
-        own = {"split": made.hash, "selection": request.selection, "parents": before.parents}
-        folds = [
-            Job(_identity(request, FOLD, made.protocol, target, {**own, "fold": fold}), request, target, protocol, made)
+        fields = {"split": folds.hash, "selection": request.selection, "parents": parents.by_role}
+        jobs = [
+            Job(_identity(request, FOLD, folds.protocol, target, fold=fold, **fields), request, target, protocol, folds)
             for fold in request.folds or names
         ]
-        return Plan(before.jobs + folds, before.given)
+        return JobGraph([request], parents.jobs + jobs, parents.existing)
 
-    def split(self, protocol: Protocol, rule: str | None, seed: int, file: Path | None) -> Splits:
-        """The folds of a protocol, made once for all trainings that share them."""
+    def make_splits(self, protocol: Protocol, rule: str | None, seed: int, file: Path | None) -> Splits:
+        """Return the folds of a protocol, made once for all trainings that share them."""
         key = protocol.model_dump_json(), rule, seed, file
-        if key not in self.made:
-            self.made[key] = splits.make(protocol, self.load(protocol.dataset), rule, seed, file)
-        return self.made[key]
+        if key not in self.splits:
+            self.splits[key] = splits.make(protocol, self.load(protocol.dataset), rule, seed, file)
+        return self.splits[key]
 
-    def before(self, kind: str, request: Request) -> _Found:
-        """What comes before a training of a request, and its parents by role."""
+    def parents(self, kind: str, request: Request) -> _Parents:
+        """Return what comes before a training of a request."""
         wanted = request.family.parents(kind, request.method, request.protocol)
         wanted = [parent for parent in wanted if request.pretrain or kind != FOLD or parent.kind != PRETRAIN]
-        instead = {parent.role: record for parent in wanted if (record := self.instead(parent, request))}
-        own = {parent.role for parent in wanted if parent.method == request.method}
-        brought = {  # a finished run brings those that it was itself started from
-            role: key for name in own & set(instead) for role, key in instead[name].identity.parents.items()
+        finished = {parent.role: run for parent in wanted if (run := self.finished_run(parent, request))}
+        same_method = {parent.role for parent in wanted if parent.method == request.method}
+        inherited = {  # a finished run comes with the runs that it started from
+            role: key for name in same_method & set(finished) for role, key in finished[name].identity.parents.items()
         }
-        if set(brought) & set(request.given):
+        if set(inherited) & set(request.parent_runs):
             raise UsageError(
                 "a pre-trained network comes with the attention maps that it was trained on: "
                 "name --pretrained or --amg, not both"
             )
-        found = _Found()
+        parents = _Parents()
         for parent in wanted:
             role = parent.role
-            if role in brought:
-                found.parents[role] = brought[role]
-                found.given.append(self.store.holder(brought[role]).record(brought[role]))
-            elif role in instead:
-                found.parents[role] = instead[role].key
-                found.given.append(instead[role])
+            if role in inherited:
+                parents.by_role[role] = inherited[role]
+                parents.existing.append(self.store.holder(inherited[role]).record(inherited[role]))
+            elif role in finished:
+                parents.by_role[role] = finished[role].key
+                parents.existing.append(finished[role])
             else:
-                self.made_before(parent, request, found)
-        return found
+                self.add_job(parent, request, parents)
+        return parents
 
-    def made_before(self, parent: Parent, request: Request, found: _Found) -> None:
-        """Add the job that a parent is, after what comes before that."""
+    def add_job(self, parent: Parent, child: Request, parents: _Parents) -> None:
+        """Add the job that trains a parent, after the jobs of its own parents."""
         if not parent.protocol:
             raise UsageError(
-                f"{request.method.title} learns from attributes, and {request.protocol.identifier} "
+                f"{child.method.title} learns from attributes, and {child.protocol.identifier} "
                 "names no protocol of attributes"
             )
         source = protocols.load_any(parent.protocol)
-        own = _of(parent, request)
-        above = self.before(parent.kind, own)
-        faces = self.learned_from(source.dataset, request)
-        identity = _identity(own, parent.kind, source.identifier, faces, {"parents": above.parents})
-        found.jobs += [*above.jobs, Job(identity, own, faces, source)]
-        found.given += above.given
-        found.parents[parent.role] = identity.key
+        request = _parent_request(parent, child)
+        grandparents = self.parents(parent.kind, request)
+        faces = self.load_source(source.dataset, child)
+        identity = _identity(request, parent.kind, source.identifier, faces, parents=grandparents.by_role)
+        parents.jobs += [*grandparents.jobs, Job(identity, request, faces, source)]
+        parents.existing += grandparents.existing
+        parents.by_role[parent.role] = identity.key
 
-    def learned_from(self, name: str, request: Request) -> Faces:
-        """A prepared dataset; where it is not there, the error names presets whose weights come with ferbench."""
+    def load_source(self, name: str, request: Request) -> Faces:
+        """Return a prepared dataset; if it is missing, the error names the presets whose weights are shipped."""
         try:
             return self.load(name)
         except DataError as error:
@@ -268,34 +285,34 @@ class _Planner:
             named = " or ".join(f"--preset {preset}" for preset in presets)
             raise DataError(f"{error}; or take {named}, whose weights come with ferbench") from None
 
-    def stand_in(self, parent: Parent, request: Request) -> Record | None:
-        """The shipped run that stands in for a parent whose set is not prepared: one of the same recipe, or none."""
+    def shipped_parent(self, parent: Parent, child: Request) -> Record | None:
+        """Return the shipped run of a parent's recipe if the parent's dataset is not prepared; None otherwise."""
         if not parent.protocol:
             return None
-        protocol, own = protocols.load_any(parent.protocol), _of(parent, request)
+        protocol, request = protocols.load_any(parent.protocol), _parent_request(parent, child)
         if protocol.dataset in prepared_sets.prepared(self.home):
             return None
-        above = own.family.parents(parent.kind, own.method, own.protocol)
-        if own.given.keys() & {one.role for one in above}:
+        grandparents = request.family.parents(parent.kind, request.method, request.protocol)
+        if request.parent_runs.keys() & {grandparent.role for grandparent in grandparents}:
             return None
-        name, preset = own.family.owner(parent.kind, own.method)
+        name, preset = request.family.owner(parent.kind, request.method)
         return shipped_run(
             kind=parent.kind,
             method=name,
             preset=preset,
             protocol=protocol.identifier,
-            recipe=plain(own.family.identity(parent.kind, own.method, own.protocol)),
+            recipe=plain(request.family.identity(parent.kind, request.method, request.protocol)),
         )
 
-    def instead(self, parent: Parent, request: Request) -> Record | None:
-        """The finished run that takes the place of a parent's training: the one that was named, else the package's."""
-        if parent.method != request.method or parent.role not in request.given:
-            return self.stand_in(parent, request)
-        record = self.store.find(request.given[parent.role])
-        found = f"{'failed ' if record.error else ''}{record.identity.kind} run"
-        if found != f"{parent.kind} run":
-            raise UsageError(f"run {record.key} is no finished {parent.kind} run ({found})")
-        if parent.kind == PRETRAIN:  # attention maps of any protocol do, also where the target's names none
+    def finished_run(self, parent: Parent, request: Request) -> Record | None:
+        """Return the finished run to use instead of training a parent: the named one, else a shipped one, else None."""
+        if parent.method != request.method or parent.role not in request.parent_runs:
+            return self.shipped_parent(parent, request)
+        record = self.store.find(request.parent_runs[parent.role])
+        kind = f"{'failed ' if record.error else ''}{record.identity.kind} run"
+        if kind != f"{parent.kind} run":
+            raise UsageError(f"run {record.key} is no finished {parent.kind} run ({kind})")
+        if parent.kind == PRETRAIN:  # attention maps of any protocol will do, even if the target's protocol names none
             source = protocols.load_any(parent.protocol).identifier
             if record.identity.protocol != source:
                 raise UsageError(
@@ -306,29 +323,29 @@ class _Planner:
         return record
 
 
-def _of(parent: Parent, request: Request) -> Request:
-    """The request of a parent: of another method or preset it is as its file has it, whatever was changed here."""
+def _parent_request(parent: Parent, request: Request) -> Request:
+    """Return the request of a parent. A parent of another method or preset takes its recipe without any changes."""
     if parent.method == request.method:
         return request
-    return replace(request, method=parent.method, given={}, changed=())
+    return replace(request, method=parent.method, parent_runs={}, overrides=())
 
 
 def _presets_with_weights(request: Request) -> list[str]:
-    """The presets with which a request would need no set but its target, as far as it leaves their recipe alone."""
-    if request.changed or request.given or not request.protocol.pretrain:
+    """Return the presets with which a request would need no dataset but its target, if its recipe is not changed."""
+    if request.overrides or request.parent_runs or not request.protocol.pretrain:
         return []
     protocol = protocols.load(request.protocol.pretrain).identifier
-    found = [one.identity for one in shipped_with(kind=PRETRAIN, method=request.method.name, protocol=protocol)]
-    return sorted(one.preset for one in found if one.recipe == _pretraining(one.preset, request))
+    identities = [run.identity for run in shipped_with(kind=PRETRAIN, method=request.method.name, protocol=protocol)]
+    return sorted(one.preset for one in identities if one.recipe == _pretraining_recipe(one.preset, request))
 
 
-def _pretraining(preset: str, request: Request) -> Any:
-    """What would identify the pre-training of a request's method at another preset, for the same target."""
+def _pretraining_recipe(preset: str, request: Request) -> Any:
+    """Return the recipe in the identity of the pre-training of a request's method at another preset."""
     method = resolve(request.method.name, preset, request.protocol.name)
     return plain(method.family.identity(PRETRAIN, method, request.protocol))
 
 
-def _identity(request: Request, kind: str, protocol: str, faces: Faces, more: dict[str, Any]) -> Identity:
+def _identity(request: Request, kind: str, protocol: str, faces: Faces, **fields: Any) -> Identity:
     family = request.family
     name, preset = family.owner(kind, request.method)
     recipe = plain(family.identity(kind, request.method, request.protocol))
@@ -345,5 +362,5 @@ def _identity(request: Request, kind: str, protocol: str, faces: Faces, more: di
         precision=request.precision if family.torch else "fp64",
         engine=request.engine if family.torch else "plain",
         code=family.revision.get(kind, 1),
-        **more,
+        **fields,
     )

@@ -1,11 +1,11 @@
 """One job from prepared dataset to stored run. The file to read first.
 
-    before      other sets, e.g. CelebA's attributes or FER2013 → weights that folds start from
+    parent      another dataset, e.g. CelebA's attributes or FER2013 → weights that folds start from
     fold        a training set of the target dataset → weights; then its test set → predictions
-    best test   a fold's kept epochs → predictions of the one with the best test accuracy (no result)
+    best test   the kept epochs of a fold → predictions of the one with the best test accuracy (not a result)
 
-The method is whatever the recipe names (``ferbench.methods``). It gets a training set and nothing else; the test
-set is looked at here, once, after training has ended.
+The method is the one that the recipe names (``ferbench.methods``). It gets a training set and nothing else; the test
+set is used here, once, after training has ended.
 """
 
 import time
@@ -37,15 +37,15 @@ from ferbench.training.checkpoint import epochs_done, kept, pack, sift, unpack
 from ferbench.training.device import Device
 from ferbench.training.schedule import Progress
 
-NO_ROWS = np.empty(0, dtype=np.int64)
+_NO_ROWS = np.empty(0, dtype=np.int64)
 
 
 class Run:
-    """A job under way: the recogniser that it trains, where that works, and what has been noted so far."""
+    """A job that is running: the recogniser that it trains, its workspace, and its timings so far."""
 
-    def __init__(self, job: Job, store: Store, device: Device, report: Progress):
+    def __init__(self, job: Job, store: Store, device: Device, progress: Progress):
         identity, protocol = job.identity, job.request.protocol
-        self.job, self.store, self.report = job, store, report
+        self.job, self.store, self.progress = job, store, progress
         self.timings: dict[str, float] = {}
         self.classes = list(_classes(job))
         self.work = Workspace(
@@ -55,7 +55,7 @@ class Run:
             device,
             seed=lambda use: derive_seed(identity.seed, identity.kind, identity.fold, use),
             protocol=protocol,
-            report=report,
+            report=progress,
             timed=self.timed,
         )
 
@@ -65,67 +65,65 @@ class Run:
         return self.job.method.family.recogniser(self.job.method, self.job.kind, tuple(self.classes))
 
     def timed(self, phase: str, work: Callable[[], Any]) -> Any:
-        """Do some work and note its seconds."""
+        """Call ``work`` and record its seconds."""
         start = time.perf_counter()
         result = work()
         self.timings[phase] = round(time.perf_counter() - start, 3)
         return result
 
-    def fit(self, train: np.ndarray, validation: np.ndarray = NO_ROWS, keep_best: bool = False) -> History:
-        """Train on rows of the prepared dataset; ``validation`` is only watched, or chooses the epoch."""
+    def fit(self, train: np.ndarray, validation: np.ndarray = _NO_ROWS, keep_best: bool = False) -> History:
+        """Train on rows of the prepared dataset. ``validation`` rows are only measured, or choose the epoch."""
         work = self.work
         if len(validation):
-            work.validation = self._set(validation)
+            work.validation = self._training_set(validation)
         work.keep_best = keep_best
-        return self.recogniser.fit(self._set(train, self.store.home / ".maps"), work)
+        return self.recogniser.fit(self._training_set(train, self.store.home / ".maps"), work)
 
-    def _set(self, rows: np.ndarray, tables: Path | None = None) -> views.TrainingSet:
+    def _training_set(self, rows: np.ndarray, tables: Path | None = None) -> views.TrainingSet:
         job = self.job
         assert not isinstance(job.source, AttributeProtocol)
         return views.training_set(job.source, job.faces, rows, tuple(self.classes), tables, job.folds)
 
     def predict(self, rows: np.ndarray) -> pd.DataFrame:
-        """Predict samples that took no part in training and store what was predicted."""
+        """Predict samples that took no part in training, and store the predictions."""
         job = self.job
         assert not isinstance(job.source, AttributeProtocol)
         samples = views.sample_set(job.source, job.faces, rows)
         probabilities = self.timed("prediction", lambda: self.recogniser.predict(samples, self.work))
         probabilities = np.asarray(probabilities)
-        if not np.isfinite(probabilities).all():  # of which argmax would make a class, and chance a figure
+        if not np.isfinite(probabilities).all():  # argmax would turn them into a class by chance
             raise FloatingPointError("the method gave probabilities that are no numbers")
         frame = predictions_frame(job.faces.samples.iloc[rows], self.classes, probabilities)
         self.store.write_predictions(job.key, frame)
         return frame
 
     def save(self, learner: Learner, history: History) -> None:
-        """Store weights and history, and count the weights where the method has not."""
+        """Store weights and history, and count the weights if the method has not."""
         state = learner.state()
         self.work.facts.setdefault("parameters", sum(int(np.prod(array.shape)) for array in state.values()))
         write_bytes(self.work.folder / "weights.safetensors", pack(state, {"run": self.job.key}))
         write_text(self.work.folder / "history.csv", pd.DataFrame(history).to_csv(index=False, float_format="%.9g"))
 
 
-def run_job(job: Job, store: Store, device: Device, report: Progress) -> Record:
-    """Make one run, or go on with it where it was interrupted, and store it. Returns its record."""
-    for stray in store.begin(job.identity).rglob(".*.*"):  # begun by a process that was killed
-        stray.unlink(missing_ok=True)
+def run_job(job: Job, store: Store, device: Device, progress: Progress) -> Record:
+    """Make one run, or resume it if it was interrupted, and store it. Returns its record."""
+    for temporary in store.begin(job.identity).rglob(".*.*"):  # left by a process that was killed
+        temporary.unlink(missing_ok=True)
     damage = [note for folder in unfinished(job, store) for note in sift(folder)]
-    run = Run(job, store, device, report)
-    make = _best_test if job.made_from else _fold if job.kind == FOLD else _before
+    run = Run(job, store, device, progress)
+    kind_of_run = _best_test if job.epochs_run else _fold if job.kind == FOLD else _parent
     family = job.request.family
-    # How a BLAS shares a product among threads decides its last bits: one thread gives the same bytes wherever.
-    alone = nullcontext() if family.torch else threadpool_limits(1)
-    with device.threads(family.threads(job.method) * job.trainings), alone:
-        result = make(run)
+    # How a BLAS divides a product among threads decides its last bits: one thread gives the same bytes everywhere.
+    blas = nullcontext() if family.torch else threadpool_limits(1)
+    with device.threads(family.threads(job.method) * job.trainings), blas:
+        result = kind_of_run(run)
         facts = run.work.facts
         if (learned := _learned(job)) is not None:
             write_bytes(run.work.folder / LEARNED, provenance.pack(learned))
         facts["method"] = job.method.model_dump(mode="json", by_alias=True)
         facts |= {"damage": damage} if damage else {}
-        record = Record(
-            key=job.key,
-            experiment=job.identity.experiment,
-            identity=job.identity,
+        record = Record.of(
+            job.identity,
             dataset=job.faces.name,
             classes=run.classes,
             environment=describe_device(device.name, job.identity.precision, job.identity.engine),
@@ -137,8 +135,8 @@ def run_job(job: Job, store: Store, device: Device, report: Progress) -> Record:
     return record
 
 
-def _before(run: Run) -> dict[str, Any]:
-    """A training that folds start from. Of an official split its validation set is only watched."""
+def _parent(run: Run) -> dict[str, Any]:
+    """Train what folds start from. The validation set of an official split is only measured."""
     job, work = run.job, run.work
     if isinstance(job.source, AttributeProtocol):
         learner = _learns_attributes(job).attribute_learner(job.method, job.kind)
@@ -154,33 +152,33 @@ def _before(run: Run) -> dict[str, Any]:
 
 
 def _fold(run: Run) -> dict[str, Any]:
-    """Training on one fold's training set, then its test set, once."""
+    """Train on the training set of one fold, then predict its test set, once."""
     job, request, work, split = run.job, run.job.request, run.work, run.job.split
     keep_best = request.selection == "best-val"
-    train, validation = splits.inner(split, job.faces, request.seed) if keep_best else (split.train, NO_ROWS)
+    train, validation = splits.inner(split, job.faces, request.seed) if keep_best else (split.train, _NO_ROWS)
     work.epochs = work.folder / EPOCHS if request.keep_epochs else None
     run.save(run.recogniser, run.fit(train, validation, keep_best))
     predictions = run.predict(split.test)
-    made = job.splits
-    assert made is not None
+    assert job.splits is not None
     work.facts |= {
         "display": request.method.title,
         "published": request.method.published,
         "differs": list(request.method.differs),
         "command": request.command,
+        "changed": list(request.changes),
         "sees": views.sees(job.method, request.protocol, job.faces, split.test),
         "trained_on": _trained_on(run),
-        **views.fold_facts(request.protocol, job.faces, made, split, train, len(validation)),
+        **views.fold_facts(request.protocol, job.faces, job.splits, split, train, len(validation)),
         **_held_out(run),
-        "notes": [*made.notes, *work.notes, *_given(run)],
+        "notes": [*job.splits.notes, *work.notes, *_shipped_parents(run)],
     }
     return {"accuracy": metrics.share_correct(predictions), "images": len(split.test)}
 
 
 def _best_test(run: Run) -> dict[str, Any]:
-    """The epoch that does best on the test set, as much of the literature reports it; the first of equals.
+    """Test the epoch with the best accuracy on the test set, as much of the literature does; the first of equal ones.
 
-    From the epochs that the run of the last epoch kept; where it kept none, its training is done again.
+    The epochs are those that the run of the last epoch kept; if it kept none, the fold is trained again.
     """
     job, work, split = run.job, run.work, run.job.split
     files = kept_epochs(job, run.store)
@@ -194,7 +192,7 @@ def _best_test(run: Run) -> dict[str, Any]:
     for number, file in enumerate(files):
         run.recogniser.load(unpack(file)[0])
         accuracies.append(float((run.recogniser.predict(samples, work).argmax(axis=1) == truth).mean()))
-        run.report(number + 1, len(files), f"epoch {number + 1}: {accuracies[-1]:.1%} of the test set")
+        run.progress(number + 1, len(files), f"epoch {number + 1}: {accuracies[-1]:.1%} of the test set")
     best = int(np.argmax(accuracies))
     run.recogniser.load(unpack(files[best])[0])
     predictions = run.predict(split.test)
@@ -204,24 +202,24 @@ def _best_test(run: Run) -> dict[str, Any]:
             index=False, float_format="%.9g"
         ),
     )
-    work.facts |= run.store.record(job.made_from).facts | {"epoch": best + 1, "command": job.request.command}
+    work.facts |= run.store.record(job.epochs_run).facts | {"epoch": best + 1, "command": job.request.command}
     return {"accuracy": metrics.share_correct(predictions), "images": len(split.test), "epoch": best + 1}
 
 
 def unfinished(job: Job, store: Store) -> list[Path]:
-    """The folders of unfinished work that a job goes on from, which end with it."""
-    kept = [store.folder(key) / EPOCHS for key in (job.key, job.made_from)] if job.made_from else []
-    return [store.folder(job.key) / "checkpoint", *kept]
+    """Return the folders of unfinished work that a job resumes from, and that are deleted when it is done."""
+    epochs = [store.folder(key) / EPOCHS for key in (job.key, job.epochs_run)] if job.epochs_run else []
+    return [store.folder(job.key) / "checkpoint", *epochs]
 
 
 def kept_epochs(job: Job, store: Store) -> list[Path]:
-    """The weights of every epoch that a best-test run is made of, here or where the training kept them; or none."""
-    folders = [store.folder(key) / EPOCHS for key in (job.key, job.made_from)]
+    """Return the weights of every epoch that a best-test run tests, kept by itself or by the training; or none."""
+    folders = [store.folder(key) / EPOCHS for key in (job.key, job.epochs_run)]
     return next(filter(None, (kept(folder, job.epochs) for folder in folders)), [])
 
 
 def share_done(job: Job, store: Store) -> float:
-    """Return the share of a job's epochs that its checkpoints have behind them, 0 to 1."""
+    """Return the share of a job's epochs that are done by its checkpoints, 0 to 1."""
     files = (store.folder(job.key) / "checkpoint").glob("*.safetensors")
     return sum(map(epochs_done, files)) / job.all_epochs if job.epochs else 0.0
 
@@ -255,14 +253,14 @@ def _classes(job: Job) -> tuple[str, ...]:
 
 
 def _trained_on(run: Run) -> list[str]:
-    """The protocols whose training sets the weights have seen, those of its parents' parents among them; first its
-    own."""
-    seen, waiting = [run.job.identity.protocol], list(run.job.identity.parents.values())
+    """Return the protocols whose training sets the weights were learned from: the run's own, then those of its parents,
+    direct and indirect."""
+    names, waiting = [run.job.identity.protocol], list(run.job.identity.parents.values())
     while waiting:
         identity = run.store.holder(key := waiting.pop(0)).record(key).identity
-        seen.append(identity.protocol)
+        names.append(identity.protocol)
         waiting += identity.parents.values()
-    return list(dict.fromkeys(seen))
+    return list(dict.fromkeys(names))
 
 
 def _learned(job: Job) -> Pictures | None:
@@ -284,11 +282,12 @@ def _held_out(run: Run) -> dict[str, Any]:
     return {"held_out": found.model_dump(), "seen": job.faces.samples["id"].iloc[rows[seen]].tolist()}
 
 
-def _given(run: Run) -> list[str]:
-    """Which of the runs that this one starts from come with the package, in words.
+def _shipped_parents(run: Run) -> list[str]:
+    """Return a note for each parent that comes with the package.
 
-    With the first digits of their file's SHA-256: the package may ship weights rounded, and another release others.
+    It has the first digits of the SHA-256 of its weights: the package may ship rounded weights, and another release
+    other ones.
     """
-    given = [(kind, key) for kind, key in run.job.identity.parents.items() if run.store.holder(key) != run.store]
-    digits = {role: sha256_of(run.work.parent(role)[1].read_bytes())[:12] for role, _ in given}
-    return [f"weights of the {kind} run {key} come with ferbench, SHA-256 {digits[kind]}" for kind, key in given]
+    shipped = [(role, key) for role, key in run.job.identity.parents.items() if run.store.holder(key) != run.store]
+    digests = {role: sha256_of(run.work.parent(role)[1].read_bytes())[:12] for role, _ in shipped}
+    return [f"weights of the {role} run {key} come with ferbench, SHA-256 {digests[role]}" for role, key in shipped]

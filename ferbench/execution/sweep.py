@@ -1,4 +1,4 @@
-"""``ferbench sweep``: a TOML file of methods × datasets × seeds × options, as trainings."""
+"""The trainings of ``ferbench sweep``: a TOML file of methods × datasets × seeds × options."""
 
 import itertools
 import math
@@ -8,13 +8,13 @@ from typing import Any
 from pydantic import Field
 
 from ferbench.errors import DataError, UsageError
-from ferbench.execution.training import TrainOptions
+from ferbench.execution.options import Compute, TrainOptions
 from ferbench.schema import Schema, read_toml, validated
 
-_MOST = 100_000  # trainings of one sweep: more are a slip of the pen
-Values = Any  # one value for all trainings, or a list of which each is taken in turn
+_MAX_TRAININGS = 100_000  # of one sweep: more are a typing error
+Values = Any  # one value for all trainings, or a list of values that are combined with all others
 
-# What decides a training may be swept; where and how it is made is said on the command line, once for all.
+# Options of `ferbench train` that a sweep may vary. Where all jobs run is an option of `ferbench sweep`.
 _OPTIONS = {
     "preset",
     "recipe",
@@ -38,8 +38,8 @@ class Sweep(Schema):
     options: dict[str, Values] = Field(default_factory=dict)  # of `ferbench train`, by their names
     set: dict[str, Values] = Field(default_factory=dict)  # fields of the recipe, as `--set` takes them
 
-    def trainings(self) -> list[TrainOptions]:
-        """One training for each combination, in the order: dataset, method, options, fields, seed."""
+    def trainings(self, compute: Compute) -> list[TrainOptions]:
+        """Return one training for each combination, in the order: dataset, method, options, fields, seed."""
         options = {name.replace("-", "_"): values for name, values in self.options.items()}
         if unknown := sorted(options.keys() - _OPTIONS):
             raise UsageError(
@@ -49,31 +49,35 @@ class Sweep(Schema):
         seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds
         if not seeds:
             raise UsageError("a sweep without a seed trains nothing: seeds = 1, or a list of them")
-        lists = [one for one in [*options.values(), *self.set.values()] if isinstance(one, list)]
-        count = math.prod(len(one) for one in (self.methods, self.datasets, seeds, *lists))
-        if not 0 < count <= _MOST:
-            raise UsageError(f"a sweep of {count:,} trainings: one holds 1 to {_MOST:,}")
+        lists = [values for values in [*options.values(), *self.set.values()] if isinstance(values, list)]
+        count = math.prod(len(values) for values in (self.methods, self.datasets, seeds, *lists))
+        if not 0 < count <= _MAX_TRAININGS:
+            raise UsageError(f"a sweep of {count:,} trainings: one holds 1 to {_MAX_TRAININGS:,}")
         return [
             TrainOptions(
                 method=method,
                 dataset=dataset,
                 seed=seed,
-                overrides=tuple(f"{k}={_word(v)}" for k, v in fields),
-                **_as_given(dict(chosen)),
+                overrides=tuple(f"{name}={_word(value)}" for name, value in fields),
+                compute=compute,
+                **_typed(dict(chosen)),
             )
             for dataset, method, chosen, fields, seed in itertools.product(
-                self.datasets, self.methods, _each(options), _each(self.set), seeds
+                self.datasets, self.methods, _combinations(options), _combinations(self.set), seeds
             )
         ]
 
 
-def read_sweep(path: Path) -> list[TrainOptions]:
-    """Read a sweep's file. Raises DataError for one that cannot be read, UsageError for options that there are not."""
-    return validated(Sweep, read_toml(path), path).trainings()
+def read_sweep(path: Path, compute: Compute = Compute()) -> list[TrainOptions]:
+    """Return the trainings of a sweep's file, which run where ``compute`` says.
+
+    Raises DataError for a file that cannot be read, UsageError for unknown options.
+    """
+    return validated(Sweep, read_toml(path), path).trainings(compute)
 
 
-def _each(values: dict[str, Values]) -> list[tuple[tuple[str, Any], ...]]:
-    """All combinations of one value for each name."""
+def _combinations(values: dict[str, Values]) -> list[tuple[tuple[str, Any], ...]]:
+    """Return all combinations of one value for each name."""
     choices = [
         [(name, one) for one in (value if isinstance(value, list) else [value])] for name, value in values.items()
     ]
@@ -81,17 +85,17 @@ def _each(values: dict[str, Values]) -> list[tuple[tuple[str, Any], ...]]:
 
 
 def _word(value: Any) -> str:
-    """A value as ``--set`` takes it."""
+    """Return a value as ``--set`` takes it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-_KINDS = {"epochs": int, "folds_file": str, "no_pretrain": bool}
+_TYPES = {"epochs": int, "folds_file": str, "no_pretrain": bool}
 
 
-def _as_given(options: dict[str, Any]) -> dict[str, Any]:
-    """Options as TrainOptions has them. Raises DataError for a value of another kind."""
+def _typed(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options as TrainOptions has them. Raises DataError for a value of another type."""
     for name, value in options.items():
-        wanted = _KINDS.get(name, str)
+        wanted = _TYPES.get(name, str)
         if type(value) is not wanted:
             raise DataError(f"the option {name.replace('_', '-')} of a sweep is a {wanted.__name__}, not {value!r}")
     if "folds_file" in options:

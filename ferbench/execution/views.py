@@ -1,4 +1,4 @@
-"""What a method gets to see of a prepared dataset: a training set, or samples to be predicted, without labels."""
+"""What a method receives from a prepared dataset: a training set, or samples to predict, without labels."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ def training_set(
 ) -> TrainingSet:
     """Return the samples ``rows`` (indices into the prepared dataset) with their labels.
 
-    tables : the folder where the folds of this set share tables of derived samples; None: no tables.
+    tables : the folder where the folds of this dataset share tables of derived samples; None: no tables. folds : how
+    many of them are trained.
     """
     samples = faces.samples.iloc[rows]
     shared = None
@@ -46,9 +47,9 @@ def training_set(
 
 
 def targets(faces: Faces, rows: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
-    """Return the labels of some rows as places in ``classes``, int64 [N]."""
-    places = faces.samples["label"].iloc[rows].map(classes.index)
-    return np.array(places, dtype=np.int64)  # a copy: pandas lends what may not be written to
+    """Return the labels of some rows as indices into ``classes``, int64 [N]."""
+    indices = faces.samples["label"].iloc[rows].map(classes.index)
+    return np.array(indices, dtype=np.int64)  # a copy, since the array of pandas may be read-only
 
 
 def sample_set(protocol: Protocol, faces: Faces, rows: np.ndarray) -> SampleSet:
@@ -57,7 +58,7 @@ def sample_set(protocol: Protocol, faces: Faces, rows: np.ndarray) -> SampleSet:
 
 
 def sees(method: Method, protocol: Protocol, faces: Faces, rows: np.ndarray) -> str:
-    """Say what a method looks at: "image", or of sequences "3 frames" or "whole", and what else of them."""
+    """Return what a method reads of a sample: "image", or of a sequence "3 frames" or "whole", and what else."""
     needs = method.family.needs(method)
     if protocol.level != SEQUENCE or "sequences" not in needs:
         return "image"
@@ -67,16 +68,18 @@ def sees(method: Method, protocol: Protocol, faces: Faces, rows: np.ndarray) -> 
 
 
 def fold_facts(
-    protocol: Protocol, faces: Faces, made: Splits, split: Split, train: np.ndarray, validation: int
+    protocol: Protocol, faces: Faces, folds: Splits, split: Split, train: np.ndarray, validation: int
 ) -> dict[str, Any]:
-    """What a fold's record tells of its training and test set. train : rows that were learned from, without
-    ``validation`` others."""
+    """Return the facts of a fold's record about its training and test set.
+
+    train : rows that were learned from. validation : the number of training samples held out.
+    """
     subjects = faces.samples["subject"].to_numpy()
     return {
         "level": protocol.level,
-        "folds": [other.fold for other in made.folds],
-        "rule": made.rule,
-        "split_hash": made.hash,
+        "folds": [other.fold for other in folds.folds],
+        "rule": folds.rule,
+        "split_hash": folds.hash,
         "train_images": len(train),
         "validation_images": validation,
         "test_images": len(split.test),
@@ -87,7 +90,7 @@ def fold_facts(
 
 
 def check_needs(method: Method, protocol: Protocol, faces: Faces) -> None:
-    """Raise UsageError where a protocol lacks what a method consumes, DataError where the prepared dataset does."""
+    """Raise UsageError if a protocol lacks what a method needs, DataError if the prepared dataset does."""
     needs = method.family.needs(method)
     if "sequences" in needs and protocol.level != SEQUENCE:
         raise UsageError(
@@ -116,6 +119,6 @@ def _videos(protocol: Protocol, faces: Faces, rows: np.ndarray) -> tuple[Video, 
 
 
 def _lengths(faces: Faces, rows: np.ndarray) -> np.ndarray:
-    """Frames of the sequences that some rows belong to."""
+    """Return the number of frames of the sequences that some rows belong to."""
     counts = faces.samples["sequence"].value_counts()
     return faces.samples["sequence"].iloc[rows].map(counts).to_numpy()

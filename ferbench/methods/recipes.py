@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 
 from ferbench import DEFAULT_METHOD
 from ferbench.errors import DataError, UsageError
@@ -46,6 +46,14 @@ class Method(Schema, Generic[R]):
     preset: str
     folder: Path | None = None
     recipe: SerializeAsAny[R]
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _typed_by_its_family(cls, recipe: Any, info: ValidationInfo) -> Any:
+        """Make a recipe that was read from JSON one of the type that its family has."""
+        if not isinstance(recipe, dict):
+            return recipe
+        return registry.family(info.data["family_name"], info.data["folder"]).recipe.model_validate(recipe)
 
     @property
     def family(self) -> Family[R]:

@@ -131,8 +131,8 @@ def make(
     )
 
 
-def drawn(protocol: Protocol, rule: str | None) -> bool:
-    """Say whether the seed decides the folds of :func:`make`: those of the other rules are the same for all seeds."""
+def folds_depend_on_seed(protocol: Protocol, rule: str | None) -> bool:
+    """Return whether the folds of :func:`make` depend on the seed, which only those of the rule "random" do."""
     return protocol.folds is not None and (rule or protocol.folds.rule) == "random"
 
 

@@ -8,8 +8,8 @@ from typing import Any, get_args
 import numpy as np
 
 from ferbench.data import faces
-from ferbench.data.drawn import ensure
 from ferbench.data.faces import Faces
+from ferbench.data.synthetic import ensure
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import data_home, write_text
 from ferbench.labels import ABBREVIATIONS
@@ -124,5 +124,5 @@ def _drawn(protocol: AttributeProtocol, prepared: Faces, seed: int) -> Sections:
 
 
 def _there(name: str, home: Path) -> bool:
-    ensure(name, home, lambda done, total, text: None)
+    ensure(name, home)
     return (home / name / "card.json").is_file()

@@ -1,7 +1,7 @@
 """Stored runs become a report (:mod:`ferbench.report.results`)."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,41 @@ def build(store: Store, dataset: str | None = None, leaking: bool = False, contr
     ]
 
 
+def trainings_of(store: Store, keys: Iterable[str]) -> list[Training]:
+    """Return the trainings that some finished folds belong to, without a report of their datasets.
+
+    keys : of runs of folds; failed ones, and those that measure leakage, are left out.
+    """
+    folds: dict[str, list[Record]] = {}
+    for key in keys:
+        record = store.record(key)
+        identity = record.identity
+        if record.error or identity.leaks or record.experiment in folds:
+            continue
+        siblings = [identity.model_copy(update={"fold": fold}).key for fold in record.facts["folds"]]
+        ended = [store.ended(sibling) for sibling in siblings]
+        folds[record.experiment] = [fold for fold in ended if fold and not fold.error]
+    by_key: dict[str, Record] = {}
+    waiting = [record for records in folds.values() for record in records]
+    while waiting:
+        record = waiting.pop()
+        by_key[record.key] = record
+        parents = {key for key in record.identity.parents.values() if key not in by_key}
+        waiting += [parent for key in parents if (parent := store.holder(key).ended(key))]
+    frames = pooled(store, folds)
+    return _in_order(_training(records, frames[experiment], by_key) for experiment, records in folds.items())
+
+
+def _in_order(trainings: Iterable[Training]) -> list[Training]:
+    return sorted(trainings, key=lambda t: (t.method, t.preset, t.variant, t.seed, t.experiment))
+
+
+def published_rows(dataset: str) -> list[PublishedRow]:
+    """Return the published figures beside which a report of ``dataset`` puts its own."""
+    home = dataset_of(dataset)
+    return [row for row in published.rows(home) if row.feature == "dynamic" or dataset == home]
+
+
 def _report(
     store: Store,
     name: str,
@@ -93,16 +128,13 @@ def _report(
         check_one_training(group)
         group.sort(key=lambda record: record.facts["folds"].index(record.identity.fold))
     frames = pooled(store, done)
-    trainings = sorted(
-        (_training(group, frames[experiment], by_key) for experiment, group in done.items()),
-        key=lambda t: (t.method, t.preset, t.variant, t.seed, t.experiment),
-    )
+    trainings = _in_order(_training(group, frames[experiment], by_key) for experiment, group in done.items())
     commands = {record.experiment: str(record.facts["command"]) for record in records if "command" in record.facts}
     used = dict.fromkeys(key for t in trainings for key in t.parents.values())
     everything = [*(record.identity for record in records), *begun]
     protocols = sorted({*(identity.protocol for identity in everything), *(t.protocol for t in transfers)})
     home, alone = dataset_of(name), name != dataset_of(name)  # of sequences alone, methods of images are left out
-    printed = [row for row in published.rows(home) if row.feature == "dynamic" or not alone]
+    printed = published_rows(name)
     return Report(
         dataset=name,
         protocol=protocols[0],

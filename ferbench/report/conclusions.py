@@ -7,7 +7,7 @@ import numpy as np
 
 from ferbench import metrics
 from ferbench.report import tables
-from ferbench.report.build import build
+from ferbench.report.build import published_rows, trainings_of
 from ferbench.report.published import UNKNOWN, PublishedRow
 from ferbench.report.results import SELECTIONS, Contrast, Report, Training, before_seed, by_variant, named
 from ferbench.report.table import Section, limits_text, listed, percent
@@ -377,18 +377,19 @@ def heading(report: Report, brief: bool = False) -> list[str]:
     return shown + list(dict.fromkeys(f"Note: {note.rstrip('.')}." for t in trainings for note in t.notes))
 
 
-def headlines(store: Store, dataset: str, experiments: Iterable[str]) -> list[str]:
-    """Return a line for each of these trainings that is whole: its pooled accuracy with all it takes to read it."""
-    chosen, shown = set(experiments), []
-    for report in build(store, dataset, contrasting=False):
-        printed = {row.method: row for row in report.published}
-        for t in report.trainings:
-            if t.whole and t.experiment in chosen:
-                row = None if t.not_comparable_reason else printed.get(t.published)
-                published = f"; published {row.figure:.2f} %" if row else ""
-                shown.append(
-                    f"{t.method} ({before_seed(t)}seed {t.seed}): {percent(t.accuracy)} % of {t.n} "
-                    f"(95 % interval {limits_text(t.interval, t.level)}); {t.protocol}, "
-                    f"{SELECTIONS.get(t.selection, t.selection)}{published}"
-                )
-    return shown
+def headlines(store: Store, dataset: str, keys: Iterable[str]) -> list[str]:
+    """Return a line for each complete training: its pooled accuracy, and what it takes to read that.
+
+    keys : of folds that have ended, whose protocol is ``dataset``.
+    """
+    rows, lines = {row.method: row for row in published_rows(dataset)}, []
+    for t in trainings_of(store, keys):
+        if t.whole:
+            row = None if t.not_comparable_reason else rows.get(t.published)
+            figure = f"; published {row.figure:.2f} %" if row else ""
+            lines.append(
+                f"{t.method} ({before_seed(t)}seed {t.seed}): {percent(t.accuracy)} % of {t.n} "
+                f"(95 % interval {limits_text(t.interval, t.level)}); {t.protocol}, "
+                f"{SELECTIONS.get(t.selection, t.selection)}{figure}"
+            )
+    return lines

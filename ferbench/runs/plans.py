@@ -1,6 +1,6 @@
-"""What a command set out to make, ``runs/plans/<id>/plan.json``: by it `ferbench status` tells how far it is.
+"""The plan of each training command, ``runs/plans/<id>/plan.json``, from which `ferbench status` shows its progress.
 
-A folder for each command; the process that carries it out holds the folder (:mod:`ferbench.runs.claim`).
+Each command has a folder; the process that runs the command holds its lock (:func:`ferbench.files.claim`).
 """
 
 import statistics
@@ -15,20 +15,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ferbench.errors import DataError, UsageError
-from ferbench.files import canonical_json, explained, seal, sha256_of, write_json
-from ferbench.runs.claim import claim, held
+from ferbench.files import canonical_json, claim, explained, is_claimed, seal, sha256_of, write_json
 from ferbench.runs.record import Key, Record
 from ferbench.runs.store import Store
 from ferbench.schema import Schema, read_sealed
 
-VERBS = ("train", "ablate", "sweep", "evaluate")  # that make plans: nothing else of a plan's file is ever carried out
-
-
+COMMANDS = ("train", "ablate", "sweep", "evaluate")  # the commands that have plans: no other is ever run again
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Planned(Schema):
-    """One job of a plan. seconds : its estimate, 0 where nothing could be told."""
+    """One job of a plan. seconds : its estimate, 0 if unknown."""
 
     key: Key
     title: str
@@ -37,14 +34,14 @@ class Planned(Schema):
 
 
 class Plan(Schema):
-    """A command with its jobs. started : seconds since 1970. at_once : jobs that are made at a time, at most."""
+    """A command with its jobs. started : seconds since 1970. at_once : how many jobs run at the same time, at most."""
 
     schema_version: Literal[1] = 1
     command: list[str]  # without "ferbench"
     started: Seconds
     at_once: int = Field(ge=1)
     jobs: list[Planned]
-    digest: str = ""  # of this file (files.seal); empty in one of before
+    digest: str = ""  # of this file (files.seal)
 
     @property
     def id(self) -> str:
@@ -53,78 +50,86 @@ class Plan(Schema):
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How far a plan is.
+class Status:
+    """The progress of a plan.
 
-    counts : jobs that are done, running, failed or waiting; those that cannot start since another failed are waiting.
-    running : titles. seconds_left : None where nothing tells. alive : whether a process is carrying it out.
+    counts : jobs that are "done", "running", "failed" or "waiting"; those that cannot start since another failed are
+    waiting. running : titles. failed : errors by title. seconds_left : None if unknown. alive : whether a process is
+    running the command.
     """
 
     plan: Plan
     counts: dict[str, int]
     running: list[str]
-    failed: dict[str, str]  # title → error
+    failed: dict[str, str]
     seconds_left: float | None
     alive: bool
 
 
 @contextmanager
-def under_way(home: Path, plan: Plan) -> Iterator[None]:
-    """Store a plan, and hold it for as long as the block lasts. Of two processes with one command the first holds."""
+def under_way(home: Path, plan: Plan) -> Iterator[Path]:
+    """Store a plan and hold the lock of its folder for as long as the block lasts. Gives the folder.
+
+    Of two processes with the same command, the first one holds the lock.
+    """
     folder = _folder(home, plan.id)
-    with claim(folder) as mine:
-        if mine:
+    with claim(folder) as claimed:
+        if claimed:
             write_json(folder / "plan.json", seal(plan.model_dump(exclude={"digest"})))
-        yield
+        yield folder
 
 
 def stored(home: Path) -> list[Plan]:
-    """Read all plans, the latest last. Raises DataError for a damaged one."""
+    """Return all plans, the latest last. Raises DataError for a damaged one."""
     with explained(home):
         paths = sorted((home / "plans").glob("*/plan.json"))
     return sorted((read_sealed(Plan, path, "delete it") for path in paths), key=lambda plan: plan.started)
 
 
-def standing(plan: Plan, store: Store) -> Standing:
-    """Say how far a plan is, from the files of its runs."""
+def status(plan: Plan, store: Store) -> Status:
+    """Return the progress of a plan, from the files of its runs."""
     states: dict[str, str] = {}
     records: dict[str, Record] = {}
     for job in plan.jobs:
         if record := store.ended(job.key):
             states[job.key], records[job.key] = "failed" if record.error else "done", record
         else:
-            states[job.key] = "running" if held(store.folder(job.key)) else "waiting"
+            states[job.key] = "running" if is_claimed(store.folder(job.key)) else "waiting"
     counts = Counter(states.values())
-    return Standing(
+    return Status(
         plan,
         {state: counts[state] for state in ("done", "running", "failed", "waiting")},
         [job.title for job in plan.jobs if states[job.key] == "running"],
         {job.title: records[job.key].error for job in plan.jobs if states[job.key] == "failed"},
-        _left(plan, states, records, store),
-        held(_folder(store.home, plan.id)),
+        _seconds_left(plan, states, records, store),
+        is_claimed(_folder(store.home, plan.id)),
     )
 
 
 def to_retry(plans: Sequence[Plan], store: Store, chosen: str = "") -> list[Plan]:
-    """The plans with failed jobs that no process is at work on, or the one whose id begins with ``chosen``.
+    """Return the plans with failed jobs that no process is running.
 
-    Raises UsageError where none begins so or it is being carried out, DataError for a plan of another verb.
+    chosen : how the id of the only plan begins; empty: all plans.
+    Raises UsageError if no plan begins so or its command is running, DataError for a plan of another command.
     """
-    found = [standing(plan, store) for plan in plans if plan.id.startswith(chosen)]
-    if chosen and len(found) != 1:
-        raise UsageError(f"{len(found)} commands begin with {chosen!r} in {store.home}: see `ferbench status`")
-    if chosen and found[0].alive:
-        raise UsageError(f"the command {found[0].plan.id} is under way: it tries nothing again before its end")
-    again = [one.plan for one in found if not one.alive and one.counts["failed"]]
-    for plan in again:
-        if plan.command[:1] not in [[verb] for verb in VERBS]:
-            raise DataError(f"the plan {plan.id} in {store.home} is of no verb that trains: it is not carried out")
-    return again
+    matches = [status(plan, store) for plan in plans if plan.id.startswith(chosen)]
+    if chosen and len(matches) != 1:
+        raise UsageError(f"{len(matches)} commands begin with {chosen!r} in {store.home}: see `ferbench status`")
+    if chosen and matches[0].alive:
+        raise UsageError(f"the command {matches[0].plan.id} is still running: retry it after its end")
+    failed = [match.plan for match in matches if not match.alive and match.counts["failed"]]
+    for plan in failed:
+        if plan.command[:1] not in [[command] for command in COMMANDS]:
+            raise DataError(f"the plan {plan.id} in {store.home} is not of a command that trains: it is not run")
+    return failed
 
 
-def _left(plan: Plan, states: dict[str, str], records: dict[str, Record], store: Store) -> float | None:
-    """Seconds until all that can be made is made: estimates, corrected by what jobs of the kind have taken so far;
-    where there are none, what those took. What a running job has taken already is behind it."""
+def _seconds_left(plan: Plan, states: dict[str, str], records: dict[str, Record], store: Store) -> float | None:
+    """Return the seconds until all jobs that can run are done; None if unknown.
+
+    The estimate of a job is corrected by what jobs of its kind have taken so far, and replaced by that if it has none.
+    The time that a running job has taken is subtracted.
+    """
     taken: dict[str, list[float]] = defaultdict(list)
     ratios: dict[str, list[float]] = defaultdict(list)
     for job in plan.jobs:
@@ -143,12 +148,12 @@ def _left(plan: Plan, states: dict[str, str], records: dict[str, Record], store:
             expected = statistics.median(taken[job.kind])
         else:
             return None
-        left += max(0.0, expected - (_since(store, job.key) if states[job.key] == "running" else 0.0))
+        left += max(0.0, expected - (_running_for(store, job.key) if states[job.key] == "running" else 0.0))
     return left / max(plan.at_once, sum(state == "running" for state in states.values()))
 
 
-def _since(store: Store, key: str) -> float:
-    """Seconds since a running job was begun or taken up again; 0 where it has only been claimed."""
+def _running_for(store: Store, key: str) -> float:
+    """Return the seconds since a running job was begun or resumed; 0 if it has only been claimed."""
     try:
         return max(0.0, time.time() - (store.folder(key) / "identity.json").stat().st_mtime)
     except OSError:
@@ -160,5 +165,5 @@ def _folder(home: Path, identifier: str) -> Path:
 
 
 def now() -> float:
-    """Seconds since 1970."""
+    """Return the seconds since 1970."""
     return round(time.time(), 3)

@@ -85,3 +85,8 @@ class Record(Schema):
         if not self.error:
             check_tables(self.environment, self.facts, self.result, self.identity.kind, self.identity.fold)
         return self
+
+    @classmethod
+    def of(cls, identity: Identity, **fields: Any) -> Self:
+        """Return the record of a run; its key and experiment follow from its identity."""
+        return cls(key=identity.key, experiment=identity.experiment, identity=identity, **fields)

@@ -1,4 +1,4 @@
-"""The schema of a speed record, ``runs/speed/<key>.json``: what was timed, on what, and what came of it.
+"""The schema of a speed record, ``runs/speed/<key>.json``: what was timed, on which machine, and the results.
 
 The fields of :class:`SpeedRow` are the keys of ``ferbench bench --format json`` and the columns of csv.
 """
@@ -12,12 +12,12 @@ from ferbench.errors import DataError
 from ferbench.files import canonical_json, sha256_of, write_json
 from ferbench.schema import Schema, read_sealed
 
-_AGAIN = "delete it and time again"
-_LATER = ("accuracy", "accuracy_images", "accuracy_run")  # fields that the first records lack
+_REMEDY = "delete it and time again"
+_ADDED = ("accuracy", "accuracy_images", "accuracy_run")  # fields that older records lack
 
 
 class SpeedRow(Schema):
-    """One thing timed. Intervals are 95 %, by bootstrap over blocks; a figure that does not exist is null."""
+    """One measurement. Intervals are 95 %, by bootstrap over blocks; a figure that does not exist is null."""
 
     what: str  # inference, fe, amg, step, epoch, prepare
     method: str
@@ -54,29 +54,29 @@ class SpeedRow(Schema):
     error: float | None = None  # largest difference to float64, relative; of losses over 20 steps for training
     agree: float | None = None  # share of images with float64's class
     bound: float | None = None  # the error that this precision may have
-    accuracy: float | None = None  # of trained weights in this row's way, on images of FER2013's PublicTest
+    accuracy: float | None = None  # of trained weights in this precision and backend, on images of FER2013's PublicTest
     accuracy_images: int | None = None
-    accuracy_run: str | None = None  # the run of the package whose weights these are
-    valid: bool = True  # false: the error passes its bound, the speed counts for nothing
+    accuracy_run: str | None = None  # the shipped run that has these weights
+    valid: bool = True  # false: the error exceeds its bound, so the speed is not valid
 
 
 class SpeedRecord(Schema):
-    """One run of ``ferbench bench``: all rows were timed in turns in one process."""
+    """One run of ``ferbench bench``: all rows were timed in alternation in one process."""
 
     schema_version: Literal[1] = 1
     mode: str  # quick, standard
     seed: int
     environment: dict[str, Any]
     ceilings: dict[str, dict[str, float]]  # by precision: flops_per_s and bytes_per_s
-    noise: float  # relative half-width of the interval of one thing held against itself
+    noise: float  # relative half-width of the interval when one workload is compared with itself
     rows: list[SpeedRow] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _told_as_read(self) -> Self:
-        """What reports read of the free tables is there."""
+    def _complete(self) -> Self:
+        """Check that the free tables have what reports read."""
         if not isinstance(self.environment.get("device"), str):
             raise ValueError("environment names no device")
-        if any({"flops_per_s", "bytes_per_s"} - {*found} for found in self.ceilings.values()):
+        if any({"flops_per_s", "bytes_per_s"} - {*ceiling} for ceiling in self.ceilings.values()):
             raise ValueError("a ceiling has flops_per_s and bytes_per_s")
         return self
 
@@ -85,7 +85,7 @@ class SpeedRecord(Schema):
         """16 hexadecimal digits of the content."""
         content = self.model_dump()
         for row in content["rows"]:
-            for name in _LATER:  # so that records of before keep their keys
+            for name in _ADDED:  # so that older records keep their keys
                 if row[name] is None:
                     del row[name]
         return sha256_of(canonical_json(content).encode())[:16]
@@ -99,11 +99,11 @@ def store(home: Path, record: SpeedRecord) -> Path:
 
 
 def stored(home: Path) -> list[SpeedRecord]:
-    """Read all speed records, sorted by key. Raises DataError for a damaged one."""
-    found = []
+    """Return all speed records, sorted by key. Raises DataError for a damaged one."""
+    records = []
     for path in sorted((home / "speed").glob("*.json")):
-        record = read_sealed(SpeedRecord, path, _AGAIN)
+        record = read_sealed(SpeedRecord, path, _REMEDY)
         if record.key != path.stem:
-            raise DataError(f"{path} is damaged (it is not what was stored): {_AGAIN}")
-        found.append(record)
-    return found
+            raise DataError(f"{path} is damaged (it is not what was stored): {_REMEDY}")
+        records.append(record)
+    return records

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from ferbench import metrics
 from ferbench.errors import DataError, UsageError, refusal
 from ferbench.files import read_bytes, seal, sha256_of, sha256_of_file, shipped, write_json, write_text
 from ferbench.reading import read_csv
@@ -97,6 +98,18 @@ class Store:
         )
         stored = record.model_copy(update={"files": {name: sha256_of_file(folder / name) for name in there}})
         write_json(folder / "record.json", seal(stored.model_dump(exclude={"digest"})))
+
+    def add_tested(self, identity: Identity, predictions: pd.DataFrame, **fields: Any) -> Record:
+        """Store predictions as a finished run and return its record, whose result is their accuracy.
+
+        fields : the other fields of :class:`Record`.
+        """
+        self.begin(identity)
+        self.write_predictions(identity.key, predictions)
+        result = {"accuracy": metrics.share_correct(predictions), "images": len(predictions)}
+        record = Record.of(identity, result=result, **fields)
+        self.finish(record)
+        return record
 
     def record(self, key: str) -> Record:
         """Read a run's record; DataError when it is missing or not a record."""

@@ -77,7 +77,7 @@ class Device:
             raise UsageError("searched is a mode of NVIDIA's cuDNN: on a CPU take --engine compiled")
         if here and engine == "compiled" and name == "cpu" and not which(compiler := _compiler()):
             raise UsageError(
-                f"--engine compiled needs a C++ compiler, and {compiler} is not here: install one, or "
+                f"--engine compiled needs a C++ compiler, and {compiler} is not installed: install one, or "
                 "take --engine fast"
             )
         # These names, since torch.export cannot read the state that the newer fp32_precision leaves behind.

@@ -35,14 +35,14 @@ def start_from(network: nn.Module, weights: Path, parent_classes: Sequence[str],
     weights : the file of the parent. classes : of the network, in order; none for a classifier that starts anew.
     Raises DataError where the file is missing or damaged.
     """
-    stored, own = unpack(weights)[0], network.state_dict()
+    stored, state = unpack(weights)[0], network.state_dict()
     shared = [(row, parent_classes.index(label)) for row, label in enumerate(classes) if label in parent_classes]
     for name in [name for name in stored if name.startswith("classifier.")]:
         parent_rows = stored.pop(name)
-        if name in own:
+        if name in state:
             for row, parent_row in shared:
-                own[name][row] = parent_rows[parent_row]
-    network.load_state_dict({**own, **stored})
+                state[name][row] = parent_rows[parent_row]
+    network.load_state_dict({**state, **stored})
 
 
 _FLAT = 1e-3  # an image flatter than this (a quarter of a grey level) is noise, not a face

@@ -209,9 +209,9 @@ def _sets(home: Path) -> list[Target]:
 
 
 def _speed(home: Path) -> list[Target]:
-    from ferbench.cli.progress import standings
+    from ferbench.cli.status import rendered
     from ferbench.report import speed as shown
-    from ferbench.runs.plans import Plan, Planned, standing, stored, under_way
+    from ferbench.runs.plans import Plan, Planned, status, stored, under_way
     from ferbench.runs.speed import SpeedRecord, SpeedRow
     from ferbench.runs.store import Store
     from ferbench.schema import read_json, validated
@@ -266,7 +266,7 @@ def _speed(home: Path) -> list[Target]:
     def read_standing(content: bytes) -> None:
         lying.write_bytes(content)
         store = Store(home)
-        standings([standing(one, store) for one in stored(home)], home)
+        rendered([status(one, store) for one in stored(home)], home)
 
     return [
         Target("speed record", [record.model_dump_json().encode()], read, 4, json_too),
@@ -593,9 +593,9 @@ def _archives(home: Path) -> list[Target]:
 
 def _datasets(home: Path) -> list[Target]:
     """Datasets as they lie on disk, of which one text file or table is another."""
-    from ferbench.data.layouts import LAYOUTS, write_layout
     from ferbench.data.packed import opened
     from ferbench.data.sources import Options, named
+    from ferbench.data.synthetic.layouts import LAYOUTS, write_layout
 
     found = []
     for layout in (layout for layout in LAYOUTS if layout != "oulu"):  # which has no text

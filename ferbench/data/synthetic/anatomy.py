@@ -1,4 +1,4 @@
-"""Whose face, and what it does: identity and action units in, the points of a face out.
+"""A person and an expression: identity and action units in, the points of a face out.
 
 Geometry lives in the coordinates of the alignment template (48 units wide, eyes and mouth where
 ``align.TEMPLATE`` has them), so a face seen straight on is an aligned face. Expressions are sets of
@@ -26,7 +26,7 @@ EMOTION_UNITS: dict[str, dict[str, float]] = {
 
 
 @dataclass(frozen=True)
-class Identity:
+class Person:
     """What stays the same in all pictures of a person. Lengths in template units, greys in 0..255."""
 
     width: float  # half-width of the face at the cheekbones
@@ -48,11 +48,11 @@ class Identity:
     age: float  # strength of lines
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, **fixed: object) -> "Identity":
+    def draw(cls, rng: np.random.Generator, **fixed: object) -> "Person":
         """Draw a person. Features that are attributes keep a gap between present and absent."""
         bushy, arched, narrow, full = rng.random(4) < (0.15, 0.15, 0.14, 0.25)
         skin = rng.uniform(105, 225)
-        found = cls(
+        person = cls(
             width=rng.uniform(16.0, 19.5),
             chin=rng.uniform(45.5, 49.5),
             jaw=rng.random(),
@@ -71,14 +71,14 @@ class Identity:
             beard=str(rng.choice(["none", "moustache", "goatee"], p=[0.84, 0.08, 0.08])),
             age=rng.random(),
         )
-        return replace(found, **fixed)  # type: ignore[arg-type]
+        return replace(person, **fixed)  # type: ignore[arg-type]
 
 
 Units = dict[str, float]  # action units and their strength, 0 at rest .. about 1
 
 
 def expression(emotion: str, rng: np.random.Generator) -> Units:
-    """Draw how one person shows an emotion at its peak: strengths vary, and a unit may stay almost away."""
+    """Draw how one person shows an emotion at its peak: strengths vary, and a unit may be almost absent."""
     units = {}
     for name, strength in EMOTION_UNITS[emotion].items():
         faint = rng.random() < 0.15
@@ -109,7 +109,7 @@ class Shape:
     opening: float
 
 
-def shape(who: Identity, units: Units) -> Shape:
+def shape(person: Person, units: Units) -> Shape:
     """Place all points of a face. Each line that names a unit says what that muscle does."""
 
     def unit(name: str, side: str = "") -> float:
@@ -117,49 +117,49 @@ def shape(who: Identity, units: Units) -> Shape:
 
     brows, eyes, pupils = [], [], []
     for side, mirror in (("L", -1), ("R", 1)):
-        x = 24 + mirror * (8.5 + who.spread / 2)
+        x = 24 + mirror * (8.5 + person.spread / 2)
         inner, outer = x - mirror * 4.6, x + mirror * 5.0
         rise = np.array([2.6 * unit("1", side), 1.2 * unit("1", side), 0, 0, 0])  # AU1: inner brow up
         rise += np.array([0, 0.5, 1.6, 2.2, 2.0]) * unit("2", side)  # AU2: outer brow up
         rise -= np.array([2.6, 2.2, 1.6, 1.0, 0.6]) * unit("4", side)  # AU4: brow down …
         across = np.linspace(inner, outer, 5) - mirror * np.array([1.1, 0.6, 0.2, 0, 0]) * unit("4", side)  # … and in
-        curve = who.arch * np.array([0, 0.75, 1.0, 0.7, -0.15])
+        curve = person.arch * np.array([0, 0.75, 1.0, 0.7, -0.15])
         brow = np.stack([across, 12.9 - curve - rise], axis=1)
         brows.append(brow if mirror > 0 else brow[::-1])
-        upper = who.lid + 0.9 * unit("5", side) - 0.45 * who.lid * unit("7", side)  # AU5 opens, AU7 tightens
+        upper = person.lid + 0.9 * unit("5", side) - 0.45 * person.lid * unit("7", side)  # AU5 opens, AU7 tightens
         upper -= 0.25 * unit("4", side)
-        lower = 0.75 * who.lid - 0.55 * who.lid * (0.9 * unit("6", side) + 0.6 * unit("7", side))  # AU6: cheek up
+        lower = 0.75 * person.lid - 0.55 * person.lid * (0.9 * unit("6", side) + 0.6 * unit("7", side))  # AU6: cheek up
         upper, lower = max(upper, 0.15), max(lower, 0.1)
         ring = np.array([[-1, 0.1], [-0.45, -upper], [0.4, -upper], [1, -0.05], [0.4, lower], [-0.45, lower]])
-        ring[:, 0] *= who.eye * mirror
+        ring[:, 0] *= person.eye * mirror
         eye = ring + [x, 18.5]
         eyes.append(eye if mirror > 0 else eye[[3, 2, 1, 0, 5, 4]])
         pupils.append([x, 18.5 + 0.1 * (lower - upper)])
     lift = 1.2 * unit("9") + 0.5 * unit("10")  # AU9 pulls the nose up
-    wing = who.nose + 0.6 * unit("9")
+    wing = person.nose + 0.6 * unit("9")
     bridge = np.stack([np.full(4, 24.0), np.linspace(18.5, 27.0 - lift, 4)], axis=1)
     under = np.array([[-wing, 28.6], [-wing / 2, 29.4], [0, 29.8], [wing / 2, 29.4], [wing, 28.6]]) - [0, lift]
     nose = np.concatenate([bridge, under + [24, 0]])
     return Shape(
-        _outline(who, 3.4 * unit("26")),
+        _outline(person, 3.4 * unit("26")),
         (brows[0], brows[1]),
         (eyes[0], eyes[1]),
         np.array(pupils),
         nose,
-        *_mouth(who, unit),
+        *_mouth(person, unit),
     )
 
 
-def _mouth(who: Identity, unit) -> tuple[np.ndarray, np.ndarray, float]:
+def _mouth(person: Person, unit) -> tuple[np.ndarray, np.ndarray, float]:
     opening = max(0.0, 1.5 * unit("25") + 5.0 * unit("26"))  # AU25 parts the lips, AU26 drops the jaw
     press = min(1.0, unit("23"))  # AU23 tightens the lips
-    lip = who.lips * (1 - 0.6 * press) * (1 - 0.25 * min(1.0, unit("12")))
+    lip = person.lips * (1 - 0.6 * press) * (1 - 0.25 * min(1.0, unit("12")))
     corners = []
     for side, mirror in (("L", -1), ("R", 1)):
         out = 2.2 * unit("12", side) + 2.2 * unit("20") + 0.5 * unit("14", side) - 1.0 * press  # AU12, AU20 widen
         out -= 2.0 * unit("26") * 0.5
         down = 2.1 * unit("15", side) - 2.6 * unit("12", side) - 0.6 * unit("14", side) + 0.7 * unit("20")
-        corners.append([24 + mirror * (who.mouth + out), 37.0 + down])
+        corners.append([24 + mirror * (person.mouth + out), 37.0 + down])
     raised = 1.5 * unit("10") + 0.8 * unit("9") - 0.4 * unit("12")  # AU10 lifts the upper lip
     chin = 1.3 * unit("17")  # AU17 pushes the lower lip up
     t = np.linspace(-1, 1, 7)
@@ -180,12 +180,12 @@ def _mouth(who: Identity, unit) -> tuple[np.ndarray, np.ndarray, float]:
     return outer, inner, float((bottom - top)[3, 1])
 
 
-def _outline(who: Identity, drop: float) -> np.ndarray:
+def _outline(person: Person, drop: float) -> np.ndarray:
     """The jaw from the left temple over the chin to the right one: seventeen points."""
     angle = np.linspace(np.pi, 0, 17)
-    power = 0.75 + 0.35 * (1 - who.jaw)
-    x = 24 + who.width * np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power
-    y = 20 + (who.chin + drop - 20) * np.sin(angle) ** 0.8
+    power = 0.75 + 0.35 * (1 - person.jaw)
+    x = 24 + person.width * np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power
+    y = 20 + (person.chin + drop - 20) * np.sin(angle) ** 0.8
     return np.stack([x, y], axis=1)
 
 
@@ -194,28 +194,32 @@ def landmarks68(points: Shape) -> np.ndarray:
     return np.concatenate([points.outline, *points.brows, points.nose, *points.eyes, points.mouth, points.inner])
 
 
-def attributes(who: Identity, units: Units) -> dict[str, int]:
+def attributes(person: Person, units: Units) -> dict[str, int]:
     """The attributes of CelebA that are true of a drawn face; whatever is never drawn is absent."""
     style, full = (
-        who.style,
+        person.style,
         {
-            "Arched_Eyebrows": who.arch >= 2.0,
-            "Bald": who.style == "bald",
-            "Bangs": who.style == "bangs",
-            "Big_Lips": who.lips >= 1.9,
-            "Big_Nose": who.nose > 3.5,
-            "Bushy_Eyebrows": who.brow >= 2.3,
-            "Eyeglasses": who.glasses,
-            "Goatee": who.beard == "goatee",
-            "Mustache": who.beard in ("moustache", "goatee"),
-            "No_Beard": who.beard == "none",
+            "Arched_Eyebrows": person.arch >= 2.0,
+            "Bald": person.style == "bald",
+            "Bangs": person.style == "bangs",
+            "Big_Lips": person.lips >= 1.9,
+            "Big_Nose": person.nose > 3.5,
+            "Bushy_Eyebrows": person.brow >= 2.3,
+            "Eyeglasses": person.glasses,
+            "Goatee": person.beard == "goatee",
+            "Mustache": person.beard in ("moustache", "goatee"),
+            "No_Beard": person.beard == "none",
             "Mouth_Slightly_Open": units.get("25", 0) + units.get("26", 0) > 0.35,
-            "Narrow_Eyes": who.lid < 1.0,
+            "Narrow_Eyes": person.lid < 1.0,
             "Smiling": units.get("12", 0) > 0.35,
-            "Pale_Skin": who.skin > 210,
-            "Pointy_Nose": who.nose < 2.9,
+            "Pale_Skin": person.skin > 210,
+            "Pointy_Nose": person.nose < 2.9,
         },
     )
     if style != "bald":
-        full |= {"Black_Hair": who.hair < 45, "Brown_Hair": 45 <= who.hair < 100, "Blond_Hair": who.hair >= 100}
+        full |= {
+            "Black_Hair": person.hair < 45,
+            "Brown_Hair": 45 <= person.hair < 100,
+            "Blond_Hair": person.hair >= 100,
+        }
     return {name: int(full.get(name, False)) for name in CELEBA_ATTRIBUTES}

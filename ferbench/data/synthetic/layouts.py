@@ -1,4 +1,4 @@
-"""Drawn faces in the official on-disk layouts: every reader and both stages run without any dataset."""
+"""Synthetic faces in the official file layouts of datasets, which test every reader without the data."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ferbench.data.anatomy import Identity, attributes, expression, scaled
-from ferbench.data.drawing import View, render
-from ferbench.data.synth import everyday
+from ferbench.data.synthetic.anatomy import Person, attributes, expression, scaled
+from ferbench.data.synthetic.drawing import View, render
+from ferbench.data.synthetic.sets import everyday
 from ferbench.errors import UsageError
 from ferbench.files import new_folder
 from ferbench.labels import CELEBA_ATTRIBUTES, CKPLUS, FER2013, OULU, RAFDB
@@ -23,7 +23,7 @@ _LEFT_EYE, _RIGHT_EYE = slice(36, 42), slice(42, 48)  # of the 68 landmarks
 def write_layout(
     layout: str, out: Path, subjects: int, seed: int, tick: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[str, int]:
-    """Write ``subjects`` drawn people into the folder ``out`` as the dataset ``layout`` lies on disk.
+    """Write ``subjects`` synthetic people into the folder ``out`` in the file layout of the dataset ``layout``.
 
     Returns counts of what was written. Raises UsageError for an unknown layout or a folder that is not empty.
     """
@@ -44,14 +44,14 @@ def write_layout(
             tick(number + 1, subjects)
         for path, lines in tables.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text("\n".join([*_heads(path, len(lines)), *lines]) + "\n", "utf-8")
+            (folder / path).write_text("\n".join([*_header(path, len(lines)), *lines]) + "\n", "utf-8")
         if layout == "fer2013":
             counts["images"] = sum(map(len, tables.values()))
     return counts
 
 
-def _heads(path: str, count: int) -> list[str]:
-    """The lines above a table."""
+def _header(path: str, count: int) -> list[str]:
+    """The header lines of a table."""
     return {
         "list_attr_celeba.txt": [str(count), " ".join(CELEBA_ATTRIBUTES) + " "],
         "list_landmarks_align_celeba.txt": [
@@ -64,7 +64,7 @@ def _heads(path: str, count: int) -> list[str]:
 
 def _ckplus(number: int, rng: np.random.Generator, tables: dict[str, list[str]]) -> Files:
     """Sequences from neutral to peak as raw 640×490 frames; one emotion file at the peak of the labelled ones."""
-    who, subject = Identity.draw(rng), f"S{number + 5:03d}"
+    person, subject = Person.draw(rng), f"S{number + 5:03d}"
     # Seven classes go round, three a person: three people show them all.
     codes = [(number * 3 + place) % len(CKPLUS) + 1 for place in range(4)]
     for place, code in enumerate(codes):
@@ -75,7 +75,7 @@ def _ckplus(number: int, rng: np.random.Generator, tables: dict[str, list[str]])
         for frame in range(1, length + 1):
             stem = f"{subject}_{place + 1:03d}_{frame:08d}"
             share = (frame - 1) / (length - 1)
-            picture, points = render(who, scaled(units, share), view, rng, (640, 490), 0.55, (0.5, 0.52))
+            picture, points = render(person, scaled(units, share), view, rng, (640, 490), 0.55, (0.5, 0.52))
             yield f"cohn-kanade-images/{sequence}/{stem}.png", _encoded(picture, "PNG")
             rows = "\n".join(f"   {x: .7e}   {y: .7e}" for x, y in points)
             yield f"Landmarks/{sequence}/{stem}_landmarks.txt", (rows + "\n").encode()
@@ -86,11 +86,11 @@ def _ckplus(number: int, rng: np.random.Generator, tables: dict[str, list[str]])
 
 def _oulu(number: int, rng: np.random.Generator, tables: dict[str, list[str]]) -> Files:
     """All six expressions of a person in visible light, strong illumination: 320×240 frames from 000."""
-    who = Identity.draw(rng)
+    person = Person.draw(rng)
     for folder, emotion in OULU.items():
         length, view, units = int(rng.integers(6, 9)), _frame_view(rng), expression(emotion, rng)
         for frame in range(length):
-            picture, _ = render(who, scaled(units, frame / (length - 1)), view, rng, (320, 240), 0.75)
+            picture, _ = render(person, scaled(units, frame / (length - 1)), view, rng, (320, 240), 0.75)
             path = f"B_OriginalImg/OriginalImg/VL/Strong/P{number + 1:03d}/{folder}/{frame:03d}.jpeg"
             yield path, _encoded(picture, "JPEG")
 
@@ -111,13 +111,13 @@ def _rafdb(number: int, rng: np.random.Generator, tables: dict[str, list[str]]) 
 
 def _celeba(number: int, rng: np.random.Generator, tables: dict[str, list[str]]) -> Files:
     """Four everyday faces a person, 178×218, with attributes, landmarks, identity and partition."""
-    who = Identity.draw(rng)
+    person = Person.draw(rng)
     for _ in range(4):
         listed = tables.setdefault("list_attr_celeba.txt", [])
         name, units = f"{len(listed) + 1:06d}.jpg", everyday(rng)
         # The template's square of 48 units is 110 pixels high here, its eyes at 69 and 108, 111.
-        picture, points = render(who, units, View.draw(rng, 0.3), rng, (178, 218), 110.1 / 218, (0.4972, 0.5667))
-        flags = attributes(who, units)
+        picture, points = render(person, units, View.draw(rng, 0.3), rng, (178, 218), 110.1 / 218, (0.4972, 0.5667))
+        flags = attributes(person, units)
         listed.append(f"{name} " + " ".join(f"{1 if flags[a] else -1:2d}" for a in CELEBA_ATTRIBUTES))
         five = " ".join(f"{value:4.0f}" for value in _five(points).flatten())
         tables.setdefault("list_landmarks_align_celeba.txt", []).append(f"{name} {five}")
@@ -138,7 +138,7 @@ def _fer2013(number: int, rng: np.random.Generator, tables: dict[str, list[str]]
 
 def _wild(rng: np.random.Generator, emotion: str, size: tuple[int, int], face: float) -> tuple[np.ndarray, np.ndarray]:
     units = scaled(expression(emotion, rng), rng.uniform(0.6, 1.1))
-    return render(Identity.draw(rng), units, View.draw(rng, 0.8), rng, size, face)
+    return render(Person.draw(rng), units, View.draw(rng, 0.8), rng, size, face)
 
 
 def _frame_view(rng: np.random.Generator) -> View:

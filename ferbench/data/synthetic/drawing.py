@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from ferbench.data.anatomy import Identity, Shape, Units, landmarks68, shape
+from ferbench.data.synthetic.anatomy import Person, Shape, Units, landmarks68, shape
 
 UNITS = 48.0  # width and height of the template's coordinates
 _OVERSAMPLED = 4  # drawn at this multiple and averaged down: smooth edges
@@ -45,7 +45,7 @@ class View:
 
 
 def render(
-    who: Identity,
+    person: Person,
     units: Units,
     view: View,
     rng: np.random.Generator,
@@ -62,17 +62,17 @@ def render(
     unit = face * height / UNITS  # pixels a unit
     zoom = unit * (_OVERSAMPLED if height <= 128 else 2)
     canvas = (round(width * zoom / unit), round(height * zoom / unit))
-    points = shape(who, units)
+    points = shape(person, units)
     place = _placement(view, zoom, (centre[0] * canvas[0], centre[1] * canvas[1]))
-    picture = _paint(who, units, points, view, canvas, place, zoom)
+    picture = _paint(person, units, points, view, canvas, place, zoom)
     if view.blur:
         picture = picture.filter(ImageFilter.GaussianBlur(view.blur * zoom))
     small = np.asarray(picture.resize(size, Image.Resampling.BOX), dtype=np.float32)
     across = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     lit = small * view.gain * (1 + view.light * 0.6 * across)
     noisy = lit + view.noise * rng.standard_normal(lit.shape, dtype=np.float32)
-    found = place(landmarks68(points)) * (unit / zoom) - 0.5
-    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8), found
+    landmarks = place(landmarks68(points)) * (unit / zoom) - 0.5
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8), landmarks
 
 
 def _placement(view: View, zoom: float, centre: tuple[float, float]):
@@ -89,7 +89,7 @@ def _placement(view: View, zoom: float, centre: tuple[float, float]):
 
 
 def _paint(
-    who: Identity, units: Units, points: Shape, view: View, canvas: tuple[int, int], place, zoom: float
+    person: Person, units: Units, points: Shape, view: View, canvas: tuple[int, int], place, zoom: float
 ) -> Image.Image:
     picture = Image.new("L", canvas, int(view.background))
     pen = ImageDraw.Draw(picture)
@@ -108,34 +108,38 @@ def _paint(
         (x, y), r = place(np.asarray(centre)[None])[0], radius * zoom
         pen.ellipse([x - r, y - r, x + r, y + r], fill=grey(value))
 
-    skin, shade = who.skin, who.skin * 0.78
-    top = 24 + np.array([[np.cos(a) * who.width * 1.02, np.sin(a) * 21 - 4] for a in np.linspace(np.pi, 2 * np.pi, 24)])
-    back = 24 + np.array(
-        [[np.cos(a) * who.width * 1.22, np.sin(a) * 26 - 4] for a in np.linspace(np.pi, 2 * np.pi, 24)]
+    skin, shade = person.skin, person.skin * 0.78
+    top = 24 + np.array(
+        [[np.cos(a) * person.width * 1.02, np.sin(a) * 21 - 4] for a in np.linspace(np.pi, 2 * np.pi, 24)]
     )
-    if who.style == "long":
-        area(np.concatenate([back, [[24 + who.width * 1.3, 60], [24 - who.width * 1.3, 60]]]), who.hair, 0.2)
-    elif who.style != "bald":
-        area(np.concatenate([back, [[24 + who.width * 1.1, 26], [24 - who.width * 1.1, 26]]]), who.hair, 0.2)
+    back = 24 + np.array(
+        [[np.cos(a) * person.width * 1.22, np.sin(a) * 26 - 4] for a in np.linspace(np.pi, 2 * np.pi, 24)]
+    )
+    if person.style == "long":
+        area(np.concatenate([back, [[24 + person.width * 1.3, 60], [24 - person.width * 1.3, 60]]]), person.hair, 0.2)
+    elif person.style != "bald":
+        area(np.concatenate([back, [[24 + person.width * 1.1, 26], [24 - person.width * 1.1, 26]]]), person.hair, 0.2)
     area(np.array([[15, 40], [33, 40], [36, 70], [12, 70]]), shade, 0.3)  # neck
     for mirror in (-1, 1):
-        ellipse(np.array([24 + mirror * who.width, 23.0]), 2.4, shade)  # ears
+        ellipse(np.array([24 + mirror * person.width, 23.0]), 2.4, shade)  # ears
     area(np.concatenate([points.outline, top[::-1]]), skin, 0.4)
-    if who.style != "bald":
-        hairline = {"short": 1.5, "bangs": 8.0, "long": 3.0}[who.style]
-        fringe = [[24 + x, hairline - 2.5 * np.cos(x / 6)] for x in np.linspace(who.width, -who.width, 9)]
+    if person.style != "bald":
+        hairline = {"short": 1.5, "bangs": 8.0, "long": 3.0}[person.style]
+        fringe = [[24 + x, hairline - 2.5 * np.cos(x / 6)] for x in np.linspace(person.width, -person.width, 9)]
         area(
-            np.concatenate([back, [[24 + who.width * 1.06, 14]], fringe, [[24 - who.width * 1.06, 14]]]), who.hair, 0.3
+            np.concatenate([back, [[24 + person.width * 1.06, 14]], fringe, [[24 - person.width * 1.06, 14]]]),
+            person.hair,
+            0.3,
         )
-    _paint_eyes(who, units, points, skin, area, stroke, ellipse)
-    _paint_nose(who, units, points, skin, stroke)
-    _paint_mouth(who, units, points, skin, area, stroke)
-    if who.glasses:
+    _paint_eyes(person, units, points, skin, area, stroke, ellipse)
+    _paint_nose(person, units, points, skin, stroke)
+    _paint_mouth(person, units, points, skin, area, stroke)
+    if person.glasses:
         _paint_glasses(points, place, pen, zoom)
     return picture
 
 
-def _paint_eyes(who: Identity, units: Units, points: Shape, skin: float, area, stroke, ellipse) -> None:
+def _paint_eyes(person: Person, units: Units, points: Shape, skin: float, area, stroke, ellipse) -> None:
     for eye, pupil, brow in zip(points.eyes, points.pupils, points.brows, strict=True):
         area(eye + np.array([0, -0.35]), skin * 0.7)  # the lid's shadow
         area(eye, 238)
@@ -143,10 +147,10 @@ def _paint_eyes(who: Identity, units: Units, points: Shape, skin: float, area, s
         ellipse(pupil, min(1.55, max(0.35, opening * 0.52)), 35)
         stroke(eye[:4], skin * 0.32, 0.55)
         stroke(eye[[3, 4, 5, 0]], skin * 0.62, 0.3)
-        half = who.brow / 2 * np.array([0.9, 1.0, 1.0, 0.8, 0.45])
+        half = person.brow / 2 * np.array([0.9, 1.0, 1.0, 0.8, 0.45])
         half = half if brow[0, 0] > 24 else half[::-1]
         band = np.concatenate([brow - np.stack([0 * half, half], 1), (brow + np.stack([0 * half, half], 1))[::-1]])
-        area(band, min(who.hair, skin * 0.6))
+        area(band, min(person.hair, skin * 0.6))
     knit = units.get("4", 0.0) + 0.7 * units.get("9", 0.0)
     if knit > 0.15:
         for mirror in (-1, 1):
@@ -159,7 +163,7 @@ def _paint_eyes(who: Identity, units: Units, points: Shape, skin: float, area, s
             stroke(np.array(line), skin * (1 - 0.13 * min(raised, 1.5)), 0.4)
 
 
-def _paint_nose(who: Identity, units: Units, points: Shape, skin: float, stroke) -> None:
+def _paint_nose(person: Person, units: Units, points: Shape, skin: float, stroke) -> None:
     stroke(points.nose[4:], skin * 0.62, 0.6, 1.3)
     side = points.nose[:4] + np.array([1.5, 0])
     stroke(side[1:], skin * 0.86, 0.7, 1.3)
@@ -175,9 +179,9 @@ def _paint_nose(who: Identity, units: Units, points: Shape, skin: float, stroke)
                 )
     for name, mirror in (("L", -1), ("R", 1)):
         smile = units.get("12", 0.0) + units.get(f"12{name}", 0.0) + 0.8 * units.get("10", 0.0)
-        fold = 0.05 + 0.10 * who.age + 0.28 * min(smile, 1.0)
+        fold = 0.05 + 0.10 * person.age + 0.28 * min(smile, 1.0)
         corner = points.mouth[0] if mirror < 0 else points.mouth[6]
-        start = np.array([24 + mirror * (who.nose + 0.8), 28.3 - units.get("9", 0.0)])
+        start = np.array([24 + mirror * (person.nose + 0.8), 28.3 - units.get("9", 0.0)])
         end = corner + np.array([mirror * 1.6, -0.5])
         middle = (start + end) / 2 + np.array([mirror * 1.0, -0.6])
         stroke(np.stack([start, middle, end]), skin * (1 - fold), 0.5)
@@ -191,12 +195,12 @@ def _paint_nose(who: Identity, units: Units, points: Shape, skin: float, stroke)
             )
 
 
-def _paint_mouth(who: Identity, units: Units, points: Shape, skin: float, area, stroke) -> None:
-    if who.beard in ("moustache", "goatee"):
-        stroke(np.array([[18.5, 33.0], [21.5, 31.8], [24, 32.2], [26.5, 31.8], [29.5, 33.0]]), who.hair, 1.8)
-    if who.beard == "goatee":
+def _paint_mouth(person: Person, units: Units, points: Shape, skin: float, area, stroke) -> None:
+    if person.beard in ("moustache", "goatee"):
+        stroke(np.array([[18.5, 33.0], [21.5, 31.8], [24, 32.2], [26.5, 31.8], [29.5, 33.0]]), person.hair, 1.8)
+    if person.beard == "goatee":
         drop = points.mouth[9, 1]
-        area(np.array([[20.5, drop + 1.6], [27.5, drop + 1.6], [26.5, drop + 6.5], [21.5, drop + 6.5]]), who.hair)
+        area(np.array([[20.5, drop + 1.6], [27.5, drop + 1.6], [26.5, drop + 6.5], [21.5, drop + 6.5]]), person.hair)
     area(points.mouth, skin * 0.58)
     if points.opening > 0.35:
         area(points.inner, 28)

@@ -1,30 +1,31 @@
-"""Sets of drawn faces: what ``--dataset synth`` trains and tests on, without any dataset on disk."""
+"""Datasets of synthetic faces: what ``--dataset synth`` trains and tests on, without any dataset on disk."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from ferbench.data.anatomy import Identity, attributes, expression, scaled
-from ferbench.data.drawing import View, render
 from ferbench.data.prepare import write_set
 from ferbench.data.samples import Aligned, Listing, Sample
+from ferbench.data.synthetic.anatomy import Person, attributes, expression, scaled
+from ferbench.data.synthetic.drawing import View, render
 from ferbench.errors import UsageError
 from ferbench.labels import EMOTIONS, FER2013
 from ferbench.schema import Card
 from ferbench.seeds import generator
 
-SEED = 2020  # of the drawn sets: they are the same everywhere
-SUBJECTS, SHOWN = 40, 5  # people of ``synth``, and how many of its seven expressions each of them shows
+SEED = 2020  # of these datasets, which are the same on every machine
+SUBJECTS = 40  # in ``synth``
+EXPRESSIONS_PER_SUBJECT = 5  # of seven, in ``synth``
 FRAMES = (0.7, 0.85, 1.0)  # share of the peak in the last three frames of a sequence
 FACES = 1000  # of ``synth-attributes``
 WILD_SPLIT = {"train": 1200, "val": 200}
-LENGTHS = (8, 13)  # frames of the sequences of ``synth-sequences``: at least, and fewer than
-TOLD = (6, 20)  # the same of ``synth``, of which only the last three frames are drawn
+SEQUENCE_LENGTHS = (8, 13)  # frames of a sequence in ``synth-sequences``: minimum (inclusive) and maximum (exclusive)
+SYNTH_LENGTHS = (6, 20)  # the same for ``synth``, which keeps only the last three frames
 
 
-def prepare_drawn(name: str, home: Path, tick: Callable[[int, int], None] = lambda done, total: None) -> Card:
-    """Draw the set ``name`` (see ``drawn.DRAWN``) into ``home``. Same pixels on every call."""
+def prepare_synthetic(name: str, home: Path, tick: Callable[[int, int], None] = lambda done, total: None) -> Card:
+    """Draw the dataset ``name`` (one of ``SYNTHETIC``) into the data home ``home``; the pixels are always the same."""
     listings = {
         "synth": _laboratory,
         "synth-attributes": _attributes,
@@ -32,7 +33,7 @@ def prepare_drawn(name: str, home: Path, tick: Callable[[int, int], None] = lamb
         "synth-wild": _wild,
     }
     if name not in listings:
-        raise UsageError(f"{name!r} is no drawn set: there are {', '.join(listings)}")
+        raise UsageError(f"{name!r} is no synthetic dataset: there are {', '.join(listings)}")
     listing = Listing("drawn", list(listings[name]()), {"seed": SEED})
     return write_set(home, name, "synth", "drawn by ferbench", listing, tick=tick)
 
@@ -43,7 +44,7 @@ def _laboratory() -> Iterator[Sample]:
     def last(peak: float, length: int) -> list[tuple[int, float]]:
         return [(frame, peak * share) for frame, share in zip(range(length - 2, length + 1), FRAMES, strict=True)]
 
-    return _posed("synth", TOLD, last)
+    return _posed("synth", SYNTH_LENGTHS, last)
 
 
 def _sequences() -> Iterator[Sample]:
@@ -52,7 +53,7 @@ def _sequences() -> Iterator[Sample]:
     def whole(peak: float, length: int) -> list[tuple[int, float]]:
         return [(frame, peak * frame / (length - 1)) for frame in range(length)]
 
-    return _posed("synth-sequences", LENGTHS, whole, landmarks=True)
+    return _posed("synth-sequences", SEQUENCE_LENGTHS, whole, landmarks=True)
 
 
 def _posed(
@@ -61,13 +62,16 @@ def _posed(
     frames: Callable[[float, int], list[tuple[int, float]]],
     landmarks: bool = False,
 ) -> Iterator[Sample]:
-    """Sequences that people pose. lengths : in frames, at least and fewer than. frames : the numbers of those to draw
-    of a sequence with such a peak and length, and how strong the expression is in each."""
+    """Give the frames of posed sequences.
+
+    lengths : minimum (inclusive) and maximum (exclusive) number of frames. frames : for a sequence's peak intensity
+    and length, the numbers of the frames to draw and the intensity of the expression in each.
+    """
     emotions = [name for name in EMOTIONS if name != "neutral"]
     for number in range(SUBJECTS):
         rng = generator(SEED, set_name, number)
-        who, subject = Identity.draw(rng), f"P{number + 1:03d}"
-        for place, emotion in enumerate(rng.permutation(emotions)[:SHOWN]):
+        person, subject = Person.draw(rng), f"P{number + 1:03d}"
+        for place, emotion in enumerate(rng.permutation(emotions)[:EXPRESSIONS_PER_SUBJECT]):
             peak, length = rng.uniform(0.9, 1.4), int(rng.integers(*lengths))
             units, view = expression(str(emotion), rng), View.draw(rng, 0.0)
             sequence = f"{subject}_{place + 1:03d}"
@@ -76,7 +80,7 @@ def _posed(
                 yield Sample(
                     name,
                     "drawn",
-                    _face(who, scaled(units, strength), view, set_name, name, landmarks),
+                    _face(person, scaled(units, strength), view, set_name, name, landmarks),
                     str(emotion),
                     subject,
                     sequence,
@@ -88,14 +92,14 @@ def _attributes() -> Iterator[Sample]:
     """Like CelebA: everyday faces, some smiling, some with their lips apart, and forty attributes."""
     for number in range(FACES):
         rng = generator(SEED, "synth-attributes", number)
-        who = Identity.draw(rng)
+        person = Person.draw(rng)
         units = everyday(rng)
         name = f"{number + 1:06d}"
         yield Sample(
             name,
             "drawn",
-            _face(who, units, View.draw(rng, 0.1), "synth-attributes", name),
-            attributes=attributes(who, units),
+            _face(person, units, View.draw(rng, 0.1), "synth-attributes", name),
+            attributes=attributes(person, units),
         )
 
 
@@ -108,11 +112,7 @@ def _wild() -> Iterator[Sample]:
         split = "train" if number < WILD_SPLIT["train"] else "val"
         name = f"{split}_{number + 1:05d}"
         yield Sample(
-            name,
-            "drawn",
-            _face(Identity.draw(rng), units, View.draw(rng, 0.3), "synth-wild", name),
-            emotion,
-            split=split,
+            name, "drawn", _face(Person.draw(rng), units, View.draw(rng, 0.3), "synth-wild", name), emotion, split=split
         )
 
 
@@ -127,10 +127,10 @@ def everyday(rng: np.random.Generator) -> dict[str, float]:
 
 
 def _face(
-    who: Identity, units: dict[str, float], view: View, set_name: str, name: str, landmarks: bool = False
+    person: Person, units: dict[str, float], view: View, set_name: str, name: str, landmarks: bool = False
 ) -> Callable[[], Aligned]:
     def face() -> Aligned:
-        pixels, points = render(who, units, view, generator(SEED, set_name, "pixels", name))
+        pixels, points = render(person, units, view, generator(SEED, set_name, "pixels", name))
         return Aligned(pixels, "drawn", points if landmarks else None)
 
     return face

@@ -1,0 +1,143 @@
+"""``ferbench predict``, ``maps``, ``export``: uses of trained models."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ferbench.cli.formats import DataHome, Format, Runs, check_plain, emit, is_folder
+
+if TYPE_CHECKING:
+    from ferbench.predict import Picture
+
+_ENSEMBLE = "; repeat the option for an ensemble (mean of probabilities)."
+
+
+def predict(
+    sources: Annotated[list[Path], typer.Argument(help="Image files, or folders of image files.")],
+    run: Annotated[
+        list[str] | None, typer.Option(help="A trained run: its key, or how the key begins" + _ENSEMBLE)
+    ] = None,
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Shipped weights to use when no run is given: tiny (the default), light, wide or full" + _ENSEMBLE
+        ),
+    ] = None,
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="Each image is a cropped face already: skip face detection.")
+    ] = False,
+    draw: Annotated[
+        Path | None, typer.Option(help="Folder for images with boxes, labels and attention maps.", callback=is_folder)
+    ] = None,
+    format: Format = "console",
+    runs: Runs = None,
+) -> None:
+    """Recognise the expressions of the faces in images."""
+    from ferbench.errors import DataError
+    from ferbench.predict import chosen, pictures
+    from ferbench.predict import predict as recognise
+
+    check_plain(format)
+    paths = pictures(sources)
+    names = [(key, "") for key in run or ()] or [("", name) for name in preset or ["tiny"]]
+    models = [chosen(*name, runs) for name in dict.fromkeys(names)]
+    results = list(recognise(paths, models, aligned, draw))
+    if format == "json":
+        print(json.dumps([_json(picture) for picture in results], indent=2))
+    else:
+        keys = " and ".join(f"{one.key} ({one.identity.protocol}, preset {one.identity.preset})" for one, _ in models)
+        emit([(f"expressions by run {keys}", [row for picture in results for row in _rows(picture)])], format)
+    if not any(picture.faces for picture in results):
+        raise DataError("no face in any of the pictures" + ("" if aligned else ": --aligned takes each as a face"))
+
+
+def _json(picture: "Picture") -> dict[str, Any]:
+    faces = [
+        {
+            "box": face.found and face.found.box,
+            "confidence": face.found and face.found.confidence,
+            "expression": face.expression,
+            "probabilities": face.probabilities,
+        }
+        for face in picture.faces
+    ]
+    return {"picture": str(picture.path), "faces": faces, "problem": picture.problem}
+
+
+def _rows(picture: "Picture") -> list[dict[str, Any]]:
+    if not picture.faces:
+        return [{"picture": picture.path, "box": "", "expression": picture.problem, "probability": "", "next": ""}]
+    rows = []
+    for face in picture.faces:
+        first, second = sorted(face.probabilities, key=lambda name: -face.probabilities[name])[:2]
+        box = "{} {} {}×{}".format(*face.found.box) if face.found else "aligned"
+        rows.append(
+            {
+                "picture": picture.path,
+                "box": box,
+                "expression": first,
+                "probability": f"{face.probabilities[first]:.1%}",
+                "next": f"{second} {face.probabilities[second]:.1%}",
+            }
+        )
+    return rows
+
+
+def maps(
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="Run that learned attention maps, or was trained with some: its key, or how the key begins; "
+            "by default the shipped one."
+        ),
+    ] = "",
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Prepared dataset whose faces are used.")] = "synth",
+    preset: Annotated[str, typer.Option(help="Which shipped attention maps: tiny (those of wide) or light.")] = "tiny",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for a figure like Figure 6, PNG and SVG.", callback=is_folder)
+    ] = None,
+    faces: Annotated[int, typer.Option(min=1, help="Number of faces of each expression in the figure.")] = 3,
+    format: Format = "console",
+    runs: Runs = None,
+    data_home: DataHome = None,
+) -> None:
+    """Pointing game: how often the maxima of the attention maps lie on the eyes and on the mouth; and a figure."""
+    from ferbench.maps import evaluate_maps
+
+    result = evaluate_maps(run, preset, dataset, out, faces, runs, data_home)
+    rows = [
+        {
+            "map": part.part,
+            "maximum on the part": f"{part.share:.1%}",
+            "anywhere would be": f"{part.chance:.1%}",
+            "images": part.images,
+        }
+        for part in result.pointing
+    ]
+    sections = [(f"attention run {result.run} on {result.dataset}", rows)]
+    if result.figures:
+        sections.append(("figures", [{"file": str(path)} for path in result.figures]))
+    emit(sections, format)
+
+
+def export(
+    run: Annotated[
+        str,
+        typer.Argument(help="Run of a fold or a pre-training: its key, or how the key begins (see `ferbench runs`)."),
+    ],
+    format: Annotated[str, typer.Option(help="Output format: onnx.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="File or folder to write to.", show_default="<run key>.onnx")] = None,
+    runs: Runs = None,
+) -> None:
+    """Export a trained network with its attention maps to one ONNX file, after verifying that its outputs agree."""
+    from ferbench.export import BATCHES, IMAGES, TOLERANCE, export_run
+
+    done = export_run(run, format, out, runs)
+    batches = ", ".join(str(size) for size in BATCHES)
+    print(f"wrote {done.path}: {done.size:,} bytes, opset {done.opset}")
+    print(
+        f"parity with float64: max |Δlogit| / max |logit| = {done.parity.logits:.1e} (allowed {TOLERANCE:.0e}), "
+        f"n = {IMAGES} images in batches of {batches}"
+    )
