@@ -124,7 +124,7 @@ def test_below_the_command_line_the_operating_system_says_so_in_one_line(tmp_pat
 
 
 def test_an_unexpected_error_does_not_end_like_a_failed_check(monkeypatch, capsys):
-    def broken(**_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise KeyError("emotion")
 
     monkeypatch.setattr(main, "app", broken)

@@ -72,7 +72,7 @@ def _damage(home: Path) -> tuple[list[str], bool]:
         text.append("")
     text += [
         "`train` does not reuse a damaged run: it says so, trains it again and ends with the same bytes. A damaged",
-        "checkpoint, kept epoch or table of attention maps is thrown away and made again. What is said:",
+        "checkpoint, kept epoch or table of attention maps is deleted and computed again. The messages:",
         "",
     ]
     text += [f"- `{file}`, {damage}: {line}" for (file, damage), line in lines.items()]

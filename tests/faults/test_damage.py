@@ -108,7 +108,7 @@ def test_a_damaged_checkpoint_is_thrown_away_and_the_training_ends_with_the_same
     DAMAGES[damage](file)
     ended = inside(words, place)
     assert ended.code == 0, ended.err
-    assert "was damaged and is thrown away" in ended.out.replace("\n", "")
+    assert "was damaged and is deleted" in ended.out.replace("\n", "")
     assert stored(place) == whole
 
 
