@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from builders import lay_down, make_faces, people
-from ferbench.report.told import told
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -28,7 +27,8 @@ from ferbench.execution import learned
 from ferbench.execution.learned import Unrecorded
 from ferbench.files import write_bytes
 from ferbench.protocol import protocol as protocols
-from ferbench.report import tables
+from ferbench.report.build import build
+from ferbench.report.tested_runs import TestedRun
 from ferbench.runs import families, provenance
 from ferbench.runs.facts import HeldOut
 from ferbench.runs.store import LEARNED, Store
@@ -345,7 +345,7 @@ def test_evaluations_of_before_are_read_by_names(tmp_path, facts, words):
     key = store_fold(store, "01", [("S1", "anger", "anger")], facts=facts)
     record = store.record(key)
     record = record.model_copy(update={"identity": record.identity.model_copy(update={"kind": "transfer"})})
-    assert str(told(record, {}).held_out) == words
+    assert str(TestedRun.of(record, {}).held_out) == words
 
 
 @pytest.mark.parametrize(
@@ -402,7 +402,7 @@ def test_a_set_that_is_prepared_anew_is_still_what_was_learned_from(tmp_path):
     assert not set(frame[frame["id"].isin(record.facts["seen"])]["subject"]) & set(others["subject"])
     accuracy = (others["truth"] == others["prediction"]).mean()
     assert found["accuracy without"] == f"{accuracy:.2%} of {len(others)}"
-    transfer = tables.build(store, "ckplus")[0].transfers[0]
+    transfer = build(store, "ckplus")[0].transfers[0]
     assert (transfer.held_out_accuracy, transfer.held_out_count) == (pytest.approx(accuracy), len(others))
     said = ferbench("report", "--dataset", "ckplus", "--format", "markdown", cwd=tmp_path).stdout
     assert str(transfer.held_out) in said
@@ -433,7 +433,7 @@ def test_a_training_says_of_its_own_test_set_that_it_was_held_out(tmp_path):
     for record in store.records():
         assert LEARNED in record.files
         assert str(HeldOut.model_validate(record.facts["held_out"])) == "yes (by content)"
-    (report,) = tables.build(store)
+    (report,) = build(store)
     (training,) = report.trainings
     assert (str(training.held_out), training.held_out_accuracy) == ("yes (by content)", None)
     assert "Accuracy without these" not in ferbench("report", "--format", "markdown", cwd=tmp_path).stdout
