@@ -74,6 +74,11 @@ def test_a_run_of_before_is_of_images_held_out_and_trained_on_what_its_parents_w
     assert (facts.method, facts.published) == ("WS-LGAN", "WS-LGAN")
     key = store_fold(store, "02", [("S1", "anger", "anger")], facts={"method": {"differs": ["It is smaller."]}})
     assert TestedRun.of(store.record(key), {}).differs == ["It is smaller."]
+    rows = [("S1", "anger", "anger")]
+    key = store_fold(
+        store, "01", rows, seed=1, facts={"changed": ["epochs=9"], "command": "ferbench train wslgan --epochs 7"}
+    )
+    assert TestedRun.of(store.record(key), {}).changed == ["epochs=9"]  # what was stored, not what the command says
 
 
 def test_images_and_sequences_stand_in_one_report_in_columns_of_their_own(store):
