@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from builders import lay_down, make_faces, people
-from ferbench.data.layouts import write_layout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,6 +21,7 @@ from ferbench.data import onet
 from ferbench.data.prepare import write_set
 from ferbench.data.samples import Listing, Sample, as_is, boxed, raw
 from ferbench.data.synthetic import ensure
+from ferbench.data.synthetic.layouts import write_layout
 from ferbench.errors import DataError
 from ferbench.execution import learned
 from ferbench.execution.learned import Unrecorded
