@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ferbench.errors import DataError
-from ferbench.evaluate import Ground, Predict, predictor
+from ferbench.evaluate import Predict, TestSet, predictor
 from ferbench.execution import learned
 from ferbench.files import data_home, runs_home
 from ferbench.methods.foreign.cards import card_of, shipped_cards
@@ -34,7 +34,7 @@ SAMPLE = 2000  # training images that are asked, drawn by a fixed seed
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was found. consistent : with having learned from the test images; None: this set gives no ground to say.
+    """What was found. consistent : with having learned from the test images; None: nothing can be said about this dataset.
 
     trained, tested : accuracy on a sample of the training split and on the test set, of so many images. ceiling : of
     an unbiased test accuracy. near : test images that are training images too, or near copies of one. repeated,
@@ -59,15 +59,15 @@ def contamination(model: str, preset: str, dataset: str, runs: Path | None, home
 
     Raises DataError for a protocol of folds or a dataset without both.
     """
-    ground = Ground.of(dataset, home)
+    test_set = TestSet.of(dataset, home)
     title, classes, predict = predictor(model, preset, dataset, runs)
-    train = _train_rows(ground)
+    train = _train_rows(test_set)
     sample = np.sort(generator(0, "contamination").permutation(train)[:SAMPLE])
-    trained, _, train_count = _asked(ground, sample, classes, predict)
-    tested, confidence, test_count = _asked(ground, ground.rows, classes, predict)
-    seen = overlap(train, ground.rows, ground.faces).seen
-    copies = ground.faces.samples["id"].iloc[ground.rows].isin(seen).to_numpy()
-    ceiling = ceiling_of(ground.protocol.dataset)
+    trained, _, train_count = _asked(test_set, sample, classes, predict)
+    tested, confidence, test_count = _asked(test_set, test_set.rows, classes, predict)
+    seen = overlap(train, test_set.rows, test_set.faces).seen
+    copies = test_set.faces.samples["id"].iloc[test_set.rows].isin(seen).to_numpy()
+    ceiling = ceiling_of(test_set.protocol.dataset)
     consistent, sentence = judged(trained, train_count, tested, test_count, ceiling)
     return Evidence(
         title,
@@ -87,19 +87,19 @@ def contamination(model: str, preset: str, dataset: str, runs: Path | None, home
 def learned_by(model: str, dataset: str, runs: Path | None, home: Path | None) -> list[dict[str, str]]:
     """Say of each network and card that comes with ferbench, or of ``model``, what it learned from and whether the test
     set of a protocol was held out from that: a row each. Nothing is predicted."""
-    ground, store, place = Ground.of(dataset, home), Store(runs_home(runs)), data_home(home)
+    test_set, store, place = TestSet.of(dataset, home), Store(runs_home(runs)), data_home(home)
     networks = [record.key for record in shipped_with(kind=PRETRAIN)]
     rows = []
     for name in [model] if model else [*networks, *map(card_of, shipped_cards())]:
         if name.endswith(".toml"):
-            method = resolve(name, "", ground.protocol.name)
+            method = resolve(name, "", test_set.protocol.name)
             names = method.recipe.trained.on
-            held, _ = learned.as_authors_say(ground.protocol, ground.faces, ground.rows, names)
+            held, _ = learned.as_authors_say(test_set.protocol, test_set.faces, test_set.rows, names)
             title, evidence = method.title, f"its card names {', '.join(names) or 'nothing'}"
         else:
             record = store.find(name)
             before = learned.of_run(record.key, store, place)
-            held, _ = learned.held_out(ground.protocol, ground.faces, ground.rows, before)
+            held, _ = learned.held_out(test_set.protocol, test_set.faces, test_set.rows, before)
             evidence = ", ".join(dict.fromkeys(str(one) for one in before))
             title = f"{record.identity.method} {record.identity.preset} {record.key}".replace("  ", " ")
         evidence += f" ({held.why})" if held.why else ""
@@ -139,16 +139,18 @@ def judged(
     return False, f"no sign of it: {figures}; labels as noisy as these allow up to {ceiling:.0%}"
 
 
-def _train_rows(ground: Ground) -> np.ndarray:
-    if ground.protocol.official is None:
-        raise DataError(f"{ground.protocol.identifier} has folds: ask about a protocol with an official training split")
-    return splits.training_sets(ground.protocol, ground.faces)[0]
+def _train_rows(test_set: TestSet) -> np.ndarray:
+    if test_set.protocol.official is None:
+        raise DataError(
+            f"{test_set.protocol.identifier} has folds: ask about a protocol with an official training split"
+        )
+    return splits.training_sets(test_set.protocol, test_set.faces)[0]
 
 
-def _asked(ground: Ground, rows: np.ndarray, classes: list[str], predict: Predict) -> tuple[float, np.ndarray, int]:
+def _asked(test_set: TestSet, rows: np.ndarray, classes: list[str], predict: Predict) -> tuple[float, np.ndarray, int]:
     """Accuracy on the rows whose class the model has, its confidence on all of them, and how many they are."""
-    probabilities = predict(ground.samples(rows))
-    labels: Any = ground.faces.samples["label"].iloc[rows].to_numpy()
+    probabilities = predict(test_set.samples(rows))
+    labels: Any = test_set.faces.samples["label"].iloc[rows].to_numpy()
     known = np.isin(labels, classes)
     named = np.array(classes)[probabilities.argmax(axis=1)]
     return float((named == labels)[known].mean()), probabilities.max(axis=1), int(known.sum())

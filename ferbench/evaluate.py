@@ -45,7 +45,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Ground:
+class TestSet:
     """What is to be predicted: rows of a prepared dataset under a protocol. split : hash of the fold file, or empty."""
 
     protocol: Protocol
@@ -55,7 +55,7 @@ class Ground:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, dataset: str, home: Path | None) -> "Ground":
+    def of(cls, dataset: str, home: Path | None) -> "TestSet":
         """All that a protocol tests. A set with a test set alone is enough, and people need not be known.
 
         Raises what ``protocols.load`` and ``faces.load`` raise, DataError where nothing is tested.
@@ -95,17 +95,17 @@ def evaluate(
     Raises UsageError for a run that has learned from all of these images or their people, DataError where no image is
     left.
     """
-    ground, store = Ground.of(dataset, home), Store(runs_home(runs))
+    test_set, store = TestSet.of(dataset, home), Store(runs_home(runs))
     if model.endswith(".toml"):
-        return _card(resolve(model, "", ground.protocol.name), ground, store, fresh, say)
+        return _card(resolve(model, "", test_set.protocol.name), test_set, store, fresh, say)
     record, source = chosen(model, preset, runs)
     before = learned.of_run(record.key, source, data_home(home))
     identity = record.identity.model_copy(
         update={
             "kind": TRANSFER,
-            "protocol": ground.protocol.identifier,
-            "data": ground.faces.fingerprint,
-            "split": ground.split,
+            "protocol": test_set.protocol.identifier,
+            "data": test_set.faces.fingerprint,
+            "split": test_set.split,
             "fold": "",
             "precision": "fp32",
             "engine": "plain",
@@ -121,20 +121,20 @@ def evaluate(
     }
     return _tested(
         identity,
-        ground,
+        test_set,
         store,
         record.classes,
         facts,
-        lambda rows: _scores(record, source, ground.samples(rows)),
-        lambda rows: learned.held_out(ground.protocol, ground.faces, rows, before),
+        lambda rows: _scores(record, source, test_set.samples(rows)),
+        lambda rows: learned.held_out(test_set.protocol, test_set.faces, rows, before),
         fresh=fresh,
         say=say,
     )
 
 
-def _card(method: Method, ground: Ground, store: Store, fresh: bool, say: Say) -> Record:
+def _card(method: Method, test_set: TestSet, store: Store, fresh: bool, say: Say) -> Record:
     """Test a model from elsewhere as it is."""
-    classes, predict, work = _opened(method, store, ground)
+    classes, predict, work = _opened(method, store, test_set)
     trained_on = method.recipe.trained.on
     facts: dict[str, Any] = {
         "trained_on": list(trained_on),
@@ -145,22 +145,22 @@ def _card(method: Method, ground: Ground, store: Store, fresh: bool, say: Say) -
     }
     return _tested(
         work.identity,
-        ground,
+        test_set,
         store,
         classes,
         facts,
-        lambda rows: predict(ground.samples(rows)),
-        lambda rows: learned.as_authors_say(ground.protocol, ground.faces, rows, trained_on),
+        lambda rows: predict(test_set.samples(rows)),
+        lambda rows: learned.as_authors_say(test_set.protocol, test_set.faces, rows, trained_on),
         work,
         fresh,
         say,
     )
 
 
-def _opened(method: Method, store: Store, ground: Ground | None = None) -> tuple[list[str], Predict, Workspace]:
+def _opened(method: Method, store: Store, test_set: TestSet | None = None) -> tuple[list[str], Predict, Workspace]:
     """Open a model from elsewhere: its classes, what gives probabilities [N,K] for samples, and its workspace.
 
-    ground : what it is tested on, which is part of its run's identity; None where no run comes of it.
+    test_set : what it is tested on, which is part of its run's identity; None where no run comes of it.
     Raises UsageError for what is no card, and for one that does not say what the model's scores stand for.
     """
     family = method.family
@@ -168,7 +168,7 @@ def _opened(method: Method, store: Store, ground: Ground | None = None) -> tuple
         raise UsageError(f"{method.title} is a method to train: `ferbench train`; a card has a [model] and an [output]")
     classes = tuple(label for label in method.recipe.output.labels if label)
     if not classes:
-        instead = "" if ground is None else "; or fit it on each fold with --refit"
+        instead = "" if test_set is None else "; or fit it on each fold with --refit"
         raise UsageError(
             f"the card of {method.title} lacks the line `labels = [...]` under [output]: what each score "
             f"of the model stands for{instead}"
@@ -178,12 +178,12 @@ def _opened(method: Method, store: Store, ground: Ground | None = None) -> tuple
     )  # first, since the identity covers the files that it opens
     tested: dict[str, Any] = (
         {"recipe": {}, "protocol": "", "data": ""}
-        if ground is None
+        if test_set is None
         else {
-            "recipe": plain(family.identity(TRANSFER, method, ground.protocol)),
-            "protocol": ground.protocol.identifier,
-            "data": ground.faces.fingerprint,
-            "split": ground.split,
+            "recipe": plain(family.identity(TRANSFER, method, test_set.protocol)),
+            "protocol": test_set.protocol.identifier,
+            "data": test_set.faces.fingerprint,
+            "split": test_set.split,
         }
     )
     identity = Identity(
@@ -222,17 +222,17 @@ def predictions(
     Every sample that the protocol tests has to be there once. Without probabilities nothing is said of calibration.
     fresh, say : as for :func:`evaluate`. Raises DataError naming the file and the row of what is wrong.
     """
-    ground, store, name = Ground.of(dataset, home), Store(runs_home(runs)), printable(name)
-    samples = ground.faces.samples.iloc[ground.rows]
-    frame, classes, certain = prediction_files.read(file, samples, ground.protocol)
+    test_set, store, name = TestSet.of(dataset, home), Store(runs_home(runs)), printable(name)
+    samples = test_set.faces.samples.iloc[test_set.rows]
+    frame, classes, certain = prediction_files.read(file, samples, test_set.protocol)
     identity = Identity(
         kind=TRANSFER,
         method=name,
         preset="",
         recipe={"predictions": sha256_of(file.read_bytes())[:16]},
-        protocol=ground.protocol.identifier,
-        data=ground.faces.fingerprint,
-        split=ground.split,
+        protocol=test_set.protocol.identifier,
+        data=test_set.faces.fingerprint,
+        split=test_set.split,
         seed=0,
         precision="fp32",
         code=REVISION,
@@ -244,15 +244,15 @@ def predictions(
         "parameters": 0,
     }
     facts |= {"uncalibrated": True} if certain else {}
-    ids = ground.faces.samples["id"]
+    ids = test_set.faces.samples["id"]
     return _tested(
         identity,
-        ground,
+        test_set,
         store,
         classes,
         facts,
         lambda rows: frame.loc[ids.iloc[rows]].to_numpy(),
-        lambda rows: learned.as_authors_say(ground.protocol, ground.faces, rows, trained_on),
+        lambda rows: learned.as_authors_say(test_set.protocol, test_set.faces, rows, trained_on),
         fresh=fresh,
         say=say,
     )
@@ -260,7 +260,7 @@ def predictions(
 
 def _tested(
     identity: Identity,
-    ground: Ground,
+    test_set: TestSet,
     store: Store,
     classes: list[str],
     facts: dict[str, Any],
@@ -275,15 +275,15 @@ def _tested(
     predict : gives probabilities [N,K] for rows. held_out : says of rows whether they were held out, and which were
     learned from. A run that is stored already is reused unless ``fresh``, with what is now known of the training data.
     """
-    faces = ground.faces
-    labels = faces.samples["label"].iloc[ground.rows]
+    faces = test_set.faces
+    labels = faces.samples["label"].iloc[test_set.rows]
     known = labels.isin(classes).to_numpy()
     if not known.any():
         raise DataError(f"{faces.name} has no image of a class that {facts['display']} knows")
-    rows = ground.rows[known]
+    rows = test_set.rows[known]
     held, seen = held_out(rows)
     if seen.all() or (held.status, held.by) == ("no", "names"):
-        raise UsageError(learned.refusal(held, facts["display"], ground.protocol, ground.faces))
+        raise UsageError(learned.refusal(held, facts["display"], test_set.protocol, test_set.faces))
     facts |= {"held_out": held.model_dump(), "seen": faces.samples["id"].iloc[rows[seen]].tolist()}
     if not fresh and store.checked(identity.key) == "done":
         date = datetime.fromtimestamp((store.folder(identity.key) / "record.json").stat().st_mtime)
@@ -294,7 +294,7 @@ def _tested(
     store.begin(identity)
     frame = predictions_frame(faces.samples.iloc[rows], classes, probabilities)
     store.write_predictions(identity.key, frame)
-    notes = [*ground.notes, *(work.notes if work else []), *_below_chance(frame)]
+    notes = [*test_set.notes, *(work.notes if work else []), *_below_chance(frame)]
     done = Record(
         key=identity.key,
         experiment=identity.experiment,
@@ -306,7 +306,7 @@ def _tested(
         facts={
             **facts,
             **(work.facts if work else {}),
-            "level": ground.protocol.level,
+            "level": test_set.protocol.level,
             "left_out": labels[~known].value_counts().to_dict(),
             "notes": notes,
         },

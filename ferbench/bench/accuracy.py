@@ -45,7 +45,7 @@ class TestSet:
         """Raises DataError where FER2013 is not prepared, with the command that prepares it."""
         from ferbench import evaluate
 
-        public = evaluate.Ground.of(PROTOCOL, home)
+        public = evaluate.TestSet.of(PROTOCOL, home)
         return cls(np.array(public.faces.images[public.rows]), list(public.faces.samples["label"].iloc[public.rows]))
 
 

@@ -13,7 +13,7 @@ sys.path[:0] = [str(Path(__file__).parent)]
 
 from damage import OF_RUNS, OF_SETS, cases, ready  # noqa: E402
 from ends import SCENARIOS, Outcome  # noqa: E402
-from ground import Ended  # noqa: E402
+from helpers import Ended  # noqa: E402
 from kills import Log, killed  # noqa: E402
 
 from ferbench.files import write_text  # noqa: E402

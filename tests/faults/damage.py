@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ground import ALONE, DAMAGES, FLOOR, Ended, identity, inside, lay, train
+from helpers import ALONE, DAMAGES, FLOOR, Ended, identity, inside, lay, train
 from PIL import Image
 
 TRAIN = train(3, *ALONE)

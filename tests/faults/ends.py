@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ground import (
+from helpers import (
     ALONE,
     FLOOR,
     SHARED,

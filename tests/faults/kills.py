@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ground import SHARED, at_work, begin, checkpoints, end, ferbench, lay, stored, train, until
+from helpers import SHARED, at_work, begin, checkpoints, end, ferbench, lay, stored, train, until
 
 from ferbench.errors import DataError
 from ferbench.training.checkpoint import epochs_done

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from damage import ALONE, DAMAGES, TRAIN, cases, network, ready
-from ground import attention, checkpoints, flip, inside, lay, runs, stored, train, truncate
+from helpers import attention, checkpoints, flip, inside, lay, runs, stored, train, truncate
 
 from ferbench.data import faces
 from ferbench.errors import DataError, FerbenchError

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from ground import ALONE, FLOOR, inside, lay, train
+from helpers import ALONE, FLOOR, inside, lay, train
 
 from ferbench.methods.cnn import recogniser
 from ferbench.methods.cnn.recogniser import CnnRecogniser
