@@ -68,7 +68,7 @@ def contamination(model: str, preset: str, dataset: str, runs: Path | None, home
     seen = overlap(train, test_set.rows, test_set.faces).seen
     copies = test_set.faces.samples["id"].iloc[test_set.rows].isin(seen).to_numpy()
     ceiling = ceiling_of(test_set.protocol.dataset)
-    consistent, sentence = judged(trained, train_count, tested, test_count, ceiling)
+    consistent, sentence = conclusion(trained, train_count, tested, test_count, ceiling)
     return Evidence(
         title,
         consistent,
@@ -113,7 +113,7 @@ def ceiling_of(dataset: str) -> float | None:
     return None if agreement is None else agreement[0] + DEVIATIONS * agreement[1]
 
 
-def judged(
+def conclusion(
     trained: float, train_images: int, tested: float, test_images: int, ceiling: float | None
 ) -> tuple[bool | None, str]:
     """Say what two accuracies are consistent with.

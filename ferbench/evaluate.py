@@ -345,10 +345,10 @@ def _scores(record: Record, source: Store, samples: SampleSet) -> np.ndarray:
     try:
         module = network_of(record, source)
     except UsageError:
-        told = record.facts.get("method")
-        if told is None or record.error:
+        stored = record.facts.get("method")
+        if stored is None or record.error:
             raise
-        method: Method = Method.model_validate({**told, "recipe": family.recipe.model_validate(told["recipe"])})
+        method: Method = Method.model_validate({**stored, "recipe": family.recipe.model_validate(stored["recipe"])})
         recogniser = family.recogniser(method, record.identity.kind, tuple(record.classes))
         weights = source.file(record, WEIGHTS)
         try:

@@ -291,7 +291,7 @@ def test_an_accepted_file_names_no_image_and_nobody_and_tells_no_label(tmp_path)
     )
     assert "truths" not in kept
     assert kept["predictions"] == kept["margins"] == []
-    assert {hit for hits in kept["hits"] for hit in hits} == {0, 1}
+    assert {hit for correct in kept["correct"] for hit in correct} == {0, 1}
 
 
 def test_images_of_the_accepted_figure_that_are_not_tested_are_counted(tmp_path):

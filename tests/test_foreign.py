@@ -11,7 +11,7 @@ from builders import lay_down, make_faces, people
 from test_cli import ferbench
 
 from ferbench import api, evaluate
-from ferbench.contamination import GAP, ceiling_of, judged
+from ferbench.contamination import GAP, ceiling_of, conclusion
 from ferbench.data import faces as prepared_sets
 from ferbench.errors import DataError, UsageError
 from ferbench.files import sha256_of
@@ -216,7 +216,7 @@ def given(place, change=lambda frame: frame):
     return path
 
 
-def test_predictions_from_elsewhere_are_judged(place):
+def test_predictions_from_elsewhere_are_conclusion(place):
     given(place)
     words = ("evaluate", "--predictions", "theirs.csv", "-d", "ckplus", "--name", "Their method", "--format", "json")
     (facts,) = json.loads(ferbench(*words, "--trained-on", "CK+", cwd=place).stdout).values()
@@ -306,17 +306,17 @@ PEERS = [
 
 @pytest.mark.parametrize(("name", "trained", "images", "tested", "suspect"), PEERS)
 def test_the_two_suspect_public_models_are_flagged_and_the_clean_ones_not(name, trained, images, tested, suspect):
-    consistent, sentence = judged(trained, images, tested, 3589, ceiling_of("fer2013"))
+    consistent, sentence = conclusion(trained, images, tested, 3589, ceiling_of("fer2013"))
     assert consistent is suspect, name
     assert ("consistent with having learned" in sentence) == suspect
 
 
 def test_a_high_figure_alone_and_a_small_gap_alone_are_no_evidence():
     ceiling = ceiling_of("fer2013")
-    assert judged(0.99, 2000, 0.80, 3589, ceiling)[0] is False
-    assert judged(0.60, 2000, 0.60, 3589, ceiling)[0] is False
-    assert judged(ceiling + 0.2 + GAP, 2000, ceiling + 0.2, 3589, ceiling)[0] is False
-    assert judged(0.90, 2000, 0.90, 3589, None)[0] is None
+    assert conclusion(0.99, 2000, 0.80, 3589, ceiling)[0] is False
+    assert conclusion(0.60, 2000, 0.60, 3589, ceiling)[0] is False
+    assert conclusion(ceiling + 0.2 + GAP, 2000, ceiling + 0.2, 3589, ceiling)[0] is False
+    assert conclusion(0.90, 2000, 0.90, 3589, None)[0] is None
 
 
 def test_a_model_that_learned_the_test_images_is_told_from_one_that_did_not(place):

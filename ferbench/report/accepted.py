@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from ferbench import DEFAULT_METHOD, __version__, metrics, statistics
 from ferbench.errors import DataError, UsageError
@@ -54,7 +54,7 @@ class Accepted(Schema):
     accuracy: float  # mean over the seeds
     ids: list[str]  # hashes, see :func:`hashed`
     subjects: list[str]  # likewise; empty where unknown
-    hits: list[list[Literal[0, 1]]]  # of each seed
+    correct: list[list[Literal[0, 1]]] = Field(validation_alias=AliasChoices("correct", "hits"))  # of each seed
     predictions: list[int] = Field(default_factory=list)  # of an evaluation: places in ``classes``
     margins: list[float] = Field(default_factory=list)  # likewise: the highest probability minus the next
     reasons: list[Reason]  # the last one is why it is as it is
@@ -65,8 +65,12 @@ class Accepted(Schema):
         n = len(self.ids)
         if not n or len(set(self.ids)) < n or len(self.subjects) != n:
             raise ValueError("ids are no names of images, each once, with a subject each")
-        if len(self.hits) != len(self.seeds) or not self.hits or any(len(hits) != n for hits in self.hits):
-            raise ValueError("hits are not one for each seed and image")
+        if (
+            len(self.correct) != len(self.seeds)
+            or not self.correct
+            or any(len(correct) != n for correct in self.correct)
+        ):
+            raise ValueError("correct does not have one value for each seed and image")
         if self.evaluation and (len(self.predictions) != n or len(self.margins) != n):
             raise ValueError("an evaluation has a prediction and a margin for each image")
         if not all(0 <= place < len(self.classes) for place in self.predictions):
@@ -92,10 +96,10 @@ class Accepted(Schema):
                     "id": self.ids,
                     "subject": self.subjects,
                     "truth": truths.to_numpy(),
-                    "prediction": np.where(np.array(hits, dtype=bool), truths, ""),
+                    "prediction": np.where(np.array(correct, dtype=bool), truths, ""),
                 }
             )
-            for hits in self.hits
+            for correct in self.correct
         ]
 
 
@@ -169,7 +173,7 @@ def accepted_of(result: Result, why: str, reasons: list[Reason]) -> Accepted:
         accuracy=accuracy,
         ids=list(first["id"]),
         subjects=list(first["subject"]),
-        hits=[metrics.correct(frame).astype(int).tolist() for frame in frames],
+        correct=[metrics.correct(frame).astype(int).tolist() for frame in frames],
         **kept,
         reasons=[*reasons, Reason(why=why, when=date.today().isoformat(), ferbench=__version__, accuracy=accuracy)],
     )

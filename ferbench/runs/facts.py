@@ -148,7 +148,11 @@ def check(environment: dict[str, Any], facts: dict[str, Any], result: dict[str, 
         ("environment", _Environment, environment),
         ("facts", _FoldFacts if kind == "fold" else _Facts, facts),
         ("result", _Result, result),
-        *((f"result.{part}", _Result, told) for part, told in result.items() if isinstance(told, dict)),
+        *(
+            (f"result.{part}", _Result, part_result)
+            for part, part_result in result.items()
+            if isinstance(part_result, dict)
+        ),
     ]
     for name, schema, content in tables:
         try:

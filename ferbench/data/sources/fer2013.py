@@ -216,8 +216,8 @@ def _parquet(tree: Tree, paths: list[str]) -> Listing:
             samples.append(
                 Sample(f"{split}-{counts[split]:05d}", where, part.face(place, where), label(cell, where), split=split)
             )
-        told = "by its name" if _told(path) else "since neither its name nor a column tells a split"
-        notes.append(f"{filename(path)}: its {len(part.labels):,} rows were taken as the split {split}, {told}")
+        reason = "by its name" if _told(path) else "since neither its name nor a column tells a split"
+        notes.append(f"{filename(path)}: its {len(part.labels):,} rows were taken as the split {split}, {reason}")
     if assumed:
         notes.append(
             "the labels have no names in the file: they were taken as FER2013's own numbers, 0 = anger to 6 = neutral"

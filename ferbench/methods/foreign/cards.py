@@ -125,9 +125,9 @@ def template(model: str) -> str:
     sides = [one.dim_value for one in entry.shape.dim]
     last = len(sides) == 4 and sides[3] in (1, 3)
     channels = sides[3] if last else sides[1] if len(sides) == 4 else 1
-    told = {one.key: one.value for one in loaded.metadata_props}
-    labels = told.get("labels") or _LABELS
-    if told.get("labels"):
+    metadata = {one.key: one.value for one in loaded.metadata_props}
+    labels = metadata.get("labels") or _LABELS
+    if metadata.get("labels"):
         named = parse_json(labels, f"the metadata of {model}")
         if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
             raise DataError(f"the metadata of {model} have labels that are no list of names")
@@ -140,14 +140,14 @@ def template(model: str) -> str:
         layout="nhwc" if last else "nchw",
         colour="rgb" if channels == 3 else "grey",
         labels=labels,
-        gives="logits" if told.get("labels") else "probabilities",
-        scale="0..255" if told.get("preprocessing") or entry.elem_type in _WHOLE else "0..1",
+        gives="logits" if metadata.get("labels") else "probabilities",
+        scale="0..255" if metadata.get("preprocessing") or entry.elem_type in _WHOLE else "0..1",
         outputs=" or ".join(_quoted(one.name) for one in loaded.graph.output) or '""',
     )
 
 
-def _head(name: str, source: str, *, scale: str = "0..1", outputs: str = '""', **told: object) -> str:
-    return _HEAD.format(name=_quoted(name), source=_quoted(source), scale=scale, outputs=outputs, **told)
+def _head(name: str, source: str, *, scale: str = "0..1", outputs: str = '""', **fields: object) -> str:
+    return _HEAD.format(name=_quoted(name), source=_quoted(source), scale=scale, outputs=outputs, **fields)
 
 
 def _quoted(value: object) -> str:

@@ -85,10 +85,10 @@ def _modernised(path: Path, folder: Path) -> Path:
     import h5py
 
     with h5py.File(path) as file:
-        told = file.attrs.get("model_config")
-    if told is None:
+        config = file.attrs.get("model_config")
+    if config is None:
         return path  # weights alone: Keras says so itself
-    whole = parse_json(told, path)
+    whole = parse_json(config, path)
     if whole.get("class_name") != "Sequential":
         return path
     inside = whole["config"] if isinstance(whole["config"], dict) else {"layers": whole["config"]}
