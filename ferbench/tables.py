@@ -1,7 +1,7 @@
-"""Reading tables that others wrote: any encoding and delimiter, and one line that names file and row for what is wrong.
+"""Reading CSV tables of any encoding and delimiter; one line names the file and the row of what is wrong.
 
-A row that is short, long, quoted badly or foreign never becomes data in silence: rows are read strictly, and each knows
-the line at which an editor shows it.
+Rows are read strictly, so that a row that is too short, too long or badly quoted never becomes data unnoticed. Each row
+knows its line in an editor.
 """
 
 import csv
@@ -19,7 +19,7 @@ DELIMITERS = (",", ";", "\t")
 _CELL = 1 << 24  # characters of one cell; 2,304 grey values have under 10,000
 _SHOWN = 40  # characters of a foreign line that a message shows
 _FORMULA = re.compile(r"=|#(?:REF!|NAME\?|VALUE!|DIV/0!|N/A|NUM!|NULL!)$")
-# How files begin that are no text, whatever they are called.
+# The first bytes of files that are no text, whatever their names.
 _KINDS = {
     b"PK\x03\x04": "a zip archive or an Excel workbook",
     b"\x1f\x8b": "a gzip file",
@@ -35,7 +35,7 @@ _KINDS = {
 
 
 class Row(dict[str, str]):
-    """A row's cells by column name, stripped. line : where it begins, as an editor counts. where : that in words."""
+    """A row's cells by column name, stripped. line : its first line, from 1. where : file and line, in words."""
 
     def __init__(self, cells: dict[str, str], origin: str, line: int):
         super().__init__(cells)
@@ -70,7 +70,7 @@ def decoded(content: bytes, origin: str) -> str:
 
 
 def lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield number and content of the lines that hold something. Only line feeds end a line, as in an editor."""
+    """Yield number and content of the lines that are not blank. Only line feeds end a line, as in an editor."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield number, line
@@ -81,7 +81,7 @@ def rows(
 ) -> list[Row]:
     """Return the rows of a CSV text; empty ones are left out.
 
-    needed, optional : columns, found whatever their case and blanks; needed ones must be there. headless : the columns
+    needed, optional : columns, whose case and blanks do not matter; needed ones must be present. headless : the columns
         of a file whose first row is data already; empty where such a file is refused.
     Raises DataError with file and line for a row that has not as many cells as the header, a quote that does not close,
     a line break in a cell, and a formula.
@@ -93,21 +93,21 @@ def rows(
         text = body
     known = {name.lower(): name for name in (*needed, *optional)}
     delimiter = declared[1] if declared else _delimiter(_first(text), needed, headless)
-    found = _records(text, origin, delimiter, skipped)
-    line, header = next(found, (0, []))
+    records = _records(text, origin, delimiter, skipped)
+    line, header = next(records, (0, []))
     if not header:
         raise DataError(f"{origin} is empty")
     names = [known.get(name.lower(), name) for name in header]
-    rest: Iterator[tuple[int, list[str]]] = found
+    rest: Iterator[tuple[int, list[str]]] = records
     if missing := [name for name in needed if name not in names]:
         if not headless or len(missing) < len(needed) or len(header) != len(headless):
             raise DataError(f"{origin} has no column {', '.join(missing)}; it has {_short(', '.join(header))}")
-        names, rest = list(headless), _chained((line, header), found)
+        names, rest = list(headless), _chained((line, header), records)
     while names and not names[-1]:
         names.pop()  # a spreadsheet's empty columns
     if twice := [name for place, name in enumerate(names) if name and name in names[:place]]:
         raise DataError(f"{origin}, line {line}: the column {twice[0]!r} is there twice")
-    width, formulas, made = len(names), "=" in text or "#" in text, []
+    width, formulas, parsed = len(names), "=" in text or "#" in text, []
     for line, cells in rest:
         if len(cells) > width and not any(cells[width:]):
             cells = cells[:width]
@@ -118,8 +118,8 @@ def rows(
             )
         if formulas and (formula := next((cell for cell in cells if _FORMULA.match(cell)), "")):
             raise DataError(f"{origin}, line {line}: {_short(formula)!r} is a spreadsheet's formula, not a value")
-        made.append(Row(dict(zip(names, cells, strict=True)), origin, line))
-    return made
+        parsed.append(Row(dict(zip(names, cells, strict=True)), origin, line))
+    return parsed
 
 
 def frame(path: Path, needed: tuple[str, ...] = (), optional: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -131,10 +131,10 @@ def frame(path: Path, needed: tuple[str, ...] = (), optional: tuple[str, ...] = 
         if not path.is_file():
             raise DataError(f"{path} {'is a folder, not a CSV file' if path.is_dir() else 'does not exist'}")
         text = decoded(path.read_bytes(), str(path))
-    found = rows(text, str(path), needed, optional)
-    if not found:
+    read = rows(text, str(path), needed, optional)
+    if not read:
         raise DataError(f"{path} has no rows")
-    return pd.DataFrame([dict(row) for row in found], index=[row.line for row in found], dtype=str)
+    return pd.DataFrame([dict(row) for row in read], index=[row.line for row in read], dtype=str)
 
 
 def whole(text: str) -> int | None:
@@ -144,7 +144,7 @@ def whole(text: str) -> int | None:
 
 
 def columns(text: str, headless: tuple[str, ...] = ()) -> list[str]:
-    """Return the names in the first line of a CSV, in lower case: what kind of table it may be.
+    """Return the names in the first line of a CSV, in lower case, by which tables are recognised.
 
     headless : the columns that a file whose first row is data would have.
     """
@@ -157,7 +157,7 @@ def _first(text: str) -> str:
 
 
 def _delimiter(first: str, needed: tuple[str, ...], headless: tuple[str, ...]) -> str:
-    """The delimiter that finds the columns in the first line, else the one that is there most often."""
+    """The delimiter that gives the expected columns of the first line, else the most frequent one."""
     split = {sign: [cell.strip().strip('"').strip().lower() for cell in first.split(sign)] for sign in DELIMITERS}
     if needed:
         for sign, names in split.items():

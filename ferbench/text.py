@@ -1,4 +1,4 @@
-"""Text from files of others, made fit to be shown: nothing in it steers a terminal, a page or a spreadsheet."""
+"""Text from other people's files, made safe to show: it cannot control a terminal, a page or a spreadsheet."""
 
 import re
 import shlex
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
-# What a terminal obeys instead of showing it (ECMA-48): CSI … final; OSC, DCS, SOS, PM, APC up to their end; ESC and
+# What a terminal executes instead of showing it (ECMA-48): CSI … final; OSC, DCS, SOS, PM, APC up to their end; ESC and
 # one more; each also in its form of a single C1 character.
 _SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
@@ -14,23 +14,23 @@ _SEQUENCE = re.compile(
     r"|\x1b[ -/]*[0-~]?"
 )
 _BREAK = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
-# The rest of C0 and C1; marks and overrides of direction, by which a text reads otherwise than it is; tags, unseen.
+# The rest of C0 and C1; marks and overrides of direction, which reorder the text on screen; invisible tags.
 _UNSEEN = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\U000e0000-\U000e007f"
 _HIDDEN = re.compile(f"[{_UNSEEN}]")
 _LONE = re.compile("[\ud800-\udfff]")  # halves of a character, which no stream can encode
 SUSPECT = re.compile(f"[{_UNSEEN}\ud800-\udfff]")
 
 _MAYBE = re.compile(rb"\\|\x7f|::|##\[")
-_ORDER = re.compile(r"((?<!\S):|#)(:\w|#\[)")
+_COMMAND = re.compile(r"((?<!\S):|#)(:\w|#\[)")
 
 _CODE = re.compile(r"(?<!`)(`+)(?!`)(?:.+?)(?<!`)\1(?!`)")  # as CommonMark pairs backticks
 _NUMBER = re.compile(r"[-+][\d.,]+( ?%)?( (±|to) [-+]?[\d.,]+)?( \([-–+\d., ]+\))?")
 
 
 def printable(text: str) -> str:
-    """Return a text as one line that shows what it says: no control sequences, no changes of direction."""
-    if "::" in text or "##[" in text:  # where a line begins so, a build service takes it for an order
-        text = _ORDER.sub(r"\1 \2", text)
+    """Return a text as one line without control sequences and without changes of text direction."""
+    if "::" in text or "##[" in text:  # at the beginning of a line, a build service takes these for a command
+        text = _COMMAND.sub(r"\1 \2", text)
     if not SUSPECT.search(text):
         return text
     return _LONE.sub("\ufffd", _HIDDEN.sub("", _BREAK.sub(" ", _SEQUENCE.sub("", text))))
@@ -58,12 +58,12 @@ def markdown(text: str, cell: bool = False) -> str:
 
     What stands between backticks stays code.
     """
-    text, made, end = printable(text), [], 0
+    text, parts, end = printable(text), [], 0
     for code in _CODE.finditer(text):
-        # A backslash before a bar would take the bar's own away.
-        made += [_unmarked(text[end : code.start()]), re.sub(r"\\+\|", "|", code[0]) if cell else code[0]]
+        # A backslash before a bar would undo the bar's escape.
+        parts += [_unmarked(text[end : code.start()]), re.sub(r"\\+\|", "|", code[0]) if cell else code[0]]
         end = code.end()
-    escaped = "".join([*made, _unmarked(text[end:])])
+    escaped = "".join([*parts, _unmarked(text[end:])])
     return escaped.replace("|", r"\|") if cell else escaped
 
 

@@ -118,24 +118,24 @@ def accept_runs(baselines: list[Path], why: str, runs: Path | None) -> None:
     if not why.strip():
         raise UsageError('--accept takes a reason: --reason "longer fine-tuning, see the report"')
     home = runs_home(runs)
-    found = results(Store(home))
-    if not found:
+    stored = results(Store(home))
+    if not stored:
         raise DataError(f"no tested run in {home}: `ferbench train {DEFAULT_METHOD} --dataset synth`")
-    if baselines and (len(baselines) > 1 or len(found) > 1):
-        raise UsageError(f"--baseline names one file, and {home} has {len(found)} methods")
-    paths = baselines or _paths(found)
-    for result, path in zip(found, paths, strict=True):
+    if baselines and (len(baselines) > 1 or len(stored) > 1):
+        raise UsageError(f"--baseline names one file, and {home} has {len(stored)} methods")
+    paths = baselines or _paths(stored)
+    for result, path in zip(stored, paths, strict=True):
         reasons = read(path).reasons if path.is_file() else []
         accepted = accepted_of(result, why.strip(), reasons)
         write_text(path, json.dumps(accepted.model_dump(), ensure_ascii=False) + "\n")
         print(f"accepted {result.name}: {accepted.accuracy:.2%} of {len(accepted.ids)} {result.level}s in {path}")
 
 
-def _paths(found: list[Result]) -> list[Path]:
-    """The file of each result. Recipes of one name are told apart by their variant, as is one that was before."""
-    names = [_file_name(result) for result in found]
+def _paths(stored: list[Result]) -> list[Path]:
+    """The file of each result. Recipes of one name have their variant in the file's name, even if one is left."""
+    names = [_file_name(result) for result in stored]
     count = Counter(names)
-    exact = [OWN / f"{name}-{result.variant}.json" for name, result in zip(names, found, strict=True)]
+    exact = [OWN / f"{name}-{result.variant}.json" for name, result in zip(names, stored, strict=True)]
     return [
         path if count[name] > 1 or path.is_file() else OWN / f"{name}.json"
         for name, path in zip(names, exact, strict=True)

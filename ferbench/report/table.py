@@ -216,13 +216,13 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
-def limits(found: Interval | Difference, level: Level = "image") -> Value:
+def limits(interval: Interval | Difference, level: Level = "image") -> Value:
     """An interval of accuracies in percent, or of their difference in points. level : what was resampled where
     subjects are unknown."""
-    over = found.over if found.over == "subjects" else f"{level}s"
-    if found.units < 2:
+    over = interval.over if interval.over == "subjects" else f"{level}s"
+    if interval.units < 2:
         return f"none: one {over[:-1]}"
-    ends = Range(100 * found.low, 100 * found.high)
+    ends = Range(100 * interval.low, 100 * interval.high)
     return ends if over == "subjects" else Noted(ends, f" over {over}")
 
 
