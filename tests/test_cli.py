@@ -85,7 +85,7 @@ def test_the_report_counts_every_image_once(trained):
     assert training["images"] == 600
     assert sum(map(sum, training["matrix"])) == 600
     assert training["subjects"] == 40
-    assert report["holes"] == []
+    assert report["missing_folds"] == []
     assert {stage["kind"] for stage in report["stages"]} == {"attention", "pretrain"}
     markdown = ferbench("report", "--dataset", "synth", "--format", "markdown", cwd=trained).stdout
     assert f"{100 * training['accuracy']:.2f}" in markdown
@@ -251,7 +251,7 @@ def test_a_given_amg_is_used_and_gfnet_needs_none(trained):
     (report,) = json.loads(ferbench("report", "--format", "json", cwd=trained).stdout)
     partial = next(t for t in report["trainings"] if t["selection"] == "best-val")
     assert len(partial["folds"]) == 1
-    assert len([hole for hole in report["holes"] if hole["experiment"] == partial["experiment"]]) == 4
+    assert len([fold for fold in report["missing_folds"] if fold["experiment"] == partial["experiment"]]) == 4
 
 
 def test_data_verbs_from_disk_to_verified(tmp_path):
