@@ -95,8 +95,11 @@ def attempt(job: Job, store: Store, run: RunJob) -> Record:
     """
     try:
         record = run(job)
-    except FerbenchError:
-        raise
+    except FerbenchError as error:
+        # What is in the way inside of the run's folder concerns this job alone.
+        if not isinstance(error.__context__, IsADirectoryError | NotADirectoryError | FileExistsError):
+            raise
+        return store_failure(job, store, one_line(error), traceback.format_exc())
     except Exception as error:
         return store_failure(job, store, refusal(error) or one_line(error), traceback.format_exc())
     delete_unfinished_work(job, store)
