@@ -29,11 +29,11 @@ _NUMBER = re.compile(r"[-+][\d.,]+( ?%)?( (±|to) [-+]?[\d.,]+)?( \([-–+\d., ]
 
 def printable(text: str) -> str:
     """Return a text as one line without control sequences and without changes of text direction."""
+    if SUSPECT.search(text):
+        text = _LONE.sub("\ufffd", _HIDDEN.sub("", _BREAK.sub(" ", _SEQUENCE.sub("", text))))
     if "::" in text or "##[" in text:  # at the beginning of a line, a build service takes these for a command
         text = _COMMAND.sub(r"\1 \2", text)
-    if not SUSPECT.search(text):
-        return text
-    return _LONE.sub("\ufffd", _HIDDEN.sub("", _BREAK.sub(" ", _SEQUENCE.sub("", text))))
+    return text
 
 
 def is_plain(json: bytes) -> bool:

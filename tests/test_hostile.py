@@ -133,6 +133,10 @@ def test_a_command_of_a_record_cannot_do_anything_else(store, tmp_path):
     assert text.command("rm y") == text.command("ferbench 'x") == text.command("ferbench `x`") == ""
 
 
+def test_a_command_of_a_build_service_does_not_hide_behind_a_control_character():
+    assert text.printable(":\x1a:error file=x::y") == ": :error file=x::y"
+
+
 @given(st.text(st.characters(), max_size=60))
 @settings(max_examples=300, deadline=None)
 def test_no_text_becomes_markup(found):
