@@ -59,7 +59,7 @@ def heading(record: SpeedRecord) -> list[str]:
 def _tested(rows: list[SpeedRow]) -> list[str]:
     """Which images and weights an accuracy is of, where there is one."""
     runs = list(dict.fromkeys(f"{row.method} {row.preset} {row.accuracy_run}" for row in rows if row.accuracy_run))
-    images = next((row.accuracy_images for row in rows if row.accuracy_run), 0)
+    images = next((row.accuracy_images or 0 for row in rows if row.accuracy_run), 0)
     return (
         [
             f"PublicTest: accuracy on the {images:,} images of FER2013's PublicTest in a row's precision and backend, "
