@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from builders import lay_down, make_faces, people
-from test_cli import SMALL, ferbench
+from support.command import SMALL, ferbench
+from support.datasets import lay_down, make_faces, people
 
 from ferbench.errors import UsageError
 from ferbench.execution.ablation import prepare_ablation

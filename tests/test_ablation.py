@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import watched
-from stored import grids, store_fold, store_stage
+from support.command import watched
+from support.runs import grids, store_fold, store_stage
 
 from ferbench import statistics
 from ferbench.errors import DataError

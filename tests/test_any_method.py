@@ -4,8 +4,8 @@ import json
 
 import pandas as pd
 import pytest
-from stored import CLASSES, grids, store_fold, store_stage
-from test_cli import ferbench
+from support.command import ferbench
+from support.runs import CLASSES, grids, store_fold, store_stage
 
 from ferbench import metrics
 from ferbench.data.synthetic import SYNTHETIC

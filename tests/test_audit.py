@@ -1,7 +1,7 @@
 """The audit finds what leaks, in files as people have them."""
 
 import pytest
-from builders import make_faces, people
+from support.datasets import make_faces, people
 
 from ferbench.errors import CheckFailed, DataError
 from ferbench.protocol.audit import audit

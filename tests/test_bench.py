@@ -13,9 +13,9 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from builders import lay_down, make_faces
 from conftest import ROOT
-from test_cli import ferbench
+from support.command import ferbench
+from support.datasets import lay_down, make_faces
 
 from ferbench.bench import accuracy, comparison, expected, timing
 from ferbench.bench.run import BenchOptions, _cells, run

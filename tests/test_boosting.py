@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.recognisers import CLASSES, other_set, training_set, workspace
 
 from ferbench.methods.boosting.networks import (
     boltzmann_machine,
@@ -21,7 +22,6 @@ from ferbench.methods.interface import FOLD
 from ferbench.methods.recipes import presets, resolve
 from ferbench.protocol import protocol as protocols
 from ferbench.training.checkpoint import pack
-from tests.work import CLASSES, other_set, training_set, workspace
 
 ROUNDS = Boosting(rounds=6, ridge=1e-3, newton=6)
 LITTLE = ("patches.stride=16", "belief.hidden=[24]", "belief.epochs=8", "boosting.rounds=4", "tuning.steps=5")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_cli import ferbench
+from support.command import ferbench
 
 from ferbench import evaluate
 from ferbench.data import synthetic

@@ -9,10 +9,10 @@ from importlib import metadata
 
 import numpy as np
 import pytest
-from builders import lay_down, make_faces, people
-from test_cli import ferbench
-from test_foreign import LABELS, onnx_file
-from test_foreign import card as write_card
+from support.command import ferbench
+from support.datasets import lay_down, make_faces, people
+from support.models import LABELS, onnx_file
+from support.models import card as write_card
 
 from ferbench.errors import DataError, UsageError
 from ferbench.files import sha256_of

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from support.recognisers import other_set, training_set
 from torch import nn
-from work import other_set, training_set
 
 from ferbench.methods.sequences import centroids, networks
 from ferbench.methods.sequences.recogniser import frames_of

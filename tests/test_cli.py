@@ -12,49 +12,16 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import forked
 import pytest
-from test_sources import lay, png
+from support.command import SMALL, ferbench
+from support.sources import lay, png
 
 from ferbench.execution.local import execute, worker_threads
 from ferbench.execution.options import Compute, TrainOptions
 from ferbench.execution.run_job import run_job
 from ferbench.execution.training import prepare_training
 
-SMALL = [
-    "--set",
-    "attention.epochs=1",
-    "--set",
-    "pretrain.epochs=1",
-    "--epochs",
-    "1",
-    "--threads",
-    "1",
-    "--set",
-    "architecture.growth=4",
-    "--set",
-    "architecture.generator_layers=[1,1,1]",
-    "--set",
-    "architecture.extractor_layers=[1,1,1]",
-    "--set",
-    "architecture.reduction=4",
-]
 TRAIN = ["train", "wslgan", "--dataset", "synth", *SMALL]
-
-
-def ferbench(*words: str, cwd: Path, code: int = 0, **environment: str) -> subprocess.CompletedProcess:
-    """Run the command in a folder with its own data and runs, and check the exit code."""
-    env = {
-        **os.environ,
-        "FERBENCH_DATA": str(cwd / "data"),
-        "FERBENCH_RUNS": str(cwd / "runs"),
-        "COLUMNS": "200",
-        "OMP_NUM_THREADS": "1",
-        **environment,
-    }
-    done = forked.run(*words, cwd=cwd, environment=env)
-    assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from builders import lay_down, make_faces, people
+from support.datasets import lay_down, make_faces, people
 from typer.testing import CliRunner
 
 from ferbench.cli.main import app

@@ -5,10 +5,9 @@ import subprocess
 import sys
 
 import pytest
-from stored import store_fold, store_stage
-from typer.testing import CliRunner
+from support.command import output
+from support.runs import store_fold, store_stage
 
-from ferbench.cli.main import app
 from ferbench.errors import DataError, UsageError
 from ferbench.runs.store import Store
 
@@ -18,13 +17,6 @@ FIRST = [("S1", "anger", "anger"), ("S2", "fear", "anger")]
 @pytest.fixture
 def store(tmp_path) -> Store:
     return Store(tmp_path / "runs")  # FERBENCH_RUNS of the tests
-
-
-def output(*words: str) -> str:
-    done = CliRunner().invoke(app, words, catch_exceptions=False, standalone_mode=False)
-    if done.exception:
-        raise done.exception
-    return done.output
 
 
 def test_json_has_its_documented_keys(store):

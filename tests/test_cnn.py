@@ -6,38 +6,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from support.cnn import fitted, little
+from support.recognisers import CLASSES, other_set, training_set, workspace
 
 from ferbench.errors import DataError, UsageError
 from ferbench.methods.cnn.recipe import CnnRecipe
 from ferbench.methods.cnn.recogniser import build, samples_of
 from ferbench.methods.interface import FOLD, PRETRAIN
-from ferbench.methods.recipes import Method, resolve
+from ferbench.methods.recipes import resolve
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.record import Record
 from ferbench.schema import plain
 from ferbench.training.checkpoint import pack, unpack
 from ferbench.training.device import Device
 from ferbench.training.samples import Computed, Shared, Tables
-from tests.work import CLASSES, other_set, training_set, workspace
 
 METHODS = ("resnet18", "small-cnn", "base-dcnn", "center-loss", "dlp-cnn", "il-cnn", "iacnn", "nm-softmax")
-SHAPES = {
-    "small-cnn": ("network.widths=[4,6,8]", "network.hidden=16", "network.feature=12"),
-    "base-dcnn": ("network.widths=[4,4,6,6,8,8]", "network.feature=12"),
-    "resnet18": ("network.widths=[4,4,4,8]",),
-}
-
-
-def little(name: str, *changes: str) -> Method:
-    """The method at its tiny preset with a network that trains in a second."""
-    trunk = resolve(name, "tiny", "synth").recipe.network.trunk
-    return resolve(name, "tiny", "synth", (*SHAPES[trunk], *changes))
-
-
-def fitted(method: Method, work, samples=None):
-    recogniser = method.family.recogniser(method, FOLD, CLASSES)
-    recogniser.fit(samples or training_set(), work)
-    return recogniser
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.cnn import SHAPES, fitted, little
+from support.recognisers import training_set, workspace
 from torch import nn
 
 from ferbench.methods.cnn.losses import (
@@ -24,8 +26,6 @@ from ferbench.training.device import Device
 from ferbench.training.engine import engine
 from ferbench.training.networks import seeded
 from ferbench.training.plan import Step
-from tests.test_cnn import SHAPES, fitted, little
-from tests.work import training_set, workspace
 
 NONE = np.empty(0, dtype=np.int64)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.recognisers import CLASSES, other_set, training_set, workspace
 
 from ferbench.data import faces as prepared_sets
 from ferbench.data.synthetic.sets import prepare_synthetic
@@ -29,7 +30,6 @@ from ferbench.runs.record import Record
 from ferbench.training.augment import derive
 from ferbench.training.checkpoint import pack
 from ferbench.training.networks import seeded
-from tests.work import CLASSES, other_set, training_set, workspace
 
 LITTLE = {
     "dcma-cnns": ("network.patch_widths=[3,4]", "network.widths=[4,4,6]", "network.face_feature=8"),

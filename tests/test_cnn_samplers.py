@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from support.cnn import fitted, little
+from support.recognisers import training_set, workspace
 
 from ferbench.methods.cnn.networks import people_of
 from ferbench.methods.cnn.samplers import grouped_epoch, pair_epoch, shifted, tuplet_epoch
@@ -10,8 +12,6 @@ from ferbench.methods.interface import FOLD
 from ferbench.methods.recipes import resolve
 from ferbench.training.augment import DERIVED
 from ferbench.training.plan import single_epoch
-from tests.test_cnn import fitted, little
-from tests.work import training_set, workspace
 
 # Fourteen people with three frames of one to five expressions each, as in CK+.
 PEOPLE = np.concatenate([np.full(3 * (1 + person % 5), person) for person in range(14)])

@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from stored import CLASSES, store_fold
-from test_cli import ferbench
+from support.command import ferbench
+from support.runs import CLASSES, store_fold
 
 from ferbench.report import accepted as figures
 from ferbench.report import check
@@ -260,7 +260,7 @@ def test_seeds_that_vary_excuse_a_fall_that_people_do_not(tmp_path):
 
 
 def test_two_hundred_checks_of_reseeded_trainings_raise_no_more_alarms_than_stated(tmp_path):
-    from test_statistics import reseeded
+    from support.predictions import reseeded
 
     from ferbench.report.compare import Result
 

@@ -1,8 +1,8 @@
 """What a page says may be concluded: from the same figures, by the same test, and no more than they carry."""
 
 import pytest
-from stored import CLASSES, store_fold
-from test_cli_report import output
+from support.command import output
+from support.runs import CLASSES, store_fold
 
 from ferbench.report.build import build
 from ferbench.report.compare import chosen, compare, verdict

@@ -5,23 +5,13 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from support.sources import photograph
 
 from ferbench.data import content, faces
 from ferbench.data.prepare import prepare
 from ferbench.data.samples import decode
 from ferbench.data.synthetic import SYNTHETIC, ensure
 from ferbench.seeds import generator
-
-
-def photograph(number: int, size: tuple[int, int] = (60, 48)) -> Image.Image:
-    """Noise whose amplitude falls with frequency, as in photographs: there is detail at every scale."""
-    rng = generator(0, "photograph", number)
-    height, width = size[1], size[0]
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
-    spectrum = np.fft.fft2(rng.normal(size=(height, width))) / np.maximum(frequency, 1 / 64)
-    values = np.fft.ifft2(spectrum).real
-    values = 128 + 40 * (values - values.mean()) / values.std()
-    return Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
 
 
 def saved(picture: Image.Image, kind: str, **options) -> np.ndarray:

@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
-from builders import lay_down, make_faces, people
 from onnx import TensorProto, helper, numpy_helper
-from test_cli import ferbench
+from support.command import ferbench
+from support.datasets import lay_down, make_faces, people
 
 from ferbench import evaluate, metrics
 from ferbench.data import faces as prepared_sets

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from conftest import ROOT
-from test_cli import ferbench
+from support.command import ferbench
 
 from ferbench.methods.recipes import resolve
 from ferbench.protocol import protocol as protocols

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from builders import lay_down, make_faces, people
-from stored import store_stage
-from test_training import CPU, SMALL, labelled
-from work import training_set, workspace
+from support.datasets import lay_down, make_faces, people
+from support.networks import CPU, SMALL, labelled
+from support.recognisers import training_set, workspace
+from support.runs import store_stage
 
 from ferbench.errors import DataError, UsageError
 from ferbench.execution import estimate

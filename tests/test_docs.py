@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from helps import commands, find, parsed
-from test_cli import ferbench
+from support.command import ferbench
+from support.help_texts import commands, find, parsed
 
 from ferbench import __version__, api
 from ferbench.cli import options

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from builders import lay_down, make_faces, people
-from test_cli import ferbench
-from test_export import store_network
+from support.command import ferbench
+from support.datasets import lay_down, make_faces, people
+from support.networks import store_network
 
 from ferbench.errors import DataError, UsageError
 from ferbench.evaluate import evaluate

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import make_faces
+from support.datasets import make_faces
 
 from ferbench.errors import JobFailed, UsageError
 from ferbench.execution import estimate, local

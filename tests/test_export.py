@@ -1,15 +1,15 @@
 """Exported files: they compute what the run computes, say what they are, and are refused when they do not."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from stored import CLASSES, store_fold, store_stage
-from test_cli import ferbench
+from support.command import ferbench
+from support.networks import ROWS, SMALL_FIELDS, store_network
+from support.runs import CLASSES, store_fold, store_stage
 
 from ferbench import __version__, export
 from ferbench.errors import CheckFailed, DataError, UsageError
@@ -19,38 +19,7 @@ from ferbench.methods.wslgan.deployed import deployed
 from ferbench.methods.wslgan.network import WSLGAN, AttentionMapGenerator
 from ferbench.methods.wslgan.recipe import Architecture
 from ferbench.runs.store import Store
-from ferbench.schema import plain
 from ferbench.training.checkpoint import pack, unpack
-
-SMALL = {"growth": 4, "stem_stride": 2, "extractor_layers": (1, 1, 1), "generator_layers": (1, 1, 1), "reduction": 4}
-ROWS = [("S1", "anger", "anger")]
-
-
-def seeded(module: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
-    """The state of a module as after some training: no statistic or scale is at its start."""
-    rng = torch.Generator().manual_seed(seed)
-    state = module.state_dict()
-    for name, tensor in state.items():
-        if name.endswith(("running_var", "deviation")):
-            tensor.copy_(torch.rand(tensor.shape, generator=rng) + 0.5)
-        elif tensor.is_floating_point() and not name.endswith("each"):
-            tensor.add_(0.1 * torch.randn(tensor.shape, generator=rng))
-    return state
-
-
-def store_network(store: Store, method: str = "wslgan", **shape) -> str:
-    """Store one untrained fold, and its AMG where it takes one, as training does; return the fold's key."""
-    torch.manual_seed(0)
-    architecture = Architecture(**SMALL, **shape)
-    parents = {}
-    if architecture.needs_attention:
-        parents["attention"] = store_stage(store, "attention")
-        state = seeded(AttentionMapGenerator(architecture), 1)
-        write_bytes(store.folder(parents["attention"]) / "weights.safetensors", pack(state, {}))
-    recipe = plain({"architecture": asdict(architecture), "losses": {}})
-    key = store_fold(store, "01", ROWS, method=method, recipe=recipe, parents=parents)
-    write_bytes(store.folder(key) / "weights.safetensors", pack(seeded(WSLGAN(architecture, len(CLASSES)), 2), {}))
-    return key
 
 
 def images(count: int) -> np.ndarray:
@@ -76,7 +45,7 @@ def exported(store, key) -> export.Exported:
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_the_file_computes_what_the_parts_compute_one_after_the_other(store, key, exported, batch):
-    architecture = Architecture(**SMALL)
+    architecture = Architecture(**SMALL_FIELDS)
     network, amg = WSLGAN(architecture, len(CLASSES)), AttentionMapGenerator(architecture)
     attention = store.record(key).identity.parents["attention"]
     network.load_state_dict(unpack(store.folder(key) / "weights.safetensors")[0])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from work import CLASSES, other_set, training_set, workspace
+from support.recognisers import CLASSES, other_set, training_set, workspace
 
 from ferbench.errors import DataError, UsageError
 from ferbench.methods.features import FAMILY

@@ -7,8 +7,9 @@ import textwrap
 import numpy as np
 import pandas as pd
 import pytest
-from builders import lay_down, make_faces, people
-from test_cli import ferbench
+from support.command import ferbench
+from support.datasets import lay_down, make_faces, people
+from support.models import card, onnx_file
 
 from ferbench import api, evaluate
 from ferbench.contamination import GAP, ceiling_of, conclusion
@@ -40,23 +41,6 @@ def first_pixels(faces):
 def nothing(faces):
     return np.full((len(faces), 7), np.nan)
 """
-CARD = """
-family = "foreign"
-name = "{name}"
-title = "{name}"
-[model]
-source = "{source}"
-kind = "{kind}"
-[input]
-layout = "{layout}"
-[output]
-labels = {labels}
-gives = "{gives}"
-[trained]
-on = {on}
-[preset.own]
-"""
-LABELS = '["Angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]'
 
 
 @pytest.fixture
@@ -65,41 +49,6 @@ def place(tmp_path):
     (tmp_path / "pipes.py").write_text(PIPELINE)
     (tmp_path / "nets.py").write_text(CALLABLE)
     return tmp_path
-
-
-def card(place, name, **fields):
-    told = {
-        "name": name,
-        "kind": "callable",
-        "layout": "nchw",
-        "labels": LABELS,
-        "gives": "logits",
-        "on": '["fer2013"]',
-    }
-    path = place / f"{name}.toml"
-    path.write_text(CARD.format(**{**told, **fields}))
-    return path
-
-
-def onnx_file(path, size=48):
-    """A model of one matrix product: logits are the sums of seven rows of pixels."""
-    import onnx
-    from onnx import TensorProto, helper
-
-    weights = np.zeros((size * size, 7), dtype=np.float32)
-    for label in range(7):
-        weights[label * size : (label + 1) * size, label] = 0.1
-    graph = helper.make_graph(
-        [helper.make_node("Flatten", ["faces"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["scores"])],
-        "g",
-        [helper.make_tensor_value_info("faces", TensorProto.FLOAT, ["N", 1, size, size])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 7])],
-        [helper.make_tensor("w", TensorProto.FLOAT, weights.shape, weights.flatten())],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 8
-    onnx.save(model, path)
-    return weights
 
 
 def test_faces_take_the_form_of_the_card():

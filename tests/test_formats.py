@@ -10,9 +10,9 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from builders import lay_down, make_faces, watched
-from stored import CLASSES, grids, store_fold
-from test_cli import ferbench
+from support.command import ferbench, watched
+from support.datasets import lay_down, make_faces
+from support.runs import CLASSES, grids, store_fold
 
 from ferbench.errors import DataError
 from ferbench.report.build import build

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from work import CLASSES, other_set, training_set, workspace
+from support.recognisers import CLASSES, other_set, training_set, workspace
 
 from ferbench.errors import UsageError
 from ferbench.methods.generative.networks import AdversarialPair, Adversary, ExpressionClassifiers, NeutralFaceGenerator

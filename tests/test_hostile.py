@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from stored import CLASSES, store_fold
-from test_cli import ferbench
+from support.command import ferbench
+from support.runs import CLASSES, store_fold
+from support.texts import NASTY, STEERS
 
 from ferbench import text
 from ferbench.data import faces
@@ -27,12 +28,7 @@ from ferbench.report.table import Column, Section, Table
 from ferbench.runs.store import Store
 from ferbench.schema import parse_json, read_json, read_toml
 
-NASTY = (
-    "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp\r::error::x [red]red[/red] [/] | <script>alert(1)</script> "
-    "[a](http://x.y) `b` $\\frac{$"
-)
 ROWS = [(f"S{n:02d}", truth, truth if n % 3 else "sadness") for n in range(4) for truth in CLASSES]
-STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 @pytest.fixture
@@ -353,7 +349,7 @@ run()
 
 def test_an_onnx_model_opens_no_other_file(tmp_path, monkeypatch):
     from fuzz.targets import _outside
-    from test_foreign import onnx_file
+    from support.models import onnx_file
 
     from ferbench.methods.foreign.onnx_files import session
 

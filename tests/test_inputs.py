@@ -14,12 +14,12 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-import forked
 import numpy as np
 import pytest
-from builders import lay_down, make_faces
 from PIL import Image
-from test_sources import lay, png
+from support import forked
+from support.datasets import lay_down, make_faces
+from support.sources import lay, png
 
 from ferbench import tables
 from ferbench.cli import output

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from stored import CLASSES, store_fold
-from test_cli import ferbench
+from support.command import ferbench
+from support.runs import CLASSES, store_fold
 
 from ferbench.report.build import build
 from ferbench.report.figures import accuracy_over_latency

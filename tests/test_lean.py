@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_models import statistics_as_after_training
+from support.networks import statistics_as_after_training
 
 from ferbench.bench import comparison
 from ferbench.methods.recipes import resolve

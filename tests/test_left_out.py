@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_sources import lay, png, zipped
+from support.sources import lay, png, zipped
 
 from ferbench.data import faces
 from ferbench.data.prepare import prepare

@@ -6,10 +6,10 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
-from builders import lay_down, make_faces
-from stored import store_stage
-from test_cli import ferbench
-from test_export import SMALL, seeded
+from support.command import ferbench
+from support.datasets import lay_down, make_faces
+from support.networks import SMALL_FIELDS, seeded
+from support.runs import store_stage
 
 from ferbench.data.faces import load
 from ferbench.data.synthetic.anatomy import Person, expression, scaled
@@ -37,7 +37,7 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Store:
     store = Store(tmp_path_factory.mktemp("maps") / "runs")
-    architecture = Architecture(**SMALL)
+    architecture = Architecture(**SMALL_FIELDS)
     key = store_stage(store, "attention", recipe=plain({"generator": architecture.generator()}))
     write_bytes(store.folder(key) / "weights.safetensors", pack(seeded(AttentionMapGenerator(architecture), 1), {}))
     return store
@@ -46,7 +46,7 @@ def store(tmp_path_factory) -> Store:
 def test_the_score_is_that_of_each_images_own_map(store, home):
     (record,) = (record for record in store.records() if record.identity.kind == "attention")
     found = evaluate_maps(record.key[:6], "tiny", "synth", None, 1, store.home, home)
-    amg = AttentionMapGenerator(Architecture(**SMALL))
+    amg = AttentionMapGenerator(Architecture(**SMALL_FIELDS))
     amg.load_state_dict(unpack(store.folder(record.key) / "weights.safetensors")[0])
     amg.freeze()
     images = torch.from_numpy(np.array(load("synth", home).images)).unsqueeze(1).float() / 255
@@ -61,13 +61,13 @@ def test_the_score_is_that_of_each_images_own_map(store, home):
 
 def test_a_runs_own_reading_of_the_maps_is_taken(store, home):
     (key,) = (record.key for record in store.records() if record.identity.kind == "attention")
-    amg = AttentionMapGenerator(Architecture(**SMALL))
+    amg = AttentionMapGenerator(Architecture(**SMALL_FIELDS))
     amg.load_state_dict(unpack(store.folder(key) / "weights.safetensors")[0])
     amg.freeze()
     images = torch.from_numpy(np.array(load("synth", home).images)).unsqueeze(1).float() / 255
     scores = {}
     for reading in ("either", "positive"):
-        recipe = plain({"architecture": asdict(Architecture(**SMALL, cam_class=reading))})
+        recipe = plain({"architecture": asdict(Architecture(**SMALL_FIELDS, cam_class=reading))})
         user = store_stage(store, "pretrain", recipe=recipe, parents={"attention": key})
         scores[reading] = [
             one.share for one in evaluate_maps(user, "tiny", "synth", None, 1, store.home, home).pointing

@@ -4,9 +4,9 @@ import re
 
 import pytest
 from markdown_it import MarkdownIt
-from stored import CLASSES, store_fold
-from test_cli import ferbench
-from test_hostile import NASTY, STEERS
+from support.command import ferbench
+from support.runs import CLASSES, store_fold
+from support.texts import NASTY, STEERS
 
 from ferbench.errors import DataError, UsageError
 from ferbench.report.build import build

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from support.networks import statistics_as_after_training
 from torch import nn
 
 from ferbench.methods.wslgan.densenet import DenseLayer, DenseNet, Transition
@@ -238,18 +239,6 @@ def test_normalise_takes_the_moments_of_the_training_images():
     torch.testing.assert_close(each.std(dim=(1, 2, 3), correction=0), torch.ones(10), atol=1e-5, rtol=0)
     layer.fit(images, "half")
     torch.testing.assert_close(layer(torch.ones(1, 1, 2, 2)), torch.ones(1, 1, 2, 2))
-
-
-def statistics_as_after_training(module: nn.Module, seed: int) -> None:
-    """Give every batch normalisation statistics, scales and shifts; some scales are negative, some 0."""
-    rng = torch.Generator().manual_seed(seed)
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            norm.running_mean.copy_(torch.randn(norm.running_mean.shape, generator=rng))
-            norm.running_var.copy_(torch.rand(norm.running_var.shape, generator=rng) + 0.2)
-            norm.weight.data.copy_(torch.randn(norm.weight.shape, generator=rng))
-            norm.weight.data[::5] = 0
-            norm.bias.data.copy_(torch.randn(norm.bias.shape, generator=rng))
 
 
 @pytest.mark.parametrize(("kind", "made"), [(DenseLayer(10, 4), FoldedLayer), (Transition(10), FoldedTransition)])

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from builders import make_faces
-from test_training import CPU, SMALL
-from work import CLASSES, training_set, workspace
+from support.datasets import make_faces
+from support.networks import CPU, SMALL
+from support.recognisers import CLASSES, training_set, workspace
 
 from ferbench.errors import UsageError
 from ferbench.execution.options import Compute, TrainOptions

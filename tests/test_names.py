@@ -1,9 +1,9 @@
 """One person has one spelling and one sequence one person, however a source writes them."""
 
 import pytest
-from builders import lay_down, make_faces, people
-from test_cli import ferbench
-from test_sources import lay, png
+from support.command import ferbench
+from support.datasets import lay_down, make_faces, people
+from support.sources import lay, png
 
 from ferbench.data import faces
 from ferbench.data.names import person, repeated, spellings

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli import ferbench
-from test_sources import lay
+from support.command import ferbench
+from support.sources import lay
 
 from ferbench.data import align, faces, onet
 from ferbench.data.prepare import prepare

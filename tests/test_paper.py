@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_cli import ferbench
+from support.command import ferbench
 
 from ferbench.errors import CheckFailed, DataError
 from ferbench.report import paper, published

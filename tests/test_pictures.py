@@ -6,10 +6,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from builders import lay_down, make_faces, people
 from PIL import Image
-from test_cli import ferbench
-from test_splits import toy
+from support.command import ferbench
+from support.datasets import lay_down, make_faces, people, toy
 
 from ferbench import api
 from ferbench.data import content, faces

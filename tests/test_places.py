@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from helps import commands
-from stored import store_fold
-from test_cli import ferbench
+from support.command import ferbench
+from support.help_texts import commands
+from support.runs import store_fold
 
 from ferbench.cli import main
 from ferbench.errors import FAULT, DataError, UsageError, refusal

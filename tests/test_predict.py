@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from stored import CLASSES
-from test_cli import ferbench
-from test_export import store_network
+from support.command import ferbench
+from support.networks import store_network
+from support.runs import CLASSES
 
 from ferbench import predict as room
 from ferbench.data import align

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_sources import lay, png, zipped
+from support.sources import lay, png, zipped
 
 from ferbench.data import align, faces, packed
 from ferbench.data import prepare as room

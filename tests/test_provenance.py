@@ -8,13 +8,13 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from builders import lay_down, make_faces, people
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from stored import CLASSES, store_fold, store_stage
-from test_cli import ferbench
-from test_content import photograph
+from support.command import ferbench
+from support.datasets import lay_down, make_faces, people
+from support.runs import CLASSES, store_fold, store_stage
+from support.sources import photograph
 
 from ferbench.data import faces as prepared_sets
 from ferbench.data import onet

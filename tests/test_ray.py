@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_cli import SMALL, ferbench
+from support.command import SMALL, ferbench
 
 ABLATION = ["ablate", "--dataset", "synth", "--variants", "gfnet", *SMALL, "--precision", "fp32"]
 NODES = 3

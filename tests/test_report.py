@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from builders import watched
+from support.command import watched
 
 from ferbench.errors import DataError, UsageError
 from ferbench.report.build import build

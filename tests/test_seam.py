@@ -1,14 +1,14 @@
 """The seam: a method of a new kind is one file and one TOML, and goes the way of all others."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import lay_down, make_faces, people
-from test_cli import ferbench
+from support.command import ferbench
+from support.datasets import lay_down, make_faces, people
+from support.models import example
 
 from ferbench.errors import DataError, UsageError
 from ferbench.execution.jobs import Request, plan
@@ -26,16 +26,6 @@ from ferbench.training.device import Device
 ROOT = Path(__file__).resolve().parent.parent
 EMOTIONS = ("anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise")
 ROWS = people(10, list(EMOTIONS), frames=3)
-
-
-def example(folder: Path) -> Path:
-    """Lay down the documentation's example of an own method: a file and a TOML. Returns the TOML's path."""
-    page = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
-    for name in ("nearest.py", "nearest-mean.toml"):
-        found = re.search(rf"`{re.escape(name)}`:\s+```\w+\n(.*?)```", page, re.DOTALL)
-        assert found, f"docs/extending.md shows no {name}"
-        (folder / name).write_text(found[1])
-    return folder / "nearest-mean.toml"
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from support.recognisers import CLASSES, other_set, training_set, workspace
 from torch import nn
-from work import CLASSES, other_set, training_set, workspace
 
 from ferbench.data.faces import SIZE
 from ferbench.data.landmarks import BROWS, COUNT, JAW, WITHOUT_CORNERS

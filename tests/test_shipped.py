@@ -6,8 +6,8 @@ import json
 import re
 
 import pytest
-from builders import lay_down, make_faces, people
-from test_cli import ferbench
+from support.command import ferbench
+from support.datasets import lay_down, make_faces, people
 
 from ferbench.errors import DataError
 from ferbench.execution.options import Compute, TrainOptions

@@ -1,54 +1,17 @@
 """Every reader against files that the test writes in the official layout, messy as they come."""
 
 import io
-import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.sources import ckplus, lay, png, zipped
 
 from ferbench.data import align, faces
 from ferbench.data.prepare import prepare
 from ferbench.data.sources import Options
 from ferbench.errors import DataError, UsageError
 from ferbench.labels import CELEBA_ATTRIBUTES, FER2013, OULU, RAFDB
-
-
-def png(seed: int = 0, size: tuple[int, int] = (48, 48), kind: str = "PNG", **more) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, size[::-1]).astype(np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind, **more)
-    return buffer.getvalue()
-
-
-def lay(root: Path, files: dict[str, bytes | str]) -> Path:
-    for path, content in files.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return root
-
-
-def zipped(root: Path, out: Path) -> Path:
-    with zipfile.ZipFile(out, "w") as file:
-        for path in sorted(root.rglob("*")):
-            file.write(path, path.relative_to(root))
-    return out
-
-
-def ckplus(prefix: str = "", labels: str = "Emotion/") -> dict[str, bytes | str]:
-    points = np.full((68, 2), 0.0)
-    points[36:42], points[42:48] = (120, 100), (180, 100)
-    points[[48, 54]] = (135, 165), (165, 165)
-    rows = "\n".join(f"   {x:.7e}   {y:.7e}" for x, y in points)
-    files: dict[str, bytes | str] = {f"{prefix}cohn-kanade-images/.DS_Store": "junk", "CVPR2010_CK.pdf": "junk"}
-    for frame in range(1, 8):
-        stem = f"S005_001_{frame:08d}"
-        files[f"{prefix}cohn-kanade-images/S005/001/{stem}.png"] = png(frame, (320, 240))
-        files[f"{prefix}Landmarks/S005/001/{stem}_landmarks.txt"] = rows
-        files[f"{prefix}cohn-kanade-images/S005/002/S005_002_{frame:08d}.png"] = png(frame)  # not labelled
-    files[f"{prefix}{labels}S005/001/S005_001_00000007_emotion.txt"] = "   3.0000000e+00\n"
-    return files
 
 
 @pytest.mark.parametrize(

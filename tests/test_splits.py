@@ -6,36 +6,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from builders import make_faces, people
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from work import training_set
+from support.datasets import CLASSES, make_faces, people, toy
+from support.recognisers import training_set
 
 from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
 from ferbench.labels import CELEBA_ATTRIBUTES
 from ferbench.protocol import protocol as room
 from ferbench.protocol import splits
-from ferbench.protocol.protocol import Folds, Protocol
 from ferbench.protocol.stratified import grouped_folds
-
-CLASSES = ("anger", "happiness", "sadness")
-
-
-def toy(rule: str = "step", count: int = 4, **more) -> Protocol:
-    content = {
-        "name": "toy",
-        "version": 1,
-        "description": "",
-        "source": "",
-        "dataset": "toy",
-        "classes": CLASSES,
-        "preset": "tiny",
-        "attributes": "celeba",
-        "folds": Folds(rule=rule, count=count),
-        **more,
-    }
-    return Protocol(**content)
 
 
 @settings(max_examples=40, deadline=None)

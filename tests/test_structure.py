@@ -1,6 +1,7 @@
 """The one-way flow: floors, light start, and nothing that should not be in the tree."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -117,3 +118,8 @@ def test_no_image_of_a_dataset_is_in_the_tree():
     listed = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True)
     for name in listed.stdout.splitlines():
         assert not name.endswith((".png", ".jpg", ".jpeg", ".npy", ".zip")) or name.startswith("reports/"), name
+
+
+def test_what_tests_share_is_in_support():
+    for path in sorted((ROOT / "tests").glob("test_*.py")):
+        assert not re.findall(r"^ *(?:from|import) (?:tests\.)?test_\w+", path.read_text(), re.MULTILINE), path

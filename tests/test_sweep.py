@@ -5,7 +5,7 @@ import os
 import time
 
 import pytest
-from test_cli import ferbench
+from support.command import ferbench
 
 from ferbench.errors import DataError, FerbenchError, UsageError
 from ferbench.execution.local import processes_that_fit

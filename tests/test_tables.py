@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stored import CLASSES, grids, store_fold, store_stage
+from support.runs import CLASSES, grids, store_fold, store_stage
 
 from ferbench import metrics
 from ferbench.errors import DataError

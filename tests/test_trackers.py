@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from stored import CLASSES, store_fold
-from test_cli import ferbench
+from support.command import ferbench
+from support.runs import CLASSES, store_fold
 
 from ferbench.errors import UsageError
 from ferbench.report.build import build

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from builders import lay_down, make_faces, people
-from test_sources import ckplus, lay
+from support.datasets import lay_down, make_faces, people
+from support.sources import ckplus, lay
 
 from ferbench.data import align, faces, landmarks
 from ferbench.data.landmarks import BROWS, COUNT, EYES, INNER, JAW, LIPS, MIRROR, NOSE, PARTS, WITHOUT_CORNERS

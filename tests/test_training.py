@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.networks import CPU, SMALL, labelled
 
 from ferbench.errors import UsageError
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan import stages
 from ferbench.methods.wslgan.network import WSLGAN, AttentionMapGenerator
-from ferbench.methods.wslgan.recipe import Architecture, LossWeights
+from ferbench.methods.wslgan.recipe import LossWeights
 from ferbench.training import checkpoint, samples
 from ferbench.training.augment import ANGLES, DERIVED, derive, rearrange
 from ferbench.training.device import Device
@@ -24,9 +25,6 @@ from ferbench.training.engine import engine as engine_of
 from ferbench.training.loop import learning_rate
 from ferbench.training.losses import contrastive_loss
 from ferbench.training.plan import looked_up, paired_epoch, single_epoch, steps
-
-SMALL = Architecture(growth=4, stem_stride=2, extractor_layers=(1, 1, 1), generator_layers=(1, 1, 1), reduction=4)
-CPU = Device()
 
 
 def picture() -> torch.Tensor:
@@ -152,15 +150,6 @@ def test_learning_rate_falls_tenfold_at_each_drop():
     assert rates == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]  # "after every 20 epochs"
     fine = resolve("wslgan", "paper", "ckplus").recipe.finetune
     assert [round(learning_rate(fine, epoch), 6) for epoch in (0, 19, 20, 29, 30)] == [0.01, 0.01, 0.001, 0.001, 0.0001]
-
-
-def labelled(count: int = 24) -> stages.LabelledImages:
-    rng = torch.Generator().manual_seed(0)
-    labels = torch.arange(count) % 3
-    images = torch.randint(0, 80, (count, 48, 48), generator=rng, dtype=torch.uint8)
-    for image, label in zip(images, labels, strict=True):
-        image[torch.arange(48) // (1, 3, 9)[int(label)] % 2 == 0] += 120  # the class is how wide the stripes are
-    return stages.LabelledImages(images, labels)
 
 
 class Interrupted(Exception):

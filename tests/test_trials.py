@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from stored import CLASSES, store_fold, store_stage
-from test_cli import ferbench
+from support.command import ferbench
+from support.runs import CLASSES, store_fold, store_stage
 
 from ferbench.errors import DataError
 from ferbench.report import trials

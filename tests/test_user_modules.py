@@ -7,10 +7,10 @@ import time
 
 import numpy as np
 import pytest
-from builders import lay_down, make_faces, people
 from safetensors.numpy import save_file
-from test_cli import ferbench
-from test_seam import example
+from support.command import ferbench
+from support.datasets import lay_down, make_faces, people
+from support.models import example
 
 from ferbench import evaluate
 from ferbench.errors import DataError, UsageError

@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 from conftest import ROOT
-from helps import commands
+from support.help_texts import commands
 
 STYLE = tomllib.loads((ROOT / "tests/words.toml").read_text(encoding="utf-8"))
 AVOID = {re.compile(rf"\b{pattern}\b", re.IGNORECASE): instead for pattern, instead in STYLE["avoid"].items()}

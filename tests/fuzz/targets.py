@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from builders import lay_down, make_faces, people
-from stored import CLASSES, store_fold, store_stage
+from support.datasets import lay_down, make_faces, people
+from support.runs import CLASSES, store_fold, store_stage
 
 from ferbench.runs.store import Store
 from fuzz.mutate import OUTSIDE, Mutator, changed, damaged, json_too, table_too
@@ -406,7 +406,7 @@ def _weights(home: Path) -> list[Target]:
 
 def _models(home: Path) -> list[Target]:
     """Models from elsewhere: ONNX graphs, Keras files."""
-    from test_foreign import card, onnx_file
+    from support.models import card, onnx_file
 
     from ferbench.methods.foreign.cards import template
     from ferbench.methods.foreign.recogniser import Foreign

@@ -1,10 +1,5 @@
 """Small things that several tests build by hand."""
 
-import json
-import os
-import subprocess
-import sys
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +9,7 @@ from ferbench.data import content
 from ferbench.data.faces import COLUMNS, Faces, fingerprint
 from ferbench.files import sha256_of
 from ferbench.labels import in_order
+from ferbench.protocol.protocol import Folds, Protocol
 from ferbench.schema import Card
 
 
@@ -81,34 +77,20 @@ def people(count: int, labels: list[str], frames: int = 3) -> list[dict]:
     ]
 
 
-_WATCHED = """
-import collections, json, os, sys
-opened = collections.Counter()
-watch = os.path.realpath(sys.argv.pop(1))
-def heard(event, given):
-    if event == "open" and isinstance(given[0], str) and os.path.realpath(given[0]).startswith(watch):
-        opened[os.path.relpath(os.path.realpath(given[0]), watch)] += 1
-sys.addaudithook(heard)
-from ferbench.cli.main import run
-try:
-    run()
-except SystemExit as end:
-    code = end.code
-print(json.dumps([opened, [name for name in ("torch", "matplotlib") if name in sys.modules]]), file=sys.stderr)
-sys.exit(code)
-"""
+CLASSES = ("anger", "happiness", "sadness")
 
 
-def watched(folder: Path, *words: str, cwd: Path) -> tuple[Counter[str], list[str]]:
-    """Run ``ferbench`` and return how often it opened each file below ``folder``, and what it loaded of torch and
-    matplotlib: what makes it slow or quick, on any machine."""
-    done = subprocess.run(
-        [sys.executable, "-c", _WATCHED, str(folder), *words],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "FERBENCH_RUNS": str(folder)},
-    )
-    assert done.returncode == 0, done.stderr
-    opened, loaded = json.loads(done.stderr.splitlines()[-1])
-    return Counter(opened), loaded
+def toy(rule: str = "step", count: int = 4, **more) -> Protocol:
+    content = {
+        "name": "toy",
+        "version": 1,
+        "description": "",
+        "source": "",
+        "dataset": "toy",
+        "classes": CLASSES,
+        "preset": "tiny",
+        "attributes": "celeba",
+        "folds": Folds(rule=rule, count=count),
+        **more,
+    }
+    return Protocol(**content)

@@ -23,7 +23,7 @@ from pathlib import Path
 from pkgutil import walk_packages
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # What takes long to import, beside ferbench. None of it starts threads, which a fork would lose.
 _IMPORTED = ("typer", "torch", "pandas", "PIL.Image", "matplotlib.figure", "rich.progress", "tabulate", "onnxruntime")
 
