@@ -16,6 +16,7 @@ from ferbench import metrics
 from ferbench.files import write_bytes
 from ferbench.labels import ABBREVIATIONS
 from ferbench.report.results import Report, Training, by_variant, named
+from ferbench.report.speed import Timing
 from ferbench.report.tested_runs import LEVELS, Level, predictions
 from ferbench.runs.speed import SpeedRecord, stored
 from ferbench.runs.store import Store
@@ -153,6 +154,13 @@ def draw(reports: list[Report], store: Store, folder: Path) -> list[Path]:
 def draw_latency(points: list[Point], stem: Path) -> list[Path]:
     """Draw accuracy over latency and return the files, PNG and SVG."""
     return _written(partial(_latency, points=points), stem)
+
+
+def draw_speed(slug: str, timings: list[Timing], stem: Path) -> list[Path]:
+    """Draw the timings of one question (see :mod:`ferbench.report.speed`) and return the files, PNG and SVG."""
+    rows = {(t.network, t.row.what, t.machine, t.record.key) for t in timings}
+    work = partial(_speed, timings=timings, latency=slug == "one-image")
+    return _written(work, stem, (7.5, 1.6 + 0.42 * len(rows)))
 
 
 def _written(work: Callable[[Any], None], stem: Path, size: tuple[float, float] = (6.4, 4.4)) -> list[Path]:
@@ -302,6 +310,48 @@ def _curves(axes: Any, name: str, curves: Mapping[str, pd.DataFrame]) -> None:
     axes.set_title(f"{name}: {len(curves)} folds", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, ncols=2, title="fold")
+
+
+def _speed(axes: Any, timings: list[Timing], latency: bool) -> None:
+    """A line for each network and record, with a mark for each engine (colour) and precision (shape)."""
+    engines = list(dict.fromkeys(t.engine for t in timings))
+    precisions = list(dict.fromkeys(t.row.precision for t in timings))
+    lines = list(dict.fromkeys((t.network, t.row.what, t.machine, t.record.key) for t in timings))
+    peaks = {}
+    for t in timings:
+        place = lines.index((t.network, t.row.what, t.machine, t.record.key))
+        value = t.row.p50_ms if latency else t.row.images_per_s
+        if value is None or not t.row.valid:
+            continue
+        axes.plot(
+            value,
+            place,
+            "os^D"[precisions.index(t.row.precision) % 4],
+            color=_COLOURS[1 + engines.index(t.engine) % (len(_COLOURS) - 1)],
+            label=f"{t.engine}, {t.row.precision}",
+            markersize=7,
+            alpha=0.9,
+        )
+        if t.peak and not latency:
+            peaks[place, t.row.precision] = t.peak
+    for (place, precision), peak in peaks.items():
+        axes.plot(peak, place, "|", color=_COLOURS[0], markersize=16, markeredgewidth=2)
+        axes.annotate(f"peak {precision}", (peak, place), (0, 9), textcoords="offset points", ha="center", fontsize=7)
+    axes.set_yticks(
+        range(len(lines)), [f"{network}\n{machine[:28]}, {key[:8]}" for network, _, machine, key in lines], fontsize=8
+    )
+    axes.set_ylim(len(lines) - 0.5, -0.6)
+    axes.set_xscale("log")
+    axes.margins(x=0.08)
+    axes.tick_params(axis="x", which="both", length=4, labelsize=9)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "25" else "")
+    axes.set_xlabel("median time of one prediction, ms" if latency else "images per second")
+    axes.grid(axis="x", which="both", alpha=0.25)
+    legend = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    axes.legend(
+        legend.values(), legend, fontsize=8, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3, frameon=False
+    )
 
 
 def _latency(axes: Any, points: list[Point]) -> None:

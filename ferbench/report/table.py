@@ -136,11 +136,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a document: what must be known to read its tables, a sentence or two each, and the tables."""
+    """A part of a document: what must be known to read its tables, a sentence or two each, the tables, and pictures
+    (title and path), which markdown shows."""
 
     title: str
     lines: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
+    pictures: list[tuple[str, str]] = field(default_factory=list)
 
 
 def table(caption: str, items: Iterable[Any], *columns: tuple[str, str, Callable[[Any], Value]]) -> Table:

@@ -125,6 +125,7 @@ def markdown(sections: list[Section]) -> str:
     for section in sections:
         blocks += [f"# {marked(section.title)}"] if section.title else []
         blocks += ["\n".join(f"- {marked(line)}" for line in section.lines)] if section.lines else []
+        blocks += [f"![{marked(title)}]({path})" for title, path in section.pictures]
         blocks += map(markdown_table, section.tables)
     return "\n\n".join(blocks) + "\n"
 
