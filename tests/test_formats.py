@@ -259,7 +259,7 @@ def test_several_protocols_are_put_together_in_every_format(tmp_path):
     rows = table.texts()
     assert table.header == ["Training", "Weights tested", "ckplus@1", "oulu@1"]
     whole = [truth == prediction for _, truth, prediction in ROWS]
-    percent = f"{100 * sum(whole) / len(whole):.2f} ± 0.00, n = 2"
+    percent = f"{100 * sum(whole) / len(whole):.2f} ± 0.00 (2 seeds)"
     assert sorted(rows) == [
         ["▸ GFNet (tiny)", "last epoch", percent, ""],
         ["▸ WS-LGAN (tiny)", "last epoch", percent, "100.00"],

@@ -18,7 +18,7 @@ def compare(
     runs: Runs = None,
 ) -> None:
     """Compare two trainings image by image, with a paired test."""
-    from ferbench.report.verbs import write_comparison
+    from ferbench.report.compare import write_comparison
 
     write_comparison(first, second, flips, format, out, runs)
 

@@ -79,7 +79,8 @@ def ablate(
     from ferbench.cli import progress
     from ferbench.errors import JobFailed
     from ferbench.execution.ablation import prepare_ablation
-    from ferbench.report.verbs import write_ablation, write_trials
+    from ferbench.report.ablation import write_ablation
+    from ferbench.report.trials import write_trials
 
     check_format(format, out)
     shared = training.options(method, dataset, compute, leakage=leakage)

@@ -1,16 +1,16 @@
 """Several trainings together: seeds of one recipe, presets of one method, and the leading methods compared."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 
 import numpy as np
 import pandas as pd
 
-from ferbench import metrics, statistics
+from ferbench import metrics
 from ferbench.errors import DataError
-from ferbench.report.compare import Result, at_one_level, remarks_on
-from ferbench.report.results import Contrast, PresetEnsemble, Seeds, Training
+from ferbench.report.compare import Result, paired_results
+from ferbench.report.results import Contrast, PresetEnsemble, Seeds, Training, by_variant
 from ferbench.report.table import SIGNIFICANCE
 from ferbench.report.tested_runs import LEVELS, Level
 
@@ -19,11 +19,35 @@ Frames = Mapping[str, pd.DataFrame]  # by experiment, the predictions of all its
 
 def across_seeds(trainings: list[Training], frames: Frames) -> list[Seeds]:
     """Return what whole trainings of equal variant come to together, where there are two or more."""
-    groups: dict[str, list[Training]] = defaultdict(list)
-    for t in trainings:
-        if t.whole:
-            groups[t.variant].append(t)
-    return [_seeds(group, frames) for group in groups.values() if len(group) > 1]
+    groups = by_variant(t for t in trainings if t.whole)
+    return [_seeds(group, frames) for group in groups if len(group) > 1]
+
+
+def _seeds(group: list[Training], frames: Frames) -> Seeds:
+    first, predicted = group[0], [frames[t.experiment] for t in group]
+    times = metrics.times_wrong(predicted)
+    always = predicted[0]["subject"].to_numpy()[times == len(predicted)]
+    mean, std = metrics.spread([t.accuracy for t in group])
+    ensemble, interval = _ensemble(group, frames)
+    return Seeds(
+        **{name: getattr(first, name) for name in ("variant", "method", "preset", "level")},
+        seeds=[t.seed for t in group],
+        experiments=[t.experiment for t in group],
+        mean=mean,
+        std=std,
+        ensemble=ensemble,
+        ensemble_interval=interval,
+        tested=len(times),
+        wrong_with_some=int((times > 0).sum()),
+        wrong_with_all=len(always),
+        wrong_subjects=sorted({*always} - {""}),
+    )
+
+
+def _ensemble(group: list[Training], frames: Frames) -> tuple[float, metrics.Interval]:
+    """The accuracy of the mean of several trainings' probabilities, with its interval."""
+    together = metrics.ensemble([frames[t.experiment] for t in group], group[0].classes)
+    return metrics.share_correct(together), metrics.subject_interval(together)
 
 
 def across_presets(trainings: list[Training], frames: Frames) -> list[PresetEnsemble]:
@@ -40,35 +64,9 @@ def across_presets(trainings: list[Training], frames: Frames) -> list[PresetEnse
         seeds = sorted(set.intersection(*map(set, recipes.values())))
         if len(presets) == len(set(presets)) > 1 and seeds:
             figures = [_ensemble([by_seed[seed] for by_seed in recipes.values()], frames) for seed in seeds]
-            shares, intervals = [share for share, _ in figures], [interval for _, interval in figures]
+            shares, intervals = map(list, zip(*figures, strict=True))
             ensembles.append(PresetEnsemble(method, level, presets, seeds, shares, intervals, *metrics.spread(shares)))
     return ensembles
-
-
-def _ensemble(group: list[Training], frames: Frames) -> tuple[float, metrics.Interval]:
-    """The accuracy of the mean of several trainings' probabilities, with its interval."""
-    together = metrics.ensemble([frames[t.experiment] for t in group], group[0].classes)
-    return metrics.share_correct(together), metrics.subject_interval(together)
-
-
-def _seeds(group: list[Training], frames: Frames) -> Seeds:
-    first, predicted = group[0], [frames[t.experiment] for t in group]
-    times = metrics.times_wrong(predicted)
-    always = predicted[0]["subject"].to_numpy()[times == len(predicted)]
-    return Seeds(
-        first.variant,
-        first.method,
-        first.preset,
-        first.level,
-        [t.seed for t in group],
-        [t.experiment for t in group],
-        *metrics.spread([t.accuracy for t in group]),
-        *_ensemble(group, frames),
-        len(times),
-        int((times > 0).sum()),
-        len(always),
-        sorted({*always} - {""}),
-    )
 
 
 def contrasts(trainings: list[Training], frames: Frames) -> list[Contrast]:
@@ -78,30 +76,38 @@ def contrasts(trainings: list[Training], frames: Frames) -> list[Contrast]:
     Only whole trainings are compared, tested on the same in the same folds, on people they did not learn from; of a
     method its best recipe, over all of its seeds.
     """
-    alike: dict[str, dict[Level, dict[str, list[Training]]]]
-    alike = defaultdict(lambda: {level: defaultdict(list) for level in LEVELS})
+    alike: dict[str, list[Training]] = defaultdict(list)
     for t in trainings:
         if t.comparable:
-            alike[t.test_set][t.level][t.variant].append(t)
+            alike[t.test_set].append(t)
     comparisons = []
-    for by_level in alike.values():
-        ranked = [_ranked(variants.values()) for variants in by_level.values()]
+    for group in alike.values():
+        ranked = [_ranked([t for t in group if t.level == level]) for level in LEVELS]
         pairs = [(methods[:2], len(methods)) for methods in ranked if len(methods) > 1]
         if all(ranked):
             pairs.append(([methods[0] for methods in ranked], sum(map(len, ranked))))
         for (first, second), among in pairs:
             # Data or fold files may still differ, or sequences be unknown: then there is nothing to say.
             with suppress(DataError):
-                comparisons.append(_contrast(_result(first, frames), _result(second, frames), among))
+                comparisons.append(_contrast(first, second, frames, among))
     return comparisons
 
 
-def _ranked(variants: Iterable[list[Training]]) -> list[list[Training]]:
+def _ranked(trainings: list[Training]) -> list[list[Training]]:
     """The best recipe of each method, the best first, each with the trainings of all its seeds."""
     best: dict[str, list[Training]] = {}
-    for group in sorted(variants, key=lambda group: -float(np.mean([t.accuracy for t in group]))):
+    for group in sorted(by_variant(trainings), key=lambda group: -float(np.mean([t.accuracy for t in group]))):
         best.setdefault(group[0].method, group)
     return list(best.values())
+
+
+def _contrast(first: list[Training], second: list[Training], frames: Frames, among: int) -> Contrast:
+    """As ``compare`` does it, without a row for each class and image. Raises DataError as it does."""
+    facts, pair, _ = paired_results(_result(first, frames), _result(second, frames))
+    if pair.second.mean() > pair.first.mean():  # by sequences another leads than by images
+        return _contrast(second, first, frames, among)
+    names = {"first": first[0].title, "second": second[0].title}
+    return Contrast(**names, **facts, tested=len(pair.ids), shown=facts["p"] <= SIGNIFICANCE, among=among)
 
 
 def _result(group: list[Training], frames: Frames) -> Result:
@@ -116,30 +122,3 @@ def _result(group: list[Training], frames: Frames) -> Result:
         **{name: getattr(first, name) for name in ("preset", "protocol", "data", "selection", "variant", "classes")},
         **{name: getattr(first, name) for name in ("level", "trained_on", "held_out", "uncalibrated")},
     )
-
-
-def _contrast(first: Result, second: Result, among: int) -> Contrast:
-    """As ``compare`` does it, without a row for each class and image. Raises DataError as it does."""
-    a, b = at_one_level(first, second)
-    pair = statistics.paired(a.frames, b.frames)
-    if pair.second.mean() > pair.first.mean():  # by sequences another leads than by images
-        return _contrast(second, first, among)
-    p = statistics.permutation(pair)
-    return Contrast(
-        _name(a),
-        _name(b),
-        " and ".join(dict.fromkeys((a.protocol, b.protocol))),
-        a.level,
-        len(pair.ids),
-        (len(a.frames), len(b.frames)),
-        (float(pair.first.mean()), float(pair.second.mean())),
-        statistics.difference(pair),
-        p,
-        p <= SIGNIFICANCE,
-        among,
-        remarks_on(first, second),
-    )
-
-
-def _name(result: Result) -> str:
-    return f"{result.title} ({result.preset})" if result.preset else result.title

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import pandas as pd
 from ferbench import metrics, statistics
 from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home
+from ferbench.report.formats import check_format
 from ferbench.report.table import SIGNIFICANCE, Section, table
 from ferbench.report.tested_runs import (
     Level,
@@ -91,31 +92,23 @@ def results(store: Store, prefix: str = "") -> list[Result]:
     return [_result(store, key, trainings, records) for key, trainings in groups.items()]
 
 
-def _result(store: Store, key: str, trainings: dict[str, list[Record]], known: Mapping[str, Record]) -> Result:
+def _result(store: Store, variant: str, trainings: dict[str, list[Record]], known: Mapping[str, Record]) -> Result:
     by_seed = sorted(trainings.values(), key=lambda records: records[0].identity.seed)
-    first = by_seed[0][0]
-    check_one_training([record for records in by_seed for record in records])
-    identity, run = first.identity, TestedRun.of(first, known)
-    frames = list(pooled(store, {records[0].experiment: records for records in by_seed}).values())
+    everything = [record for records in by_seed for record in records]
+    check_one_training(everything)
+    first = everything[0]
+    identity, runs = first.identity, [TestedRun.of(record, known) for record in everything]
     return Result(
-        identity.method,
-        run.method,
-        identity.preset,
-        identity.protocol,
-        identity.split,
-        identity.data,
-        identity.selection,
-        key,
-        first.classes,
-        [records[0].identity.seed for records in by_seed],
-        frames,
-        identity.kind == "transfer",
-        run.level,
-        run.trained_on,
-        HeldOut.of_all([TestedRun.of(record, known).held_out for records in by_seed for record in records]),
-        run.uncalibrated,
-        run.changed,
-        lineage(identity, known),
+        **{name: getattr(identity, name) for name in ("method", "preset", "protocol", "split", "data", "selection")},
+        **{name: getattr(runs[0], name) for name in ("level", "trained_on", "uncalibrated", "changed")},
+        title=runs[0].method,
+        variant=variant,
+        classes=first.classes,
+        seeds=[records[0].identity.seed for records in by_seed],
+        frames=list(pooled(store, {records[0].experiment: records for records in by_seed}).values()),
+        evaluation=identity.kind == "transfer",
+        held_out=HeldOut.of_all([run.held_out for run in runs]),
+        stages=lineage(identity, known),
     )
 
 
@@ -218,7 +211,7 @@ class Flip:
     gain: float  # share of seeds that are right: second minus first
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """All that is said about two results. Shares are fractions; ``mcnemar`` is null where a result has several seeds.
 
@@ -242,46 +235,49 @@ class Comparison:
 
 def compare(first: Result, second: Result) -> Comparison:
     """Compare two results. Raises DataError where they were not tested on the same."""
-    remarks = remarks_on(first, second)
-    first, second = at_one_level(first, second)
-    pair = statistics.paired(first.frames, second.frames)
+    facts, pair, (first, second) = paired_results(first, second)
     a, b = (result.frames[0].set_index("id").loc[pair.ids] for result in (first, second))
     truth = a["truth"].to_numpy()
-    rows = [
-        ClassRow(name, int(mine.sum()), float(pair.first[mine].mean()), float(pair.second[mine].mean()))
-        for name in first.classes
-        if (mine := truth == name).any()
-    ]
     gain = pair.second - pair.first
     flips = [
-        Flip(
-            pair.ids[i],
-            truth[i],
-            a["prediction"].iloc[i],
-            _probability(first, a, i),
-            b["prediction"].iloc[i],
-            _probability(second, b, i),
-            float(gain[i]),
-        )
+        Flip(pair.ids[i], truth[i], *_predicted(first, a, i), *_predicted(second, b, i), float(gain[i]))
         for i in map(int, np.flatnonzero(gain))
     ]
-    flips.sort(key=lambda flip: (flip.gain, -(flip.second_probability or 0), flip.id))
-    single = len(first.frames) == len(second.frames) == 1
     return Comparison(
-        first.name,
-        second.name,
-        " and ".join(dict.fromkeys((first.protocol, second.protocol))),
-        first.level,
-        len(pair.ids),
-        (len(first.frames), len(second.frames)),
-        (float(pair.first.mean()), float(pair.second.mean())),
-        statistics.difference(pair),
-        statistics.permutation(pair),
-        statistics.mcnemar(pair) if single else None,
-        rows,
-        flips,
-        remarks,
+        **facts,
+        first=first.name,
+        second=second.name,
+        images=len(pair.ids),
+        mcnemar=statistics.mcnemar(pair) if len(first.frames) == len(second.frames) == 1 else None,
+        classes=[
+            ClassRow(name, int(of.sum()), float(pair.first[of].mean()), float(pair.second[of].mean()))
+            for name in first.classes
+            if (of := truth == name).any()
+        ],
+        flips=sorted(flips, key=lambda flip: (flip.gain, -(flip.second_probability or 0), flip.id)),
     )
+
+
+def paired_results(first: Result, second: Result) -> tuple[dict[str, Any], statistics.Paired, tuple[Result, Result]]:
+    """Return what is said of any two results (fields of a comparison), their predictions in pairs, and both results
+    at the level of the pairs. Raises DataError where they were not tested on the same."""
+    a, b = at_one_level(first, second)
+    pair = statistics.paired(a.frames, b.frames)
+    facts = {
+        "protocol": " and ".join(dict.fromkeys((a.protocol, b.protocol))),
+        "level": a.level,
+        "seeds": (len(a.frames), len(b.frames)),
+        "accuracy": (float(pair.first.mean()), float(pair.second.mean())),
+        "difference": statistics.difference(pair),
+        "p": statistics.permutation(pair),
+        "remarks": remarks_on(first, second),
+    }
+    return facts, pair, (a, b)
+
+
+def _predicted(result: Result, frame: pd.DataFrame, row: int) -> tuple[str, float | None]:
+    name = frame["prediction"].iloc[row]
+    return name, None if result.uncalibrated else float(frame[f"p_{name}"].iloc[row])
 
 
 def remarks_on(first: Result, second: Result) -> list[str]:
@@ -302,17 +298,11 @@ def remarks_on(first: Result, second: Result) -> list[str]:
         )
     if first.method != second.method:
         before = [[name for name in result.trained_on if name != result.protocol] for result in (first, second)]
-        for what, *values in (("preset", [first.preset], [second.preset]), ("trained before on", *before)):
+        for what, *values in (("preset", [first.preset], [second.preset]), ("trained first on", *before)):
             if values[0] != values[1]:
                 a, b = (", ".join(names) or "nothing" for names in values)
-                remarks.append(
-                    f"The methods are not all that differs: {what} {a} ({first.title}), {b} ({second.title})."
-                )
+                remarks.append(f"More than the method differs: {what} {a} ({first.title}), {b} ({second.title}).")
     return remarks
-
-
-def _probability(result: Result, frame: pd.DataFrame, row: int) -> float | None:
-    return None if result.uncalibrated else float(frame[f"p_{frame['prediction'].iloc[row]}"].iloc[row])
 
 
 def verdict(comparison: Comparison) -> str:
@@ -327,17 +317,16 @@ def section(comparison: Comparison, flips: int) -> Section:
     c, gap, units = comparison, comparison.difference, f"{comparison.level}s"
     over = gap.over if gap.over == "subjects" else units
     seeds = ["one seed" if n == 1 else f"mean of {n} seeds" for n in c.seeds]
+    low, value, high = (f"{100 * end:+.2f}" for end in (gap.low, gap.value, gap.high))
+    mcnemar = (
+        f"; McNemar's test p = {c.mcnemar:.4f}, which is too small where {units} of one person are not independent"
+    )
     lines = [
         f"first:  {c.first}: {c.accuracy[0]:.2%} ({seeds[0]})",
         f"second: {c.second}: {c.accuracy[1]:.2%} ({seeds[1]})",
-        f"second minus first: {100 * gap.value:+.2f} points, 95 % interval {100 * gap.low:+.2f} to "
-        f"{100 * gap.high:+.2f} over {gap.units} {over}, n = {c.images} {units}; {verdict(c)}",
-        f"p = {c.p:.4f} by permutation over {over}"
-        + (
-            ""
-            if c.mcnemar is None
-            else f"; McNemar on single {units} p = {c.mcnemar:.4f}, too small where {units} of one person err together"
-        ),
+        f"second minus first: {value} points, 95 % interval {low} to {high} over {gap.units} {over}, "
+        f"n = {c.images} {units}; {verdict(c)}",
+        f"p = {c.p:.4f} by permutation over {over}" + ("" if c.mcnemar is None else mcnemar),
         *c.remarks,
     ]
     classes = table(
@@ -350,20 +339,28 @@ def section(comparison: Comparison, flips: int) -> Section:
         ("points", "short points", lambda row: 100 * (row.second - row.first)),
     )
     lost = sum(flip.gain < 0 for flip in c.flips)
-    more = f"; the first {flips}" if len(c.flips) > flips else ""
-    counts = f"{lost} {units} lost, {len(c.flips) - lost} won{more}"
+    counts = f"{lost} {units} lost, {len(c.flips) - lost} won"
     if not c.flips[:flips]:
         return Section("", [*lines, counts], [classes])
-    listed = table(
-        counts,
+
+    def sure(name: str, probability: float | None) -> str:
+        return name if probability is None else f"{name} {probability:.0%}"
+
+    changed = table(
+        counts + (f"; the first {flips}" if len(c.flips) > flips else ""),
         c.flips[:flips],
         (c.level, "text", lambda flip: flip.id),
         ("truth", "text", lambda flip: flip.truth),
-        ("first", "text", lambda flip: _sure(flip.first, flip.first_probability)),
-        ("second", "text", lambda flip: _sure(flip.second, flip.second_probability)),
+        ("first", "text", lambda flip: sure(flip.first, flip.first_probability)),
+        ("second", "text", lambda flip: sure(flip.second, flip.second_probability)),
     )
-    return Section("", lines, [classes, listed])
+    return Section("", lines, [classes, changed])
 
 
-def _sure(name: str, probability: float | None) -> str:
-    return name if probability is None else f"{name} {probability:.0%}"
+def write_comparison(first: str, second: str, flips: int, format: str, out: Path | None, runs: Path | None) -> None:
+    """Print a comparison of two results, or write it to ``out``. flips : how many images that differ are listed."""
+    from ferbench.report.formats import text
+
+    check_format(format, out)
+    comparison = compare(chosen(first, runs), chosen(second, runs))
+    text.write([section(comparison, flips)], comparison, format, out)

@@ -9,8 +9,8 @@ from ferbench import metrics
 from ferbench.report import tables
 from ferbench.report.build import published_rows, trainings_of
 from ferbench.report.published import UNKNOWN, PublishedRow
-from ferbench.report.results import SELECTIONS, Contrast, Report, Training, before_seed, by_variant, named
-from ferbench.report.table import Section, limits_text, listed, percent
+from ferbench.report.results import SELECTIONS, Contrast, Report, Training, by_variant, named
+from ferbench.report.table import Section, limits_text, listed, percent, text
 from ferbench.report.tested_runs import FEW, LEVELS, Level
 from ferbench.runs.store import Store
 
@@ -109,12 +109,6 @@ def reached(group: list[Training], level: Level) -> Reach:
     )
 
 
-def titled(group: list[Training]) -> str:
-    """What a recipe is called."""
-    first = group[0]
-    return f"{first.method} ({first.preset})" if first.preset else first.method
-
-
 def over_seeds(group: list[Training]) -> str:
     """Which seeds a recipe has, and the standard deviation over them."""
     seeds = listed([str(t.seed) for t in group])
@@ -130,12 +124,12 @@ def _leader(group: list[Training], groups: list[list[Training]]) -> Leader:
     facts = [
         f"n = {first.n}" + (f" of {first.subjects:,} people" if first.subjects else ", people unknown"),
         f"{first.protocol}, {len(first.folds)} folds" if len(first.folds) > 1 else f"{first.protocol}, one split",
-        SELECTIONS.get(first.selection, first.selection),
+        first.weights,
         over_seeds(group),
         *([f"changed from the preset: {listed(first.changed)}"] if first.changed else []),
         f"the highest of {methods} methods" if methods > 1 else "the only method",
     ]
-    return Leader(titled(group), first.level, reached(group, first.level), facts)
+    return Leader(group[0].title, first.level, reached(group, first.level), facts)
 
 
 def _people(known: bool) -> str:
@@ -172,7 +166,7 @@ def _against(report: Report, groups: list[list[Training]], best: list[list[Train
     if report.synthetic:
         return ["Nothing: no published figure is about drawn faces."]
     printed = {row.method: row for row in report.published}
-    shown = [f"{titled(group)}: {beside(group, printed.get(group[0].published))}" for group in best]
+    shown = [f"{group[0].title}: {beside(group, printed.get(group[0].published))}" for group in best]
     places = [
         place
         for group in groups
@@ -192,7 +186,7 @@ def beside(group: list[Training], row: PublishedRow | None) -> str:
     if row is None:
         return "no figure was published for this dataset, so there is nothing to compare it with."
     average = f", {row.average}" if row.average not in (UNKNOWN, "pooled") else ""
-    published = f"{row.shown} % was published ({row.table}, {row.tested}{average})"
+    published = f"{text(row.cell, 'percent')} % was published ({row.table}, {row.tested}{average})"
     if why := unfit(group, row):
         return f"{published}, which is not comparable with ours: {why}."
     level: Level = "sequence" if row.level == "sequence" else "image"
@@ -388,8 +382,8 @@ def headlines(store: Store, dataset: str, keys: Iterable[str]) -> list[str]:
             row = None if t.not_comparable_reason else rows.get(t.published)
             figure = f"; published {row.figure:.2f} %" if row else ""
             lines.append(
-                f"{t.method} ({before_seed(t)}seed {t.seed}): {percent(t.accuracy)} % of {t.n} "
+                f"{t.seeded}: {percent(t.accuracy)} % of {t.n} "
                 f"(95 % interval {limits_text(t.interval, t.level)}); {t.protocol}, "
-                f"{SELECTIONS.get(t.selection, t.selection)}{figure}"
+                f"{t.weights}{figure}"
             )
     return lines

@@ -98,9 +98,29 @@ class Training(Tested):
         return len(self.folds) == len(self.expected)
 
     @property
+    def done(self) -> str:
+        """The number of folds that are done, of all: ``7/10``."""
+        return f"{len(self.folds)}/{len(self.expected)}"
+
+    @property
     def comparable(self) -> bool:
         """Whether it may be compared with others of ours: whole, and known to be tested on held-out people."""
         return self.whole and self.held_out.comparable
+
+    @property
+    def title(self) -> str:
+        """The method with its preset: ``WS-LGAN (tiny)``."""
+        return f"{self.method} ({self.preset})" if self.preset else self.method
+
+    @property
+    def seeded(self) -> str:
+        """The method with its preset and seed: ``WS-LGAN (tiny, seed 0)``."""
+        return f"{self.method} ({self.preset and f'{self.preset}, '}seed {self.seed})"
+
+    @property
+    def weights(self) -> str:
+        """Which weights were tested: ``last epoch``."""
+        return SELECTIONS.get(self.selection, self.selection)
 
     @property
     def tested(self) -> int:
@@ -109,12 +129,12 @@ class Training(Tested):
 
     @property
     def n(self) -> str:
-        """What was tested, in words: ``981 images``."""
+        """What was tested: ``981 images``."""
         return f"{self.tested:,} {self.level}s"
 
     @property
     def not_comparable_reason(self) -> str:
-        """Why it is compared with no published figure, in words; empty where it may be."""
+        """Why it is compared with no published figure; empty where it may be."""
         if not self.whole:
             return "folds missing"
         if not self.held_out.comparable:
@@ -249,14 +269,8 @@ class Report:
 
 def named(trainings: list[Training]) -> dict[str, str]:
     """Return what tables call each training, by experiment, which is part of the name where the rest is not unique."""
-    plain = {t.experiment: f"{t.method} ({before_seed(t)}seed {t.seed})" for t in trainings}
-    shared = Counter(plain.values())
-    return {key: name if shared[name] == 1 else f"{name[:-1]}, {key})" for key, name in plain.items()}
-
-
-def before_seed(t: Training) -> str:
-    """The preset before a seed; nothing where there is none."""
-    return f"{t.preset}, " if t.preset else ""
+    shared = Counter(t.seeded for t in trainings)
+    return {t.experiment: t.seeded if shared[t.seeded] == 1 else f"{t.seeded[:-1]}, {t.experiment})" for t in trainings}
 
 
 def by_variant(trainings: Iterable[Training]) -> list[list[Training]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ferbench.labels import ABBREVIATIONS
 from ferbench.metrics import Interval
 from ferbench.report.tested_runs import Level
 from ferbench.statistics import Difference
@@ -156,6 +157,18 @@ def table(caption: str, items: Iterable[Any], *columns: tuple[str, str, Callable
     return Table(
         caption, [Column(*columns[place][:2]) for place in kept], [[row[place] for place in kept] for row in rows]
     )
+
+
+def matrix_table(
+    caption: str, classes: list[str], cells: np.ndarray, kind: str, sizes: tuple[str, list[int]] | None = None
+) -> Table:
+    """A confusion matrix [K,K]. sizes : the name of a last column, and how many each row is of."""
+    short = [ABBREVIATIONS.get(name, name) for name in classes]
+    columns = [Column(""), *(Column(name, kind) for name in short)]
+    rows = [[name, *row] for name, row in zip(short, cells.tolist(), strict=True)]
+    if sizes:
+        columns, rows = [*columns, Column(sizes[0], "count")], [[*r, n] for r, n in zip(rows, sizes[1], strict=True)]
+    return Table(caption, columns, rows, matrix=len(short))
 
 
 def _has_words(value: Value) -> bool:

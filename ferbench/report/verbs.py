@@ -9,8 +9,6 @@ from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home
 from ferbench.report import figures, formats, speed
 from ferbench.report.build import build
-from ferbench.report.compare import chosen, compare
-from ferbench.report.compare import section as comparison_section
 from ferbench.report.conclusions import concluded, sections
 from ferbench.report.formats import check_format, text
 from ferbench.report.results import Report
@@ -77,72 +75,6 @@ def _write_tables(reports: list[Report], format: str, out: Path | None) -> None:
         return
     first = concluded(reports) if format in ("console", "markdown") else []
     text.write([*first, *sections(reports, brief=format == "console")], reports, format, out)
-
-
-def write_ablation(
-    dataset: str | None, format: str, out: Path | None, runs: Path | None, experiments: list[str] | None = None
-) -> None:
-    """Print what each part of WS-LGAN is worth and how much data leakage inflates it, or write it to ``out``.
-
-    experiments : of these trainings only; of all that are stored when left out.
-    Raises DataError where there is neither, with the command that makes it.
-    """
-    from ferbench.report import ablation, leakage
-
-    check_format(format, out)
-    store = Store(runs_home(runs))
-    ablations = ablation.build(store, dataset, experiments)
-    measured = leakage.build(store, dataset, experiments)
-    if not ablations and not measured:
-        raise DataError(
-            f"no variants of WS-LGAN with the same folds and seeds are in {store.home}: `ferbench ablate"
-            f"{f' --dataset {dataset}' if dataset else ''}`"
-        )
-    shown = [*map(ablation.section, ablations), *map(leakage.section, measured)]
-    text.write(shown, {"ablations": ablations, "leakage": measured}, format, out)
-
-
-def write_trials(dataset: str | None, format: str, out: Path | None, runs: Path | None) -> None:
-    """Print what hyperparameter trials came to on held-out training subjects, or write it to ``out``.
-
-    Raises DataError where there are none to compare, with the command that makes some.
-    """
-    from ferbench.report import trials
-
-    check_format(format, out)
-    store = Store(runs_home(runs))
-    groups = trials.build(store, dataset)
-    if not groups:
-        raise DataError(
-            f"no hyperparameter trials are stored in {store.home}: `ferbench ablate"
-            f"{f' --dataset {dataset}' if dataset else ''} --trial finetune.lr=0.02`"
-        )
-    text.write([trials.section(group) for group in groups], groups, format, out)
-
-
-def write_paper(number: str, format: str, out: Path | None) -> None:
-    """Print the published tables, or write them to ``out``, and check their arithmetic.
-
-    Raises CheckFailed, after all is printed, where a table contradicts itself and no erratum says so.
-    """
-    from ferbench.report import paper
-
-    check_format(format, out)
-    audits = paper.audits(number)
-    shown = [audit.section for audit in audits]
-    data = [
-        {"title": s.title, "facts": s.lines, "tables": s.tables, "problems": audit.problems}
-        for s, audit in zip(shown, audits, strict=True)
-    ]
-    text.write(shown, data, format, out)
-    paper.check(audits)
-
-
-def write_comparison(first: str, second: str, flips: int, format: str, out: Path | None, runs: Path | None) -> None:
-    """Print a comparison of two results, or write it to ``out``. flips : how many images that differ are listed."""
-    check_format(format, out)
-    comparison = compare(chosen(first, runs), chosen(second, runs))
-    text.write([comparison_section(comparison, flips)], comparison, format, out)
 
 
 def write_speed_report(dataset: str | None, format: str, out: Path | None, runs: Path | None) -> None:

@@ -60,7 +60,8 @@ def _runs(home: Path) -> list[Target]:
     """A stranger's run folder: its record, its predictions, what was begun, and every report of all that."""
     from ferbench.report.build import build
     from ferbench.report.tables import tables
-    from ferbench.report.verbs import list_runs, write_comparison, write_report
+    from ferbench.report.compare import write_comparison
+    from ferbench.report.verbs import list_runs, write_report
 
     store = Store(home / "runs")
     parent = store_stage(store, "attention")

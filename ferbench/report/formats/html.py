@@ -51,7 +51,7 @@ def page(reports: list[Report], store: Store, errors: int = 0, home: Path | None
     shown = []
     for report in reports:
         names = named(report.trainings)
-        printed = details.published_matrices(report.published_matrix) if report.published_matrix is not None else []
+        printed = report.published_matrix.tables() if report.published_matrix is not None else []
         each = [
             (f"{name}: confusion, folds", [*details.matrices(name, t), details.folds(t, name)])
             for t in report.trainings

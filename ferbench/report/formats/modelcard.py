@@ -12,10 +12,10 @@ import numpy as np
 
 from ferbench import __version__, metrics
 from ferbench.errors import DataError, UsageError
-from ferbench.report.conclusions import Reach, beside, over_seeds, reached, titled
+from ferbench.report.conclusions import Reach, beside, over_seeds, reached
 from ferbench.report.details import metric_columns
 from ferbench.report.formats.text import markdown_table
-from ferbench.report.results import SELECTIONS, Report, Training, named
+from ferbench.report.results import Report, Training, named
 from ferbench.report.table import Section, Table, limits, listed, percent, table
 from ferbench.text import markdown, printable
 
@@ -40,7 +40,7 @@ def model_card(reports: list[Report], chosen: str = "") -> str:
             "tested on unseen people, and a card is of no other: see `ferbench runs`"
         )
     if len(matches) > 1:
-        several = [f"{group[0].experiment} ({titled(group)}, {group[0].protocol})" for group in matches.values()]
+        several = [f"{group[0].experiment} ({group[0].title}, {group[0].protocol})" for group in matches.values()]
         raise UsageError(
             f"a card is of one model, and here are {len(matches)}: name one by --training: {listed(several)}"
         )
@@ -59,7 +59,7 @@ def _metadata(group: list[Training]) -> dict[str, Any]:
         "subjects": first.subjects or "unknown",
         "folds": len(first.folds),
         "seeds": [t.seed for t in group],
-        "weights_tested": SELECTIONS.get(first.selection, first.selection),
+        "weights_tested": first.weights,
         "held_out": str(first.held_out),
     }
     interval = {
@@ -86,7 +86,7 @@ def _metadata(group: list[Training]) -> dict[str, Any]:
         "pipeline_tag": TASKS[first.level],
         "tags": ["facial-expression-recognition"],
         "metrics": [figure["type"] for figure in figures],
-        "model-index": [{"name": titled(group), "results": [{"task": task, "dataset": dataset, "metrics": figures}]}],
+        "model-index": [{"name": group[0].title, "results": [{"task": task, "dataset": dataset, "metrics": figures}]}],
     }
 
 
@@ -122,7 +122,7 @@ def _body(report: Report, group: list[Training]) -> str:
         Section("Limits, and what is unknown", _limits(report, group)),
     ]
     blocks = [
-        f"# {markdown(titled(group))}\n\nRecognises facial expressions. Trained and tested under "
+        f"# {markdown(group[0].title)}\n\nRecognises facial expressions. Trained and tested under "
         f"{markdown(first.protocol)}; written by ferbench {__version__} from the stored predictions."
     ]
     for section in sections:
@@ -148,7 +148,7 @@ def _figures(report: Report, group: list[Training], whole: Reach) -> list[str]:
     first = group[0]
     lines = [
         f"Accuracy {percent(whole.mean)} %, {whole.interval}; n = {first.n}; {over_seeds(group)}; weights tested: "
-        f"{SELECTIONS.get(first.selection, first.selection)}."
+        f"{first.weights}."
     ]
     if report.synthetic:
         lines.append(
