@@ -11,11 +11,11 @@ from support.runs import grids, store_fold, store_stage
 from ferbench import statistics
 from ferbench.errors import DataError
 from ferbench.report import ablation
+from ferbench.report.ablation import write_ablation
 from ferbench.report.build import build
 from ferbench.report.conclusions import sections
 from ferbench.report.formats.text import markdown
 from ferbench.report.table import Section
-from ferbench.report.ablation import write_ablation
 from ferbench.runs.store import Store
 
 WHOLE = {"growth": 12, "features": "local+global", "fusion": "sfu", "contrastive": True}

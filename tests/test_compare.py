@@ -9,7 +9,6 @@ import pytest
 from support.command import ferbench
 from support.runs import CLASSES, store_fold
 
-from ferbench.report import accepted as figures
 from ferbench.report import check
 from ferbench.report.check import _luck
 from ferbench.runs.store import Store
@@ -186,7 +185,7 @@ def test_two_recipes_of_one_name_are_both_accepted_and_checked(tmp_path):
         store_result(tmp_path / "runs", people, **recipe)
     assert accept(tmp_path).count("accepted WS-LGAN (tiny)") == 2
     paths = sorted((tmp_path / "baselines" / "accepted").glob("ckplus-wslgan-tiny-*.json"))
-    assert sorted(round(figures.read(path).accuracy, 3) for path in paths) == [0.844, 0.978]
+    assert sorted(round(check.read(path).accuracy, 3) for path in paths) == [0.844, 0.978]
     told = ferbench("check", cwd=tmp_path).stdout
     assert "97.78% → 97.78%" in told
     assert "84.44% → 84.44%" in told
@@ -198,7 +197,7 @@ def test_two_recipes_of_one_name_are_both_accepted_and_checked(tmp_path):
     # Accepted anew, it stays in its own file, with both reasons.
     ferbench("check", "--accept", "--reason", "again", "--runs", "one", cwd=tmp_path)
     assert sorted((tmp_path / "baselines" / "accepted").iterdir()) == paths
-    assert sorted(len(figures.read(path).reasons) for path in paths) == [1, 2]
+    assert sorted(len(check.read(path).reasons) for path in paths) == [1, 2]
     # A third recipe beside them could be a change of either: nothing is guessed.
     store_result(tmp_path / "runs", 2, recipe={"stage": {"epochs": 14}})
     told = ferbench("check", cwd=tmp_path, code=2).stderr
@@ -273,7 +272,7 @@ def test_two_hundred_checks_of_reseeded_trainings_raise_no_more_alarms_than_stat
     for seeds in (1, 3):
         for _ in range(100):
             drawn = reseeded(rng, 2 * seeds)
-            accepted = figures.accepted_of(result(drawn[:seeds]), "as it is", [])
+            accepted = check.accepted_of(result(drawn[:seeds]), "as it is", [])
             alarms += not check.compared(accepted, result(drawn[seeds:]), None, "b").held
     assert alarms <= 17  # 10 expected at most; see test_statistics
     assert check.LEVEL == 0.05
@@ -391,4 +390,4 @@ def test_accepted_figures_of_before_are_of_images():
 
     paths = sorted((shipped("baselines") / "accepted").glob("*.json"))
     assert paths
-    assert {figures.read(path).level for path in paths} == {"image"}
+    assert {check.read(path).level for path in paths} == {"image"}

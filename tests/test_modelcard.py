@@ -86,7 +86,7 @@ def test_the_words_say_what_a_figure_is_of_and_what_nobody_knows(store):
         "cpu: test, 1 thread",
         "groups of people (age, sex, origin) is unknown",
         "An expression is not a feeling",
-        "Not as in the original: It has",
+        "Differs from the original method: It has",
         "Note: a note",
         "No licence is stated",
         "what another seed",

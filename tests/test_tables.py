@@ -151,8 +151,8 @@ def test_a_small_report_to_the_letter(store):
         "- Protocol synth@1: step, 1 folds by subject; no subject is in both training and test set, every image of the test set is "
         "tested once. Fold file ffffffffffff, data dddddddddddd.\n"
         "- Weights tested: last epoch. No test image was used to choose them.\n"
-        "- There is one training of ours.\n"
-        "- Accuracy is pooled over all test images of all folds, the paper's own measure, computed from stored "
+        "- There is one training.\n"
+        "- Accuracy is pooled over all test images of all folds, as in the paper, and computed from stored "
         "predictions. Intervals are 95 %, with subjects as clusters where they are known.\n"
         "- Note: contempt is rare."
     )

@@ -51,8 +51,9 @@ def report(
     """Compute tables from the stored predictions, beside the published figures."""
     from ferbench.files import check_place
     from ferbench.report.ablation import write_ablation
+    from ferbench.report.speed import write_speed_report
     from ferbench.report.trials import write_trials
-    from ferbench.report.verbs import write_report, write_speed_report
+    from ferbench.report.verbs import write_report
 
     if out is not None:
         check_place(out, "--out", folder=format == "tensorboard")

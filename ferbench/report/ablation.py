@@ -24,11 +24,8 @@ from ferbench.runs.record import BEST_TEST, IMAGE_FOLDS, Record
 from ferbench.runs.store import Store
 
 WHOLE = {"features": "local+global", "fusion": "sfu", "contrastive": True}  # of the architecture: WS-LGAN itself
-PARTS = {
-    "features": "Features, as Table 8",
-    "fusion": "Fusion, as Table 9",
-    "contrastive": "Contrastive loss, as Table 10",
-}
+PARTS = {"features": "Features, as Table 8", "fusion": "Fusion, as Table 9"}
+PARTS["contrastive"] = "Contrastive loss, as Table 10"
 # Folds of random images, epoch chosen on the test set: the four ways of testing, the one without leakage first.
 WAYS = {
     (False, False): "unbiased: subject-disjoint folds, last epoch",
@@ -137,10 +134,8 @@ def write_ablation(
 
 
 def build(store: Store, dataset: str | None = None, experiments: Chosen = None) -> list[Ablation]:
-    """Return an ablation for each group of comparable trainings that holds WS-LGAN and at least one variant.
-
-    experiments : only these; all that are stored when left out. Runs with leakage (``Identity.leaks``) never take part.
-    Raises DataError where a record or predictions are damaged.
+    """Return an ablation for each group of comparable trainings (of ``experiments``, when given) that holds WS-LGAN
+    and at least one variant. Raises DataError where a record or predictions are damaged.
     """
     records = store.known()
     ablations = []
@@ -149,10 +144,9 @@ def build(store: Store, dataset: str | None = None, experiments: Chosen = None) 
         # A variant without attention maps belongs to each set of maps that the others have.
         maps = dict.fromkeys(canonical_json(line["attention"]) for _, line in group if "attention" in line)
         for used in maps or [""]:
-            members = [
-                (t, _changed(line)) for t, line in group if canonical_json(line.get("attention")) in (used, "null")
-            ]
-            if any(part == "" for _, part in members) and any(part in PARTS for _, part in members):
+            lines = [(t, line) for t, line in group if canonical_json(line.get("attention")) in (used, "null")]
+            members = [(t, "".join(_changed(line))) for t, line in lines if len(_changed(line)) < 2]
+            if len({bool(part) for _, part in members}) == 2:  # WS-LGAN itself and a variant
                 ablations.append(_ablation(store, members, records))
     return ablations
 
@@ -190,22 +184,19 @@ def _shape(line: Lineage) -> dict[str, Any]:
     return shape if isinstance(shape, dict) else {}
 
 
-def _changed(line: Lineage) -> str | None:
-    """The one part in which a training differs from WS-LGAN: empty for none, None for several."""
-    shape = _shape(line)
-    changed = [name for name, value in WHOLE.items() if shape.get(name, value) != value]
-    return None if len(changed) > 1 else "".join(changed)
+def _changed(line: Lineage) -> list[str]:
+    """The parts in which a training differs from WS-LGAN."""
+    return [name for name, value in WHOLE.items() if _shape(line).get(name, value) != value]
 
 
 def _frames(store: Store, trainings: Iterable[Training]) -> Frames:
     return pooled(store, {t.experiment: [store.record(fold.run) for fold in t.folds] for t in trainings})
 
 
-def _ablation(store: Store, members: list[tuple[Training, str | None]], records: Mapping[str, Record]) -> Ablation:
+def _ablation(store: Store, members: list[tuple[Training, str]], records: Mapping[str, Record]) -> Ablation:
     rows: dict[tuple[str, str], dict[int, Training]] = defaultdict(dict)
     for training, part in members:
-        if part is not None:
-            rows[part, training.variant][training.seed] = training
+        rows[part, training.variant][training.seed] = training
     order = ["", *PARTS]
     ordered = sorted(rows.items(), key=lambda item: (order.index(item[0][0]), item[1][min(item[1])].method))
     everyone = [t for by_seed in rows.values() for t in by_seed.values()]
@@ -234,8 +225,17 @@ def _ablation(store: Store, members: list[tuple[Training, str | None]], records:
         errata=published.errata(name),
         notes=list(dict.fromkeys(note for t in everyone for note in t.notes)),
         variants=[
-            _variant(part, by_seed, frames, printed, compared_with)
+            Variant(
+                **_over_seeds(by_seed, frames),
+                method=fewest.method,
+                part=part,
+                published=printed.get(fewest.published),
+                folds=fewest.done,
+                std=metrics.spread([by_seed[seed].accuracy for seed in sorted(by_seed)])[1],
+                against=compared_with,
+            )
             for ((part, _), by_seed), compared_with in zip(ordered, against, strict=True)
+            for fewest in [min((by_seed[seed] for seed in sorted(by_seed)), key=lambda t: len(t.folds))]
         ],
     )
 
@@ -265,21 +265,6 @@ def _over_seeds(by_seed: dict[int, Training], frames: Frames) -> dict[str, Any]:
         "accuracy": metrics.share_correct(together),
         "interval": metrics.subject_interval(together),
     }
-
-
-def _variant(
-    part: str, by_seed: dict[int, Training], frames: Frames, printed: Mapping[str, float], against: Against | None
-) -> Variant:
-    fewest = min((by_seed[seed] for seed in sorted(by_seed)), key=lambda t: len(t.folds))
-    return Variant(
-        method=fewest.method,
-        part=part,
-        published=printed.get(fewest.published),
-        folds=fewest.done,
-        std=metrics.spread([by_seed[seed].accuracy for seed in sorted(by_seed)])[1],
-        against=against,
-        **_over_seeds(by_seed, frames),
-    )
 
 
 def section(a: Ablation) -> Section:
@@ -338,9 +323,8 @@ def section(a: Ablation) -> Section:
 
 
 def build_leakage(store: Store, dataset: str | None = None, experiments: Chosen = None) -> list[Leakage]:
-    """Return trainings with leakage beside the same training without it.
+    """Return complete trainings with leakage beside the same training without it, of which only ``experiments``.
 
-    experiments : of those without leakage only these; all when left out. Trainings that lack folds are left out.
     Raises DataError where a record or predictions are damaged.
     """
     records = store.known()

@@ -12,9 +12,19 @@ from ferbench.errors import DataError
 from ferbench.files import sha256_of
 from ferbench.labels import ABBREVIATIONS
 from ferbench.report import published
-from ferbench.report.aggregates import across_presets, across_seeds, contrasts
 from ferbench.report.published import PublishedRow
-from ferbench.report.results import Compared, Fold, MissingFold, Report, Stage, Training, Transfer
+from ferbench.report.results import (
+    Compared,
+    Fold,
+    MissingFold,
+    Report,
+    Stage,
+    Training,
+    Transfer,
+    across_presets,
+    across_seeds,
+    contrasts,
+)
 from ferbench.report.tested_runs import (
     SEQUENCES,
     TestedRun,

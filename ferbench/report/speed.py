@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ferbench.errors import DataError
+from ferbench.files import runs_home
 from ferbench.report.formats import check_format, names
 from ferbench.report.formats.text import console, put, rows_csv, write
 from ferbench.report.table import Estimate, Noted, Section, Table, Value, table
-from ferbench.runs.speed import SpeedRecord, SpeedRow
+from ferbench.runs.speed import SpeedRecord, SpeedRow, stored
+from ferbench.runs.store import Store
 
 FORMATS = names("tables")
 PARTS = {"fe": "both feature extractors", "amg": "attention maps", "epoch": "whole epoch"}
@@ -164,6 +167,27 @@ def write_speed(records: list[SpeedRecord], format: str, out: Path | None) -> No
         write(sections(records, stem.name), rows, format, out)
     else:
         write(sections(records), rows, format, out)
+
+
+def write_speed_report(dataset: str | None, format: str, out: Path | None, runs: Path | None) -> None:
+    """Print all stored speed records, or write them to ``out``; markdown gets a plot of accuracy over latency
+    beside it where there are runs of the same methods and presets (of ``dataset`` only, when given).
+
+    Raises DataError where nothing has been timed.
+    """
+    from ferbench.report.build import build
+    from ferbench.report.figures import accuracy_over_latency, draw_latency
+
+    check_format(format, out)
+    home = runs_home(runs)
+    records = stored(home)
+    if not records:
+        raise DataError(f"nothing has been timed in {home}: `ferbench bench`")
+    write_speed(records, format, out)
+    if out is None or format != "markdown":
+        return
+    if points := accuracy_over_latency(records, build(Store(home), dataset, contrasting=False)):
+        draw_latency(points, out.with_suffix(""))
 
 
 def by_question(records: Iterable[SpeedRecord]) -> list[tuple[Question, list[Timing]]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ferbench import __version__, metrics
 from ferbench.errors import DataError, UsageError
-from ferbench.report.conclusions import Reach, beside, over_seeds, reached
+from ferbench.report.conclusions import DRAWN, UNKNOWN_PEOPLE, Reach, beside, over_seeds, reached
 from ferbench.report.details import metric_columns
 from ferbench.report.formats.text import markdown_table
 from ferbench.report.results import Report, Training, named
@@ -132,16 +132,13 @@ def _body(report: Report, group: list[Training]) -> str:
 
 
 def _use(first: Training) -> list[str]:
+    input = "one image" if first.level == "image" else f"a sequence of images ({first.sees})"
     return [
-        f"Research on facial expression recognition: it tells {len(first.classes)} expressions apart "
-        f"({', '.join(first.classes)}) on faces like those of its dataset. Its input is {_reads(first)}.",
+        f"Research on facial expression recognition: it distinguishes {len(first.classes)} expressions "
+        f"({', '.join(first.classes)}) on faces like those of its dataset. Its input is {input}.",
         "An expression is not a feeling. The model is not meant to infer what people feel or think, nor for decisions "
         "about them.",
     ]
-
-
-def _reads(first: Training) -> str:
-    return "one image" if first.level == "image" else f"a sequence of images ({first.sees})"
 
 
 def _figures(report: Report, group: list[Training], whole: Reach) -> list[str]:
@@ -151,14 +148,11 @@ def _figures(report: Report, group: list[Training], whole: Reach) -> list[str]:
         f"{first.weights}."
     ]
     if report.synthetic:
-        lines.append(
-            "The faces are drawn by ferbench: this says nothing about how well people's expressions are "
-            "recognised, and no published figure is comparable."
-        )
+        lines.append(DRAWN)
     if len(first.folds) > 1:
         lines.append(
-            f"Each of the {len(first.folds)} folds has a network of its own, and the figure is of all of them "
-            "together: a single file of weights was tested on its own fold only."
+            f"Each of the {len(first.folds)} folds has a separate network. The figure is of all of them together; a "
+            "single file of weights was tested on its own fold only."
         )
     return lines
 
@@ -190,14 +184,11 @@ def _by_class(group: list[Training]) -> Table:
 
 
 def _protocol(first: Training) -> list[str]:
-    people = (
-        f"no subject is in both training and test set, every {first.level} is tested once"
-        if first.subjects
-        else "subjects are unknown, so the same people may be in training and test sets"
-    )
+    disjoint = f"no subject is in both training and test set, every {first.level} is tested once"
+    people = disjoint if first.subjects else UNKNOWN_PEOPLE
     return [
         f"{first.protocol}: {first.rule}; {people}. Fold file {first.split_hash[:12]}.",
-        "The test set did not choose the weights. Whether it influenced the choice of hyperparameters is not known.",
+        "The weights were not chosen on the test set. Whether hyperparameters were is not known.",
         "Accuracy is pooled over all folds; its interval treats subjects as clusters where they are known.",
     ]
 
@@ -205,7 +196,7 @@ def _protocol(first: Training) -> list[str]:
 def _data(first: Training) -> list[str]:
     people = f" of {first.subjects:,} people" if first.subjects else ""
     return [
-        f"Learned from, first to last: {', '.join(first.trained_on)}.",
+        f"Trained on, first to last: {', '.join(first.trained_on)}.",
         f"Tested on {first.n}{people}; fingerprint of the prepared dataset {first.data[:12]}.",
     ]
 
@@ -213,26 +204,26 @@ def _data(first: Training) -> list[str]:
 def _limits(report: Report, group: list[Training]) -> list[str]:
     first = group[0]
     lines = [
-        "How it does on groups of people (age, sex, origin) is unknown: the labels that ferbench reads do not state "
+        "Its accuracy on groups of people (age, sex, origin) is unknown: the labels that ferbench reads do not state "
         "them.",
-        "How it does on other datasets, cameras or face crops is unknown unless it is stated above.",
+        "Its accuracy on other datasets, cameras or face crops is unknown unless it is stated above.",
     ]
     name, share, tested = min((t.metrics["worst_class"] for t in group), key=lambda row: row[1])
-    where = " in the seed that does worst by it" if len(group) > 1 else ""
-    lines.append(f"Its weakest class is {name}: {percent(share)} % of {tested:,} are right{where}.")
+    where = " in its worst seed" if len(group) > 1 else ""
+    lines.append(f"Its weakest class is {name}: {percent(share)} % of {tested:,} are correct{where}.")
     people = [t.metrics["worst_subject"] for t in group if t.subjects]
     worst = min(people, key=lambda person: person[1], default=None)
     if worst:
-        lines.append(f"People differ: of the one it recognises worst {percent(worst[1])} % of {worst[2]:,} are right.")
+        lines.append(f"People differ: for the most difficult person {percent(worst[1])} % of {worst[2]:,} are correct.")
     if len(group) == 1:
-        lines.append("What another seed would give is unknown: there is one.")
+        lines.append("How much another seed would change is unknown: there is one.")
     error = float(np.mean([t.metrics["ece"] for t in group]))
     lines.append(
         "Its scores are no probabilities."
         if first.uncalibrated
         else f"The expected calibration error (ECE) of its probabilities is {percent(error)} %."
     )
-    lines += [f"Not as in the original: {sentence}" for sentence in first.differs]
+    lines += [f"Differs from the original method: {sentence}" for sentence in first.differs]
     lines += [f"Changed from the preset: {change}" for change in first.changed]
     lines += [f"Note: {note}" for note in dict.fromkeys(note for t in group for note in t.notes)]
     lines.append("No licence is stated: whoever publishes the weights states one that the data's own terms allow.")

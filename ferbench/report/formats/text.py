@@ -3,7 +3,6 @@
 import csv as csv_module
 import json as json_module
 import os
-import re
 import sys
 from dataclasses import fields, is_dataclass
 from io import StringIO
@@ -24,26 +23,11 @@ if TYPE_CHECKING:
     from ferbench.report.check import Finding
 
 WIDE = 160  # columns of a console that is a file or a pipe: nothing is cut off
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "–": "--",
-    "▸": r"$\triangleright$",
-    "→": r"$\rightarrow$",
-    "×": r"$\times$",
-    "−": "$-$",
-    "λ": r"$\lambda$",
-    "≤": r"$\leq$",
-}
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"}
+    | {"▸": r"$\triangleright$", "→": r"$\rightarrow$", "×": r"$\times$", "−": "$-$", "λ": r"$\lambda$", "≤": r"$\leq$"}
+)
 
 
 def write(sections: list[Section], data: Any, format: str, out: Path | None) -> None:
@@ -166,27 +150,25 @@ def latex(sections: list[Section]) -> str:
 def _latex_table(table: Table, label: str) -> str:
     align = "".join("r" if right else "l" for right in table.right)
     lines = [" & ".join(map(_escaped, row)) + r" \\" for row in (table.header, *table.texts())]
-    return "\n".join(
-        [
-            "\\begin{table}[htbp]\n\\centering",
-            f"\\caption{{{_escaped(table.caption)}}}\\label{{{label}}}",
-            # \sbox measures the table: one that fits keeps its size
-            f"\\sbox0{{\\begin{{tabular}}{{{align}}}",
-            "\\toprule",
-            lines[0],
-            "\\midrule",
-            *lines[1:],
-            "\\bottomrule",
-            "\\end{tabular}}",
-            "\\ifdim\\wd0>\\linewidth\\resizebox{\\linewidth}{!}{\\usebox0}\\else\\usebox0\\fi",
-            "\\end{table}\n",
-        ]
-    )
+    # \sbox measures the table: one that fits keeps its size
+    return f"""\\begin{{table}}[htbp]
+\\centering
+\\caption{{{_escaped(table.caption)}}}\\label{{{label}}}
+\\sbox0{{\\begin{{tabular}}{{{align}}}
+\\toprule
+{lines[0]}
+\\midrule
+{chr(10).join(lines[1:])}
+\\bottomrule
+\\end{{tabular}}}}
+\\ifdim\\wd0>\\linewidth\\resizebox{{\\linewidth}}{{!}}{{\\usebox0}}\\else\\usebox0\\fi
+\\end{{table}}
+"""
 
 
 def _escaped(text: str) -> str:
     """Text that LaTeX prints as it is."""
-    return re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match.group()], text)
+    return text.translate(_LATEX)
 
 
 def csv(sections: list[Section]) -> str:
