@@ -87,8 +87,8 @@ def test_images_and_sequences_stand_in_one_report_in_columns_of_their_own(store)
     (report,) = build(store, "ckplus")
     assert report.protocols == ["ckplus-sequences@1", "ckplus@1"]
     images, sequences = row(report, "▸ WS-LGAN"), row(report, "▸ DTAGN")
-    assert (images["Images"], images["Sequences"]) == ("83.33", "83.33")  # 30 of 36 and 10 of 12
-    assert (sequences["Images"], sequences["95 % interval"], sequences["Sequences"]) == ("", "", "91.67")
+    assert (images["By image"], images["By sequence"]) == ("83.33", "83.33")  # 30 of 36 and 10 of 12
+    assert (sequences["By image"], sequences["95 % interval"], sequences["By sequence"]) == ("", "", "91.67")
     assert images["Details"].startswith("n = 36 images, 12 sequences; ckplus@1")
     assert sequences["Details"].startswith("n = 12 sequences; ckplus-sequences@1")
     training = next(t for t in report.trainings if t.level == "sequence")
@@ -96,7 +96,7 @@ def test_images_and_sequences_stand_in_one_report_in_columns_of_their_own(store)
     frames = [store.predictions(fold.run) for t in report.trainings if t.level == "image" for fold in t.folds]
     whole = metrics.by_sequence(pd.concat(frames), CLASSES)
     interval = metrics.subject_interval(whole)
-    assert images["95 %, sequences"] == f"{100 * interval.low:.2f}–{100 * interval.high:.2f}"
+    assert images["95 %, by sequence"] == f"{100 * interval.low:.2f}–{100 * interval.high:.2f}"
     told_of = "\n".join(heading(report))
     assert "every sequence of the test set is tested once" in told_of
     assert "compared by that accuracy only" in told_of
@@ -152,7 +152,7 @@ def test_methods_of_one_data_side_are_put_in_order_by_sequences(store):
     lay(store, wrong=0, method="svm", preset="own", facts={"display": "HOG + linear SVM", "published": ""})
     (report,) = build(store)
     found = rows_of(report, "Same training data, preset tiny")
-    assert [(one["Training"], one["Images"], one["Sequences"], one["Seeds"], one["Input"]) for one in found] == [
+    assert [(one["Training"], one["By image"], one["By sequence"], one["Seeds"], one["Input"]) for one in found] == [
         ("▸ DTAGN", "", "91.67", "1", "whole + landmarks"),
         ("▸ WS-LGAN", "79.17 ± 5.89", "79.17 ± 5.89", "2", "image"),
     ]
@@ -249,7 +249,7 @@ def test_drawn_faces_are_said_and_nothing_published_is_beside_them(store, tmp_pa
     text = (tmp_path / "r.md").read_text()
     assert "\n\n# synth-sequences\n\n- The faces are drawn by ferbench. No published figure is comparable" in text
     assert "97.25" not in text
-    assert "| Images |" not in text
+    assert "By image" not in text
 
 
 @pytest.mark.parametrize("format", ["markdown", "latex", "csv", "html", "json", "console"])

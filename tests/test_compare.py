@@ -370,8 +370,8 @@ def test_what_differs_beside_the_method_is_said(tmp_path):
         facts={"trained_on": ["fer2013@1", "ckplus@1"], "held_out": "unknown"},
     )
     shown = ferbench("compare", "a", "b", cwd=tmp_path).stdout
-    assert "The methods are not all that differs: preset tiny (WS-LGAN), full (WS-LGAN)." in shown
-    assert "The methods are not all that differs: trained before on nothing (WS-LGAN), fer2013@1 (WS-LGAN)." in shown
+    assert "Besides the method, the preset differs: tiny (WS-LGAN), full (WS-LGAN)." in shown
+    assert "Besides the method, the earlier training data differ: none (WS-LGAN), fer2013@1 (WS-LGAN)." in shown
     assert "Whether WS-LGAN (full) under ckplus@1 was trained on test subjects is unknown." in shown
 
 

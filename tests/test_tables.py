@@ -124,7 +124,7 @@ def test_every_cell_of_a_whole_training(store):
         ["01", "3", "2", "66.67", "Co Di Sa Su", "2", key],
         ["02", "1", "1", "100.00", "Co Di Fe Ha Sa Su", "2", other],
     ]
-    assert grid(report, "Published (Table 3): the images")[5] == ["Sa", "7", "0", "0", "3", "0", "74", "0"]
+    assert grid(report, "Published (Table 3): confusion in images")[5] == ["Sa", "7", "0", "0", "3", "0", "74", "0"]
     assert not any(
         title.startswith(("Missing folds", "What the folds", "Over seeds")) for title, *_ in grids(tables(report))
     )
@@ -158,11 +158,11 @@ def test_a_small_report_to_the_letter(store):
     )
     assert accuracy == (
         "Accuracy on synth, percent: ours, on drawn faces, for which nothing is published (▸)**\n\n"
-        "| Method                   |   Images | 95 % interval     |   Sequences | 95 %, sequences   | "
-        "From                                         |\n"
-        "|--------------------------|----------|-------------------|-------------|-------------------|-"
+        "| Method                   |   By image | 95 % interval     |   By sequence | 95 %, by sequence   | "
+        "Details                                      |\n"
+        "|--------------------------|------------|-------------------|---------------|---------------------|-"
         "---------------------------------------------|\n"
-        "| ▸ WS-LGAN (tiny, seed 0) |    50.00 | none: one subject |       50.00 | none: one subject | "
+        "| ▸ WS-LGAN (tiny, seed 0) |      50.00 | none: one subject |         50.00 | none: one subject   | "
         f"n = 2 images, 2 sequences; synth@1; {experiment} |"
     )
     assert "| 01     |        2 |          1 |      50.00 | Co Di Ha Sa Su |         2 |" in text

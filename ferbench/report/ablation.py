@@ -34,6 +34,7 @@ WAYS = {
     (True, True): "image folds and best-test",
 }
 Frames = Mapping[str, pd.DataFrame]  # predictions by experiment
+BySeed = dict[int, Training]
 Chosen = Collection[str] | None  # experiments
 
 
@@ -241,7 +242,7 @@ def _ablation(store: Store, members: list[tuple[Training, str]], records: Mappin
 
 
 def _pair(
-    reference: dict[int, Training], variant: dict[int, Training], frames: Frames, same_folds: bool = True
+    reference: BySeed, variant: BySeed, frames: Frames, same_folds: bool = True
 ) -> tuple[list[int], statistics.Paired] | None:
     """The seeds in which both have the same folds done (or all folds), and their predictions paired; None without."""
     both = {
@@ -254,7 +255,7 @@ def _pair(
     return (seeds, statistics.paired(*pair)) if seeds else None
 
 
-def _over_seeds(by_seed: dict[int, Training], frames: Frames) -> dict[str, Any]:
+def _over_seeds(by_seed: BySeed, frames: Frames) -> dict[str, Any]:
     """Fields of what was trained with several seeds: the predictions of all seeds, put together."""
     experiments = [by_seed[seed].experiment for seed in sorted(by_seed)]
     together = pd.concat([frames[experiment] for experiment in experiments], ignore_index=True)
@@ -270,16 +271,15 @@ def _over_seeds(by_seed: dict[int, Training], frames: Frames) -> dict[str, Any]:
 def section(a: Ablation) -> Section:
     """Return the paper's tables with ours beside the published figures, then the differences from WS-LGAN."""
     reference, *variants = a.variants
-    printed, unpublished, unpaired = reference.published, "never published", "none: no seed with the same folds done"
+    paper, never, unpaired = reference.published, "never published", "none: no seed with the same folds done"
     lines = [
         f"Protocol {a.protocol}: {a.rule}; fold file {a.split_hash[:12]}, data {a.data[:12]}. Preset "
         f"{a.preset}, {a.precision}; {'; '.join(a.devices)}. Weights tested: {a.selection}.",
         f"Epochs: {', '.join(f'{kind} {epochs}' for kind, epochs in a.epochs.items())}.",
         "Only the named part differs: folds, seeds, attention maps and every other setting are the same.",
         "Accuracy is pooled over all test images of all folds and seeds, from stored predictions. Differences are of "
-        "the same images. Intervals are 95 %, with subjects as clusters. p is of a permutation test that flips the "
-        "signs of whole subjects, corrected for all variants (Holm). A variant is called better or worse where the "
-        f"corrected p is at most {SIGNIFICANCE}.",
+        "the same images. Intervals are 95 %, with subjects as clusters. p: permutation test over subjects, corrected "
+        f"for all variants (Holm). A variant is better or worse where the corrected p is at most {SIGNIFICANCE}.",
         *(f"Published: {erratum}." for erratum in a.errata),
         *(f"Note: {note.rstrip('.')}." for note in a.notes),
     ]
@@ -288,7 +288,7 @@ def section(a: Ablation) -> Section:
             f"{title}: accuracy in percent, published and ours",
             [reference, *chosen],
             ("Method", "text", lambda v: v.method),
-            ("Published", "percent", lambda v: unpublished if v.published is None else v.published),
+            ("Published", "percent", lambda v: never if v.published is None else v.published),
             ("Ours", "percent", lambda v: 100 * v.accuracy),
             ("95 % interval", "percent", lambda v: limits(v.interval)),
             ("Std over seeds", "percent", lambda v: 100 * v.std if len(v.seeds) > 1 else "one seed"),
@@ -309,17 +309,9 @@ def section(a: Ablation) -> Section:
         ("p", "p", lambda v: v.against and v.against.p),
         ("p (Holm)", "p", lambda v: v.against and v.against.p_holm),
         ("Against WS-LGAN", "text", lambda v: v.against and v.against.verdict),
-        (
-            "Published difference",
-            "points",
-            lambda v: unpublished if None in (v.published, printed) else v.published - printed,
-        ),
+        ("Published difference", "points", lambda v: never if None in (v.published, paper) else v.published - paper),
     )
     return Section(f"{a.dataset}: ablation", lines, [*tables, differences])
-
-
-# The same training tested four ways: folds by subject or of random images, with the last epoch or with each fold's best
-# epoch on the test set
 
 
 def build_leakage(store: Store, dataset: str | None = None, experiments: Chosen = None) -> list[Leakage]:
@@ -348,18 +340,13 @@ def _way(training: Training) -> tuple[bool, bool]:
 
 
 def _without_testing(line: Lineage) -> Lineage:
-    """A lineage without folds and selection: equal for one training that is tested in several ways.
-
-    ``best-val`` trains on fewer images, which is another training.
-    """
+    """A lineage without folds and selection; ``best-val`` trains on fewer images, which is another training."""
     content = {name: value for name, value in line.items() if name != "split"}
     selection = "last" if line["selection"] == BEST_TEST else line["selection"]
     return content | {"protocol": line["protocol"].removesuffix(IMAGE_FOLDS), "selection": selection}
 
 
-def _leakage(
-    store: Store, ways: dict[tuple[bool, bool], dict[int, Training]], records: Mapping[str, Record]
-) -> Leakage:
+def _leakage(store: Store, ways: dict[tuple[bool, bool], BySeed], records: Mapping[str, Record]) -> Leakage:
     frames = _frames(store, (t for by_seed in ways.values() for t in by_seed.values()))
     unbiased = ways[False, False]
     rows = []
@@ -387,8 +374,8 @@ def leakage_section(leakage: Leakage) -> Section:
     lines = [
         *(f"{rule} {split[:12]}." for split, rule in rules.items()),
         "This measures how much data leakage inflates accuracy. Only the unbiased row is a result of the method.",
-        "One training, tested four ways. best-test takes, in each fold, the epoch with the highest accuracy on the "
-        "test images. Image folds assign images at random, so images of one person are in training and test set.",
+        "best-test takes, in each fold, the epoch with the highest accuracy on the test images. Image folds assign "
+        "images at random, so images of one person are in training and test set.",
         "Differences are of the same images, in points. Intervals are 95 %, with subjects as clusters.",
     ]
     name = f"{leakage.method} ({leakage.preset}, {leakage.precision}) on {leakage.dataset}"

@@ -123,7 +123,7 @@ class Finding:
 
 
 def check_runs(baselines: list[Path], tolerance: str, format: str, runs: Path | None) -> None:
-    """Compare the runs of a store with accepted ones and print what was found.
+    """Compare the runs of a store with accepted ones and print the outcome.
 
     baselines : files of accepted figures. When left out, those of ``baselines/accepted`` in the current folder, of
         which each must have its run; without such a folder, those that come with ferbench, as far as there are runs.
@@ -190,9 +190,9 @@ def _matches(figures: Sequence[Accepted], stored: list[Result]) -> list[Result |
         if len(variants) == len(known) == 1:
             matches += variants.values()
             continue
-        if strange := variants.keys() - known:
+        if unaccepted := variants.keys() - known:
             raise UsageError(
-                f"{accepted.name} is stored with recipes that have no accepted figure ({', '.join(sorted(strange))}): "
+                f"{accepted.name} is stored with recipes without an accepted figure ({', '.join(sorted(unaccepted))}): "
                 "accept them by `ferbench check --accept`, or check a folder of runs without them"
             )
         matches.append(variants.get(accepted.variant))

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,15 +72,6 @@ class Result:
         return f"{title}{size} {'evaluated on' if evaluation else 'under'} {protocol}"
 
 
-class TestSet(Protocol):
-    """What states on which images something was tested; a result, or an accepted one."""
-
-    @property
-    def protocol(self) -> str: ...
-    @property
-    def split(self) -> str: ...
-
-
 def results(store: Store, prefix: str = "") -> list[Result]:
     """Return the results in a store, only of runs or experiments that begin with ``prefix``."""
     records = store.known()
@@ -127,8 +118,9 @@ def chosen(text: str, runs: Path | None) -> Result:
     return matches[0]
 
 
-def comparable(first: TestSet, second: TestSet) -> None:
-    """Raise DataError unless both were tested under one protocol, with one fold file, which names the test images."""
+def comparable(first: Any, second: Any) -> None:
+    """Raise DataError unless two results, or accepted figures, were tested under one protocol with one fold file,
+    which names the test images."""
     agree("protocols", first.protocol, second.protocol)
     agree("fold files", first.split[:12], second.split[:12])
 
@@ -148,16 +140,16 @@ def at_one_level(first: Result, second: Result) -> tuple[Result, Result]:
     """
     for result in (first, second):
         if result.held_out.status == "no" and not result.held_out.comparable:
-            raise DataError(f"{result.name} was tested on people that it learned from, so nothing can be compared")
+            raise DataError(f"{result.name} was tested on people that it was trained on, so nothing can be compared")
     if first.level == second.level:
         comparable(first, second)
         return first, second
     first, second = _of_sequences(first), _of_sequences(second)
     folds = [result.frames[0].set_index("id")[["truth", "fold"]].sort_index() for result in (first, second)]
-    if strange := sorted({*folds[0].index} ^ {*folds[1].index}):
+    if differing := sorted({*folds[0].index} ^ {*folds[1].index}):
         raise DataError(
-            f"{first.protocol} and {second.protocol} test different sequences ({len(strange)} are in one "
-            f"alone, such as {strange[0]}), so nothing can be compared"
+            f"{first.protocol} and {second.protocol} test different sequences ({len(differing)} are in one "
+            f"alone, such as {differing[0]}), so nothing can be compared"
         )
     for what in ("truth", "fold"):
         if (differs := folds[0][what] != folds[1][what]).any():
@@ -297,11 +289,14 @@ def remarks_on(first: Result, second: Result) -> list[str]:
             f"Their images were prepared differently (data fingerprints {first.data[:12]} and {second.data[:12]})."
         )
     if first.method != second.method:
-        before = [[name for name in result.trained_on if name != result.protocol] for result in (first, second)]
-        for what, *values in (("preset", [first.preset], [second.preset]), ("trained first on", *before)):
+        earlier = [[name for name in result.trained_on if name != result.protocol] for result in (first, second)]
+        for what, *values in (
+            ("the preset differs", [first.preset], [second.preset]),
+            ("the earlier training data differ", *earlier),
+        ):
             if values[0] != values[1]:
-                a, b = (", ".join(names) or "nothing" for names in values)
-                remarks.append(f"More than the method differs: {what} {a} ({first.title}), {b} ({second.title}).")
+                a, b = (", ".join(names) or "none" for names in values)
+                remarks.append(f"Besides the method, {what}: {a} ({first.title}), {b} ({second.title}).")
     return remarks
 
 

@@ -1,8 +1,7 @@
 """The tables of what is measured of each training: its figures, its matrix, its folds, what it starts from."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from ferbench.report.results import MissingFold, PresetEnsemble, Report, Seeds, 
 from ferbench.report.table import (
     OURS,
     Code,
+    ColumnOf,
     Noted,
     Spread,
     Table,
@@ -24,8 +24,6 @@ from ferbench.report.table import (
     table,
 )
 from ferbench.report.tested_runs import Level
-
-ColumnOf = tuple[str, str, Callable[[Any], Value]]
 
 
 def _of(share: float, count: int) -> Value:

@@ -45,27 +45,25 @@ def recalls_by_level(report: Report, names: Mapping[str, str]) -> dict[Level, Ch
     """
     charts: dict[Level, Chart] = {}
     for level in LEVELS:
-        mine = [t for t in report.trainings if t.level == level]
-        if not mine:
-            continue
         series: list[Series] = []
         if report.published_matrix is not None and level == "image":
             printed = report.published_matrix
-            diagonal = [float(value) for value in np.diag(printed.percent)]
-            series.append((f"published ({printed.table})", dict(zip(printed.classes, diagonal, strict=True))))
-        best = _best(mine, MOST - len(series))
-        for t in mine:
-            if any(t is other for other in best):
-                recalls = [float(100 * value) for value in t.metrics["recalls"]]
-                series.append((names[t.experiment], dict(zip(t.classes, recalls, strict=True))))
-        charts[level] = Chart(mine[0].classes, series, len(mine) - len(best))
+            recalls = dict(zip(printed.classes, map(float, np.diag(printed.percent)), strict=True))
+            series.append((f"published ({printed.table})", recalls))
+        trainings = [t for t in report.trainings if t.level == level]
+        ranked = sorted(trainings, key=lambda t: -t.accuracy)
+        first = {t.variant: t.experiment for t in reversed(ranked)}  # the best of each recipe
+        ranked.sort(key=lambda t: (not t.comparable, first[t.variant] != t.experiment))
+        best = {t.experiment for t in ranked[: MOST - len(series)]}
+        for t in trainings:
+            if t.experiment in best:
+                recalls = {
+                    name: float(100 * value) for name, value in zip(t.classes, t.metrics["recalls"], strict=True)
+                }
+                series.append((names[t.experiment], recalls))
+        if trainings:
+            charts[level] = Chart(trainings[0].classes, series, len(trainings) - len(best))
     return charts
-
-
-def _best(trainings: list[Training], count: int) -> list[Training]:
-    ordered = sorted(trainings, key=lambda t: -t.accuracy)
-    first = {t.variant: t.experiment for t in reversed(ordered)}  # the best of each recipe
-    return sorted(ordered, key=lambda t: (not t.comparable, first[t.variant] != t.experiment))[:count]
 
 
 @dataclass(frozen=True)
@@ -97,20 +95,18 @@ def accuracy_over_latency(records: list[SpeedRecord], reports: list[Report]) -> 
         names = named(report.trainings)
         for group in by_variant(t for t in report.trainings if t.whole and (t.name, t.preset) in fastest):
             first = group[0]
-            name = names[first.experiment]
-            if len(group) > 1:
-                name = name.replace(f"seed {first.seed}", f"seeds {', '.join(str(t.seed) for t in group)}")
             latency, machine = fastest[first.name, first.preset]
+            seeds = f"seeds {', '.join(str(t.seed) for t in group)}" if len(group) > 1 else f"seed {first.seed}"
             points.append(
                 Point(
-                    name,
-                    first.protocol,
-                    first.n,
-                    latency,
-                    sum(t.accuracy for t in group) / len(group),
-                    min(t.interval.low for t in group),
-                    max(t.interval.high for t in group),
-                    machine,
+                    name=names[first.experiment].replace(f"seed {first.seed}", seeds),
+                    protocol=first.protocol,
+                    n=first.n,
+                    latency_ms=latency,
+                    accuracy=sum(t.accuracy for t in group) / len(group),
+                    low=min(t.interval.low for t in group),
+                    high=max(t.interval.high for t in group),
+                    machine=machine,
                 )
             )
     return points
@@ -141,8 +137,8 @@ def draw(reports: list[Report], store: Store, folder: Path) -> list[Path]:
         for level, chart in recalls_by_level(report, names).items():
             end = "" if level == "image" else "-sequences"
             figures[f"classes{end}"] = partial(_classes, classes=chart.classes, series=chart.series)
-            mine = [training for training in report.trainings if training.level == level]
-            figures[f"folds{end}"] = partial(_folds, trainings=mine, names=names)
+            trainings = [training for training in report.trainings if training.level == level]
+            figures[f"folds{end}"] = partial(_folds, trainings=trainings, names=names)
         for name, work in figures.items():
             tall = 0.35 * len(report.trainings) if name.startswith("folds") else 0.0
             written += _written(work, folder / f"{report.dataset}-{name}", (6.4, max(4.4, tall)))

@@ -227,7 +227,7 @@ def audits(number: str = "") -> list[tuple[Section, list[str]]]:
 
 def check(audited: list[tuple[Section, list[str]]]) -> None:
     """Raise CheckFailed where a table contradicts itself."""
-    if problems := [problem for _, found in audited for problem in found]:
+    if problems := [problem for _, contradictions in audited for problem in contradictions]:
         raise CheckFailed(f"published tables contradict themselves: {'; '.join(problems)}")
 
 

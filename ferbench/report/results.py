@@ -381,7 +381,7 @@ def _contrast(first: list[Training], second: list[Training], frames: Frames, amo
     facts, pair, _ = paired_results(_result(first, frames), _result(second, frames))
     if pair.second.mean() > pair.first.mean():  # by sequences another leads than by images
         return _contrast(second, first, frames, among)
-    names = {"first": first[0].title, "second": second[0].title}
+    names: dict[str, Any] = {"first": first[0].title, "second": second[0].title}
     return Contrast(**names, **facts, tested=len(pair.ids), shown=facts["p"] <= SIGNIFICANCE, among=among)
 
 

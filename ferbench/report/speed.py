@@ -9,7 +9,7 @@ from ferbench.errors import DataError
 from ferbench.files import runs_home
 from ferbench.report.formats import check_format, names
 from ferbench.report.formats.text import console, put, rows_csv, write
-from ferbench.report.table import Estimate, Noted, Section, Table, Value, table
+from ferbench.report.table import ColumnOf, Estimate, Noted, Section, Table, Value, table
 from ferbench.runs.speed import SpeedRecord, SpeedRow, stored
 from ferbench.runs.store import Store
 
@@ -48,9 +48,6 @@ class Timing:
         )
 
 
-ColumnOf = tuple[str, str, Callable[[Timing], Value]]
-
-
 def _estimate(name: str) -> Callable[[Timing], Value]:
     def cell(timing: Timing) -> Value:
         value, low, high = (getattr(timing.row, name + end) for end in ("", "_low", "_high"))
@@ -73,7 +70,7 @@ FIRST: list[ColumnOf] = [
 ]
 BATCH: ColumnOf = ("Batch", "number", lambda t: t.row.batch)
 RATE: ColumnOf = ("Images/s", "rate", _estimate("images_per_s"))
-OF_PLAIN: ColumnOf = ("× plain", "ratio", lambda t: t.plain and t.row.images_per_s / t.plain.images_per_s)
+OF_PLAIN: ColumnOf = ("× plain", "ratio", lambda t: t.row.images_per_s / t.plain.images_per_s if t.plain else None)
 OF_PEAK: ColumnOf = (
     "Of peak",
     "fraction",

@@ -92,6 +92,7 @@ class Code(str):
 
 
 Value = None | str | float | Spread | Range | Estimate | Noted | tuple  # a tuple holds several values
+ColumnOf = tuple[str, str, Callable[[Any], Value]]  # its name, its kind, and what it shows of an item
 
 
 @dataclass(frozen=True)
@@ -146,11 +147,8 @@ class Section:
     pictures: list[tuple[str, str]] = field(default_factory=list)
 
 
-def table(caption: str, items: Iterable[Any], *columns: tuple[str, str, Callable[[Any], Value]]) -> Table:
-    """Return a table with a row for each item; columns without any value are left out.
-
-    columns : the name and the kind of each, and what it shows of an item.
-    """
+def table(caption: str, items: Iterable[Any], *columns: ColumnOf) -> Table:
+    """Return a table with a row for each item; columns without any value are left out."""
     items = list(items)
     rows = [[value(item) for _, _, value in columns] for item in items]
     kept = [place for place in range(len(columns)) if not (place and rows) or any(_there(row[place]) for row in rows)]

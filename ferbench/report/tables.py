@@ -109,7 +109,7 @@ def accuracy(report: Report) -> Table:
         figure = row.figure if row else max((100 * t.accuracy for t in reproductions), default=np.inf)
         known = [f"{row.table}: {row.tested}"] if row else []
         known += [method.why + (f": {method.command}" if method.command else "")] if method.why else []
-        head: list[Value] = [method.method, row and row.cell, *[None] * 4, "; ".join(known)]
+        head: list[Value] = [method.method, row.cell if row else None, *[None] * 4, "; ".join(known)]
         cells = [_ours(t, names, row) for t in reproductions]
         groups.append((figure, method.method, [head, *cells] if row or not cells else cells))
     others: dict[str, list[Training]] = defaultdict(list)
@@ -124,7 +124,7 @@ def accuracy(report: Report) -> Table:
         if report.synthetic
         else "ours; nothing is published for it"
     )
-    columns = ["Method", "Published", "Images", "95 % interval", "Sequences", "95 %, sequences", "Details"]
+    columns = ["Method", "Published", "By image", "95 % interval", "By sequence", "95 %, by sequence", "Details"]
     kinds = ["text", *["percent"] * 5, "text"]
     return table(
         f"Accuracy on {report.dataset}, percent: {source} ({OURS})",
@@ -168,9 +168,9 @@ def same_training_data(report: Report) -> list[Table]:
                     "seeds, best first. Compare methods of images with methods of sequences by sequences only",
                     groups,
                     ("Training", "text", lambda group: f"{OURS} {group[0].method}"),
-                    ("Images", "percent", lambda group: details.spread(100 * t.accuracy for t in group if t.images)),
+                    ("By image", "percent", lambda group: details.spread(100 * t.accuracy for t in group if t.images)),
                     (
-                        "Sequences",
+                        "By sequence",
                         "percent",
                         lambda group: details.spread(100 * t.sequence_accuracy for t in group if t.sequences),
                     ),
