@@ -56,7 +56,7 @@ def build(store: Store, dataset: str | None = None, leaking: bool = False, contr
     contrasting : whether the leading methods are compared with each other, which takes longest of all.
     Raises DataError where a record or predictions are damaged.
     """
-    records = store.known()  # of which the package's own are neither folds nor transfers
+    records = store.known()  # of which those of the package are neither folds nor transfers
     groups: dict[str, list[Record]] = defaultdict(list)
     begun: dict[str, list[Identity]] = defaultdict(list)
     transfers: dict[str, list[Transfer]] = defaultdict(list)
@@ -110,7 +110,7 @@ def _in_order(trainings: Iterable[Training]) -> list[Training]:
 
 
 def published_rows(dataset: str) -> list[PublishedRow]:
-    """Return the published figures beside which a report of ``dataset`` puts its own."""
+    """Return the published figures that a report of ``dataset`` shows beside ours."""
     home = dataset_of(dataset)
     return [row for row in published.rows(home) if row.feature == "dynamic" or dataset == home]
 
@@ -171,7 +171,7 @@ def _report(
 def _compared(
     printed: list[PublishedRow], others: list[str], trainings: list[Training], dataset: str
 ) -> list[Compared]:
-    """Every method with a row of its own or among ``others``, with ours or the reason why there is none."""
+    """Every method with a published row or among ``others``, with our trainings or the reason why there is none."""
     rows, figures = [], {row.method for row in printed}
     shipped, dynamic = published.reproducing(), published.dynamic()
     for method in dict.fromkeys([*(row.method for row in printed), *others]):
@@ -293,11 +293,10 @@ def _missing_folds(
     """Every missing fold: first those of trainings with folds that are done, then those of trainings without any."""
     rows = []
     for t in trainings:
-        known, there = missing.pop(t.experiment, {}), {fold.fold for fold in t.folds}
+        reasons = {fold: reason for fold, (_, reason) in missing.pop(t.experiment, {}).items()}
         for fold in t.expected:
-            if fold not in there:
-                reason = known[fold][1] if fold in known else "not begun"
-                rows.append((t.experiment, t.method, t.preset, t.seed, fold, reason))
+            if fold not in {done.fold for done in t.folds}:
+                rows.append((t.experiment, t.method, t.preset, t.seed, fold, reasons.get(fold, "not begun")))
     for experiment, folds in missing.items():
         for fold, (identity, reason) in sorted(folds.items()):
             rows.append((experiment, identity.method, identity.preset, identity.seed, fold, reason))

@@ -26,7 +26,7 @@ from ferbench.schema import Schema, read_json, validated
 FORMATS = (*PLAIN, *names("check"))
 LEVEL = 0.05  # how often a check may fail though nothing but chance has changed
 SAME = 0.02  # by which the margin between the two highest probabilities may move: rounding moves it far less
-HOME = Path("baselines") / "accepted"  # of the current folder, which is a project of the user's
+HOME = Path("baselines") / "accepted"  # in the current folder
 
 
 class Reason(Schema):
@@ -39,7 +39,7 @@ class Reason(Schema):
 
 
 class Accepted(Schema):
-    """``baselines/accepted/*.json``: how a method did under a protocol, with which later runs are compared.
+    """``baselines/accepted/*.json``: the accuracy of a method under a protocol, with which later runs are compared.
 
     Of a licensed set it gives away neither a name nor a label: images and people stand there as hashes, with
     whether each was right and, of an evaluation, what was predicted.
@@ -64,7 +64,7 @@ class Accepted(Schema):
     correct: list[list[Literal[0, 1]]] = Field(validation_alias=AliasChoices("correct", "hits"))  # of each seed
     predictions: list[int] = Field(default_factory=list)  # of an evaluation: places in ``classes``
     margins: list[float] = Field(default_factory=list)  # likewise: the highest probability minus the next
-    reasons: list[Reason]  # the last one is why it is as it is
+    reasons: list[Reason]  # of all accepted figures so far, the present one last
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -85,7 +85,7 @@ class Accepted(Schema):
         return Result.named(self.title, self.preset, self.protocol, self.evaluation)
 
     def frames(self, now: pd.DataFrame) -> list[pd.DataFrame]:
-        """The accepted predictions of each seed, as far as they are kept: right, or something else than the truth.
+        """The accepted predictions of each seed, as far as they are kept: the truth where correct, else empty.
 
         now : predictions of the same images, with hashes, which state the truths.
         Raises DataError where images are missing in it.
@@ -106,7 +106,7 @@ def read(path: Path) -> Accepted:
 
 @dataclass(frozen=True)
 class Finding:
-    """One accepted figure and what became of it. Shares are fractions.
+    """The outcome for one accepted figure. Shares are fractions.
 
     held : null where there is no run and none is needed. found : accuracy of the run, null where there is none.
     p : null where no test was made.

@@ -1,4 +1,4 @@
-"""``ferbench compare``: two trainings compared on the same images; and what ``compare`` and ``check`` compare."""
+"""``ferbench compare``: two trainings compared on the same images. ``ferbench check`` reads the same results."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -67,7 +67,7 @@ class Result:
 
     @staticmethod
     def named(title: str, preset: str, protocol: str, evaluation: bool) -> str:
-        """What a person calls a method under a protocol."""
+        """The name of a method under a protocol, as messages show it."""
         size = f" ({preset})" if preset else ""
         return f"{title}{size} {'evaluated on' if evaluation else 'under'} {protocol}"
 
@@ -179,7 +179,7 @@ def _of_sequences(result: Result) -> Result:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class: its images (or sequences), the share that each result has right, and the difference."""
+    """One class: its images (or sequences), the share that each result predicts correctly, and the difference."""
 
     name: str
     images: int
@@ -189,7 +189,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Flip:
-    """An image (or a sequence) that one result has right more often than the other (with one seed a result: alone).
+    """An image (or a sequence) that one result predicts correctly more often than the other.
 
     Predictions are those of each result's first seed, with the probability of each; null where scores are none.
     """
@@ -200,7 +200,7 @@ class Flip:
     first_probability: float | None
     second: str
     second_probability: float | None
-    gain: float  # share of seeds that are right: second minus first
+    gain: float  # share of seeds that are correct: second minus first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,7 +301,7 @@ def remarks_on(first: Result, second: Result) -> list[str]:
 
 
 def verdict(comparison: Comparison) -> str:
-    """Say what may be said: better or worse only where chance over subjects does not explain it."""
+    """Return whether the second result is better or worse, or that chance over subjects may explain the difference."""
     if comparison.p > SIGNIFICANCE:
         return "no difference shown"
     return "the second is better" if comparison.difference.value > 0 else "the second is worse"

@@ -1,4 +1,4 @@
-"""What a report says in sentences: how to read its tables, and what may be concluded from figures that they show."""
+"""The sentences of a report: how to read its tables, and what may be concluded from their figures."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Reach:
 
     @property
     def interval(self) -> str:
-        """In words, in percent."""
+        """As text, in percent."""
         if self.degenerate:
             return f"no interval: one {self.over[:-1]}"
         name = "95 % interval" if self.seeds == 1 else "95 % intervals of all seeds reach"
@@ -45,7 +45,7 @@ class Reach:
 
 @dataclass(frozen=True)
 class Leader:
-    """The recipe of ours that has the highest accuracy of one level. facts : what its figure must be read with."""
+    """The recipe of ours that has the highest accuracy of one level. facts : the conditions of its figure."""
 
     name: str
     level: Level
@@ -96,7 +96,7 @@ def lines(conclusions: Conclusions) -> list[str]:
 
 
 def reached(group: list[Training], level: Level) -> Reach:
-    """Figures of a recipe by images, or by sequences as every published figure of sequences is."""
+    """Return the accuracy of a recipe by images or by sequences."""
     if level == group[0].level:
         values, intervals = [t.accuracy for t in group], [t.interval for t in group]
     else:
@@ -138,7 +138,7 @@ def _leader(group: list[Training], groups: list[list[Training]]) -> Leader:
 
 
 def _measured(report: Report, groups: list[list[Training]]) -> list[str]:
-    """What was measured, and how much of it counts."""
+    """What was measured, and whether it is complete and held out."""
     trainings = report.trainings
     if not trainings:
         count = len(report.transfers)
@@ -238,7 +238,7 @@ def _between(report: Report, groups: list[list[Training]]) -> list[str]:
 
 
 def between(contrast: Contrast) -> list[str]:
-    """Say what may be said between two methods: the answer first, then what it must be read with."""
+    """Return whether two methods differ, then the conditions of this comparison."""
     gap = contrast.difference
     over = gap.over if gap.over == "subjects" else f"{contrast.level}s"
     answer, chance = ("Difference shown", "does not") if contrast.shown else ("No difference shown", "may")
@@ -259,7 +259,7 @@ def between(contrast: Contrast) -> list[str]:
 
 
 def _limits(report: Report, groups: list[list[Training]]) -> list[str]:
-    """What a reader might take from the figures, and should not."""
+    """What must not be concluded from the figures."""
     names = named(report.trainings)
 
     def these(trainings: Iterable[Training]) -> str:
@@ -369,7 +369,7 @@ def heading(report: Report, brief: bool = False) -> list[str]:
 
 
 def headlines(store: Store, dataset: str, keys: Iterable[str]) -> list[str]:
-    """Return a line for each complete training: its pooled accuracy, and what it takes to read that.
+    """Return a line for each complete training: its pooled accuracy with its conditions.
 
     keys : of folds that have ended, whose protocol is ``dataset``.
     """

@@ -75,8 +75,8 @@ class Point:
     n: str  # what each training was tested on: 70 images
     latency_ms: float
     accuracy: float  # mean over seeds
-    low: float  # the 95 % intervals of all seeds reach from here …
-    high: float  # … to here
+    low: float  # lowest and highest end of the 95 % intervals of all seeds
+    high: float
     machine: str  # device with its threads, backend and precision that the latency is of
 
 

@@ -75,7 +75,7 @@ class Training(Tested):
     selection: str
     devices: list[str]
     precision: str
-    rule: str  # how the folds were made, in words
+    rule: str  # how the folds were formed, as text
     split_hash: str
     test_set: str  # 8 digits shared by trainings tested on the same in the same folds, by sequences where known
     data: str  # fingerprint of the prepared dataset

@@ -1,4 +1,4 @@
-"""What a tested run says about itself, which runs differ in nothing but chance, and the predictions of its folds."""
+"""The facts of a tested run, which runs differ in their seed only, and the predictions of its folds."""
 
 import shlex
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: no network, no script from elsewhere."""
+"""The report as one self-contained HTML file: it loads nothing from the network."""
 
 import base64
 import io
@@ -26,7 +26,7 @@ from ferbench.report.tested_runs import predictions
 from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
 
-FEW = 3  # so many trainings have their tables open
+FEW = 3  # up to this number of trainings, all tables are open
 ROWS = 24  # trainings in a chart; the tables show the others
 
 
@@ -101,7 +101,7 @@ def _number(value: Value) -> float | None:
 
 
 def _width(texts: list[str]) -> str:
-    """How a column of text is laid out: as texts or some words, which break into lines, or as it comes."""
+    """The class of a text column: long texts and groups of words break into lines, short texts do not."""
     longest = max(map(len, texts), default=0)
     return "text" if longest > 40 else "words" if longest > 24 else ""
 
@@ -146,7 +146,9 @@ def _charts(report: Report, names: Mapping[str, str]) -> list[Mapping[str, Any]]
                 "series": [name for name, _ in chart.series],
                 "recalls": recalls,
                 "rows": rows,
-                "colour": int(not chart.series[0][0].startswith("published")),  # that of what was published is its own
+                "colour": int(
+                    not chart.series[0][0].startswith("published")
+                ),  # the first colour is for published figures
                 "left_out": chart.left_out,
                 "rows_left_out": len(trainings) - len(best),
                 "printed": bool(beside),

@@ -220,12 +220,10 @@ def plain(value: Any) -> Any:
         return content
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(item) for item in (value.tolist() if isinstance(value, np.ndarray) else value)]
     if isinstance(value, HeldOut):
         return str(value)
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
@@ -259,8 +257,6 @@ def github(findings: "list[Finding]") -> str:
             rows.append(f"| {name} | {finding.accepted:.2%} | {now} | {line} |")
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write("\n".join(rows) + "\n")
-    lines = []
-    for finding in findings:
-        line = finding.line.replace("%", "%25")  # GitHub decodes it; %0A in a name would end the line
-        lines.append(f"::{'error' if finding.held is False else 'notice'} title=ferbench check::{line}\n")
-    return "".join(lines)
+    # GitHub decodes percent signs: %0A in a name would end the line.
+    lines = [(("notice", "error")[finding.held is False], finding.line.replace("%", "%25")) for finding in findings]
+    return "".join(f"::{kind} title=ferbench check::{line}\n" for kind, line in lines)
