@@ -78,7 +78,8 @@ def trainings(report: Report, rows: list[Training], level: Level) -> Table:
         notes.append("without duplicates: accuracy without the test images that the audit finds in the training data")
     if level == "image":
         notes.append("sequences by the mean of their frames' probabilities")
-    notes.append("difference to the published figure in points")
+    if report.published:
+        notes.append("difference to the published figure in points")
     return table(
         f"Ours{_by(level, ' of whole sequences')} in detail, percent: {'; '.join(notes)}",
         rows,
