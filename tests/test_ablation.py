@@ -189,8 +189,8 @@ def test_leakage_is_compared_with_the_figure_without_it(store):
     assert "data leakage inflates" in ablation.leakage_section(found).lines[-3]
     ((caption, _, rows),) = grids(ablation.leakage_section(found).tables)
     assert "no result" in caption
-    assert "best-test" in rows[1][-1]
-    assert "image-folds" in rows[2][-1]
+    assert "best-test" in rows[1][-2]
+    assert "image-folds" in rows[2][-3]
 
 
 def test_leakage_is_no_result(store):

@@ -13,6 +13,7 @@ from ferbench.report import published
 from ferbench.report.build import build
 from ferbench.report.conclusions import heading
 from ferbench.report.formats.html import page
+from ferbench.report.table import text
 from ferbench.report.tables import overview, tables
 from ferbench.report.tested_runs import TestedRun, is_synthetic
 from ferbench.runs.store import Store
@@ -99,7 +100,7 @@ def test_images_and_sequences_stand_in_one_report_in_columns_of_their_own(store)
     assert images["95 %, by sequence"] == f"{100 * interval.low:.2f}–{100 * interval.high:.2f}"
     told_of = "\n".join(heading(report))
     assert "every sequence of the test set is tested once" in told_of
-    assert "compared by that accuracy only" in told_of
+    assert "compared by this accuracy only" in told_of
     assert page([report], store).count("whole sequences, percent") == 2
 
 
@@ -177,7 +178,7 @@ def test_every_compared_method_has_a_row_with_ours_or_the_reason(store, dataset)
     (report,) = build(store, dataset)
     assert len(published.compared()) == 21
     shown = {one["Method"]: one for one in rows_of(report, "Accuracy")}
-    figures = {row.method: row.shown for row in published.rows(dataset)}
+    figures = {row.method: text(row.cell, "percent") for row in published.rows(dataset)}
     for method in published.compared():
         assert shown[method]["Published"] == figures.get(method, "")
         assert "not run here" in shown[method]["Details"]

@@ -341,7 +341,7 @@ def test_images_and_sequences_are_compared_by_sequences_alone(tmp_path):
         ({"cut": 48}, "differ in the fold of 3 sequences, such as S15-anger (02 and 01), so nothing can be compared"),
         (
             {"facts": FACTS | {"held_out": False}},
-            "was tested on people that it learned from, so nothing can be compared",
+            "was tested on people that it was trained on, so nothing can be compared",
         ),
     ],
 )

@@ -165,7 +165,7 @@ def test_a_small_report_to_the_letter(store):
         "| ▸ WS-LGAN (tiny, seed 0) |      50.00 | none: one subject |         50.00 | none: one subject   | "
         f"n = 2 images, 2 sequences; synth@1; {experiment} |"
     )
-    assert "| 01     |        2 |          1 |      50.00 | Co Di Ha Sa Su |         2 |" in text
+    assert "| 01     |        2 |          1 |      50.00 | Co Di Ha Sa Su    |         2 |" in text
     assert key in text
 
 

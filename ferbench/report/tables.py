@@ -186,8 +186,8 @@ def inputs(report: Report) -> Table:
     """The input and the training data of each training, once for all its seeds, and whether it is held out."""
     seeds = {group[0].experiment: [str(t.seed) for t in group] for group in by_variant(report.trainings)}
     return table(
-        "Input of each method, the protocols that it was trained on, first to last, and whether all test subjects "
-        "were held out",
+        "Input and training data of each method: the protocols that it was trained on, first to last, and whether all "
+        "test subjects were held out",
         [t for t in report.trainings if t.experiment in seeds],
         ("Training", "text", lambda t: f"{OURS} {t.method}"),
         ("Preset", "text", lambda t: t.preset),
