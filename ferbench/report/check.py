@@ -193,7 +193,8 @@ def _matches(figures: Sequence[Accepted], stored: list[Result]) -> list[Result |
         if unaccepted := variants.keys() - known:
             raise UsageError(
                 f"{accepted.name} is stored with recipes that have no accepted figure "
-                f"({', '.join(sorted(unaccepted))}): accept them by `ferbench check --accept`, or check a folder of runs without them"
+                f"({', '.join(sorted(unaccepted))}): accept them by `ferbench check --accept`, "
+                "or check a folder of runs without them"
             )
         matches.append(variants.get(accepted.variant))
     return matches
