@@ -10,7 +10,7 @@ from support.datasets import lay_down, make_faces, people
 from support.networks import store_network
 
 from ferbench.errors import DataError, UsageError
-from ferbench.evaluate import evaluate
+from ferbench.inference.evaluate import evaluate
 from ferbench.methods.wslgan.deployed import deployed
 from ferbench.runs.store import Store
 

@@ -11,11 +11,12 @@ from support.command import ferbench
 from support.datasets import lay_down, make_faces, people
 from support.models import card, onnx_file
 
-from ferbench import api, evaluate
-from ferbench.contamination import GAP, ceiling_of, conclusion
+from ferbench import api
 from ferbench.data import faces as prepared_sets
 from ferbench.errors import DataError, UsageError
 from ferbench.files import sha256_of
+from ferbench.inference import evaluate
+from ferbench.inference.contamination import GAP, ceiling_of, conclusion
 from ferbench.methods.foreign.cards import card_beside, template
 from ferbench.methods.foreign.recipe import Input, Recipe
 from ferbench.methods.foreign.recogniser import Foreign, prepared
@@ -183,7 +184,7 @@ def test_given_probabilities_are_taken_as_they_are(place):
         frame["p_surprise"] += np.where(frame["prediction"] == "Surprised", 0.3, 0)
         return frame.drop(columns="prediction").sample(frac=1, random_state=0)
 
-    record = evaluate.predictions(given(place, spread), "Theirs", (), "ckplus", place / "runs", place / "data")
+    record = evaluate.evaluate_predictions(given(place, spread), "Theirs", (), "ckplus", place / "runs", place / "data")
     stored = Store(place / "runs").predictions(record.key).filter(like="p_").to_numpy()
     assert stored.max(axis=1) == pytest.approx(0.4)
     assert record.facts["held_out"]["status"] == "unknown"
@@ -203,7 +204,7 @@ def test_given_probabilities_are_taken_as_they_are(place):
 )
 def test_odd_predictions_name_the_file_and_the_row(place, change, words):
     with pytest.raises(DataError, match=rf"theirs.csv.*{words}"):
-        evaluate.predictions(given(place, change), "Theirs", (), "ckplus", place / "runs", place / "data")
+        evaluate.evaluate_predictions(given(place, change), "Theirs", (), "ckplus", place / "runs", place / "data")
 
 
 def test_the_example_of_the_api_gives_what_it_says(place, monkeypatch):
@@ -291,7 +292,7 @@ def test_a_model_that_learned_the_test_images_is_told_from_one_that_did_not(plac
             return recall(faces, seen)
     """)
     )
-    from ferbench.contamination import contamination
+    from ferbench.inference.contamination import contamination
 
     found = {}
     for name in ("all_of_it", "honest"):
