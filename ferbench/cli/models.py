@@ -17,7 +17,8 @@ _ENSEMBLE = "; repeat the option for an ensemble (mean of probabilities)."
 def predict(
     sources: Annotated[list[Path], typer.Argument(help="Image files, or folders of image files.")],
     run: Annotated[
-        list[str] | None, typer.Option(help="A trained run: its key, or how the key begins" + _ENSEMBLE)
+        list[str] | None,
+        typer.Option(help="A run (its key, or how the key begins) or an external model with a card" + _ENSEMBLE),
     ] = None,
     preset: Annotated[
         list[str] | None,

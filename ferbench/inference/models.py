@@ -1,16 +1,14 @@
 """One opened model, whatever it is: a finished run, the weights that come with ferbench, or a model with a card.
 
-Opening is lazy. What identifies an evaluation is known without loading the model, so that a stored result is reused.
+Opening is lazy: what identifies an evaluation is known without the model's weights, and a stored result without torch.
 """
 
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ferbench import DEFAULT_METHOD
 from ferbench.errors import DataError, UsageError
@@ -28,9 +26,11 @@ from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import WEIGHTS, Store, shipped_run, shipped_runs
 from ferbench.schema import plain
 from ferbench.seeds import derive_seed
-from ferbench.training.checkpoint import unpack
-from ferbench.training.device import Device
-from ferbench.training.networks import Deployable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ferbench.training.networks import Deployable
 
 REVISION = 1  # raised when a change of code changes what an evaluation gives
 TRANSFER = "transfer"  # the kind of run that stores an evaluation
@@ -39,11 +39,13 @@ BATCH = 128  # images that a network is given at a time
 _SHIPPED = {PRETRAIN: "weights", ATTENTION: "attention maps"}
 
 
-def run_network(network: Deployable, images: np.ndarray) -> tuple[Tensor, Tensor | None]:
+def run_network(network: "Deployable", images: np.ndarray) -> "tuple[Tensor, Tensor | None]":
     """Return the logits float32 [N,K] and the attention maps float32 [N,P,H,W], None without, of uint8 [N,48,48].
 
     Nothing else in this package runs a network on images.
     """
+    import torch
+
     with torch.inference_mode():
         outputs = [network(batch) for batch in torch.from_numpy(images).unsqueeze(1).split(BATCH)]
     logits, *maps = (torch.cat(batches) for batches in zip(*outputs, strict=True))
@@ -54,13 +56,15 @@ class Model(ABC):
     """A finished model.
 
     title : in messages and headings. description : the title, and of a run its method and preset. classes : the K
-    emotions that it gives probabilities of, in their order. notes : for the record of an evaluation.
+    emotions that it gives probabilities of, in their order. notes : of its prediction, for the record of an evaluation.
     """
 
-    title: str
-    description: str
     classes: list[str]
-    notes: list[str]
+
+    def __init__(self, title: str, description: str):
+        self.title, self.description = title, description
+        self.notes: list[str] = []
+        self._prediction_facts: dict[str, Any] = {}
 
     @abstractmethod
     def learned_from(self) -> str:
@@ -90,16 +94,21 @@ class Model(ABC):
         """Probabilities float [N,K] of the samples of a test set."""
         return self.predict(test_set.samples())
 
+    def _workspace(self, identity: Identity, store: Store) -> Workspace:
+        """Where a recogniser predicts. It adds to the facts and notes of the model."""
+        from ferbench.training.device import Device
+
+        places = identity, store, store.folder(identity.key), Device()
+        return Workspace(*places, lambda use: derive_seed(0, use), facts=self._prediction_facts, notes=self.notes)
+
 
 class StoredRun(Model):
     """A finished run. store : that holds it. home : data home where pictures that it did not record are looked up."""
 
     def __init__(self, record: Record, store: Store, home: Path | None = None):
-        self.record, self.store, self.home = record, store, home
-        self.title, self.classes = record.key, record.classes
-        self.description = " ".join(filter(None, (record.identity.method, record.identity.preset, record.key)))
-        self.workspace = _workspace(record.identity, store)
-        self.notes = self.workspace.notes
+        words = record.identity.method, record.identity.preset, record.key
+        super().__init__(record.key, " ".join(filter(None, words)))
+        self.record, self.store, self.home, self.classes = record, store, home, record.classes
 
     @cached_property
     def _pictures(self) -> list[Pictures | Unrecorded]:
@@ -115,7 +124,7 @@ class StoredRun(Model):
             "trained_as": identity.kind,
             "parameters": facts["parameters"],
             "display": facts.get("display") or resolve(identity.method, identity.preset, "").title,
-            **self.workspace.facts,
+            **self._prediction_facts,
         }
 
     def held_out(self, test_set: TestSet) -> tuple[HeldOut, np.ndarray]:
@@ -126,7 +135,7 @@ class StoredRun(Model):
         return self.record.identity.model_copy(update=tested)
 
     @cached_property
-    def network(self) -> Deployable:
+    def network(self) -> "Deployable":
         """Its network. Raises UsageError where it has none, DataError where its weights are damaged."""
         return network_of(self.record, self.store)
 
@@ -139,6 +148,8 @@ class StoredRun(Model):
     @cached_property
     def _recogniser(self) -> Recogniser:
         """What the method trained, with its weights."""
+        from ferbench.training.checkpoint import unpack
+
         assert self.method is not None
         recogniser = self.method.family.recogniser(self.method, self.record.identity.kind, tuple(self.classes))
         weights = self.store.file(self.record, WEIGHTS)
@@ -155,29 +166,30 @@ class StoredRun(Model):
             if self.method is None:
                 raise
             check_samples(self.method, samples)
-            return self._recogniser.predict(samples, self.workspace)
-        return torch.softmax(run_network(network, samples.images)[0], dim=1).numpy()
+            return self._recogniser.predict(samples, self._workspace(self.record.identity, self.store))
+        return run_network(network, samples.images)[0].softmax(dim=1).numpy()
 
     def predict_faces(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         try:
             logits, maps = run_network(self.network, images)
         except UsageError:
             return super().predict_faces(images)
-        return torch.softmax(logits.double(), dim=1).numpy(), None if maps is None else maps.numpy()
+        return logits.double().softmax(dim=1).numpy(), None if maps is None else maps.numpy()
 
 
 class ExternalModel(Model):
     """A model from another program, of which its authors say what it learned from."""
 
     def __init__(self, title: str, trained_on: tuple[str, ...]):
-        self.title = self.description = title
-        self.trained_on, self.notes = trained_on, []
+        super().__init__(title, title)
+        self.trained_on = trained_on
 
     def learned_from(self) -> str:
         return f"its card names {', '.join(self.trained_on) or 'nothing'}"
 
     def facts(self) -> dict[str, Any]:
-        return {"trained_on": list(self.trained_on), "display": self.title, "trained_as": "elsewhere", "parameters": 0}
+        facts = {"trained_on": list(self.trained_on), "display": self.title, "trained_as": "elsewhere", "parameters": 0}
+        return facts | self._prediction_facts
 
     def held_out(self, test_set: TestSet) -> tuple[HeldOut, np.ndarray]:
         return learned.as_authors_say(test_set.protocol, test_set.faces, test_set.rows, self.trained_on)
@@ -195,10 +207,7 @@ class CardModel(ExternalModel):
                 f"{method.title} is a method to train: `ferbench train`; a card has a [model] and an [output]"
             )
         super().__init__(method.title, method.recipe.trained.on)
-        self.method, self.card = method, method.recipe
-        identity = Identity(method=method.name, preset=method.preset, recipe={}, seed=0, **evaluation_on(None))
-        self.workspace = _workspace(identity, store)
-        self.notes = self.workspace.notes
+        self.method, self.card, self.store = method, method.recipe, store
 
     @cached_property
     def classes(self) -> list[str]:  # type: ignore[override]  # it is an attribute of the others
@@ -211,21 +220,24 @@ class CardModel(ExternalModel):
         )
 
     def facts(self) -> dict[str, Any]:
-        method = self.method.model_dump(mode="json", by_alias=True)
-        return {**super().facts(), "method": method, **self.workspace.facts}
+        return {**super().facts(), "method": self.method.model_dump(mode="json", by_alias=True)}
 
     def identity(self, test_set: TestSet) -> Identity:
         if self.card.model.kind not in card_schema.FILES:
             _ = self._recogniser  # which files a module opens, and thus its identity, is known once it has run
         recipe = plain(self.method.family.identity(TRANSFER, self.method, test_set.protocol))
-        return self.workspace.identity.model_copy(update={**evaluation_on(test_set), "recipe": recipe})
+        return self._identity(recipe, test_set)
+
+    def _identity(self, recipe: dict[str, Any], test_set: TestSet | None) -> Identity:
+        method, preset = self.method.name, self.method.preset
+        return Identity(method=method, preset=preset, recipe=recipe, seed=0, **evaluation_on(test_set))
 
     @cached_property
     def _recogniser(self) -> Recogniser:
         return self.method.family.recogniser(self.method, TRANSFER, tuple(self.classes))
 
     def predict(self, samples: SampleSet) -> np.ndarray:
-        return self._recogniser.predict(samples, self.workspace)
+        return self._recogniser.predict(samples, self._workspace(self._identity({}, None), self.store))
 
 
 def open_model(name: str, preset: str, runs: Path | None, dataset: str = "", home: Path | None = None) -> Model:
@@ -277,7 +289,3 @@ def evaluation_on(test_set: TestSet | None) -> dict[str, Any]:
         "precision": "fp32",
         "code": REVISION,
     }
-
-
-def _workspace(identity: Identity, store: Store) -> Workspace:
-    return Workspace(identity, store, store.folder(identity.key), Device(), lambda use: derive_seed(0, use))

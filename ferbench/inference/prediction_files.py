@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,11 +31,10 @@ class PredictionFile(ExternalModel):
 
     def __init__(self, file: Path, title: str, trained_on: tuple[str, ...], test_set: TestSet):
         super().__init__(printable(title), trained_on)
-        self.probabilities, self.classes, self.decisions_only = read(file, test_set.table, test_set.protocol)
+        self.probabilities, self.classes, decisions_only = read(file, test_set.table, test_set.protocol)
         self.digest = sha256_of(file.read_bytes())[:16]
-
-    def facts(self) -> dict[str, Any]:
-        return {**super().facts(), **({"uncalibrated": True} if self.decisions_only else {})}
+        if decisions_only:
+            self._prediction_facts["uncalibrated"] = True
 
     def identity(self, test_set: TestSet) -> Identity:
         recipe = {"predictions": self.digest}
