@@ -388,9 +388,8 @@ def theirs(place, change=lambda frame: frame, certainty=0.4):
 
 
 def judged(place, change, **more):
-    record = evaluate.evaluate_predictions(
-        theirs(place, change, **more), "Theirs", (), "ckplus", place / "runs", place / "data"
-    )
+    file = theirs(place, change, **more)
+    record = evaluate.evaluate("Theirs", "", "ckplus", place / "runs", place / "data", predictions=file)
     return record, Store(place / "runs").predictions(record.key)
 
 

@@ -231,7 +231,7 @@ def test_given_probabilities_are_taken_as_they_are(place):
         frame["p_surprise"] += np.where(frame["prediction"] == "Surprised", 0.3, 0)
         return frame.drop(columns="prediction").sample(frac=1, random_state=0)
 
-    record = evaluate.evaluate_predictions(given(place, spread), "Theirs", (), "ckplus", place / "runs", place / "data")
+    record = evaluate.evaluate("Theirs", "", "ckplus", place / "runs", place / "data", predictions=given(place, spread))
     stored = Store(place / "runs").predictions(record.key).filter(like="p_").to_numpy()
     assert stored.max(axis=1) == pytest.approx(0.4)
     assert record.facts["held_out"]["status"] == "unknown"
@@ -251,7 +251,7 @@ def test_given_probabilities_are_taken_as_they_are(place):
 )
 def test_odd_predictions_name_the_file_and_the_row(place, change, words):
     with pytest.raises(DataError, match=rf"theirs.csv.*{words}"):
-        evaluate.evaluate_predictions(given(place, change), "Theirs", (), "ckplus", place / "runs", place / "data")
+        evaluate.evaluate("Theirs", "", "ckplus", place / "runs", place / "data", predictions=given(place, change))
 
 
 def test_the_example_of_the_api_gives_what_it_says(place, monkeypatch):

@@ -77,7 +77,7 @@ def test_a_crop_goes_in_as_it_is(tmp_path, store, record):
     assert list(found.faces[0].probabilities) == CLASSES
     np.testing.assert_allclose(list(found.faces[0].probabilities.values()), wanted, rtol=1e-6)
     assert found.faces[0].expression == CLASSES[int(np.argmax(wanted))]
-    assert found.faces[0].found is None
+    assert found.faces[0].detection is None
 
 
 def test_several_runs_count_by_the_mean_of_their_probabilities(tmp_path, store, record):
@@ -101,8 +101,8 @@ def test_every_face_is_found_and_aligned_the_largest_first(tmp_path, store, reco
     picture = Image.fromarray(np.random.default_rng(2).integers(0, 256, (200, 300, 3)).astype(np.uint8))
     picture.save(tmp_path / "two.png")
     (found,) = room.predict([tmp_path / "two.png"], [StoredRun(record, store)], False, None)
-    assert [one.found.box for one in found.faces] == [(30, 40, 96, 110), (200, 20, 40, 50)]
-    assert found.faces[0].found.points.tolist() == [[61, 80], [95, 80], [78, 117]]
+    assert [one.detection.box for one in found.faces] == [(30, 40, 96, 110), (200, 20, 40, 50)]
+    assert found.faces[0].detection.points.tolist() == [[61, 80], [95, 80], [78, 117]]
     crop = align.aligned(picture, np.array([[61, 80], [95, 80], [78, 117]]))
     with torch.inference_mode():
         logits = deployed(record, store)(torch.from_numpy(crop.copy())[None, None])[0][0]
@@ -133,7 +133,9 @@ def test_maps_lie_where_the_face_is():
     x, y = TEMPLATE[0].round().astype(int)
     at[y - 2 : y + 3, x - 2 : x + 3] = 1
     one = Face(Found((30, 40, 96, 110), points, 1.0), {"anger": 0.25, "joy": 0.75}, np.stack([at, 0 * at]))
-    plain = np.asarray(drawn(Image.new("L", (300, 200), 90), [Face(one.found, one.probabilities, None)])).astype(int)
+    plain = np.asarray(drawn(Image.new("L", (300, 200), 90), [Face(one.detection, one.probabilities, None)])).astype(
+        int
+    )
     canvas = np.asarray(drawn(Image.new("L", (300, 200), 90), [one])).astype(int)
     changed = np.abs(canvas - plain).sum(axis=2)
     assert changed[80, 61] > 100

@@ -69,10 +69,11 @@ def evaluate(
     from ferbench.inference import evaluate as work
 
     if predictions is not None:
-        title, names = name or predictions.stem, tuple(trained_on or ())
-        record = work.evaluate_predictions(predictions, title, names, dataset, runs, data_home, fresh, notify)
-    else:
-        record = work.evaluate(model, preset, dataset, runs, data_home, fresh, notify)
+        model = name or predictions.stem
+    names = tuple(trained_on or ())
+    record = work.evaluate(
+        model, preset, dataset, runs, data_home, predictions=predictions, trained_on=names, fresh=fresh, notify=notify
+    )
     notes = record.facts.get("notes", [])
     for note in notes:
         notify(f"note: {note}")

@@ -58,8 +58,8 @@ def predict(
 def _json(picture: "Picture") -> dict[str, Any]:
     faces = [
         {
-            "box": face.found and face.found.box,
-            "confidence": face.found and face.found.confidence,
+            "box": face.detection and face.detection.box,
+            "confidence": face.detection and face.detection.confidence,
             "expression": face.expression,
             "probabilities": face.probabilities,
         }
@@ -74,7 +74,7 @@ def _rows(picture: "Picture") -> list[dict[str, Any]]:
     rows = []
     for face in picture.faces:
         first, second = sorted(face.probabilities, key=lambda name: -face.probabilities[name])[:2]
-        box = "{} {} {}×{}".format(*face.found.box) if face.found else "aligned"
+        box = "{} {} {}×{}".format(*face.detection.box) if face.detection else "aligned"
         rows.append(
             {
                 "picture": picture.path,

@@ -32,7 +32,7 @@ SAMPLE = 2000  # training images that are predicted, drawn by a fixed seed
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was found. consistent : with having learned from the test images; None: this dataset allows no conclusion.
+    """The result. consistent : with having learned from the test images; None: this dataset allows no conclusion.
 
     trained, tested : accuracy on a sample of the training split and on the test set, of so many images. ceiling : of
     an unbiased test accuracy. near : test images that are training images too, or near copies of one. repeated,

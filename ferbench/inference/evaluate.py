@@ -27,44 +27,29 @@ def evaluate(
     dataset: str,
     runs: Path | None,
     home: Path | None,
+    *,
+    predictions: Path | None = None,
+    trained_on: tuple[str, ...] = (),
     fresh: bool = False,
     notify: Callable[[str], None] = lambda line: None,
 ) -> Record:
-    """Test a model, which :func:`~ferbench.inference.models.open_model` finds, on all test samples of a protocol.
+    """Test a model on all test samples of a protocol and store the result as a run of kind "transfer".
 
-    All classes of the model stay in play: one that the protocol lacks is an error wherever it is predicted.
-    Images of classes that the model never learned are left out, and counted. The result is a run of kind
-    "transfer" in the store ``runs``; one that is there already is reused, which ``notify`` is called with, unless
-    ``fresh``. Raises UsageError for a model that has learned from all of these images or their people, DataError where
-    no image is left.
+    name, preset : of a model, as :func:`~ferbench.inference.models.open_model` takes them. predictions : instead a file
+    of another program (:mod:`ferbench.inference.prediction_files`) with the predictions of a model that is called
+    ``name`` and learned from the datasets ``trained_on``. fresh : test again where a result is stored; else that is
+    returned, with what is now known of the training data, and ``notify`` gets a line that says so.
+
+    All classes of the model stay in play: one that the protocol lacks is an error wherever it is predicted. Images of
+    classes that the model does not have are left out, and counted. Raises UsageError for a model that has learned from
+    all of these images or their people, DataError where no image is left.
     """
-    test_set = TestSet.of(dataset, home)
-    model = open_model(name, preset, runs, test_set.protocol.name, data_home(home))
-    return _evaluate(model, test_set, Store(runs_home(runs)), fresh, notify)
-
-
-def evaluate_predictions(
-    file: Path,
-    name: str,
-    trained_on: tuple[str, ...],
-    dataset: str,
-    runs: Path | None,
-    home: Path | None,
-    fresh: bool = False,
-    notify: Callable[[str], None] = lambda line: None,
-) -> Record:
-    """Evaluate predictions that another program made: see :class:`~ferbench.inference.prediction_files.PredictionFile`.
-
-    fresh, notify : as for :func:`evaluate`. Raises DataError naming the file and the row of what is wrong.
-    """
-    test_set = TestSet.of(dataset, home)
-    model = PredictionFile(file, name, trained_on, test_set)
-    return _evaluate(model, test_set, Store(runs_home(runs)), fresh, notify)
-
-
-def _evaluate(model: Model, whole: TestSet, store: Store, fresh: bool, notify: Callable[[str], None]) -> Record:
-    """Predict the samples of the classes that a model has, and store them as a run; or return the stored run, with what
-    is now known of the training data."""
+    whole, store = TestSet.of(dataset, home), Store(runs_home(runs))
+    model: Model
+    if predictions is None:
+        model = open_model(name, preset, runs, whole.protocol.name, data_home(home))
+    else:
+        model = PredictionFile(predictions, name, trained_on, whole)
     known = whole.table["label"].isin(model.classes).to_numpy()
     if not known.any():
         raise DataError(f"{whole.faces.name} has no image of a class that {model.facts()['display']} knows")
@@ -79,9 +64,9 @@ def _evaluate(model: Model, whole: TestSet, store: Store, fresh: bool, notify: C
         notify(f"reused from {identity.key}, tested {date:%Y-%m-%d %H:%M} (--fresh tests again)")
         return learned.corrected(store, store.record(identity.key), {**model.facts(), **provenance})
     start = time.perf_counter()
-    predictions = predictions_frame(test_set.table, model.classes, model.test(test_set))
+    frame = predictions_frame(test_set.table, model.classes, model.test(test_set))
     store.begin(identity)
-    store.write_predictions(identity.key, predictions)
+    store.write_predictions(identity.key, frame)
     record = Record.of(
         identity,
         dataset=test_set.faces.name,
@@ -93,9 +78,9 @@ def _evaluate(model: Model, whole: TestSet, store: Store, fresh: bool, notify: C
             **provenance,
             "level": test_set.protocol.level,
             "left_out": whole.table["label"][~known].value_counts().to_dict(),
-            "notes": [*test_set.notes, *model.notes, *_below_chance(predictions)],
+            "notes": [*test_set.notes, *model.notes, *_below_chance(frame)],
         },
-        result=learned.result(predictions, provenance["seen"]),
+        result=learned.result(frame, provenance["seen"]),
     )
     store.finish(record)
     return record

@@ -24,11 +24,11 @@ _SMALL = 240  # pixels of the longer side below which a drawn picture is enlarge
 class Face:
     """One face with its expression.
 
-    found : where it lies; None where the picture was given as the face. probabilities : by class, adding up to 1.
+    detection : where it lies; None where the picture was given as the face. probabilities : by class, adding up to 1.
     maps : attention float32 [2,H,W] of eyes and mouth, None where the method has none.
     """
 
-    found: Found | None
+    detection: Found | None
     probabilities: dict[str, float]
     maps: np.ndarray | None
 
@@ -92,12 +92,12 @@ def predict(paths: list[Path], models: list[Model], aligned: bool, draw: Path | 
         except (DataError, OSError) as error:
             yield Picture(path, [], str(error))
             continue
-        boxes: list[Found | None] = [None] if aligned else [*align.detect(picture)]
-        if not boxes:
+        detections: list[Found | None] = [None] if aligned else [*align.detect(picture)]
+        if not detections:
             yield Picture(path, [], NO_FACE)
             continue
-        crops = [align.resized(picture) if box is None else align.aligned(picture, box.points) for box in boxes]
-        faces = _classified(models, np.stack(crops), boxes)
+        crops = [align.aligned(picture, face.points) if face else align.resized(picture) for face in detections]
+        faces = _classified(models, np.stack(crops), detections)
         if draw is not None:
             stem = path.stem if names.setdefault(path.stem, path) == path else f"{path.parent.name}-{path.stem}"
             with explained(draw):
@@ -106,14 +106,14 @@ def predict(paths: list[Path], models: list[Model], aligned: bool, draw: Path | 
         yield Picture(path, faces)
 
 
-def _classified(models: list[Model], crops: np.ndarray, boxes: list[Found | None]) -> list[Face]:
+def _classified(models: list[Model], crops: np.ndarray, detections: list[Found | None]) -> list[Face]:
     """The faces uint8 [N,48,48] with their expressions."""
     predictions = [model.predict_faces(crops) for model in models]
     probabilities = np.mean([rows for rows, _ in predictions], axis=0).tolist()
     maps = predictions[0][1]
     return [
-        Face(box, dict(zip(models[0].classes, row, strict=True)), None if maps is None else maps[number])
-        for number, (box, row) in enumerate(zip(boxes, probabilities, strict=True))
+        Face(detection, dict(zip(models[0].classes, row, strict=True)), None if maps is None else maps[number])
+        for number, (detection, row) in enumerate(zip(detections, probabilities, strict=True))
     ]
 
 
@@ -123,13 +123,13 @@ def drawn(picture: Image.Image, faces: list[Face]) -> Image.Image:
     canvas = picture.convert("RGB").resize((picture.width * scale, picture.height * scale))
     for face in faces:
         for attention, colour in zip(() if face.maps is None else face.maps, _COLOURS, strict=False):
-            layer = _placed(attention, face.found, canvas.size, scale)
+            layer = _placed(attention, face.detection, canvas.size, scale)
             canvas.paste(Image.new("RGB", canvas.size, colour), mask=layer.point(lambda level: round(level * _OPACITY)))
     pen = ImageDraw.Draw(canvas)
     for face in faces:
-        left, top, width, height = face.found.box if face.found else (0, 0, picture.width, picture.height)
+        left, top, width, height = face.detection.box if face.detection else (0, 0, picture.width, picture.height)
         corner = (scale * left, scale * top)
-        if face.found:
+        if face.detection:
             pen.rectangle((*corner, scale * (left + width), scale * (top + height)), outline="white", width=2)
         label = f"{face.expression} {face.probabilities[face.expression]:.0%}"
         size = max(12, scale * height // 12)
@@ -139,14 +139,14 @@ def drawn(picture: Image.Image, faces: list[Face]) -> Image.Image:
     return canvas
 
 
-def _placed(attention: np.ndarray, found: Found | None, size: tuple[int, int], scale: int) -> Image.Image:
+def _placed(attention: np.ndarray, detection: Found | None, size: tuple[int, int], scale: int) -> Image.Image:
     """A map as grey levels where its face lies in the picture, ``scale`` times enlarged."""
     levels = Image.fromarray((attention * 255).round().astype(np.uint8))
-    if found is None:
+    if detection is None:
         return levels.resize(size, Image.Resampling.BILINEAR)
     face = levels.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
     # From the picture back to the template; Pillow counts from a pixel's corner, ours is its centre.
-    matrix = align.similarity(align.TEMPLATE, (found.points + 0.5) * scale - 0.5)
+    matrix = align.similarity(align.TEMPLATE, (detection.points + 0.5) * scale - 0.5)
     linear = matrix[:, :2]
     shift = matrix[:, 2] + 0.5 - linear @ np.array([0.5, 0.5])
     data = (*linear[0], shift[0], *linear[1], shift[1])
