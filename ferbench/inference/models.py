@@ -42,7 +42,7 @@ _SHIPPED = {PRETRAIN: "weights", ATTENTION: "attention maps"}
 def run_network(network: "Deployable", images: np.ndarray) -> "tuple[Tensor, Tensor | None]":
     """Return the logits float32 [N,K] and the attention maps float32 [N,P,H,W], None without, of uint8 [N,48,48].
 
-    Nothing else in this package runs a network on images.
+    All predictions of networks in this package are made here.
     """
     import torch
 
