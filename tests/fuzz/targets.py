@@ -295,7 +295,7 @@ def _accepted(home: Path) -> list[Target]:
 
 def _tables(home: Path) -> list[Target]:
     """CSV files that people bring: folds, and predictions made elsewhere."""
-    from ferbench import prediction_files
+    from ferbench.inference import prediction_files
     from ferbench.protocol import protocol as protocols
     from ferbench.protocol import splits
     from ferbench.protocol.audit import audit
