@@ -124,7 +124,7 @@ def test_every_cell_of_a_whole_training(store):
         ["01", "3", "2", "66.67", "Co Di Sa Su", "2", key],
         ["02", "1", "1", "100.00", "Co Di Fe Ha Sa Su", "2", other],
     ]
-    assert grid(report, "Published (Table 3): confusion in images")[5] == ["Sa", "7", "0", "0", "3", "0", "74", "0"]
+    assert grid(report, "Published (Table 3): counts of images")[5] == ["Sa", "7", "0", "0", "3", "0", "74", "0"]
     assert not any(
         title.startswith(("Missing folds", "What the folds", "Over seeds")) for title, *_ in grids(tables(report))
     )

@@ -83,7 +83,7 @@ class PublishedMatrix:
         caption = f"{name}: confusion in percent, as printed; it comes to {pooled}"
         return [
             matrix_table(caption, classes, self.percent, "row percent", sizes),
-            matrix_table(f"{name}: confusion in images, computed from the percentages", classes, counts, "count"),
+            matrix_table(f"{name}: counts of images, computed from the percentages", classes, counts, "count"),
         ]
 
 
