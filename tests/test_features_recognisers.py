@@ -9,8 +9,7 @@ import pytest
 from support.recognisers import CLASSES, other_set, training_set, workspace
 
 from ferbench.errors import DataError, UsageError
-from ferbench.methods.features import FAMILY
-from ferbench.methods.features.recipe import Classifier
+from ferbench.methods.features import FAMILY, Classifier
 from ferbench.methods.features.recogniser import LinearMargins, compact, derived, softmax
 from ferbench.methods.interface import FOLD, SampleSet, Task, Video
 from ferbench.methods.recipes import presets, resolve

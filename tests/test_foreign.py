@@ -16,8 +16,8 @@ from ferbench.contamination import GAP, ceiling_of, conclusion
 from ferbench.data import faces as prepared_sets
 from ferbench.errors import DataError, UsageError
 from ferbench.files import sha256_of
+from ferbench.methods.foreign import Input, Recipe
 from ferbench.methods.foreign.cards import card_beside, template
-from ferbench.methods.foreign.recipe import Input, Recipe
 from ferbench.methods.foreign.recogniser import Foreign, prepared
 from ferbench.methods.interface import SampleSet
 from ferbench.methods.recipes import resolve

@@ -9,7 +9,7 @@ import numpy as np
 
 from ferbench.errors import DataError
 from ferbench.labels import emotion
-from ferbench.methods.foreign.recipe import Input, Recipe
+from ferbench.methods.foreign import Input, Recipe
 from ferbench.text import printable
 
 _NAMES_OF_LABELS = ("labels", "classes", "class_names", "names", "id2label")  # as exporters call them

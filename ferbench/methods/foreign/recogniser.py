@@ -8,9 +8,8 @@ from PIL import Image
 
 from ferbench.errors import DataError, FerbenchError, UsageError, one_line
 from ferbench.methods import modules
+from ferbench.methods.foreign import FILES, Input, file_of, module_of
 from ferbench.methods.foreign.checks import check_input, check_metadata, choose, labels_of, table
-from ferbench.methods.foreign.family import file_of, module_of
-from ferbench.methods.foreign.recipe import FILES, Input
 from ferbench.methods.interface import History, SampleSet, TrainingSet, Workspace
 from ferbench.methods.recipes import Method
 from ferbench.metrics import sums_to_one

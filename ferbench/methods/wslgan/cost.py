@@ -24,7 +24,7 @@ from ferbench.runs.record import TEACHER
 from ferbench.training.augment import DERIVED
 from ferbench.training.cost import FORWARD, flops, seconds_of
 from ferbench.training.device import Device
-from ferbench.training.engine import engine
+from ferbench.training.loop import engine
 from ferbench.training.plan import passes, single_epoch
 from ferbench.training.samples import Computed, Tables, pixel_table
 from ferbench.training.schedule import Stage

@@ -22,7 +22,7 @@ from ferbench.training import pointing
 from ferbench.training.augment import ANGLES, DERIVED, levels
 from ferbench.training.checkpoint import remembered, unpack
 from ferbench.training.device import Device
-from ferbench.training.loop import together
+from ferbench.training.loop import train_in_parallel
 from ferbench.training.networks import parameter_count, seeded, start_from
 from ferbench.training.plan import Step, looked_up, passes
 from ferbench.training.samples import Computed, Samples, maps_if_any, maps_of
@@ -63,7 +63,7 @@ class AttentionLearner:
             )
 
         at_once = stages.branches_at_once(self.recipe, work.device, torch.get_num_threads())
-        histories = together(len(PARTS), at_once, self.recipe.threads, train, work.report)
+        histories = train_in_parallel(len(PARTS), at_once, self.recipe.threads, train, work.report)
         for part, split, held, rows in zip(PARTS, chosen, held_out, histories, strict=True):
             work.notes.extend(split.notes)
             work.result[part] = {

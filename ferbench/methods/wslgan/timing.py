@@ -21,15 +21,14 @@ from ferbench.methods.wslgan import stages
 from ferbench.methods.wslgan.cost import bytes_of
 from ferbench.methods.wslgan.deployed import Deployed, deployed, folded
 from ferbench.methods.wslgan.lean import lean, map_generator
-from ferbench.methods.wslgan.losses import total_loss
 from ferbench.methods.wslgan.network import WSLGAN, AttentionMapGenerator
 from ferbench.methods.wslgan.recipe import LossWeights, Recipe
-from ferbench.methods.wslgan.stages import LabelledImages
+from ferbench.methods.wslgan.stages import LabelledImages, total_loss
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 from ferbench.training import samples
 from ferbench.training.device import Device
-from ferbench.training.engine import engine
+from ferbench.training.loop import engine
 from ferbench.training.networks import Deployable
 from ferbench.training.plan import Batch, Step, looked_up
 from ferbench.training.schedule import Stage
