@@ -16,9 +16,9 @@ from ferbench.contamination import GAP, ceiling_of, conclusion
 from ferbench.data import faces as prepared_sets
 from ferbench.errors import DataError, UsageError
 from ferbench.files import sha256_of
-from ferbench.methods.foreign import Input, Recipe
+from ferbench.methods.foreign import Card, Input
 from ferbench.methods.foreign.cards import card_beside, template
-from ferbench.methods.foreign.recogniser import Foreign, prepared
+from ferbench.methods.foreign.recogniser import ExternalModel, prepared
 from ferbench.methods.interface import SampleSet
 from ferbench.methods.recipes import resolve
 from ferbench.runs.store import Store
@@ -70,7 +70,7 @@ def test_scores_are_read_by_the_card_s_labels(place):
     method = resolve(str(card(place, "rows", source="rows.onnx", kind="onnx")), "", "ckplus")
     images = np.random.default_rng(1).integers(0, 256, (3, 48, 48)).astype(np.uint8)
     classes = ("anger", "fear", "neutral")
-    found = Foreign(method, classes).predict(SampleSet(images=images), None)
+    found = ExternalModel(method, classes).predict(SampleSet(images=images), None)
     logits = (images.reshape(3, -1) / 255) @ weights.astype(np.float64)
     all7 = np.exp(logits - logits.max(axis=1, keepdims=True))
     kept = all7[:, [0, 2, 6]]
@@ -151,7 +151,7 @@ def test_a_model_without_a_card_is_told_how_to_get_one(place, monkeypatch):
     onnx_file(place / "rows.onnx", size=32)
     written = ferbench("card", "rows.onnx", cwd=place).stdout
     (place / "rows.toml").write_text(written)
-    recipe: Recipe = resolve("rows.toml", "", "").recipe
+    recipe: Card = resolve("rows.toml", "", "").recipe
     assert (recipe.input.size, recipe.input.layout, recipe.input.colour) == (32, "nchw", "grey")
     assert recipe.model.kind == "onnx"
     assert "nets:first_pixels" in template("nets:first_pixels")

