@@ -22,7 +22,7 @@ from ferbench.training.augment import ANGLES, DERIVED, derive, rearrange
 from ferbench.training.device import Device
 from ferbench.training.loop import Captured, Eager, initial_state, learning_rate, optimizer_of
 from ferbench.training.loop import engine as engine_of
-from ferbench.training.losses import contrastive_loss
+from ferbench.training.networks import contrastive_loss
 from ferbench.training.plan import looked_up, paired_epoch, single_epoch, steps
 
 

@@ -295,7 +295,7 @@ class HasStages(Protocol):
 class LearnsAttributes(Protocol):
     """A family with trainings on attributes of faces."""
 
-    def attribute_learner(self, method: Any, kind: str) -> AttributeLearner:
+    def attribute_learner(self, method: Method[Any], kind: str) -> AttributeLearner:
         """Build the untrained learner of a run of this kind."""
 
     def attribute_image_count(self, data: AttributeSet) -> int:
@@ -355,7 +355,7 @@ class HasAttentionMaps(Protocol):
 class Timeable(Protocol):
     """A family that ``ferbench bench`` times."""
 
-    def timed(self, method: Any, classes: int, seed: int) -> TimedMethod:
+    def timed(self, method: Method[Any], classes: int, seed: int) -> TimedMethod:
         """Build a method with random weights."""
 
 

@@ -17,8 +17,7 @@ from ferbench.methods.interface import History, SampleSet, TrainingSet, Workspac
 from ferbench.methods.recipes import Method
 from ferbench.training.augment import derive
 from ferbench.training.loop import Terms
-from ferbench.training.losses import contrastive_loss_of_batch
-from ferbench.training.networks import in_batches, parameter_count, seeded
+from ferbench.training.networks import contrastive_loss_of_batch, in_batches, parameter_count, seeded
 from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
 
 _LEAK = 0.2  # slope of the rectifiers below zero, as in pix2pix (Isola et al. 2017, appendix 6.1)

@@ -20,8 +20,7 @@ from ferbench.training.augment import DERIVED, derive, turned
 from ferbench.training.cost import flops, seconds_of
 from ferbench.training.device import Device
 from ferbench.training.loop import Terms
-from ferbench.training.losses import contrastive_loss_of_batch
-from ferbench.training.networks import in_batches, parameter_count, seeded
+from ferbench.training.networks import contrastive_loss_of_batch, in_batches, parameter_count, seeded
 from ferbench.training.plan import Batch, Step, paired_epoch, passes, single_epoch
 
 Reader = Callable[[Tensor, Tensor], Tensor]  # rows of the set and numbers of derived samples → the input of a network

@@ -83,7 +83,7 @@ class AttentionMapGenerator(nn.Module):
         return torch.stack(maps, dim=1)
 
     def freeze(self) -> "AttentionMapGenerator":
-        """Disable gradients and updates of batch statistics: "In the second stage, the AMG is frozen" (section IV-C)."""
+        """Disable gradients and updates of batch statistics: "the AMG is frozen" in stage 2 (section III-B)."""
         return self.eval().requires_grad_(False)
 
 

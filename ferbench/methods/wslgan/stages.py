@@ -14,8 +14,7 @@ from ferbench.methods.wslgan.recipe import Interpretation, LossWeights, PairStag
 from ferbench.training.augment import erase, jitter, rearrange
 from ferbench.training.device import Device
 from ferbench.training.loop import Terms, fit
-from ferbench.training.losses import contrastive_loss
-from ferbench.training.networks import on_images
+from ferbench.training.networks import contrastive_loss, on_images
 from ferbench.training.plan import Batch, EpochPlan, Step, paired_epoch, single_epoch
 from ferbench.training.samples import Computed, Samples
 from ferbench.training.schedule import Progress
