@@ -59,6 +59,8 @@ NETWORKS: dict[str, type[CnnNetwork]] = {  # by the recipe's loss.kind
 }
 _MEASURED_IMAGES = {"cpu": 16, "cuda": 128}  # in the training step that an estimate measures
 _MEASURED_CLASSES = 7
+MIN_IMAGES, MIN_PEOPLE = 5, 100  # images of a person, and people with so many, for learning identities: our choice
+HELD_OUT = 10  # every tenth image on average is held out for validation
 
 
 class CnnRecogniser:
@@ -214,10 +216,6 @@ def samples_of(train: TrainingSet, stage: CnnStage, border: str, work: Workspace
 
 def _network_of(shape: Shape, loss: Loss | None, classes: int) -> CnnNetwork:
     return (NETWORKS[loss.kind] if loss else CnnNetwork)(shape, loss, classes)
-
-
-MIN_IMAGES, MIN_PEOPLE = 5, 100  # images of a person, and people with so many, for learning identities: our choice
-HELD_OUT = 10  # every tenth image on average is held out for validation
 
 
 @dataclass(frozen=True)
