@@ -8,10 +8,10 @@ import re
 import pytest
 from support.command import ferbench
 from support.datasets import lay_down, make_faces, people
+from support.sessions import planned
 
 from ferbench.errors import DataError
 from ferbench.execution.options import Compute, TrainOptions
-from ferbench.execution.training import prepare_training
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan.deployed import deployed
 from ferbench.methods.wslgan.recipe import Recipe
@@ -169,7 +169,7 @@ def test_every_dataset_of_its_own_is_enough_at_presets_with_weights(tmp_path, da
     ]
     lay_down(make_faces(rows, name=protocol.dataset), tmp_path / "data")
     options = TrainOptions("wslgan", dataset, preset, compute=Compute(device="cpu"))
-    session = prepare_training([options], tmp_path / "runs", tmp_path / "data")
+    session = planned([options], tmp_path / "runs", tmp_path / "data")
     assert {job.identity.kind for job in session.jobs} == {"fold"}
     shipped = {one.identity.preset: one for one in NETWORKS}[preset]
     parents = shipped.identity.parents["attention"]
@@ -184,7 +184,7 @@ def test_a_preset_whose_weights_do_not_fit_the_target_is_not_advised(tmp_path, m
     lay_down(make_faces(TARGET, name="oulu"), tmp_path / "data")
     options = TrainOptions("wslgan", "oulu", "tiny", compute=Compute(device="cpu"))
     with pytest.raises(DataError) as told:
-        prepare_training([options], tmp_path / "runs", tmp_path / "data")
+        planned([options], tmp_path / "runs", tmp_path / "data")
     assert "is not prepared" in str(told.value)
     assert "--preset" not in str(told.value)
 

@@ -1,14 +1,14 @@
 """``ferbench evaluate``, ``contamination`` and ``card``."""
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ferbench.cli import options, output
-from ferbench.cli.formats import DataHome, Format, Runs, emit, is_file
+from ferbench.cli.options import DataHome, Format, Runs, is_file
+from ferbench.cli.output import emit
 
 
 def evaluate(
@@ -76,10 +76,8 @@ def evaluate(
                 raise UsageError("--fresh goes without --refit: delete the runs of a training to train again")
             from ferbench.cli import progress
             from ferbench.execution.options import TrainOptions
-            from ferbench.execution.training import prepare_training
 
-            trainings = [TrainOptions(model, dataset)]
-            progress.train(partial(prepare_training, trainings, runs, data_home), context.obj)
+            progress.train([TrainOptions(model, dataset)], context.obj, runs, data_home)
             return
         record = work.evaluate(model, preset, dataset, runs, data_home, fresh, say)
     notes = record.facts.get("notes", [])

@@ -1,8 +1,9 @@
 """Progress bars, the plan and the final lines of the commands that train."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -24,13 +25,15 @@ from ferbench.text import printable
 if TYPE_CHECKING:
     from ferbench.execution.jobs import Job
     from ferbench.execution.local import Outcome
-    from ferbench.execution.training import Session
+    from ferbench.execution.options import TrainOptions
+    from ferbench.execution.session import Session
     from ferbench.protocol.protocol import Protocol
     from ferbench.protocol.splits import Splits
 
 console = Console()
 
 _MAX_RESULT_LINES = 20  # trainings whose results are printed at the end of a command
+_LONG_START = 60.0  # seconds before the first step of a training, from which on a plan mentions them
 _STATES = {  # what a plan prints for the state of a run
     "absent": "to train",
     "partial": "to go on with",
@@ -51,7 +54,7 @@ class Bars:
         self.ended = 0.0
         self.total: TaskID | None = None
 
-    def expect(self, session: "Session", hide_tests: bool) -> None:
+    def expect(self, session: "Session", hide_tests: bool = False) -> None:
         """Show a bar for all jobs, each as long as its estimate.
 
         hide_tests : print no results of test sets, since something is to be chosen without them.
@@ -147,27 +150,26 @@ def counter(title: str):
         yield lambda done, total: progress(done, total, "")
 
 
-def train(prepare: "Callable[..., Session]", command: list[str], dry_run: bool = False) -> None:
+def train(
+    trainings: "Sequence[TrainOptions]", command: list[str], runs: Path | None, home: Path | None, dry_run: bool = False
+) -> None:
     """Plan trainings, print the plan, run it and print the results.
 
-    prepare : ``prepare_training`` with all arguments but ``drawing``. command : the command line after ``ferbench``.
+    command : the command line after ``ferbench``. runs, home : the runs home and the data home.
     """
+    from ferbench.execution.requests import requests_of
+
+    requests = requests_of(trainings)  # refuses a typing error before the next import, which takes a second
+    from ferbench.execution.session import prepare
+
     with bars() as shown:
-        session = prepare(drawing=shown.drawing)
+        session = prepare(requests, trainings[0].compute, runs, home, shown.drawing)
         print_plan(session, shown.console)
         if dry_run:
             return
-        run(session, command, shown)
+        shown.expect(session)
+        session.run(command, shown.job, shown.outcome)
     print_results(session)
-
-
-def run(session: "Session", command: list[str], bars: Bars, hide_tests: bool = False) -> None:
-    """Run the jobs of a session under progress bars. hide_tests : see :meth:`Bars.expect`.
-
-    Raises JobFailed at the end if any failed.
-    """
-    bars.expect(session, hide_tests)
-    session.run(command, bars.job, bars.outcome)
 
 
 def print_plan(session: "Session", console: Console) -> None:
@@ -235,6 +237,17 @@ def _print_duration(session: "Session", console: Console) -> None:
         parallel = f", {folds} folds at a time" if folds > 1 else ""
         compiling = "; compiling takes some minutes more" if schedule.device.compiles else ""
         console.print(f"about {duration(total)} in all{parallel}, from a measured step{compiling}", highlight=False)
+    starts: dict[str, list[Job]] = {}
+    for job in session.jobs:
+        if session.cold_start.get(job.key, 0.0) >= _LONG_START:
+            starts.setdefault(job.kind, []).append(job)
+    for jobs in starts.values():
+        others = f" and {len(jobs) - 1} more, each" if len(jobs) > 1 else ""
+        console.print(
+            f"before the first step of {_plain(session.title(jobs[0]))}{others}: attention maps, about "
+            f"{duration(max(session.cold_start[job.key] for job in jobs))} of the estimate",
+            highlight=False,
+        )
     if total > 12 * 3600 and schedule.device.name == "cpu" and preset != "tiny":
         shorter = "wide, light or tiny" if preset == "paper" else "tiny"
         console.print(f"[yellow]long for a CPU: --preset {shorter} would do; nothing was changed by itself[/yellow]")
@@ -261,8 +274,6 @@ def _folds_line(splits: "Splits", protocol: "Protocol") -> str:
 
 def _job_table(session: "Session") -> Table:
     """Return a table with one row for each job of a single training; of several, one row for all folds of each."""
-    from ferbench.execution.run_job import test_images, training_images
-
     table = Table(box=None, pad_edge=False)
     for name in ("job", "images", "epochs", "state", "estimate", "run"):
         table.add_column(name, justify="right" if name in ("images", "epochs", "estimate") else "left")
@@ -272,7 +283,7 @@ def _job_table(session: "Session") -> Table:
         rows.setdefault(job.identity.experiment if grouped else job.key, []).append(job)
     for name, jobs in rows.items():
         states = Counter(_state(session, job) for job in jobs)
-        images = sorted({test_images(job) if job.epochs_run else training_images(job) for job in jobs})
+        images = sorted({job.test_images if job.epochs_run else job.training_images for job in jobs})
         title, seconds = session.title(jobs[0]), [session.seconds[job.key] for job in jobs]
         table.add_row(
             _plain(title if len(jobs) == 1 else f"{title} to {jobs[-1].identity.fold}"),
@@ -287,7 +298,7 @@ def _job_table(session: "Session") -> Table:
 
 def _state(session: "Session", job: "Job") -> str:
     """Return what will be done with a job. A best-test run costs little if the epochs of its training are kept."""
-    from ferbench.execution.run_job import kept_epochs
+    from ferbench.execution.jobs import kept_epochs
 
     if not job.epochs_run or session.states[job.key] == "done":
         return _STATES[session.states[job.key]]

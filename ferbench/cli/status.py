@@ -10,8 +10,8 @@ import typer
 from rich.console import Console, Group
 from rich.text import Text
 
-from ferbench.cli.formats import Format, Runs, check_plain
-from ferbench.cli.output import duration
+from ferbench.cli.options import Format, Runs
+from ferbench.cli.output import check_plain, duration
 from ferbench.text import printable
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """``ferbench train``, ``ablate``, ``sweep``, ``show``, ``env``."""
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +8,8 @@ import typer
 
 from ferbench import DEFAULT_METHOD
 from ferbench.cli import options
-from ferbench.cli.formats import DataHome, Format, Runs, emit, is_file
-from ferbench.cli.options import Compute, Dataset, DryRun, Overrides, Preset, Training
+from ferbench.cli.options import Compute, DataHome, Dataset, DryRun, Format, Overrides, Preset, Runs, Training, is_file
+from ferbench.cli.output import emit
 from ferbench.report.formats import check_format, names, one_of
 
 
@@ -33,10 +32,9 @@ def train(
 ) -> None:
     """Train a method under a protocol: attention maps, pre-training, then every fold. Repeat the command to resume."""
     from ferbench.cli import progress
-    from ferbench.execution.training import prepare_training
 
     trainings = [training.options(method, dataset, compute, recipe=recipe, seed=seed)]
-    progress.train(partial(prepare_training, trainings, runs, data_home), context.obj, dry_run)
+    progress.train(trainings, context.obj, runs, data_home, dry_run)
 
 
 @options.with_groups
@@ -78,21 +76,24 @@ def ablate(
     """Ablation study: train a method and its variants under one protocol and compare them. Repeat to resume."""
     from ferbench.cli import progress
     from ferbench.errors import JobFailed
-    from ferbench.execution.ablation import prepare_ablation
-    from ferbench.report.verbs import write_ablation, write_trials
+    from ferbench.execution.requests import ablation, requests_of
 
     check_format(format, out)
-    shared = training.options(method, dataset, compute, leakage=leakage)
+    trainings = ablation(training.options(method, dataset, compute, leakage=leakage), variants, seeds, trials or ())
+    requests = requests_of(trainings)
+    from ferbench.execution.session import prepare
+    from ferbench.report.verbs import write_ablation, write_trials
+
     failure: JobFailed | None = None
     with progress.bars(to_stderr=format != "console") as bars:
-        session = prepare_ablation(
-            shared, variants, seeds, trials or (), runs=runs, home=data_home, drawing=bars.drawing
-        )
+        session = prepare(requests, trainings[0].compute, runs, data_home, bars.drawing)
+        session.check_trials(trials or ())
         progress.print_plan(session, bars.console)
         if dry_run:
             return
         try:
-            progress.run(session, context.obj, bars, hide_tests=bool(trials))
+            bars.expect(session, hide_tests=bool(trials))
+            session.run(context.obj, bars.job, bars.outcome)
         except JobFailed as error:  # the tables show the folds that are there, and which ones are missing
             failure = error
     if trials:
@@ -116,12 +117,9 @@ def sweep(
 ) -> None:
     """Train all combinations of methods, datasets, seeds and options in a file. Repeat the command to resume."""
     from ferbench.cli import progress
-    from ferbench.execution.options import Compute
-    from ferbench.execution.sweep import read_sweep
-    from ferbench.execution.training import prepare_training
+    from ferbench.execution.options import Compute, read_sweep
 
-    trainings = read_sweep(plan, Compute(**vars(compute)))
-    progress.train(partial(prepare_training, trainings, runs, data_home), context.obj, dry_run)
+    progress.train(read_sweep(plan, Compute(**vars(compute))), context.obj, runs, data_home, dry_run)
 
 
 def show(

@@ -1,20 +1,21 @@
-"""What ``ferbench train``, ``ablate`` and ``sweep`` do: options become requests, a plan with an estimate, and runs."""
+"""What ``ferbench train``, ``ablate`` and ``sweep`` do: requests become a plan with an estimate, and then runs.
+
+torch is loaded only for methods that compute with it, and by a run.
+"""
 
 import heapq
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
+from ferbench.data import faces as prepared_sets
 from ferbench.data import synthetic
-from ferbench.errors import UsageError
-from ferbench.execution import estimate
-from ferbench.execution.jobs import Job, JobGraph, Request, plan
+from ferbench.environment import cores
+from ferbench.errors import UsageError, refusal
+from ferbench.execution.jobs import Job, JobGraph, kept_epochs, plan, share_done
 from ferbench.execution.local import (
     Outcome,
     execute,
@@ -23,21 +24,17 @@ from ferbench.execution.local import (
     worker_processes,
     worker_threads,
 )
-from ferbench.execution.options import Cluster, TrainOptions, parse_folds
-from ferbench.execution.run_job import run_job
-from ferbench.execution.worker import write_plan
+from ferbench.execution.options import Cluster, Compute
+from ferbench.execution.requests import Request, parents_of
 from ferbench.files import data_home, runs_home
-from ferbench.methods import recipes
-from ferbench.methods.interface import FOLD, PRETRAIN
+from ferbench.methods.interface import FOLD, PRETRAIN, EstimatesDuration, Family, Task
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import Protocol
 from ferbench.runs.plans import Plan, Planned, now, under_way
-from ferbench.runs.record import BEST_TEST, Record
+from ferbench.runs.record import Record
 from ferbench.runs.store import Store, shipped_run
 from ferbench.training.device import Device
 from ferbench.training.schedule import Progress
-
-SELECTIONS = ("last", "best-val")
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class Session:
     """Planned trainings: their jobs, what is done already, where the rest runs and how long it takes.
 
     home : the data home. states : by key, "absent", "partial", "failed", "damaged" or "done". seconds : by key, the
-    estimate; 0 for a job that is done.
+    estimate; 0 for a job that is done. cold_start : by key, the part of that before a training's first step.
     """
 
     graph: JobGraph
@@ -68,6 +65,7 @@ class Session:
     schedule: Schedule
     states: Mapping[str, str]
     seconds: Mapping[str, float]
+    cold_start: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def jobs(self) -> list[Job]:
@@ -115,6 +113,12 @@ class Session:
             names += [override for override in job.request.overrides if override not in common]
             titles[job.key] = ", ".join([*names, job.title])
         return titles
+
+    def check_trials(self, trials: Sequence[str]) -> None:
+        """Raise UsageError for a change of the recipe (``--trial``) that leaves all folds as they are without it."""
+        planned = {job.request.overrides[-1:] for job in self.jobs if job.kind == FOLD}
+        if unchanged := [trial for trial in trials if (trial,) not in planned]:
+            raise UsageError(f"--trial {unchanged[0]} changes nothing of these trainings")
 
     def shipped_alternatives(self) -> list[Record]:
         """Return the shipped pre-trained networks that ``--pretrained`` could use instead of training one."""
@@ -172,6 +176,11 @@ class Session:
 
         folder : of the stored plan.
         """
+        import torch
+
+        from ferbench.execution.run_job import run_job
+        from ferbench.execution.worker import write_plan
+
         schedule, device = self.schedule, self.schedule.device
         first = next((n for n, job in enumerate(self.jobs) if schedule.parallel[job.kind] > 1), len(self.jobs))
         parallel = {job.key for job in self.jobs[first:]}
@@ -204,31 +213,30 @@ class Session:
                 done(outcome)
 
 
-def prepare_training(
-    trainings: Sequence[TrainOptions],
+def prepare(
+    requests: Sequence[Request],
+    compute: Compute,
     runs: Path | None = None,
     home: Path | None = None,
     drawing: Callable[[str], Progress] = lambda name: lambda done, total, text: None,
 ) -> Session:
-    """Return a planned session for one or more trainings. Synthetic datasets that they need are prepared.
+    """Return a planned session for some requests. Synthetic datasets that they need are prepared.
 
-    trainings : all run where the first one says (:class:`~ferbench.execution.options.Compute`). runs, home : the runs
-    home and the data home. drawing : returns a progress callback for the synthetic dataset of that name.
-    Raises UsageError for options that do not fit, DataError for a dataset that is not prepared.
+    runs, home : the runs home and the data home. drawing : returns a progress callback for the synthetic dataset of
+    that name. Raises UsageError for options that do not fit, DataError for a dataset that is not prepared.
     """
-    compute = trainings[0].compute
-    if unknown := {training.selection for training in trainings} - set(SELECTIONS):
-        raise UsageError(f"unknown selection {unknown.pop()!r}: it is {' or '.join(SELECTIONS)}")
-    cluster = compute.cluster()
-    device = Device.chosen(compute.device, compute.precision, compute.engine, here=cluster is None)
-    if compute.threads:
-        torch.set_num_threads(compute.threads)
-    home = data_home(home)
-    rules = {name: protocols.load(name) for name in dict.fromkeys(training.dataset for training in trainings)}
-    requests = [request for one in trainings for request in _requests(one, rules[one.dataset], device)]
-    for name in _datasets(requests):
+    cluster, home, parents = compute.cluster(), data_home(home), parents_of(requests)
+    targets = dict.fromkeys(request.protocol.dataset for request in requests)
+    sources = (protocols.load_any(parent.protocol).dataset for parent in parents)
+    for name in dict.fromkeys([*targets, *sources]):
         synthetic.ensure(name, home, drawing(name))
+    for name in targets:
+        prepared_sets.load_card(name, home)  # refused before torch is loaded
+    methods = [*(request.method for request in requests), *(parent.method for parent in parents)]
+    uses_torch = any(method.family.torch for method in methods) or compute != Compute(jobs=compute.jobs)
+    device, threads = _device(compute, cluster is None) if uses_torch else (Device(), cores())
     store = Store(runs_home(runs))
+    requests = [replace(request, precision=device.precision, engine=device.engine) for request in requests]
     graph = plan(requests, home, store)
     states = {job.key: store.checked(job.key) for job in graph.jobs}
     if cluster is not None:
@@ -237,7 +245,6 @@ def prepare_training(
     # Counted over all jobs, done or not: the number of threads of a job decides the last bits of its result, and a
     # command that is repeated has to end with the same ones.
     total = Counter(job.kind for job in graph.jobs)
-    threads = torch.get_num_threads()
     processes = max_parallel(compute.jobs, max(total.values(), default=0), threads, device.name)
     threads_per_job = max(1, threads // processes)
     parallel = {kind: max(1, min(processes, count)) for kind, count in total.items()}
@@ -245,72 +252,62 @@ def prepare_training(
     if any(kinds.get(key) == job.kind for job in graph.jobs if job.kind != FOLD for key in job.needs):
         # A job that starts from another of its kind would wait for it, and then have only a share of the threads.
         parallel = {kind: count if kind == FOLD else 1 for kind, count in parallel.items()}
-    seconds = estimate.seconds(graph.jobs, store, states, device, parallel)
+    threads_of_kind = {kind: threads // count for kind, count in parallel.items()}
+    seconds, cold_start = estimated(graph.jobs, store, states, device, threads_of_kind)
     if compute.jobs == "auto" and device.name == "cpu":
         # The measured steps took about as much memory as a job takes, and each other process needs the same.
         processes = min(processes, 1 + processes_that_fit())
         parallel = {kind: min(count, processes) for kind, count in parallel.items()}
-    return Session(graph, store, home, Schedule(device, parallel, threads_per_job), states, seconds)
+    return Session(graph, store, home, Schedule(device, parallel, threads_per_job), states, seconds, cold_start)
 
 
-def _requests(options: TrainOptions, protocol: Protocol, device: Device) -> list[Request]:
-    """Return one request for a training; to measure leakage, its last and its best test epoch, by subject and image."""
-    unbiased = _request(options, protocol, device)
-    if not options.leakage:
-        return [unbiased]
-    if options.selection != "last" or options.folds or options.rule:
-        raise UsageError(
-            "--leakage takes the protocol's own folds, all of them, and the last epoch: "
-            "leave out --folds, --rule and --selection"
-        )
-    words = replace(options, seed=0).words("ablate", "--leakage", "--seeds", str(options.seed + 1))
-    leaking = replace(unbiased, command=shlex.join(["ferbench", *words]))
-    by_image = replace(leaking, image_folds=True)
-    return [
-        replace(unbiased, keep_epochs=True),
-        replace(leaking, selection=BEST_TEST),
-        replace(by_image, keep_epochs=True),
-        replace(by_image, selection=BEST_TEST),
-    ]
+def _device(compute: Compute, here: bool) -> tuple[Device, int]:
+    """Return the device that torch computes on, and the number of its CPU threads."""
+    import torch
+
+    device = Device.chosen(compute.device, compute.precision, compute.engine, here)
+    if compute.threads:
+        torch.set_num_threads(compute.threads)
+    return device, torch.get_num_threads()
 
 
-def _request(options: TrainOptions, protocol: Protocol, device: Device) -> Request:
-    overrides = options.overrides
-    if options.epochs is not None:
-        last = "finetune" if protocol.pretrain else PRETRAIN
-        overrides = (*overrides, f"{last}.epochs={options.epochs}")
-    if options.recipe != recipes.PAPER and not protocol.pretrain:
-        raise UsageError(
-            f"--recipe {options.recipe} changes fine-tuning alone, and {protocol.name} has none: it is "
-            f"trained from random weights, as in pre-training"
-        )
-    preset = options.preset or (protocol.preset if protocol.preset in recipes.presets(options.method) else "")
-    return Request(
-        method=recipes.resolve(options.method, preset, protocol.name, overrides, options.recipe),
-        protocol=protocol,
-        seed=options.seed,
-        selection=options.selection,
-        precision=device.precision,
-        engine=device.engine,
-        folds=parse_folds(options.folds),
-        rule=options.rule,
-        folds_file=options.folds_file,
-        pretrain=options.pretrain,
-        parent_runs={role: key for role, key in (("attention", options.amg), (PRETRAIN, options.pretrained)) if key},
-        command=options.command(),
-        overrides=options.overrides,
-        changes=options.changes,
+def estimated(
+    jobs: Sequence[Job], store: Store, states: Mapping[str, str], device: Device, threads: Mapping[str, int]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the estimated seconds of what is left of each job, by key; 0 for a job that is done, or if unknown.
+
+    Beside them the part of these seconds before the first step of a training. threads : of a job of each kind.
+    """
+    estimators: dict[Family, Callable[[Task, int], float] | None] = {}
+    seconds: dict[str, float] = {}
+    for job in jobs:
+        family, done = job.request.family, states[job.key] == "done"
+        if family not in estimators:
+            estimators[family] = family.estimate(device) if isinstance(family, EstimatesDuration) else None
+        estimate, total = estimators[family], 0.0
+        if not done and estimate is not None:
+            try:
+                if job.epochs_run:
+                    total += estimate(_task(job, store, retested=True), threads[job.kind])
+                if not job.epochs_run or (states.get(job.epochs_run) == "done" and not kept_epochs(job, store)):
+                    total += estimate(_task(job, store), threads[job.kind])
+            except (MemoryError, RuntimeError) as error:  # a job that does not fit fails alone, when it runs
+                if not refusal(error):
+                    raise
+        seconds[job.key] = total
+    starts = [getattr(estimate, "cold_start", {}) for estimate in estimators.values()]
+    return seconds, {key: start for by_key in starts for key, start in by_key.items()}
+
+
+def _task(job: Job, store: Store, retested: bool = False) -> Task:
+    return Task(
+        job.identity,
+        job.method,
+        job.request.protocol,
+        job.faces,
+        job.training_images,
+        job.folds,
+        share_done(job, store),
+        job.test_images,
+        retested,
     )
-
-
-def _datasets(requests: Sequence[Request]) -> list[str]:
-    """Return the names of the prepared datasets that some requests need: the targets, and those of all parents."""
-    names = [request.protocol.dataset for request in requests]
-    waiting = [(FOLD, request.method, request.protocol) for request in requests]
-    while waiting:
-        kind, method, protocol = waiting.pop()
-        for parent in method.family.parents(kind, method, protocol):
-            if parent.protocol:
-                names.append(protocols.load_any(parent.protocol).dataset)
-                waiting.append((parent.kind, parent.method, protocol))
-    return list(dict.fromkeys(names))

@@ -343,7 +343,7 @@ no-pretrain = true
 
 def _toml(home: Path) -> list[Target]:
     """Methods, protocols, cards."""
-    from ferbench.execution.sweep import read_sweep
+    from ferbench.execution.options import read_sweep
     from ferbench.files import shipped
     from ferbench.methods.recipes import presets, resolve
     from ferbench.protocol import protocol as protocols
