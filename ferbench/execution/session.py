@@ -162,7 +162,7 @@ class Session:
         at_once = max(self.schedule.parallel.values(), default=1)
         with under_way(self.store.home, Plan(command=command, started=now(), at_once=at_once, jobs=jobs)) as folder:
             if self.schedule.cluster is None:
-                self._run_here(folder, progress, done)
+                self.run_here(folder, progress, done)
                 return
             from ferbench.execution import on_ray
 
@@ -171,7 +171,7 @@ class Session:
             ):
                 done(outcome)
 
-    def _run_here(self, folder: Path, progress: Callable[[Job], Progress], done: Callable[[Outcome], None]) -> None:
+    def run_here(self, folder: Path, progress: Callable[[Job], Progress], done: Callable[[Outcome], None]) -> None:
         """Run all jobs on this machine, those of a kind in parallel from the first kind on that has several.
 
         folder : of the stored plan.
