@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from support.command import SMALL, ferbench
 from support.datasets import lay_down, make_faces, people
-from support.sessions import planned, planned_ablation
 
 from ferbench.errors import UsageError
 from ferbench.execution.options import Compute, TrainOptions
 from ferbench.execution.session import Session
+from ferbench.execution.training import prepare_ablation, prepare_training
 from ferbench.execution.worker import jobs_from_json, write_plan
 from ferbench.labels import EMOTIONS
 from ferbench.methods.wslgan import cost as measured
@@ -81,7 +81,8 @@ def options(place: Path, **more) -> TrainOptions:
 
 
 def ablation(place: Path, variants: str = "", seeds: int = 1, trials: tuple[str, ...] = (), **more) -> Session:
-    return planned_ablation(options(place, **more), variants, seeds, trials, place / "runs", place / "data")
+    places = {"runs": place / "runs", "home": place / "data"}
+    return prepare_ablation(options(place, **more), variants, seeds, trials, **places)
 
 
 def run(session: Session) -> None:
@@ -98,9 +99,9 @@ def test_one_plan_holds_every_job_of_train_once_and_under_the_same_key(place):
     for method in ("wslgan", "gfnet", "wslgan-wcl"):
         for seed in (0, 1):
             one = options(place, method=method, seed=seed)
-            session_alone = planned([one], place / "runs", place / "data")
-            alone |= {job.key for job in session_alone.jobs}
-            (request,) = session_alone.graph.requests
+            planned = prepare_training([one], place / "runs", place / "data")
+            alone |= {job.key for job in planned.jobs}
+            (request,) = planned.graph.requests
             assert request.command in {other.command for other in session.graph.requests}
     assert alone == {job.key for job in session.jobs}
     assert len({job.splits.hash for job in session.jobs if job.splits}) == 1
@@ -119,7 +120,7 @@ def test_methods_that_look_at_the_same_maps_pay_for_them_once(place, monkeypatch
 @pytest.mark.parametrize(("epochs", "folds", "shared"), [(14, "", True), (13, "", False), (14, "01", False)])
 def test_folds_share_one_table_of_maps_where_they_look_at_most_of_it(place, epochs, folds, shared):
     one = options(place, engine="fast", folds=folds, epochs=epochs)
-    jobs = planned([one], place / "runs", place / "data").jobs
+    jobs = prepare_training([one], place / "runs", place / "data").jobs
     # Each of the two folds trains on half of the images, of which the table holds 14 samples each.
     found = set()
     for job in jobs:
@@ -167,7 +168,7 @@ def test_leakage_is_planned_from_two_trainings(place):
         for selection in ("last", "best-test")
     ]
     one = options(place)
-    plain = planned([one], place / "runs", place / "data")
+    plain = prepare_training([one], place / "runs", place / "data")
     assert {job.key for job in plain.jobs} < {job.key for job in session.jobs}
     assert all(job.request.keep_epochs != bool(job.epochs_run) for job in session.jobs if job.kind == "fold")
 
@@ -204,11 +205,11 @@ def test_a_reading_that_changes_nothing_is_refused(place):
 def test_leakage_cannot_be_reached_through_a_training(place):
     one = options(place, selection="best-test")
     with pytest.raises(UsageError, match="unknown selection 'best-test'"):
-        planned([one], place / "runs", place / "data")
+        prepare_training([one], place / "runs", place / "data")
     for rule in ("image", "images", "image-folds"):
         one = options(place, rule=rule)
         with pytest.raises(UsageError, match="unknown fold rule"):
-            planned([one], place / "runs", place / "data")
+            prepare_training([one], place / "runs", place / "data")
 
 
 @pytest.mark.slow
@@ -216,7 +217,7 @@ def test_best_test_is_made_of_the_epochs_of_the_one_training(place):
     session = ablation(place, leakage=True)
     run(session)
     store, alone = session.store, options(place)
-    plain = planned([alone], place / "alone", place / "data")
+    plain = prepare_training([alone], place / "alone", place / "data")
     run(plain)
     for job in session.jobs:
         folder = store.folder(job.key)

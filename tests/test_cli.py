@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 from support.command import SMALL, ferbench
-from support.sessions import planned
 from support.sources import lay, png
 
 from ferbench.execution.local import execute, worker_threads
 from ferbench.execution.options import Compute, TrainOptions
 from ferbench.execution.run_job import run_job
+from ferbench.execution.training import prepare_training
 
 TRAIN = ["train", "wslgan", "--dataset", "synth", *SMALL]
 
@@ -175,7 +175,7 @@ def test_folds_in_threads_give_the_bytes_of_folds_in_a_row(trained, tmp_path):
     for row in json.loads(ferbench("runs", "--format", "json", cwd=trained).stdout):
         if row["kind"] != "fold":
             shutil.copytree(trained / "runs" / row["key"], runs / row["key"])
-    session = planned([options], runs, data)
+    session = prepare_training([options], runs, data)
     makers = set()
     together = threading.Barrier(3)  # folds are short: two threads could make all of them while the third looks again
 

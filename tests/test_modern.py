@@ -9,10 +9,10 @@ import torch
 from support.datasets import make_faces
 from support.networks import CPU, SMALL
 from support.recognisers import CLASSES, training_set, workspace
-from support.sessions import planned
 
 from ferbench.errors import UsageError
 from ferbench.execution.options import Compute, TrainOptions
+from ferbench.execution.training import prepare_training
 from ferbench.methods.interface import SampleSet
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan import stages
@@ -220,7 +220,7 @@ def test_averaged_weights_are_the_moving_average_and_survive_an_interruption(tmp
 def test_it_is_refused_where_nothing_is_fine_tuned():
     options = TrainOptions("wslgan", "fer2013", preset="tiny", recipe="modern", compute=Compute(device="cpu"))
     with pytest.raises(UsageError, match="modern changes fine-tuning alone, and fer2013 has none"):
-        planned([options])
+        prepare_training([options])
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import re
 import pytest
 from support.command import ferbench
 from support.datasets import lay_down, make_faces, people
-from support.sessions import planned
 
 from ferbench.errors import DataError
 from ferbench.execution.options import Compute, TrainOptions
+from ferbench.execution.training import prepare_training
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan.deployed import deployed
 from ferbench.methods.wslgan.recipe import Recipe
@@ -159,8 +159,9 @@ def test_a_network_of_another_method_or_protocol_is_refused(tmp_path):
 
 @pytest.mark.parametrize("preset", sorted(one.identity.preset for one in NETWORKS))
 @pytest.mark.parametrize("dataset", [name for name in protocols.names() if not name.startswith(("synth", "celeba"))])
-def test_every_dataset_of_its_own_is_enough_at_presets_with_weights(tmp_path, dataset, preset):
+def test_every_dataset_of_its_own_is_enough_at_presets_with_weights(tmp_path, monkeypatch, dataset, preset):
     """On a new machine with one dataset: nothing but the folds is trained, from the shipped network of the preset."""
+    monkeypatch.setattr("ferbench.execution.estimate.seconds", lambda jobs, *rest: {job.key: 0.0 for job in jobs})
     protocol = protocols.load(dataset)
     rows = [
         {**row, "split": split} | {name: f"{split}-{row[name]}" for name in ("id", "subject", "sequence")}
@@ -169,7 +170,7 @@ def test_every_dataset_of_its_own_is_enough_at_presets_with_weights(tmp_path, da
     ]
     lay_down(make_faces(rows, name=protocol.dataset), tmp_path / "data")
     options = TrainOptions("wslgan", dataset, preset, compute=Compute(device="cpu"))
-    session = planned([options], tmp_path / "runs", tmp_path / "data")
+    session = prepare_training([options], tmp_path / "runs", tmp_path / "data")
     assert {job.identity.kind for job in session.jobs} == {"fold"}
     shipped = {one.identity.preset: one for one in NETWORKS}[preset]
     parents = shipped.identity.parents["attention"]
@@ -184,7 +185,7 @@ def test_a_preset_whose_weights_do_not_fit_the_target_is_not_advised(tmp_path, m
     lay_down(make_faces(TARGET, name="oulu"), tmp_path / "data")
     options = TrainOptions("wslgan", "oulu", "tiny", compute=Compute(device="cpu"))
     with pytest.raises(DataError) as told:
-        planned([options], tmp_path / "runs", tmp_path / "data")
+        prepare_training([options], tmp_path / "runs", tmp_path / "data")
     assert "is not prepared" in str(told.value)
     assert "--preset" not in str(told.value)
 

@@ -25,7 +25,6 @@ FLOORS = {
     "labels": 2,
     "files": 2,
     "schema": 2,
-    "reading": 2,
     "tables": 2,
     "processes": 2,
     "data": 3,

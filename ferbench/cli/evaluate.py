@@ -75,9 +75,11 @@ def evaluate(
             if fresh:
                 raise UsageError("--fresh goes without --refit: delete the runs of a training to train again")
             from ferbench.cli import progress
+            from ferbench.execution import training
             from ferbench.execution.options import TrainOptions
 
-            progress.train([TrainOptions(model, dataset)], context.obj, runs, data_home)
+            with progress.of_training() as display:
+                training.train([TrainOptions(model, dataset)], display, context.obj, runs, data_home)
             return
         record = work.evaluate(model, preset, dataset, runs, data_home, fresh, say)
     notes = record.facts.get("notes", [])
@@ -138,8 +140,9 @@ def contamination(
     if pictures:
         emit([(f"held out on {dataset}", learned_by(card_of(model), dataset, runs, data_home))], format)
         return
-    found = work(card_of(model), preset, dataset, runs, data_home)
-    emit([(f"{found.title} on {dataset}", {name: _rounded(value) for name, value in asdict(found).items()})], format)
+    evidence = work(card_of(model), preset, dataset, runs, data_home)
+    facts = {name: _rounded(value) for name, value in asdict(evidence).items()}
+    emit([(f"{evidence.title} on {dataset}", facts)], format)
 
 
 def _rounded(value: object) -> object:

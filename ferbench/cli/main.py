@@ -7,7 +7,7 @@ from collections.abc import Callable
 import typer
 
 from ferbench import DEFAULT_METHOD, __version__
-from ferbench.cli import bench, data, evaluate, models, output, report, status, train
+from ferbench.cli import bench, data, evaluate, models, output, report, train
 from ferbench.cli.options import DATA, EVALUATE, OTHER, REPORT, SPEED, TRAIN, described
 from ferbench.errors import FAULT, INTERRUPTED, DataError, FerbenchError, JobFailed, UsageError, refusal
 from ferbench.processes import STOPPED, end_with_parent, heed_signals, leave
@@ -45,8 +45,8 @@ _add(
     "ferbench ablate --dataset ckplus --trial finetune.lr=0.02 --trial finetune.ema=2.0",
 )
 _add(train.sweep, TRAIN, "ferbench sweep plan.toml --dry-run", "ferbench sweep plan.toml --jobs 2")
-_add(status.status, TRAIN, "ferbench status --watch")
-_add(status.retry, TRAIN, "ferbench retry")
+_add(train.status, TRAIN, "ferbench status --watch")
+_add(train.retry, TRAIN, "ferbench retry")
 _add(
     report.report,
     REPORT,

@@ -48,7 +48,7 @@ def predict(
     if format == "json":
         print(json.dumps([_json(picture) for picture in results], indent=2))
     else:
-        keys = " and ".join(f"{one.key} ({one.identity.protocol}, preset {one.identity.preset})" for one, _ in models)
+        keys = " and ".join(f"{run.key} ({run.identity.protocol}, preset {run.identity.preset})" for run, _ in models)
         emit([(f"expressions by run {keys}", [row for picture in results for row in _rows(picture)])], format)
     if not any(picture.faces for picture in results):
         raise DataError("no face in any of the pictures" + ("" if aligned else ": --aligned takes each as a face"))

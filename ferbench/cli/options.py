@@ -180,11 +180,11 @@ class Training:
     ] = ""
     overrides: Overrides = None
 
-    def options(self, method: str, dataset: str, compute: Compute, **others: Any) -> "TrainOptions":
+    def options(self, method: str, dataset: str, compute: Compute, **changes: Any) -> "TrainOptions":
         """Return the options of a training."""
         from ferbench.execution import options
 
-        values = vars(self) | {"pretrain": not self.no_pretrain, "overrides": tuple(self.overrides or ())} | others
+        values = vars(self) | {"pretrain": not self.no_pretrain, "overrides": tuple(self.overrides or ())} | changes
         del values["no_pretrain"]
         return options.TrainOptions(method, dataset, compute=options.Compute(**vars(compute)), **values)
 

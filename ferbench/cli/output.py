@@ -12,34 +12,17 @@ from ferbench.text import printable
 
 _HANDLER = "ferbench-degrade"
 # ASCII text for the usual characters of tables and sentences. No double quotes or backslashes: JSON must stay JSON.
-_ASCII = {
-    "×": "x",
+_ASCII = dict(zip("×–—−·•µ▸✓✗━─│“”‘’", "x---.*u>+---|''''", strict=True)) | {
     "±": "+-",
-    "–": "-",
-    "—": "-",
-    "−": "-",
     "…": "...",
     "→": "->",
     "←": "<-",
-    "·": ".",
-    "•": "*",
     "≤": "<=",
     "≥": ">=",
     "≈": "~",
     "√": "sqrt",
-    "“": "'",
-    "”": "'",
-    "‘": "'",
-    "’": "'",
-    "µ": "u",
     "σ": "sd",
     "Δ": "d",
-    "▸": ">",
-    "✓": "+",
-    "✗": "-",
-    "━": "-",
-    "─": "-",
-    "│": "|",
 }
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 

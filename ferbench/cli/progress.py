@@ -1,9 +1,8 @@
 """Progress bars, the plan and the final lines of the commands that train."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -25,7 +24,6 @@ from ferbench.text import printable
 if TYPE_CHECKING:
     from ferbench.execution.jobs import Job
     from ferbench.execution.local import Outcome
-    from ferbench.execution.options import TrainOptions
     from ferbench.execution.session import Session
     from ferbench.protocol.protocol import Protocol
     from ferbench.protocol.splits import Splits
@@ -48,18 +46,22 @@ class Bars:
 
     def __init__(self, progress: Progress):
         self.progress = progress
+        self.session: Session | None = None  # that runs
         self.hide_tests = False
         self.title: Callable[[Job], str] = lambda job: job.title
         self.expected: dict[str, float] = {}  # seconds that each job which has not ended adds to the whole
         self.ended = 0.0
         self.total: TaskID | None = None
 
-    def expect(self, session: "Session", hide_tests: bool = False) -> None:
-        """Show a bar for all jobs, each as long as its estimate.
+    def plan(self, session: "Session", dry_run: bool, hide_tests: bool = False) -> None:
+        """Print the plan and show a bar for all jobs, each as long as its estimate, unless ``dry_run``.
 
         hide_tests : print no results of test sets, since something is to be chosen without them.
         """
-        self.title, self.hide_tests = session.title, hide_tests
+        print_plan(session, self.console)
+        if dry_run:
+            return
+        self.session, self.title, self.hide_tests = session, session.title, hide_tests
         self.expected = session.durations()
         if seconds := sum(self.expected.values()):
             self.total = self.progress.add_task("all", total=seconds, text="")
@@ -150,26 +152,13 @@ def counter(title: str):
         yield lambda done, total: progress(done, total, "")
 
 
-def train(
-    trainings: "Sequence[TrainOptions]", command: list[str], runs: Path | None, home: Path | None, dry_run: bool = False
-) -> None:
-    """Plan trainings, print the plan, run it and print the results.
-
-    command : the command line after ``ferbench``. runs, home : the runs home and the data home.
-    """
-    from ferbench.execution.requests import requests_of
-
-    requests = requests_of(trainings)  # refuses a typing error before the next import, which takes a second
-    from ferbench.execution.session import prepare
-
+@contextmanager
+def of_training() -> Iterator[Bars]:
+    """Show a training: its plan, progress bars for as long as the block lasts, then the results."""
     with bars() as shown:
-        session = prepare(requests, trainings[0].compute, runs, home, shown.drawing)
-        print_plan(session, shown.console)
-        if dry_run:
-            return
-        shown.expect(session)
-        session.run(command, shown.job, shown.outcome)
-    print_results(session)
+        yield shown
+    if shown.session is not None:
+        print_results(shown.session)
 
 
 def print_plan(session: "Session", console: Console) -> None:
@@ -181,7 +170,7 @@ def print_plan(session: "Session", console: Console) -> None:
     all_splits = {job.splits.hash: (job.splits, job.faces) for job in session.jobs if job.splits}.values()
     for protocol in session.protocols:
         under = [request for request in requests if request.protocol.identifier == protocol.identifier]
-        splits = [(one, faces) for one, faces in all_splits if one.protocol.startswith(protocol.identifier)]
+        folds = [(splits, faces) for splits, faces in all_splits if splits.protocol.startswith(protocol.identifier)]
         methods = ", ".join(dict.fromkeys(request.method.title for request in under))
         presets = ", ".join(dict.fromkeys(request.method.preset for request in under))
         console.print(
@@ -189,10 +178,10 @@ def print_plan(session: "Session", console: Console) -> None:
             + _plain(f", preset {presets}, under {protocol.identifier}: {protocol.description}"),
             *(
                 _plain(line)
-                for one, faces in splits
-                for line in (_folds_line(one, protocol), f"audit: {of_folds(one, faces)}")
+                for splits, faces in folds
+                for line in (_folds_line(splits, protocol), f"audit: {of_folds(splits, faces)}")
             ),
-            *dict.fromkeys(_plain(f"note: {note}") for one, _ in splits for note in one.notes),
+            *dict.fromkeys(_plain(f"note: {note}") for splits, _ in folds for note in splits.notes),
             sep="\n",
             highlight=False,
         )
@@ -213,8 +202,8 @@ def print_plan(session: "Session", console: Console) -> None:
     console.print(_job_table(session))
     datasets = prepared(session.home)
     for record in session.graph.existing:
-        own = session.store.holder(record.key) == session.store
-        origin = "weights of your run" if own else "weights that come with ferbench"
+        is_shipped = session.store.holder(record.key) != session.store
+        origin = "weights that come with ferbench" if is_shipped else "weights of your run"
         missing = "" if record.dataset in datasets else f"; {record.dataset} is not prepared here"
         console.print(
             f"{record.identity.kind}: {origin}, {result_line(record.result)} [dim]{record.key}[/dim]{missing}",
@@ -242,9 +231,9 @@ def _print_duration(session: "Session", console: Console) -> None:
         if session.cold_start.get(job.key, 0.0) >= _LONG_START:
             starts.setdefault(job.kind, []).append(job)
     for jobs in starts.values():
-        others = f" and {len(jobs) - 1} more, each" if len(jobs) > 1 else ""
+        count = f" and {len(jobs) - 1} more, each" if len(jobs) > 1 else ""
         console.print(
-            f"before the first step of {_plain(session.title(jobs[0]))}{others}: attention maps, about "
+            f"before the first step of {_plain(session.title(jobs[0]))}{count}: attention maps, about "
             f"{duration(max(session.cold_start[job.key] for job in jobs))} of the estimate",
             highlight=False,
         )

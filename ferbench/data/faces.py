@@ -11,8 +11,8 @@ import pandas as pd
 from ferbench.data.landmarks import COUNT
 from ferbench.errors import DataError, UsageError, refusal
 from ferbench.files import canonical_json, sha256_of
-from ferbench.reading import read_array, read_csv
 from ferbench.schema import Card, plain_name, read_sealed
+from ferbench.tables import read_array, read_csv
 
 LANDMARKS = "landmarks.npy"  # of a prepared dataset that has some
 SIGNATURES = "signatures.npy"

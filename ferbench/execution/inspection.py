@@ -45,10 +45,10 @@ def describe(name: str, preset: str, dataset: str, overrides: tuple[str, ...]) -
         facts[f"differs from the original ({number})"] = sentence
     recipe = method.recipe.model_dump(exclude_none=True)
     fields = {part: value for part, value in recipe.items() if not isinstance(value, dict) and value != ""}
-    first, *others = _sizes(method, protocol, bool(overrides)) or [("", {})]
+    sizes, *details = _sizes(method, protocol, bool(overrides)) or [("", {})]
     return [
-        (f"{method.title}, preset {method.preset}, for {protocol.identifier}", {**facts, **first[1]}),
-        *others,
+        (f"{method.title}, preset {method.preset}, for {protocol.identifier}", {**facts, **sizes[1]}),
+        *details,
         *([("recipe", fields)] if fields else []),
         *((f"recipe: {part}", table) for part, table in recipe.items() if isinstance(table, dict)),
     ]

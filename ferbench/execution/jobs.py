@@ -348,7 +348,7 @@ def _presets_with_weights(request: Request) -> list[str]:
         return []
     protocol = protocols.load(request.protocol.pretrain).identifier
     identities = [run.identity for run in shipped_with(kind=PRETRAIN, method=request.method.name, protocol=protocol)]
-    return sorted(one.preset for one in identities if one.recipe == _pretraining_recipe(one.preset, request))
+    return sorted(run.preset for run in identities if run.recipe == _pretraining_recipe(run.preset, request))
 
 
 def _pretraining_recipe(preset: str, request: Request) -> Any:

@@ -212,10 +212,8 @@ def read_sweep(path: Path, compute: Compute = Compute()) -> list[TrainOptions]:
 
 def _combinations(values: dict[str, Values]) -> list[tuple[tuple[str, Any], ...]]:
     """Return all combinations of one value for each name."""
-    choices = [
-        [(name, one) for one in (value if isinstance(value, list) else [value])] for name, value in values.items()
-    ]
-    return list(itertools.product(*choices))
+    lists = {name: value if isinstance(value, list) else [value] for name, value in values.items()}
+    return list(itertools.product(*([(name, value) for value in choices] for name, choices in lists.items())))
 
 
 def _word(value: Any) -> str:

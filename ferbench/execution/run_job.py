@@ -233,11 +233,11 @@ def _learned(job: Job) -> Pictures | None:
 def _held_out(run: Run) -> dict[str, Any]:
     """Whether a fold's test set was held out from its training set and from all that its parents learned from."""
     job, protocol = run.job, run.job.request.protocol
-    before = [one for key in job.identity.parents.values() for one in learned.of_run(key, run.store)]
-    own, rows = _learned(job), job.split.test
-    before += [] if own is None else [own]
-    found, seen = learned.held_out(protocol, job.faces, rows, before, names_do=True)
-    return {"held_out": found.model_dump(), "seen": job.faces.samples["id"].iloc[rows[seen]].tolist()}
+    sources = [source for key in job.identity.parents.values() for source in learned.of_run(key, run.store)]
+    training_pictures, rows = _learned(job), job.split.test
+    sources += [] if training_pictures is None else [training_pictures]
+    verdict, seen = learned.held_out(protocol, job.faces, rows, sources, names_do=True)
+    return {"held_out": verdict.model_dump(), "seen": job.faces.samples["id"].iloc[rows[seen]].tolist()}
 
 
 def _shipped_parents(run: Run) -> list[str]:

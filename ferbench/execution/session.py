@@ -125,9 +125,9 @@ class Session:
         presets = {request.method.preset for request in self.graph.requests}
         to_train = [job.identity for job in self.jobs if job.kind == PRETRAIN and self.states[job.key] != "done"]
         records = [
-            shipped_run(kind=PRETRAIN, method=one.method, preset=one.preset, protocol=one.protocol, recipe=one.recipe)
-            for one in to_train
-            if one.preset in presets
+            shipped_run(kind=PRETRAIN, method=run.method, preset=run.preset, protocol=run.protocol, recipe=run.recipe)
+            for run in to_train
+            if run.preset in presets
         ]
         return list({record.key: record for record in records if record is not None}.values())
 
