@@ -1,4 +1,4 @@
-"""Tables and arrays on disk: read as what they are to be, or refused in one line. Nothing in them is ever run.
+"""Tables and arrays on disk: read with the expected types, or refused in one line. No code in them is ever executed.
 
 CSV tables of other programs may have any encoding and delimiter (:func:`rows`); a line names the file and the row of
 what is wrong. Rows are read
@@ -141,10 +141,10 @@ def frame(path: Path, needed: tuple[str, ...] = (), optional: tuple[str, ...] = 
         if not path.is_file():
             raise DataError(f"{path} {'is a folder, not a CSV file' if path.is_dir() else 'does not exist'}")
         text = decoded(path.read_bytes(), str(path))
-    read = rows(text, str(path), needed, optional)
-    if not read:
+    parsed = rows(text, str(path), needed, optional)
+    if not parsed:
         raise DataError(f"{path} has no rows")
-    return pd.DataFrame([dict(row) for row in read], index=[row.line for row in read], dtype=str)
+    return pd.DataFrame([dict(row) for row in parsed], index=[row.line for row in parsed], dtype=str)
 
 
 def read_csv(path: Path, content: bytes | None = None, **options: Any) -> "pd.DataFrame":
@@ -184,7 +184,7 @@ def read_array(path: Path) -> "np.ndarray":
         return np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise
-    # Its header is a Python literal, and numpy lets through what Python says of a bad one.
+    # The header is a Python literal, and numpy passes on all errors of a damaged one.
     except (
         ValueError,
         OSError,
