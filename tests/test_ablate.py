@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from support.command import SMALL, ferbench
 from support.datasets import lay_down, make_faces, people
 
+from ferbench.cli.progress import print_plan
 from ferbench.errors import UsageError
 from ferbench.execution.options import Compute, TrainOptions
 from ferbench.execution.session import Session
@@ -115,6 +117,14 @@ def test_methods_that_look_at_the_same_maps_pay_for_them_once(place, monkeypatch
     whole, fewer, none = seconds.values()
     assert fewer == none < 1
     assert whole == pytest.approx(18 + fewer)  # a second for the map of each image of FER2013's seven classes
+
+
+def test_a_plan_says_how_long_maps_take_before_the_first_step(place, monkeypatch, capsys):
+    monkeypatch.setattr(measured, "_measured", lambda name, *_: 10.0 if name == "maps" else 0.001)
+    session = prepare_training([options(place, engine="fast", folds="01")], place / "runs", place / "data")
+    print_plan(session, Console(width=200))
+    printed = capsys.readouterr().out
+    assert "before the first step of stage 2: pre-training on fer2013: attention maps, about 3 min 00 s" in printed
 
 
 @pytest.mark.parametrize(("epochs", "folds", "shared"), [(14, "", True), (13, "", False), (14, "01", False)])

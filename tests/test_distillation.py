@@ -243,13 +243,14 @@ def test_the_estimate_counts_once_the_maps_that_presets_share(tmp_path, monkeypa
         chosen = asked("wide", 'pretrain.teachers=["tiny"]', "pretrain.distil=0.5", *changes)
         jobs = [job for job in planned(tmp_path, chosen) if job.kind == "pretrain"]
         assert [job.identity.preset for job in jobs] == ["tiny", "wide"]
-        seconds, _ = estimated(
+        seconds, cold_start = estimated(
             jobs,
             Store(tmp_path / "runs"),
             {job.key: "absent" for job in jobs},
             Device(engine="fast"),
             {"pretrain": 1, "attention": 1, "fold": 1},  # threads
         )
+        assert cold_start[jobs[0].key] == seconds[jobs[0].key]  # its table is made before its first step
         return [seconds[job.key] / len(jobs[0].faces) for job in jobs]
 
     # The teacher is asked of every image once. A table of all 14 samples is one for both.

@@ -40,4 +40,4 @@ def test_a_changed_recipe_is_shown_with_its_own_sizes():
     changed = dict(describe("small-cnn", "tiny", "synth", ("network.widths=[4,6,8]",)))
     (title, *_), (other, *_) = sizes, changed
     assert title == other
-    assert sizes[title]["parameters"] != changed[title]["parameters"]
+    assert sizes[title]["network parameters"] != changed[title]["network parameters"]
