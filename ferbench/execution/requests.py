@@ -65,6 +65,7 @@ def requests_of(trainings: Sequence[TrainOptions]) -> list[Request]:
     for training in trainings:
         compute = training.compute
         check_device(compute.device, compute.precision, compute.engine)
+        compute.cluster()
         if compute.jobs != "auto":
             parse_jobs(compute.jobs)
         if training.selection not in SELECTIONS:
