@@ -104,7 +104,8 @@ def ablate(
             session.run(context.obj, bars.job, bars.outcome)
         except JobFailed as error:  # the tables show the folds that are there, and which ones are missing
             failure = error
-    from ferbench.report.verbs import write_ablation, write_trials
+    from ferbench.report.ablation import write_ablation
+    from ferbench.report.trials import write_trials
 
     if trials:
         write_trials(session.protocol.name, format, out, runs)
