@@ -51,30 +51,30 @@ def shipped(room: str) -> Path:
 
 
 def check_place(path: Path, option: str, folder: bool = False) -> None:
-    """Raise UsageError where a folder stands in the place of a file, or a file in that of a folder or above either.
+    """Raise UsageError if a folder has the path of a file, or a file the path of a folder or of a parent of either.
 
     path : of a file, or of a ``folder``; it need not exist. option : how the user named it.
     """
     if not folder and path.is_dir():
         raise UsageError(f"{option} {path}: this is a folder; give a file")
     start = path.absolute() if folder else path.absolute().parent
-    above = next(one for one in (start, *start.parents) if one.exists())
-    if not above.is_dir():
-        raise UsageError(f"{option} {path}: {above} is a file, not a folder")
+    existing = next(parent for parent in (start, *start.parents) if parent.exists())
+    if not existing.is_dir():
+        raise UsageError(f"{option} {path}: {existing} is a file, not a folder")
 
 
-def read_bytes(path: Path, most: int = MAX_BYTES) -> bytes:
-    """Return the content of a regular file of at most ``most`` bytes, since a pipe may never end and memory is finite.
+def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
+    """Return the content of a regular file of at most ``limit`` bytes, since a pipe may never end and memory is finite.
 
-    Raises FileNotFoundError, and DataError for anything else than such a file that can be read.
+    Raises FileNotFoundError, and DataError for any other kind of file and for one that cannot be read.
     """
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):
             raise DataError(f"{path} is no file")
-        if facts.st_size > most:
+        if facts.st_size > limit:
             raise DataError(
-                f"{path} has {facts.st_size / 1e6:,.0f} MB, and no such file has more than {most / 1e6:,.0f}"
+                f"{path} has {facts.st_size / 1e6:,.0f} MB, and no such file has more than {limit / 1e6:,.0f}"
             )
         return path.read_bytes()
     except FileNotFoundError:

@@ -34,7 +34,7 @@ Name = Annotated[str, AfterValidator(plain_name)]
 
 
 class Card(Schema):
-    """``card.json`` of a prepared dataset: what was found on disk and what was made of it."""
+    """``card.json`` of a prepared dataset: its source on disk and its content."""
 
     schema_version: Literal[1] = 1
     name: Name  # the prepared dataset's name, also its folder
@@ -53,13 +53,13 @@ class Card(Schema):
     aligners: dict[str, int]  # how many images each aligner handled
     fingerprint: str  # SHA-256 over ids, labels, subjects, sequences, splits and pixels, in order
     versions: dict[str, str]  # ferbench, numpy, pillow (and the detector's, where one was used)
-    files: dict[Name, str] = Field(default_factory=dict)  # SHA-256 of the set's other files; none on a card of before
-    digest: str = ""  # of this card (files.seal); empty on a card of before
+    files: dict[Name, str] = Field(default_factory=dict)  # SHA-256 of the set's other files; none on an older card
+    digest: str = ""  # of this card (files.seal); empty on an older card
 
     def changed(self, folder: Path) -> list[str]:
-        """The files of the set in its folder that are missing or not what was prepared; none on a card of before."""
-        there = {name: sha256_of_file(folder / name) for name in self.files if (folder / name).is_file()}
-        return [name for name, digest in self.files.items() if there.get(name) != digest]
+        """The files of the set in its folder that are missing or not what was prepared; none on an older card."""
+        present = {name: sha256_of_file(folder / name) for name in self.files if (folder / name).is_file()}
+        return [name for name, digest in self.files.items() if present.get(name) != digest]
 
 
 S = TypeVar("S", bound=BaseModel)

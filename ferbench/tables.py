@@ -1,19 +1,27 @@
-"""Reading CSV tables of any encoding and delimiter; one line names the file and the row of what is wrong.
+"""Tables and arrays on disk: read with the expected types, or refused in one line. No code in them is ever executed.
 
-Rows are read strictly, so that a row that is too short, too long or badly quoted never becomes data unnoticed. Each row
-knows its line in an editor.
+CSV tables of other programs may have any encoding and delimiter (:func:`rows`); a line names the file and the row of
+what is wrong. Rows are read
+strictly, so that a row that is too short, too long or badly quoted never becomes data unnoticed. Each row knows its
+line in an editor.
 """
 
 import csv
 import io
 import re
+import tokenize
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+from ferbench.errors import DataError, refusal
+from ferbench.files import explained, read_bytes
+from ferbench.text import printable
 
-from ferbench.errors import DataError
-from ferbench.files import explained
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
 DELIMITERS = (",", ";", "\t")
 _CELL = 1 << 24  # characters of one cell; 2,304 grey values have under 10,000
@@ -122,19 +130,75 @@ def rows(
     return parsed
 
 
-def frame(path: Path, needed: tuple[str, ...] = (), optional: tuple[str, ...] = ()) -> pd.DataFrame:
+def frame(path: Path, needed: tuple[str, ...] = (), optional: tuple[str, ...] = ()) -> "pd.DataFrame":
     """Return the CSV file ``path`` as a table of text whose index is the line of each row.
 
     Raises DataError as :func:`rows` does, and for a file that cannot be read.
     """
+    import pandas as pd
+
     with explained(path):
         if not path.is_file():
             raise DataError(f"{path} {'is a folder, not a CSV file' if path.is_dir() else 'does not exist'}")
         text = decoded(path.read_bytes(), str(path))
-    read = rows(text, str(path), needed, optional)
-    if not read:
+    parsed = rows(text, str(path), needed, optional)
+    if not parsed:
         raise DataError(f"{path} has no rows")
-    return pd.DataFrame([dict(row) for row in read], index=[row.line for row in read], dtype=str)
+    return pd.DataFrame([dict(row) for row in parsed], index=[row.line for row in parsed], dtype=str)
+
+
+def read_csv(path: Path, content: bytes | None = None, **options: Any) -> "pd.DataFrame":
+    """Read a CSV file by pandas with these options, empty cells as empty texts and names stripped.
+
+    content : of the file, where it has been read.
+    Raises FileNotFoundError, and DataError for a file that is no table: with a row longer than its header, a name
+    that repeats, another encoding than UTF-8.
+    """
+    import pandas as pd
+
+    content = read_bytes(path) if content is None else content
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows that would be cut
+            frame = pd.read_csv(io.BytesIO(content), keep_default_na=False, index_col=False, **options)
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is no text in UTF-8: save it as CSV UTF-8") from None
+    except pd.errors.ParserWarning:
+        raise DataError(f"{path} has a row with more cells than its header") from None
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise DataError(f"{path} is not a CSV file ({printable(str(error))[:200]})") from None
+    frame.columns = [printable(str(name)).strip() for name in frame.columns]
+    if frame.columns.duplicated().any():
+        raise DataError(f"{path} has two columns {frame.columns[frame.columns.duplicated()][0]!r}")
+    return frame
+
+
+def read_array(path: Path) -> "np.ndarray":
+    """Map a ``.npy`` file into memory, read-only. Raises FileNotFoundError, and DataError for any other kind of file: a
+    pickle and a zip of arrays too."""
+    import numpy as np
+
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is no file")
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise
+    # The header is a Python literal, and numpy passes on all errors of a damaged one.
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        SyntaxError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+        MemoryError,
+        tokenize.TokenError,
+    ) as error:
+        if isinstance(error, OSError | MemoryError) and refusal(error, path):
+            raise  # the file is not to blame
+        raise DataError(f"{path} is no array ({printable(str(error))[:200]})") from None
 
 
 def whole(text: str) -> int | None:

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from support.command import SMALL, ferbench
 from support.datasets import lay_down, make_faces, people
 
+from ferbench.cli.progress import print_plan
 from ferbench.errors import UsageError
-from ferbench.execution.ablation import prepare_ablation
 from ferbench.execution.options import Compute, TrainOptions
-from ferbench.execution.run_job import training_images
-from ferbench.execution.training import Session, prepare_training
+from ferbench.execution.session import Session
+from ferbench.execution.training import prepare_ablation, prepare_training
 from ferbench.execution.worker import jobs_from_json, write_plan
 from ferbench.labels import EMOTIONS
 from ferbench.methods.wslgan import cost as measured
@@ -118,6 +119,14 @@ def test_methods_that_look_at_the_same_maps_pay_for_them_once(place, monkeypatch
     assert whole == pytest.approx(18 + fewer)  # a second for the map of each image of FER2013's seven classes
 
 
+def test_a_plan_says_how_long_maps_take_before_the_first_step(place, monkeypatch, capsys):
+    monkeypatch.setattr(measured, "_measured", lambda name, *_: 10.0 if name == "maps" else 0.001)
+    session = prepare_training([options(place, engine="fast", folds="01")], place / "runs", place / "data")
+    print_plan(session, Console(width=200))
+    printed = capsys.readouterr().out
+    assert "before the first step of stage 2: pre-training on fer2013: attention maps, about 3 min 00 s" in printed
+
+
 @pytest.mark.parametrize(("epochs", "folds", "shared"), [(14, "", True), (13, "", False), (14, "01", False)])
 def test_folds_share_one_table_of_maps_where_they_look_at_most_of_it(place, epochs, folds, shared):
     one = options(place, engine="fast", folds=folds, epochs=epochs)
@@ -128,7 +137,7 @@ def test_folds_share_one_table_of_maps_where_they_look_at_most_of_it(place, epoc
         if job.kind == "fold":
             stage = job.method.recipe.stage("fold", bool(job.request.protocol.pretrain))
             tables = Shared(job.faces.images, job.split.train, place, job.folds)
-            found.add(tables.pays(passes(stage, training_images(job))))
+            found.add(tables.pays(passes(stage, job.training_images)))
     assert found == {shared}
 
 

@@ -13,8 +13,9 @@ from support.recognisers import training_set, workspace
 from support.runs import store_stage
 
 from ferbench.errors import DataError, UsageError
-from ferbench.execution import estimate
-from ferbench.execution.jobs import Request, plan
+from ferbench.execution.jobs import Job, plan
+from ferbench.execution.requests import Request
+from ferbench.execution.session import estimated
 from ferbench.methods.recipes import resolve, variants
 from ferbench.methods.wslgan import cost as measured
 from ferbench.methods.wslgan import stages
@@ -218,37 +219,38 @@ def test_teachers_are_for_pre_training_alone():
 def test_the_estimate_counts_what_the_teachers_look_at(tmp_path, monkeypatch):
     sets(tmp_path / "data")
     monkeypatch.setattr(measured, "_measured", lambda name, *_: {"network": 3.0, "maps": 1.0}.get(name, 0.0))
-    monkeypatch.setattr(estimate, "training_images", lambda _: 100)
+    monkeypatch.setattr(Job, "training_images", 100)
     jobs = [job for job in planned(tmp_path, asked("tiny", *BY, "pretrain.epochs=2")) if job.kind == "pretrain"]
-    found = estimate.seconds(
+    seconds, _ = estimated(
         jobs,
         Store(tmp_path / "runs"),
         {job.key: "absent" for job in jobs},
         Device(),
-        {"pretrain": 1, "attention": 1, "fold": 1},
+        {"pretrain": 1, "attention": 1, "fold": 1},  # threads
     )
     # two epochs with a map for each image, then both teachers: a forward pass is a third of a training pass
-    assert found[jobs[-1].key] == pytest.approx(2 * 100 * (3 + 1) + 2 * 100 * (3 / 3 + 1))
+    assert seconds[jobs[-1].key] == pytest.approx(2 * 100 * (3 + 1) + 2 * 100 * (3 / 3 + 1))
 
 
 def test_the_estimate_counts_once_the_maps_that_presets_share(tmp_path, monkeypatch):
     sets(tmp_path / "data")
     monkeypatch.setattr(measured, "_measured", lambda name, *_: 1.0 if name == "maps" else 0.0)
-    monkeypatch.setattr(estimate, "training_images", lambda job: len(job.faces))
+    monkeypatch.setattr(Job, "training_images", property(lambda job: len(job.faces)))
 
     def maps(*changes):
         """Seconds for the maps of both pre-trainings of the preset `wide`, which takes the AMG of `tiny`."""
         chosen = asked("wide", 'pretrain.teachers=["tiny"]', "pretrain.distil=0.5", *changes)
         jobs = [job for job in planned(tmp_path, chosen) if job.kind == "pretrain"]
         assert [job.identity.preset for job in jobs] == ["tiny", "wide"]
-        found = estimate.seconds(
+        seconds, cold_start = estimated(
             jobs,
             Store(tmp_path / "runs"),
             {job.key: "absent" for job in jobs},
             Device(engine="fast"),
-            {"pretrain": 1, "attention": 1, "fold": 1},
+            {"pretrain": 1, "attention": 1, "fold": 1},  # threads
         )
-        return [found[job.key] / len(jobs[0].faces) for job in jobs]
+        assert cold_start[jobs[0].key] == seconds[jobs[0].key]  # its table is made before its first step
+        return [seconds[job.key] / len(jobs[0].faces) for job in jobs]
 
     # The teacher is asked of every image once. A table of all 14 samples is one for both.
     assert maps() == pytest.approx([14, 1])

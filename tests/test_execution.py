@@ -12,11 +12,12 @@ import torch
 from support.datasets import make_faces
 
 from ferbench.errors import JobFailed, UsageError
-from ferbench.execution import estimate, local
-from ferbench.execution.jobs import Job, JobGraph, Request
+from ferbench.execution import local
+from ferbench.execution.jobs import Job, JobGraph
 from ferbench.execution.local import execute, max_parallel, worker_processes, worker_threads
 from ferbench.execution.options import Compute, TrainOptions, parse_folds
-from ferbench.execution.training import Schedule, Session
+from ferbench.execution.requests import Request
+from ferbench.execution.session import Schedule, Session, estimated
 from ferbench.execution.worker import jobs_from_json, jobs_to_json
 from ferbench.methods.recipes import names, presets, resolve
 from ferbench.methods.wslgan import cost as measured
@@ -83,16 +84,16 @@ def maker(store: Store, broken: str = "", made: list[str] | None = None):
 
 def test_the_estimate_leaves_out_epochs_that_are_done(tmp_path, monkeypatch):
     monkeypatch.setattr(measured, "_measured", lambda *_: 0.001)
-    monkeypatch.setattr(estimate, "training_images", lambda _: 100)
+    monkeypatch.setattr(Job, "training_images", 100)
     store, jobs = Store(tmp_path), chain()[:2]
     states = {one.key: "partial" for one in jobs}
-    alone = {"attention": 1, "pretrain": 1, "fold": 1}
-    whole = estimate.seconds(jobs, store, states, Device(), alone)
+    threads = dict.fromkeys(("attention", "pretrain", "fold"), torch.get_num_threads())
+    whole = estimated(jobs, store, states, Device(), threads)[0]
     part, network = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(part.parameters(), 0.1)
     half = TrainingState(REQUEST.method.recipe.attention.epochs // 2)
     checkpoint.save(store.folder(jobs[0].key) / "checkpoint" / "eyes.safetensors", part, optimizer, half)
-    left = estimate.seconds(jobs, store, states, Device(), alone)
+    left = estimated(jobs, store, states, Device(), threads)[0]
     share = half.epoch / (2 * REQUEST.method.recipe.attention.epochs)  # one of two parts is so far
     assert left[jobs[0].key] == pytest.approx((1 - share) * whole[jobs[0].key])
     assert left[jobs[1].key] == whole[jobs[1].key] > 0
@@ -102,7 +103,7 @@ def test_the_estimate_leaves_out_epochs_that_are_done(tmp_path, monkeypatch):
         optimizer,
         TrainingState(REQUEST.method.recipe.pretrain.epochs),
     )
-    assert estimate.seconds(jobs, store, states, Device(), alone)[jobs[1].key] == 0
+    assert estimated(jobs, store, states, Device(), threads)[0][jobs[1].key] == 0
 
 
 def test_folds_that_do_not_fill_the_last_round_are_counted_as_a_round(tmp_path):

@@ -22,11 +22,11 @@ from ferbench import text
 from ferbench.data import faces
 from ferbench.errors import DataError, UsageError
 from ferbench.protocol import protocol as protocols
-from ferbench.reading import read_array, read_csv
 from ferbench.report.formats import text as formats
 from ferbench.report.table import Column, Section, Table
 from ferbench.runs.store import Store
 from ferbench.schema import parse_json, read_json, read_toml
+from ferbench.tables import read_array, read_csv
 
 ROWS = [(f"S{n:02d}", truth, truth if n % 3 else "sadness") for n in range(4) for truth in CLASSES]
 

@@ -11,7 +11,8 @@ from support.datasets import lay_down, make_faces, people
 from support.models import example
 
 from ferbench.errors import DataError, UsageError
-from ferbench.execution.jobs import Request, plan
+from ferbench.execution.jobs import plan
+from ferbench.execution.requests import Request
 from ferbench.execution.run_job import run_job
 from ferbench.execution.views import check_needs, sample_set, sees, training_set
 from ferbench.methods import registry

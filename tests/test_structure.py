@@ -1,10 +1,12 @@
 """The one-way flow: floors, light start, and nothing that should not be in the tree."""
 
 import ast
+import os
 import pkgutil
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,6 @@ FLOORS = {
     "labels": 2,
     "files": 2,
     "schema": 2,
-    "reading": 2,
     "tables": 2,
     "processes": 2,
     "data": 3,
@@ -93,28 +94,114 @@ def test_reports_know_runs_and_never_models():
     assert not edges & {"training", "execution", "methods", "data"}
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["--help"],
-        ["report", "--help"],
-        ["export", "--help"],
-        ["predict", "--help"],
-        ["bench", "--help"],
-        ["ablate", "--help"],
-        ["runs"],
-        ["protocol", "list"],
-        ["env"],
-    ],
-)
-def test_light_verbs_load_no_torch(words, tmp_path):
+def loaded(words: list[str], folder: Path) -> tuple[int, set[str]]:
+    """The exit code of a command, and the names of the modules that it loaded."""
     code = (
         "import sys; sys.argv[0] = 'ferbench'\nfrom ferbench.cli.main import run\n"
         "try:\n    run()\nexcept SystemExit as end:\n    code = end.code\n"
-        "sys.exit(9 if 'torch' in sys.modules else code)"
+        "print(*sys.modules, file=sys.stderr); sys.exit(code)"
     )
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    environment = {**os.environ, "FERBENCH_DATA": str(folder / "data"), "FERBENCH_RUNS": str(folder / "runs")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=folder, env=environment
+    )
+    return done.returncode, set(done.stderr.splitlines()[-1].split())
+
+
+COMPILER = {"torch._dynamo", "torch._inductor"}
+LEARNING = {"torch", "sklearn", "scipy", "matplotlib", "onnx", "onnxruntime"}
+TABLES = {*LEARNING, "pandas", "pyarrow", "PIL"}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "heavy"),
+    [
+        (["--help"], 0, TABLES),
+        (["report", "--help"], 0, TABLES),
+        (["export", "--help"], 0, TABLES),
+        (["predict", "--help"], 0, TABLES),
+        (["bench", "--help"], 0, TABLES),
+        (["ablate", "--help"], 0, TABLES),
+        (["protocol", "list"], 0, LEARNING),
+        (["env"], 0, TABLES),
+        (["runs"], 0, LEARNING),
+        (["show"], 0, TABLES),
+        (["show", "wslgan"], 0, TABLES),
+        (["show", "resnet18", "--dataset", "oulu"], 0, TABLES),
+        (["show", "wslgn"], 2, TABLES),
+        (["show", "wslgan", "--dataset", "ckpluss"], 2, TABLES),
+        (["train", "wslgn", "-d", "ckplus"], 2, TABLES),
+        (["train", "wslgan", "-d", "ckpluss"], 2, TABLES),
+        (["train", "wslgan", "-d", "ckplus", "--preset", "tinny"], 2, TABLES),
+        (["train", "wslgan", "-d", "ckplus", "--set", "finetune.lrr=1"], 2, TABLES),
+        (["train", "wslgan", "-d", "ckplus", "--device", "gpu"], 2, TABLES),
+        (["train", "wslgan", "-d", "ckplus", "--engine", "quick"], 2, TABLES),
+        (["train", "wslgan", "-d", "ckplus", "--jobs", "many"], 2, TABLES),
+        (["train", "wslgan", "-d", "ckplus", "--folds", "1-x"], 2, TABLES),
+        (["train", "wslgan", "-d", "ckplus", "--selection", "best"], 2, TABLES),
+        (["train", "wslgan", "-d", "ckplus", "--rule", "steps"], 2, TABLES),
+        (["train", "wslgan", "-d", "ckplus"], 3, LEARNING),
+        (["ablate", "-d", "ckpluss"], 2, TABLES),
+        (["ablate", "--variants", "gfnett"], 2, TABLES),
+        (["train", "largest-class", "-d", "synth", "--dry-run"], 0, LEARNING),
+        (["train", "wslgan", "-d", "synth", "--preset", "demo", "--dry-run"], 0, {*COMPILER, "sklearn", "onnx"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_command_loads_nothing_heavy_that_it_does_not_use(words, code, heavy, tmp_path):
+    ended, modules = loaded(words, tmp_path)
+    assert ended == code
+    assert not modules & heavy
+
+
+def ways() -> dict[str, list[str]]:
+    """The lists of functions in the documentation, by their titles."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## The ways of the data")[2]
+    sections = re.split(r"^### ", text, flags=re.MULTILINE)[1:]
+    return {part.partition("\n")[0]: re.findall(r"^\d+\. `([\w.]+)`", part, flags=re.MULTILINE) for part in sections}
+
+
+def definition(name: str) -> ast.AST:
+    """The syntax tree of ``module.function`` or ``module.Class.method`` of the package."""
+    parts = name.split(".")
+    length = next(n for n in range(len(parts), 0, -1) if PACKAGE.joinpath(*parts[:n]).with_suffix(".py").is_file())
+    node: ast.AST = ast.parse(PACKAGE.joinpath(*parts[:length]).with_suffix(".py").read_text())
+    for part in parts[length:]:
+        node = next(child for child in ast.iter_child_nodes(node) if getattr(child, "name", "") == part)
+    return node
+
+
+def names_in(node: ast.AST) -> set[str]:
+    """All names that a function uses: of variables, of attributes, and of what it imports."""
+    imported = (alias.name for child in ast.walk(node) if isinstance(child, ast.ImportFrom) for alias in child.names)
+    used = (getattr(child, "id", getattr(child, "attr", "")) for child in ast.walk(node))
+    return {*imported, *used}
+
+
+@pytest.mark.parametrize("title", ways())
+def test_the_data_flows_down(title):
+    way = ways()[title]
+    assert way[0].startswith("cli.")
+    assert 3 <= len(way) <= 9  # at most eight hops
+    for before, after in pairwise(way):
+        assert after.rpartition(".")[2] in names_in(definition(before)), f"{before} does not call {after}"
+        assert FLOORS[after.partition(".")[0]] <= FLOORS[before.partition(".")[0]], f"{after} is above {before}"
+    definition(way[-1])
+
+
+def test_the_documentation_lists_the_ways_of_the_data():
+    assert set(ways()) == {"Train", "Evaluate", "Report"}
+
+
+def test_contributors_are_sent_to_places_that_exist():
+    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Where a change is made")[2]
+    rows = [re.findall(r"`([^`]+)`", row) for row in re.findall(r"^\| an? .*$", table, flags=re.MULTILINE)]
+    assert len(rows) == 10
+    for words in rows:
+        files = [word for word in words if "/" in word or word == "Makefile"]
+        text = "\n".join((ROOT / file).read_text(encoding="utf-8") for file in files)
+        names = [word for word in words if word.isidentifier() and word not in files]
+        assert not [name for name in names if not re.search(rf"\b{name}\b", text)]
 
 
 def test_files_stay_small():

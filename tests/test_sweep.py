@@ -9,8 +9,7 @@ from support.command import ferbench
 
 from ferbench.errors import DataError, FerbenchError, UsageError
 from ferbench.execution.local import processes_that_fit
-from ferbench.execution.options import Cluster, Compute
-from ferbench.execution.sweep import read_sweep
+from ferbench.execution.options import Cluster, Compute, read_sweep
 from ferbench.files import claim, is_claimed
 from ferbench.runs.plans import Plan, Planned, status, stored, to_retry, under_way
 from ferbench.runs.store import Store

@@ -21,7 +21,8 @@ from ferbench.bench.workloads import INFERENCE, TRAINING, WHATS, Cell, Workload,
 from ferbench.environment import describe_device
 from ferbench.errors import UsageError
 from ferbench.runs.speed import SpeedRecord, SpeedRow
-from ferbench.training.device import ENGINES, PRECISIONS, Device
+from ferbench.training.device import Device
+from ferbench.training.schedule import ENGINES, PRECISIONS
 
 SCENARIOS = ("single-stream", "offline")
 BACKENDS = {  # what each can time, in which precisions, where; exported files hold the whole network

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ferbench import DEFAULT_METHOD
-from ferbench.cli.formats import DataHome, Runs, is_file
+from ferbench.cli.options import DataHome, Runs, is_file
 from ferbench.report.formats import check_format, names, one_of
 
 _LIST = "; separate several with commas"

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from ferbench.cli import options, output
-from ferbench.cli.formats import DataHome, Format, Runs, emit, is_file
+from ferbench.cli.options import DataHome, Format, Runs, is_file
+from ferbench.cli.output import emit
 
 
 def evaluate(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import typer
 
 from ferbench import DEFAULT_METHOD, __version__
-from ferbench.cli import bench, compare, data, evaluate, models, output, protocol, report, status, train
+from ferbench.cli import bench, data, evaluate, models, output, report, train
 from ferbench.cli.options import DATA, EVALUATE, OTHER, REPORT, SPEED, TRAIN, described
 from ferbench.errors import FAULT, INTERRUPTED, DataError, FerbenchError, JobFailed, UsageError, refusal
 from ferbench.processes import STOPPED, end_with_parent, heed_signals, leave
@@ -21,14 +21,14 @@ app = typer.Typer(
     epilog=f"Start with: ferbench train {DEFAULT_METHOD} --dataset synth (drawn faces: no dataset is needed)",
 )
 app.add_typer(data.app, name="data", rich_help_panel=DATA, help="Prepare, list, verify and draw datasets.")
-app.add_typer(protocol.app, name="protocol", rich_help_panel=DATA, help="Show protocols and export their folds.")
+app.add_typer(data.protocol_app, name="protocol", rich_help_panel=DATA, help="Show protocols and export their folds.")
 
 
 def _add(command: Callable[..., None], panel: str, *examples: str) -> None:
     app.command(**described(panel, *examples))(command)
 
 
-_add(protocol.audit, DATA, "ferbench audit folds.csv --dataset ckplus")
+_add(data.audit, DATA, "ferbench audit folds.csv --dataset ckplus")
 _add(
     train.train,
     TRAIN,
@@ -45,8 +45,8 @@ _add(
     "ferbench ablate --dataset ckplus --trial finetune.lr=0.02 --trial finetune.ema=2.0",
 )
 _add(train.sweep, TRAIN, "ferbench sweep plan.toml --dry-run", "ferbench sweep plan.toml --jobs 2")
-_add(status.status, TRAIN, "ferbench status --watch")
-_add(status.retry, TRAIN, "ferbench retry")
+_add(train.status, TRAIN, "ferbench status --watch")
+_add(train.retry, TRAIN, "ferbench retry")
 _add(
     report.report,
     REPORT,
@@ -56,8 +56,8 @@ _add(
 )
 _add(report.runs, REPORT, "ferbench runs --format json")
 _add(report.paper, REPORT, "ferbench paper --table 2", "ferbench paper --format latex --out tables.tex")
-_add(compare.compare, REPORT, "ferbench compare runs-before runs-after --flips 20")
-_add(compare.check, REPORT, 'ferbench check --accept --reason "first figures"', "ferbench check --format github")
+_add(report.compare, REPORT, "ferbench compare runs-before runs-after --flips 20")
+_add(report.check, REPORT, 'ferbench check --accept --reason "first figures"', "ferbench check --format github")
 _add(
     bench.bench,
     SPEED,

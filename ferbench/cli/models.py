@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferbench.cli.formats import DataHome, Format, Runs, check_plain, emit, is_folder
+from ferbench.cli.options import DataHome, Format, Runs, is_folder
+from ferbench.cli.output import check_plain, emit
 
 if TYPE_CHECKING:
     from ferbench.inference.predict import Picture

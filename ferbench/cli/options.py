@@ -1,4 +1,4 @@
-"""What commands share: groups of options, names that a shell completes, panels of the help, former option names."""
+"""What commands share: options and groups of them, names that a shell completes, panels of the help, former names."""
 
 import inspect
 import sys
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperCommand
 
-from ferbench.cli.formats import is_file
+from ferbench.report.formats import PLAIN, one_of
 
 if TYPE_CHECKING:
     from ferbench.execution.options import TrainOptions
@@ -31,6 +31,44 @@ RENAMED = {  # former option names, which still work in this version
     "--why": "--reason",
     "--parallel-folds": "--jobs",
 }
+
+
+Paths = Path | list[Path] | None
+
+
+def is_file(param: typer.CallbackParam, value: Paths) -> Paths:
+    """Refuse a folder where a file belongs: the callback of an option or argument."""
+    return _checked(param, value, folder=False)
+
+
+def is_folder(param: typer.CallbackParam, value: Paths) -> Paths:
+    """Refuse a file where a folder belongs: the callback of an option or argument."""
+    return _checked(param, value, folder=True)
+
+
+def _checked(param: typer.CallbackParam, value: Paths, folder: bool) -> Paths:
+    from ferbench.files import check_place
+
+    for path in value if isinstance(value, list) else [value]:
+        if path is not None:
+            check_place(path, param.opts[0], folder)
+    return value
+
+
+DataHome = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the prepared datasets.",
+        envvar="FERBENCH_DATA",
+        show_default="the platform's data folder",
+        callback=is_folder,
+    ),
+]
+Runs = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the runs.", envvar="FERBENCH_RUNS", show_default="./runs", callback=is_folder),
+]
+Format = Annotated[str, typer.Option(help=f"Output format: {one_of(PLAIN)}.")]
 
 
 def methods(incomplete: str) -> list[str]:
@@ -142,11 +180,11 @@ class Training:
     ] = ""
     overrides: Overrides = None
 
-    def options(self, method: str, dataset: str, compute: Compute, **others: Any) -> "TrainOptions":
+    def options(self, method: str, dataset: str, compute: Compute, **changes: Any) -> "TrainOptions":
         """Return the options of a training."""
         from ferbench.execution import options
 
-        values = vars(self) | {"pretrain": not self.no_pretrain, "overrides": tuple(self.overrides or ())} | others
+        values = vars(self) | {"pretrain": not self.no_pretrain, "overrides": tuple(self.overrides or ())} | changes
         del values["no_pretrain"]
         return options.TrainOptions(method, dataset, compute=options.Compute(**vars(compute)), **values)
 

@@ -24,13 +24,14 @@ from ferbench.text import printable
 if TYPE_CHECKING:
     from ferbench.execution.jobs import Job
     from ferbench.execution.local import Outcome
-    from ferbench.execution.training import Session
+    from ferbench.execution.session import Session
     from ferbench.protocol.protocol import Protocol
     from ferbench.protocol.splits import Splits
 
 console = Console()
 
 _MAX_RESULT_LINES = 20  # trainings whose results are printed at the end of a command
+_LONG_START = 60.0  # seconds before the first step of a training, from which on a plan mentions them
 _STATES = {  # what a plan prints for the state of a run
     "absent": "to train",
     "partial": "to go on with",
@@ -169,7 +170,7 @@ def print_plan(session: "Session", console: Console) -> None:
     all_splits = {job.splits.hash: (job.splits, job.faces) for job in session.jobs if job.splits}.values()
     for protocol in session.protocols:
         under = [request for request in requests if request.protocol.identifier == protocol.identifier]
-        splits = [(one, faces) for one, faces in all_splits if one.protocol.startswith(protocol.identifier)]
+        folds = [(splits, faces) for splits, faces in all_splits if splits.protocol.startswith(protocol.identifier)]
         methods = ", ".join(dict.fromkeys(request.method.title for request in under))
         presets = ", ".join(dict.fromkeys(request.method.preset for request in under))
         console.print(
@@ -177,10 +178,10 @@ def print_plan(session: "Session", console: Console) -> None:
             + _plain(f", preset {presets}, under {protocol.identifier}: {protocol.description}"),
             *(
                 _plain(line)
-                for one, faces in splits
-                for line in (_folds_line(one, protocol), f"audit: {of_folds(one, faces)}")
+                for splits, faces in folds
+                for line in (_folds_line(splits, protocol), f"audit: {of_folds(splits, faces)}")
             ),
-            *dict.fromkeys(_plain(f"note: {note}") for one, _ in splits for note in one.notes),
+            *dict.fromkeys(_plain(f"note: {note}") for splits, _ in folds for note in splits.notes),
             sep="\n",
             highlight=False,
         )
@@ -201,8 +202,8 @@ def print_plan(session: "Session", console: Console) -> None:
     console.print(_job_table(session))
     datasets = prepared(session.home)
     for record in session.graph.existing:
-        own = session.store.holder(record.key) == session.store
-        origin = "weights of your run" if own else "weights that come with ferbench"
+        is_shipped = session.store.holder(record.key) != session.store
+        origin = "weights that come with ferbench" if is_shipped else "weights of your run"
         missing = "" if record.dataset in datasets else f"; {record.dataset} is not prepared here"
         console.print(
             f"{record.identity.kind}: {origin}, {result_line(record.result)} [dim]{record.key}[/dim]{missing}",
@@ -225,6 +226,17 @@ def _print_duration(session: "Session", console: Console) -> None:
         parallel = f", {folds} folds at a time" if folds > 1 else ""
         compiling = "; compiling takes some minutes more" if schedule.device.compiles else ""
         console.print(f"about {duration(total)} in all{parallel}, from a measured step{compiling}", highlight=False)
+    starts: dict[str, list[Job]] = {}
+    for job in session.jobs:
+        if session.cold_start.get(job.key, 0.0) >= _LONG_START:
+            starts.setdefault(job.kind, []).append(job)
+    for jobs in starts.values():
+        count = f" and {len(jobs) - 1} more, each" if len(jobs) > 1 else ""
+        console.print(
+            f"before the first step of {_plain(session.title(jobs[0]))}{count}: attention maps, about "
+            f"{duration(max(session.cold_start[job.key] for job in jobs))} of the estimate",
+            highlight=False,
+        )
     if total > 12 * 3600 and schedule.device.name == "cpu" and preset != "tiny":
         shorter = "wide, light or tiny" if preset == "paper" else "tiny"
         console.print(f"[yellow]long for a CPU: --preset {shorter} would do; nothing was changed by itself[/yellow]")
@@ -251,8 +263,6 @@ def _folds_line(splits: "Splits", protocol: "Protocol") -> str:
 
 def _job_table(session: "Session") -> Table:
     """Return a table with one row for each job of a single training; of several, one row for all folds of each."""
-    from ferbench.execution.run_job import test_images, training_images
-
     table = Table(box=None, pad_edge=False)
     for name in ("job", "images", "epochs", "state", "estimate", "run"):
         table.add_column(name, justify="right" if name in ("images", "epochs", "estimate") else "left")
@@ -262,7 +272,7 @@ def _job_table(session: "Session") -> Table:
         rows.setdefault(job.identity.experiment if grouped else job.key, []).append(job)
     for name, jobs in rows.items():
         states = Counter(_state(session, job) for job in jobs)
-        images = sorted({test_images(job) if job.epochs_run else training_images(job) for job in jobs})
+        images = sorted({job.test_images if job.epochs_run else job.training_images for job in jobs})
         title, seconds = session.title(jobs[0]), [session.seconds[job.key] for job in jobs]
         table.add_row(
             _plain(title if len(jobs) == 1 else f"{title} to {jobs[-1].identity.fold}"),
@@ -277,7 +287,7 @@ def _job_table(session: "Session") -> Table:
 
 def _state(session: "Session", job: "Job") -> str:
     """Return what will be done with a job. A best-test run costs little if the epochs of its training are kept."""
-    from ferbench.execution.run_job import kept_epochs
+    from ferbench.execution.jobs import kept_epochs
 
     if not job.epochs_run or session.states[job.key] == "done":
         return _STATES[session.states[job.key]]

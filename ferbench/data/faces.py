@@ -11,8 +11,8 @@ import pandas as pd
 from ferbench.data.landmarks import COUNT
 from ferbench.errors import DataError, UsageError, refusal
 from ferbench.files import canonical_json, sha256_of
-from ferbench.reading import read_array, read_csv
 from ferbench.schema import Card, plain_name, read_sealed
+from ferbench.tables import read_array, read_csv
 
 LANDMARKS = "landmarks.npy"  # of a prepared dataset that has some
 SIGNATURES = "signatures.npy"
@@ -125,9 +125,6 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
     Raises DataError when it is not prepared (the message names the command) or is damaged.
     """
     folder = place(name, home)
-    if not (folder / "card.json").is_file():
-        source = "" if name.startswith("synth") else " SOURCE"
-        raise DataError(f"the dataset {name} is not prepared in {home}: run `ferbench data prepare {name}{source}`")
     card = load_card(name, home)
     if verify and (changed := card.changed(folder)):
         raise DataError(f"{folder / changed[0]} is damaged (it is not what was prepared): prepare {name} again")
@@ -202,7 +199,10 @@ def load_card(name: str, home: Path) -> Card:
     try:
         return read_sealed(Card, path, "prepare the set again")
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist: run `ferbench data prepare {name}`") from None
+        source = "" if name.startswith("synth") else " SOURCE"
+        raise DataError(
+            f"the dataset {name} is not prepared in {home}: run `ferbench data prepare {name}{source}`"
+        ) from None
 
 
 def prepared(home: Path) -> list[str]:

@@ -2,10 +2,15 @@
 
 from typing import Any
 
+from ferbench.files import shipped
 from ferbench.methods import recipes
+from ferbench.methods.recipes import Method
 from ferbench.protocol import protocol as protocols
+from ferbench.protocol.protocol import Protocol
+from ferbench.schema import read_json
 
 Sections = list[tuple[str, dict[str, Any] | list[dict[str, Any]]]]
+SIZES = shipped("baselines") / "sizes.json"  # of shipped methods, so that showing one builds no network
 
 
 def list_methods() -> Sections:
@@ -40,10 +45,22 @@ def describe(name: str, preset: str, dataset: str, overrides: tuple[str, ...]) -
         facts[f"differs from the original ({number})"] = sentence
     recipe = method.recipe.model_dump(exclude_none=True)
     fields = {part: value for part, value in recipe.items() if not isinstance(value, dict) and value != ""}
-    first, *others = method.family.describe(method, protocol) or [("", {})]
+    sizes, *details = _sizes(method, protocol, bool(overrides)) or [("", {})]
     return [
-        (f"{method.title}, preset {method.preset}, for {protocol.identifier}", {**facts, **first[1]}),
-        *others,
+        (f"{method.title}, preset {method.preset}, for {protocol.identifier}", {**facts, **sizes[1]}),
+        *details,
         *([("recipe", fields)] if fields else []),
         *((f"recipe: {part}", table) for part, table in recipe.items() if isinstance(table, dict)),
     ]
+
+
+def size_name(method: str, preset: str, classes: int) -> str:
+    """Return the key of a method's sizes in the file of sizes."""
+    return f"{method}/{preset}/{classes}"
+
+
+def _sizes(method: Method, protocol: Protocol, changed: bool) -> list[tuple[str, dict[str, Any]]]:
+    """Return what a family says of a method's sizes: stored, or from its network where its recipe is ``changed``."""
+    name = size_name(method.name, method.preset, len(protocol.classes))
+    stored = None if changed or method.folder else read_json(SIZES).get(name)
+    return stored or method.family.describe(method, protocol)

@@ -1,6 +1,6 @@
 """From requests to jobs with identities: first the runs that a method's folds start from, then every fold."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -9,54 +9,20 @@ from typing import Any
 from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
+from ferbench.execution.requests import Request
 from ferbench.execution.views import check_needs
 from ferbench.methods import registry
-from ferbench.methods.interface import FOLD, PRETRAIN, Family, HasStages, Parent
+from ferbench.methods.interface import FOLD, PRETRAIN, AttributeSet, HasStages, LearnsAttributes, Parent
 from ferbench.methods.recipes import Method, resolve
 from ferbench.protocol import image_folds, splits
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import AttributeProtocol, Protocol
 from ferbench.protocol.splits import Split, Splits
 from ferbench.runs.record import BEST_TEST, Identity, Record
-from ferbench.runs.store import Store, shipped_run, shipped_with
+from ferbench.runs.store import EPOCHS, Store, shipped_run, shipped_with
 from ferbench.schema import plain
 
 LoadFaces = Callable[[str], Faces]  # returns a prepared dataset by its name
-
-
-@dataclass(frozen=True)
-class Request:
-    """One training, as requested on the command line.
-
-    folds : names of the folds to train, all if empty. parent_runs : key of the finished run to use for a parent's role
-    ("attention", "pretrain") instead of training one. command : the command line without its folds, which trains a
-    missing fold. overrides : changes of the recipe by ``--set``, by which its jobs differ from others. changes : all
-    that the options change, in words. image_folds : folds leak subjects; only ``ferbench ablate --leakage`` requests
-    them, as it does "best-test". keep_epochs : keep the weights of all epochs until a best-test run has used them; no
-    part of the identity.
-    """
-
-    method: Method
-    protocol: Protocol
-    seed: int = 0
-    selection: str = "last"
-    precision: str = "fp32"
-    engine: str = "plain"
-    folds: tuple[str, ...] = ()
-    rule: str | None = None
-    folds_file: Path | None = None
-    pretrain: bool = True
-    parent_runs: Mapping[str, str] = field(default_factory=dict)
-    command: str = ""
-    overrides: tuple[str, ...] = ()
-    changes: tuple[str, ...] = ()
-    image_folds: bool = False
-    keep_epochs: bool = False
-
-    @property
-    def family(self) -> Family:
-        """The family of the method."""
-        return self.method.family
 
 
 @dataclass(frozen=True)
@@ -137,6 +103,28 @@ class Job:
         return len(self.request.folds or self.splits.folds) if self.splits else 1
 
     @property
+    def attribute_family(self) -> LearnsAttributes:
+        """The family as one that learns from attributes. Raises UsageError where it does not."""
+        if not isinstance(family := self.request.family, LearnsAttributes):
+            raise UsageError(
+                f"{self.method.title} does not learn from attributes, as {self.identity.protocol} would have it"
+            )
+        return family
+
+    @property
+    def training_images(self) -> int:
+        """How many samples the job learns from."""
+        if isinstance(self.source, AttributeProtocol):
+            data = AttributeSet(self.faces, self.source, self.identity.seed)
+            return self.attribute_family.attribute_image_count(data)
+        return len(self.split.train if self.kind == FOLD else splits.training_sets(self.source, self.faces)[0])
+
+    @property
+    def test_images(self) -> int:
+        """How many samples a fold tests; 0 for what tests nothing."""
+        return len(self.split.test) if self.kind == FOLD else 0
+
+    @property
     def needs(self) -> list[str]:
         """Keys of the runs that must be done before this one."""
         return [*self.identity.parents.values(), *([self.epochs_run] if self.epochs_run else [])]
@@ -152,6 +140,30 @@ class Job:
         by_image = " by image" if self.request.image_folds else ""
         stage = "best test epoch" if self.epochs_run else stage
         return f"{stage}{': ' if stage else ''}{self.request.protocol.name}{by_image}, fold {self.identity.fold}"
+
+
+def unfinished(job: Job, store: Store) -> list[Path]:
+    """Return the folders of unfinished work that a job resumes from, and that are deleted when it is done."""
+    epochs = [store.folder(key) / EPOCHS for key in (job.key, job.epochs_run)] if job.epochs_run else []
+    return [store.folder(job.key) / "checkpoint", *epochs]
+
+
+def kept_epochs(job: Job, store: Store) -> list[Path]:
+    """Return the weights of every epoch that a best-test run tests, kept by itself or by the training; or none."""
+    from ferbench.training.checkpoint import kept
+
+    folders = [store.folder(key) / EPOCHS for key in (job.key, job.epochs_run)]
+    return next(filter(None, (kept(folder, job.epochs) for folder in folders)), [])
+
+
+def share_done(job: Job, store: Store) -> float:
+    """Return the share of a job's epochs that are done by its checkpoints, 0 to 1."""
+    files = list((store.folder(job.key) / "checkpoint").glob("*.safetensors"))
+    if not (files and job.epochs):
+        return 0.0
+    from ferbench.training.checkpoint import epochs_done
+
+    return sum(map(epochs_done, files)) / job.all_epochs
 
 
 def plan(requests: Sequence[Request], home: Path, store: Store) -> JobGraph:
@@ -336,7 +348,7 @@ def _presets_with_weights(request: Request) -> list[str]:
         return []
     protocol = protocols.load(request.protocol.pretrain).identifier
     identities = [run.identity for run in shipped_with(kind=PRETRAIN, method=request.method.name, protocol=protocol)]
-    return sorted(one.preset for one in identities if one.recipe == _pretraining_recipe(one.preset, request))
+    return sorted(run.preset for run in identities if run.recipe == _pretraining_recipe(run.preset, request))
 
 
 def _pretraining_recipe(preset: str, request: Request) -> Any:

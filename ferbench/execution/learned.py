@@ -58,18 +58,18 @@ def pictures(protocol: Protocol | AttributeProtocol, faces: Faces, rows: np.ndar
 
 
 def held_out(
-    protocol: Protocol, faces: Faces, rows: np.ndarray, before: list[Pictures | Unrecorded], names_do: bool = False
+    protocol: Protocol, faces: Faces, rows: np.ndarray, sources: list[Pictures | Unrecorded], names_do: bool = False
 ) -> tuple[HeldOut, np.ndarray]:
     """Say whether the samples ``rows`` were held out from all that a model learned from: see :func:`of_run`.
 
     Returns that, and for each sample whether it was learned from: bool [N]. Where pictures are not known, names can
     tell that a dataset was learned from, but not that it was held out, unless names_do: for the folds of a training,
-    whose split keeps people apart.
+    whose split shares no people.
     """
     frames, owner = _frames(protocol, faces, rows)
     tested = provenance.pictures(faces, frames)
     unknown: list[Pictures | Unrecorded] = (
-        before if tested is None else [one for one in before if isinstance(one, Unrecorded)]
+        sources if tested is None else [source for source in sources if isinstance(source, Unrecorded)]
     )
     named = by_names(protocol, faces, unknown) if unknown else BY_NAMES
     seen = np.zeros(len(rows), dtype=bool)
@@ -77,27 +77,27 @@ def held_out(
         return named, seen
     why = f"{faces.name} was prepared without digests of its pictures: prepare it again"
     if tested is not None:
-        found, marks = provenance.held_out(tested, [one for one in before if isinstance(one, Pictures)])
+        verdict, marks = provenance.held_out(tested, [source for source in sources if isinstance(source, Pictures)])
         np.logical_or.at(seen, owner, marks)
-        found = found.model_copy(update={"images": int(seen.sum()), "tested": len(rows)})
-        if found.status == "no":
-            return found.model_copy(update={"repeated": not (seen & ~repeated(protocol, faces, rows)).any()}), seen
-        if found.status == "unknown" or not unknown:
-            return found, seen
-        why = next(one.why for one in unknown if isinstance(one, Unrecorded))
+        verdict = verdict.model_copy(update={"images": int(seen.sum()), "tested": len(rows)})
+        if verdict.status == "no":
+            return verdict.model_copy(update={"repeated": not (seen & ~repeated(protocol, faces, rows)).any()}), seen
+        if verdict.status == "unknown" or not unknown:
+            return verdict, seen
+        why = next(source.why for source in unknown if isinstance(source, Unrecorded))
     return named if names_do and named.status == "yes" else HeldOut(status="unknown", why=why), seen
 
 
-def by_names(protocol: Protocol, faces: Faces, before: Sequence[Pictures | Unrecorded]) -> HeldOut:
+def by_names(protocol: Protocol, faces: Faces, sources: Sequence[Pictures | Unrecorded]) -> HeldOut:
     """Say whether a dataset was held out by the names of all that was learned from."""
     names: list[str] = []
-    for one in before:
-        if isinstance(one, Pictures):
-            names.append(one.family or one.dataset)
-        elif one.data == faces.fingerprint:
+    for source in sources:
+        if isinstance(source, Pictures):
+            names.append(source.family or source.dataset)
+        elif source.data == faces.fingerprint:
             return HeldOut(status="no", by="names")
         else:
-            names += one.names or [f"of run {one.run}"]
+            names += source.names or [f"of run {source.run}"]
     tested = (protocol.name, protocol.dataset, faces.name)
     return families.by_names(names, tested, families.of_set(faces.card), authors=False)
 
@@ -105,10 +105,9 @@ def by_names(protocol: Protocol, faces: Faces, before: Sequence[Pictures | Unrec
 def as_authors_say(
     protocol: Protocol, faces: Faces, rows: np.ndarray, trained_on: tuple[str, ...]
 ) -> tuple[HeldOut, np.ndarray]:
-    """:func:`held_out` for a model from elsewhere, of which only names are known."""
+    """:func:`held_out` for an external model, of which only names are known."""
     tested = (protocol.name, protocol.dataset, faces.name)
-    found = families.by_names(trained_on, tested, families.of_set(faces.card))
-    return found, np.zeros(len(rows), dtype=bool)
+    return families.by_names(trained_on, tested, families.of_set(faces.card)), np.zeros(len(rows), dtype=bool)
 
 
 def refusal(held: HeldOut, model: str, protocol: Protocol, faces: Faces) -> str:
@@ -126,41 +125,43 @@ def refusal(held: HeldOut, model: str, protocol: Protocol, faces: Faces) -> str:
 
 
 def result(frame: pd.DataFrame, seen: list[str]) -> dict[str, Any]:
-    """The accuracy, and where some samples were learned from, that of the others."""
-    found: dict[str, Any] = {"accuracy": metrics.share_correct(frame), "images": len(frame)}
+    """Return the accuracy and, if some samples were learned from, the accuracy of the others."""
+    figures: dict[str, Any] = {"accuracy": metrics.share_correct(frame), "images": len(frame)}
     if seen:
-        others = frame[~frame["id"].isin(seen)]
-        found |= {"held_out_accuracy": metrics.share_correct(others), "held_out_images": len(others)}
-    return found
+        unseen = frame[~frame["id"].isin(seen)]
+        figures |= {"held_out_accuracy": metrics.share_correct(unseen), "held_out_images": len(unseen)}
+    return figures
 
 
 def corrected(store: Store, record: Record, facts: dict[str, Any]) -> Record:
-    """A stored evaluation with what is now known of its training data; its predictions stay."""
-    new: dict[str, Any] = {name: facts[name] for name in ("trained_on", "held_out", "seen", "method") if name in facts}
-    if all(record.facts.get(name) == value for name, value in new.items()):
+    """Return a stored evaluation with the present facts of its training data; its predictions stay."""
+    known: dict[str, Any] = {
+        name: facts[name] for name in ("trained_on", "held_out", "seen", "method") if name in facts
+    }
+    if all(record.facts.get(name) == value for name, value in known.items()):
         return record
     note = "what was known of the training data was corrected after the predictions had been made"
-    new["notes"] = list(dict.fromkeys([*record.facts.get("notes", []), note]))
+    known["notes"] = list(dict.fromkeys([*record.facts.get("notes", []), note]))
     figures = result(store.predictions(record.key, record), facts["seen"])
-    record = record.model_copy(update={"facts": record.facts | new, "result": figures})
+    record = record.model_copy(update={"facts": record.facts | known, "result": figures})
     store.finish(record)
     return record
 
 
 def repeated(protocol: Protocol, faces: Faces, rows: np.ndarray) -> np.ndarray:
     """Say for each sample of the test set whether the training set of the official split holds a copy: bool [N]."""
-    nothing = np.zeros(len(rows), dtype=bool)
+    copied = np.zeros(len(rows), dtype=bool)
     if protocol.official is None:
-        return nothing
+        return copied
     try:
         train = pictures(protocol, faces, splits.training_sets(protocol, faces)[0])
     except DataError:  # a dataset with a test set alone
-        return nothing
+        return copied
     frames, owner = _frames(protocol, faces, rows)
     tested = provenance.pictures(faces, frames)
     if train is not None and tested is not None:
-        np.logical_or.at(nothing, owner, provenance.copies(tested, train))
-    return nothing
+        np.logical_or.at(copied, owner, provenance.copies(tested, train))
+    return copied
 
 
 def of_run(key: str, store: Store, home: Path | None = None) -> list[Pictures | Unrecorded]:
@@ -168,7 +169,7 @@ def of_run(key: str, store: Store, home: Path | None = None) -> list[Pictures | 
 
     home : of prepared datasets, in which the training sets of runs that did not record theirs are looked up.
     """
-    found: list[Pictures | Unrecorded] = []
+    sources: list[Pictures | Unrecorded] = []
     waiting, seen = [key], set()
     while waiting:
         run = waiting.pop(0)
@@ -177,13 +178,13 @@ def of_run(key: str, store: Store, home: Path | None = None) -> list[Pictures | 
             continue
         seen.add(run)
         if holder.state(run) != "done":
-            found.append(Unrecorded(run))
+            sources.append(Unrecorded(run))
             continue
         record = holder.record(run)
         names = (record.dataset, record.identity.protocol)
-        found.append(_of_one(record, holder, home) or Unrecorded(run, names, record.identity.data))
+        sources.append(_of_one(record, holder, home) or Unrecorded(run, names, record.identity.data))
         waiting += record.identity.parents.values()
-    return found
+    return sources
 
 
 def _of_one(record: Record, store: Store, home: Path | None) -> Pictures | None:
@@ -201,23 +202,23 @@ def _of_one(record: Record, store: Store, home: Path | None) -> Pictures | None:
 
 
 def _rows(record: Record, protocol: Protocol | AttributeProtocol, faces: Faces) -> np.ndarray | None:
-    """The training set of a run that did not record it; None where it does not follow from the run's identity."""
+    """Return the training set of a run that did not record it; None if the run's identity does not determine it."""
     if isinstance(protocol, AttributeProtocol):
         return np.arange(len(faces))
     try:
         if record.identity.kind != FOLD:
             return splits.training_sets(protocol, faces)[0]
-        made = splits.make(protocol, faces)
+        folds = splits.make(protocol, faces)
     except (DataError, UsageError):
         return None
     return next(
-        (s.train for s in made.folds if (made.hash, s.fold) == (record.identity.split, record.identity.fold)), None
+        (s.train for s in folds.folds if (folds.hash, s.fold) == (record.identity.split, record.identity.fold)), None
     )
 
 
 def _frames(protocol: Protocol | AttributeProtocol, faces: Faces, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of all pictures that make up some samples, and for each picture the place of its sample."""
+    """Return the rows of all pictures of some samples, and for each picture the position of its sample."""
     if isinstance(protocol, AttributeProtocol) or protocol.level != SEQUENCE:
         return rows, np.arange(len(rows))
     members = [faces.frames(int(row)) for row in rows]
-    return np.concatenate(members), np.repeat(np.arange(len(rows)), [len(one) for one in members])
+    return np.concatenate(members), np.repeat(np.arange(len(rows)), [len(frames) for frames in members])

@@ -15,18 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 
-import torch
-
 from ferbench.environment import describe, memory_available
 from ferbench.errors import FerbenchError, JobFailed, one_line, refusal
-from ferbench.execution.jobs import Job
+from ferbench.execution.jobs import Job, unfinished
 from ferbench.execution.options import parse_jobs
-from ferbench.execution.run_job import unfinished
 from ferbench.files import claim, write_text
 from ferbench.processes import child_environment
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
-from ferbench.training.loop import Dismissed, Progress
+from ferbench.training.schedule import Progress
 
 _IDLE_WAIT = 30  # seconds that workers have to end by themselves when no work is left, and
 _TERMINATION_WAIT = 2  # seconds after SIGTERM, before they are killed
@@ -188,6 +185,10 @@ def worker_threads(count: int, device: str, work: Callable[[Progress], None]) ->
     The kernels of several trainings then run at once; they are the same kernels as in sequence.
     work : called with a progress callback that it must call at every step, where a thread is stopped.
     """
+    import torch
+
+    from ferbench.training.loop import Dismissed
+
     stopped, torch_threads = Event(), torch.get_num_threads()
 
     def progress(done: int, total: int, text: str) -> None:

@@ -235,7 +235,7 @@ def _run(sessions: list[Any], key: str, dataset: str, datasets: list[Any], paren
     torch.set_num_threads(session.threads)
     device = Device.chosen(**session.device)
     (job,) = jobs_from_json(session.jobs, lambda name: _load(name, place / "data"), {key})
-    attempt(job, store, lambda one: run_job(one, store, device, lambda done, total, text: None))
+    attempt(job, store, lambda job: run_job(job, store, device, lambda done, total, text: None))
     files = _read_files(store.folder(key))
     shutil.rmtree(store.folder(key))
     return files
@@ -270,6 +270,6 @@ def _write_files(folder: Path, reference: Any) -> None:
     """Write the files of a folder unless it exists. The folder appears complete or not at all."""
     if folder.is_dir():
         return
-    with new_folder(folder) as new:
+    with new_folder(folder) as temporary:
         for name, content in ray.get(reference).items():
-            write_bytes(new / name, content)
+            write_bytes(temporary / name, content)

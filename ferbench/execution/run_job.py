@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,10 @@ from threadpoolctl import threadpool_limits
 
 from ferbench import metrics
 from ferbench.environment import describe_device
-from ferbench.errors import UsageError
 from ferbench.execution import learned, views
-from ferbench.execution.jobs import Job
+from ferbench.execution.jobs import Job, kept_epochs, unfinished
 from ferbench.files import sha256_of, write_bytes, write_text
-from ferbench.methods.interface import FOLD, AttributeSet, History, Learner, LearnsAttributes, Recogniser, Workspace
+from ferbench.methods.interface import FOLD, AttributeSet, History, Learner, Recogniser, TrainingSet, Workspace
 from ferbench.protocol import splits
 from ferbench.protocol.protocol import AttributeProtocol
 from ferbench.runs import provenance
@@ -33,7 +31,7 @@ from ferbench.runs.provenance import Pictures
 from ferbench.runs.record import Record
 from ferbench.runs.store import EPOCHS, LEARNED, Store, predictions_frame
 from ferbench.seeds import derive_seed
-from ferbench.training.checkpoint import epochs_done, kept, pack, sift, unpack
+from ferbench.training.checkpoint import pack, sift, unpack
 from ferbench.training.device import Device
 from ferbench.training.schedule import Progress
 
@@ -71,18 +69,18 @@ class Run:
         self.timings[phase] = round(time.perf_counter() - start, 3)
         return result
 
-    def fit(self, train: np.ndarray, validation: np.ndarray = _NO_ROWS, keep_best: bool = False) -> History:
-        """Train on rows of the prepared dataset. ``validation`` rows are only measured, or choose the epoch."""
-        work = self.work
-        if len(validation):
-            work.validation = self._training_set(validation)
-        work.keep_best = keep_best
-        return self.recogniser.fit(self._training_set(train, self.store.home / ".maps"), work)
+    def training_set(self, rows: np.ndarray, validation: np.ndarray = _NO_ROWS, keep_best: bool = False) -> TrainingSet:
+        """Return the samples ``rows`` of the prepared dataset, to be fitted in this workspace.
 
-    def _training_set(self, rows: np.ndarray, tables: Path | None = None) -> views.TrainingSet:
-        job = self.job
+        validation : rows that are only measured or, with ``keep_best``, choose the epoch.
+        """
+        job, work, classes = self.job, self.work, tuple(self.classes)
         assert not isinstance(job.source, AttributeProtocol)
-        return views.training_set(job.source, job.faces, rows, tuple(self.classes), tables, job.folds)
+        if len(validation):
+            work.validation = views.training_set(job.source, job.faces, validation, classes)
+        work.keep_best = keep_best
+        tables = self.store.home / ".maps"
+        return views.training_set(job.source, job.faces, rows, classes, tables, job.folds)
 
     def predict(self, rows: np.ndarray) -> pd.DataFrame:
         """Predict samples that took no part in training, and store the predictions."""
@@ -139,13 +137,13 @@ def _parent(run: Run) -> dict[str, Any]:
     """Train what folds start from. The validation set of an official split is only measured."""
     job, work = run.job, run.work
     if isinstance(job.source, AttributeProtocol):
-        learner = _learns_attributes(job).attribute_learner(job.method, job.kind)
+        learner = job.attribute_family.attribute_learner(job.method, job.kind)
         run.save(learner, learner.fit(AttributeSet(job.faces, job.source, job.identity.seed), work))
         work.facts["notes"] = work.notes
         return work.result
     train, validation = splits.training_sets(job.source, job.faces)
     work.facts |= {"train_images": len(train), "notes": work.notes}
-    run.save(run.recogniser, run.fit(train, validation))
+    run.save(run.recogniser, run.recogniser.fit(run.training_set(train, validation), work))
     if not len(validation):
         return work.result
     return {"validation_accuracy": metrics.share_correct(run.predict(validation)), "validation_images": len(validation)}
@@ -157,7 +155,7 @@ def _fold(run: Run) -> dict[str, Any]:
     keep_best = request.selection == "best-val"
     train, validation = splits.inner(split, job.faces, request.seed) if keep_best else (split.train, _NO_ROWS)
     work.epochs = work.folder / EPOCHS if request.keep_epochs else None
-    run.save(run.recogniser, run.fit(train, validation, keep_best))
+    run.save(run.recogniser, run.recogniser.fit(run.training_set(train, validation, keep_best), work))
     predictions = run.predict(split.test)
     assert job.splits is not None
     work.facts |= {
@@ -184,7 +182,7 @@ def _best_test(run: Run) -> dict[str, Any]:
     files = kept_epochs(job, run.store)
     if not files:
         work.epochs = work.folder / EPOCHS
-        run.fit(split.train)
+        run.recogniser.fit(run.training_set(split.train), work)
         files = kept_epochs(job, run.store)
     samples = views.sample_set(job.request.protocol, job.faces, split.test)
     truth = views.targets(job.faces, split.test, tuple(run.classes))
@@ -204,46 +202,6 @@ def _best_test(run: Run) -> dict[str, Any]:
     )
     work.facts |= run.store.record(job.epochs_run).facts | {"epoch": best + 1, "command": job.request.command}
     return {"accuracy": metrics.share_correct(predictions), "images": len(split.test), "epoch": best + 1}
-
-
-def unfinished(job: Job, store: Store) -> list[Path]:
-    """Return the folders of unfinished work that a job resumes from, and that are deleted when it is done."""
-    epochs = [store.folder(key) / EPOCHS for key in (job.key, job.epochs_run)] if job.epochs_run else []
-    return [store.folder(job.key) / "checkpoint", *epochs]
-
-
-def kept_epochs(job: Job, store: Store) -> list[Path]:
-    """Return the weights of every epoch that a best-test run tests, kept by itself or by the training; or none."""
-    folders = [store.folder(key) / EPOCHS for key in (job.key, job.epochs_run)]
-    return next(filter(None, (kept(folder, job.epochs) for folder in folders)), [])
-
-
-def share_done(job: Job, store: Store) -> float:
-    """Return the share of a job's epochs that are done by its checkpoints, 0 to 1."""
-    files = (store.folder(job.key) / "checkpoint").glob("*.safetensors")
-    return sum(map(epochs_done, files)) / job.all_epochs if job.epochs else 0.0
-
-
-def training_images(job: Job) -> int:
-    """Return how many samples a job learns from."""
-    if isinstance(job.source, AttributeProtocol):
-        data = AttributeSet(job.faces, job.source, job.identity.seed)
-        return _learns_attributes(job).attribute_image_count(data)
-    if job.kind != FOLD:
-        return len(splits.training_sets(job.source, job.faces)[0])
-    return len(job.split.train)
-
-
-def _learns_attributes(job: Job) -> LearnsAttributes:
-    family = job.request.family
-    if not isinstance(family, LearnsAttributes):
-        raise UsageError(f"{job.method.title} does not learn from attributes, as {job.identity.protocol} would have it")
-    return family
-
-
-def test_images(job: Job) -> int:
-    """Return how many samples a fold tests; 0 for what tests nothing."""
-    return len(job.split.test) if job.kind == FOLD else 0
 
 
 def _classes(job: Job) -> tuple[str, ...]:
@@ -275,11 +233,11 @@ def _learned(job: Job) -> Pictures | None:
 def _held_out(run: Run) -> dict[str, Any]:
     """Whether a fold's test set was held out from its training set and from all that its parents learned from."""
     job, protocol = run.job, run.job.request.protocol
-    before = [one for key in job.identity.parents.values() for one in learned.of_run(key, run.store)]
-    own, rows = _learned(job), job.split.test
-    before += [] if own is None else [own]
-    found, seen = learned.held_out(protocol, job.faces, rows, before, names_do=True)
-    return {"held_out": found.model_dump(), "seen": job.faces.samples["id"].iloc[rows[seen]].tolist()}
+    sources = [source for key in job.identity.parents.values() for source in learned.of_run(key, run.store)]
+    training_pictures, rows = _learned(job), job.split.test
+    sources += [] if training_pictures is None else [training_pictures]
+    verdict, seen = learned.held_out(protocol, job.faces, rows, sources, names_do=True)
+    return {"held_out": verdict.model_dump(), "seen": job.faces.samples["id"].iloc[rows[seen]].tolist()}
 
 
 def _shipped_parents(run: Run) -> list[str]:

@@ -77,7 +77,7 @@ def fold_facts(
     subjects = faces.samples["subject"].to_numpy()
     return {
         "level": protocol.level,
-        "folds": [other.fold for other in folds.folds],
+        "folds": [split.fold for split in folds.folds],
         "rule": folds.rule,
         "split_hash": folds.hash,
         "train_images": len(train),

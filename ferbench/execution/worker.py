@@ -20,8 +20,9 @@ from pydantic import TypeAdapter
 from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
 from ferbench.errors import INTERRUPTED, FerbenchError
-from ferbench.execution.jobs import Job, Request
+from ferbench.execution.jobs import Job
 from ferbench.execution.local import execute
+from ferbench.execution.requests import Request
 from ferbench.execution.run_job import run_job
 from ferbench.files import write_json
 from ferbench.processes import end_with_parent, heed_signals, leave
@@ -40,8 +41,10 @@ def jobs_to_json(jobs: Sequence[Job]) -> dict[str, Any]:
     requests = {str(id(job.request)): job.request for job in jobs}
     splits = {str(id(job.splits)): job.splits for job in jobs if job.splits}
     return {
-        "requests": {name: _REQUEST.dump_python(one, mode="json", by_alias=True) for name, one in requests.items()},
-        "splits": {name: _splits_to_json(one) for name, one in splits.items()},
+        "requests": {
+            name: _REQUEST.dump_python(request, mode="json", by_alias=True) for name, request in requests.items()
+        },
+        "splits": {name: _splits_to_json(folds) for name, folds in splits.items()},
         "jobs": [
             {
                 "identity": job.identity.model_dump(mode="json"),
@@ -57,31 +60,31 @@ def jobs_to_json(jobs: Sequence[Job]) -> dict[str, Any]:
 
 def jobs_from_json(document: dict[str, Any], load: Callable[[str], Faces], keys: Collection[str] = ()) -> list[Job]:
     """Return the jobs of a document, or only those with the given keys. load : returns a prepared dataset by name."""
-    requests = {name: _REQUEST.validate_python(one) for name, one in document["requests"].items()}
-    splits = {name: _splits_from_json(one) for name, one in document["splits"].items()}
-    identities = [Identity.model_validate(one["identity"]) for one in document["jobs"]]
+    requests = {name: _REQUEST.validate_python(content) for name, content in document["requests"].items()}
+    splits = {name: _splits_from_json(content) for name, content in document["splits"].items()}
+    identities = [Identity.model_validate(job["identity"]) for job in document["jobs"]]
     return [
         Job(
             identity,
-            requests[one["request"]],
-            load(one["dataset"]),
-            _SOURCE.validate_python(one["source"]),
-            splits.get(one["splits"]),
+            requests[job["request"]],
+            load(job["dataset"]),
+            _SOURCE.validate_python(job["source"]),
+            splits.get(job["splits"]),
         )
-        for identity, one in zip(identities, document["jobs"], strict=True)
+        for identity, job in zip(identities, document["jobs"], strict=True)
         if not keys or identity.key in keys
     ]
 
 
 def _splits_to_json(splits: Splits) -> dict[str, Any]:
-    folds = [{"fold": one.fold, "train": one.train.tolist(), "test": one.test.tolist()} for one in splits.folds]
+    folds = [{"fold": s.fold, "train": s.train.tolist(), "test": s.test.tolist()} for s in splits.folds]
     return {**asdict(splits), "folds": folds}
 
 
 def _splits_from_json(content: dict[str, Any]) -> Splits:
     folds = tuple(
-        Split(one["fold"], np.array(one["train"], dtype=np.int64), np.array(one["test"], dtype=np.int64))
-        for one in content["folds"]
+        Split(split["fold"], np.array(split["train"], dtype=np.int64), np.array(split["test"], dtype=np.int64))
+        for split in content["folds"]
     )
     tuples = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
     return Splits(**{**content, **tuples, "folds": folds})

@@ -19,14 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
-import numpy as np
-
 from ferbench.errors import UsageError
 from ferbench.runs.record import TABLES
 from ferbench.schema import Schema, plain
 from ferbench.training.schedule import Progress
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
     from torch.nn import Module
 
@@ -328,7 +327,10 @@ class EstimatesDuration(Protocol):
     """A family that estimates how long its trainings take."""
 
     def estimate(self, device: Device) -> Callable[[Task, int], float] | None:
-        """A function from a task and its number of threads to seconds, by a measurement on first use. None: unknown."""
+        """A function from a task and its number of threads to seconds, by a measurement on first use. None: unknown.
+
+        It may have an attribute ``cold_start``: which part of these a training needs before its first step, by run key.
+        """
 
 
 @runtime_checkable

@@ -26,9 +26,9 @@ import pandas as pd
 from ferbench import metrics
 from ferbench.errors import DataError, UsageError, refusal
 from ferbench.files import read_bytes, seal, sha256_of, sha256_of_file, shipped, write_json, write_text
-from ferbench.reading import read_csv
 from ferbench.runs.record import Identity, Record
 from ferbench.schema import read_sealed
+from ferbench.tables import read_csv
 from ferbench.text import SUSPECT, printable
 
 State = Literal["absent", "partial", "failed", "done", "damaged"]

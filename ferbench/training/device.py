@@ -1,4 +1,7 @@
-"""Devices with their precision and their training engine."""
+"""Devices with their precision and their training engine.
+
+Methods load torch when they are called: plans of methods that compute without it load none.
+"""
 
 import ctypes
 import os
@@ -8,15 +11,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
-from typing import ParamSpec, TypeVar
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ferbench.errors import UsageError
+from ferbench.training.schedule import check_device
 
-PRECISIONS = ("fp32", "tf32", "bf16")
-ENGINES = ("plain", "fast", "compiled", "searched")
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,25 +55,19 @@ class Device:
         here : whether this process computes on it; otherwise it may be missing here.
         Raises UsageError for a missing device or a precision that it does not support.
         """
+        import torch
+
+        check_device(name, precision, engine)
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name not in ("cpu", "cuda"):
-            raise UsageError(f"unknown device {name!r}: it is auto, cpu or cuda")
         if here and name == "cuda" and not torch.cuda.is_available():
             raise UsageError("no CUDA device is usable here: leave --device out, or take --device cpu")
         if precision == "auto":
             capable = name == "cpu" and any(torch.cpu.get_capabilities().get(instructions) for instructions in _BF16)
             precision = "bf16" if capable else "fp32"
-        if precision not in PRECISIONS:
-            raise UsageError(f"unknown precision {precision!r}: it is auto or one of {', '.join(PRECISIONS)}")
-        if precision == "tf32" and name == "cpu":
-            raise UsageError("tf32 is a mode of NVIDIA GPUs: on a CPU take --precision fp32 or bf16")
         if engine == "auto":
             engine = "fast" if name == "cpu" else "plain"
-        if engine not in ENGINES:
-            raise UsageError(f"unknown engine {engine!r}: it is auto or one of {', '.join(ENGINES)}")
-        if engine == "searched" and name == "cpu":
-            raise UsageError("searched is a mode of NVIDIA's cuDNN: on a CPU take --engine compiled")
+        check_device(name, precision, engine)
         if here and engine == "compiled" and name == "cpu" and not which(compiler := _compiler()):
             raise UsageError(
                 f"--engine compiled needs a C++ compiler, and {compiler} is not installed: install one, or "
@@ -113,6 +108,8 @@ class Device:
         """The call of a network for training steps: compiled if the engine compiles, with a cache on disk."""
         if not self.compiles:
             return call
+        import torch
+
         # By default torch caches in the temporary folder, which all users can write to and a restart empties.
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home / "ferbench" / "inductor"))
@@ -120,6 +117,8 @@ class Device:
 
     def autocast(self) -> AbstractContextManager:
         """The context in which networks are called."""
+        import torch
+
         if self.precision == "bf16":
             return torch.autocast(self.name, torch.bfloat16)
         return nullcontext()
@@ -127,6 +126,8 @@ class Device:
     @contextmanager
     def threads(self, most: int) -> Iterator[None]:
         """Use at most ``most`` CPU threads within the block; 0: all."""
+        import torch
+
         before = torch.get_num_threads()
         if most and self.name == "cpu":
             torch.set_num_threads(min(before, most))
@@ -135,12 +136,16 @@ class Device:
         finally:
             torch.set_num_threads(before)
 
-    def place(self, module: nn.Module) -> nn.Module:
+    def place(self, module: "nn.Module") -> "nn.Module":
         """Move a network to the device, in the memory order that convolutions prefer (channels last)."""
+        import torch
+
         return module.to(self.name).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def images(self, images: Tensor) -> Tensor:
+    def images(self, images: "Tensor") -> "Tensor":
         """Return a batch of images in the memory order of :meth:`place`."""
+        import torch
+
         return images.contiguous(memory_format=torch.channels_last)
 
 

@@ -4,13 +4,14 @@ Both kinds of step compute the loss, its gradients, the optimizer's update and u
 step launches one graph instead of some thousand kernels; the kernels are those of the eager step.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Lock
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,19 @@ After = Callable[[Batch], None]
 _CAPTURE = Lock()
 _WARM_UP = 3  # steps before a capture, in which libraries choose kernels and allocate memory
 _BETA2 = 0.999  # of AdamW: the decay rate of the mean of squared gradients
+
+
+def _uncompiled(kind: type[torch.optim.Optimizer]) -> Any:
+    """Return an optimizer that loads no compiler.
+
+    torch wraps these three methods to keep its compiler out of them, and for that loads the compiler: 1.5 seconds in
+    every process that trains. Nothing here compiles an optimizer, so the wrapped methods themselves do the same.
+    """
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in ("add_param_group", "zero_grad", "step")}
+    return type(kind.__name__, (kind,), {**methods, "step": torch.no_grad()(methods["step"])})
+
+
+SGD, AdamW = _uncompiled(torch.optim.SGD), _uncompiled(torch.optim.AdamW)
 
 
 class Eager:
@@ -127,10 +141,10 @@ def optimizer_of(module: nn.Module, stage: Stage, captured: bool = False) -> tor
     """
     if stage.optimizer == "adamw":
         betas = stage.momentum, _BETA2
-        return torch.optim.AdamW(
+        return AdamW(
             module.parameters(), stage.lr, betas, weight_decay=stage.weight_decay, fused=True, capturable=captured
         )
-    return torch.optim.SGD(module.parameters(), stage.lr, stage.momentum, weight_decay=stage.weight_decay, fused=True)
+    return SGD(module.parameters(), stage.lr, stage.momentum, weight_decay=stage.weight_decay, fused=True)
 
 
 def initial_state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:

@@ -1,11 +1,19 @@
-"""The schedule of one training in the TOML file of a recipe. Importing this loads no torch."""
+"""The schedule of one training in the TOML file of a recipe, and the names of devices, precisions and engines.
+
+Importing this loads no torch, so that recipes are read and options are checked without it.
+"""
 
 from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, SerializerFunctionWrapHandler, model_serializer
 
+from ferbench.errors import UsageError
 from ferbench.schema import Schema
+
+DEVICES = ("cpu", "cuda")
+PRECISIONS = ("fp32", "tf32", "bf16")
+ENGINES = ("plain", "fast", "compiled", "searched")
 
 # Called with the numbers of finished steps and of all steps, and a text such as the loss of the last epoch.
 Progress = Callable[[int, int, str], None]
@@ -38,3 +46,20 @@ class Stage(Schema):
         """The fields that identify a training, without those at their defaults."""
         off = {name for name, field in type(self).model_fields.items() if getattr(self, name) == field.default}
         return self.model_dump(exclude=off)
+
+
+def check_device(name: str, precision: str, engine: str) -> None:
+    """Raise UsageError for a device, precision or engine that is neither "auto" nor known, or that do not go together.
+
+    What this machine lacks is refused by :meth:`ferbench.training.device.Device.chosen`, which loads torch.
+    """
+    if name not in ("auto", *DEVICES):
+        raise UsageError(f"unknown device {name!r}: it is auto, cpu or cuda")
+    if precision not in ("auto", *PRECISIONS):
+        raise UsageError(f"unknown precision {precision!r}: it is auto or one of {', '.join(PRECISIONS)}")
+    if engine not in ("auto", *ENGINES):
+        raise UsageError(f"unknown engine {engine!r}: it is auto or one of {', '.join(ENGINES)}")
+    if name == "cpu" and precision == "tf32":
+        raise UsageError("tf32 is a mode of NVIDIA GPUs: on a CPU take --precision fp32 or bf16")
+    if name == "cpu" and engine == "searched":
+        raise UsageError("searched is a mode of NVIDIA's cuDNN: on a CPU take --engine compiled")

@@ -256,7 +256,7 @@ def data_gone(place: Path) -> list[Outcome]:
 _LITTLE = """
 import resource, torch
 torch.set_num_threads(1)
-import ferbench.cli.main, ferbench.execution.training, ferbench.methods.cnn, numpy, pandas, sklearn
+import ferbench.cli.main, ferbench.execution.run_job, ferbench.execution.session, ferbench.methods.cnn, numpy, pandas, sklearn
 def memory():
     now = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + ({} << 20),) * 2)

@@ -179,7 +179,7 @@ def _key_of(content: bytes) -> str:
 def _sets(home: Path) -> list[Target]:
     """A prepared dataset: its card, its table, its arrays."""
     from ferbench.data import faces as room
-    from ferbench.reading import read_array
+    from ferbench.tables import read_array
 
     lay_down(make_faces(people(3, CLASSES[:3], frames=1), name="toy"), home)
     folder = home / "toy"
@@ -210,7 +210,7 @@ def _sets(home: Path) -> list[Target]:
 
 
 def _speed(home: Path) -> list[Target]:
-    from ferbench.cli.status import rendered
+    from ferbench.cli.train import rendered
     from ferbench.report import speed as shown
     from ferbench.runs.plans import Plan, Planned, status, stored, under_way
     from ferbench.runs.speed import SpeedRecord, SpeedRow
@@ -343,7 +343,7 @@ no-pretrain = true
 
 def _toml(home: Path) -> list[Target]:
     """Methods, protocols, cards."""
-    from ferbench.execution.sweep import read_sweep
+    from ferbench.execution.options import read_sweep
     from ferbench.files import shipped
     from ferbench.methods.recipes import presets, resolve
     from ferbench.protocol import protocol as protocols

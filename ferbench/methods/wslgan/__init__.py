@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from ferbench import DEFAULT_METHOD
 from ferbench.errors import UsageError
 from ferbench.labels import PART_ATTRIBUTES
@@ -24,11 +22,12 @@ from ferbench.methods.interface import (
 )
 from ferbench.methods.recipes import Method, resolve
 from ferbench.methods.wslgan.recipe import ATTENTION, PairStage, WslganRecipe
-from ferbench.protocol import splits
 from ferbench.runs.record import START, TEACHER
 from ferbench.schema import plain
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ferbench.protocol.protocol import Protocol
     from ferbench.runs.record import Record
     from ferbench.runs.store import Store
@@ -60,6 +59,8 @@ class WSLGANFamily(Family[WslganRecipe]):
 
     def attribute_image_count(self, data: AttributeSet) -> int:
         """The training images of both parts."""
+        from ferbench.protocol import splits
+
         parts = (splits.attribute_split(data.protocol, data.faces, part, data.seed) for part in PART_ATTRIBUTES)
         return sum(len(split.train) for split in parts)
 

@@ -91,6 +91,7 @@ class DurationEstimate:
         self.device = device
         self.rates: dict[tuple[str, str, int, int], float] = {}  # seconds for one image, measured on first use
         self.tables: set[tuple[Hashable, ...]] = set()
+        self.cold_start: dict[str, float] = {}  # seconds of maps before the first step, by the key of the run
 
     def __call__(self, task: Task, threads: int) -> float:
         """Return the seconds of the unfinished part of a task on ``threads`` CPU threads."""
@@ -132,7 +133,9 @@ class DurationEstimate:
             return seconds + left * seen * rate("maps")
         if table not in self.tables:
             self.tables.add(table)
-            seconds += left * (every // task.folds if shared else min(seen, every)) * rate("maps")
+            maps = left * (every // task.folds if shared else min(seen, every)) * rate("maps")
+            self.cold_start[identity.key] = maps
+            seconds += maps
         return seconds
 
 

@@ -15,7 +15,6 @@ import pandas as pd
 
 from ferbench import __version__
 from ferbench.errors import DataError
-from ferbench.reading import read_array, read_csv
 from ferbench.report import details, tables
 from ferbench.report.conclusions import conclude, heading, unfit
 from ferbench.report.figures import accuracy_over_latency, recalls_by_level
@@ -25,6 +24,7 @@ from ferbench.report.table import Table, Value, limits_text, parts, percent
 from ferbench.report.tested_runs import predictions
 from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
+from ferbench.tables import read_array, read_csv
 
 FEW = 3  # up to this number of trainings, all tables are open
 ROWS = 24  # trainings in a chart; the tables show the others
