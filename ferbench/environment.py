@@ -27,7 +27,7 @@ def _facts() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
     }
 
@@ -42,6 +42,11 @@ def describe_device(device: str, precision: str, engine: str) -> dict[str, Any]:
         threads = torch.get_num_threads()
         line = f"cpu: {_cpu()}, {threads} thread{'s' if threads > 1 else ''}"
     return {**describe(), "device": line, "precision": precision, "engine": engine, "threads": torch.get_num_threads()}
+
+
+def cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_available() -> int | None:

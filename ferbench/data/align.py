@@ -102,7 +102,7 @@ def grey(picture: Image.Image) -> Image.Image:
         return Image.fromarray(np.clip(values * (255 / top), 0, 255).round().astype(np.uint8))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture.convert("RGBA"))
-    return picture.convert("L")
+    return picture if picture.mode == "L" else picture.convert("L")
 
 
 def _resampled(image: Image.Image, matrix: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ out, sizes bounded. The archives themselves are read by :mod:`ferbench.data.pack
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +18,7 @@ HEAD = 1 << 14  # bytes in which a file shows what it is
 # The end of an image file's name, in capitals or not, as a regular expression.
 IMAGE = r"\.(?i:png|jpe?g|jpe|jfif|bmp|gif|tiff?|webp|p[bgp]m|jp2|tga|pcx|avif|heic)$"
 
-_JUNK_NAMES = {".ds_store", "thumbs.db", "desktop.ini"}
+_IGNORED_NAMES = {".ds_store", "thumbs.db", "desktop.ini"}
 
 
 class Tree(Protocol):
@@ -57,7 +57,7 @@ class Folder:
         inside, found = self.root.resolve(), {}
         for path in self.root.rglob("*"):
             relative = shown(path.relative_to(self.root))
-            if junk(relative) or not path.is_file():
+            if is_ignored(relative) or not path.is_file():
                 continue
             if path.is_symlink() and not path.resolve().is_relative_to(inside):
                 continue
@@ -101,11 +101,6 @@ class SingleFile(Folder):
         return [self.only]
 
 
-def reader(tree: Tree, path: str) -> Callable[[], bytes]:
-    """Return a call that reads ``path`` when its time comes."""
-    return lambda: tree.read(path)
-
-
 def is_image(path: str) -> bool:
     """Whether a file's name ends as those of images do."""
     return re.search(IMAGE, path) is not None
@@ -140,7 +135,7 @@ def shown(path: Path) -> str:
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
-def junk(path: str) -> bool:
-    """What operating systems leave behind: .DS_Store, ._resource forks, Thumbs.db, __MACOSX."""
+def is_ignored(path: str) -> bool:
+    """Whether an operating system left a file behind: .DS_Store, ._resource forks, Thumbs.db, __MACOSX."""
     parts = path.split("/")
-    return parts[-1].lower() in _JUNK_NAMES or parts[-1].startswith("._") or "__MACOSX" in parts
+    return parts[-1].lower() in _IGNORED_NAMES or parts[-1].startswith("._") or "__MACOSX" in parts

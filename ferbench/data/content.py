@@ -28,6 +28,7 @@ from ferbench.schema import Card
 SIDE = 16  # pixels of a thumbnail
 BITS = 256
 NEAR = 24  # bits that may differ between copies of one photograph
+_AT_ONCE = 128  # images of 48×48 pixels that are averaged at once
 _BLOCK = 1 << 20  # pairs that are compared at once
 
 
@@ -60,14 +61,14 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
 def signatures(thumbnails: list[np.ndarray]) -> np.ndarray:
     """Return the signatures uint8 [N,32] of what :func:`thumbnail` returned for N pictures."""
     values = np.empty((len(thumbnails), SIDE, SIDE), dtype=np.float32)
-    large = np.array([len(thumbnail) == SIZE for thumbnail in thumbnails], dtype=bool)
-    if large.any():
-        sums = np.stack([thumbnails[row] for row in np.flatnonzero(large)]).astype(np.uint16)
+    large = [row for row, thumbnail in enumerate(thumbnails) if len(thumbnail) == SIZE]
+    for rows in (large[start : start + _AT_ONCE] for start in range(0, len(large), _AT_ONCE)):
+        sums = np.stack([thumbnails[row] for row in rows]).astype(np.uint16)
         sums = sums[:, ::3] + sums[:, 1::3] + sums[:, 2::3]
         sums = sums[:, :, ::3] + sums[:, :, 1::3] + sums[:, :, 2::3]
-        values[large] = (sums + 4) // 9
-    if not large.all():
-        values[~large] = [thumbnails[row] for row in np.flatnonzero(~large)]
+        values[rows] = (sums + 4) // 9
+    if small := [row for row, thumbnail in enumerate(thumbnails) if len(thumbnail) == SIDE]:
+        values[small] = [thumbnails[row] for row in small]
     # Not above 0: of an even grey, rounding would decide the signs.
     return np.packbits(values.reshape(len(values), -1) @ _projections() > 0.5, axis=1)
 

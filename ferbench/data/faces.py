@@ -1,6 +1,7 @@
 """A prepared dataset: ``images.npy`` (memory-mapped), ``samples.csv``, ``signatures.npy``, ``card.json``, and
 ``landmarks.npy`` where the source has landmarks."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ SIGNATURES = "signatures.npy"
 SIZE = 48  # pixels, both ways: "cropped, resized and converted to 48×48 gray-scale" (section IV-B)
 
 # The text columns of samples.csv, then one 0/1 column for each attribute a set of attributes has.
+_ROWS = 1024  # of a table, that are held as text at once
 COLUMNS = ("id", "label", "subject", "sequence", "frame", "split", "source", "aligner", "sha256", "content")
 
 
@@ -91,9 +93,13 @@ def fingerprint(samples: pd.DataFrame, landmarks: np.ndarray | None = None) -> s
     that were stored in another way, are the same data.
     """
     columns = [name for name in samples.columns if name not in ("source", "aligner", "content")]
-    text = samples[columns].to_csv(index=False, lineterminator="\n")
-    points = b"" if landmarks is None else np.ascontiguousarray(landmarks).tobytes()
-    return sha256_of((canonical_json(columns) + "\n" + text).encode() + points)
+    digest = hashlib.sha256(f"{canonical_json(columns)}\n".encode())
+    for start in range(0, max(1, len(samples)), _ROWS):
+        part = samples[columns].iloc[start : start + _ROWS]
+        digest.update(part.to_csv(index=False, header=not start, lineterminator="\n").encode())
+    if landmarks is not None:
+        digest.update(np.ascontiguousarray(landmarks).data)
+    return digest.hexdigest()
 
 
 def linked(*columns: pd.Series) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ferbench.data.archive import IMAGE, Tree, comparable, filename, is_image, reader
+from ferbench.data.archive import IMAGE, Tree, comparable, filename, is_image
 from ferbench.data.landmarks import COUNT, anchors
 from ferbench.data.samples import Aligned, Listing, Sample, as_is, boxed, raw
 from ferbench.data.sources import Options, tables
@@ -73,7 +73,7 @@ def _folders(tree: Tree, labels: dict[tuple[str, str], str]) -> Listing:
         elif name in _OTHERS.values():
             left_out[image] = f"annotated as {name!r}, which is no emotion"
         else:
-            samples.append(Sample(f"{split}-{number}", image, as_is(reader(tree, image), image), name, split=split))
+            samples.append(Sample(f"{split}-{number}", image, as_is(tree, image), name, split=split))
     return Listing("folders with .npy annotations", samples, {}, _EXPECTED, _missing(missing), left_out)
 
 
@@ -131,14 +131,14 @@ def _face(tree: Tree, image: str, row: tables.Row) -> Callable[[], Aligned]:
             points = anchors(np.array(given.split(";"), dtype=np.float64).reshape(COUNT, 2))
         except ValueError:
             raise DataError(f"{row.where}: facial_landmarks should be {COUNT} points as x;y;x;y") from None
-        return raw(reader(tree, image), image, lambda: points)
+        return raw(tree, image, lambda: points)
     if all(row.get(name) for name in _BOX):
         box = [tables.whole(row[name]) for name in _BOX]
         left, top, width, height = (-1 if value is None else value for value in box)
         if None in box or width < 1 or height < 1:
             raise DataError(f"{row.where}: {', '.join(row[name] for name in _BOX)[:40]!r} is no box of a face")
-        return boxed(reader(tree, image), image, (left, top, left + width, top + height))
-    return as_is(reader(tree, image), image)
+        return boxed(tree, image, (left, top, left + width, top + height))
+    return as_is(tree, image)
 
 
 def _label(code: int | None, where: str) -> str:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ferbench.data.archive import IMAGE, SingleFile, Tree, filename, reader, stem
+from ferbench.data.archive import IMAGE, SingleFile, Tree, filename, stem
 from ferbench.data.samples import Listing, Sample, as_is, folder_emotion, of_pixels
 from ferbench.data.sources import Options, parquet, tables, votes
 from ferbench.errors import DataError, UsageError
@@ -239,7 +239,7 @@ def _folders(tree: Tree) -> Listing:
         if not named:
             raise DataError(f"{path}: its folder names no emotion")
         name = stem(path) if times[stem(path)] == 1 else f"{stem(path)}-{named}"
-        samples.append(Sample(name, path, as_is(reader(tree, path), path), named, split=USAGES[match[1]]))
+        samples.append(Sample(name, path, as_is(tree, path), named, split=USAGES[match[1]]))
     counts = Counter(sample.split for sample in samples)
     notes = [f"no images of {usage}" for usage, split in USAGES.items() if not counts[split]]
     return Listing(

@@ -3,7 +3,7 @@ fer2013.csv beside fer2013new.csv."""
 
 import re
 
-from ferbench.data.archive import IMAGE, Tree, filename, reader, stem
+from ferbench.data.archive import IMAGE, Tree, filename, stem
 from ferbench.data.samples import Listing, Sample, as_is
 from ferbench.data.sources import Options, fer2013, tables, votes
 from ferbench.errors import DataError
@@ -36,13 +36,7 @@ def read(tree: Tree, options: Options) -> Listing:
         return fer2013.whole(tree, path, votes.table(tree, table))
     decided, source = _of_table(tree, table) if table else _of_lists(tree)
     samples = [
-        Sample(
-            name,
-            images[split, name],
-            as_is(reader(tree, images[split, name]), images[split, name]),
-            label,
-            split=_SPLITS[split],
-        )
+        Sample(name, images[split, name], as_is(tree, images[split, name]), label, split=_SPLITS[split])
         for (split, name), label in sorted(decided.items())
         if label and (split, name) in images
     ]

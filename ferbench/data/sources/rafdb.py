@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from ferbench.data.archive import IMAGE, Tree, filename, reader, stem
+from ferbench.data.archive import IMAGE, Tree, filename, stem
 from ferbench.data.samples import Listing, Sample, as_is, raw
 from ferbench.data.sources import Options, tables
 from ferbench.errors import DataError
@@ -69,9 +69,7 @@ def _official(tree: Tree, path: str, images: set[str]) -> Listing:
         Sample(
             name,
             found[name],
-            as_is(reader(tree, found[name]), found[name])
-            if aligned
-            else raw(reader(tree, found[name]), found[name], _points(tree, manual.get(name))),
+            as_is(tree, found[name]) if aligned else raw(tree, found[name], _points(tree, manual.get(name))),
             RAFDB[code],
             split=name.partition("_")[0],
         )
@@ -107,7 +105,7 @@ def _folders(tree: Tree, images: set[str]) -> Listing:
                 f"{path} lies in folder {parent}, but the table of labels says {number}: one of both is wrong"
             )
         name = stem(path).removesuffix("_aligned")
-        samples.append(Sample(name, path, as_is(reader(tree, path), path), RAFDB[code], split=name.partition("_")[0]))
+        samples.append(Sample(name, path, as_is(tree, path), RAFDB[code], split=name.partition("_")[0]))
     return Listing("Kaggle folders by number", samples, {}, _EXPECTED)
 
 
