@@ -44,6 +44,13 @@ class Faces:
     landmarks: np.ndarray | None = None
     signatures: np.ndarray | None = None
 
+    def pixels(self, rows: np.ndarray) -> np.ndarray:
+        """Return the images of some rows, uint8 [N,48,48], to be read only: of consecutive rows, such as those of an
+        official split, no copy but a part of the memory-mapped file."""
+        if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+            return self.images[rows[0] : rows[0] + len(rows)]
+        return self.images[rows]
+
     def sequence(self, row: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the frames of the sequence that a row belongs to, in order, up to that row: uint8 [T,48,48], and their
         landmarks float32 [T,68,2], None where any of them has none. An image of no sequence is one of one frame."""

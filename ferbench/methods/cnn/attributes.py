@@ -20,7 +20,7 @@ from ferbench.seeds import generator
 from ferbench.training.loop import Terms, fit
 from ferbench.training.networks import on_images, parameter_count, seeded
 from ferbench.training.plan import Batch, single_epoch
-from ferbench.training.samples import Computed
+from ferbench.training.samples import Computed, shared_tensor
 
 SEVERAL, ENOUGH = 5, 100  # images of a person, and people with so many, for identities to be learned: our choice
 HELD_OUT = 10  # one of so many images validates the training
@@ -83,7 +83,7 @@ class CnnAttributeLearner:
         learned = targets(data.faces, self.recipe.parent_target)
         order = generator(work.seed("held out")).permutation(len(learned.rows))
         held_out, kept = (np.sort(part) for part in np.split(order, [len(order) // HELD_OUT]))
-        images, validation = (torch.from_numpy(np.array(data.faces.images[learned.rows[p]])) for p in (kept, held_out))
+        images, validation = (shared_tensor(data.faces.pixels(learned.rows[p])) for p in (kept, held_out))
         values = torch.tensor(learned.values[kept]).to(device.name)
         network = self.network = seeded(work.seed("weights"), lambda: build(self.recipe, self.kind, learned.outputs))
         network.normalise.fit(images, self.recipe.interpretation.normalise)

@@ -41,7 +41,7 @@ from ferbench.training.networks import (
     start_from,
 )
 from ferbench.training.plan import Batch, passes
-from ferbench.training.samples import Computed, Samples, Tables, pixel_table
+from ferbench.training.samples import Computed, Samples, Tables, pixel_table, shared_tensor
 
 NETWORKS: dict[str, type[CnnNetwork]] = {  # by the recipe's loss.kind
     "softmax": CnnNetwork,
@@ -73,7 +73,7 @@ class CnnRecogniser:
             record, weights = work.parent(PRETRAIN)
             keeps_classifier = isinstance(stage, TargetStage) and stage.classifier == "shared"
             start_from(network, weights, record.classes, self.classes if keeps_classifier else ())
-        network.normalise.fit(torch.tensor(train.images), self.recipe.interpretation.normalise)
+        network.normalise.fit(shared_tensor(train.images), self.recipe.interpretation.normalise)
         device.place(network)
         labels, border = TrainingLabels.of(train, device.name), self.recipe.interpretation.border
         plan = network.plan(train, stage, work.seed("plan"))
@@ -211,13 +211,13 @@ def describe(recipe: CnnRecipe, classes: int) -> list[tuple[str, dict[str, Any]]
 def predict(network: CnnNetwork, images: np.ndarray, device: Device) -> np.ndarray:
     """Class probabilities of undistorted images: uint8 [N,48,48] → float32 [N,K]."""
     network.eval()
-    return on_images(lambda x: torch.softmax(network(x).float(), dim=1), device, torch.tensor(images)).numpy()
+    return on_images(lambda x: torch.softmax(network(x).float(), dim=1), device, shared_tensor(images)).numpy()
 
 
 def samples_of(train: TrainingSet, stage: NetworkStage, border: str, work: Workspace) -> Samples:
     """The derived samples of a training set, with the same bytes in each case: from a table of all of them where the
     folds use it often enough or a graph is captured, which cannot compute them; elsewhere computed at each step."""
-    device, shared, images = work.device, train.shared, torch.tensor(train.images)
+    device, shared, images = work.device, train.shared, shared_tensor(train.images)
     if shared is not None and (device.captures or (device.looks_up and shared.pays(passes(stage, len(train))))):
         return shared.tables(border, device, work.timed)
     if device.captures:
