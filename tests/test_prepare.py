@@ -102,6 +102,16 @@ def test_a_killed_process_is_one_line_and_leaves_nothing(tmp_path, processes):
     assert not multiprocessing.active_children()
 
 
+def test_images_of_consecutive_rows_are_not_copied(tmp_path):
+    prepare("ckplus", lay(tmp_path / "root", CROPS), tmp_path / "home")
+    dataset = faces.load("ckplus", tmp_path / "home")
+    for rows, shared in (([2, 3, 4], True), ([4, 3], False), ([1, 3], False), ([], False)):
+        rows = np.array(rows, dtype=np.int64)
+        pixels = dataset.pixels(rows)
+        assert np.array_equal(pixels, dataset.images[rows])
+        assert np.shares_memory(pixels, dataset.images) == shared
+
+
 def test_a_truncated_or_missing_zip(tmp_path):
     whole = zipped(lay(tmp_path / "root", CROPS), tmp_path / "ck.zip").read_bytes()
     cut = tmp_path / "cut.zip"

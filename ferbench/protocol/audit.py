@@ -13,7 +13,7 @@ from ferbench.data.faces import Faces
 from ferbench.errors import DataError
 from ferbench.labels import emotion, in_order
 from ferbench.protocol.splits import Splits, read_csv
-from ferbench.runs.audit import Audit
+from ferbench.runs.facts import Audit
 
 Severity = Literal["leak", "fault", "note"]
 

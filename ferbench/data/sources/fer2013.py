@@ -7,11 +7,14 @@ from pathlib import Path
 
 from ferbench.data.archive import IMAGE, SingleFile, Tree, filename, stem
 from ferbench.data.samples import Listing, Sample, as_is, folder_emotion, of_pixels
-from ferbench.data.sources import Options, parquet, tables, votes
+from ferbench.data.sources import Options, parquet, tables
 from ferbench.errors import DataError, UsageError
-from ferbench.labels import FER2013, USAGES, emotion
+from ferbench.labels import FER2013, FERPLUS, USAGES, emotion
 
 _IMAGE = re.compile(r"^(Training|PublicTest|PrivateTest)_(\d{1,9})" + IMAGE)
+VOTES = (*FERPLUS, "unknown", "NF")  # of fer2013new.csv, in its order; the last two are no emotions
+VOTES_FILE = "fer2013new.csv"
+VOTES_RULE = {"ferplus": "majority"}  # for the card
 _OFFICIAL = ("fer2013.csv", "icml_face_data.csv")  # the names under which the whole table is handed on
 # What a file's path says of its split, its last word first.
 _PART = re.compile(r"(?:^|[^a-z])(train|publictest|privatetest|val|test)(?:ing|id|idation)?(?![a-z])")
@@ -58,7 +61,7 @@ def read(tree: Tree, options: Options) -> Listing:
         path, parts = chosen(tree, found)
         if path:
             given = options.ferplus
-            return whole(tree, path, votes.table(SingleFile(given), given.name) if given else None)
+            return whole(tree, path, votes_table(SingleFile(given), given.name) if given else None)
         _no_votes(options.ferplus)
         return _parts(tree, parts, [path for path in found if path not in parts])
     _no_votes(options.ferplus)
@@ -133,7 +136,7 @@ def whole(tree: Tree, path: str, voted: Sequence[tables.Row] | None) -> Listing:
     rows = tables.rows(tree, path, ("emotion", "pixels", "Usage"))
     if voted is not None and len(voted) != len(rows):
         raise DataError(
-            f"{votes.FILE} has {len(voted):,} rows and {path} {len(rows):,}: they are joined row by row, "
+            f"{VOTES_FILE} has {len(voted):,} rows and {path} {len(rows):,}: they are joined row by row, "
             "so both must be whole"
         )
     samples = []
@@ -150,7 +153,7 @@ def whole(tree: Tree, path: str, voted: Sequence[tables.Row] | None) -> Listing:
                     f"{row.where} is of {row['Usage']}, {voted[number].where} of {voted[number]['Usage']}: "
                     "the rows of both files are in another order"
                 )
-            name = votes.of_row(voted[number])
+            name = label_of_votes(voted[number])
         if name:
             samples.append(
                 Sample(
@@ -165,7 +168,7 @@ def whole(tree: Tree, path: str, voted: Sequence[tables.Row] | None) -> Listing:
     if voted is None:
         return Listing(layout, samples, {}, _EXPECTED)
     notes = (f"{len(rows) - len(samples):,} images without a FERPlus majority are left out",)
-    return Listing(f"{layout}, with FERPlus votes", samples, votes.RULE, {}, notes)
+    return Listing(f"{layout}, with FERPlus votes", samples, VOTES_RULE, {}, notes)
 
 
 def _parts(tree: Tree, paths: list[str], unlabelled: list[str]) -> Listing:
@@ -256,3 +259,39 @@ def _folders(tree: Tree) -> Listing:
 def _number(path: str) -> int:
     code = tables.whole(path.split("/")[-2]) if "/" in path else None
     return -1 if code is None else code
+
+
+def votes_table(tree: Tree, path: str) -> list[tables.Row]:
+    """Return the rows of fer2013new.csv; DataError for one that is not of it."""
+    rows = tables.rows(tree, path, ("Usage", "Image name", *VOTES))
+    for row in rows:
+        if row["Usage"] not in USAGES:
+            raise DataError(f"{row.where}: Usage {row['Usage'][:20]!r} is not one of {', '.join(USAGES)}")
+        counted([row[name] for name in VOTES], row.where)
+    return rows
+
+
+def counted(cells: Sequence[str], where: str) -> list[int]:
+    """Return the ten votes of a row as numbers."""
+    votes = [tables.whole(cell) for cell in cells]
+    found = [vote for vote in votes if vote is not None and 0 <= vote <= 10]
+    if len(found) != len(VOTES) or len(votes) != len(VOTES):
+        raise DataError(f"{where}: {', '.join(cells)[:40]!r} should be {len(VOTES)} numbers of votes from 0 to 10")
+    return found
+
+
+def majority(votes: Sequence[int]) -> str:
+    """Return the emotion that most people named, or "" (as the authors' src/ferplus.py decides).
+
+    Single votes are noise and count as none; the winner needs more than half of the remaining votes; "unknown" and
+    "NF" (no face) are no emotions.
+    """
+    votes = [vote if vote > 1 else 0 for vote in votes]
+    best = max(votes)
+    name = VOTES[votes.index(best)]
+    return name if name in FERPLUS and best > 0.5 * sum(votes) else ""
+
+
+def label_of_votes(row: tables.Row) -> str:
+    """Return the majority label of a row of :func:`votes_table`."""
+    return majority(counted([row[name] for name in VOTES], row.where))

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.decomposition import PCA
 
-from ferbench.data.landmarks import normalised
-from ferbench.data.resample import resample
+from ferbench.data.landmarks import normalised, resample
 from ferbench.errors import DataError
 from ferbench.methods.features.descriptor import Descriptor, copied, described, frames_of
 from ferbench.methods.features.histograms import histogram
