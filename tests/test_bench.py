@@ -327,6 +327,7 @@ def test_trained_weights_are_tested_in_the_way_that_is_timed(backend, precision)
     assert found == accuracy.Accuracy(0.8, 5, record.key)
 
 
+@pytest.mark.slow
 def test_accuracy_is_of_inference_with_shipped_weights_on_publictest(tmp_path):
     rows = [{"label": label, "split": split} for split in ("train", "val") for label in EMOTIONS if label != "contempt"]
     lay_down(make_faces([{**row, "id": f"f{n}"} for n, row in enumerate(rows)], name="fer2013"), tmp_path)

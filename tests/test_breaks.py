@@ -57,6 +57,7 @@ def evaluated_again(accepted, faces, runs) -> None:
     check_runs([accepted], "auto", "console", runs)
 
 
+@pytest.mark.slow
 def test_nothing_broken_holds(accepted, faces, tmp_path):
     evaluated_again(accepted, faces, tmp_path / "runs")
 
@@ -74,12 +75,14 @@ def test_the_job_of_the_documentation_runs_as_it_stands(tmp_path):
     assert told.startswith("::notice title=ferbench check::held: ")
 
 
+@pytest.mark.slow
 def test_constant_weights_of_the_selective_feature_unit_are_caught(accepted, faces, tmp_path, monkeypatch):
     monkeypatch.setattr(SelectiveFeatureUnit, "forward", lambda self, parts: sum(parts) / len(parts))
     with pytest.raises(CheckFailed):
         evaluated_again(accepted, faces, tmp_path / "runs")
 
 
+@pytest.mark.slow
 def test_swapped_attention_maps_are_caught(accepted, faces, tmp_path, monkeypatch):
     right = AttentionMapGenerator.forward
     monkeypatch.setattr(AttentionMapGenerator, "forward", lambda self, x: right(self, x).flip(1))

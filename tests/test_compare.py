@@ -259,6 +259,7 @@ def test_seeds_that_vary_excuse_a_fall_that_people_do_not(tmp_path):
     assert _luck(frames([0.9]), frames([0.8])) == 0.0  # nothing is known of luck: people alone decide
 
 
+@pytest.mark.slow
 def test_two_hundred_checks_of_reseeded_trainings_raise_no_more_alarms_than_stated(tmp_path):
     from support.predictions import reseeded
 
