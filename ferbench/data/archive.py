@@ -1,5 +1,5 @@
-"""What dataset readers see of a source on disk, be it a folder, an archive or one file: safe relative paths, junk left
-out, sizes bounded. The archives themselves are read by :mod:`ferbench.data.packed`."""
+"""What dataset readers see of a source on disk, be it a folder, an archive or one file: safe relative paths, files
+of operating systems ignored, sizes bounded. The archives themselves are read by :mod:`ferbench.data.packed`."""
 
 import os
 import re
@@ -24,7 +24,7 @@ _IGNORED_NAMES = {".ds_store", "thumbs.db", "desktop.ini"}
 class Tree(Protocol):
     """What a dataset reader sees.
 
-    name : how the user called it. paths : POSIX paths relative to the root, sorted, junk left out.
+    name : how the user called it. paths : POSIX paths relative to the root, sorted, without files of operating systems.
     """
 
     name: str
@@ -54,28 +54,28 @@ class Folder:
     @cached_property
     def _files(self) -> dict[str, Path]:
         """Files by path; a name that is not UTF-8 is told with its bytes as \\x.., since tables and cards are UTF-8."""
-        inside, found = self.root.resolve(), {}
+        inside, files = self.root.resolve(), {}
         for path in self.root.rglob("*"):
             relative = shown(path.relative_to(self.root))
             if is_ignored(relative) or not path.is_file():
                 continue
             if path.is_symlink() and not path.resolve().is_relative_to(inside):
                 continue
-            found[relative] = path
-        return found
+            files[relative] = path
+        return files
 
     def located(self, path: str) -> Path:
         """Return where a file lies. Raises DataError where there is none."""
         file = self.root / path
         if not file.is_file():
-            file = self._files.get(path) or self._files.get(self._alike.get(comparable(path), ""), file)
+            file = self._files.get(path) or self._files.get(self._comparable.get(comparable(path), ""), file)
             if not file.is_file():
                 raise DataError(f"{self.name} has no file {path}")
         return file
 
     @cached_property
-    def _alike(self) -> dict[str, str]:
-        return alike(self._files)
+    def _comparable(self) -> dict[str, str]:
+        return by_comparable_form(self._files)
 
     def read(self, path: str, limit: int = -1) -> bytes:
         try:
@@ -111,13 +111,13 @@ def comparable(path: str) -> str:
     return unicodedata.normalize("NFC", path).casefold()
 
 
-def alike(paths: Iterable[str]) -> dict[str, str]:
+def by_comparable_form(paths: Iterable[str]) -> dict[str, str]:
     """Return paths by their comparable form, without those of which several have the same."""
-    found: dict[str, str] = {}
+    unique: dict[str, str] = {}
     for path in paths:
         key = comparable(path)
-        found[key] = "" if key in found else path
-    return found
+        unique[key] = "" if key in unique else path
+    return unique
 
 
 def filename(path: str) -> str:

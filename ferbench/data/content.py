@@ -89,20 +89,20 @@ def near_copies(some: np.ndarray, others: np.ndarray, bits: int = NEAR) -> np.nd
     """
     first = np.ascontiguousarray(some).view("<u8")
     second = np.ascontiguousarray(others).view("<u8")
-    found = np.zeros(len(first), dtype=bool)
+    near = np.zeros(len(first), dtype=bool)
     for wanted, there in zip(_bands(some, bits + 1), _bands(others, bits + 1), strict=True):
         order = np.argsort(there, kind="stable")
         counts = np.bincount(there, minlength=1 << 16)  # of the others, by the value of their band
         starts = np.cumsum(counts) - counts
-        rows = np.flatnonzero(~found)
+        rows = np.flatnonzero(~near)
         step = max(1, _BLOCK // max(1, counts.max()))
         for block in (rows[at : at + step] for at in range(0, len(rows), step)):
             many = counts[wanted[block]]
             pair = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many - starts[wanted[block]], many)
             row = np.repeat(block, many)
             distance = np.bitwise_count(first[row] ^ second[order[pair]]).sum(axis=1)
-            found[row[distance <= bits]] = True
-    return found
+            near[row[distance <= bits]] = True
+    return near
 
 
 def _bands(signatures: np.ndarray, count: int) -> np.ndarray:

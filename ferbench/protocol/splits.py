@@ -323,8 +323,8 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 def notes(protocol: Protocol, faces: Faces, rows: np.ndarray) -> list[str]:
     """What a reader should know: classes without images, another number of images than expected, faces not aligned."""
-    found = set(faces.samples["label"].iloc[rows])
-    notes = [f"the set has no image of {name}" for name in protocol.classes if name not in found]
+    labels = set(faces.samples["label"].iloc[rows])
+    notes = [f"the set has no image of {name}" for name in protocol.classes if name not in labels]
     if protocol.expected_images is not None and len(rows) != protocol.expected_images:
         notes.append(f"{len(rows):,} {protocol.level}s take part; the protocol expects {protocol.expected_images:,}")
     return [*notes, *alignment(faces, rows)]
@@ -333,10 +333,10 @@ def notes(protocol: Protocol, faces: Faces, rows: np.ndarray) -> list[str]:
 def alignment(faces: Faces, rows: np.ndarray) -> list[str]:
     """Say how many of these images are no aligned faces, and how many another network's landmarks have aligned."""
     aligners = faces.samples["aligner"].iloc[rows]
-    centred, found = (int((aligners == name).sum()) for name in (CENTRE, ALIGNED))
+    centred, aligned = (int((aligners == name).sum()) for name in (CENTRE, ALIGNED))
     return [
         *([unaligned(centred, len(rows))] if centred else []),
-        *([f"{found:,} of {len(rows):,} crops are aligned by landmarks that O-Net found"] if found else []),
+        *([f"{aligned:,} of {len(rows):,} crops are aligned by landmarks that O-Net found"] if aligned else []),
     ]
 
 

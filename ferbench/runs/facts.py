@@ -96,13 +96,13 @@ class HeldOut(BaseModel):
     why: StrictStr = ""
 
     @classmethod
-    def of_all(cls, found: Sequence["HeldOut"]) -> "HeldOut":
+    def of_all(cls, facts: Sequence["HeldOut"]) -> "HeldOut":
         """What is to be said of several test sets together, such as those of folds: the weakest of all."""
-        if learned := [one for one in found if one.status == "no"]:
-            sums = {name: sum(getattr(one, name) for one in found) for name in ("images", "tested", "people")}
+        if learned := [fact for fact in facts if fact.status == "no"]:
+            sums = {name: sum(getattr(fact, name) for fact in facts) for name in ("images", "tested", "people")}
             by = "content" if sums["images"] else learned[0].by
-            return cls(status="no", by=by, repeated=all(one.repeated for one in learned), **sums)
-        return max(found, key=lambda one: (one.status == "unknown", one.by != "content"))
+            return cls(status="no", by=by, repeated=all(fact.repeated for fact in learned), **sums)
+        return max(facts, key=lambda fact: (fact.status == "unknown", fact.by != "content"))
 
     @property
     def comparable(self) -> bool:
@@ -153,7 +153,7 @@ class _Facts(_Table):
     notes: list[StrictStr] = []
 
 
-def _apart(names: list[str]) -> list[str]:
+def _distinct(names: list[str]) -> list[str]:
     if len(set(names)) != len(names):
         raise ValueError("a fold is named twice")
     return names
@@ -162,7 +162,7 @@ def _apart(names: list[str]) -> list[str]:
 class _FoldFacts(_Facts):
     """Of a fold besides: which folds there are, and by what rule."""
 
-    folds: Annotated[list[StrictStr], Field(min_length=1), AfterValidator(_apart)]
+    folds: Annotated[list[StrictStr], Field(min_length=1), AfterValidator(_distinct)]
     rule: StrictStr
     split_hash: StrictStr
     audit: Audit | None = None

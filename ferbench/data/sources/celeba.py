@@ -97,12 +97,12 @@ def _optional(tree: Tree, name: str, known: Container[str] = ()) -> dict[str, st
 def _landmarks(tree: Tree) -> dict[str, np.ndarray]:
     """list_landmarks_align_celeba: five points of the aligned images, "left" being the picture's left."""
     path = _find(tree, "list_landmarks_align_celeba")
-    found = {}
+    points = {}
     if path is not None:
         for name, values in _values(tree, path, 10):
             five = np.array(values, dtype=np.float64).reshape(5, 2)
-            found[stem(name)] = np.stack([five[0], five[1], five[3:].mean(axis=0)])
-    return found
+            points[stem(name)] = np.stack([five[0], five[1], five[3:].mean(axis=0)])
+    return points
 
 
 def _values(tree: Tree, path: str, count: int, known: Container[str] = ()) -> Iterator[tuple[str, list[str]]]:

@@ -51,19 +51,19 @@ def pixel_tables(tree: Tree) -> dict[str, list[str]]:
     named = (
         path for path in tree.paths if path.lower().endswith(".csv") and filename(path).lower() != "ckextended.csv"
     )
-    found = {path: tables.columns(tree, path) for path in named}
-    return {path: columns for path, columns in found.items() if "pixels" in columns}
+    columns_of = {path: tables.columns(tree, path) for path in named}
+    return {path: columns for path, columns in columns_of.items() if "pixels" in columns}
 
 
 def read(tree: Tree, options: Options) -> Listing:
-    found = pixel_tables(tree)
-    if found:
-        path, parts = chosen(tree, found)
+    columns_of = pixel_tables(tree)
+    if columns_of:
+        path, parts = chosen(tree, columns_of)
         if path:
             given = options.ferplus
             return whole(tree, path, votes_table(SingleFile(given), given.name) if given else None)
         _no_votes(options.ferplus)
-        return _parts(tree, parts, [path for path in found if path not in parts])
+        return _parts(tree, parts, [path for path in columns_of if path not in parts])
     _no_votes(options.ferplus)
     if any(_IMAGE.match(filename(path)) for path in tree.paths):
         return _folders(tree)
@@ -77,9 +77,9 @@ def _no_votes(ferplus: Path | None) -> None:
         )
 
 
-def chosen(tree: Tree, found: dict[str, list[str]]) -> tuple[str, list[str]]:
+def chosen(tree: Tree, columns_of: dict[str, list[str]]) -> tuple[str, list[str]]:
     """Return the whole table (emotion, pixels, Usage), or else a table for each split (emotion, pixels)."""
-    complete = [path for path, columns in found.items() if {"emotion", "usage"} <= set(columns)]
+    complete = [path for path, columns in columns_of.items() if {"emotion", "usage"} <= set(columns)]
     official = [path for path in complete if filename(path).lower() in _OFFICIAL]
     if len(complete) > 1 and not official:
         raise DataError(
@@ -88,10 +88,10 @@ def chosen(tree: Tree, found: dict[str, list[str]]) -> tuple[str, list[str]]:
         )
     if complete:
         return (official or complete)[0], []
-    labelled = [path for path, columns in found.items() if "emotion" in columns]
+    labelled = [path for path, columns in columns_of.items() if "emotion" in columns]
     if not labelled:
         raise DataError(
-            f"{next(iter(found))} has pixels but no labels, as test.csv of the Kaggle challenge: "
+            f"{next(iter(columns_of))} has pixels but no labels, as test.csv of the Kaggle challenge: "
             "nothing can be trained or tested on it; icml_face_data.csv of it has its labels"
         )
     counts = Counter(_split(path) for path in labelled)
@@ -103,14 +103,14 @@ def chosen(tree: Tree, found: dict[str, list[str]]) -> tuple[str, list[str]]:
     return "", sorted(labelled, key=lambda path: list(USAGES.values()).index(_split(path)))
 
 
-def _told(path: str) -> str:
+def _named_split(path: str) -> str:
     """The split that a file's path tells, empty where it tells none."""
     words = _PART.findall(path.lower())
     return _MEANT.get(words[-1], words[-1]) if words else ""
 
 
 def _split(path: str) -> str:
-    return _told(path) or "train"
+    return _named_split(path) or "train"
 
 
 def label(cell: str, where: str) -> str:
@@ -219,7 +219,7 @@ def _parquet(tree: Tree, paths: list[str]) -> Listing:
             samples.append(
                 Sample(f"{split}-{counts[split]:05d}", where, part.face(place, where), label(cell, where), split=split)
             )
-        reason = "by its name" if _told(path) else "since neither its name nor a column tells a split"
+        reason = "by its name" if _named_split(path) else "since neither its name nor a column tells a split"
         notes.append(f"{filename(path)}: its {len(part.labels):,} rows were taken as the split {split}, {reason}")
     if assumed:
         notes.append(
@@ -231,13 +231,13 @@ def _parquet(tree: Tree, paths: list[str]) -> Listing:
 
 def _folders(tree: Tree) -> Listing:
     """train/angry/Training_3908.jpg, test/angry/PublicTest_*.jpg: the name, not the folder, tells the split."""
-    found = [(path, match) for path in tree.paths if (match := _IMAGE.match(filename(path)))]
+    matches = [(path, match) for path in tree.paths if (match := _IMAGE.match(filename(path)))]
     usages = list(USAGES)
     # A number can lie in two class folders: the label is then part of the id.
-    times = Counter(stem(path) for path, _ in found)
-    found.sort(key=lambda item: (usages.index(item[1][1]), int(item[1][2]), item[0]))
+    times = Counter(stem(path) for path, _ in matches)
+    matches.sort(key=lambda item: (usages.index(item[1][1]), int(item[1][2]), item[0]))
     samples = []
-    for path, match in found:
+    for path, match in matches:
         named = folder_emotion(path) or FER2013.get(_number(path), "")
         if not named:
             raise DataError(f"{path}: its folder names no emotion")
@@ -274,10 +274,10 @@ def votes_table(tree: Tree, path: str) -> list[tables.Row]:
 def counted(cells: Sequence[str], where: str) -> list[int]:
     """Return the ten votes of a row as numbers."""
     votes = [tables.whole(cell) for cell in cells]
-    found = [vote for vote in votes if vote is not None and 0 <= vote <= 10]
-    if len(found) != len(VOTES) or len(votes) != len(VOTES):
+    valid = [vote for vote in votes if vote is not None and 0 <= vote <= 10]
+    if len(valid) != len(VOTES) or len(votes) != len(VOTES):
         raise DataError(f"{where}: {', '.join(cells)[:40]!r} should be {len(VOTES)} numbers of votes from 0 to 10")
-    return found
+    return valid
 
 
 def majority(votes: Sequence[int]) -> str:

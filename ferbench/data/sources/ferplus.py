@@ -24,13 +24,13 @@ def read(tree: Tree, options: Options) -> Listing:
     images = {(match["split"], match["name"]): path for path in tree.paths if (match := _IMAGE.search(path))}
     table = next((path for path in tree.paths if filename(path).lower() == fer2013.VOTES_FILE), "")
     if not images:
-        found = fer2013.pixel_tables(tree)
-        if not table or not found:
+        pixel_tables = fer2013.pixel_tables(tree)
+        if not table or not pixel_tables:
             raise DataError(
                 f"{tree.name} has {fer2013.VOTES_FILE} but neither fer2013.csv nor the folders FER2013Train, "
                 "FER2013Valid and FER2013Test: put the images beside the votes"
             )
-        path, _ = fer2013.chosen(tree, found)
+        path, _ = fer2013.chosen(tree, pixel_tables)
         if not path:
             raise DataError(f"{tree.name}: the votes are joined to fer2013.csv row by row, and that table is not there")
         return fer2013.whole(tree, path, fer2013.votes_table(tree, table))

@@ -1,4 +1,4 @@
-"""JAFFE (Lyons et al. 1998): 213 images of 10 subjects, all told by the file's name."""
+"""JAFFE (Lyons et al. 1998): 213 images of 10 subjects. The name of a file gives its subject and expression."""
 
 import re
 

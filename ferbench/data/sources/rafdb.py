@@ -61,26 +61,26 @@ def _official(tree: Tree, path: str, images: set[str]) -> Listing:
         stem(p).removesuffix("_aligned"): p for p in images if stem(p).endswith("_aligned") and "compound" not in p
     }
     original = {stem(p): p for p in images if not stem(p).endswith("_aligned") and "compound" not in p}
-    found = aligned or original
-    if not found:
+    pictures = aligned or original
+    if not pictures:
         raise DataError(f"{tree.name} has {path} but no images: unpack Image/aligned.zip beside it")
     manual = {stem(p).removesuffix("_manu_attri"): p for p in tree.paths if p.endswith("_manu_attri.txt")}
     samples = [
         Sample(
             name,
-            found[name],
-            as_is(tree, found[name]) if aligned else raw(tree, found[name], _points(tree, manual.get(name))),
+            pictures[name],
+            as_is(tree, pictures[name]) if aligned else raw(tree, pictures[name], _points(tree, manual.get(name))),
             RAFDB[code],
             split=name.partition("_")[0],
         )
         for name, code in sorted(labels.items())
-        if name in found
+        if name in pictures
     ]
-    missing = [name for name in labels if name not in found]
+    missing = [name for name in labels if name not in pictures]
     notes = [f"{len(missing):,} labelled images are missing, such as {missing[0]}"] if missing else []
     kind = "aligned" if aligned else "original"
     left_out = dict.fromkeys(images, f"the {kind} images of the basic set are used")
-    left_out |= dict.fromkeys(found.values(), "they have no label")
+    left_out |= dict.fromkeys(pictures.values(), "they have no label")
     return Listing(f"official tree, {kind} images", samples, {}, _EXPECTED, tuple(notes), left_out)
 
 
