@@ -8,13 +8,12 @@ import pytest
 import torch
 from support.command import ferbench
 
-from ferbench import evaluate
 from ferbench.data import synthetic
 from ferbench.errors import CheckFailed
 from ferbench.execution import views
+from ferbench.inference import evaluate
 from ferbench.methods.wslgan.network import AttentionMapGenerator, SelectiveFeatureUnit
-from ferbench.report.accepted import accept_runs
-from ferbench.report.check import check_runs
+from ferbench.report.check import accept_runs, check_runs
 
 TRAIN = [
     "train",

@@ -5,19 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 
-from ferbench import DEFAULT_METHOD
 from ferbench.data import align
 from ferbench.data.align import SIZE, Found
 from ferbench.data.samples import decode
 from ferbench.errors import DataError, UsageError
-from ferbench.files import explained, runs_home
-from ferbench.methods.recipes import network_of
-from ferbench.runs.record import Record
-from ferbench.runs.store import Store, shipped_run, shipped_runs
-from ferbench.training.networks import Deployable
+from ferbench.files import explained
+from ferbench.inference.models import Model
 
 NO_FACE = "no face found; --aligned takes the picture as the face"
 _COLOURS = ((255, 80, 0), (0, 120, 255))  # of the eyes' and the mouth's map
@@ -29,11 +24,11 @@ _SMALL = 240  # pixels of the longer side below which a drawn picture is enlarge
 class Face:
     """One face with its expression.
 
-    found : where it lies; None where the picture was given as the face. probabilities : by class, adding up to 1.
+    detection : where it lies; None where the picture was given as the face. probabilities : by class, adding up to 1.
     maps : attention float32 [2,H,W] of eyes and mouth, None where the method has none.
     """
 
-    found: Found | None
+    detection: Found | None
     probabilities: dict[str, float]
     maps: np.ndarray | None
 
@@ -51,64 +46,45 @@ class Picture:
     problem: str = ""
 
 
-def chosen(run: str, preset: str, runs: Path | None) -> tuple[Record, Store]:
-    """Return the run whose key begins with ``run``, or the pre-trained network of the package for ``preset``.
-
-    Raises UsageError where there is none.
-    """
-    if run:
-        store = Store(runs_home(runs))
-        found = store.find(run)
-        return found, store.holder(found.key)
-    record = shipped_run(kind="pretrain", method=DEFAULT_METHOD, preset=preset)
-    if record is None:
-        raise UsageError(f"no weights come with ferbench for the preset {preset!r}: name a run of your own with --run")
-    return record, shipped_runs()
-
-
 def pictures(sources: list[Path]) -> list[Path]:
     """Return the files named, and the pictures below the folders named, sorted.
 
     Raises DataError for what does not exist and for a folder without pictures.
     """
     readable = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    found: list[Path] = []
+    paths: list[Path] = []
     for source in sources:
         if source.is_dir():
             inside = sorted(path for path in source.rglob("*") if path.suffix.lower() in readable)
             if not inside:
                 raise DataError(f"{source} holds no pictures")
-            found += inside
+            paths += inside
         elif source.is_file():
-            found.append(source)
+            paths.append(source)
         else:
             raise DataError(f"{source} does not exist")
-    return found
+    return paths
 
 
-def predict(
-    paths: list[Path], members: list[tuple[Record, Store]], aligned: bool, draw: Path | None
-) -> Iterator[Picture]:
+def predict(paths: list[Path], models: list[Model], aligned: bool, draw: Path | None) -> Iterator[Picture]:
     """Give each picture with its faces; one that cannot be read has a problem instead.
 
-    members : runs with their stores; of several, the mean of their probabilities counts, and the maps are those of
-        the first. aligned : the picture is the face, cropped already. draw : folder for pictures with boxes, labels
-        and maps.
-    Raises UsageError where faces have to be found and no detector is installed, and for members of other classes.
+    models : of several, the mean of their probabilities counts, and the maps are those of the first. aligned : the
+        picture is the face, cropped already. draw : folder for pictures with boxes, labels and maps.
+    Raises UsageError where faces have to be found and no detector is installed, and for models of different classes.
     """
     if not aligned and not align.can_detect():
         raise UsageError(
             "finding faces takes a detector: `pip install 'ferbench[detect]'`; "
             "or give pictures that are faces already, with --aligned"
         )
-    classes = members[0][0].classes
-    for record, _ in members:
-        if record.classes != classes:
+    classes = models[0].classes
+    for model in models:
+        if model.classes != classes:
             raise UsageError(
-                f"run {record.key} knows other classes than {members[0][0].key}: "
-                f"{', '.join(record.classes)}, not {', '.join(classes)}"
+                f"{model.title} knows other classes than {models[0].title}: "
+                f"{', '.join(model.classes)}, not {', '.join(classes)}"
             )
-    modules = [network_of(record, store) for record, store in members]
     names: dict[str, Path] = {}
     for path in paths:
         try:
@@ -116,12 +92,12 @@ def predict(
         except (DataError, OSError) as error:
             yield Picture(path, [], str(error))
             continue
-        found: list[Found | None] = [None] if aligned else [*align.detect(picture)]
-        if not found:
+        detections: list[Found | None] = [None] if aligned else [*align.detect(picture)]
+        if not detections:
             yield Picture(path, [], NO_FACE)
             continue
-        crops = [align.resized(picture) if one is None else align.aligned(picture, one.points) for one in found]
-        faces = _classified(modules, classes, np.stack(crops), found)
+        crops = [align.aligned(picture, face.points) if face else align.resized(picture) for face in detections]
+        faces = _classified(models, np.stack(crops), detections)
         if draw is not None:
             stem = path.stem if names.setdefault(path.stem, path) == path else f"{path.parent.name}-{path.stem}"
             with explained(draw):
@@ -130,16 +106,14 @@ def predict(
         yield Picture(path, faces)
 
 
-def _classified(
-    modules: list[Deployable], classes: list[str], crops: np.ndarray, found: list[Found | None]
-) -> list[Face]:
-    with torch.inference_mode():
-        outputs = [module(torch.from_numpy(crops).unsqueeze(1)) for module in modules]
-    probabilities = torch.stack([torch.softmax(one[0].double(), dim=1) for one in outputs]).mean(dim=0).tolist()
-    maps = outputs[0][1].numpy() if len(outputs[0]) > 1 else [None] * len(found)
+def _classified(models: list[Model], crops: np.ndarray, detections: list[Found | None]) -> list[Face]:
+    """The faces uint8 [N,48,48] with their expressions."""
+    predictions = [model.predict_faces(crops) for model in models]
+    probabilities = np.mean([rows for rows, _ in predictions], axis=0).tolist()
+    maps = predictions[0][1]
     return [
-        Face(one, dict(zip(classes, row, strict=True)), attention)
-        for one, row, attention in zip(found, probabilities, maps, strict=True)
+        Face(detection, dict(zip(models[0].classes, row, strict=True)), None if maps is None else maps[number])
+        for number, (detection, row) in enumerate(zip(detections, probabilities, strict=True))
     ]
 
 
@@ -149,13 +123,13 @@ def drawn(picture: Image.Image, faces: list[Face]) -> Image.Image:
     canvas = picture.convert("RGB").resize((picture.width * scale, picture.height * scale))
     for face in faces:
         for attention, colour in zip(() if face.maps is None else face.maps, _COLOURS, strict=False):
-            layer = _placed(attention, face.found, canvas.size, scale)
+            layer = _placed(attention, face.detection, canvas.size, scale)
             canvas.paste(Image.new("RGB", canvas.size, colour), mask=layer.point(lambda level: round(level * _OPACITY)))
     pen = ImageDraw.Draw(canvas)
     for face in faces:
-        left, top, width, height = face.found.box if face.found else (0, 0, picture.width, picture.height)
+        left, top, width, height = face.detection.box if face.detection else (0, 0, picture.width, picture.height)
         corner = (scale * left, scale * top)
-        if face.found:
+        if face.detection:
             pen.rectangle((*corner, scale * (left + width), scale * (top + height)), outline="white", width=2)
         label = f"{face.expression} {face.probabilities[face.expression]:.0%}"
         size = max(12, scale * height // 12)
@@ -165,14 +139,14 @@ def drawn(picture: Image.Image, faces: list[Face]) -> Image.Image:
     return canvas
 
 
-def _placed(attention: np.ndarray, found: Found | None, size: tuple[int, int], scale: int) -> Image.Image:
+def _placed(attention: np.ndarray, detection: Found | None, size: tuple[int, int], scale: int) -> Image.Image:
     """A map as grey levels where its face lies in the picture, ``scale`` times enlarged."""
     levels = Image.fromarray((attention * 255).round().astype(np.uint8))
-    if found is None:
+    if detection is None:
         return levels.resize(size, Image.Resampling.BILINEAR)
     face = levels.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
     # From the picture back to the template; Pillow counts from a pixel's corner, ours is its centre.
-    matrix = align.similarity(align.TEMPLATE, (found.points + 0.5) * scale - 0.5)
+    matrix = align.similarity(align.TEMPLATE, (detection.points + 0.5) * scale - 0.5)
     linear = matrix[:, :2]
     shift = matrix[:, 2] + 0.5 - linear @ np.array([0.5, 0.5])
     data = (*linear[0], shift[0], *linear[1], shift[1])
