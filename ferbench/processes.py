@@ -74,11 +74,11 @@ def map_in_order(function: Callable[[Item], Result], items: Sequence[Item], proc
         for number in range(processes):
             pipe, end = context.Pipe(duplex=False)
             starts = range(number * _CHUNK, len(items), processes * _CHUNK)
-            child = context.Process(target=_compute, args=(function, items, starts, end), daemon=True)
+            pipes.append(pipe)
+            child = context.Process(target=_compute, args=(function, items, starts, end, pipes), daemon=True)
             child.start()
             end.close()  # the child's copy is the only one, so that the pipe breaks when the child ends
             children.append(child)
-            pipes.append(pipe)
         for _, pipe in zip(range(0, len(items), _CHUNK), cycle(pipes), strict=False):
             try:
                 results = pipe.recv()
@@ -90,14 +90,22 @@ def map_in_order(function: Callable[[Item], Result], items: Sequence[Item], proc
                 raise results
             yield from results
     finally:
-        for child, pipe in zip(children, pipes, strict=True):
+        for child in children:
             child.kill()
             child.join()
+        for pipe in pipes:
             pipe.close()
 
 
-def _compute(function: Callable[[Any], Any], items: Sequence[Any], starts: range, pipe: Connection) -> None:
-    """Send the results of the chunks that begin at ``starts``, or the error that ends the work."""
+def _compute(
+    function: Callable[[Any], Any], items: Sequence[Any], starts: range, pipe: Connection, inherited: list[Connection]
+) -> None:
+    """Send the results of the chunks that begin at ``starts``, or the error that ends the work.
+
+    inherited : ends of pipes that only the parent reads. They are closed here, so that the pipe breaks with the parent.
+    """
+    for end in inherited:
+        end.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends this one
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for start in starts:
