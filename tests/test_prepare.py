@@ -2,7 +2,10 @@
 
 import errno
 import io
+import multiprocessing
 import os
+import signal
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -14,13 +17,99 @@ from support.sources import lay, png, zipped
 from ferbench.data import align, faces, packed
 from ferbench.data import prepare as room
 from ferbench.data.prepare import prepare, verify
-from ferbench.errors import DataError, UsageError
+from ferbench.data.samples import Aligned, Listing, Sample
+from ferbench.errors import DataError, JobFailed, UsageError
 
 CROPS = {f"CK+48/anger/S01{i}_001_0000000{f}.png": png(i * 10 + f) for i in range(3) for f in range(3)}
 
 
 def nothing_left(home: Path) -> bool:
     return not home.exists() or not list(home.iterdir())
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Sets the number of processes that prepare even the smallest dataset."""
+    monkeypatch.setattr(room, "_IMAGES_PER_PROCESS", 1)
+    return lambda count: monkeypatch.setattr(room, "cores", lambda: count)
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar", "tar.gz", "zip in zip", "zip in tar", "zip in folder"])
+def test_the_number_of_processes_changes_no_byte(tmp_path, processes, kind):
+    files = {f"CK+48/anger/S{i:03d}_001_00000001.png": png(i, (48 + i % 3, 48)) for i in range(70)}
+    source = lay(tmp_path / "root", files)
+    if "zip" in kind:
+        source = zipped(source, tmp_path / "ck.zip")
+    if kind == "zip in zip":
+        source = zipped(lay(tmp_path / "outer", {"x/ck.zip": source.read_bytes()}), tmp_path / "outer.zip")
+    elif kind == "zip in folder":
+        source = lay(tmp_path / "outer", {"x/ck.zip": source.read_bytes()})
+    elif "tar" in kind:
+        path = tmp_path / "ck.tar"
+        with tarfile.open(path, "w:gz" if kind == "tar.gz" else "w") as file:
+            file.add(source, "x/ck.zip" if "zip" in kind else "x")
+        source = path
+    for count in (1, 3):
+        processes(count)
+        prepare("ckplus", source, tmp_path / str(count))
+    for name in ("images.npy", "samples.csv", "signatures.npy", "card.json"):
+        assert (tmp_path / "1/ckplus" / name).read_bytes() == (tmp_path / "3/ckplus" / name).read_bytes()
+    assert faces.load_card("ckplus", tmp_path / "1").count == 70
+
+
+def test_of_several_corrupt_images_the_first_is_named_by_any_number_of_processes(tmp_path, processes):
+    files = {f"CK+48/anger/S{i:03d}_001_00000001.png": png(i)[: 300 if i > 40 else None] for i in range(70)}
+    root = lay(tmp_path / "root", files)
+    for count in (1, 3):
+        processes(count)
+        with pytest.raises(DataError, match="S041_001_00000001.png is not a readable image.*--skip-corrupt"):
+            prepare("ckplus", root, tmp_path / "home")
+        assert nothing_left(tmp_path / "home")
+        assert prepare("ckplus", root, tmp_path / str(count), skip_corrupt=True).count == 41
+
+
+def toy(count: int, face=lambda: Aligned(np.zeros((48, 48), np.uint8), "as-is")) -> Listing:
+    return Listing("toy", [Sample(f"{i:05d}", "", face, "anger") for i in range(count)])
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(errno.ENOSPC, "full"), DataError)]
+)
+def test_an_error_ends_all_processes_and_leaves_nothing(tmp_path, processes, error, expected):
+    def stop(done: int, total: int) -> None:
+        if done == 40:
+            raise error
+
+    processes(3)
+    with pytest.raises(expected):
+        room.write_set(tmp_path / "home", "toy", "manifest", "memory", toy(900), tick=stop)
+    assert nothing_left(tmp_path / "home")
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="one process prepares everything where processes cannot be forked")
+def test_a_killed_process_is_one_line_and_leaves_nothing(tmp_path, processes):
+    parent = os.getpid()
+
+    def face() -> Aligned:
+        assert os.getpid() != parent
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    processes(2)
+    with pytest.raises(JobFailed, match="a child process was killed"):
+        room.write_set(tmp_path / "home", "toy", "manifest", "memory", toy(40, face))
+    assert nothing_left(tmp_path / "home")
+    assert not multiprocessing.active_children()
+
+
+def test_images_of_consecutive_rows_are_not_copied(tmp_path):
+    prepare("ckplus", lay(tmp_path / "root", CROPS), tmp_path / "home")
+    dataset = faces.load("ckplus", tmp_path / "home")
+    for rows, shared in (([2, 3, 4], True), ([4, 3], False), ([1, 3], False), ([], False)):
+        rows = np.array(rows, dtype=np.int64)
+        pixels = dataset.pixels(rows)
+        assert np.array_equal(pixels, dataset.images[rows])
+        assert np.shares_memory(pixels, dataset.images) == shared
 
 
 def test_a_truncated_or_missing_zip(tmp_path):
@@ -206,10 +295,7 @@ def test_memory_does_not_grow_with_the_set(tmp_path):
     """Pixels go to disk one by one: the peak is far below the set's own size."""
     import tracemalloc
 
-    from ferbench.data.samples import Aligned, Listing, Sample
-
-    blank = np.zeros((48, 48), np.uint8)
-    listing = Listing("toy", [Sample(f"{i:05d}", "", lambda: Aligned(blank, "as-is"), "anger") for i in range(8000)])
+    listing = toy(8000)
     tracemalloc.start()
     room.write_set(tmp_path, "toy", "manifest", "memory", listing)
     peak = tracemalloc.get_traced_memory()[1]

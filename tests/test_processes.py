@@ -48,6 +48,14 @@ time.sleep(0.8)
 sys.exit(3)
 """
 
+WITH_MAP = """
+import os, sys, time
+from ferbench.processes import map_in_order
+results = map_in_order(lambda item: os.getpid(), range(10_000_000), 3)
+print(*{next(results) for _ in range(48)}, flush=True)
+time.sleep(60)
+"""
+
 
 def started(code: str) -> subprocess.Popen:
     return subprocess.Popen(
@@ -79,6 +87,16 @@ def test_a_child_ends_when_its_parent_is_killed():
         while time.monotonic() < last:
             os.kill(child, 0)
             time.sleep(0.05)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere one process computes everything")
+def test_processes_that_compute_end_when_their_parent_is_killed():
+    parent = started(WITH_MAP)
+    children = [int(word) for word in parent.stdout.readline().split()]
+    assert len(children) == 3
+    parent.kill()
+    parent.communicate(timeout=60)  # returns when no child has the streams open any more
+    assert parent.pid not in children
 
 
 def test_a_signal_to_a_forked_worker_does_not_end_the_process():

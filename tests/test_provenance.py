@@ -119,6 +119,20 @@ ENCODINGS = {
     "webp": encoded("WEBP", lossless=True),
     **{f"jpeg {quality}": encoded("JPEG", quality=quality) for quality in (50, 75, 90, 95)},
 }
+
+
+class InMemory:
+    """A source of one file."""
+
+    name, paths = "memory", ("picture",)
+
+    def __init__(self, content: bytes):
+        self.content = content
+
+    def read(self, path: str, limit: int = -1) -> bytes:
+        return self.content
+
+
 ALIGNMENTS = {"as it is": as_is, "raw": raw, "boxed": partial(boxed, box=(6, 4, 40, 44))}
 
 
@@ -138,7 +152,7 @@ def prepared(home, name, given, encoding="png", alignment="as it is", dataset="m
 
     def sample(number: int, subject: str, picture: Image.Image) -> Sample:
         content = ENCODINGS[encoding](picture)
-        return Sample(ids.format(number), "", read(lambda: content, "picture"), CLASSES[number % 7], subject)
+        return Sample(ids.format(number), "", read(InMemory(content), "picture"), CLASSES[number % 7], subject)
 
     listing = Listing("toy", [sample(number, *one) for number, one in enumerate(given)])
     write_set(home, name, dataset, "memory", onet.realigned(listing) if alignment == "onet" else listing)

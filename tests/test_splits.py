@@ -16,7 +16,7 @@ from ferbench.errors import DataError, UsageError
 from ferbench.labels import CELEBA_ATTRIBUTES
 from ferbench.protocol import protocol as room
 from ferbench.protocol import splits
-from ferbench.protocol.stratified import grouped_folds
+from ferbench.protocol.rules import grouped_folds
 
 
 @settings(max_examples=40, deadline=None)
@@ -150,6 +150,10 @@ def test_official_splits_and_what_they_need():
     assert (public.folds[0].test.tolist(), public.notes[-1][:8]) == ([2], "3 images")
     with pytest.raises(DataError, match="fer2013-public"):
         splits.make(room.load("fer2013"), make_faces(rows[:3], name="fer2013"))
+    with pytest.raises(
+        DataError, match="needs the split 'test'.*it has train, val: choose the protocol fer2013-public"
+    ):
+        splits.tested(room.load("fer2013"), make_faces(rows[:3], name="fer2013"))
     with pytest.raises(DataError, match="no images of the split 'train'"):
         splits.training_sets(room.load("fer2013"), make_faces(rows[2:], name="fer2013"))
 

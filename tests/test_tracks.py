@@ -6,9 +6,8 @@ from support.datasets import lay_down, make_faces, people
 from support.sources import ckplus, lay
 
 from ferbench.data import align, faces, landmarks
-from ferbench.data.landmarks import BROWS, COUNT, EYES, INNER, JAW, LIPS, MIRROR, NOSE, PARTS, WITHOUT_CORNERS
+from ferbench.data.landmarks import BROWS, COUNT, EYES, INNER, JAW, LIPS, MIRROR, NOSE, PARTS, WITHOUT_CORNERS, resample
 from ferbench.data.prepare import prepare, verify
-from ferbench.data.resample import resample
 from ferbench.data.sources import Options
 from ferbench.data.synthetic.layouts import write_layout
 from ferbench.data.synthetic.sets import prepare_synthetic

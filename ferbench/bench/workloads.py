@@ -4,7 +4,6 @@ Training and inference in torch need torch, numpy and pydantic only, so that a b
 else is imported where it is used.
 """
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from ferbench.bench import comparison
 from ferbench.bench.comparison import Comparison
+from ferbench.environment import cores
 from ferbench.errors import UsageError
 from ferbench.methods import recipes
 from ferbench.methods.interface import Timeable, TimedMethod
@@ -91,8 +91,7 @@ def baselines(cell: Cell, names: tuple[str, ...]) -> dict[str, Callable[[], obje
 def loaders(device: str, threads: int) -> int:
     """Loader processes of each baseline: beside a GPU one for every core but one, since rotating pictures takes longer
     than a step; on a CPU at most two, which compete with the step for cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores - 1) if device == "cuda" else min(2, threads - 1)
+    return max(1, cores() - 1) if device == "cuda" else min(2, threads - 1)
 
 
 def networks(method: str, preset: str, seed: int) -> TimedMethod:

@@ -78,7 +78,7 @@ def prepare(
 @app.command("list", **described(None, "ferbench data list"))
 def list_sets(format: Format = "console", data_home: DataHome = None) -> None:
     """List the prepared datasets."""
-    from ferbench.data.inventory import prepared
+    from ferbench.data.verbs import prepared
     from ferbench.files import data_home as home
 
     emit(prepared(home(data_home)), format)
@@ -94,12 +94,12 @@ def show(
     data_home: DataHome = None,
 ) -> None:
     """Show a prepared dataset: its counts beside the expected ones, and every deviation."""
-    from ferbench.data import inventory
+    from ferbench.data import verbs
     from ferbench.files import data_home as home
 
-    emit(inventory.card(name, home(data_home)), format)
+    emit(verbs.card(name, home(data_home)), format)
     if sheet:
-        inventory.contact_sheet(name, home(data_home), sheet)
+        verbs.contact_sheet(name, home(data_home), sheet)
 
 
 @app.command(**described(None, "ferbench data verify ckplus"))

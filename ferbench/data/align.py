@@ -102,7 +102,7 @@ def grey(picture: Image.Image) -> Image.Image:
         return Image.fromarray(np.clip(values * (255 / top), 0, 255).round().astype(np.uint8))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture.convert("RGBA"))
-    return picture.convert("L")
+    return picture if picture.mode == "L" else picture.convert("L")
 
 
 def _resampled(image: Image.Image, matrix: np.ndarray) -> np.ndarray:
@@ -151,17 +151,17 @@ def detect(picture: Image.Image) -> list[Found]:
     """Return all faces of a picture by MTCNN, the largest first. A detector must be there."""
     detector = _mtcnn()
     assert detector is not None
-    found = []
+    detections = []
     for face in detector.detect_faces(np.asarray(picture.convert("RGB"))):
         points = face["keypoints"]
         mouth = np.mean([points["mouth_left"], points["mouth_right"]], axis=0)
         # Whichever eye the detector calls left: ours is the one on the picture's left.
         eyes = sorted((points["left_eye"], points["right_eye"]))
         left, top, width, height = (int(value) for value in face["box"])
-        found.append(
+        detections.append(
             Found((left, top, width, height), np.array([*eyes, mouth], dtype=np.float64), float(face["confidence"]))
         )
-    return sorted(found, key=lambda face: -face.box[2] * face.box[3])
+    return sorted(detections, key=lambda face: -face.box[2] * face.box[3])
 
 
 @cache

@@ -1,10 +1,10 @@
-"""What dataset readers see of a source on disk, be it a folder, an archive or one file: safe relative paths, junk left
-out, sizes bounded. The archives themselves are read by :mod:`ferbench.data.packed`."""
+"""What dataset readers see of a source on disk, be it a folder, an archive or one file: safe relative paths, files
+of operating systems ignored, sizes bounded. The archives themselves are read by :mod:`ferbench.data.packed`."""
 
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -18,13 +18,13 @@ HEAD = 1 << 14  # bytes in which a file shows what it is
 # The end of an image file's name, in capitals or not, as a regular expression.
 IMAGE = r"\.(?i:png|jpe?g|jpe|jfif|bmp|gif|tiff?|webp|p[bgp]m|jp2|tga|pcx|avif|heic)$"
 
-_JUNK_NAMES = {".ds_store", "thumbs.db", "desktop.ini"}
+_IGNORED_NAMES = {".ds_store", "thumbs.db", "desktop.ini"}
 
 
 class Tree(Protocol):
     """What a dataset reader sees.
 
-    name : how the user called it. paths : POSIX paths relative to the root, sorted, junk left out.
+    name : how the user called it. paths : POSIX paths relative to the root, sorted, without files of operating systems.
     """
 
     name: str
@@ -54,28 +54,28 @@ class Folder:
     @cached_property
     def _files(self) -> dict[str, Path]:
         """Files by path; a name that is not UTF-8 is told with its bytes as \\x.., since tables and cards are UTF-8."""
-        inside, found = self.root.resolve(), {}
+        inside, files = self.root.resolve(), {}
         for path in self.root.rglob("*"):
             relative = shown(path.relative_to(self.root))
-            if junk(relative) or not path.is_file():
+            if is_ignored(relative) or not path.is_file():
                 continue
             if path.is_symlink() and not path.resolve().is_relative_to(inside):
                 continue
-            found[relative] = path
-        return found
+            files[relative] = path
+        return files
 
     def located(self, path: str) -> Path:
         """Return where a file lies. Raises DataError where there is none."""
         file = self.root / path
         if not file.is_file():
-            file = self._files.get(path) or self._files.get(self._alike.get(comparable(path), ""), file)
+            file = self._files.get(path) or self._files.get(self._comparable.get(comparable(path), ""), file)
             if not file.is_file():
                 raise DataError(f"{self.name} has no file {path}")
         return file
 
     @cached_property
-    def _alike(self) -> dict[str, str]:
-        return alike(self._files)
+    def _comparable(self) -> dict[str, str]:
+        return by_comparable_form(self._files)
 
     def read(self, path: str, limit: int = -1) -> bytes:
         try:
@@ -101,11 +101,6 @@ class SingleFile(Folder):
         return [self.only]
 
 
-def reader(tree: Tree, path: str) -> Callable[[], bytes]:
-    """Return a call that reads ``path`` when its time comes."""
-    return lambda: tree.read(path)
-
-
 def is_image(path: str) -> bool:
     """Whether a file's name ends as those of images do."""
     return re.search(IMAGE, path) is not None
@@ -116,13 +111,13 @@ def comparable(path: str) -> str:
     return unicodedata.normalize("NFC", path).casefold()
 
 
-def alike(paths: Iterable[str]) -> dict[str, str]:
+def by_comparable_form(paths: Iterable[str]) -> dict[str, str]:
     """Return paths by their comparable form, without those of which several have the same."""
-    found: dict[str, str] = {}
+    unique: dict[str, str] = {}
     for path in paths:
         key = comparable(path)
-        found[key] = "" if key in found else path
-    return found
+        unique[key] = "" if key in unique else path
+    return unique
 
 
 def filename(path: str) -> str:
@@ -140,7 +135,7 @@ def shown(path: Path) -> str:
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
-def junk(path: str) -> bool:
-    """What operating systems leave behind: .DS_Store, ._resource forks, Thumbs.db, __MACOSX."""
+def is_ignored(path: str) -> bool:
+    """Whether an operating system left a file behind: .DS_Store, ._resource forks, Thumbs.db, __MACOSX."""
     parts = path.split("/")
-    return parts[-1].lower() in _JUNK_NAMES or parts[-1].startswith("._") or "__MACOSX" in parts
+    return parts[-1].lower() in _IGNORED_NAMES or parts[-1].startswith("._") or "__MACOSX" in parts

@@ -28,6 +28,7 @@ from ferbench.schema import Card
 SIDE = 16  # pixels of a thumbnail
 BITS = 256
 NEAR = 24  # bits that may differ between copies of one photograph
+_AT_ONCE = 128  # images of 48×48 pixels that are averaged at once
 _BLOCK = 1 << 20  # pairs that are compared at once
 
 
@@ -60,14 +61,14 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
 def signatures(thumbnails: list[np.ndarray]) -> np.ndarray:
     """Return the signatures uint8 [N,32] of what :func:`thumbnail` returned for N pictures."""
     values = np.empty((len(thumbnails), SIDE, SIDE), dtype=np.float32)
-    large = np.array([len(thumbnail) == SIZE for thumbnail in thumbnails], dtype=bool)
-    if large.any():
-        sums = np.stack([thumbnails[row] for row in np.flatnonzero(large)]).astype(np.uint16)
+    large = [row for row, thumbnail in enumerate(thumbnails) if len(thumbnail) == SIZE]
+    for rows in (large[start : start + _AT_ONCE] for start in range(0, len(large), _AT_ONCE)):
+        sums = np.stack([thumbnails[row] for row in rows]).astype(np.uint16)
         sums = sums[:, ::3] + sums[:, 1::3] + sums[:, 2::3]
         sums = sums[:, :, ::3] + sums[:, :, 1::3] + sums[:, :, 2::3]
-        values[large] = (sums + 4) // 9
-    if not large.all():
-        values[~large] = [thumbnails[row] for row in np.flatnonzero(~large)]
+        values[rows] = (sums + 4) // 9
+    if small := [row for row, thumbnail in enumerate(thumbnails) if len(thumbnail) == SIDE]:
+        values[small] = [thumbnails[row] for row in small]
     # Not above 0: of an even grey, rounding would decide the signs.
     return np.packbits(values.reshape(len(values), -1) @ _projections() > 0.5, axis=1)
 
@@ -88,20 +89,20 @@ def near_copies(some: np.ndarray, others: np.ndarray, bits: int = NEAR) -> np.nd
     """
     first = np.ascontiguousarray(some).view("<u8")
     second = np.ascontiguousarray(others).view("<u8")
-    found = np.zeros(len(first), dtype=bool)
+    near = np.zeros(len(first), dtype=bool)
     for wanted, there in zip(_bands(some, bits + 1), _bands(others, bits + 1), strict=True):
         order = np.argsort(there, kind="stable")
         counts = np.bincount(there, minlength=1 << 16)  # of the others, by the value of their band
         starts = np.cumsum(counts) - counts
-        rows = np.flatnonzero(~found)
+        rows = np.flatnonzero(~near)
         step = max(1, _BLOCK // max(1, counts.max()))
         for block in (rows[at : at + step] for at in range(0, len(rows), step)):
             many = counts[wanted[block]]
             pair = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many - starts[wanted[block]], many)
             row = np.repeat(block, many)
             distance = np.bitwise_count(first[row] ^ second[order[pair]]).sum(axis=1)
-            found[row[distance <= bits]] = True
-    return found
+            near[row[distance <= bits]] = True
+    return near
 
 
 def _bands(signatures: np.ndarray, count: int) -> np.ndarray:

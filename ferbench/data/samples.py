@@ -1,16 +1,17 @@
-"""What a dataset reader gives: samples that say what they are and can be asked for their picture."""
+"""What a dataset reader gives: samples with their labels, and a call that decodes the picture of each."""
 
 import io
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ferbench.data import align
+from ferbench.data.archive import Tree
 from ferbench.data.landmarks import COUNT, anchors
 from ferbench.errors import DataError
 from ferbench.labels import emotion
@@ -18,6 +19,8 @@ from ferbench.labels import emotion
 MAX_PIXELS = 64_000_000  # of one image; the largest honest ones (KDEF, ExpW originals) have under 20 million
 # What is read as a picture, by content. Others of Pillow's formats start programs (EPS) or are no photographs.
 FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "TGA", "PCX", "AVIF")
+# Where Pillow finds how the camera was held, beside the tags of a TIFF.
+_ORIENTATION = frozenset(("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"))
 
 
 class Aligned(NamedTuple):
@@ -30,7 +33,7 @@ class Aligned(NamedTuple):
     picture: Image.Image | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image of a dataset.
 
@@ -98,6 +101,8 @@ def decode(content: bytes, path: str) -> Image.Image:
             raise DataError(f"{path} is not a readable image{kind}") from None
         except Exception as error:
             raise DataError(f"{path} is not a readable image ({type(error).__name__}: {error})") from None
+        if not hasattr(picture, "tag_v2") and _ORIENTATION.isdisjoint(picture.info):
+            return picture
         try:
             return ImageOps.exif_transpose(picture)
         except Exception:  # damaged EXIF under sound pixels: there is no telling how the camera was held
@@ -110,9 +115,13 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def as_is(read: Callable[[], bytes], path: str) -> Callable[[], Aligned]:
+def as_is(tree: Tree, path: str) -> Callable[[], Aligned]:
     """A face that comes cropped: resized as it is."""
-    return lambda: uncropped(decode(read(), path))
+    return partial(_as_is, tree, path)
+
+
+def _as_is(tree: Tree, path: str) -> Aligned:
+    return uncropped(decode(tree.read(path), path))
 
 
 def uncropped(picture: Image.Image) -> Aligned:
@@ -122,7 +131,7 @@ def uncropped(picture: Image.Image) -> Aligned:
 
 
 def raw(
-    read: Callable[[], bytes],
+    tree: Tree,
     path: str,
     landmarks: Callable[[], np.ndarray | None] = lambda: None,
     steady: Callable[[], np.ndarray | None] | None = None,
@@ -134,7 +143,7 @@ def raw(
     """
 
     def face() -> Aligned:
-        picture = decode(read(), path)
+        picture = decode(tree.read(path), path)
         points = landmarks()
         placing = points if steady is None else steady()
         if placing is not None:
@@ -144,19 +153,19 @@ def raw(
                 raise DataError(f"{path}: {error}") from None
             all68 = points if points is not None and len(points) == COUNT else None
             return Aligned(crop, "landmarks", None if all68 is None else align.onto(matrix, all68), picture)
-        found = align.detected(picture)
-        if found is not None:
-            return Aligned(align.aligned(picture, found), "mtcnn", picture=picture)
+        detected = align.detected(picture)
+        if detected is not None:
+            return Aligned(align.aligned(picture, detected), "mtcnn", picture=picture)
         return Aligned(align.centre_crop(picture), align.CENTRE, picture=picture)
 
     return face
 
 
-def boxed(read: Callable[[], bytes], path: str, box: tuple[int, int, int, int]) -> Callable[[], Aligned]:
+def boxed(tree: Tree, path: str, box: tuple[int, int, int, int]) -> Callable[[], Aligned]:
     """A face that the dataset's own box cuts out of a picture. box : left, top, right, bottom in pixels."""
 
     def face() -> Aligned:
-        picture = decode(read(), path)
+        picture = decode(tree.read(path), path)
         left, top, right, bottom = box
         inside = (max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height))
         if inside[2] - inside[0] < 2 or inside[3] - inside[1] < 2:

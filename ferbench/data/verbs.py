@@ -1,15 +1,22 @@
-"""What ``ferbench data prepare`` and ``verify`` do."""
+"""What the commands of ``ferbench data`` do: prepare, verify, list, show, and draw a contact sheet."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ferbench.data import faces
 from ferbench.data.prepare import prepare, verify
 from ferbench.data.sources import Options
-from ferbench.data.synthetic import SYNTHETIC
+from ferbench.data.synthetic import SYNTHETIC, ensure
 from ferbench.errors import DataError, UsageError
 from ferbench.files import data_home
+from ferbench.labels import ABBREVIATIONS
+from ferbench.seeds import generator
 
+Sections = list[tuple[str, dict[str, Any]]]
 _CAMERAS, _LIGHTINGS = ("VL", "NI"), ("Strong", "Weak", "Dark")
 
 
@@ -52,18 +59,96 @@ def prepare_set(
         options = Options(cast(Any, camera), cast(Any, lighting), cast(Any, align), ferplus, labels)
         card = prepare(dataset, source, home, name, options, skip_corrupt, not incomplete, tick)
     sizes = {"images": card.count, "subjects": card.subjects, "sequences": card.sequences}
-    found = ", ".join(f"{number:,} {what}" for what, number in sizes.items() if number)
-    lines = [f"{card.name}: {found} ({card.layout}); fingerprint {card.fingerprint[:12]}"]
+    counted = ", ".join(f"{number:,} {what}" for what, number in sizes.items() if number)
+    lines = [f"{card.name}: {counted} ({card.layout}); fingerprint {card.fingerprint[:12]}"]
     for counts in card.counts.values():
         if counts:
             lines.append(", ".join(f"{key} {number:,}" for key, number in counts.items()))
     return "\n".join([*lines, *(f"note: {text}" for text in card.deviations)])
 
 
-def verify_set(name: str, home: Path | None) -> list[tuple[str, dict[str, Any]]]:
+def verify_set(name: str, home: Path | None) -> Sections:
     """Verify a set; DataError with all that differs."""
     home = data_home(home)
     problems = verify(name, home)
     if problems:
         raise DataError(f"{home / name} is damaged: {'; '.join(problems)}; prepare it again")
     return [(name, {"pixels": "as noted", "table": "as on the card"})]
+
+
+def prepared(home: Path) -> Sections:
+    """List the prepared datasets of a data home: images, subjects, layout, fingerprint."""
+    sets = {}
+    for name in faces.prepared(home):
+        card = faces.load_card(name, home)
+        sets[name] = f"{card.count:,} images, {card.subjects} subjects, {card.layout}, {card.fingerprint[:12]}"
+    missing = [name for name in SYNTHETIC if name not in sets]
+    if missing:
+        sets["drawn when needed"] = ", ".join(missing)
+    return [(f"prepared datasets in {home}", sets)]
+
+
+def card(name: str, home: Path) -> Sections:
+    """Show one prepared dataset: what was found against what is expected, and what deviates."""
+    ensure(name, home)
+    summary = faces.load_card(name, home)
+    sections: Sections = [
+        (
+            summary.name,
+            {
+                "dataset": summary.dataset,
+                "layout": summary.layout,
+                "source": summary.source,
+                "options": summary.options,
+                "images": summary.count,
+                "subjects": summary.subjects or "unknown",
+                "sequences": summary.sequences or "unknown",
+                "aligned by": summary.aligners,
+                "fingerprint": summary.fingerprint,
+                "versions": summary.versions,
+            },
+        )
+    ]
+    for what, numbers in summary.counts.items():
+        expected = summary.expected.get(what, {})
+        keys = dict.fromkeys([*numbers, *expected])
+        sections.append(
+            (
+                f"images by {what}",
+                {
+                    key: f"{numbers.get(key, 0):,}" + (f" of {expected[key]:,} expected" if key in expected else "")
+                    for key in keys
+                },
+            )
+        )
+    sections.append(("deviations", {str(i + 1): text for i, text in enumerate(summary.deviations)}))
+    if summary.skipped:
+        sections.append(("left out as corrupt", {str(i + 1): text for i, text in enumerate(summary.skipped)}))
+    return sections
+
+
+def contact_sheet(name: str, home: Path, path: Path, columns: int = 12) -> None:
+    """Draw a PNG of a prepared dataset: one row for each class, its images spread over the set by a fixed seed.
+
+    A set of attributes gets rows of arbitrary images. Raises DataError where the path cannot be written.
+    """
+    prepared_set = faces.load(name, home)
+    labels = prepared_set.samples["label"].to_numpy()
+    rows = {label: np.flatnonzero(labels == label) for label in prepared_set.card.classes}
+    if not rows:
+        rows = {"": np.arange(len(prepared_set))}
+        rows |= {" " * i: np.arange(len(prepared_set)) for i in range(1, 6)}
+    zoom, margin = 2, 34
+    cell = faces.SIZE * zoom
+    sheet = Image.new("L", (margin + columns * cell, len(rows) * cell), 255)
+    pen = ImageDraw.Draw(sheet)
+    for number, (label, members) in enumerate(rows.items()):
+        chosen = generator(0, "sheet", name, label).permutation(members)[:columns]
+        pen.text((6, number * cell + cell // 2 - 6), ABBREVIATIONS.get(label, ""), fill=0)
+        for place, row in enumerate(chosen):
+            face = Image.fromarray(prepared_set.images[row]).resize((cell, cell), Image.Resampling.LANCZOS)
+            sheet.paste(face, (margin + place * cell, number * cell))
+    if path.suffix.lower() != ".png":
+        raise DataError(f"{path} should end in .png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)

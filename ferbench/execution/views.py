@@ -36,7 +36,7 @@ def training_set(
 
         shared = Shared(faces.images, rows, tables, folds)
     return TrainingSet(
-        images=faces.images[rows],
+        images=faces.pixels(rows),
         videos=_videos(protocol, faces, rows),
         classes=classes,
         labels=targets(faces, rows, classes),
@@ -54,7 +54,7 @@ def targets(faces: Faces, rows: np.ndarray, classes: tuple[str, ...]) -> np.ndar
 
 def sample_set(protocol: Protocol, faces: Faces, rows: np.ndarray) -> SampleSet:
     """Return the samples ``rows`` without labels or names."""
-    return SampleSet(images=faces.images[rows], videos=_videos(protocol, faces, rows))
+    return SampleSet(images=faces.pixels(rows), videos=_videos(protocol, faces, rows))
 
 
 def sees(method: Method, protocol: Protocol, faces: Faces, rows: np.ndarray) -> str:

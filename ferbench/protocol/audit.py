@@ -13,7 +13,7 @@ from ferbench.data.faces import Faces
 from ferbench.errors import DataError
 from ferbench.labels import emotion, in_order
 from ferbench.protocol.splits import Splits, read_csv
-from ferbench.runs.audit import Audit
+from ferbench.runs.facts import Audit
 
 Severity = Literal["leak", "fault", "note"]
 
@@ -45,8 +45,10 @@ def overlap(train: np.ndarray, test: np.ndarray, faces: Faces) -> Audit:
     near = None
     if faces.signatures is not None:
         others = test[~same & ~copies]
-        found = content.near_copies(faces.signatures[others], faces.signatures[train], content.tolerance(faces.card))
-        near = sorted(ids[others[found]])
+        near_copy = content.near_copies(
+            faces.signatures[others], faces.signatures[train], content.tolerance(faces.card)
+        )
+        near = sorted(ids[others[near_copy]])
     return Audit(
         subjects=sorted((set(subjects[train]) & set(subjects[test])) - {""}),
         samples=sorted(ids[test[same]]),
@@ -57,9 +59,9 @@ def overlap(train: np.ndarray, test: np.ndarray, faces: Faces) -> Audit:
     )
 
 
-def of_folds(made: Splits, faces: Faces) -> Audit:
+def of_folds(splits: Splits, faces: Faces) -> Audit:
     """Return the audit of all folds together."""
-    return Audit.together([overlap(split.train, split.test, faces) for split in made.folds])
+    return Audit.together([overlap(split.train, split.test, faces) for split in splits.folds])
 
 
 def audit(path: Path, faces: Faces) -> list[Finding]:
@@ -156,5 +158,5 @@ def _standard(word: str) -> str:
         return word
 
 
-def _finding(severity: Severity, fold: str, what: str, found: Sequence[str] | pd.Index | pd.Series) -> Finding:
-    return Finding(severity, fold, what, len(found), tuple(str(name) for name in found[:SHOWN]))
+def _finding(severity: Severity, fold: str, what: str, offenders: Sequence[str] | pd.Index | pd.Series) -> Finding:
+    return Finding(severity, fold, what, len(offenders), tuple(str(name) for name in offenders[:SHOWN]))

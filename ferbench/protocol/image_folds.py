@@ -12,8 +12,8 @@ from ferbench.errors import UsageError
 from ferbench.files import sha256_of
 from ferbench.protocol import splits
 from ferbench.protocol.protocol import Protocol
+from ferbench.protocol.rules import rare_classes
 from ferbench.protocol.splits import Split, Splits
-from ferbench.protocol.stratified import rare_classes
 from ferbench.runs.record import IMAGE_FOLDS
 from ferbench.seeds import derive_seed
 

@@ -38,7 +38,7 @@ class Official(Schema):
     test: Literal["train", "val", "test", ""] = ""
 
     @model_validator(mode="after")
-    def _apart(self) -> Self:
+    def _distinct(self) -> Self:
         named = [name for name in (self.train, self.validation, self.test) if name]
         if len(set(named)) != len(named):
             raise ValueError("train, validation and test must be different splits")
@@ -112,21 +112,21 @@ def load(name: str) -> Protocol:
 
     Raises UsageError for an unknown name, DataError for a file that is not valid.
     """
-    found = load_any(name)
-    if isinstance(found, AttributeProtocol):
+    protocol = load_any(name)
+    if isinstance(protocol, AttributeProtocol):
         others = ", ".join(other for other in names() if isinstance(load_any(other), Protocol))
         raise UsageError(
             f"{name} holds attributes, not expressions: it trains attention maps only; choose one of {others}"
         )
-    return found
+    return protocol
 
 
 def load_attributes(name: str) -> AttributeProtocol:
     """Return an attribute protocol by name or path (see :func:`load`)."""
-    found = load_any(name)
-    if isinstance(found, Protocol):
+    protocol = load_any(name)
+    if isinstance(protocol, Protocol):
         raise UsageError(f"{name} holds expressions; attention maps are learned from an attribute protocol")
-    return found
+    return protocol
 
 
 def load_any(name: str) -> Protocol | AttributeProtocol:

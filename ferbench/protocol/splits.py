@@ -13,9 +13,10 @@ from ferbench.data.faces import Faces, unaligned
 from ferbench.data.onet import ALIGNED
 from ferbench.errors import DataError, UsageError
 from ferbench.files import sha256_of
+from ferbench.protocol import protocol as protocols
 from ferbench.protocol import rules
 from ferbench.protocol.protocol import AttributeProtocol, Protocol
-from ferbench.protocol.stratified import grouped_folds
+from ferbench.protocol.rules import grouped_folds
 from ferbench.seeds import derive_seed, generator
 
 LAST = 3  # "the last three frames of each sequence are used for training and testing" (IV-A-2, IV-A-3)
@@ -225,7 +226,7 @@ def tested(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, str]:
         return rows, "the set names no splits: all its samples are tested"
     chosen = rows[split == protocol.official.test] if protocol.official.test else rows[:0]
     if not len(chosen):
-        raise DataError(f"the prepared dataset {faces.name} has no test samples for {protocol.identifier}")
+        raise DataError(_without(protocol, faces, protocol.official.test or "test"))
     return chosen, "the dataset has a test set only"
 
 
@@ -322,8 +323,8 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 def notes(protocol: Protocol, faces: Faces, rows: np.ndarray) -> list[str]:
     """What a reader should know: classes without images, another number of images than expected, faces not aligned."""
-    found = set(faces.samples["label"].iloc[rows])
-    notes = [f"the set has no image of {name}" for name in protocol.classes if name not in found]
+    labels = set(faces.samples["label"].iloc[rows])
+    notes = [f"the set has no image of {name}" for name in protocol.classes if name not in labels]
     if protocol.expected_images is not None and len(rows) != protocol.expected_images:
         notes.append(f"{len(rows):,} {protocol.level}s take part; the protocol expects {protocol.expected_images:,}")
     return [*notes, *alignment(faces, rows)]
@@ -332,10 +333,10 @@ def notes(protocol: Protocol, faces: Faces, rows: np.ndarray) -> list[str]:
 def alignment(faces: Faces, rows: np.ndarray) -> list[str]:
     """Say how many of these images are no aligned faces, and how many another network's landmarks have aligned."""
     aligners = faces.samples["aligner"].iloc[rows]
-    centred, found = (int((aligners == name).sum()) for name in (CENTRE, ALIGNED))
+    centred, aligned = (int((aligners == name).sum()) for name in (CENTRE, ALIGNED))
     return [
         *([unaligned(centred, len(rows))] if centred else []),
-        *([f"{found:,} of {len(rows):,} crops are aligned by landmarks that O-Net found"] if found else []),
+        *([f"{aligned:,} of {len(rows):,} crops are aligned by landmarks that O-Net found"] if aligned else []),
     ]
 
 
@@ -344,17 +345,25 @@ def _official(protocol: Protocol, faces: Faces, rows: np.ndarray) -> Split:
     if not protocol.official.test:
         raise UsageError(f"{protocol.identifier} has no test set: it serves pre-training only")
     split = faces.samples["split"].to_numpy()[rows]
-    parts = {}
-    for part in ("train", "test"):
-        parts[part] = rows[split == getattr(protocol.official, part)]
-        if not len(parts[part]):
-            there = ", ".join(sorted(set(split) - {""})) or "no splits at all"
-            hint = " (protocol fer2013-public tests on PublicTest)" if protocol.name == "fer2013" else ""
-            raise DataError(
-                f"{protocol.identifier} needs the split {getattr(protocol.official, part)!r}, which the "
-                f"prepared dataset {faces.name} lacks; it has {there}{hint}"
-            )
-    return Split("official", parts["train"], parts["test"])
+    for part in (protocol.official.train, protocol.official.test):
+        if part not in split:
+            raise DataError(_without(protocol, faces, part))
+    return Split("official", rows[split == protocol.official.train], rows[split == protocol.official.test])
+
+
+def _without(protocol: Protocol, faces: Faces, split: str) -> str:
+    """Say that a prepared dataset lacks a split, and which shipped protocols need only the splits that it has."""
+    present = set(faces.samples["split"]) - {""}
+    text = (
+        f"{protocol.identifier} needs the split {split!r}, which the prepared dataset {faces.name} lacks; it has "
+        f"{', '.join(sorted(present)) or 'no splits at all'}"
+    )
+    for name in protocols.names():
+        other = protocols.load_any(name)
+        official = other.official if isinstance(other, Protocol) and other.dataset == protocol.dataset else None
+        if official and official.test and {official.train, official.test} <= present:
+            return f"{text}: choose the protocol {name}, which tests the split {official.test}"
+    return text
 
 
 def _all_named(faces: Faces, rows: np.ndarray) -> None:

@@ -23,8 +23,8 @@ Sections = list[tuple[str, dict[str, Any] | list[dict[str, Any]]]]
 
 def protocols() -> Sections:
     """List all protocols with what they are."""
-    found = [room.load_any(name) for name in room.names()]
-    return [("protocols", {protocol.identifier: protocol.description for protocol in found})]
+    shipped = [room.load_any(name) for name in room.names()]
+    return [("protocols", {protocol.identifier: protocol.description for protocol in shipped})]
 
 
 def describe(name: str, rule: str | None, seed: int, home: Path | None) -> Sections:
@@ -59,9 +59,9 @@ def export_folds(name: str, out: Path, rule: str | None, seed: int, by_image: bo
     prepared = faces.load(protocol.dataset, home)
     if by_image and rule:
         raise UsageError("--image-folds is a rule of its own: leave out --rule")
-    made = image_folds.make(protocol, prepared) if by_image else splits.make(protocol, prepared, rule, seed)
-    write_text(out, splits.to_csv(made.folds, prepared))
-    return f"{out}: {made.rule}, SHA-256 {made.hash}"
+    folds = image_folds.make(protocol, prepared) if by_image else splits.make(protocol, prepared, rule, seed)
+    write_text(out, splits.to_csv(folds.folds, prepared))
+    return f"{out}: {folds.rule}, SHA-256 {folds.hash}"
 
 
 def audit_split(folds: Path, dataset: str, home: Path | None) -> list[Finding]:
@@ -84,34 +84,34 @@ def verdict(findings: list[Finding]) -> None:
     """Raise CheckFailed when an audit found more than notes."""
     counts = Counter(finding.severity for finding in findings if finding.severity != "note")
     if counts:
-        found = " and ".join(f"{number} {kind}{'s' if number > 1 else ''}" for kind, number in counts.items())
-        raise CheckFailed(f"this split must not be used: {found}")
+        faults = " and ".join(f"{number} {kind}{'s' if number > 1 else ''}" for kind, number in counts.items())
+        raise CheckFailed(f"this split must not be used: {faults}")
 
 
-def _folds(made: splits.Splits, prepared: Faces) -> Sections:
+def _folds(folds: splits.Splits, prepared: Faces) -> Sections:
     """A row for each fold: training and test images; of the test set, subjects (where known) and each class."""
-    first = made.folds[0]
+    first = folds.folds[0]
     subjects = prepared.samples["subject"].iloc[np.concatenate([first.train, first.test])]
     named = bool((subjects != "").all())
     rows: list[dict[str, Any]] = []
-    for split in made.folds:
+    for split in folds.folds:
         test = prepared.samples.iloc[split.test]
         counts = Counter(test["label"])
         people = {"subjects": test["subject"].nunique()} if named else {}
-        classes = {ABBREVIATIONS[name]: counts[name] for name in made.classes}
+        classes = {ABBREVIATIONS[name]: counts[name] for name in folds.classes}
         rows.append({"fold": split.fold, "train": len(split.train), "test": len(test), **people, **classes})
     return [
         ("folds", rows),
         (
             "split",
             {
-                "rule": made.rule,
+                "rule": folds.rule,
                 "images": len(subjects),
                 "subjects": subjects.nunique() if named else "unknown",
                 **({"checked": "every sample tested once"} if len(rows) > 1 else {}),
-                "audit": str(of_folds(made, prepared)),
-                "sha256": made.hash,
-                "notes": made.notes,
+                "audit": str(of_folds(folds, prepared)),
+                "sha256": folds.hash,
+                "notes": folds.notes,
             },
         ),
     ]

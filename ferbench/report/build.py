@@ -39,8 +39,7 @@ from ferbench.report.tested_runs import (
     variant_of,
     varying,
 )
-from ferbench.runs.audit import Audit
-from ferbench.runs.facts import HeldOut
+from ferbench.runs.facts import Audit, HeldOut
 from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
 from ferbench.text import command as pastable

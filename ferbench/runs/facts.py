@@ -1,4 +1,5 @@
-"""What reports rely on in the free tables of a record, so that a record of others cannot break them midway."""
+"""What reports rely on in the free tables of a record, checked when it is read: the audit of its folds, whether what it
+tests was held out, and the kinds of its entries."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
@@ -14,9 +15,56 @@ from pydantic import (
     model_validator,
 )
 
-from ferbench.runs.audit import Audit, Count
-
 Share = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, strict=True)]
+
+
+class Audit(BaseModel):
+    """The audit of one fold, or of several (:meth:`together`).
+
+    subjects : names that are in training and test set. samples : ids that are in both. pictures : ids of other test
+        images whose picture is a training image's too, under whichever name, subject or label. near_copies : ids of
+        further ones that are near copies of a training image's picture; None where that is unknown.
+    tested : test images. unknown : images of training and test set that name no subject.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    subjects: list[StrictStr] = []
+    samples: list[StrictStr] = []
+    pictures: list[StrictStr] = []
+    near_copies: list[StrictStr] | None = None
+    tested: Count = 0
+    unknown: Count = 0
+
+    @classmethod
+    def together(cls, folds: "Sequence[Audit]") -> "Audit":
+        """Return one audit of several folds. unknown : the largest of theirs, since folds share their images."""
+        near = [fold.near_copies for fold in folds if fold.near_copies is not None]
+        return cls(
+            subjects=sorted({name for fold in folds for name in fold.subjects}),
+            samples=[name for fold in folds for name in fold.samples],
+            pictures=[name for fold in folds for name in fold.pictures],
+            near_copies=[name for names in near for name in names] if len(near) == len(folds) else None,
+            tested=sum(fold.tested for fold in folds),
+            unknown=max((fold.unknown for fold in folds), default=0),
+        )
+
+    @property
+    def seen(self) -> set[str]:
+        """The test images of which the training set has the picture or a near copy."""
+        return {*self.samples, *self.pictures, *(self.near_copies or ())}
+
+    def __str__(self) -> str:
+        known = "known " if self.unknown else ""
+        people = f"{len(self.subjects):,} {known}subjects shared, 0 spelled in two ways"
+        if self.unknown:
+            people += f", {self.unknown:,} images of unknown subject"
+        same = f"{len({*self.samples, *self.pictures}):,} of the {self.tested:,} tested images"
+        near = "near copies are unknown: prepare the dataset again"
+        if self.near_copies is not None:
+            near = f"near copies of {len(self.near_copies):,} more"
+        return f"{people}; the training set has {same}, {near}"
 
 
 class _Table(BaseModel):
@@ -48,13 +96,13 @@ class HeldOut(BaseModel):
     why: StrictStr = ""
 
     @classmethod
-    def of_all(cls, found: Sequence["HeldOut"]) -> "HeldOut":
+    def of_all(cls, facts: Sequence["HeldOut"]) -> "HeldOut":
         """What is to be said of several test sets together, such as those of folds: the weakest of all."""
-        if learned := [one for one in found if one.status == "no"]:
-            sums = {name: sum(getattr(one, name) for one in found) for name in ("images", "tested", "people")}
+        if learned := [fact for fact in facts if fact.status == "no"]:
+            sums = {name: sum(getattr(fact, name) for fact in facts) for name in ("images", "tested", "people")}
             by = "content" if sums["images"] else learned[0].by
-            return cls(status="no", by=by, repeated=all(one.repeated for one in learned), **sums)
-        return max(found, key=lambda one: (one.status == "unknown", one.by != "content"))
+            return cls(status="no", by=by, repeated=all(fact.repeated for fact in learned), **sums)
+        return max(facts, key=lambda fact: (fact.status == "unknown", fact.by != "content"))
 
     @property
     def comparable(self) -> bool:
@@ -105,7 +153,7 @@ class _Facts(_Table):
     notes: list[StrictStr] = []
 
 
-def _apart(names: list[str]) -> list[str]:
+def _distinct(names: list[str]) -> list[str]:
     if len(set(names)) != len(names):
         raise ValueError("a fold is named twice")
     return names
@@ -114,7 +162,7 @@ def _apart(names: list[str]) -> list[str]:
 class _FoldFacts(_Facts):
     """Of a fold besides: which folds there are, and by what rule."""
 
-    folds: Annotated[list[StrictStr], Field(min_length=1), AfterValidator(_apart)]
+    folds: Annotated[list[StrictStr], Field(min_length=1), AfterValidator(_distinct)]
     rule: StrictStr
     split_hash: StrictStr
     audit: Audit | None = None

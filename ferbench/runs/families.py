@@ -39,10 +39,10 @@ def of_set(card: Card) -> Family | None:
 
 def parts(names: Iterable[str]) -> list[str]:
     """Return the single names in lists of names such as ``"ckplus, fer2013"``."""
-    found: list[str] = []
+    single: list[str] = []
     for name in names:
-        found += [name] if family(name) else [part.strip() for part in _SEPARATORS.split(name) if part.strip()]
-    return found
+        single += [name] if family(name) else [part.strip() for part in _SEPARATORS.split(name) if part.strip()]
+    return single
 
 
 def by_names(trained_on: Iterable[str], tested: Iterable[str], of: Family | None, authors: bool = True) -> HeldOut:
@@ -53,13 +53,13 @@ def by_names(trained_on: Iterable[str], tested: Iterable[str], of: Family | None
     """
     names = parts(trained_on)
     by: Literal["authors", "names"] = "authors" if authors else "names"
-    own = {_normalised(name) for name in tested}
-    found = {name: family(name) for name in names}
-    if any(_normalised(name) in own or (of and family == of) for name, family in found.items()):
+    tested_names = {_normalised(name) for name in tested}
+    families = {name: family(name) for name in names}
+    if any(_normalised(name) in tested_names or (of and family == of) for name, family in families.items()):
         return HeldOut(status="no", by=by)
     if not names:
         return HeldOut(status="unknown", why="it is not stated what was learned from")
-    if unknown := [name for name, family in found.items() if family is None]:
+    if unknown := [name for name, family in families.items() if family is None]:
         return HeldOut(status="unknown", why=_unknown(unknown[0]))
     if of is None:
         return HeldOut(status="unknown", why="it is not known which dataset the tested images come from")

@@ -12,6 +12,7 @@ import safetensors.numpy
 
 from ferbench.data.content import near_copies, tolerance
 from ferbench.data.faces import Faces
+from ferbench.data.names import person
 from ferbench.errors import DataError
 from ferbench.runs import families
 from ferbench.runs.facts import HeldOut
@@ -86,10 +87,10 @@ def unpack(path: Path) -> Pictures:
 
 def copies(tested: Pictures, learned: Pictures) -> np.ndarray:
     """Say for each tested picture whether it, or a near copy of it, was learned from: bool [N]."""
-    found = np.isin(tested.content, learned.content)
-    rest = np.flatnonzero(~found)
-    found[rest] = near_copies(tested.signatures[rest], learned.signatures, max(tested.bits, learned.bits))
-    return found
+    copied = np.isin(tested.content, learned.content)
+    rest = np.flatnonzero(~copied)
+    copied[rest] = near_copies(tested.signatures[rest], learned.signatures, max(tested.bits, learned.bits))
+    return copied
 
 
 def held_out(tested: Pictures, learned: Sequence[Pictures]) -> tuple[HeldOut, np.ndarray]:
@@ -99,19 +100,19 @@ def held_out(tested: Pictures, learned: Sequence[Pictures]) -> tuple[HeldOut, np
     """
     people, why = _people(tested.subjects), ""
     seen = np.zeros(len(tested), dtype=bool)
-    for one in learned:
-        seen |= copies(tested, one)
-        others = _people(one.subjects)
-        common = np.isin(people, others[others != ""])
-        if tested.family == one.family and (tested.family or tested.dataset == one.dataset):
+    for source in learned:
+        seen |= copies(tested, source)
+        learned_people = _people(source.subjects)
+        common = np.isin(people, learned_people[learned_people != ""])
+        if tested.family == source.family and (tested.family or tested.dataset == source.dataset):
             seen |= common
             family = families.family(tested.family)
-            if family and family.subjects and ("" in people or "" in others):
-                why = f"not all people in {tested.dataset} and {one.dataset}, both of {family.title}, are known"
-        elif common.any() and not (tested.family and one.family):
+            if family and family.subjects and ("" in people or "" in learned_people):
+                why = f"not all people in {tested.dataset} and {source.dataset}, both of {family.title}, are known"
+        elif common.any() and not (tested.family and source.family):
             why = (
-                f"{len(np.unique(people[common]))} people in {tested.dataset} and {one.dataset} have the same names, "
-                "and it is not known whether they are the same"
+                f"{len(np.unique(people[common]))} people in {tested.dataset} and {source.dataset} have the same "
+                "names, and it is not known whether they are the same"
             )
     seen |= (people != "") & np.isin(people, people[seen])  # of whom one picture was learned from
     if seen.any():
@@ -121,5 +122,5 @@ def held_out(tested: Pictures, learned: Sequence[Pictures]) -> tuple[HeldOut, np
 
 
 def _people(subjects: np.ndarray) -> np.ndarray:
-    """Subjects in one spelling: without regard to case, to zeros in front and to a decimal point after a number."""
-    return np.array([subject.casefold().removesuffix(".0").lstrip("0") or subject[:1] for subject in subjects], str)
+    """Return the people text [N] of subjects, whatever their spelling."""
+    return np.array([person(subject) for subject in subjects], dtype=str)

@@ -76,11 +76,11 @@ class Record(Schema):
     timings: dict[str, float]  # seconds by phase
     result: dict[str, Any] = Field(default_factory=dict)  # small summary; metrics proper are recomputed
     error: str = ""  # one line; empty when the run is done
-    files: dict[Name, str] = Field(default_factory=dict)  # SHA-256 of the run's files by name; none in one of before
-    digest: str = ""  # of this record (files.seal); empty in one of before
+    files: dict[Name, str] = Field(default_factory=dict)  # SHA-256 of the run's files by name; none in older records
+    digest: str = ""  # of this record (files.seal); empty in older records
 
     @model_validator(mode="after")
-    def _told_as_read(self) -> Self:
+    def _check_tables(self) -> Self:
         """Everything that others rely on is there, and of its kind; what only some family knows is left alone."""
         if not self.error:
             check_tables(self.environment, self.facts, self.result, self.identity.kind, self.identity.fold)

@@ -10,8 +10,8 @@ runs/<key>/predictions.csv    id,subject,sequence,truth,prediction,p_<class>…
 runs/<key>/traceback.txt      of a failed run
 runs/<key>/record.json        written last: done, or failed where it carries an error
 
-The record carries the SHA-256 of the other files and of itself, and whoever reads one of them gets what was stored or
-a DataError. Records of before have none; theirs are taken as they are.
+The record carries the SHA-256 of the other files and of itself. Reading one of them returns what was stored or
+raises DataError. Older records have no checksums and are not verified.
 """
 
 from collections.abc import Sequence
@@ -153,7 +153,7 @@ class Store:
 
     def unfinished(self) -> list[Identity]:
         """Read the identities of runs that were begun and have no record yet."""
-        found = []
+        identities = []
         for path in sorted(self.home.glob("*/identity.json")):
             key = path.parent.name
             if (path.parent / "record.json").exists():
@@ -161,8 +161,8 @@ class Store:
             identity = read_sealed(Identity, self._inside(key, path.name), _ANEW)
             if identity.key != key:
                 raise DataError(f"{path} is damaged (it is not of the run {key}): {_ANEW}")
-            found.append(identity)
-        return found
+            identities.append(identity)
+        return identities
 
     def find(self, prefix: str) -> Record:
         """Return the one finished run whose key begins with ``prefix``, one that comes with the package where none is
@@ -199,7 +199,7 @@ class Store:
             *((head, body) for head, _, body in (content.partition(b"\n") for content in contents)), strict=True
         )
         if len(set(heads)) == 1 and all(body.endswith(b"\n") for body in bodies):
-            with suppress(DataError):  # whose is told below
+            with suppress(DataError):  # the file is named below
                 whole = self._predictions(records[0], b"\n".join([heads[0], b"".join(bodies)]))
                 sizes = [body.count(b"\n") for body in bodies]
                 if len(whole) == sum(sizes):

@@ -6,6 +6,7 @@ levels, so tables of the 14 derived samples of each image are exact. They pay wh
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,13 @@ class Tables:
         return x, None if self.maps is None else self.maps[images, derived]
 
 
+def shared_tensor(images: np.ndarray) -> Tensor:
+    """Return images as a tensor that is only read: it shares their memory, which may be that of a read-only file."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(images)
+
+
 Timed = Callable[[str, Callable[[], Tensor]], Tensor]  # carries out some work and records its seconds under a name
 
 
@@ -96,7 +104,7 @@ class Shared:
         are computed, and that of all.
         """
         rows = torch.from_numpy(self.rows)
-        pixels = timed("derived samples", lambda: pixel_table(torch.from_numpy(np.array(self.images)), border))
+        pixels = timed("derived samples", lambda: pixel_table(shared_tensor(self.images), border))
         if amg is None:
             return Tables(pixels[rows].to(device.name), None, device)
         wanted = None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ferbench.data.archive import IMAGE, Tree, comparable, filename, is_image, reader
+from ferbench.data.archive import IMAGE, Tree, comparable, filename, is_image
 from ferbench.data.landmarks import COUNT, anchors
 from ferbench.data.samples import Aligned, Listing, Sample, as_is, boxed, raw
 from ferbench.data.sources import Options, tables
@@ -52,9 +52,9 @@ def looks_like(tree: Tree) -> bool:
 
 
 def read(tree: Tree, options: Options) -> Listing:
-    found = {(m["split"], m["number"]): path for path in tree.paths if (m := _LABEL.search(path))}
-    if found:
-        return _folders(tree, found)
+    annotations = {(m["split"], m["number"]): path for path in tree.paths if (m := _LABEL.search(path))}
+    if annotations:
+        return _folders(tree, annotations)
     return _tabled(tree, _tables(tree))
 
 
@@ -73,13 +73,13 @@ def _folders(tree: Tree, labels: dict[tuple[str, str], str]) -> Listing:
         elif name in _OTHERS.values():
             left_out[image] = f"annotated as {name!r}, which is no emotion"
         else:
-            samples.append(Sample(f"{split}-{number}", image, as_is(reader(tree, image), image), name, split=split))
+            samples.append(Sample(f"{split}-{number}", image, as_is(tree, image), name, split=split))
     return Listing("folders with .npy annotations", samples, {}, _EXPECTED, _missing(missing), left_out)
 
 
 def _tables(tree: Tree) -> dict[str, str]:
     """The split of each table of manual annotations; validation.csv has no header in some copies."""
-    found = {}
+    splits = {}
     for path in tree.paths:
         name = filename(path).lower()
         split = "train" if name.startswith("train") else "val" if name.startswith("val") else ""
@@ -87,18 +87,18 @@ def _tables(tree: Tree) -> dict[str, str]:
             columns = tables.columns(tree, path, _COLUMNS)
             headless = len(columns) == len(_COLUMNS) and is_image(columns[0])
             if {name.lower() for name in _NEEDED} <= set(columns) or headless:
-                found[path] = split
-    return found
+                splits[path] = split
+    return splits
 
 
-def _tabled(tree: Tree, found: dict[str, str]) -> Listing:
+def _tabled(tree: Tree, splits: dict[str, str]) -> Listing:
     """training.csv, validation.csv: a path, the box of the face, 68 landmarks as x;y;x;y, the expression."""
     # A table's paths begin below Manually_Annotated_Images or the like: told by their last two parts, folder and file.
     images = {_end(path): path for path in tree.paths}
     samples: list[Sample] = []
     left_out = dict.fromkeys(images.values(), "the tables of manual annotations do not name them")
     missing = []
-    for path, split in found.items():
+    for path, split in splits.items():
         for row in tables.rows(tree, path, _NEEDED, _COLUMNS, headless=_COLUMNS):
             name = _label(tables.whole(row["expression"]), row.where)
             given = row["subDirectory_filePath"].replace("\\", "/")
@@ -113,7 +113,7 @@ def _tabled(tree: Tree, found: dict[str, str]) -> Listing:
                 )
     if missing and not samples:
         raise DataError(
-            f"{tree.name} has {next(iter(found))} but not its images, such as {missing[0]}: put the folder "
+            f"{tree.name} has {next(iter(splits))} but not its images, such as {missing[0]}: put the folder "
             "Manually_Annotated_Images beside it"
         )
     return Listing("tables of manual annotations", samples, {}, _EXPECTED, _missing(missing), left_out)
@@ -131,14 +131,14 @@ def _face(tree: Tree, image: str, row: tables.Row) -> Callable[[], Aligned]:
             points = anchors(np.array(given.split(";"), dtype=np.float64).reshape(COUNT, 2))
         except ValueError:
             raise DataError(f"{row.where}: facial_landmarks should be {COUNT} points as x;y;x;y") from None
-        return raw(reader(tree, image), image, lambda: points)
+        return raw(tree, image, lambda: points)
     if all(row.get(name) for name in _BOX):
         box = [tables.whole(row[name]) for name in _BOX]
         left, top, width, height = (-1 if value is None else value for value in box)
         if None in box or width < 1 or height < 1:
             raise DataError(f"{row.where}: {', '.join(row[name] for name in _BOX)[:40]!r} is no box of a face")
-        return boxed(reader(tree, image), image, (left, top, left + width, top + height))
-    return as_is(reader(tree, image), image)
+        return boxed(tree, image, (left, top, left + width, top + height))
+    return as_is(tree, image)
 
 
 def _label(code: int | None, where: str) -> str:

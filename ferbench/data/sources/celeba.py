@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterator
 import numpy as np
 
 from ferbench.data import align
-from ferbench.data.archive import Tree, filename, is_image, reader, stem
+from ferbench.data.archive import Tree, filename, is_image, stem
 from ferbench.data.samples import Aligned, Listing, Sample, decode
 from ferbench.data.sources import Options, tables
 from ferbench.errors import DataError
@@ -38,7 +38,7 @@ def read(tree: Tree, options: Options) -> Listing:
         Sample(
             name,
             images[name],
-            _face(reader(tree, images[name]), images[name], points.get(name)),
+            _face(tree, images[name], points.get(name)),
             subject=people.get(name, ""),
             split=_SPLITS.get(splits.get(name, ""), ""),
             attributes=attributes[name],
@@ -97,12 +97,12 @@ def _optional(tree: Tree, name: str, known: Container[str] = ()) -> dict[str, st
 def _landmarks(tree: Tree) -> dict[str, np.ndarray]:
     """list_landmarks_align_celeba: five points of the aligned images, "left" being the picture's left."""
     path = _find(tree, "list_landmarks_align_celeba")
-    found = {}
+    points = {}
     if path is not None:
         for name, values in _values(tree, path, 10):
             five = np.array(values, dtype=np.float64).reshape(5, 2)
-            found[stem(name)] = np.stack([five[0], five[1], five[3:].mean(axis=0)])
-    return found
+            points[stem(name)] = np.stack([five[0], five[1], five[3:].mean(axis=0)])
+    return points
 
 
 def _values(tree: Tree, path: str, count: int, known: Container[str] = ()) -> Iterator[tuple[str, list[str]]]:
@@ -123,9 +123,9 @@ def _values(tree: Tree, path: str, count: int, known: Container[str] = ()) -> It
         yield name, values
 
 
-def _face(read: Callable[[], bytes], path: str, points: np.ndarray | None) -> Callable[[], Aligned]:
+def _face(tree: Tree, path: str, points: np.ndarray | None) -> Callable[[], Aligned]:
     def face() -> Aligned:
-        picture = decode(read(), path)
+        picture = decode(tree.read(path), path)
         if points is None:
             return Aligned(align.celeba_crop(picture), "fixed-crop", picture=picture)
         scale = picture.width / align.CELEBA_WIDTH  # the file's points are for 178×218 pixels

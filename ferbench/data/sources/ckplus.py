@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ferbench.data.archive import IMAGE, Tree, filename, reader, stem
+from ferbench.data.archive import IMAGE, Tree, filename, stem
 from ferbench.data.landmarks import COUNT
 from ferbench.data.samples import Listing, Sample, as_is, folder_emotion, of_pixels, raw
 from ferbench.data.sources import Options, tables
@@ -89,7 +89,7 @@ def _official(tree: Tree, frames: list[str], align: str) -> Listing:
                 Sample(
                     name,
                     image,
-                    raw(reader(tree, image), image, points, first if align == "sequence" else None),
+                    raw(tree, image, points, first if align == "sequence" else None),
                     label,
                     match[1],
                     sequence,
@@ -109,11 +109,7 @@ def _crops(tree: Tree, classes: dict[str, str]) -> Listing:
     samples = []
     for path, label in classes.items():
         subject, sequence, frame = _parts(path)
-        samples.append(
-            Sample(
-                stem(path), path, as_is(reader(tree, path), path), label, subject, f"{subject}_{sequence}", int(frame)
-            )
-        )
+        samples.append(Sample(stem(path), path, as_is(tree, path), label, subject, f"{subject}_{sequence}", int(frame)))
     samples.sort(key=lambda sample: sample.id)
     return Listing("CK+48: class folders of 48×48 crops", samples, {}, _EXPECTED)
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from ferbench.data.archive import Tree, comparable, filename, is_image, reader, stem
+from ferbench.data.archive import Tree, comparable, filename, is_image, stem
 from ferbench.data.samples import Listing, Sample, boxed
 from ferbench.data.sources import Options, tables
 from ferbench.errors import DataError
@@ -43,7 +43,7 @@ def read(tree: Tree, options: Options) -> Listing:
         times[name] += 1
         if times[name] > 1:  # the id must be unique, whatever the list does
             name = f"{name}-{times[name]}"
-        samples.append(Sample(name, image, boxed(reader(tree, image), image, (left, top, right, bottom)), EXPW[code]))
+        samples.append(Sample(name, image, boxed(tree, image, (left, top, right, bottom)), EXPW[code]))
     if missing and not samples:
         raise DataError(
             f"{tree.name} has {path} but not its images, such as {missing[0]}: put the folder image beside it"

@@ -5,13 +5,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ferbench.data.archive import IMAGE, SingleFile, Tree, filename, reader, stem
+from ferbench.data.archive import IMAGE, SingleFile, Tree, filename, stem
 from ferbench.data.samples import Listing, Sample, as_is, folder_emotion, of_pixels
-from ferbench.data.sources import Options, parquet, tables, votes
+from ferbench.data.sources import Options, parquet, tables
 from ferbench.errors import DataError, UsageError
-from ferbench.labels import FER2013, USAGES, emotion
+from ferbench.labels import FER2013, FERPLUS, USAGES, emotion
 
 _IMAGE = re.compile(r"^(Training|PublicTest|PrivateTest)_(\d{1,9})" + IMAGE)
+VOTES = (*FERPLUS, "unknown", "NF")  # of fer2013new.csv, in its order; the last two are no emotions
+VOTES_FILE = "fer2013new.csv"
+VOTES_RULE = {"ferplus": "majority"}  # for the card
 _OFFICIAL = ("fer2013.csv", "icml_face_data.csv")  # the names under which the whole table is handed on
 # What a file's path says of its split, its last word first.
 _PART = re.compile(r"(?:^|[^a-z])(train|publictest|privatetest|val|test)(?:ing|id|idation)?(?![a-z])")
@@ -48,19 +51,19 @@ def pixel_tables(tree: Tree) -> dict[str, list[str]]:
     named = (
         path for path in tree.paths if path.lower().endswith(".csv") and filename(path).lower() != "ckextended.csv"
     )
-    found = {path: tables.columns(tree, path) for path in named}
-    return {path: columns for path, columns in found.items() if "pixels" in columns}
+    columns_of = {path: tables.columns(tree, path) for path in named}
+    return {path: columns for path, columns in columns_of.items() if "pixels" in columns}
 
 
 def read(tree: Tree, options: Options) -> Listing:
-    found = pixel_tables(tree)
-    if found:
-        path, parts = chosen(tree, found)
+    columns_of = pixel_tables(tree)
+    if columns_of:
+        path, parts = chosen(tree, columns_of)
         if path:
             given = options.ferplus
-            return whole(tree, path, votes.table(SingleFile(given), given.name) if given else None)
+            return whole(tree, path, votes_table(SingleFile(given), given.name) if given else None)
         _no_votes(options.ferplus)
-        return _parts(tree, parts, [path for path in found if path not in parts])
+        return _parts(tree, parts, [path for path in columns_of if path not in parts])
     _no_votes(options.ferplus)
     if any(_IMAGE.match(filename(path)) for path in tree.paths):
         return _folders(tree)
@@ -74,9 +77,9 @@ def _no_votes(ferplus: Path | None) -> None:
         )
 
 
-def chosen(tree: Tree, found: dict[str, list[str]]) -> tuple[str, list[str]]:
+def chosen(tree: Tree, columns_of: dict[str, list[str]]) -> tuple[str, list[str]]:
     """Return the whole table (emotion, pixels, Usage), or else a table for each split (emotion, pixels)."""
-    complete = [path for path, columns in found.items() if {"emotion", "usage"} <= set(columns)]
+    complete = [path for path, columns in columns_of.items() if {"emotion", "usage"} <= set(columns)]
     official = [path for path in complete if filename(path).lower() in _OFFICIAL]
     if len(complete) > 1 and not official:
         raise DataError(
@@ -85,10 +88,10 @@ def chosen(tree: Tree, found: dict[str, list[str]]) -> tuple[str, list[str]]:
         )
     if complete:
         return (official or complete)[0], []
-    labelled = [path for path, columns in found.items() if "emotion" in columns]
+    labelled = [path for path, columns in columns_of.items() if "emotion" in columns]
     if not labelled:
         raise DataError(
-            f"{next(iter(found))} has pixels but no labels, as test.csv of the Kaggle challenge: "
+            f"{next(iter(columns_of))} has pixels but no labels, as test.csv of the Kaggle challenge: "
             "nothing can be trained or tested on it; icml_face_data.csv of it has its labels"
         )
     counts = Counter(_split(path) for path in labelled)
@@ -100,14 +103,14 @@ def chosen(tree: Tree, found: dict[str, list[str]]) -> tuple[str, list[str]]:
     return "", sorted(labelled, key=lambda path: list(USAGES.values()).index(_split(path)))
 
 
-def _told(path: str) -> str:
+def _named_split(path: str) -> str:
     """The split that a file's path tells, empty where it tells none."""
     words = _PART.findall(path.lower())
     return _MEANT.get(words[-1], words[-1]) if words else ""
 
 
 def _split(path: str) -> str:
-    return _told(path) or "train"
+    return _named_split(path) or "train"
 
 
 def label(cell: str, where: str) -> str:
@@ -133,7 +136,7 @@ def whole(tree: Tree, path: str, voted: Sequence[tables.Row] | None) -> Listing:
     rows = tables.rows(tree, path, ("emotion", "pixels", "Usage"))
     if voted is not None and len(voted) != len(rows):
         raise DataError(
-            f"{votes.FILE} has {len(voted):,} rows and {path} {len(rows):,}: they are joined row by row, "
+            f"{VOTES_FILE} has {len(voted):,} rows and {path} {len(rows):,}: they are joined row by row, "
             "so both must be whole"
         )
     samples = []
@@ -150,7 +153,7 @@ def whole(tree: Tree, path: str, voted: Sequence[tables.Row] | None) -> Listing:
                     f"{row.where} is of {row['Usage']}, {voted[number].where} of {voted[number]['Usage']}: "
                     "the rows of both files are in another order"
                 )
-            name = votes.of_row(voted[number])
+            name = label_of_votes(voted[number])
         if name:
             samples.append(
                 Sample(
@@ -165,7 +168,7 @@ def whole(tree: Tree, path: str, voted: Sequence[tables.Row] | None) -> Listing:
     if voted is None:
         return Listing(layout, samples, {}, _EXPECTED)
     notes = (f"{len(rows) - len(samples):,} images without a FERPlus majority are left out",)
-    return Listing(f"{layout}, with FERPlus votes", samples, votes.RULE, {}, notes)
+    return Listing(f"{layout}, with FERPlus votes", samples, VOTES_RULE, {}, notes)
 
 
 def _parts(tree: Tree, paths: list[str], unlabelled: list[str]) -> Listing:
@@ -216,7 +219,7 @@ def _parquet(tree: Tree, paths: list[str]) -> Listing:
             samples.append(
                 Sample(f"{split}-{counts[split]:05d}", where, part.face(place, where), label(cell, where), split=split)
             )
-        reason = "by its name" if _told(path) else "since neither its name nor a column tells a split"
+        reason = "by its name" if _named_split(path) else "since neither its name nor a column tells a split"
         notes.append(f"{filename(path)}: its {len(part.labels):,} rows were taken as the split {split}, {reason}")
     if assumed:
         notes.append(
@@ -228,18 +231,18 @@ def _parquet(tree: Tree, paths: list[str]) -> Listing:
 
 def _folders(tree: Tree) -> Listing:
     """train/angry/Training_3908.jpg, test/angry/PublicTest_*.jpg: the name, not the folder, tells the split."""
-    found = [(path, match) for path in tree.paths if (match := _IMAGE.match(filename(path)))]
+    matches = [(path, match) for path in tree.paths if (match := _IMAGE.match(filename(path)))]
     usages = list(USAGES)
     # A number can lie in two class folders: the label is then part of the id.
-    times = Counter(stem(path) for path, _ in found)
-    found.sort(key=lambda item: (usages.index(item[1][1]), int(item[1][2]), item[0]))
+    times = Counter(stem(path) for path, _ in matches)
+    matches.sort(key=lambda item: (usages.index(item[1][1]), int(item[1][2]), item[0]))
     samples = []
-    for path, match in found:
+    for path, match in matches:
         named = folder_emotion(path) or FER2013.get(_number(path), "")
         if not named:
             raise DataError(f"{path}: its folder names no emotion")
         name = stem(path) if times[stem(path)] == 1 else f"{stem(path)}-{named}"
-        samples.append(Sample(name, path, as_is(reader(tree, path), path), named, split=USAGES[match[1]]))
+        samples.append(Sample(name, path, as_is(tree, path), named, split=USAGES[match[1]]))
     counts = Counter(sample.split for sample in samples)
     notes = [f"no images of {usage}" for usage, split in USAGES.items() if not counts[split]]
     return Listing(
@@ -256,3 +259,39 @@ def _folders(tree: Tree) -> Listing:
 def _number(path: str) -> int:
     code = tables.whole(path.split("/")[-2]) if "/" in path else None
     return -1 if code is None else code
+
+
+def votes_table(tree: Tree, path: str) -> list[tables.Row]:
+    """Return the rows of fer2013new.csv; DataError for one that is not of it."""
+    rows = tables.rows(tree, path, ("Usage", "Image name", *VOTES))
+    for row in rows:
+        if row["Usage"] not in USAGES:
+            raise DataError(f"{row.where}: Usage {row['Usage'][:20]!r} is not one of {', '.join(USAGES)}")
+        counted([row[name] for name in VOTES], row.where)
+    return rows
+
+
+def counted(cells: Sequence[str], where: str) -> list[int]:
+    """Return the ten votes of a row as numbers."""
+    votes = [tables.whole(cell) for cell in cells]
+    valid = [vote for vote in votes if vote is not None and 0 <= vote <= 10]
+    if len(valid) != len(VOTES) or len(votes) != len(VOTES):
+        raise DataError(f"{where}: {', '.join(cells)[:40]!r} should be {len(VOTES)} numbers of votes from 0 to 10")
+    return valid
+
+
+def majority(votes: Sequence[int]) -> str:
+    """Return the emotion that most people named, or "" (as the authors' src/ferplus.py decides).
+
+    Single votes are noise and count as none; the winner needs more than half of the remaining votes; "unknown" and
+    "NF" (no face) are no emotions.
+    """
+    votes = [vote if vote > 1 else 0 for vote in votes]
+    best = max(votes)
+    name = VOTES[votes.index(best)]
+    return name if name in FERPLUS and best > 0.5 * sum(votes) else ""
+
+
+def label_of_votes(row: tables.Row) -> str:
+    """Return the majority label of a row of :func:`votes_table`."""
+    return majority(counted([row[name] for name in VOTES], row.where))

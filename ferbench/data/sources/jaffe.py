@@ -1,8 +1,8 @@
-"""JAFFE (Lyons et al. 1998): 213 images of 10 subjects, all told by the file's name."""
+"""JAFFE (Lyons et al. 1998): 213 images of 10 subjects. The name of a file gives its subject and expression."""
 
 import re
 
-from ferbench.data.archive import IMAGE, Tree, filename, reader, stem
+from ferbench.data.archive import IMAGE, Tree, filename, stem
 from ferbench.data.samples import Listing, Sample, raw
 from ferbench.data.sources import Options
 from ferbench.labels import JAFFE
@@ -18,7 +18,7 @@ def looks_like(tree: Tree) -> bool:
 
 def read(tree: Tree, options: Options) -> Listing:
     samples = [
-        Sample(stem(path), path, raw(reader(tree, path), path), JAFFE[match[2]], match[1])
+        Sample(stem(path), path, raw(tree, path), JAFFE[match[2]], match[1])
         for path in sorted(tree.paths, key=filename)
         if (match := _IMAGE.match(filename(path)))
     ]

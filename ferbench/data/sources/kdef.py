@@ -2,7 +2,7 @@
 
 import re
 
-from ferbench.data.archive import IMAGE, Tree, filename, reader, stem
+from ferbench.data.archive import IMAGE, Tree, filename, stem
 from ferbench.data.samples import Listing, Sample, raw
 from ferbench.data.sources import Options
 from ferbench.labels import KDEF
@@ -24,9 +24,5 @@ def read(tree: Tree, options: Options) -> Listing:
             left_out[path] = "they do not show the straight view"
         elif match:
             # Sessions A and B show the same person: the subject is F01, not AF01.
-            samples.append(
-                Sample(
-                    stem(path).upper(), path, raw(reader(tree, path), path), KDEF[match[3].upper()], match[2].upper()
-                )
-            )
+            samples.append(Sample(stem(path).upper(), path, raw(tree, path), KDEF[match[3].upper()], match[2].upper()))
     return Listing("images named by subject, straight view", samples, {"angle": "S"}, _EXPECTED, (), left_out)

@@ -2,7 +2,7 @@
 
 from pathlib import PurePosixPath
 
-from ferbench.data.archive import Tree, filename, is_image, reader
+from ferbench.data.archive import Tree, filename, is_image
 from ferbench.data.samples import Listing, Sample, as_is
 from ferbench.data.sources import Options, tables
 from ferbench.errors import DataError, UsageError
@@ -48,7 +48,7 @@ def read(tree: Tree, options: Options) -> Listing:
             Sample(
                 row["path"],
                 image,
-                as_is(reader(tree, image), image),
+                as_is(tree, image),
                 label,
                 row.get("subject", ""),
                 row.get("sequence", ""),

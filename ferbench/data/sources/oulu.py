@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 
-from ferbench.data.archive import IMAGE, Tree, filename, reader, stem
+from ferbench.data.archive import IMAGE, Tree, filename, stem
 from ferbench.data.samples import Listing, Sample, as_is, raw
 from ferbench.data.sources import Options
 from ferbench.errors import DataError
@@ -51,7 +51,7 @@ def read(tree: Tree, options: Options) -> Listing:
             notes.append(f"sequence {subject} {label}: the last frames {last} are not {LAST} in a row")
         for number in numbers:
             path = frames[number]
-            face = (as_is if crops else raw)(reader(tree, path), path)
+            face = (as_is if crops else raw)(tree, path)
             sequence = f"{subject}_{label}"
             samples.append(
                 Sample(f"{sequence}_{stem(filename(path))}", path, face, OULU[label], subject, sequence, number)

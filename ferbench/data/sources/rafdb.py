@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from ferbench.data.archive import IMAGE, Tree, filename, reader, stem
+from ferbench.data.archive import IMAGE, Tree, filename, stem
 from ferbench.data.samples import Listing, Sample, as_is, raw
 from ferbench.data.sources import Options, tables
 from ferbench.errors import DataError
@@ -61,28 +61,26 @@ def _official(tree: Tree, path: str, images: set[str]) -> Listing:
         stem(p).removesuffix("_aligned"): p for p in images if stem(p).endswith("_aligned") and "compound" not in p
     }
     original = {stem(p): p for p in images if not stem(p).endswith("_aligned") and "compound" not in p}
-    found = aligned or original
-    if not found:
+    pictures = aligned or original
+    if not pictures:
         raise DataError(f"{tree.name} has {path} but no images: unpack Image/aligned.zip beside it")
     manual = {stem(p).removesuffix("_manu_attri"): p for p in tree.paths if p.endswith("_manu_attri.txt")}
     samples = [
         Sample(
             name,
-            found[name],
-            as_is(reader(tree, found[name]), found[name])
-            if aligned
-            else raw(reader(tree, found[name]), found[name], _points(tree, manual.get(name))),
+            pictures[name],
+            as_is(tree, pictures[name]) if aligned else raw(tree, pictures[name], _points(tree, manual.get(name))),
             RAFDB[code],
             split=name.partition("_")[0],
         )
         for name, code in sorted(labels.items())
-        if name in found
+        if name in pictures
     ]
-    missing = [name for name in labels if name not in found]
+    missing = [name for name in labels if name not in pictures]
     notes = [f"{len(missing):,} labelled images are missing, such as {missing[0]}"] if missing else []
     kind = "aligned" if aligned else "original"
     left_out = dict.fromkeys(images, f"the {kind} images of the basic set are used")
-    left_out |= dict.fromkeys(found.values(), "they have no label")
+    left_out |= dict.fromkeys(pictures.values(), "they have no label")
     return Listing(f"official tree, {kind} images", samples, {}, _EXPECTED, tuple(notes), left_out)
 
 
@@ -107,7 +105,7 @@ def _folders(tree: Tree, images: set[str]) -> Listing:
                 f"{path} lies in folder {parent}, but the table of labels says {number}: one of both is wrong"
             )
         name = stem(path).removesuffix("_aligned")
-        samples.append(Sample(name, path, as_is(reader(tree, path), path), RAFDB[code], split=name.partition("_")[0]))
+        samples.append(Sample(name, path, as_is(tree, path), RAFDB[code], split=name.partition("_")[0]))
     return Listing("Kaggle folders by number", samples, {}, _EXPECTED)
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from ferbench.data.archive import IMAGE, Tree, reader, stem
+from ferbench.data.archive import IMAGE, Tree, stem
 from ferbench.data.samples import Listing, Sample, as_is, raw
 from ferbench.data.sources import Options
 from ferbench.labels import SFEW
@@ -53,7 +53,7 @@ def read(tree: Tree, options: Options) -> Listing:
         Sample(
             f"{_SPLITS[match['split']]}-{stem(path)}",
             path,
-            (as_is if aligned else raw)(reader(tree, path), path),
+            (as_is if aligned else raw)(tree, path),
             SFEW[match["label"]],
             split=_SPLITS[match["split"]],
         )

@@ -23,7 +23,7 @@ from ferbench.training.checkpoint import unpack
 from ferbench.training.loop import Terms
 from ferbench.training.networks import on_images
 from ferbench.training.plan import Batch, Step, single_epoch
-from ferbench.training.samples import Samples
+from ferbench.training.samples import Samples, shared_tensor
 
 BRANCHES = 2  # of each node of the tree: two genders, then two clusters of faces of each gender
 LEAVES = BRANCHES**2
@@ -156,7 +156,7 @@ def attributes_of(images: np.ndarray, shape: Shape, work: Workspace) -> np.ndarr
     network = load_frozen_parent(GENDER, shape, work)
 
     def output(name: str) -> np.ndarray:
-        return on_images(lambda x: network.outputs(x)[name], work.device, torch.tensor(images)).numpy()
+        return on_images(lambda x: network.outputs(x)[name], work.device, shared_tensor(images)).numpy()
 
     gender = (output("logits")[:, 0] > 0).astype(np.int64)
     features = output("features").astype(np.float64)

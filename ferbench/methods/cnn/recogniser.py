@@ -45,7 +45,7 @@ from ferbench.training.networks import (
     start_from,
 )
 from ferbench.training.plan import Batch, Step, passes, single_epoch
-from ferbench.training.samples import Computed, Samples, Tables, pixel_table
+from ferbench.training.samples import Computed, Samples, Tables, pixel_table, shared_tensor
 
 NETWORKS: dict[str, type[CnnNetwork]] = {  # by the recipe's loss.kind
     "softmax": CnnNetwork,
@@ -79,7 +79,7 @@ class CnnRecogniser:
             record, weights = work.parent(PRETRAIN)
             keeps_classifier = isinstance(stage, FinetuneStage) and stage.classifier == "shared"
             start_from(network, weights, record.classes, self.classes if keeps_classifier else ())
-        network.normalise.fit(torch.tensor(train.images), self.recipe.interpretation.normalise)
+        network.normalise.fit(shared_tensor(train.images), self.recipe.interpretation.normalise)
         device.place(network)
         labels, border = TrainingLabels.of(train, device.name), self.recipe.interpretation.border
         plan = network.plan(train, stage, work.seed("plan"))
@@ -199,14 +199,14 @@ def describe(recipe: CnnRecipe, classes: int) -> list[tuple[str, dict[str, Any]]
 def predict(network: CnnNetwork, images: np.ndarray, device: Device) -> np.ndarray:
     """Class probabilities of undistorted images: uint8 [N,48,48] → float32 [N,K]."""
     network.eval()
-    return on_images(lambda x: torch.softmax(network(x).float(), dim=1), device, torch.tensor(images)).numpy()
+    return on_images(lambda x: torch.softmax(network(x).float(), dim=1), device, shared_tensor(images)).numpy()
 
 
 def samples_of(train: TrainingSet, stage: CnnStage, border: str, work: Workspace) -> Samples:
     """The derived samples of a training set. They are looked up in a table of all derived samples if the folds use it
     often enough, or if steps are captured, as a graph cannot compute them; otherwise they are computed at each step.
     Both give the same bytes."""
-    device, shared, images = work.device, train.shared, torch.tensor(train.images)
+    device, shared, images = work.device, train.shared, shared_tensor(train.images)
     if shared is not None and (device.captures or (device.looks_up and shared.pays(passes(stage, len(train))))):
         return shared.tables(border, device, work.timed)
     if device.captures:
@@ -275,7 +275,7 @@ class CnnAttributeLearner:
         learned = targets(data.faces, self.recipe.parent_target)
         order = generator(work.seed("held out")).permutation(len(learned.rows))
         held_out, kept = (np.sort(part) for part in np.split(order, [len(order) // HELD_OUT]))
-        images, validation = (torch.from_numpy(np.array(data.faces.images[learned.rows[p]])) for p in (kept, held_out))
+        images, validation = (shared_tensor(data.faces.pixels(learned.rows[p])) for p in (kept, held_out))
         values = torch.tensor(learned.values[kept]).to(device.name)
         network = self.network = seeded(work.seed("weights"), lambda: build(self.recipe, self.kind, learned.outputs))
         network.normalise.fit(images, self.recipe.interpretation.normalise)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ferbench.data.resample import resample
+from ferbench.data.landmarks import resample
 from ferbench.errors import DataError
 from ferbench.methods.interface import Progress, SampleSet, Video
 from ferbench.schema import Schema

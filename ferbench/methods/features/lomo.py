@@ -14,8 +14,7 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.decomposition import PCA
 
-from ferbench.data.landmarks import normalised
-from ferbench.data.resample import resample
+from ferbench.data.landmarks import normalised, resample
 from ferbench.errors import DataError
 from ferbench.methods.features import FeatureRecipe, SubEvents
 from ferbench.methods.features.descriptor import Descriptor, copied, described, frames_of

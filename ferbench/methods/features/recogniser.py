@@ -19,7 +19,7 @@ from sklearn.svm import LinearSVC
 from ferbench.methods.features import Classifier, FeatureRecipe, Training
 from ferbench.methods.features.descriptor import Descriptor, copied, described
 from ferbench.methods.interface import History, Recogniser, SampleSet, Task, TrainingSet, Video, Workspace
-from ferbench.protocol.stratified import grouped_folds
+from ferbench.protocol.rules import grouped_folds
 from ferbench.runs.store import Store
 from ferbench.training.augment import DERIVED, levels, turned
 from ferbench.training.device import Device

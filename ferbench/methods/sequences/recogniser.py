@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ferbench.data.landmarks import COUNT, WITHOUT_CORNERS, normalised
-from ferbench.data.resample import resample
+from ferbench.data.landmarks import COUNT, WITHOUT_CORNERS, normalised, resample
 from ferbench.errors import UsageError
 from ferbench.methods.interface import History, SampleSet, Task, TrainingSet, Video, Workspace
 from ferbench.methods.recipes import Method

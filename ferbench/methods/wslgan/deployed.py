@@ -27,7 +27,7 @@ from ferbench.runs.store import WEIGHTS, Store
 from ferbench.schema import validated
 from ferbench.training.device import Device
 from ferbench.training.networks import Deployable, check_kept, load_weights
-from ferbench.training.samples import maps_of
+from ferbench.training.samples import maps_of, shared_tensor
 
 
 class Deployed(Deployable):
@@ -138,7 +138,7 @@ def maps(record: Record, store: Store, images: np.ndarray) -> tuple[str, dict[st
             raise UsageError(f"run {record.key} takes no attention maps")
         user, generator = record, store.holder(key).record(key)
     amg = generator_of(generator, store.holder(generator.key), user)
-    computed = maps_of(amg, torch.from_numpy(np.array(images)), Device()).numpy()
+    computed = maps_of(amg, shared_tensor(images), Device()).numpy()
     return generator.key, {part: computed[:, number] for number, part in enumerate(PARTS)}
 
 

@@ -25,7 +25,7 @@ from ferbench.training.device import Device
 from ferbench.training.loop import train_in_parallel
 from ferbench.training.networks import parameter_count, seeded, start_from
 from ferbench.training.plan import EpochPlan, looked_up, passes
-from ferbench.training.samples import Computed, Samples, maps_if_any, maps_of
+from ferbench.training.samples import Computed, Samples, maps_if_any, maps_of, shared_tensor
 from ferbench.training.schedule import Progress, Stage
 
 _BATCHES = 10  # batches of a prediction between two calls of a progress callback
@@ -40,14 +40,14 @@ class AttentionLearner:
 
     def fit(self, data: AttributeSet, work: Workspace) -> History:
         chosen = [splits.attribute_split(data.protocol, data.faces, part, data.seed) for part in PARTS]
-        held_out = [_labelled(data.faces.images[split.validation], split.validation_target) for split in chosen]
+        held_out = [_labelled(data.faces.pixels(split.validation), split.validation_target) for split in chosen]
         for part in PARTS:
             amg = seeded(work.seed(f"{part} weights"), lambda: AttentionMapGenerator(self.recipe.architecture))
             self.branches[part] = getattr(amg, part)
 
         def train(number: int, progress: Progress) -> History:
             part, split = PARTS[number], chosen[number]
-            images = _labelled(data.faces.images[split.train], split.train_target)
+            images = _labelled(data.faces.pixels(split.train), split.train_target)
             return work.timed(
                 part,
                 lambda: stages.train_part(
@@ -154,7 +154,7 @@ class WslganRecogniser:
         """The mean probabilities over all :meth:`views` of undistorted images, by one stream."""
         assert self.network is not None
         work.device.place(self.network)
-        views = self.views(torch.from_numpy(samples.images), work)
+        views = self.views(shared_tensor(samples.images), work)
         return stages.predict_views(self.network, views, work.device).numpy()
 
     def views(self, images: Tensor, work: Workspace) -> list[stages.View]:
@@ -203,7 +203,7 @@ class WslganRecogniser:
 
 
 def _labelled(images: np.ndarray, labels: np.ndarray) -> LabelledImages:
-    return LabelledImages(torch.from_numpy(np.array(images)), torch.from_numpy(np.array(labels, dtype=np.int64)))
+    return LabelledImages(shared_tensor(images), torch.from_numpy(np.array(labels, dtype=np.int64)))
 
 
 def _pointing_accuracy(branch: PartClassifier, part: str, images: Tensor, cam_class: CamClass, device: Device) -> float:
@@ -230,7 +230,7 @@ def samples_of(
     """
     border, shared = recipe.interpretation.border, train.shared
     if not work.device.looks_up or shared is None:
-        return Computed(torch.from_numpy(train.images).to(work.device.name), amg, border, work.device)
+        return Computed(shared_tensor(train.images).to(work.device.name), amg, border, work.device)
     if amg is None or weights is None:
         return shared.tables(border, work.device, work.timed)
     named = None
