@@ -25,6 +25,7 @@ from ferbench.protocol import splits
 from ferbench.protocol.audit import overlap
 from ferbench.runs.store import Store, shipped_with
 from ferbench.seeds import generator
+from ferbench.training.arithmetic import FP32, Arithmetic
 
 AGREEMENT = {"fer2013": (0.65, 0.05)}  # share of labels that people agree with, and its deviation
 DEVIATIONS = 2  # of it, above the mean: what an unbiased test accuracy is not expected to pass
@@ -54,13 +55,15 @@ class Evidence:
     single: float
 
 
-def contamination(model: str, preset: str, dataset: str, runs: Path | None, home: Path | None) -> Evidence:
+def contamination(
+    model: str, preset: str, dataset: str, runs: Path | None, home: Path | None, arithmetic: Arithmetic = FP32
+) -> Evidence:
     """Ask a model about the training set and the test set of a protocol with an official split.
 
     Raises DataError for a protocol of folds or a dataset without both.
     """
     test_set = TestSet.of(dataset, home)
-    title, classes, predict = predictor(model, preset, dataset, runs)
+    title, classes, predict = predictor(model, preset, dataset, runs, arithmetic)
     train = _train_rows(test_set)
     sample = np.sort(generator(0, "contamination").permutation(train)[:SAMPLE])
     trained, _, train_count = _asked(test_set, sample, classes, predict)

@@ -34,10 +34,10 @@ from ferbench.runs.store import WEIGHTS, Store, predictions_frame
 from ferbench.schema import plain
 from ferbench.seeds import derive_seed
 from ferbench.text import printable
+from ferbench.training.arithmetic import FP32, Arithmetic
 from ferbench.training.device import Device
 
 REVISION = 1  # raised when a change of code changes what an evaluation gives
-BATCH = 128
 TRANSFER = "transfer"
 BELOW_CHANCE = 0.001  # p-value from which an accuracy is said to be below chance
 Predict = Callable[[SampleSet], np.ndarray]
@@ -84,6 +84,7 @@ def evaluate(
     home: Path | None,
     fresh: bool = False,
     say: Say = lambda line: None,
+    arithmetic: Arithmetic = FP32,
 ) -> Record:
     """Test a model on all test samples of a protocol.
 
@@ -97,6 +98,7 @@ def evaluate(
     """
     test_set, store = TestSet.of(dataset, home), Store(runs_home(runs))
     if model.endswith(".toml"):
+        arithmetic.check_default(model)
         return _card(resolve(model, "", test_set.protocol.name), test_set, store, fresh, say)
     record, source = chosen(model, preset, runs)
     before = learned.of_run(record.key, source, data_home(home))
@@ -107,8 +109,7 @@ def evaluate(
             "data": test_set.faces.fingerprint,
             "split": test_set.split,
             "fold": "",
-            "precision": "fp32",
-            "engine": "plain",
+            **arithmetic.identity,
             "code": REVISION,
             "parents": {"network": record.key},
         }
@@ -125,7 +126,7 @@ def evaluate(
         store,
         record.classes,
         facts,
-        lambda rows: _scores(record, source, test_set.samples(rows)),
+        lambda rows: _scores(record, source, test_set.samples(rows), arithmetic),
         lambda rows: learned.held_out(test_set.protocol, test_set.faces, rows, before),
         fresh=fresh,
         say=say,
@@ -193,14 +194,17 @@ def _opened(method: Method, store: Store, test_set: TestSet | None = None) -> tu
     return list(classes), lambda samples: recogniser.predict(samples, work), work
 
 
-def predictor(model: str, preset: str, dataset: str, runs: Path | None) -> tuple[str, list[str], Predict]:
+def predictor(
+    model: str, preset: str, dataset: str, runs: Path | None, arithmetic: Arithmetic = FP32
+) -> tuple[str, list[str], Predict]:
     """Return a model's title, its classes, and what gives probabilities [N,K] for samples.
 
     model : as for :func:`evaluate`.
     """
     if not model.endswith(".toml"):
         record, source = chosen(model, preset, runs)
-        return record.key, record.classes, lambda samples: _scores(record, source, samples)
+        return record.key, record.classes, lambda samples: _scores(record, source, samples, arithmetic)
+    arithmetic.check_default(model)
     method = resolve(model, "", dataset)
     classes, predict, _ = _opened(method, Store(runs_home(runs)))
     return method.title, classes, predict
@@ -301,7 +305,7 @@ def _tested(
         identity=identity,
         dataset=faces.name,
         classes=classes,
-        environment=describe_device("cpu", "fp32", "plain"),
+        environment=describe_device("cpu", identity.precision, identity.engine),
         timings={"prediction": round(time.perf_counter() - start, 3)},
         facts={
             **facts,
@@ -335,7 +339,7 @@ def _below_chance(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def _scores(record: Record, source: Store, samples: SampleSet) -> np.ndarray:
+def _scores(record: Record, source: Store, samples: SampleSet, arithmetic: Arithmetic) -> np.ndarray:
     """Probabilities by a finished run: by its network, or by its recogniser where it has none."""
     import torch
 
@@ -348,6 +352,7 @@ def _scores(record: Record, source: Store, samples: SampleSet) -> np.ndarray:
         stored = record.facts.get("method")
         if stored is None or record.error:
             raise
+        arithmetic.check_default(f"run {record.key}")
         method: Method = Method.model_validate({**stored, "recipe": family.recipe.model_validate(stored["recipe"])})
         recogniser = family.recogniser(method, record.identity.kind, tuple(record.classes))
         weights = source.file(record, WEIGHTS)
@@ -357,7 +362,5 @@ def _scores(record: Record, source: Store, samples: SampleSet) -> np.ndarray:
             raise DataError(f"{weights} does not fit the run's recipe: train it again") from None
         work = Workspace(record.identity, source, source.folder(record.key), Device(), lambda use: 0)
         return recogniser.predict(samples, work)
-    images = torch.from_numpy(samples.images).unsqueeze(1)
-    with torch.inference_mode():
-        logits = torch.cat([module(batch)[0] for batch in images.split(BATCH)])
+    logits = arithmetic.prepare(module)(torch.from_numpy(samples.images))[0]
     return torch.softmax(logits, dim=1).numpy()

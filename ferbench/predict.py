@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,13 @@ from ferbench.files import explained, runs_home
 from ferbench.methods.recipes import network_of
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store, shipped_run, shipped_runs
-from ferbench.training.networks import Deployable
+from ferbench.training.arithmetic import FP32, Arithmetic
+from ferbench.training.prediction import ROWS, PreparedNetwork
 
 NO_FACE = "no face found; --aligned takes the picture as the face"
 _COLOURS = ((255, 80, 0), (0, 120, 255))  # of the eyes' and the mouth's map
 _OPACITY = 0.45  # of a map at its maximum
+_AT_ONCE = 4 * ROWS["cpu"]  # faces from which on those of several pictures are recognised
 _SMALL = 240  # pixels of the longer side below which a drawn picture is enlarged
 
 
@@ -87,7 +90,11 @@ def pictures(sources: list[Path]) -> list[Path]:
 
 
 def predict(
-    paths: list[Path], members: list[tuple[Record, Store]], aligned: bool, draw: Path | None
+    paths: list[Path],
+    members: list[tuple[Record, Store]],
+    aligned: bool,
+    draw: Path | None,
+    arithmetic: Arithmetic = FP32,
 ) -> Iterator[Picture]:
     """Give each picture with its faces; one that cannot be read has a problem instead.
 
@@ -108,39 +115,66 @@ def predict(
                 f"run {record.key} knows other classes than {members[0][0].key}: "
                 f"{', '.join(record.classes)}, not {', '.join(classes)}"
             )
-    modules = [network_of(record, store) for record, store in members]
+    networks = [arithmetic.prepare(network_of(record, store)) for record, store in members]
     names: dict[str, Path] = {}
-    for path in paths:
-        try:
-            picture = decode(path.read_bytes(), str(path))
-        except (DataError, OSError) as error:
-            yield Picture(path, [], str(error))
-            continue
-        found: list[Found | None] = [None] if aligned else [*align.detect(picture)]
-        if not found:
-            yield Picture(path, [], NO_FACE)
-            continue
-        crops = [align.resized(picture) if one is None else align.aligned(picture, one.points) for one in found]
-        faces = _classified(modules, classes, np.stack(crops), found)
-        if draw is not None:
-            stem = path.stem if names.setdefault(path.stem, path) == path else f"{path.parent.name}-{path.stem}"
-            with explained(draw):
-                draw.mkdir(parents=True, exist_ok=True)
-                drawn(picture, faces).save(draw / f"{stem}.png")
-        yield Picture(path, faces)
+    waiting: list[_Read] = []
+    for number, path in enumerate(paths, 1):
+        waiting.append(_read(path, aligned))
+        if number == len(paths) or sum(len(read.crops) for read in waiting) >= _AT_ONCE:
+            faces = iter(_classified(networks, classes, waiting))
+            for read in waiting:
+                picture = Picture(read.path, list(islice(faces, len(read.crops))), read.problem)
+                if draw is not None and read.picture is not None and picture.faces:
+                    _save_drawn(draw, read.picture, picture, names)
+                yield picture
+            waiting.clear()
 
 
-def _classified(
-    modules: list[Deployable], classes: list[str], crops: np.ndarray, found: list[Found | None]
-) -> list[Face]:
-    with torch.inference_mode():
-        outputs = [module(torch.from_numpy(crops).unsqueeze(1)) for module in modules]
+@dataclass(frozen=True)
+class _Read:
+    """A picture that was read. found, crops : its faces, uint8 [48,48] each; none where there is a ``problem``."""
+
+    path: Path
+    picture: Image.Image | None = None
+    found: tuple[Found | None, ...] = ()
+    crops: tuple[np.ndarray, ...] = ()
+    problem: str = ""
+
+
+def _read(path: Path, aligned: bool) -> _Read:
+    try:
+        picture = decode(path.read_bytes(), str(path))
+    except (DataError, OSError) as error:
+        return _Read(path, problem=str(error))
+    found: list[Found | None] = [None] if aligned else [*align.detect(picture)]
+    if not found:
+        return _Read(path, problem=NO_FACE)
+    crops = [align.resized(picture) if one is None else align.aligned(picture, one.points) for one in found]
+    return _Read(path, picture, tuple(found), tuple(crops))
+
+
+def _classified(networks: list[PreparedNetwork], classes: list[str], pictures: list[_Read]) -> list[Face]:
+    """All faces of some pictures, in one pass of each network."""
+    found = [one for read in pictures for one in read.found]
+    if not found:
+        return []
+    crops = torch.from_numpy(np.stack([crop for read in pictures for crop in read.crops]))
+    outputs = [network(crops) for network in networks]
     probabilities = torch.stack([torch.softmax(one[0].double(), dim=1) for one in outputs]).mean(dim=0).tolist()
     maps = outputs[0][1].numpy() if len(outputs[0]) > 1 else [None] * len(found)
     return [
         Face(one, dict(zip(classes, row, strict=True)), attention)
         for one, row, attention in zip(found, probabilities, maps, strict=True)
     ]
+
+
+def _save_drawn(folder: Path, image: Image.Image, picture: Picture, names: dict[str, Path]) -> None:
+    """Write a picture with its faces drawn. names : paths by the stems that are taken."""
+    path = picture.path
+    stem = path.stem if names.setdefault(path.stem, path) == path else f"{path.parent.name}-{path.stem}"
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        drawn(image, picture.faces).save(folder / f"{stem}.png")
 
 
 def drawn(picture: Image.Image, faces: list[Face]) -> Image.Image:

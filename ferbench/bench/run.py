@@ -175,9 +175,8 @@ def _cells(options: BenchOptions, device: str) -> Iterator[Cell]:
             if (scenario == "single-stream") != (batch == 1):
                 continue
             kind, size = scenario, batch
-            # On a CPU torch has one way to run a forward pass, and the runtimes of exported files are the fast one.
-            used = ("plain" if backend == "torch" else "fast") if device == "cpu" else engine
-            used = "plain" if used == "plain" else "fast"  # other engines differ in training steps only
+            # Other engines differ in training steps only, and the runtimes of exported files have one way.
+            used = "plain" if engine == "plain" and backend == "torch" else "fast"
         else:
             kind, used, size = ("training", engine, batch) if what in TRAINING else ("preparation", "plain", 1)
             if what in TRAINING and batch == 1:
@@ -201,10 +200,12 @@ def _cells(options: BenchOptions, device: str) -> Iterator[Cell]:
 
 
 def _groups(cells: list[Cell]) -> list[list[Cell]]:
-    """Cells that do the same work in different ways: they are timed in turns, with the same baselines."""
+    """Cells that do the same work in different ways: they are timed in turns, with the same baselines. Inference does
+    the same work in batches of any size."""
     groups: dict[tuple[object, ...], list[Cell]] = defaultdict(list)
     for cell in cells:
-        groups[cell.what, cell.method, cell.preset, cell.batch, cell.scenario].append(cell)
+        batch = 0 if cell.what in INFERENCE else cell.batch
+        groups[cell.what, cell.method, cell.preset, batch, cell.scenario].append(cell)
     return list(groups.values())
 
 

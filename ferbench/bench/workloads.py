@@ -5,19 +5,17 @@ else is imported where it is used.
 """
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ferbench.bench import comparison
 from ferbench.bench.comparison import Comparison
@@ -28,6 +26,7 @@ from ferbench.seeds import derive_seed, generator
 from ferbench.training.cost import flops
 from ferbench.training.device import Device
 from ferbench.training.plan import Step, paired_epoch
+from ferbench.training.prediction import PreparedNetwork, outputs
 
 INFERENCE, TRAINING = ("inference", "fe", "amg"), ("step", "epoch")
 WHATS = (*INFERENCE, *TRAINING, "prepare")
@@ -153,20 +152,18 @@ def _inference(cell: Cell) -> Workload:
 
 def runner(cell: Cell, timed: TimedMethod) -> Callable[[Tensor], Tensor]:
     """A function from images uint8 [B,1,48,48] on the cell's device to logits, in the cell's backend and engine."""
-    if cell.backend in _RUNTIMES:
-        return _RUNTIMES[cell.backend](cell, _exported(timed))
-    device, reference = Device.chosen(cell.device, cell.precision, cell.engine), timed.part(cell.what)
-    assert reference is not None  # costs() refuses parts that the method does not have
-    reference.eval()
-    if device.captures:
-        quick = timed.quick(cell.what, device)
-        assert quick is not None
-        return Graph(quick, cell.batch)
-    module = device.place(deepcopy(reference))
+    if cell.backend == "onnxruntime":
+        return _onnx(cell, _exported(timed))
+    device, module = Device.chosen(cell.device, cell.precision, cell.engine), timed.part(cell.what)
+    assert module is not None  # costs() refuses parts that the method does not have
+    if cell.backend == "openvino" or device.looks_up:
+        prepared = PreparedNetwork(module, device, cell.backend, cell.batch)
+        return lambda x: prepared.batch(x)[0]
+    module = device.place(deepcopy(module).eval())
 
     def eager(x: Tensor) -> Tensor:
         with torch.inference_mode(), device.autocast():
-            return first(module(device.images(x)))
+            return outputs(module(device.images(x)))[0]
 
     return eager
 
@@ -183,69 +180,6 @@ def _onnx(cell: Cell, content: bytes) -> Callable[[Tensor], Tensor]:
 
     opened = session(content, cell.threads)
     return lambda x: torch.from_numpy(opened.run(["logits"], {"images": x.numpy()})[0])
-
-
-def _openvino(cell: Cell, content: bytes) -> Callable[[Tensor], Tensor]:
-    """The exported file in OpenVINO, compiled for each batch size: a dynamic size costs a third of the speed."""
-    # Its Python package loads a client that reports usage over the network, unless this module is missing.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    try:
-        import openvino
-    except ImportError:
-        raise UsageError("the backend openvino is not installed: pip install 'ferbench[openvino]'") from None
-    settings = {
-        "INFERENCE_NUM_THREADS": cell.threads,
-        "NUM_STREAMS": 1,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(cell.precision, cell.precision),
-    }
-    core = openvino.Core()
-
-    @cache
-    def request(size: int) -> Any:
-        model = core.read_model(content)
-        model.reshape([size, *model.inputs[0].partial_shape[1:]])
-        return core.compile_model(model, "CPU", settings).create_infer_request()
-
-    return lambda x: torch.from_numpy(request(len(x)).infer([x.numpy()])["logits"].copy())
-
-
-_RUNTIMES = {"onnxruntime": _onnx, "openvino": _openvino}
-
-
-def first(result: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The logits of a network that may return its maps beside them."""
-    return result if isinstance(result, Tensor) else result[0]
-
-
-class Graph:
-    """A forward pass replayed from one CUDA graph for one batch size, captured at the first call: compiling and
-    choosing kernels is part of the cold start."""
-
-    def __init__(self, module: nn.Module, batch: int):
-        self.module = module
-        self.x = torch.zeros(batch, 1, 48, 48, dtype=torch.uint8, device="cuda")
-        self.graph: torch.cuda.CUDAGraph | None = None
-
-    @torch.inference_mode()
-    def _capture(self) -> None:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                self.module(self.x)
-        torch.cuda.current_stream().wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.out = first(self.module(self.x))
-
-    def __call__(self, x: Tensor) -> Tensor:
-        self.x[: len(x)].copy_(x)
-        if self.graph is None:
-            self._capture()
-        assert self.graph is not None
-        self.graph.replay()
-        return self.out[: len(x)].clone()
 
 
 def _training(cell: Cell, scratch: Path) -> Workload:

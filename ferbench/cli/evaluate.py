@@ -47,6 +47,8 @@ def evaluate(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Test again, where a stored result with the same key would be reused.")
     ] = False,
+    precision: options.PredictionPrecision = "fp32",
+    engine: options.PredictionEngine = "torch",
     format: Format = "console",
     runs: Runs = None,
     data_home: DataHome = None,
@@ -56,11 +58,14 @@ def evaluate(
     from ferbench.errors import UsageError
     from ferbench.methods.foreign.cards import card_of
     from ferbench.runs.facts import HeldOut
+    from ferbench.training.arithmetic import Arithmetic
 
     def say(line: str) -> None:
         print(output.one_line(line), file=sys.stderr)
 
+    arithmetic = Arithmetic(precision, engine)
     if predictions is not None:
+        arithmetic.check_default("--predictions")
         if model or refit:
             raise UsageError("--predictions stands for the model: give no MODEL and no --refit")
         name = name or predictions.stem
@@ -72,6 +77,7 @@ def evaluate(
         if refit:
             if not model.endswith(".toml"):
                 raise UsageError("--refit takes a model with a card: a run is what it is")
+            arithmetic.check_default("--refit")
             if fresh:
                 raise UsageError("--fresh goes without --refit: delete the runs of a training to train again")
             from ferbench.cli import progress
@@ -81,7 +87,7 @@ def evaluate(
             trainings = [TrainOptions(model, dataset)]
             progress.train(partial(prepare_training, trainings, runs, data_home), context.obj)
             return
-        record = work.evaluate(model, preset, dataset, runs, data_home, fresh, say)
+        record = work.evaluate(model, preset, dataset, runs, data_home, fresh, say, arithmetic)
     notes = record.facts.get("notes", [])
     for note in notes:
         say(f"note: {note}")
@@ -126,6 +132,8 @@ def contamination(
             "for all networks and cards that come with ferbench.",
         ),
     ] = False,
+    precision: options.PredictionPrecision = "fp32",
+    engine: options.PredictionEngine = "torch",
     format: Format = "console",
     runs: Runs = None,
     data_home: DataHome = None,
@@ -136,11 +144,14 @@ def contamination(
     from ferbench.contamination import contamination as work
     from ferbench.contamination import learned_by
     from ferbench.methods.foreign.cards import card_of
+    from ferbench.training.arithmetic import Arithmetic
 
+    arithmetic = Arithmetic(precision, engine)
     if pictures:
+        arithmetic.check_default("--pictures")
         emit([(f"held out on {dataset}", learned_by(card_of(model), dataset, runs, data_home))], format)
         return
-    found = work(card_of(model), preset, dataset, runs, data_home)
+    found = work(card_of(model), preset, dataset, runs, data_home, arithmetic)
     emit([(f"{found.title} on {dataset}", {name: _rounded(value) for name, value in asdict(found).items()})], format)
 
 

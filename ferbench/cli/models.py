@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ferbench.cli import options
 from ferbench.cli.formats import DataHome, Format, Runs, check_plain, emit, is_folder
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def predict(
     draw: Annotated[
         Path | None, typer.Option(help="Folder for images with boxes, labels and attention maps.", callback=is_folder)
     ] = None,
+    precision: options.PredictionPrecision = "fp32",
+    engine: options.PredictionEngine = "torch",
     format: Format = "console",
     runs: Runs = None,
 ) -> None:
@@ -38,12 +41,13 @@ def predict(
     from ferbench.errors import DataError
     from ferbench.predict import chosen, pictures
     from ferbench.predict import predict as recognise
+    from ferbench.training.arithmetic import Arithmetic
 
     check_plain(format)
     paths = pictures(sources)
     names = [(key, "") for key in run or ()] or [("", name) for name in preset or ["tiny"]]
     models = [chosen(*name, runs) for name in dict.fromkeys(names)]
-    results = list(recognise(paths, models, aligned, draw))
+    results = list(recognise(paths, models, aligned, draw, Arithmetic(precision, engine)))
     if format == "json":
         print(json.dumps([_json(picture) for picture in results], indent=2))
     else:

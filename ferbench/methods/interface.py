@@ -355,14 +355,9 @@ class TimedMethod(Protocol):
         """Replace the weights by those of a finished run of the same architecture, for inference alone."""
         ...
 
-    def part(self, what: str) -> Module | None:
+    def part(self, what: str) -> Deployable | None:
         """A module from images uint8 [B,1,48,48] to logits (its first output): "inference" is the whole method, the
         names of other parts are the family's; None for a part that the method does not have."""
-        ...
-
-    def quick(self, what: str, device: Device) -> Module | None:
-        """The same as :meth:`part`, on a device and in the form that is fastest there. It is called without autocast:
-        its weights have the precision already."""
         ...
 
     def deployable(self) -> Deployable:

@@ -85,7 +85,7 @@ class Device:
         torch.backends.cudnn.deterministic = engine != "searched"
         torch.backends.cudnn.benchmark = engine == "searched"
         if name == "cpu":
-            _keep_freed_memory()
+            keep_freed_memory()
         return cls(name, precision, engine)
 
     @property
@@ -138,6 +138,10 @@ class Device:
         finally:
             torch.set_num_threads(before)
 
+    def in_precision(self, module: nn.Module) -> nn.Module:
+        """Convert the weights of a network that is called without :meth:`autocast`."""
+        return module.to(torch.bfloat16) if self.precision == "bf16" else module
+
     def place(self, module: nn.Module) -> nn.Module:
         """Move a network here, in the memory order that its convolutions like (channels last)."""
         return module.to(self.name).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -152,7 +156,7 @@ def _compiler() -> str:
     return os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Make glibc keep freed memory for the next step's tensors, which are as large as those of the last.
 
     By default it returns tensors of megabytes to the system and allocates them again at the next step, with a page

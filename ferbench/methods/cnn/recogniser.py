@@ -34,6 +34,7 @@ from ferbench.training.loop import Terms, fit
 from ferbench.training.networks import (
     Deployed,
     check_kept,
+    fused,
     load_weights,
     on_images,
     parameter_count,
@@ -41,6 +42,7 @@ from ferbench.training.networks import (
     start_from,
 )
 from ferbench.training.plan import Batch, passes
+from ferbench.training.prediction import ROWS
 from ferbench.training.samples import Computed, Samples, Tables, pixel_table
 
 NETWORKS: dict[str, type[CnnNetwork]] = {  # by the recipe's loss.kind
@@ -211,7 +213,9 @@ def describe(recipe: CnnRecipe, classes: int) -> list[tuple[str, dict[str, Any]]
 def predict(network: CnnNetwork, images: np.ndarray, device: Device) -> np.ndarray:
     """Class probabilities of undistorted images: uint8 [N,48,48] → float32 [N,K]."""
     network.eval()
-    return on_images(lambda x: torch.softmax(network(x).float(), dim=1), device, torch.tensor(images)).numpy()
+    form = device.place(fused(network)) if device.precision == "fp32" else network
+    rows = ROWS[device.name]
+    return on_images(lambda x: torch.softmax(form(x).float(), dim=1), device, torch.tensor(images), rows=rows).numpy()
 
 
 def samples_of(train: TrainingSet, stage: NetworkStage, border: str, work: Workspace) -> Samples:
