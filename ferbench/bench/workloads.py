@@ -159,11 +159,11 @@ def runner(cell: Cell, timed: TimedMethod) -> Callable[[Tensor], Tensor]:
     if cell.backend == "openvino" or device.looks_up:
         prepared = PreparedNetwork(module, device, cell.backend, cell.batch)
         return lambda x: prepared.batch(x)[0]
-    module = device.place(deepcopy(module).eval())
+    plain = device.place(deepcopy(module).eval())
 
     def eager(x: Tensor) -> Tensor:
         with torch.inference_mode(), device.autocast():
-            return outputs(module(device.images(x)))[0]
+            return outputs(plain(device.images(x)))[0]
 
     return eager
 

@@ -177,8 +177,10 @@ def folded(module: M) -> M:
 
 
 def for_tests(module: M, device: Device) -> M:
-    """Return the form of a network or AMG for images that nothing is learned from: :func:`folded` in fp32, which changes
-    no prediction; in bf16 the module itself, since rounding a threshold loses more than the whole operation does."""
+    """Return the form of a network or AMG for images that nothing is learned from.
+
+    In fp32 it is :func:`folded`, which changes no prediction. In bf16 it is the module itself.
+    """
     return device.place(folded(module)) if device.precision == "fp32" else module  # type: ignore[return-value]
 
 
