@@ -76,7 +76,7 @@ Overrides = Annotated[
     ),
 ]
 PredictionPrecision = Annotated[
-    str, typer.Option(help="Precision of predictions: fp32, or bf16, which changes some of them (CPUs with AVX-512).")
+    str, typer.Option(help="Precision of predictions: fp32, or bf16, which changes a few of them.")
 ]
 PredictionEngine = Annotated[
     str, typer.Option(help=r"What runs the network: torch, or openvino (`pip install 'ferbench\[openvino]'`).")

@@ -90,7 +90,8 @@ class Device:
 
     @property
     def rows(self) -> int:
-        """Images in a batch of a prediction: of attention maps and of probabilities.
+        """Images in a batch of what trainings learn from, such as attention maps. Predictions have
+        ``prediction.ROWS``.
 
         The size is fixed because kernels are chosen by size, so that bits could differ. A GPU needs many to be used
         fully: an H100 took 31 ms for the maps of 128.
