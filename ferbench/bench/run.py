@@ -133,7 +133,8 @@ def _with_accuracy(rows: list[SpeedRow], cells: list[Cell], test_set: accuracy.T
 
 def _shown(tick: Tick, before: int, group: list[Cell], cells: int, part: float) -> None:
     first = group[0]
-    title = f"{first.what} {first.preset} batch {first.batch} {first.scenario}, {len(group)} ways"
+    batches = ", ".join(dict.fromkeys(str(cell.batch) for cell in group))
+    title = f"{first.what} {first.preset} batch {batches} {first.scenario}, {len(group)} ways"
     tick(round(100 * (before + part * len(group))), 100 * cells, title)
 
 
