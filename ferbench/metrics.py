@@ -46,16 +46,16 @@ def confusion(truth: pd.Series, prediction: pd.Series, classes: list[str]) -> np
     Raises DataError for a name that is not one of ``classes``.
     """
     rows, columns = (_places(names.to_numpy(), classes) for names in (truth, prediction))
-    if strange := sorted({*truth[rows < 0], *prediction[columns < 0]}, key=str):
-        raise DataError(f"{', '.join(map(repr, strange))} is none of the classes {', '.join(classes)}")
+    if unknown := sorted({*truth[rows < 0], *prediction[columns < 0]}, key=str):
+        raise DataError(f"{', '.join(map(repr, unknown))} is none of the classes {', '.join(classes)}")
     pairs = rows * len(classes) + columns
     return np.bincount(pairs, minlength=len(classes) ** 2).reshape(len(classes), len(classes))
 
 
 def _places(names: np.ndarray, classes: list[str]) -> np.ndarray:
-    """Where each name stands among the classes; -1 for a strange one."""
-    codes, found = pd.factorize(names, use_na_sentinel=False)
-    return np.array([classes.index(name) if name in classes else -1 for name in found], dtype=np.int64)[codes]
+    """The place of each name among the classes; -1 for an unknown one."""
+    codes, unique = pd.factorize(names, use_na_sentinel=False)
+    return np.array([classes.index(name) if name in classes else -1 for name in unique], dtype=np.int64)[codes]
 
 
 def accuracy(matrix: np.ndarray) -> float:
@@ -75,10 +75,10 @@ def balanced_accuracy(matrix: np.ndarray) -> float:
 
 
 def macro_f1(matrix: np.ndarray) -> float:
-    """Mean of F1 = 2·TP / (2·TP + FP + FN) over the classes that have images; 0 where nothing is right.
+    """Mean of F1 = 2·TP / (2·TP + FP + FN) over the classes that have images; 0 where nothing is correct.
 
-    A class that was predicted but never shown has no F1 of its own: its false alarms count in the rows
-    that they were taken from (``f1_score(labels=present, average="macro", zero_division=0)``).
+    A class that was predicted but has no images has no F1: its false positives count in the rows of their true
+    classes (``f1_score(labels=present, average="macro", zero_division=0)``).
     """
     present = matrix.sum(axis=1) > 0
     right = np.diag(matrix)
@@ -203,21 +203,18 @@ def by_sequence(frame: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     codes, names = pd.factorize(known["sequence"].to_numpy(), sort=True)
     sizes = np.bincount(codes, minlength=len(names))
     means = [np.bincount(codes, known[column], minlength=len(names)) / sizes for column in columns]
-    best = np.argmax(means, axis=0)
-    found = known.iloc[np.unique(codes, return_index=True)[1]].reset_index(drop=True)
+    sequences = known.iloc[np.unique(codes, return_index=True)[1]].reset_index(drop=True)
     for column, values in zip(columns, means, strict=True):
-        found[column] = values
-    found["id"] = pd.Series(names, dtype=object)
-    found["prediction"] = pd.Series(np.array(classes, dtype=object)[best], dtype=object)
-    return found
+        sequences[column] = values
+    sequences["id"] = pd.Series(names, dtype=object)
+    sequences["prediction"] = pd.Series(np.array(classes, dtype=object)[np.argmax(means, axis=0)], dtype=object)
+    return sequences
 
 
 def sequence_accuracy(frame: pd.DataFrame, classes: list[str]) -> tuple[float, int]:
     """Return the accuracy over sequences (see :func:`by_sequence`) and their number; (NaN, 0) where there are none."""
-    found = by_sequence(frame, classes)
-    if found.empty:
-        return float("nan"), 0
-    return share_correct(found), len(found)
+    sequences = by_sequence(frame, classes)
+    return (float("nan"), 0) if sequences.empty else (share_correct(sequences), len(sequences))
 
 
 def ensemble(frames: list[pd.DataFrame], classes: list[str]) -> pd.DataFrame:
@@ -246,11 +243,11 @@ def times_wrong(frames: list[pd.DataFrame]) -> np.ndarray:
 
 def _in_order(frame: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
     """The frame in this order of images; DataError unless it holds these and no others, each once."""
-    mine = frame["id"].to_numpy()
-    same = len(mine) == len(images) and bool((mine == images).all())
-    if len({*mine}) < len(mine) or not (same or {*mine} == {*images}):
+    names = frame["id"].to_numpy()
+    same = len(names) == len(images) and bool((names == images).all())
+    if len({*names}) < len(names) or not (same or {*names} == {*images}):
         raise DataError("trainings that tested different images cannot be averaged")
-    return frame if same else frame.take(pd.Index(mine).get_indexer(images))
+    return frame if same else frame.take(pd.Index(names).get_indexer(images))
 
 
 def spread(values: list[float]) -> tuple[float, float]:
@@ -326,7 +323,7 @@ METRICS = (
     ),
     Metric("macro_f1", "Macro F1", "confusion", macro_f1, card=("f1", "Macro F1")),
     Metric("ece", "ECE", "confidence", calibration_error, card=("ece", "Expected calibration error, 15 bins")),
-    Metric("sequence_accuracy", "Sequences", "sequences", share_correct, "of sequences"),
+    Metric("sequence_accuracy", "By sequence", "sequences", share_correct, "of sequences"),
     Metric("worst_class", "Worst class", "predictions", partial(worst_group, by="truth"), "group"),
     Metric("worst_subject", "Worst subject", "predictions", partial(worst_group, by="subject"), "group"),
     Metric("recalls", "Recall", "confusion", recalls, "by class"),

@@ -1,7 +1,7 @@
-"""Two sets of predictions of the same images held against each other.
+"""Two sets of predictions of the same images compared with each other.
 
-A frame has the columns id, subject, truth and prediction. Images of one person err together, so whatever is
-said of a difference is said over subjects; images are counted one by one only where subjects are unknown.
+A frame has the columns id, subject, truth and prediction. Images of one person are not independent, so tests and
+intervals treat subjects as the independent units, or single images where subjects are unknown.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ _AT_ONCE = 500  # of them: all signs of tens of thousands of images would be gig
 
 @dataclass(frozen=True)
 class Paired:
-    """Right (1) and wrong (0) of two results on the same images, in one order: ``first`` and ``second`` [N].
+    """Correct (1) or wrong (0) of two results on the same images, in one order: ``first`` and ``second`` [N].
 
-    With several seeds an entry is the share of a result's seeds that are right. unit : code of each image's
+    With several seeds an entry is the share of a result's seeds that are correct. unit : code of each image's
     subject [N], from 0; of the image itself where any subject is unknown.
     """
 
@@ -36,7 +36,7 @@ class Paired:
         return int(self.unit.max()) + 1
 
     def gains(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return by unit [U] how much more of its images the second has right, and how many it has."""
+        """Return by unit [U] how many more of its images the second has correct, and the number of its images."""
         return np.bincount(self.unit, weights=self.second - self.first), np.bincount(self.unit)
 
 
@@ -68,8 +68,8 @@ def paired(first: list[pd.DataFrame], second: list[pd.DataFrame]) -> Paired:
 def _correct(frame: pd.DataFrame, base: pd.DataFrame) -> np.ndarray:
     frame = frame.sort_values("id")
     if len(frame) != len(base) or (frame["id"].to_numpy() != base["id"].to_numpy()).any():
-        strange = sorted({*frame["id"]} ^ {*base["id"]})
-        raise DataError(f"the two predict different images ({len(strange)} are in one alone, such as {strange[0]})")
+        differing = sorted({*frame["id"]} ^ {*base["id"]})
+        raise DataError(f"the two predict different images ({len(differing)} are in one alone, such as {differing[0]})")
     if (frame["truth"].to_numpy() != base["truth"].to_numpy()).any():
         raise DataError("the two disagree about the truth of the same images: their data differ")
     return metrics.correct(frame).astype(np.float64)
@@ -92,9 +92,9 @@ def difference(pair: Paired, level: float = 0.95) -> Difference:
 
 def permutation(pair: Paired, seed: int = 0, side: Literal["both", "worse"] = "both") -> float:
     """The p-value of "neither is better": signs of whole subjects' differences flipped at random
-    (Good 2005, 3.2; Phipson & Smyth 2010 for the one that is added). "worse" asks of the second alone.
+    (Good 2005, 3.2; Phipson & Smyth 2010 for the added one). "worse" is one-sided: whether the second is worse.
 
-    Exact where the two are exchangeable within each subject, however a subject's images err together.
+    Exact where the two results are exchangeable within each subject, whatever the dependence of its images.
     """
     gain, _ = pair.gains()
     gain = gain[gain != 0]
@@ -107,9 +107,9 @@ def permutation(pair: Paired, seed: int = 0, side: Literal["both", "worse"] = "b
 
 def mcnemar(pair: Paired) -> float:
     """McNemar's exact test, two-sided, on single images: 2·P(X ≤ min(b, c)), X ~ Binomial(b + c, ½), where b
-    and c images are right in one alone (Agresti 2013, 11.1). For one seed each.
+    and c images are correct in one alone (Agresti 2013, 11.1). For one seed each.
 
-    It takes images as independent, which images of one person are not: its p is too small then.
+    It treats images as independent. Where images of one person are not, its p is too small.
     """
     from scipy.special import bdtr
 

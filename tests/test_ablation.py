@@ -10,12 +10,12 @@ from support.runs import grids, store_fold, store_stage
 
 from ferbench import statistics
 from ferbench.errors import DataError
-from ferbench.report import ablation, leakage
+from ferbench.report import ablation
+from ferbench.report.ablation import write_ablation
 from ferbench.report.build import build
 from ferbench.report.conclusions import sections
 from ferbench.report.formats.text import markdown
 from ferbench.report.table import Section
-from ferbench.report.verbs import write_ablation
 from ferbench.runs.store import Store
 
 WHOLE = {"growth": 12, "features": "local+global", "fusion": "sfu", "contrastive": True}
@@ -94,7 +94,7 @@ def test_the_tables_have_the_papers_form_and_its_figures_beside(store):
     for method in VARIANTS:
         lay(store, method)
     (found,) = ablation.build(store)
-    features, fusion, loss, differences = grids(ablation.tables(found))
+    features, fusion, loss, differences = grids(ablation.section(found).tables)
     assert [row[:2] for row in features[2]] == [["WS-LGAN", "98.06"], ["GFNet", "95.10"], ["LFNet", "94.90"]]
     assert [row[:2] for row in fusion[2]] == [["WS-LGAN", "98.06"], ["WS-LGAN-Sum", "95.82"]]
     assert [row[:2] for row in loss[2]] == [["WS-LGAN", "98.06"], ["WS-LGAN-WCL", "never published"]]
@@ -104,8 +104,8 @@ def test_the_tables_have_the_papers_form_and_its_figures_beside(store):
         ("WS-LGAN-Sum", "-2.24"),
         ("WS-LGAN-WCL", "never published"),
     ]
-    assert "Table 10: printed as a copy of table 9" in "\n".join(ablation.heading(found))
-    assert "Epochs: fine-tuning 3." in ablation.heading(found)
+    assert "Table 10: printed as a copy of table 9" in "\n".join(ablation.section(found).lines)
+    assert "Epochs: fine-tuning 3." in ablation.section(found).lines
 
 
 def test_only_trainings_that_differ_in_the_part_alone_are_compared(store):
@@ -166,7 +166,7 @@ def test_other_folds_are_not_compared(store):
     (found,) = ablation.build(store)
     assert found.variants[1].against is None
     assert found.variants[1].folds == "1/2"
-    assert "no seed with the same folds done" in markdown([Section("", [], ablation.tables(found))])
+    assert "no seed with the same folds done" in markdown([Section("", [], ablation.section(found).tables)])
 
 
 def lay_leakage(store: Store) -> None:
@@ -180,17 +180,17 @@ def lay_leakage(store: Store) -> None:
 def test_leakage_is_compared_with_the_figure_without_it(store):
     lay_leakage(store)
     lay(store, wrong=EVERYONE, selection="best-val")  # another training
-    (found,) = leakage.build(store)
-    assert [one.way for one in found.ways] == list(leakage.WAYS.values())
+    (found,) = ablation.build_leakage(store)
+    assert [one.way for one in found.ways] == list(ablation.WAYS.values())
     assert [one.accuracy for one in found.ways] == [36 / 40, 38 / 40, 38 / 40, 1]
     assert found.ways[0].optimism is None
     assert [one.optimism.value for one in found.ways[1:]] == pytest.approx([2 / 40, 2 / 40, 4 / 40])
     assert [one.epochs for one in found.ways] == [[], [2, 2], [], [1, 1]]
-    assert "data leakage inflates" in leakage.heading(found)[-3]
-    ((caption, _, rows),) = grids(leakage.tables(found))
+    assert "data leakage inflates" in ablation.leakage_section(found).lines[-3]
+    ((caption, _, rows),) = grids(ablation.leakage_section(found).tables)
     assert "no result" in caption
-    assert "best-test" in rows[1][-1]
-    assert "image-folds" in rows[2][-1]
+    assert "best-test" in rows[1][-2]
+    assert "image-folds" in rows[2][-3]
 
 
 def test_leakage_is_no_result(store):

@@ -13,6 +13,7 @@ from ferbench.report import published
 from ferbench.report.build import build
 from ferbench.report.conclusions import heading
 from ferbench.report.formats.html import page
+from ferbench.report.table import text
 from ferbench.report.tables import overview, tables
 from ferbench.report.tested_runs import TestedRun, is_synthetic
 from ferbench.runs.store import Store
@@ -87,19 +88,19 @@ def test_images_and_sequences_stand_in_one_report_in_columns_of_their_own(store)
     (report,) = build(store, "ckplus")
     assert report.protocols == ["ckplus-sequences@1", "ckplus@1"]
     images, sequences = row(report, "▸ WS-LGAN"), row(report, "▸ DTAGN")
-    assert (images["Images"], images["Sequences"]) == ("83.33", "83.33")  # 30 of 36 and 10 of 12
-    assert (sequences["Images"], sequences["95 % interval"], sequences["Sequences"]) == ("", "", "91.67")
-    assert images["From"].startswith("n = 36 images, 12 sequences; ckplus@1")
-    assert sequences["From"].startswith("n = 12 sequences; ckplus-sequences@1")
+    assert (images["By image"], images["By sequence"]) == ("83.33", "83.33")  # 30 of 36 and 10 of 12
+    assert (sequences["By image"], sequences["95 % interval"], sequences["By sequence"]) == ("", "", "91.67")
+    assert images["Details"].startswith("n = 36 images, 12 sequences; ckplus@1")
+    assert sequences["Details"].startswith("n = 12 sequences; ckplus-sequences@1")
     training = next(t for t in report.trainings if t.level == "sequence")
     assert (training.images, training.sequences, training.sequence_accuracy) == (0, 12, training.accuracy)
     frames = [store.predictions(fold.run) for t in report.trainings if t.level == "image" for fold in t.folds]
     whole = metrics.by_sequence(pd.concat(frames), CLASSES)
     interval = metrics.subject_interval(whole)
-    assert images["95 %, sequences"] == f"{100 * interval.low:.2f}–{100 * interval.high:.2f}"
+    assert images["95 %, by sequence"] == f"{100 * interval.low:.2f}–{100 * interval.high:.2f}"
     told_of = "\n".join(heading(report))
     assert "every sequence of the test set is tested once" in told_of
-    assert "compared by that accuracy only" in told_of
+    assert "compared by this accuracy only" in told_of
     assert page([report], store).count("whole sequences, percent") == 2
 
 
@@ -120,9 +121,9 @@ def test_published_figures_stand_beside_what_is_of_their_kind_alone(store):
     (report,) = build(store, "ckplus")
     assert row(report, "▸ DTAGN")["Published"] == "97.25"
     assert row(report, "▸ HOG 3D (3 frames) (tiny")["Published"] == ""
-    assert row(report, "HOG 3D")["From"] == "Table 2: 327 sequences; ours is not comparable: 3 frames only"
+    assert row(report, "HOG 3D")["Details"] == "Table 2: 327 sequences; ours is not comparable: 3 frames only"
     details = rows_of(report, "Ours of whole sequences")
-    assert [one["Against published"] for one in details] == ["97.25: +2.75", "91.44: 3 frames only"]
+    assert [one["Published: difference"] for one in details] == ["97.25: +2.75", "91.44: 3 frames only"]
     assert "Images" not in details[0]
 
 
@@ -134,8 +135,8 @@ def test_what_is_not_held_out_is_marked_and_compared_with_nothing(store, held, s
     report = build(store, "ckplus")[0]
     first = row(report, "▸ WS-LGAN")
     assert first["Published"] == ""
-    assert first["From"].endswith(said)
-    assert row(report, "▸ WS-LGAN", "Ours in detail")["Against published"] == f"98.06: {said}"
+    assert first["Details"].endswith(said)
+    assert row(report, "▸ WS-LGAN", "Ours in detail")["Published: difference"] == f"98.06: {said}"
     seen = row(report, "▸ WS-LGAN", "Input and training data")
     assert (seen["Trained on"], seen["Held out"]) == ("everything", "no (by name)" if held is False else "unknown")
     assert row(report, "▸ GFNet", "Input and training data")["Held out"] == "by name"
@@ -152,7 +153,7 @@ def test_methods_of_one_data_side_are_put_in_order_by_sequences(store):
     lay(store, wrong=0, method="svm", preset="own", facts={"display": "HOG + linear SVM", "published": ""})
     (report,) = build(store)
     found = rows_of(report, "Same training data, preset tiny")
-    assert [(one["Training"], one["Images"], one["Sequences"], one["Seeds (n)"], one["Sees"]) for one in found] == [
+    assert [(one["Training"], one["By image"], one["By sequence"], one["Seeds"], one["Input"]) for one in found] == [
         ("▸ DTAGN", "", "91.67", "1", "whole + landmarks"),
         ("▸ WS-LGAN", "79.17 ± 5.89", "79.17 ± 5.89", "2", "image"),
     ]
@@ -177,10 +178,10 @@ def test_every_compared_method_has_a_row_with_ours_or_the_reason(store, dataset)
     (report,) = build(store, dataset)
     assert len(published.compared()) == 21
     shown = {one["Method"]: one for one in rows_of(report, "Accuracy")}
-    figures = {row.method: row.shown for row in published.rows(dataset)}
+    figures = {row.method: text(row.cell, "percent") for row in published.rows(dataset)}
     for method in published.compared():
         assert shown[method]["Published"] == figures.get(method, "")
-        assert "not run here" in shown[method]["From"]
+        assert "not run here" in shown[method]["Details"]
     names = {one["methods"][0] for one in published._compared()["reason"]}
     assert names <= {*published.compared()}
 
@@ -201,7 +202,7 @@ def test_reasons_and_commands_are_those_of_the_set(store):
     assert oulu["HOG 3D"] == "ferbench train hog3d --dataset oulu-sequences"
     assert why["GFNet"] == ("not run here", "ferbench train gfnet --dataset ckplus")
     assert {one.method: one.why for one in reports["rafdb"].compared}["HOG 3D"].endswith("RAF-DB has single images")
-    assert "ferbench train gfnet --dataset ckplus" in row(reports["ckplus"], "GFNet")["From"]
+    assert "ferbench train gfnet --dataset ckplus" in row(reports["ckplus"], "GFNet")["Details"]
 
 
 def test_a_slip_is_shown_with_what_should_stand_there_and_ours_is_compared_with_that(store):
@@ -209,7 +210,7 @@ def test_a_slip_is_shown_with_what_should_stand_there_and_ours_is_compared_with_
     (report,) = build(store, "oulu")
     assert row(report, "DTAGN")["Published"] == "81.86 (81.46)"
     assert row(report, "▸ DTAGN")["Published"] == "81.46"
-    assert rows_of(report, "Ours of whole")[0]["Against published"] == "81.46: +18.54"
+    assert rows_of(report, "Ours of whole")[0]["Published: difference"] == "81.46: +18.54"
     assert any(line.startswith("Table 4: DTAGN should have 81.46 instead of 81.86") for line in report.errata)
 
 
@@ -249,7 +250,7 @@ def test_drawn_faces_are_said_and_nothing_published_is_beside_them(store, tmp_pa
     text = (tmp_path / "r.md").read_text()
     assert "\n\n# synth-sequences\n\n- The faces are drawn by ferbench. No published figure is comparable" in text
     assert "97.25" not in text
-    assert "| Images |" not in text
+    assert "By image" not in text
 
 
 @pytest.mark.parametrize("format", ["markdown", "latex", "csv", "html", "json", "console"])
@@ -260,7 +261,7 @@ def test_every_format_carries_what_is_new(store, tmp_path, format):
     words = [
         "DTAGN",
         "landmarks",
-        "Sees" if format != "json" else "sees",
+        "Input" if format != "json" else "sees",
         "Held out" if format != "json" else "held_out",
     ]
     for word in words if format == "console" else [*words, "ckplus-sequences@1", "CK+48 has no landmarks and no onset"]:

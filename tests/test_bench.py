@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from copy import deepcopy
@@ -31,7 +32,7 @@ from ferbench.methods.wslgan.recipe import Architecture
 from ferbench.methods.wslgan.timing import PairDataset, ReferenceLoop
 from ferbench.report.formats.text import markdown
 from ferbench.report.speed import sections
-from ferbench.runs.speed import SpeedRecord, store, stored
+from ferbench.runs.speed import SpeedRecord, SpeedRow, store, stored
 from ferbench.runs.store import shipped_run, shipped_runs
 from ferbench.training import samples
 from ferbench.training.cost import flops
@@ -221,7 +222,10 @@ def test_speed_records_come_back_and_make_a_table(tmp_path):
     assert offline.error is not None
     assert offline.error <= offline.bound
     text = markdown(sections([record]))
-    assert f"record {record.key}" in text
+    assert f"| {record.key} |" in text
+    assert {"# One image: how long does a prediction take?", "# Many images: how many images per second?"} < {
+        *text.splitlines()
+    }
     wrong = record.model_copy(update={"rows": [single.model_copy(update={"error": 1.0, "valid": False})]})
     assert "1e+00 !" in markdown(sections([wrong]))
 
@@ -229,7 +233,44 @@ def test_speed_records_come_back_and_make_a_table(tmp_path):
 def test_the_speed_report_is_that_of_the_records_beside_it():
     records = stored(ROOT / "reports")
     assert len(records) > 3
-    assert markdown(sections(records)) == (ROOT / "reports" / "speed.md").read_text()
+    text = (ROOT / "reports" / "speed.md").read_text()
+    assert markdown(sections(records, "speed")) == text
+    assert all((ROOT / "reports" / name).is_file() for name in re.findall(r"\]\((\S+\.svg)\)", text))
+
+
+def test_a_prediction_of_many_images_stands_beside_the_plain_path_and_the_peak_of_its_run():
+    plain = _row(engine="plain", scenario="evaluate", images_per_s=50.0, gflop_per_image=0.5, share_of_flops=0.25)
+    folded = plain.model_copy(update={"engine": "folded", "batch": 16, "images_per_s": 100.0, "share_of_flops": None})
+    ceilings = {"fp32": {"flops_per_s": 1e11, "bytes_per_s": 1e10}}
+    record = SpeedRecord(
+        mode="standard",
+        seed=0,
+        environment={"device": "cpu: x, 1 thread"},
+        ceilings=ceilings,
+        noise=0,
+        rows=[plain, folded],
+    )
+    _, many, _ = sections([record])
+    header, (_, row) = many.tables[0].header, many.tables[0].texts()
+    cells = dict(zip(header, row, strict=True))
+    assert (cells["Measured"], cells["Engine"], cells["× plain"]) == ("ferbench evaluate", "torch folded", "2.00")
+    assert (cells["Images/s at peak"], cells["Of peak"]) == ("200.0", "50%")
+    assert not any("" in column for column in zip(*many.tables[0].texts(), strict=True))
+
+
+def _row(**fields) -> SpeedRow:
+    given = {"what": "inference", "method": "wslgan", "preset": "tiny", "precision": "fp32", "backend": "torch"}
+    given |= {
+        "device": "cpu",
+        "threads": 1,
+        "batch": 128,
+        "blocks": 7,
+        "calls": 70,
+        "cold_start_s": 0.1,
+        "peak_mb": 1.0,
+    }
+    given |= {"images_per_s_low": 1.0, "images_per_s_high": 2.0, "error": 0.0}
+    return SpeedRow(**given | fields)
 
 
 @pytest.mark.slow
@@ -335,6 +376,7 @@ def test_trained_weights_are_tested_in_the_way_that_is_timed(backend, precision)
     assert found == accuracy.Accuracy(0.8, 5, record.key)
 
 
+@pytest.mark.slow
 def test_accuracy_is_of_inference_with_shipped_weights_on_publictest(tmp_path):
     rows = [{"label": label, "split": split} for split in ("train", "val") for label in EMOTIONS if label != "contempt"]
     lay_down(make_faces([{**row, "id": f"f{n}"} for n, row in enumerate(rows)], name="fer2013"), tmp_path)

@@ -8,13 +8,12 @@ import pytest
 import torch
 from support.command import ferbench
 
-from ferbench import evaluate
 from ferbench.data import synthetic
 from ferbench.errors import CheckFailed
 from ferbench.execution import views
+from ferbench.inference import evaluate
 from ferbench.methods.wslgan.network import AttentionMapGenerator, SelectiveFeatureUnit
-from ferbench.report.accepted import accept_runs
-from ferbench.report.check import check_runs
+from ferbench.report.check import accept_runs, check_runs
 
 TRAIN = [
     "train",
@@ -57,6 +56,7 @@ def evaluated_again(accepted, faces, runs) -> None:
     check_runs([accepted], "auto", "console", runs)
 
 
+@pytest.mark.slow
 def test_nothing_broken_holds(accepted, faces, tmp_path):
     evaluated_again(accepted, faces, tmp_path / "runs")
 
@@ -74,12 +74,14 @@ def test_the_job_of_the_documentation_runs_as_it_stands(tmp_path):
     assert told.startswith("::notice title=ferbench check::held: ")
 
 
+@pytest.mark.slow
 def test_constant_weights_of_the_selective_feature_unit_are_caught(accepted, faces, tmp_path, monkeypatch):
     monkeypatch.setattr(SelectiveFeatureUnit, "forward", lambda self, parts: sum(parts) / len(parts))
     with pytest.raises(CheckFailed):
         evaluated_again(accepted, faces, tmp_path / "runs")
 
 
+@pytest.mark.slow
 def test_swapped_attention_maps_are_caught(accepted, faces, tmp_path, monkeypatch):
     right = AttentionMapGenerator.forward
     monkeypatch.setattr(AttentionMapGenerator, "forward", lambda self, x: right(self, x).flip(1))

@@ -9,7 +9,6 @@ import pytest
 from support.command import ferbench
 from support.runs import CLASSES, store_fold
 
-from ferbench.report import accepted as figures
 from ferbench.report import check
 from ferbench.report.check import _luck
 from ferbench.runs.store import Store
@@ -186,7 +185,7 @@ def test_two_recipes_of_one_name_are_both_accepted_and_checked(tmp_path):
         store_result(tmp_path / "runs", people, **recipe)
     assert accept(tmp_path).count("accepted WS-LGAN (tiny)") == 2
     paths = sorted((tmp_path / "baselines" / "accepted").glob("ckplus-wslgan-tiny-*.json"))
-    assert sorted(round(figures.read(path).accuracy, 3) for path in paths) == [0.844, 0.978]
+    assert sorted(round(check.read(path).accuracy, 3) for path in paths) == [0.844, 0.978]
     told = ferbench("check", cwd=tmp_path).stdout
     assert "97.78% → 97.78%" in told
     assert "84.44% → 84.44%" in told
@@ -198,7 +197,7 @@ def test_two_recipes_of_one_name_are_both_accepted_and_checked(tmp_path):
     # Accepted anew, it stays in its own file, with both reasons.
     ferbench("check", "--accept", "--reason", "again", "--runs", "one", cwd=tmp_path)
     assert sorted((tmp_path / "baselines" / "accepted").iterdir()) == paths
-    assert sorted(len(figures.read(path).reasons) for path in paths) == [1, 2]
+    assert sorted(len(check.read(path).reasons) for path in paths) == [1, 2]
     # A third recipe beside them could be a change of either: nothing is guessed.
     store_result(tmp_path / "runs", 2, recipe={"stage": {"epochs": 14}})
     told = ferbench("check", cwd=tmp_path, code=2).stderr
@@ -259,6 +258,7 @@ def test_seeds_that_vary_excuse_a_fall_that_people_do_not(tmp_path):
     assert _luck(frames([0.9]), frames([0.8])) == 0.0  # nothing is known of luck: people alone decide
 
 
+@pytest.mark.slow
 def test_two_hundred_checks_of_reseeded_trainings_raise_no_more_alarms_than_stated(tmp_path):
     from support.predictions import reseeded
 
@@ -273,7 +273,7 @@ def test_two_hundred_checks_of_reseeded_trainings_raise_no_more_alarms_than_stat
     for seeds in (1, 3):
         for _ in range(100):
             drawn = reseeded(rng, 2 * seeds)
-            accepted = figures.accepted_of(result(drawn[:seeds]), "as it is", [])
+            accepted = check.accepted_of(result(drawn[:seeds]), "as it is", [])
             alarms += not check.compared(accepted, result(drawn[seeds:]), None, "b").held
     assert alarms <= 17  # 10 expected at most; see test_statistics
     assert check.LEVEL == 0.05
@@ -341,7 +341,7 @@ def test_images_and_sequences_are_compared_by_sequences_alone(tmp_path):
         ({"cut": 48}, "differ in the fold of 3 sequences, such as S15-anger (02 and 01), so nothing can be compared"),
         (
             {"facts": FACTS | {"held_out": False}},
-            "was tested on people that it learned from, so nothing can be compared",
+            "was tested on people that it was trained on, so nothing can be compared",
         ),
     ],
 )
@@ -371,8 +371,8 @@ def test_what_differs_beside_the_method_is_said(tmp_path):
         facts={"trained_on": ["fer2013@1", "ckplus@1"], "held_out": "unknown"},
     )
     shown = ferbench("compare", "a", "b", cwd=tmp_path).stdout
-    assert "The methods are not all that differs: preset tiny (WS-LGAN), full (WS-LGAN)." in shown
-    assert "The methods are not all that differs: trained before on nothing (WS-LGAN), fer2013@1 (WS-LGAN)." in shown
+    assert "Besides the method, the preset differs: tiny (WS-LGAN), full (WS-LGAN)." in shown
+    assert "Besides the method, the earlier training data differ: none (WS-LGAN), fer2013@1 (WS-LGAN)." in shown
     assert "Whether WS-LGAN (full) under ckplus@1 was trained on test subjects is unknown." in shown
 
 
@@ -391,4 +391,4 @@ def test_accepted_figures_of_before_are_of_images():
 
     paths = sorted((shipped("baselines") / "accepted").glob("*.json"))
     assert paths
-    assert {figures.read(path).level for path in paths} == {"image"}
+    assert {check.read(path).level for path in paths} == {"image"}

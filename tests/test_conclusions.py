@@ -153,7 +153,7 @@ def test_a_published_figure_lies_within_our_interval_or_not(store, wrong, said):
     assert against.startswith(
         f"WS-LGAN (tiny): 98.06 % was published (Table 2, 981 images); ours is {100 * (1 - wrong / 140):.2f} %"
     )
-    assert "(n differs: not tested on the same)" in against
+    assert "(n differs: the test sets are not the same)" in against
     assert said in against
 
 

@@ -10,9 +10,10 @@ from onnx import TensorProto, helper, numpy_helper
 from support.command import ferbench
 from support.datasets import lay_down, make_faces, people
 
-from ferbench import evaluate, metrics
+from ferbench import metrics
 from ferbench.data import faces as prepared_sets
 from ferbench.errors import DataError
+from ferbench.inference import evaluate
 from ferbench.methods.foreign.cards import template
 from ferbench.runs.store import Store
 
@@ -387,7 +388,8 @@ def theirs(place, change=lambda frame: frame, certainty=0.4):
 
 
 def judged(place, change, **more):
-    record = evaluate.predictions(theirs(place, change, **more), "Theirs", (), "ckplus", place / "runs", place / "data")
+    file = theirs(place, change, **more)
+    record = evaluate.evaluate("Theirs", "", "ckplus", place / "runs", place / "data", predictions=file)
     return record, Store(place / "runs").predictions(record.key)
 
 

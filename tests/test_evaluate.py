@@ -10,7 +10,9 @@ from support.datasets import lay_down, make_faces, people
 from support.networks import store_network
 
 from ferbench.errors import DataError, UsageError
-from ferbench.evaluate import evaluate
+from ferbench.inference.evaluate import evaluate
+from ferbench.inference.models import StoredRun
+from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan.deployed import deployed
 from ferbench.runs.store import Store
 
@@ -83,3 +85,24 @@ def test_the_command_says_what_came_of_it(store, home, tmp_path):
     (facts,) = json.loads(ferbench(*words, cwd=tmp_path).stdout).values()
     assert facts["images"] == 60
     assert facts["left out, unknown to the network"] == {"neutral": 30}
+
+
+def test_a_run_without_a_network_says_what_its_scores_are(store, home, monkeypatch):
+    record = network(store)
+
+    class Margins:
+        def predict(self, samples, work):
+            work.facts["uncalibrated"] = True
+            work.notes.append("scores are margins")
+            return np.full((len(samples), len(record.classes)), 1 / len(record.classes))
+
+    def no_network(run):
+        raise UsageError("no network")
+
+    monkeypatch.setattr(StoredRun, "network", property(no_network))
+    monkeypatch.setattr(StoredRun, "method", resolve("hog-svm", "tiny", "ckplus"))
+    monkeypatch.setattr(StoredRun, "_recogniser", Margins())
+    done = evaluate(record.key, "tiny", "jaffe", store.home, home, fresh=True)
+    assert done.facts["uncalibrated"] is True
+    assert "scores are margins" in done.facts["notes"]
+    assert store.predictions(done.key)["p_anger"].nunique() == 1

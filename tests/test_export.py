@@ -11,10 +11,11 @@ from support.command import ferbench
 from support.networks import ROWS, SMALL_FIELDS, store_network
 from support.runs import CLASSES, store_fold, store_stage
 
-from ferbench import __version__, export
+from ferbench import __version__
 from ferbench.errors import CheckFailed, DataError, UsageError
-from ferbench.export import Parity, export_run, session
 from ferbench.files import write_bytes
+from ferbench.inference import export
+from ferbench.inference.export import Parity, export_run, session
 from ferbench.methods.wslgan.deployed import deployed
 from ferbench.methods.wslgan.network import WSLGAN, AttentionMapGenerator
 from ferbench.methods.wslgan.recipe import Architecture

@@ -2,24 +2,30 @@
 
 import doctest
 import json
+import subprocess
+import sys
 import textwrap
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from support.command import ferbench
 from support.datasets import lay_down, make_faces, people
 from support.models import card, onnx_file
 
-from ferbench import api, evaluate
-from ferbench.contamination import GAP, ceiling_of, conclusion
+from ferbench import api
 from ferbench.data import faces as prepared_sets
 from ferbench.errors import DataError, UsageError
 from ferbench.files import sha256_of
+from ferbench.inference import evaluate, predict
+from ferbench.inference.contamination import GAP, ceiling_of, conclusion
+from ferbench.inference.models import check_samples, open_model
+from ferbench.methods.foreign import onnx_files
 from ferbench.methods.foreign.cards import card_beside, template
 from ferbench.methods.foreign.recipe import Input, Recipe
 from ferbench.methods.foreign.recogniser import Foreign, prepared
-from ferbench.methods.interface import SampleSet
+from ferbench.methods.interface import SampleSet, Video
 from ferbench.methods.recipes import resolve
 from ferbench.runs.store import Store
 
@@ -116,6 +122,48 @@ def test_callables_and_onnx_files_are_tested_as_they_are(place, kind):
     assert "has no fit" in again.stdout + again.stderr
 
 
+def test_a_file_is_opened_once_and_only_if_there_is_no_stored_result(place, monkeypatch):
+    onnx_file(place / "rows.onnx")
+    path = card(place, "rows", source="rows.onnx", kind="onnx")
+    arguments = (str(path), "", "ckplus", place / "runs", place / "data")
+    opened, session = [], onnx_files.session
+    monkeypatch.setattr(onnx_files, "session", lambda path: opened.append(path) or session(path))
+    record = evaluate.evaluate(*arguments)
+    assert len(opened) == 1
+    assert evaluate.evaluate(*arguments).result == record.result
+    assert len(opened) == 1
+    evaluate.evaluate(*arguments, fresh=True)
+    assert len(opened) == 2
+    command = ["evaluate", "rows.toml", "-d", "ckplus", "--runs", "runs", "--data-home", "data"]
+    code = f"import sys; from ferbench.cli.main import app; app({command}, standalone_mode=False)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; print('torch' in sys.modules)"], cwd=place, capture_output=True, text=True
+    )
+    assert "reused from" in done.stderr
+    assert done.stdout.endswith("False\n")
+
+
+def test_an_external_model_recognises_the_faces_of_pictures(place):
+    weights = onnx_file(place / "rows.onnx")
+    model = open_model(str(card(place, "rows", source="rows.onnx", kind="onnx")), "", None)
+    image = np.random.default_rng(2).integers(0, 256, (48, 48)).astype(np.uint8)
+    Image.fromarray(image).save(place / "face.png")
+    (picture,) = predict.predict([place / "face.png"], [model], True, None)
+    logits = image.reshape(-1) / 255 @ weights.astype(np.float64)
+    expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    np.testing.assert_allclose(list(picture.faces[0].probabilities.values()), expected, rtol=1e-5)
+    assert picture.faces[0].maps is None
+
+
+def test_a_method_of_sequences_is_given_no_single_images():
+    method, images = resolve("dtagn", "tiny", "synth-sequences"), np.zeros((1, 48, 48), dtype=np.uint8)
+    with pytest.raises(UsageError, match="reads whole sequences"):
+        check_samples(method, SampleSet(images=images))
+    with pytest.raises(DataError, match="reads landmarks, and the sequences have none"):
+        check_samples(method, SampleSet(images=images, videos=[Video(images)]))
+    check_samples(method, SampleSet(images=images, videos=[Video(images, np.zeros((1, 68, 2), dtype=np.float32))]))
+
+
 def test_a_set_with_a_test_side_alone_is_enough(place):
     rows = [{"label": label, "split": "val"} for label in EMOTIONS]
     lay_down(make_faces(rows, name="fer2013"), place / "data")
@@ -183,7 +231,7 @@ def test_given_probabilities_are_taken_as_they_are(place):
         frame["p_surprise"] += np.where(frame["prediction"] == "Surprised", 0.3, 0)
         return frame.drop(columns="prediction").sample(frac=1, random_state=0)
 
-    record = evaluate.predictions(given(place, spread), "Theirs", (), "ckplus", place / "runs", place / "data")
+    record = evaluate.evaluate("Theirs", "", "ckplus", place / "runs", place / "data", predictions=given(place, spread))
     stored = Store(place / "runs").predictions(record.key).filter(like="p_").to_numpy()
     assert stored.max(axis=1) == pytest.approx(0.4)
     assert record.facts["held_out"]["status"] == "unknown"
@@ -203,7 +251,7 @@ def test_given_probabilities_are_taken_as_they_are(place):
 )
 def test_odd_predictions_name_the_file_and_the_row(place, change, words):
     with pytest.raises(DataError, match=rf"theirs.csv.*{words}"):
-        evaluate.predictions(given(place, change), "Theirs", (), "ckplus", place / "runs", place / "data")
+        evaluate.evaluate("Theirs", "", "ckplus", place / "runs", place / "data", predictions=given(place, change))
 
 
 def test_the_example_of_the_api_gives_what_it_says(place, monkeypatch):
@@ -291,7 +339,7 @@ def test_a_model_that_learned_the_test_images_is_told_from_one_that_did_not(plac
             return recall(faces, seen)
     """)
     )
-    from ferbench.contamination import contamination
+    from ferbench.inference.contamination import contamination
 
     found = {}
     for name in ("all_of_it", "honest"):

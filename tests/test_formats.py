@@ -67,7 +67,7 @@ def test_csv_has_a_row_for_each_cell(store):
         rows
     )
     ours = [row for row in rows if row["table"].startswith("Accuracy") and row["name"] == "▸ WS-LGAN (tiny, seed 0)"]
-    (images,) = [row for row in ours if row["column"] == "Images"]
+    (images,) = [row for row in ours if row["column"] == "By image"]
     assert (float(images["value"]), images["unit"], images["part"]) == (pytest.approx(100 * 58 / 70), "percent", "")
     interval = reports[0].trainings[0].interval
     limits = {row["part"]: float(row["value"]) for row in ours if row["column"] == "95 % interval"}
@@ -120,7 +120,7 @@ def test_the_surest_errors_are_shown_with_their_pictures(store, tmp_path):
     ids = [f"01-{n:03d}" for n in range(35)] + [f"02-{n:03d}" for n in range(35)]
     faces = make_faces([{"id": name, "label": "anger"} for name in ids], name="ckplus")
     lay_down(faces, tmp_path / "data")
-    with pytest.raises(DataError, match="not the set that was tested"):
+    with pytest.raises(DataError, match="not the dataset that was tested"):
         page(build(store), store, 2, tmp_path / "data")
     with pytest.raises(DataError, match="data prepare ckplus"):
         page(build(store), store, 2, tmp_path / "nowhere")
@@ -259,7 +259,7 @@ def test_several_protocols_are_put_together_in_every_format(tmp_path):
     rows = table.texts()
     assert table.header == ["Training", "Weights tested", "ckplus@1", "oulu@1"]
     whole = [truth == prediction for _, truth, prediction in ROWS]
-    percent = f"{100 * sum(whole) / len(whole):.2f} ± 0.00, n = 2"
+    percent = f"{100 * sum(whole) / len(whole):.2f} ± 0.00 (2 seeds)"
     assert sorted(rows) == [
         ["▸ GFNet (tiny)", "last epoch", percent, ""],
         ["▸ WS-LGAN (tiny)", "last epoch", percent, "100.00"],

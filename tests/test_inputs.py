@@ -254,12 +254,13 @@ def test_damaged_exif_does_not_cost_the_picture(tmp_path):
 
 
 def test_predict_sees_pictures_upright(tmp_path):
-    from ferbench import predict
+    from ferbench.inference import predict
+    from ferbench.inference.models import open_model
 
     stored, upright = on_its_side()
     lay(tmp_path, {"a.jpg": stored, "b.jpg": upright})
     found = predict.predict(
-        [tmp_path / "a.jpg", tmp_path / "b.jpg"], [predict.chosen("", "tiny", None)], True, tmp_path / "drawn"
+        [tmp_path / "a.jpg", tmp_path / "b.jpg"], [open_model("", "tiny", None)], True, tmp_path / "drawn"
     )
     a, b = (max(one.faces[0].probabilities.values()) for one in found)
     assert a == pytest.approx(b, abs=0.02)

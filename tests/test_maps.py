@@ -17,7 +17,7 @@ from ferbench.data.synthetic.drawing import View, render
 from ferbench.data.synthetic.sets import prepare_synthetic
 from ferbench.errors import DataError, UsageError
 from ferbench.files import write_bytes
-from ferbench.maps import evaluate_maps
+from ferbench.inference.maps import evaluate_maps
 from ferbench.methods.wslgan.network import AttentionMapGenerator
 from ferbench.methods.wslgan.recipe import Architecture
 from ferbench.runs.store import Store

@@ -82,14 +82,14 @@ def test_the_words_say_what_a_figure_is_of_and_what_nobody_knows(store):
         "Accuracy 82.86 %, 95 % interval",
         "n = 70 images; one seed (0); weights tested: last epoch",
         "98.06 % was published (Table 2, 981 images)",
-        "Each of the 2 folds has a network of its own",
+        "Each of the 2 folds has a separate network",
         "cpu: test, 1 thread",
         "groups of people (age, sex, origin) is unknown",
         "An expression is not a feeling",
-        "Not as in the original: It has",
+        "Differs from the original method: It has",
         "Note: a note",
         "No licence is stated",
-        "what another seed",
+        "how much another seed",
         "| sadness ",
     ):
         assert said.lower() in text.lower(), said

@@ -6,7 +6,7 @@ import pytest
 from support.command import ferbench
 
 from ferbench.errors import CheckFailed, DataError
-from ferbench.report import paper, published
+from ferbench.report import published
 
 
 def test_the_papers_matrices_come_to_its_accuracies(tmp_path):
@@ -40,7 +40,7 @@ def _accuracy(tables):
 def test_a_table_that_contradicts_itself_fails(monkeypatch, change, said):
     monkeypatch.setattr(published, "all_tables", _edited(change))
     with pytest.raises(CheckFailed, match=said):
-        paper.check(paper.audits())
+        published.check(published.audits())
 
 
 def test_a_recorded_erratum_is_no_failure(monkeypatch):
@@ -49,18 +49,18 @@ def test_a_recorded_erratum_is_no_failure(monkeypatch):
         tables["table3"]["erratum"] = "row An is misprinted"
 
     monkeypatch.setattr(published, "all_tables", _edited(change))
-    paper.check(paper.audits("3"))
+    published.check(published.audits("3"))
 
 
 def test_one_table_or_none(tmp_path):
     assert "Table 5" in ferbench("paper", "--table", "5", cwd=tmp_path).stdout
     with pytest.raises(DataError, match="there is no table 1: there are 2, 3"):
-        paper.audits("1")
+        published.audits("1")
 
 
 def test_what_is_known_of_each_figure_stands_beside_it_and_a_slip_is_said(tmp_path):
     told = ferbench("paper", "--table", "4", "--format", "markdown", cwd=tmp_path).stdout
-    assert "- Slip: DTAGN should have 81.46 instead of 81.86: 81.46 stands in its own table" in told
+    assert "- Misprint: DTAGN should have 81.46 instead of 81.86: 81.46 stands in its own table" in told
     row = next(line for line in told.splitlines() if line.startswith("| DTAGN"))
     assert [cell.strip() for cell in row.split("|")][1:8] == [
         "DTAGN",

@@ -11,12 +11,13 @@ from support.command import ferbench
 from support.networks import store_network
 from support.runs import CLASSES
 
-from ferbench import predict as room
 from ferbench.data import align
 from ferbench.data.align import TEMPLATE, Found
 from ferbench.errors import DataError, UsageError
+from ferbench.inference import predict as room
+from ferbench.inference.models import StoredRun
+from ferbench.inference.predict import Face, drawn, pictures
 from ferbench.methods.wslgan.deployed import deployed
-from ferbench.predict import Face, drawn, pictures
 from ferbench.runs.store import Store
 
 
@@ -69,28 +70,28 @@ class Detector:
 
 def test_a_crop_goes_in_as_it_is(tmp_path, store, record):
     face(1).save(tmp_path / "a.png")
-    (found,) = room.predict([tmp_path / "a.png"], [(record, store)], True, None)
+    (found,) = room.predict([tmp_path / "a.png"], [StoredRun(record, store)], True, None)
     with torch.inference_mode():
         logits = deployed(record, store)(torch.from_numpy(np.array(face(1)))[None, None])[0][0].double().numpy()
     wanted = [math.exp(one) / sum(math.exp(other) for other in logits) for one in logits]
     assert list(found.faces[0].probabilities) == CLASSES
     np.testing.assert_allclose(list(found.faces[0].probabilities.values()), wanted, rtol=1e-6)
     assert found.faces[0].expression == CLASSES[int(np.argmax(wanted))]
-    assert found.faces[0].found is None
+    assert found.faces[0].detection is None
 
 
 def test_several_runs_count_by_the_mean_of_their_probabilities(tmp_path, store, record):
     face(1).save(tmp_path / "a.png")
     other = Store(tmp_path / "other")
     more = other.record(store_network(other, "gfnet", features="global"))
-    members = [(record, store), (more, other)]
+    members = [StoredRun(record, store), StoredRun(more, other)]
     alone = [next(room.predict([tmp_path / "a.png"], [one], True, None)).faces[0] for one in members]
     (found,) = room.predict([tmp_path / "a.png"], members, True, None)
     first, second = (np.array(list(one.probabilities.values())) for one in alone)
     assert np.abs(first - second).max() > 1e-3
     np.testing.assert_allclose(list(found.faces[0].probabilities.values()), (first + second) / 2, rtol=1e-6)
     assert (found.faces[0].maps == alone[0].maps).all()
-    strangers = [(record, store), (more.model_copy(update={"classes": ["anger"]}), other)]
+    strangers = [members[0], StoredRun(more.model_copy(update={"classes": ["anger"]}), other)]
     with pytest.raises(UsageError, match="knows other classes"):
         next(room.predict([tmp_path / "a.png"], strangers, True, None))
 
@@ -99,9 +100,9 @@ def test_every_face_is_found_and_aligned_the_largest_first(tmp_path, store, reco
     monkeypatch.setattr(align, "_mtcnn", Detector)
     picture = Image.fromarray(np.random.default_rng(2).integers(0, 256, (200, 300, 3)).astype(np.uint8))
     picture.save(tmp_path / "two.png")
-    (found,) = room.predict([tmp_path / "two.png"], [(record, store)], False, None)
-    assert [one.found.box for one in found.faces] == [(30, 40, 96, 110), (200, 20, 40, 50)]
-    assert found.faces[0].found.points.tolist() == [[61, 80], [95, 80], [78, 117]]
+    (found,) = room.predict([tmp_path / "two.png"], [StoredRun(record, store)], False, None)
+    assert [one.detection.box for one in found.faces] == [(30, 40, 96, 110), (200, 20, 40, 50)]
+    assert found.faces[0].detection.points.tolist() == [[61, 80], [95, 80], [78, 117]]
     crop = align.aligned(picture, np.array([[61, 80], [95, 80], [78, 117]]))
     with torch.inference_mode():
         logits = deployed(record, store)(torch.from_numpy(crop.copy())[None, None])[0][0]
@@ -112,7 +113,7 @@ def test_what_cannot_be_read_and_what_has_no_face_is_said(tmp_path, store, recor
     (tmp_path / "broken.png").write_bytes(b"no picture")
     face(1).save(tmp_path / "empty.png")
     monkeypatch.setattr(align, "_mtcnn", lambda: type("Blind", (), {"detect_faces": lambda self, image: []})())
-    broken, empty = room.predict(pictures([tmp_path]), [(record, store)], False, None)
+    broken, empty = room.predict(pictures([tmp_path]), [StoredRun(record, store)], False, None)
     assert "not a readable image" in broken.problem
     assert empty.problem == room.NO_FACE
     assert not broken.faces
@@ -122,7 +123,7 @@ def test_what_cannot_be_read_and_what_has_no_face_is_said(tmp_path, store, recor
 def test_without_a_detector_the_way_out_is_named(tmp_path, store, record, monkeypatch):
     monkeypatch.setattr(align, "_mtcnn", lambda: None)
     with pytest.raises(UsageError, match=r"ferbench\[detect\].*--aligned"):
-        next(room.predict([tmp_path / "a.png"], [(record, store)], False, None))
+        next(room.predict([tmp_path / "a.png"], [StoredRun(record, store)], False, None))
 
 
 def test_maps_lie_where_the_face_is():
@@ -132,7 +133,9 @@ def test_maps_lie_where_the_face_is():
     x, y = TEMPLATE[0].round().astype(int)
     at[y - 2 : y + 3, x - 2 : x + 3] = 1
     one = Face(Found((30, 40, 96, 110), points, 1.0), {"anger": 0.25, "joy": 0.75}, np.stack([at, 0 * at]))
-    plain = np.asarray(drawn(Image.new("L", (300, 200), 90), [Face(one.found, one.probabilities, None)])).astype(int)
+    plain = np.asarray(drawn(Image.new("L", (300, 200), 90), [Face(one.detection, one.probabilities, None)])).astype(
+        int
+    )
     canvas = np.asarray(drawn(Image.new("L", (300, 200), 90), [one])).astype(int)
     changed = np.abs(canvas - plain).sum(axis=2)
     assert changed[80, 61] > 100

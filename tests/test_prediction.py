@@ -13,7 +13,7 @@ from ferbench.data.synthetic.anatomy import Person
 from ferbench.data.synthetic.drawing import View, render
 from ferbench.data.synthetic.sets import everyday
 from ferbench.errors import UsageError
-from ferbench.evaluate import evaluate
+from ferbench.inference.evaluate import evaluate
 from ferbench.methods.cnn.recogniser import build, predict
 from ferbench.methods.interface import FOLD
 from ferbench.methods.recipes import network_of, resolve
@@ -176,19 +176,20 @@ def test_what_does_not_exist_is_refused_in_one_line(evaluated, tmp_path, words, 
 
 
 def test_pictures_of_a_folder_are_predicted_together_and_come_in_order(evaluated, tmp_path):
-    from ferbench import predict as room
+    from ferbench.inference import predict as room
+    from ferbench.inference.models import open_run
 
     store, key = evaluated
-    member, paths = (store.record(key), store), []
-    for number in range(2 * room._AT_ONCE + 3):
+    model, paths = open_run(key, "", store.home), []
+    for number in range(2 * room.AT_ONCE + 3):
         paths.append(tmp_path / f"{number:03d}.png")
         Image.fromarray(drawn_face(number % 7)).save(paths[-1])
     paths[5].write_bytes(b"no picture")
-    pictures = list(room.predict(paths, [member], True, tmp_path / "drawn"))
+    pictures = list(room.predict(paths, [model], True, tmp_path / "drawn"))
     assert [picture.path for picture in pictures] == paths
     assert [bool(picture.faces) for picture in pictures] == [number != 5 for number in range(len(paths))]
     for number in (0, 4, 6, len(paths) - 1):
-        (alone,) = room.predict([paths[number]], [member], True, None)
+        (alone,) = room.predict([paths[number]], [model], True, None)
         together = pictures[number].faces[0].probabilities
         assert alone.faces[0].probabilities == pytest.approx(together, abs=1e-6)
     assert len(list((tmp_path / "drawn").iterdir())) == len(paths) - 1

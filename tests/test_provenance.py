@@ -436,7 +436,7 @@ def test_a_training_says_of_its_own_test_set_that_it_was_held_out(tmp_path):
     (report,) = build(store)
     (training,) = report.trainings
     assert (str(training.held_out), training.held_out_accuracy) == ("yes (by content)", None)
-    assert "Accuracy without these" not in ferbench("report", "--format", "markdown", cwd=tmp_path).stdout
+    assert "Held-out accuracy" not in ferbench("report", "--format", "markdown", cwd=tmp_path).stdout
 
 
 def test_training_data_can_be_corrected_without_predicting_again(tmp_path):

@@ -297,8 +297,8 @@ def test_another_dataset_s_folder_is_named(tmp_path):
     ("name", "file", "count", "subjects", "sequences"),
     [
         ("ckplus", "CK+48.zip", 981, 118, 327),
-        ("fer2013", "fer2013.zip", 32_298, 0, 0),
-        ("celeba", "celeba10k.zip", 10_000, 0, 0),
+        pytest.param("fer2013", "fer2013.zip", 32_298, 0, 0, marks=pytest.mark.slow),
+        pytest.param("celeba", "celeba10k.zip", 10_000, 0, 0, marks=pytest.mark.slow),
     ],
 )
 def test_the_real_sets_have_the_counts_of_their_papers(real_data, tmp_path, name, file, count, subjects, sequences):

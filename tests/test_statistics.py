@@ -74,6 +74,7 @@ def test_holm_multiplies_by_what_is_left():
     assert holm([]) == []
 
 
+@pytest.mark.slow
 def test_two_hundred_pairs_that_differ_by_luck_alone_raise_no_more_alarms_than_stated():
     rng = np.random.default_rng(11)
     pairs = [paired(*([one] for one in reseeded(rng, 2))) for _ in range(200)]

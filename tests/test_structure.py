@@ -1,6 +1,7 @@
 """The one-way flow: floors, light start, and nothing that should not be in the tree."""
 
 import ast
+import pkgutil
 import re
 import subprocess
 import sys
@@ -34,13 +35,8 @@ FLOORS = {
     "methods": 5,
     "execution": 6,
     "bench": 6,
-    "export": 6,
-    "predict": 6,
-    "prediction_files": 6,
-    "evaluate": 6,
-    "maps": 6,
+    "inference": 6,
     "api": 6,
-    "contamination": 6,
     "cli": 7,
     "__main__": 8,
 }
@@ -69,6 +65,18 @@ def room(path: Path) -> str:
 def test_imports_only_point_down(path):
     for other in imports(path):
         assert FLOORS[other] <= FLOORS[room(path)], f"{path} imports {other}"
+
+
+def test_the_functions_of_a_listed_way_exist_and_never_climb():
+    ways = (ROOT / "docs" / "architecture.md").read_text().split(", function by function\n")[1:]
+    assert ways
+    for way in ways:
+        names = re.findall(r"^\d\. `([\w.]+)`", way.partition("\n## ")[0], re.MULTILINE)
+        assert 2 <= len(names) <= 8
+        for name in names:
+            assert callable(pkgutil.resolve_name(f"ferbench.{name}"))
+        levels = [FLOORS[name.partition(".")[0]] for name in names]
+        assert levels == sorted(levels, reverse=True), names
 
 
 def test_no_circles_between_rooms():

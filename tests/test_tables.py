@@ -124,7 +124,7 @@ def test_every_cell_of_a_whole_training(store):
         ["01", "3", "2", "66.67", "Co Di Sa Su", "2", key],
         ["02", "1", "1", "100.00", "Co Di Fe Ha Sa Su", "2", other],
     ]
-    assert grid(report, "Published (Table 3): the images")[5] == ["Sa", "7", "0", "0", "3", "0", "74", "0"]
+    assert grid(report, "Published (Table 3): counts of images")[5] == ["Sa", "7", "0", "0", "3", "0", "74", "0"]
     assert not any(
         title.startswith(("Missing folds", "What the folds", "Over seeds")) for title, *_ in grids(tables(report))
     )
@@ -151,21 +151,21 @@ def test_a_small_report_to_the_letter(store):
         "- Protocol synth@1: step, 1 folds by subject; no subject is in both training and test set, every image of the test set is "
         "tested once. Fold file ffffffffffff, data dddddddddddd.\n"
         "- Weights tested: last epoch. No test image was used to choose them.\n"
-        "- There is one training of ours.\n"
-        "- Accuracy is pooled over all test images of all folds, the paper's own measure, computed from stored "
+        "- There is one training.\n"
+        "- Accuracy is pooled over all test images of all folds, as in the paper, and computed from stored "
         "predictions. Intervals are 95 %, with subjects as clusters where they are known.\n"
         "- Note: contempt is rare."
     )
     assert accuracy == (
         "Accuracy on synth, percent: ours, on drawn faces, for which nothing is published (▸)**\n\n"
-        "| Method                   |   Images | 95 % interval     |   Sequences | 95 %, sequences   | "
-        "From                                         |\n"
-        "|--------------------------|----------|-------------------|-------------|-------------------|-"
+        "| Method                   |   By image | 95 % interval     |   By sequence | 95 %, by sequence   | "
+        "Details                                      |\n"
+        "|--------------------------|------------|-------------------|---------------|---------------------|-"
         "---------------------------------------------|\n"
-        "| ▸ WS-LGAN (tiny, seed 0) |    50.00 | none: one subject |       50.00 | none: one subject | "
+        "| ▸ WS-LGAN (tiny, seed 0) |      50.00 | none: one subject |         50.00 | none: one subject   | "
         f"n = 2 images, 2 sequences; synth@1; {experiment} |"
     )
-    assert "| 01     |        2 |          1 |      50.00 | Co Di Ha Sa Su |         2 |" in text
+    assert "| 01     |        2 |          1 |      50.00 | Co Di Ha Sa Su    |         2 |" in text
     assert key in text
 
 

@@ -95,8 +95,8 @@ def test_nothing_is_mixed_with_what_is_there(store, tmp_path):
     (tmp_path / "logs" / "mine").touch()
     (tmp_path / "empty").mkdir()
     for kind, place, said in (
-        ("tensorboard", "logs", "is there already"),
-        ("mlflow", "logs/mine", "is there already"),
+        ("tensorboard", "logs", "choose another name"),
+        ("mlflow", "logs/mine", "choose another name"),
         ("mlflow", "empty", "this is a folder; give a file"),
     ):
         assert said in ferbench("report", "--format", kind, "--out", place, cwd=tmp_path, code=2).stderr

@@ -349,7 +349,9 @@ def test_captured_steps_are_the_eager_ones():
 @pytest.mark.parametrize(
     ("name", "backend"),
     [
-        ("cpu", "aot_eager"),  # the same graphs, each operation carried out by torch
+        pytest.param(
+            "cpu", "aot_eager", marks=pytest.mark.slow
+        ),  # the same graphs, each operation carried out by torch
         pytest.param("cpu", "inductor", marks=[pytest.mark.slow, pytest.mark.long]),  # some minutes of a C++ compiler
         pytest.param("cuda", "inductor", marks=[cuda, pytest.mark.slow]),
     ],
@@ -451,7 +453,7 @@ def test_on_a_cpu_a_step_uses_the_memory_of_the_step_before():
     # still in use is kept by chance.
     steps = """
 faults = 0
-for megabytes in (48, 64, 80, 96):
+for megabytes in (48, 96):
     for repeat in range(13):
         if repeat == 10:
             before = getrusage(RUSAGE_SELF).ru_minflt

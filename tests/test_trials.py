@@ -82,7 +82,7 @@ def test_what_was_prepared_in_another_way_is_compared_by_its_fingerprint(store):
         ({"pretrain.data": ("a" * 12, "b" * 12)}, pytest.approx(0.1)),
         ({"finetune.data": ("d" * 12, "c" * 12)}, pytest.approx(-0.1)),
     ]
-    assert trials.heading(found)[-2:] == ["Note: of all", f"Note on {'d' * 12}: 3 of 4 crops are aligned"]
+    assert trials.section(found).lines[-2:] == ["Note: of all", f"Note on {'d' * 12}: 3 of 4 crops are aligned"]
 
 
 def test_what_the_reference_does_not_use_is_a_change_too(store):

@@ -12,8 +12,8 @@ from support.command import ferbench
 from support.datasets import lay_down, make_faces, people
 from support.models import example
 
-from ferbench import evaluate
 from ferbench.errors import DataError, UsageError
+from ferbench.inference import evaluate
 from ferbench.methods import modules
 from ferbench.methods.foreign.cards import card_of, template
 from ferbench.methods.recipes import resolve

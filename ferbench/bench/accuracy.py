@@ -43,10 +43,10 @@ class TestSet:
     @classmethod
     def of(cls, home: Path | None) -> TestSet:
         """Raises DataError where FER2013 is not prepared, with the command that prepares it."""
-        from ferbench import evaluate
+        from ferbench.inference import test_sets
 
-        public = evaluate.TestSet.of(PROTOCOL, home)
-        return cls(np.array(public.faces.images[public.rows]), list(public.faces.samples["label"].iloc[public.rows]))
+        public = test_sets.TestSet.of(PROTOCOL, home)
+        return cls(np.array(public.samples().images), list(public.table["label"]))
 
 
 def shipped_weights(method: str, preset: str) -> Record:

@@ -170,13 +170,13 @@ def runner(cell: Cell, timed: TimedMethod) -> Callable[[Tensor], Tensor]:
 
 @lru_cache(maxsize=4)
 def _exported(timed: TimedMethod) -> bytes:
-    from ferbench.export import to_onnx
+    from ferbench.inference.export import to_onnx
 
     return to_onnx(timed.deployable(), {})
 
 
 def _onnx(cell: Cell, content: bytes) -> Callable[[Tensor], Tensor]:
-    from ferbench.export import session
+    from ferbench.inference.export import session
 
     opened = session(content, cell.threads)
     return lambda x: torch.from_numpy(opened.run(["logits"], {"images": x.numpy()})[0])

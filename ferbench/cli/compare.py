@@ -18,7 +18,7 @@ def compare(
     runs: Runs = None,
 ) -> None:
     """Compare two trainings image by image, with a paired test."""
-    from ferbench.report.verbs import write_comparison
+    from ferbench.report.compare import write_comparison
 
     write_comparison(first, second, flips, format, out, runs)
 
@@ -45,8 +45,7 @@ def check(
     runs: Runs = None,
 ) -> None:
     """Regression test of accuracy: the exit code is 1 if it dropped below the accepted figures."""
-    from ferbench.report.accepted import accept_runs
-    from ferbench.report.check import check_runs
+    from ferbench.report.check import accept_runs, check_runs
 
     if accept:
         accept_runs(baseline or [], reason, runs)

@@ -1,7 +1,6 @@
 """``ferbench evaluate``, ``contamination`` and ``card``."""
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -54,44 +53,45 @@ def evaluate(
     data_home: DataHome = None,
 ) -> None:
     """Evaluate without training: a run on another dataset (cross-dataset), an external model, or stored predictions."""
-    from ferbench import evaluate as work
     from ferbench.errors import UsageError
-    from ferbench.methods.foreign.cards import card_of
     from ferbench.runs.facts import HeldOut
     from ferbench.training.arithmetic import Arithmetic
 
-    def say(line: str) -> None:
+    def notify(line: str) -> None:
         print(output.one_line(line), file=sys.stderr)
 
     arithmetic = Arithmetic(precision, engine)
-    if predictions is not None:
-        arithmetic.check_default("--predictions")
-        if model or refit:
-            raise UsageError("--predictions stands for the model: give no MODEL and no --refit")
-        name = name or predictions.stem
-        record = work.predictions(predictions, name, tuple(trained_on or ()), dataset, runs, data_home, fresh, say)
-    else:
-        if name or trained_on:
-            raise UsageError("--name and --trained-on go with --predictions; a model says both on its card")
-        model = card_of(model)
-        if refit:
-            if not model.endswith(".toml"):
-                raise UsageError("--refit takes a model with a card: a run is what it is")
-            arithmetic.check_default("--refit")
-            if fresh:
-                raise UsageError("--fresh goes without --refit: delete the runs of a training to train again")
-            from ferbench.cli import progress
-            from ferbench.execution.options import TrainOptions
-            from ferbench.execution.training import prepare_training
+    if predictions is not None and (model or refit):
+        raise UsageError("--predictions stands for the model: give no MODEL and no --refit")
+    if predictions is None and (name or trained_on):
+        raise UsageError("--name and --trained-on go with --predictions; a model says both on its card")
+    if refit:
+        if fresh:
+            raise UsageError("--fresh goes without --refit: delete the runs of a training to train again")
+        arithmetic.check_default("--refit")
+        _refit(model, dataset, context.obj, runs, data_home)
+        return
+    from ferbench.inference import evaluate as work
 
-            trainings = [TrainOptions(model, dataset)]
-            progress.train(partial(prepare_training, trainings, runs, data_home), context.obj)
-            return
-        record = work.evaluate(model, preset, dataset, runs, data_home, fresh, say, arithmetic)
+    if predictions is not None:
+        model = name or predictions.stem
+    names = tuple(trained_on or ())
+    record = work.evaluate(
+        model,
+        preset,
+        dataset,
+        runs,
+        data_home,
+        predictions=predictions,
+        trained_on=names,
+        fresh=fresh,
+        notify=notify,
+        arithmetic=arithmetic,
+    )
     notes = record.facts.get("notes", [])
     for note in notes:
-        say(f"note: {note}")
-    held, result = HeldOut.model_validate(record.facts["held_out"]), record.result
+        notify(f"note: {note}")
+    held_out, result = HeldOut.model_validate(record.facts["held_out"]), record.result
     network = record.identity.parents.get("network") or record.facts["display"]
     emit(
         [
@@ -101,8 +101,8 @@ def evaluate(
                     "trained on": record.facts["trained_on"] or "unknown",
                     "images": result["images"],
                     "accuracy": f"{result['accuracy']:.2%}",
-                    "held out": str(held),
-                    **({"why": held.why} if held.why else {}),
+                    "held out": str(held_out),
+                    **({"why": held_out.why} if held_out.why else {}),
                     **(
                         {"accuracy without": f"{result['held_out_accuracy']:.2%} of {result['held_out_images']:,}"}
                         if "held_out_accuracy" in result
@@ -116,6 +116,20 @@ def evaluate(
         ],
         format,
     )
+
+
+def _refit(model: str, dataset: str, command: list[str], runs: Path | None, home: Path | None) -> None:
+    from ferbench.cli import progress
+    from ferbench.errors import UsageError
+    from ferbench.execution import training
+    from ferbench.execution.options import TrainOptions
+    from ferbench.methods.foreign.cards import card_of
+
+    card = card_of(model)
+    if card is None:
+        raise UsageError("--refit takes a model with a card: a run is what it is")
+    with progress.of_training() as display:
+        training.train([TrainOptions(str(card), dataset)], display, command, runs, home)
 
 
 def contamination(
@@ -141,18 +155,18 @@ def contamination(
     """Look for evidence that a model was trained on the test images. The exit code is 0 in any case."""
     from dataclasses import asdict
 
-    from ferbench.contamination import contamination as work
-    from ferbench.contamination import learned_by
-    from ferbench.methods.foreign.cards import card_of
     from ferbench.training.arithmetic import Arithmetic
 
     arithmetic = Arithmetic(precision, engine)
+    from ferbench.inference import contamination as work
+
     if pictures:
         arithmetic.check_default("--pictures")
-        emit([(f"held out on {dataset}", learned_by(card_of(model), dataset, runs, data_home))], format)
+        emit([(f"held out on {dataset}", work.learned_by(model, dataset, runs, data_home))], format)
         return
-    found = work(card_of(model), preset, dataset, runs, data_home, arithmetic)
-    emit([(f"{found.title} on {dataset}", {name: _rounded(value) for name, value in asdict(found).items()})], format)
+    evidence = work.contamination(model, preset, dataset, runs, data_home, arithmetic)
+    rows = {name: _rounded(value) for name, value in asdict(evidence).items()}
+    emit([(f"{evidence.title} on {dataset}", rows)], format)
 
 
 def _rounded(value: object) -> object:

@@ -10,7 +10,7 @@ from ferbench.cli import options
 from ferbench.cli.formats import DataHome, Format, Runs, check_plain, emit, is_folder
 
 if TYPE_CHECKING:
-    from ferbench.predict import Picture
+    from ferbench.inference.predict import Picture
 
 _ENSEMBLE = "; repeat the option for an ensemble (mean of probabilities)."
 
@@ -18,7 +18,8 @@ _ENSEMBLE = "; repeat the option for an ensemble (mean of probabilities)."
 def predict(
     sources: Annotated[list[Path], typer.Argument(help="Image files, or folders of image files.")],
     run: Annotated[
-        list[str] | None, typer.Option(help="A trained run: its key, or how the key begins" + _ENSEMBLE)
+        list[str] | None,
+        typer.Option(help="A run (its key, or how the key begins) or an external model with a card" + _ENSEMBLE),
     ] = None,
     preset: Annotated[
         list[str] | None,
@@ -39,20 +40,22 @@ def predict(
 ) -> None:
     """Recognise the expressions of the faces in images."""
     from ferbench.errors import DataError
-    from ferbench.predict import chosen, pictures
-    from ferbench.predict import predict as recognise
+    from ferbench.inference.models import open_model
+    from ferbench.inference.predict import pictures
+    from ferbench.inference.predict import predict as recognise
     from ferbench.training.arithmetic import Arithmetic
 
+    arithmetic = Arithmetic(precision, engine)
     check_plain(format)
     paths = pictures(sources)
     names = [(key, "") for key in run or ()] or [("", name) for name in preset or ["tiny"]]
-    models = [chosen(*name, runs) for name in dict.fromkeys(names)]
-    results = list(recognise(paths, models, aligned, draw, Arithmetic(precision, engine)))
+    models = [open_model(*name, runs, arithmetic=arithmetic) for name in dict.fromkeys(names)]
+    results = list(recognise(paths, models, aligned, draw))
     if format == "json":
         print(json.dumps([_json(picture) for picture in results], indent=2))
     else:
-        keys = " and ".join(f"{one.key} ({one.identity.protocol}, preset {one.identity.preset})" for one, _ in models)
-        emit([(f"expressions by run {keys}", [row for picture in results for row in _rows(picture)])], format)
+        names_of_models = " and ".join(model.description for model in models)
+        emit([(f"expressions by {names_of_models}", [row for picture in results for row in _rows(picture)])], format)
     if not any(picture.faces for picture in results):
         raise DataError("no face in any of the pictures" + ("" if aligned else ": --aligned takes each as a face"))
 
@@ -60,8 +63,8 @@ def predict(
 def _json(picture: "Picture") -> dict[str, Any]:
     faces = [
         {
-            "box": face.found and face.found.box,
-            "confidence": face.found and face.found.confidence,
+            "box": face.detection and face.detection.box,
+            "confidence": face.detection and face.detection.confidence,
             "expression": face.expression,
             "probabilities": face.probabilities,
         }
@@ -76,7 +79,7 @@ def _rows(picture: "Picture") -> list[dict[str, Any]]:
     rows = []
     for face in picture.faces:
         first, second = sorted(face.probabilities, key=lambda name: -face.probabilities[name])[:2]
-        box = "{} {} {}×{}".format(*face.found.box) if face.found else "aligned"
+        box = "{} {} {}×{}".format(*face.detection.box) if face.detection else "aligned"
         rows.append(
             {
                 "picture": picture.path,
@@ -108,7 +111,7 @@ def maps(
     data_home: DataHome = None,
 ) -> None:
     """Pointing game: how often the maxima of the attention maps lie on the eyes and on the mouth; and a figure."""
-    from ferbench.maps import evaluate_maps
+    from ferbench.inference.maps import evaluate_maps
 
     result = evaluate_maps(run, preset, dataset, out, faces, runs, data_home)
     rows = [
@@ -136,7 +139,7 @@ def export(
     runs: Runs = None,
 ) -> None:
     """Export a trained network with its attention maps to one ONNX file, after verifying that its outputs agree."""
-    from ferbench.export import BATCHES, IMAGES, TOLERANCE, export_run
+    from ferbench.inference.export import BATCHES, IMAGES, TOLERANCE, export_run
 
     done = export_run(run, format, out, runs)
     batches = ", ".join(str(size) for size in BATCHES)

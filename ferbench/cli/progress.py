@@ -45,18 +45,22 @@ class Bars:
 
     def __init__(self, progress: Progress):
         self.progress = progress
+        self.session: Session | None = None  # that runs
         self.hide_tests = False
         self.title: Callable[[Job], str] = lambda job: job.title
         self.expected: dict[str, float] = {}  # seconds that each job which has not ended adds to the whole
         self.ended = 0.0
         self.total: TaskID | None = None
 
-    def expect(self, session: "Session", hide_tests: bool) -> None:
-        """Show a bar for all jobs, each as long as its estimate.
+    def plan(self, session: "Session", dry_run: bool, hide_tests: bool = False) -> None:
+        """Print the plan and show a bar for all jobs, each as long as its estimate, unless ``dry_run``.
 
         hide_tests : print no results of test sets, since something is to be chosen without them.
         """
-        self.title, self.hide_tests = session.title, hide_tests
+        print_plan(session, self.console)
+        if dry_run:
+            return
+        self.session, self.title, self.hide_tests = session, session.title, hide_tests
         self.expected = session.durations()
         if seconds := sum(self.expected.values()):
             self.total = self.progress.add_task("all", total=seconds, text="")
@@ -147,27 +151,13 @@ def counter(title: str):
         yield lambda done, total: progress(done, total, "")
 
 
-def train(prepare: "Callable[..., Session]", command: list[str], dry_run: bool = False) -> None:
-    """Plan trainings, print the plan, run it and print the results.
-
-    prepare : ``prepare_training`` with all arguments but ``drawing``. command : the command line after ``ferbench``.
-    """
+@contextmanager
+def of_training() -> Iterator[Bars]:
+    """Show a training: its plan, progress bars for as long as the block lasts, then the results."""
     with bars() as shown:
-        session = prepare(drawing=shown.drawing)
-        print_plan(session, shown.console)
-        if dry_run:
-            return
-        run(session, command, shown)
-    print_results(session)
-
-
-def run(session: "Session", command: list[str], bars: Bars, hide_tests: bool = False) -> None:
-    """Run the jobs of a session under progress bars. hide_tests : see :meth:`Bars.expect`.
-
-    Raises JobFailed at the end if any failed.
-    """
-    bars.expect(session, hide_tests)
-    session.run(command, bars.job, bars.outcome)
+        yield shown
+    if shown.session is not None:
+        print_results(shown.session)
 
 
 def print_plan(session: "Session", console: Console) -> None:

@@ -50,7 +50,10 @@ def report(
 ) -> None:
     """Compute tables from the stored predictions, beside the published figures."""
     from ferbench.files import check_place
-    from ferbench.report.verbs import write_ablation, write_report, write_speed_report, write_trials
+    from ferbench.report.ablation import write_ablation
+    from ferbench.report.speed import write_speed_report
+    from ferbench.report.trials import write_trials
+    from ferbench.report.verbs import write_report
 
     if out is not None:
         check_place(out, "--out", folder=format == "tensorboard")
@@ -70,7 +73,7 @@ def paper(
     out: Annotated[Path | None, typer.Option(help="Write to this file.", callback=is_file)] = None,
 ) -> None:
     """Show the published tables and check their arithmetic. The exit code is 1 if it is inconsistent."""
-    from ferbench.report.verbs import write_paper
+    from ferbench.report.published import write_paper
 
     write_paper(table, format, out)
 

@@ -1,7 +1,6 @@
 """``ferbench train``, ``ablate``, ``sweep``, ``show``, ``env``."""
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,10 +32,11 @@ def train(
 ) -> None:
     """Train a method under a protocol: attention maps, pre-training, then every fold. Repeat the command to resume."""
     from ferbench.cli import progress
-    from ferbench.execution.training import prepare_training
+    from ferbench.execution import training as work
 
     trainings = [training.options(method, dataset, compute, recipe=recipe, seed=seed)]
-    progress.train(partial(prepare_training, trainings, runs, data_home), context.obj, dry_run)
+    with progress.of_training() as display:
+        work.train(trainings, display, context.obj, runs, data_home, dry_run)
 
 
 @options.with_groups
@@ -79,7 +79,8 @@ def ablate(
     from ferbench.cli import progress
     from ferbench.errors import JobFailed
     from ferbench.execution.ablation import prepare_ablation
-    from ferbench.report.verbs import write_ablation, write_trials
+    from ferbench.report.ablation import write_ablation
+    from ferbench.report.trials import write_trials
 
     check_format(format, out)
     shared = training.options(method, dataset, compute, leakage=leakage)
@@ -88,11 +89,11 @@ def ablate(
         session = prepare_ablation(
             shared, variants, seeds, trials or (), runs=runs, home=data_home, drawing=bars.drawing
         )
-        progress.print_plan(session, bars.console)
+        bars.plan(session, dry_run, hide_tests=bool(trials))
         if dry_run:
             return
         try:
-            progress.run(session, context.obj, bars, hide_tests=bool(trials))
+            session.run(context.obj, bars.job, bars.outcome)
         except JobFailed as error:  # the tables show the folds that are there, and which ones are missing
             failure = error
     if trials:
@@ -116,12 +117,13 @@ def sweep(
 ) -> None:
     """Train all combinations of methods, datasets, seeds and options in a file. Repeat the command to resume."""
     from ferbench.cli import progress
+    from ferbench.execution import training as work
     from ferbench.execution.options import Compute
     from ferbench.execution.sweep import read_sweep
-    from ferbench.execution.training import prepare_training
 
     trainings = read_sweep(plan, Compute(**vars(compute)))
-    progress.train(partial(prepare_training, trainings, runs, data_home), context.obj, dry_run)
+    with progress.of_training() as display:
+        work.train(trainings, display, context.obj, runs, data_home, dry_run)
 
 
 def show(

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol as Interface
 
 import torch
 
@@ -202,6 +203,36 @@ class Session:
 
             for outcome in execute(self.jobs, self.store, run):
                 done(outcome)
+
+
+class Display(Interface):
+    """What shows a training: its plan, the progress of drawing a dataset and of each job, and how a job has ended."""
+
+    def drawing(self, name: str) -> Progress: ...
+
+    def plan(self, session: Session, dry_run: bool) -> None: ...
+
+    def job(self, job: Job) -> Progress: ...
+
+    def outcome(self, outcome: Outcome) -> None: ...
+
+
+def train(
+    trainings: Sequence[TrainOptions],
+    display: Display,
+    command: list[str],
+    runs: Path | None = None,
+    home: Path | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Plan trainings (see :func:`prepare_training`), show the plan, and run it unless ``dry_run``.
+
+    command : the words of the command line after ``ferbench``. Raises JobFailed at the end if any job failed.
+    """
+    session = prepare_training(trainings, runs, home, display.drawing)
+    display.plan(session, dry_run)
+    if not dry_run:
+        session.run(command, display.job, display.outcome)
 
 
 def prepare_training(

@@ -12,9 +12,19 @@ from ferbench.errors import DataError
 from ferbench.files import sha256_of
 from ferbench.labels import ABBREVIATIONS
 from ferbench.report import published
-from ferbench.report.aggregates import across_presets, across_seeds, contrasts
 from ferbench.report.published import PublishedRow
-from ferbench.report.results import Compared, Fold, MissingFold, Report, Stage, Training, Transfer
+from ferbench.report.results import (
+    Compared,
+    Fold,
+    MissingFold,
+    Report,
+    Stage,
+    Training,
+    Transfer,
+    across_presets,
+    across_seeds,
+    contrasts,
+)
 from ferbench.report.tested_runs import (
     SEQUENCES,
     TestedRun,
@@ -46,7 +56,7 @@ def build(store: Store, dataset: str | None = None, leaking: bool = False, contr
     contrasting : whether the leading methods are compared with each other, which takes longest of all.
     Raises DataError where a record or predictions are damaged.
     """
-    records = store.known()  # of which the package's own are neither folds nor transfers
+    records = store.known()  # of which those of the package are neither folds nor transfers
     groups: dict[str, list[Record]] = defaultdict(list)
     begun: dict[str, list[Identity]] = defaultdict(list)
     transfers: dict[str, list[Transfer]] = defaultdict(list)
@@ -100,7 +110,7 @@ def _in_order(trainings: Iterable[Training]) -> list[Training]:
 
 
 def published_rows(dataset: str) -> list[PublishedRow]:
-    """Return the published figures beside which a report of ``dataset`` puts its own."""
+    """Return the published figures that a report of ``dataset`` shows beside ours."""
     home = dataset_of(dataset)
     return [row for row in published.rows(home) if row.feature == "dynamic" or dataset == home]
 
@@ -131,14 +141,14 @@ def _report(
     trainings = _in_order(_training(group, frames[experiment], by_key) for experiment, group in done.items())
     commands = {record.experiment: str(record.facts["command"]) for record in records if "command" in record.facts}
     used = dict.fromkeys(key for t in trainings for key in t.parents.values())
-    everything = [*(record.identity for record in records), *begun]
-    protocols = sorted({*(identity.protocol for identity in everything), *(t.protocol for t in transfers)})
+    protocols = {identity.protocol for identity in (*(record.identity for record in records), *begun)}
+    protocols |= {t.protocol for t in transfers}
     home, alone = dataset_of(name), name != dataset_of(name)  # of sequences alone, methods of images are left out
     printed = published_rows(name)
     return Report(
         dataset=name,
-        protocol=protocols[0],
-        protocols=protocols,
+        protocol=min(protocols),
+        protocols=sorted(protocols),
         synthetic=is_synthetic(home),
         published=printed,
         compared=_compared(printed, [] if alone or not printed else published.compared(), trainings, name),
@@ -161,13 +171,10 @@ def _report(
 def _compared(
     printed: list[PublishedRow], others: list[str], trainings: list[Training], dataset: str
 ) -> list[Compared]:
-    """Every method with a row of its own or among ``others``, with ours or the reason why there is none."""
-    methods = dict.fromkeys([row.method for row in printed] + others)
-    if not methods:
-        return []
-    figures, rows = {row.method for row in printed}, []
+    """Every method with a published row or among ``others``, with our trainings or the reason why there is none."""
+    rows, figures = [], {row.method for row in printed}
     shipped, dynamic = published.reproducing(), published.dynamic()
-    for method in methods:
+    for method in dict.fromkeys([*(row.method for row in printed), *others]):
         ours = [t for t in trainings if t.published == method]
         why, command = "", ""
         if ours and all(t.not_comparable_reason for t in ours) and method in figures:
@@ -196,9 +203,7 @@ def _measured(
         "held_out": HeldOut.of_all([run.held_out for run in runs]),
         "held_out_accuracy": metrics.share_correct(others) if learned and len(others) else None,
         "held_out_count": len(others),
-        "preset": identity.preset,
-        "protocol": identity.protocol,
-        "seed": identity.seed,
+        **{name: getattr(identity, name) for name in ("preset", "protocol", "seed")},
         "classes": record.classes,
         "matrix": matrix,
         "metrics": metrics.measure(frame, record.classes, matrix, whole, not run.uncalibrated),
@@ -219,8 +224,8 @@ def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, R
             f"experiment {first.experiment} tests {twice} more than once: its runs were mixed up; delete "
             "their folders and train again"
         )
-    correct, whole = metrics.correct(frame), _by_sequence(first, frame)
-    folds = [_fold(record, frame, correct) for record in records]
+    whole = _by_sequence(first, frame)
+    folds = [_fold(record, frame) for record in records]
     mean, std = metrics.spread([fold.accuracy for fold in folds])
     audits = [Audit.model_validate(record.facts["audit"]) for record in records if "audit" in record.facts]
     audit = Audit.together(audits) if len(audits) == len(records) else None
@@ -230,13 +235,11 @@ def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, R
         experiment=first.experiment,
         variant=variant_of(lineage(identity, by_key)),
         name=identity.method,
-        selection=identity.selection,
+        **{name: getattr(identity, name) for name in ("selection", "precision", "data", "parents")},
         devices=list(dict.fromkeys(record.environment["device"] for record in records)),
-        precision=identity.precision,
         rule=facts["rule"],
         split_hash=facts["split_hash"],
         test_set=_test_set(whole if len(whole) else frame),
-        data=identity.data,
         parameters=facts.get("parameters", 0),
         folds=folds,
         expected=facts["folds"],
@@ -246,7 +249,6 @@ def _training(records: list[Record], frame: pd.DataFrame, by_key: Mapping[str, R
         sequences=len(whole),
         images=0 if facts.get("level") == "sequence" else len(frame),
         subjects=len({*frame["subject"]} - {""}),
-        parents=identity.parents,
         audit=str(audit or ""),
         seen=len(frame) - len(unseen),
         unseen_accuracy=metrics.share_correct(unseen) if len(unseen) else float("nan"),
@@ -271,18 +273,17 @@ def _transfer(store: Store, record: Record, by_key: Mapping[str, Record]) -> Tra
     )
 
 
-def _fold(record: Record, frame: pd.DataFrame, correct: np.ndarray) -> Fold:
-    """The figures of one fold. frame, correct : the predictions of all folds, and whether each is correct."""
-    mine = np.flatnonzero(frame["fold"].to_numpy() == record.identity.fold)
-    present, subjects = ({*frame[name].to_numpy()[mine]} for name in ("truth", "subject"))
+def _fold(record: Record, frame: pd.DataFrame) -> Fold:
+    """The figures of one fold. frame : the predictions of all folds."""
+    tested = frame[(frame["fold"] == record.identity.fold).to_numpy()]
     return Fold(
-        record.identity.fold,
-        len(mine),
-        len(subjects - {""}),
-        float(correct[mine].mean()),
-        [ABBREVIATIONS[name] for name in record.classes if name not in present],
-        sum(record.timings.values()),
-        record.key,
+        fold=record.identity.fold,
+        images=len(tested),
+        subjects=len({*tested["subject"]} - {""}),
+        accuracy=metrics.share_correct(tested),
+        absent=[ABBREVIATIONS[name] for name in record.classes if name not in {*tested["truth"]}],
+        seconds=sum(record.timings.values()),
+        run=record.key,
     )
 
 
@@ -292,36 +293,27 @@ def _missing_folds(
     """Every missing fold: first those of trainings with folds that are done, then those of trainings without any."""
     rows = []
     for t in trainings:
-        known, there = missing.pop(t.experiment, {}), {fold.fold for fold in t.folds}
+        reasons = {fold: reason for fold, (_, reason) in missing.pop(t.experiment, {}).items()}
         for fold in t.expected:
-            if fold not in there:
-                reason = known[fold][1] if fold in known else "not begun"
-                rows.append((t.experiment, t.method, t.preset, t.seed, fold, reason))
+            if fold not in {done.fold for done in t.folds}:
+                rows.append((t.experiment, t.method, t.preset, t.seed, fold, reasons.get(fold, "not begun")))
     for experiment, folds in missing.items():
         for fold, (identity, reason) in sorted(folds.items()):
             rows.append((experiment, identity.method, identity.preset, identity.seed, fold, reason))
-    return [MissingFold(*row, command=_fold_command(commands.get(row[0], ""), row[4])) for row in rows]
-
-
-def _fold_command(command: str, fold: str) -> str:
-    """The command that trains a missing fold, from the one that trained the others; empty where none is known."""
-    safe = pastable(command)
-    return f"{safe} --folds {fold}" if safe else ""
+    safe = {experiment: pastable(command) for experiment, command in commands.items()}
+    return [MissingFold(*row, f"{safe[row[0]]} --folds {row[4]}" if safe.get(row[0]) else "") for row in rows]
 
 
 def _stage(record: Record, shipped: bool) -> Stage:
     identity = record.identity
     parts = [part for part in record.result.values() if isinstance(part, dict)]
-    images = record.facts.get("train_images") or sum(part.get("train_images", 0) for part in parts)
     return Stage(
-        record.key,
-        identity.kind,
-        identity.protocol,
-        identity.seed,
-        record.result,
-        epochs(identity),
-        images,
-        record.environment["device"],
-        sum(record.timings.values()),
-        shipped,
+        **{name: getattr(identity, name) for name in ("kind", "protocol", "seed")},
+        run=record.key,
+        result=record.result,
+        epochs=epochs(identity),
+        images=record.facts.get("train_images") or sum(part.get("train_images", 0) for part in parts),
+        device=record.environment["device"],
+        seconds=sum(record.timings.values()),
+        shipped=shipped,
     )

@@ -1,10 +1,10 @@
-"""``ferbench compare``: two trainings compared on the same images; and what ``compare`` and ``check`` compare."""
+"""``ferbench compare``: two trainings compared on the same images. ``ferbench check`` reads the same results."""
 
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import pandas as pd
 from ferbench import metrics, statistics
 from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home
+from ferbench.report.formats import check_format
 from ferbench.report.table import SIGNIFICANCE, Section, table
 from ferbench.report.tested_runs import (
     Level,
@@ -66,18 +67,9 @@ class Result:
 
     @staticmethod
     def named(title: str, preset: str, protocol: str, evaluation: bool) -> str:
-        """What a person calls a method under a protocol."""
+        """The name of a method under a protocol, as messages show it."""
         size = f" ({preset})" if preset else ""
         return f"{title}{size} {'evaluated on' if evaluation else 'under'} {protocol}"
-
-
-class TestSet(Protocol):
-    """What states on which images something was tested; a result, or an accepted one."""
-
-    @property
-    def protocol(self) -> str: ...
-    @property
-    def split(self) -> str: ...
 
 
 def results(store: Store, prefix: str = "") -> list[Result]:
@@ -91,31 +83,23 @@ def results(store: Store, prefix: str = "") -> list[Result]:
     return [_result(store, key, trainings, records) for key, trainings in groups.items()]
 
 
-def _result(store: Store, key: str, trainings: dict[str, list[Record]], known: Mapping[str, Record]) -> Result:
+def _result(store: Store, variant: str, trainings: dict[str, list[Record]], known: Mapping[str, Record]) -> Result:
     by_seed = sorted(trainings.values(), key=lambda records: records[0].identity.seed)
-    first = by_seed[0][0]
-    check_one_training([record for records in by_seed for record in records])
-    identity, run = first.identity, TestedRun.of(first, known)
-    frames = list(pooled(store, {records[0].experiment: records for records in by_seed}).values())
+    everything = [record for records in by_seed for record in records]
+    check_one_training(everything)
+    first = everything[0]
+    identity, runs = first.identity, [TestedRun.of(record, known) for record in everything]
     return Result(
-        identity.method,
-        run.method,
-        identity.preset,
-        identity.protocol,
-        identity.split,
-        identity.data,
-        identity.selection,
-        key,
-        first.classes,
-        [records[0].identity.seed for records in by_seed],
-        frames,
-        identity.kind == "transfer",
-        run.level,
-        run.trained_on,
-        HeldOut.of_all([TestedRun.of(record, known).held_out for records in by_seed for record in records]),
-        run.uncalibrated,
-        run.changed,
-        lineage(identity, known),
+        **{name: getattr(identity, name) for name in ("method", "preset", "protocol", "split", "data", "selection")},
+        **{name: getattr(runs[0], name) for name in ("level", "trained_on", "uncalibrated", "changed")},
+        title=runs[0].method,
+        variant=variant,
+        classes=first.classes,
+        seeds=[records[0].identity.seed for records in by_seed],
+        frames=list(pooled(store, {records[0].experiment: records for records in by_seed}).values()),
+        evaluation=identity.kind == "transfer",
+        held_out=HeldOut.of_all([run.held_out for run in runs]),
+        stages=lineage(identity, known),
     )
 
 
@@ -134,8 +118,9 @@ def chosen(text: str, runs: Path | None) -> Result:
     return matches[0]
 
 
-def comparable(first: TestSet, second: TestSet) -> None:
-    """Raise DataError unless both were tested under one protocol, with one fold file, which names the test images."""
+def comparable(first: Any, second: Any) -> None:
+    """Raise DataError unless two results, or accepted figures, were tested under one protocol with one fold file,
+    which names the test images."""
     agree("protocols", first.protocol, second.protocol)
     agree("fold files", first.split[:12], second.split[:12])
 
@@ -155,16 +140,16 @@ def at_one_level(first: Result, second: Result) -> tuple[Result, Result]:
     """
     for result in (first, second):
         if result.held_out.status == "no" and not result.held_out.comparable:
-            raise DataError(f"{result.name} was tested on people that it learned from, so nothing can be compared")
+            raise DataError(f"{result.name} was tested on people that it was trained on, so nothing can be compared")
     if first.level == second.level:
         comparable(first, second)
         return first, second
     first, second = _of_sequences(first), _of_sequences(second)
     folds = [result.frames[0].set_index("id")[["truth", "fold"]].sort_index() for result in (first, second)]
-    if strange := sorted({*folds[0].index} ^ {*folds[1].index}):
+    if differing := sorted({*folds[0].index} ^ {*folds[1].index}):
         raise DataError(
-            f"{first.protocol} and {second.protocol} test different sequences ({len(strange)} are in one "
-            f"alone, such as {strange[0]}), so nothing can be compared"
+            f"{first.protocol} and {second.protocol} test different sequences ({len(differing)} are in one "
+            f"alone, such as {differing[0]}), so nothing can be compared"
         )
     for what in ("truth", "fold"):
         if (differs := folds[0][what] != folds[1][what]).any():
@@ -194,7 +179,7 @@ def _of_sequences(result: Result) -> Result:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class: its images (or sequences), the share that each result has right, and the difference."""
+    """One class: its images (or sequences), the share that each result predicts correctly, and the difference."""
 
     name: str
     images: int
@@ -204,7 +189,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Flip:
-    """An image (or a sequence) that one result has right more often than the other (with one seed a result: alone).
+    """An image (or a sequence) that one result predicts correctly more often than the other.
 
     Predictions are those of each result's first seed, with the probability of each; null where scores are none.
     """
@@ -215,10 +200,10 @@ class Flip:
     first_probability: float | None
     second: str
     second_probability: float | None
-    gain: float  # share of seeds that are right: second minus first
+    gain: float  # share of seeds that are correct: second minus first
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """All that is said about two results. Shares are fractions; ``mcnemar`` is null where a result has several seeds.
 
@@ -242,46 +227,49 @@ class Comparison:
 
 def compare(first: Result, second: Result) -> Comparison:
     """Compare two results. Raises DataError where they were not tested on the same."""
-    remarks = remarks_on(first, second)
-    first, second = at_one_level(first, second)
-    pair = statistics.paired(first.frames, second.frames)
+    facts, pair, (first, second) = paired_results(first, second)
     a, b = (result.frames[0].set_index("id").loc[pair.ids] for result in (first, second))
     truth = a["truth"].to_numpy()
-    rows = [
-        ClassRow(name, int(mine.sum()), float(pair.first[mine].mean()), float(pair.second[mine].mean()))
-        for name in first.classes
-        if (mine := truth == name).any()
-    ]
     gain = pair.second - pair.first
     flips = [
-        Flip(
-            pair.ids[i],
-            truth[i],
-            a["prediction"].iloc[i],
-            _probability(first, a, i),
-            b["prediction"].iloc[i],
-            _probability(second, b, i),
-            float(gain[i]),
-        )
+        Flip(pair.ids[i], truth[i], *_predicted(first, a, i), *_predicted(second, b, i), float(gain[i]))
         for i in map(int, np.flatnonzero(gain))
     ]
-    flips.sort(key=lambda flip: (flip.gain, -(flip.second_probability or 0), flip.id))
-    single = len(first.frames) == len(second.frames) == 1
     return Comparison(
-        first.name,
-        second.name,
-        " and ".join(dict.fromkeys((first.protocol, second.protocol))),
-        first.level,
-        len(pair.ids),
-        (len(first.frames), len(second.frames)),
-        (float(pair.first.mean()), float(pair.second.mean())),
-        statistics.difference(pair),
-        statistics.permutation(pair),
-        statistics.mcnemar(pair) if single else None,
-        rows,
-        flips,
-        remarks,
+        **facts,
+        first=first.name,
+        second=second.name,
+        images=len(pair.ids),
+        mcnemar=statistics.mcnemar(pair) if len(first.frames) == len(second.frames) == 1 else None,
+        classes=[
+            ClassRow(name, int(of.sum()), float(pair.first[of].mean()), float(pair.second[of].mean()))
+            for name in first.classes
+            if (of := truth == name).any()
+        ],
+        flips=sorted(flips, key=lambda flip: (flip.gain, -(flip.second_probability or 0), flip.id)),
     )
+
+
+def paired_results(first: Result, second: Result) -> tuple[dict[str, Any], statistics.Paired, tuple[Result, Result]]:
+    """Return what is said of any two results (fields of a comparison), their predictions in pairs, and both results
+    at the level of the pairs. Raises DataError where they were not tested on the same."""
+    a, b = at_one_level(first, second)
+    pair = statistics.paired(a.frames, b.frames)
+    facts = {
+        "protocol": " and ".join(dict.fromkeys((a.protocol, b.protocol))),
+        "level": a.level,
+        "seeds": (len(a.frames), len(b.frames)),
+        "accuracy": (float(pair.first.mean()), float(pair.second.mean())),
+        "difference": statistics.difference(pair),
+        "p": statistics.permutation(pair),
+        "remarks": remarks_on(first, second),
+    }
+    return facts, pair, (a, b)
+
+
+def _predicted(result: Result, frame: pd.DataFrame, row: int) -> tuple[str, float | None]:
+    name = frame["prediction"].iloc[row]
+    return name, None if result.uncalibrated else float(frame[f"p_{name}"].iloc[row])
 
 
 def remarks_on(first: Result, second: Result) -> list[str]:
@@ -301,22 +289,19 @@ def remarks_on(first: Result, second: Result) -> list[str]:
             f"Their images were prepared differently (data fingerprints {first.data[:12]} and {second.data[:12]})."
         )
     if first.method != second.method:
-        before = [[name for name in result.trained_on if name != result.protocol] for result in (first, second)]
-        for what, *values in (("preset", [first.preset], [second.preset]), ("trained before on", *before)):
+        earlier = [[name for name in result.trained_on if name != result.protocol] for result in (first, second)]
+        for what, *values in (
+            ("the preset differs", [first.preset], [second.preset]),
+            ("the earlier training data differ", *earlier),
+        ):
             if values[0] != values[1]:
-                a, b = (", ".join(names) or "nothing" for names in values)
-                remarks.append(
-                    f"The methods are not all that differs: {what} {a} ({first.title}), {b} ({second.title})."
-                )
+                a, b = (", ".join(names) or "none" for names in values)
+                remarks.append(f"Besides the method, {what}: {a} ({first.title}), {b} ({second.title}).")
     return remarks
 
 
-def _probability(result: Result, frame: pd.DataFrame, row: int) -> float | None:
-    return None if result.uncalibrated else float(frame[f"p_{frame['prediction'].iloc[row]}"].iloc[row])
-
-
 def verdict(comparison: Comparison) -> str:
-    """Say what may be said: better or worse only where chance over subjects does not explain it."""
+    """Return whether the second result is better or worse, or that chance over subjects may explain the difference."""
     if comparison.p > SIGNIFICANCE:
         return "no difference shown"
     return "the second is better" if comparison.difference.value > 0 else "the second is worse"
@@ -327,17 +312,16 @@ def section(comparison: Comparison, flips: int) -> Section:
     c, gap, units = comparison, comparison.difference, f"{comparison.level}s"
     over = gap.over if gap.over == "subjects" else units
     seeds = ["one seed" if n == 1 else f"mean of {n} seeds" for n in c.seeds]
+    low, value, high = (f"{100 * end:+.2f}" for end in (gap.low, gap.value, gap.high))
+    mcnemar = (
+        f"; McNemar's test p = {c.mcnemar:.4f}, which is too small where {units} of one person are not independent"
+    )
     lines = [
         f"first:  {c.first}: {c.accuracy[0]:.2%} ({seeds[0]})",
         f"second: {c.second}: {c.accuracy[1]:.2%} ({seeds[1]})",
-        f"second minus first: {100 * gap.value:+.2f} points, 95 % interval {100 * gap.low:+.2f} to "
-        f"{100 * gap.high:+.2f} over {gap.units} {over}, n = {c.images} {units}; {verdict(c)}",
-        f"p = {c.p:.4f} by permutation over {over}"
-        + (
-            ""
-            if c.mcnemar is None
-            else f"; McNemar on single {units} p = {c.mcnemar:.4f}, too small where {units} of one person err together"
-        ),
+        f"second minus first: {value} points, 95 % interval {low} to {high} over {gap.units} {over}, "
+        f"n = {c.images} {units}; {verdict(c)}",
+        f"p = {c.p:.4f} by permutation over {over}" + ("" if c.mcnemar is None else mcnemar),
         *c.remarks,
     ]
     classes = table(
@@ -350,20 +334,28 @@ def section(comparison: Comparison, flips: int) -> Section:
         ("points", "short points", lambda row: 100 * (row.second - row.first)),
     )
     lost = sum(flip.gain < 0 for flip in c.flips)
-    more = f"; the first {flips}" if len(c.flips) > flips else ""
-    counts = f"{lost} {units} lost, {len(c.flips) - lost} won{more}"
+    counts = f"{lost} {units} lost, {len(c.flips) - lost} won"
     if not c.flips[:flips]:
         return Section("", [*lines, counts], [classes])
-    listed = table(
-        counts,
+
+    def sure(name: str, probability: float | None) -> str:
+        return name if probability is None else f"{name} {probability:.0%}"
+
+    changed = table(
+        counts + (f"; the first {flips}" if len(c.flips) > flips else ""),
         c.flips[:flips],
         (c.level, "text", lambda flip: flip.id),
         ("truth", "text", lambda flip: flip.truth),
-        ("first", "text", lambda flip: _sure(flip.first, flip.first_probability)),
-        ("second", "text", lambda flip: _sure(flip.second, flip.second_probability)),
+        ("first", "text", lambda flip: sure(flip.first, flip.first_probability)),
+        ("second", "text", lambda flip: sure(flip.second, flip.second_probability)),
     )
-    return Section("", lines, [classes, listed])
+    return Section("", lines, [classes, changed])
 
 
-def _sure(name: str, probability: float | None) -> str:
-    return name if probability is None else f"{name} {probability:.0%}"
+def write_comparison(first: str, second: str, flips: int, format: str, out: Path | None, runs: Path | None) -> None:
+    """Print a comparison of two results, or write it to ``out``. flips : how many images that differ are listed."""
+    from ferbench.report.formats import text
+
+    check_format(format, out)
+    comparison = compare(chosen(first, runs), chosen(second, runs))
+    text.write([section(comparison, flips)], comparison, format, out)

@@ -1,4 +1,4 @@
-"""What a report says in sentences: how to read its tables, and what may be concluded from figures that they show."""
+"""The sentences of a report: how to read its tables, and what may be concluded from their figures."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,12 +9,17 @@ from ferbench import metrics
 from ferbench.report import tables
 from ferbench.report.build import published_rows, trainings_of
 from ferbench.report.published import UNKNOWN, PublishedRow
-from ferbench.report.results import SELECTIONS, Contrast, Report, Training, before_seed, by_variant, named
-from ferbench.report.table import Section, limits_text, listed, percent
+from ferbench.report.results import SELECTIONS, Contrast, Report, Training, by_variant, named
+from ferbench.report.table import Section, limits_text, listed, percent, text
 from ferbench.report.tested_runs import FEW, LEVELS, Level
 from ferbench.runs.store import Store
 
 FEWEST = 6  # subjects: with fewer, a permutation of signs cannot reach p ≤ 0.05 (2 / 2^5 = 0.0625)
+UNKNOWN_PEOPLE = "subjects are unknown, so the same people may be in training and test sets"
+DRAWN = (
+    "The faces are drawn by ferbench. No published figure is comparable, and these figures say nothing about how well "
+    "people's expressions are recognised."
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Reach:
 
     @property
     def interval(self) -> str:
-        """In words, in percent."""
+        """As text, in percent."""
         if self.degenerate:
             return f"no interval: one {self.over[:-1]}"
         name = "95 % interval" if self.seeds == 1 else "95 % intervals of all seeds reach"
@@ -40,7 +45,7 @@ class Reach:
 
 @dataclass(frozen=True)
 class Leader:
-    """The recipe of ours that has the highest accuracy of one level. facts : what its figure must be read with."""
+    """The recipe of ours that has the highest accuracy of one level. facts : the conditions of its figure."""
 
     name: str
     level: Level
@@ -60,9 +65,9 @@ def conclude(report: Report) -> Conclusions:
     """Return what may be concluded from a report."""
     groups = by_variant(t for t in report.trainings if t.comparable)
     best = [
-        max(mine, key=lambda group: reached(group, level).mean)
+        max(of_level, key=lambda group: reached(group, level).mean)
         for level in LEVELS
-        if (mine := [group for group in groups if group[0].level == level])
+        if (of_level := [group for group in groups if group[0].level == level])
     ]
     points = [
         ("What was measured", _measured(report, groups)),
@@ -84,14 +89,14 @@ def lines(conclusions: Conclusions) -> list[str]:
             f"Our best{what}: {leader.name}, {percent(leader.reach.mean)} % ({leader.reach.interval}); "
             f"{'; '.join(leader.facts)}."
         )
-    for question, answers in conclusions.points:
-        mark = "" if question.endswith("?") else ":"
-        shown.append(f"{question}{mark} {' '.join(answers)}")
-    return shown
+    ends = (
+        (question if question.endswith("?") else f"{question}:", answers) for question, answers in conclusions.points
+    )
+    return shown + [f"{question} {' '.join(answers)}" for question, answers in ends]
 
 
 def reached(group: list[Training], level: Level) -> Reach:
-    """Figures of a recipe by images, or by sequences as every published figure of sequences is."""
+    """Return the accuracy of a recipe by images or by sequences."""
     if level == group[0].level:
         values, intervals = [t.accuracy for t in group], [t.interval for t in group]
     else:
@@ -109,12 +114,6 @@ def reached(group: list[Training], level: Level) -> Reach:
     )
 
 
-def titled(group: list[Training]) -> str:
-    """What a recipe is called."""
-    first = group[0]
-    return f"{first.method} ({first.preset})" if first.preset else first.method
-
-
 def over_seeds(group: list[Training]) -> str:
     """Which seeds a recipe has, and the standard deviation over them."""
     seeds = listed([str(t.seed) for t in group])
@@ -126,26 +125,20 @@ def over_seeds(group: list[Training]) -> str:
 
 def _leader(group: list[Training], groups: list[list[Training]]) -> Leader:
     first = group[0]
-    methods = len({other[0].method for other in groups if other[0].level == first.level})
+    methods = len({g[0].method for g in groups if g[0].level == first.level})
     facts = [
         f"n = {first.n}" + (f" of {first.subjects:,} people" if first.subjects else ", people unknown"),
         f"{first.protocol}, {len(first.folds)} folds" if len(first.folds) > 1 else f"{first.protocol}, one split",
-        SELECTIONS.get(first.selection, first.selection),
+        first.weights,
         over_seeds(group),
         *([f"changed from the preset: {listed(first.changed)}"] if first.changed else []),
         f"the highest of {methods} methods" if methods > 1 else "the only method",
     ]
-    return Leader(titled(group), first.level, reached(group, first.level), facts)
-
-
-def _people(known: bool) -> str:
-    if known:
-        return "no person is in both training and test set"
-    return "subjects are unknown, so the same people may be in training and test sets"
+    return Leader(group[0].title, first.level, reached(group, first.level), facts)
 
 
 def _measured(report: Report, groups: list[list[Training]]) -> list[str]:
-    """What was measured, and how much of it counts."""
+    """What was measured, and whether it is complete and held out."""
     trainings = report.trainings
     if not trainings:
         count = len(report.transfers)
@@ -159,7 +152,8 @@ def _measured(report: Report, groups: list[list[Training]]) -> list[str]:
     for protocol, level, folds, known in dict.fromkeys(
         (t.protocol, t.level, len(t.expected), t.subjects > 0) for t in trainings
     ):
-        shown.append(f"{protocol} tests {level}s: {f'{folds} folds' if folds > 1 else 'one split'}, {_people(known)}.")
+        people = "no person is in both training and test set" if known else UNKNOWN_PEOPLE
+        shown.append(f"{protocol} tests {level}s: {f'{folds} folds' if folds > 1 else 'one split'}, {people}.")
     if not groups:
         why = listed(sorted({t.not_comparable_reason for t in trainings}))
         shown.append(
@@ -172,7 +166,7 @@ def _against(report: Report, groups: list[list[Training]], best: list[list[Train
     if report.synthetic:
         return ["Nothing: no published figure is about drawn faces."]
     printed = {row.method: row for row in report.published}
-    shown = [f"{titled(group)}: {beside(group, printed.get(group[0].published))}" for group in best]
+    shown = [f"{group[0].title}: {beside(group, printed.get(group[0].published))}" for group in best]
     places = [
         place
         for group in groups
@@ -192,7 +186,7 @@ def beside(group: list[Training], row: PublishedRow | None) -> str:
     if row is None:
         return "no figure was published for this dataset, so there is nothing to compare it with."
     average = f", {row.average}" if row.average not in (UNKNOWN, "pooled") else ""
-    published = f"{row.shown} % was published ({row.table}, {row.tested}{average})"
+    published = f"{text(row.cell, 'percent')} % was published ({row.table}, {row.tested}{average})"
     if why := unfit(group, row):
         return f"{published}, which is not comparable with ours: {why}."
     level: Level = "sequence" if row.level == "sequence" else "image"
@@ -201,7 +195,7 @@ def beside(group: list[Training], row: PublishedRow | None) -> str:
     points = 100 * reach.mean - row.figure
     ours = f"{published}; ours is {percent(reach.mean)} % of {tested:,} {level}s, {points:+.2f} points"
     if row.n not in (0, tested):
-        ours += " (n differs: not tested on the same)"
+        ours += " (n differs: the test sets are not the same)"
     if not place:
         return f"{ours}, with no interval: nothing is concluded."
     if place == "within":
@@ -244,7 +238,7 @@ def _between(report: Report, groups: list[list[Training]]) -> list[str]:
 
 
 def between(contrast: Contrast) -> list[str]:
-    """Say what may be said between two methods: the answer first, then what it must be read with."""
+    """Return whether two methods differ, then the conditions of this comparison."""
     gap = contrast.difference
     over = gap.over if gap.over == "subjects" else f"{contrast.level}s"
     answer, chance = ("Difference shown", "does not") if contrast.shown else ("No difference shown", "may")
@@ -265,7 +259,7 @@ def between(contrast: Contrast) -> list[str]:
 
 
 def _limits(report: Report, groups: list[list[Training]]) -> list[str]:
-    """What a reader might take from the figures, and should not."""
+    """What must not be concluded from the figures."""
     names = named(report.trainings)
 
     def these(trainings: Iterable[Training]) -> str:
@@ -274,20 +268,20 @@ def _limits(report: Report, groups: list[list[Training]]) -> list[str]:
     shown = []
     if report.synthetic:
         shown.append("How well people's expressions are recognised, since the faces are drawn.")
-    if parts := [t for t in report.trainings if not t.whole]:
-        shown.append(f"How {these(parts)} would do over all folds, since folds are missing.")
-    if known := [t for t in report.trainings if not t.held_out.comparable]:
-        why = ", ".join(dict.fromkeys(t.not_comparable_reason for t in known))
-        shown.append(f"How {these(known)} would do on other people ({why}).")
+    if incomplete := [t for t in report.trainings if not t.whole]:
+        shown.append(f"How {these(incomplete)} would do over all folds, since folds are missing.")
+    if seen := [t for t in report.trainings if not t.held_out.comparable]:
+        why = ", ".join(dict.fromkeys(t.not_comparable_reason for t in seen))
+        shown.append(f"How {these(seen)} would do on other people ({why}).")
     if any(not t.subjects for t in report.trainings):
         shown.append(
             "How people differ, where subjects are unknown: intervals treat images as independent, and "
             "are too narrow if they are not."
         )
     if groups and all(len(group) == 1 for group in groups):
-        shown.append("What another seed would give, since each recipe has one.")
+        shown.append("How much another seed would change, since each recipe has one.")
     if report.leakage_folds:
-        shown.append(f"What the {report.leakage_folds} folds on data leakage give, since they are no results.")
+        shown.append(f"The accuracy of {report.leakage_folds} folds that measure data leakage: they are no results.")
     if report.trainings:
         shown.append("How groups of people differ (age, sex, origin), since the data do not state them.")
     return shown
@@ -317,17 +311,14 @@ def heading(report: Report, brief: bool = False) -> list[str]:
     """Return what must be known to read the tables, a sentence or two each; ``brief`` as for :func:`tables.tables`."""
     shown, names, trainings = [], named(report.trainings), report.trainings
     if report.synthetic:
-        shown.append(
-            "The faces are drawn by ferbench. No published figure is comparable, and these figures say "
-            "nothing about how well people's expressions are recognised."
-        )
+        shown.append(DRAWN)
     for protocol, level, rule, split_hash, data, known in dict.fromkeys(
         (t.protocol, t.level, t.rule, t.split_hash, t.data, t.subjects > 0) for t in trainings
     ):
         disjoint = (
             f"no subject is in both training and test set, every {level} of the test set is tested once"
             if known
-            else _people(False)
+            else UNKNOWN_PEOPLE
         )
         shown.append(f"Protocol {protocol}: {rule}; {disjoint}. Fold file {split_hash[:12]}, data {data[:12]}.")
     shown += dict.fromkeys(f"Audit of {t.protocol}: {t.audit}." for t in trainings if t.audit)
@@ -337,48 +328,48 @@ def heading(report: Report, brief: bool = False) -> list[str]:
         facts = "; ".join(f"{name} ({listed(values)})" for name, values in report.varying.items())
         shown.append(f"Our trainings differ in: {facts}.")
     elif trainings:
-        shown.append("There is one training of ours.")
+        shown.append("There is one training.")
     shown.append(
-        "Accuracy is pooled over all test images of all folds, the paper's own measure, computed from stored "
-        "predictions. Intervals are 95 %, with subjects as clusters where they are known."
+        "Accuracy is pooled over all test images of all folds, as in the paper, and computed from stored predictions. "
+        "Intervals are 95 %, with subjects as clusters where they are known."
     )
     if any(t.level == "sequence" for t in trainings):
         shown.append(
-            "Under a protocol of sequences there is one prediction for each sequence, so n differs. "
-            "Methods that predict images have an accuracy on sequences too, from the mean of their "
-            "images' probabilities. The two kinds are compared by that accuracy only."
+            "Under a protocol of sequences there is one prediction for each sequence, so n differs. Methods that "
+            "predict images also have an accuracy on sequences, from the mean of their images' probabilities. Methods "
+            "of images and methods of sequences are compared by this accuracy only."
         )
     if any(t.sees.startswith(FEW) for t in trainings):
         shown.append(
-            f"({FEW}) marks a method of sequences that was given three frames of each. It is compared with "
-            "no published figure."
+            f"({FEW}) marks a method of sequences that was given three frames of each. It is not compared with "
+            "published figures."
         )
     if others := [t for t in trainings if not t.held_out.comparable]:
         shown.append(
-            f"Trained on test subjects, or this is unknown: {listed([names[t.experiment] for t in others])}. "
-            "Such a figure is compared with no other."
+            f"Trained on test subjects, or not known to be held out: {listed([names[t.experiment] for t in others])}. "
+            "These figures are not compared with others."
         )
     if any(not t.whole for t in trainings):
         shown.append(
-            "A training with missing folds is marked with the number of its folds. Its figures are of "
-            "other images, so they are not compared."
+            "A training with missing folds is marked with the number of its folds. It was tested on other images, so "
+            "it is not compared."
         )
     if report.leakage_folds:
         shown.append(
-            f"Left out: {report.leakage_folds} folds that measure data leakage (best test epoch, subjects in "
-            "training and test set) and are no results; `ferbench report --ablation` shows them."
+            f"Left out: {report.leakage_folds} folds that measure data leakage (best test epoch, subjects in training "
+            "and test set). They are no results; `ferbench report --ablation` shows them."
         )
     if brief and tables.many(report):
         shown.append(
-            f"Further figures, confusion matrices and folds of the {len(trainings)} trainings are left "
-            "out here: every other --format has them."
+            f"Further figures, confusion matrices and folds of the {len(trainings)} trainings are left out here. Every "
+            "other --format has them."
         )
     shown += [f"Published: {erratum}." for erratum in report.errata]
     return shown + list(dict.fromkeys(f"Note: {note.rstrip('.')}." for t in trainings for note in t.notes))
 
 
 def headlines(store: Store, dataset: str, keys: Iterable[str]) -> list[str]:
-    """Return a line for each complete training: its pooled accuracy, and what it takes to read that.
+    """Return a line for each complete training: its pooled accuracy with its conditions.
 
     keys : of folds that have ended, whose protocol is ``dataset``.
     """
@@ -388,8 +379,8 @@ def headlines(store: Store, dataset: str, keys: Iterable[str]) -> list[str]:
             row = None if t.not_comparable_reason else rows.get(t.published)
             figure = f"; published {row.figure:.2f} %" if row else ""
             lines.append(
-                f"{t.method} ({before_seed(t)}seed {t.seed}): {percent(t.accuracy)} % of {t.n} "
+                f"{t.seeded}: {percent(t.accuracy)} % of {t.n} "
                 f"(95 % interval {limits_text(t.interval, t.level)}); {t.protocol}, "
-                f"{SELECTIONS.get(t.selection, t.selection)}{figure}"
+                f"{t.weights}{figure}"
             )
     return lines

@@ -1,19 +1,17 @@
 """The tables of what is measured of each training: its figures, its matrix, its folds, what it starts from."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from ferbench import metrics
-from ferbench.labels import ABBREVIATIONS
-from ferbench.report.published import PublishedMatrix, PublishedRow
+from ferbench.report.published import PublishedRow
 from ferbench.report.results import MissingFold, PresetEnsemble, Report, Seeds, Stage, Tested, Training, Transfer, named
 from ferbench.report.table import (
     OURS,
     Code,
-    Column,
+    ColumnOf,
     Noted,
     Spread,
     Table,
@@ -21,6 +19,7 @@ from ferbench.report.table import (
     limits,
     limits_text,
     listed,
+    matrix_table,
     percent,
     table,
 )
@@ -31,15 +30,15 @@ def _of(share: float, count: int) -> Value:
     return Noted(100 * share, f" of {count:,}")
 
 
-# Whether something was held out, and the accuracy without the samples that were learned from.
-HELD_OUT: list[tuple[str, str, Callable[[Any], Value]]] = [
+HELD_OUT: list[ColumnOf] = [
     ("Held out", "text", lambda t: str(t.held_out)),
     (
-        "Accuracy without these",
+        "Held-out accuracy",
         "percent",
         lambda t: None if t.held_out_accuracy is None else _of(t.held_out_accuracy, t.held_out_count),
     ),
 ]
+TRAINED_ON: ColumnOf = ("Trained on", "text", lambda t: ", ".join(t.trained_on))
 
 
 def spread(values: Iterable[float]) -> Value:
@@ -50,12 +49,7 @@ def spread(values: Iterable[float]) -> Value:
     return Spread(*metrics.spread(values))
 
 
-def done(t: Training) -> str:
-    """The folds that are done, of all."""
-    return f"{len(t.folds)}/{len(t.expected)}"
-
-
-def metric_columns(*kinds: str) -> list[tuple[str, str, Callable[[Any], Value]]]:
+def metric_columns(*kinds: str) -> list[ColumnOf]:
     """Return the columns of all metrics of these kinds, but for the accuracy, which has a column of its own."""
     return [
         (metric.title, "percent", partial(_metric, metric))
@@ -77,30 +71,31 @@ def _metric(metric: metrics.Metric, t: Tested) -> Value:
 def trainings(report: Report, rows: list[Training], level: Level) -> Table:
     """Ours of one level, with all that is measured of each."""
     names, printed = named(report.trainings), {row.method: row for row in report.published}
-    what, sequences = (
-        ("Ours in detail, percent", "sequences by the mean of their frames' probabilities")
-        if level == "image"
-        else ("Ours of whole sequences in detail, percent", "every figure is of sequences")
-    )
-    seen = "without seen: accuracy without test images that the audit counts; " if any(t.seen for t in rows) else ""
-    ece = "" if all(t.uncalibrated for t in rows) else "ECE: expected calibration error, 15 bins; "
+    notes = ["std over folds (ddof 1)", "balanced accuracy and macro F1 over classes present"]
+    if not all(t.uncalibrated for t in rows):
+        notes.append("ECE: expected calibration error, 15 bins")
+    if any(t.seen for t in rows):
+        notes.append("without duplicates: accuracy without the test images that the audit finds in the training data")
+    if level == "image":
+        notes.append("sequences by the mean of their frames' probabilities")
+    if report.published:
+        notes.append("difference to the published figure in points")
     return table(
-        f"{what}: std over folds (ddof 1); balanced accuracy and macro F1 over classes present; "
-        f"{ece}{seen}{sequences}; difference to the published figure in points",
+        f"Ours{_by(level, ' of whole sequences')} in detail, percent: {'; '.join(notes)}",
         rows,
         ("Training", "text", lambda t: f"{OURS} {names[t.experiment]}"),
         ("Images", "count", lambda t: t.images or None),
         ("Subjects", "number", lambda t: t.subjects or "unknown"),
-        ("Folds", "text", done),
+        ("Folds", "text", lambda t: t.done),
         (
             "Mean ± std of folds",
             "percent",
             lambda t: Spread(100 * t.fold_mean, 100 * t.fold_std) if len(t.folds) > 1 else "one fold",
         ),
         *metric_columns("percent"),
-        ("Without seen", "percent", lambda t: _of(t.unseen_accuracy, t.tested - t.seen) if t.seen else None),
+        ("Without duplicates", "percent", lambda t: _of(t.unseen_accuracy, t.tested - t.seen) if t.seen else None),
         *metric_columns("of sequences", "group"),
-        ("Against published", "percent", lambda t: _against(printed.get(t.published), t)),
+        ("Published: difference", "percent", lambda t: _against(printed.get(t.published), t)),
         ("Parameters", "count", lambda t: t.parameters or "–"),
         ("Precision", "text", lambda t: t.precision),
         ("Device", "text", lambda t: "; ".join(t.devices)),
@@ -111,17 +106,15 @@ def _against(row: PublishedRow | None, t: Training) -> Value:
     """The published figure of what a training reproduces, and ours minus it in points where they are of one kind."""
     if row is None:
         return "never published"
-    if t.not_comparable_reason:
-        return Noted(row.figure, f": {t.not_comparable_reason}")
     share = t.sequence_accuracy if row.level == "sequence" else t.accuracy
-    if np.isnan(share) or (row.level == "image" and t.level == "sequence"):
-        return Noted(row.figure, f": of {row.level}s")
-    return Noted(row.figure, f": {100 * share - row.figure:+.2f}")
+    why = t.not_comparable_reason
+    if not why and (np.isnan(share) or (row.level == "image" and t.level == "sequence")):
+        why = f"of {row.level}s"
+    return Noted(row.figure, f": {why or f'{100 * share - row.figure:+.2f}'}")
 
 
-def _by(level: Level) -> str:
-    """What a figure is of, where it is not of images."""
-    return "" if level == "image" else ", whole sequences"
+def _by(level: Level, words: str = ", whole sequences") -> str:
+    return "" if level == "image" else words
 
 
 def over_seeds(rows: list[Seeds], level: Level) -> Table:
@@ -132,12 +125,12 @@ def over_seeds(rows: list[Seeds], level: Level) -> Table:
         return f"{of} ({listed(s.wrong_subjects)})" if s.wrong_subjects else of
 
     return table(
-        f"Over seeds{_by(level)}: mean ± standard deviation (ddof 1) of the pooled accuracy of whole trainings that "
-        "differ in their seeds only, percent; the ensemble averages the probabilities of all n networks",
+        f"Over seeds{_by(level)}: mean ± standard deviation (ddof 1) of the pooled accuracy of complete trainings that "
+        "differ in their seeds only, percent; the ensemble averages the probabilities of the networks of all seeds",
         rows,
         ("Training", "text", lambda s: f"{OURS} {s.method} ({s.preset})"),
         ("Accuracy", "percent", lambda s: Spread(100 * s.mean, 100 * s.std)),
-        ("Seeds (n)", "count", lambda s: len(s.seeds)),
+        ("Seeds", "count", lambda s: len(s.seeds)),
         (
             "Ensemble (95 % interval)",
             "percent",
@@ -153,18 +146,18 @@ def over_seeds(rows: list[Seeds], level: Level) -> Table:
 def preset_ensembles(rows: list[PresetEnsemble], level: Level) -> Table:
     """Presets of one method as an ensemble."""
     return table(
-        f"Presets together{_by(level)}: for each seed the ensemble of all presets above, one network of each; mean "
-        "± standard deviation (ddof 1) over seeds, percent",
+        f"Presets together{_by(level)}: for each seed an ensemble of one network of each preset; mean ± standard "
+        "deviation (ddof 1) over seeds, percent",
         rows,
-        ("Training", "text", lambda one: f"{OURS} {one.method} ({' + '.join(one.presets)})"),
-        ("Accuracy", "percent", lambda one: spread(100 * share for share in one.accuracies)),
-        ("Seeds (n)", "count", lambda one: len(one.seeds)),
+        ("Training", "text", lambda e: f"{OURS} {e.method} ({' + '.join(e.presets)})"),
+        ("Accuracy", "percent", lambda e: spread(100 * share for share in e.accuracies)),
+        ("Seeds", "count", lambda e: len(e.seeds)),
         (
             "Seed: accuracy (95 % interval)",
             "percent",
-            lambda one: tuple(
+            lambda e: tuple(
                 Noted(100 * share, f" ({limits_text(interval, level)})", f"{seed}: ")
-                for seed, share, interval in zip(one.seeds, one.accuracies, one.intervals, strict=True)
+                for seed, share, interval in zip(e.seeds, e.accuracies, e.intervals, strict=True)
             ),
         ),
     )
@@ -172,52 +165,24 @@ def preset_ensembles(rows: list[PresetEnsemble], level: Level) -> Table:
 
 def matrices(name: str, t: Training) -> list[Table]:
     """A training's confusion matrix, in percent and in counts."""
-    units = f"{t.level}s"
+    units, sizes = f"{t.level}s", t.matrix.sum(axis=1).tolist()
     caption = f"{name}: confusion in percent of the row; truth down, prediction across; n = {t.matrix.sum():,}"
-    sizes = t.matrix.sum(axis=1).tolist()
     return [
-        matrix(caption, t.classes, metrics.row_percent(t.matrix), "row percent", (units, sizes)),
-        matrix(f"{name}: confusion in {units}", t.classes, t.matrix, "count"),
+        matrix_table(caption, t.classes, metrics.row_percent(t.matrix), "row percent", (units, sizes)),
+        matrix_table(f"{name}: confusion in {units}", t.classes, t.matrix, "count"),
     ]
-
-
-def published_matrices(published: PublishedMatrix) -> list[Table]:
-    """The printed confusion matrix, and the counts behind it."""
-    counts, classes = published.counts(), list(published.classes)
-    caption = (
-        f"Published ({published.table}): confusion in percent, as printed; it comes to {np.trace(counts):,} of "
-        f"{counts.sum():,} images, {percent(metrics.accuracy(counts))} %"
-    )
-    behind = f"Published ({published.table}): the images behind the percentages"
-    return [
-        matrix(caption, classes, published.percent, "row percent", ("images", list(published.images))),
-        matrix(behind, classes, counts, "count"),
-    ]
-
-
-def matrix(
-    caption: str, classes: list[str], cells: np.ndarray, kind: str, sizes: tuple[str, list[int]] | None = None
-) -> Table:
-    """A confusion matrix [K,K]. sizes : the name of a last column, and how many each row is of."""
-    short = [ABBREVIATIONS.get(name, name) for name in classes]
-    columns = [Column(""), *(Column(name, kind) for name in short)]
-    rows = [[name, *row] for name, row in zip(short, cells.tolist(), strict=True)]
-    if sizes:
-        columns, rows = [*columns, Column(sizes[0], "count")], [[*r, n] for r, n in zip(rows, sizes[1], strict=True)]
-    return Table(caption, columns, rows, matrix=len(short))
 
 
 def folds(t: Training, name: str) -> Table:
     """One row for each fold."""
-    units = f"{t.level}s"
     return table(
-        f"{name}: {done(t)} folds, accuracy in percent; each fold tests other people",
+        f"{name}: {t.done} folds, accuracy in percent; each fold tests other people",
         t.folds,
         ("Fold", "text", lambda fold: fold.fold),
-        (units.capitalize(), "count", lambda fold: fold.images),
+        (f"{t.level.capitalize()}s", "count", lambda fold: fold.images),
         ("Subjects", "number", lambda fold: fold.subjects or "unknown"),
         ("Accuracy", "percent", lambda fold: 100 * fold.accuracy),
-        (f"No {units} of", "text", lambda fold: " ".join(fold.absent)),
+        ("Missing classes", "text", lambda fold: " ".join(fold.absent)),
         ("Seconds", "seconds", lambda fold: fold.seconds),
         ("Run", "text", lambda fold: fold.run),
     )
@@ -227,8 +192,9 @@ def stages(rows: list[Stage]) -> Table:
     """What the folds start from."""
 
     def validation(stage: Stage) -> tuple[Value, ...]:
+        parts = stage.result if any(isinstance(facts, dict) for facts in stage.result.values()) else {"": stage.result}
         shown = []
-        for name, facts in stage.result.items() if _has_parts(stage) else [("", stage.result)]:
+        for name, facts in parts.items():
             if isinstance(facts, dict) and "validation_accuracy" in facts:
                 after = f" of {facts['validation_images']:,}"
                 if "pointing" in facts:  # how often the maximum of a map lies on its part of the face
@@ -252,10 +218,6 @@ def stages(rows: list[Stage]) -> Table:
     )
 
 
-def _has_parts(stage: Stage) -> bool:
-    return any(isinstance(facts, dict) for facts in stage.result.values())
-
-
 def transfers(rows: list[Transfer], level: Level) -> Table:
     """Networks of one level that were tested here and trained elsewhere."""
 
@@ -263,11 +225,11 @@ def transfers(rows: list[Transfer], level: Level) -> Table:
         return f"{OURS} {t.method} ({t.preset}, seed {t.seed})" + (" that comes with ferbench" if t.shipped else "")
 
     return table(
-        f"Networks that were not trained here, accuracy in percent: all their classes in play, {level}s of classes "
-        "that they never learned left out",
+        f"Finished networks that were tested without further training, accuracy in percent; {level}s of classes that "
+        "a network never learned are left out",
         rows,
         ("Network", "text", name),
-        ("Trained on", "text", lambda t: ", ".join(t.trained_on)),
+        TRAINED_ON,
         ("Accuracy", "percent", lambda t: 100 * t.accuracy),
         ("95 % interval", "percent", lambda t: limits(t.interval, level)),
         *metric_columns("percent"),
@@ -285,6 +247,6 @@ def missing_folds(rows: list[MissingFold]) -> Table:
         rows,
         ("Training", "text", lambda missing: f"{missing.method} ({missing.preset}, seed {missing.seed})"),
         ("Fold", "text", lambda missing: missing.fold),
-        ("Why", "text", lambda missing: missing.reason),
+        ("Reason", "text", lambda missing: missing.reason),
         ("Command", "text", lambda missing: Code(missing.command) if missing.command else "the same command again"),
     )

@@ -16,6 +16,7 @@ from ferbench import metrics
 from ferbench.files import write_bytes
 from ferbench.labels import ABBREVIATIONS
 from ferbench.report.results import Report, Training, by_variant, named
+from ferbench.report.speed import Timing
 from ferbench.report.tested_runs import LEVELS, Level, predictions
 from ferbench.runs.speed import SpeedRecord, stored
 from ferbench.runs.store import Store
@@ -44,27 +45,25 @@ def recalls_by_level(report: Report, names: Mapping[str, str]) -> dict[Level, Ch
     """
     charts: dict[Level, Chart] = {}
     for level in LEVELS:
-        mine = [t for t in report.trainings if t.level == level]
-        if not mine:
-            continue
         series: list[Series] = []
         if report.published_matrix is not None and level == "image":
             printed = report.published_matrix
-            diagonal = [float(value) for value in np.diag(printed.percent)]
-            series.append((f"published ({printed.table})", dict(zip(printed.classes, diagonal, strict=True))))
-        best = _best(mine, MOST - len(series))
-        for t in mine:
-            if any(t is other for other in best):
-                recalls = [float(100 * value) for value in t.metrics["recalls"]]
-                series.append((names[t.experiment], dict(zip(t.classes, recalls, strict=True))))
-        charts[level] = Chart(mine[0].classes, series, len(mine) - len(best))
+            recalls = dict(zip(printed.classes, map(float, np.diag(printed.percent)), strict=True))
+            series.append((f"published ({printed.table})", recalls))
+        trainings = [t for t in report.trainings if t.level == level]
+        ranked = sorted(trainings, key=lambda t: -t.accuracy)
+        first = {t.variant: t.experiment for t in reversed(ranked)}  # the best of each recipe
+        ranked.sort(key=lambda t: (not t.comparable, first[t.variant] != t.experiment))
+        best = {t.experiment for t in ranked[: MOST - len(series)]}
+        for t in trainings:
+            if t.experiment in best:
+                recalls = {
+                    name: float(100 * value) for name, value in zip(t.classes, t.metrics["recalls"], strict=True)
+                }
+                series.append((names[t.experiment], recalls))
+        if trainings:
+            charts[level] = Chart(trainings[0].classes, series, len(trainings) - len(best))
     return charts
-
-
-def _best(trainings: list[Training], count: int) -> list[Training]:
-    ordered = sorted(trainings, key=lambda t: -t.accuracy)
-    first = {t.variant: t.experiment for t in reversed(ordered)}  # the best of each recipe
-    return sorted(ordered, key=lambda t: (not t.comparable, first[t.variant] != t.experiment))[:count]
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,8 @@ class Point:
     n: str  # what each training was tested on: 70 images
     latency_ms: float
     accuracy: float  # mean over seeds
-    low: float  # the 95 % intervals of all seeds reach from here …
-    high: float  # … to here
+    low: float  # lowest and highest end of the 95 % intervals of all seeds
+    high: float
     machine: str  # device with its threads, backend and precision that the latency is of
 
 
@@ -96,20 +95,18 @@ def accuracy_over_latency(records: list[SpeedRecord], reports: list[Report]) -> 
         names = named(report.trainings)
         for group in by_variant(t for t in report.trainings if t.whole and (t.name, t.preset) in fastest):
             first = group[0]
-            name = names[first.experiment]
-            if len(group) > 1:
-                name = name.replace(f"seed {first.seed}", f"seeds {', '.join(str(t.seed) for t in group)}")
             latency, machine = fastest[first.name, first.preset]
+            seeds = f"seeds {', '.join(str(t.seed) for t in group)}" if len(group) > 1 else f"seed {first.seed}"
             points.append(
                 Point(
-                    name,
-                    first.protocol,
-                    first.n,
-                    latency,
-                    sum(t.accuracy for t in group) / len(group),
-                    min(t.interval.low for t in group),
-                    max(t.interval.high for t in group),
-                    machine,
+                    name=names[first.experiment].replace(f"seed {first.seed}", seeds),
+                    protocol=first.protocol,
+                    n=first.n,
+                    latency_ms=latency,
+                    accuracy=sum(t.accuracy for t in group) / len(group),
+                    low=min(t.interval.low for t in group),
+                    high=max(t.interval.high for t in group),
+                    machine=machine,
                 )
             )
     return points
@@ -140,8 +137,8 @@ def draw(reports: list[Report], store: Store, folder: Path) -> list[Path]:
         for level, chart in recalls_by_level(report, names).items():
             end = "" if level == "image" else "-sequences"
             figures[f"classes{end}"] = partial(_classes, classes=chart.classes, series=chart.series)
-            mine = [training for training in report.trainings if training.level == level]
-            figures[f"folds{end}"] = partial(_folds, trainings=mine, names=names)
+            trainings = [training for training in report.trainings if training.level == level]
+            figures[f"folds{end}"] = partial(_folds, trainings=trainings, names=names)
         for name, work in figures.items():
             tall = 0.35 * len(report.trainings) if name.startswith("folds") else 0.0
             written += _written(work, folder / f"{report.dataset}-{name}", (6.4, max(4.4, tall)))
@@ -153,6 +150,13 @@ def draw(reports: list[Report], store: Store, folder: Path) -> list[Path]:
 def draw_latency(points: list[Point], stem: Path) -> list[Path]:
     """Draw accuracy over latency and return the files, PNG and SVG."""
     return _written(partial(_latency, points=points), stem)
+
+
+def draw_speed(slug: str, timings: list[Timing], stem: Path) -> list[Path]:
+    """Draw the timings of one question (see :mod:`ferbench.report.speed`) and return the files, PNG and SVG."""
+    rows = {(t.network, t.row.what, t.machine, t.record.key) for t in timings}
+    work = partial(_speed, timings=timings, latency=slug == "one-image")
+    return _written(work, stem, (7.5, 1.6 + 0.42 * len(rows)))
 
 
 def _written(work: Callable[[Any], None], stem: Path, size: tuple[float, float] = (6.4, 4.4)) -> list[Path]:
@@ -302,6 +306,48 @@ def _curves(axes: Any, name: str, curves: Mapping[str, pd.DataFrame]) -> None:
     axes.set_title(f"{name}: {len(curves)} folds", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, ncols=2, title="fold")
+
+
+def _speed(axes: Any, timings: list[Timing], latency: bool) -> None:
+    """A line for each network and record, with a mark for each engine (colour) and precision (shape)."""
+    engines = list(dict.fromkeys(t.engine for t in timings))
+    precisions = list(dict.fromkeys(t.row.precision for t in timings))
+    lines = list(dict.fromkeys((t.network, t.row.what, t.machine, t.record.key) for t in timings))
+    peaks = {}
+    for t in timings:
+        place = lines.index((t.network, t.row.what, t.machine, t.record.key))
+        value = t.row.p50_ms if latency else t.row.images_per_s
+        if value is None or not t.row.valid:
+            continue
+        axes.plot(
+            value,
+            place,
+            "os^D"[precisions.index(t.row.precision) % 4],
+            color=_COLOURS[1 + engines.index(t.engine) % (len(_COLOURS) - 1)],
+            label=f"{t.engine}, {t.row.precision}",
+            markersize=7,
+            alpha=0.9,
+        )
+        if t.peak and not latency:
+            peaks[place, t.row.precision] = t.peak
+    for (place, precision), peak in peaks.items():
+        axes.plot(peak, place, "|", color=_COLOURS[0], markersize=16, markeredgewidth=2)
+        axes.annotate(f"peak {precision}", (peak, place), (0, 9), textcoords="offset points", ha="center", fontsize=7)
+    axes.set_yticks(
+        range(len(lines)), [f"{network}\n{machine[:28]}, {key[:8]}" for network, _, machine, key in lines], fontsize=8
+    )
+    axes.set_ylim(len(lines) - 0.5, -0.6)
+    axes.set_xscale("log")
+    axes.margins(x=0.08)
+    axes.tick_params(axis="x", which="both", length=4, labelsize=9)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "25" else "")
+    axes.set_xlabel("median time of one prediction, ms" if latency else "images per second")
+    axes.grid(axis="x", which="both", alpha=0.25)
+    legend = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    axes.legend(
+        legend.values(), legend, fontsize=8, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3, frameon=False
+    )
 
 
 def _latency(axes: Any, points: list[Point]) -> None:

@@ -7,15 +7,21 @@ sequence (``level``); figures of the two are never compared.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from ferbench import metrics
+from ferbench.errors import DataError
 from ferbench.metrics import Interval
+from ferbench.report.compare import Result, paired_results
 from ferbench.report.published import PublishedMatrix, PublishedRow
-from ferbench.report.tested_runs import FEW, Level, TestedRun, dataset_of, is_synthetic
+from ferbench.report.table import SIGNIFICANCE
+from ferbench.report.tested_runs import FEW, LEVELS, Level, TestedRun, dataset_of, is_synthetic
 from ferbench.statistics import Difference
 
 SELECTIONS = {"last": "last epoch", "best-val": "best epoch on held-out training subjects"}
@@ -69,7 +75,7 @@ class Training(Tested):
     selection: str
     devices: list[str]
     precision: str
-    rule: str  # how the folds were made, in words
+    rule: str  # how the folds were formed, as text
     split_hash: str
     test_set: str  # 8 digits shared by trainings tested on the same in the same folds, by sequences where known
     data: str  # fingerprint of the prepared dataset
@@ -98,9 +104,29 @@ class Training(Tested):
         return len(self.folds) == len(self.expected)
 
     @property
+    def done(self) -> str:
+        """The number of folds that are done, of all: ``7/10``."""
+        return f"{len(self.folds)}/{len(self.expected)}"
+
+    @property
     def comparable(self) -> bool:
         """Whether it may be compared with others of ours: whole, and known to be tested on held-out people."""
         return self.whole and self.held_out.comparable
+
+    @property
+    def title(self) -> str:
+        """The method with its preset: ``WS-LGAN (tiny)``."""
+        return f"{self.method} ({self.preset})" if self.preset else self.method
+
+    @property
+    def seeded(self) -> str:
+        """The method with its preset and seed: ``WS-LGAN (tiny, seed 0)``."""
+        return f"{self.method} ({self.preset and f'{self.preset}, '}seed {self.seed})"
+
+    @property
+    def weights(self) -> str:
+        """Which weights were tested: ``last epoch``."""
+        return SELECTIONS.get(self.selection, self.selection)
 
     @property
     def tested(self) -> int:
@@ -109,12 +135,12 @@ class Training(Tested):
 
     @property
     def n(self) -> str:
-        """What was tested, in words: ``981 images``."""
+        """What was tested: ``981 images``."""
         return f"{self.tested:,} {self.level}s"
 
     @property
     def not_comparable_reason(self) -> str:
-        """Why it is compared with no published figure, in words; empty where it may be."""
+        """Why it is compared with no published figure; empty where it may be."""
         if not self.whole:
             return "folds missing"
         if not self.held_out.comparable:
@@ -249,14 +275,8 @@ class Report:
 
 def named(trainings: list[Training]) -> dict[str, str]:
     """Return what tables call each training, by experiment, which is part of the name where the rest is not unique."""
-    plain = {t.experiment: f"{t.method} ({before_seed(t)}seed {t.seed})" for t in trainings}
-    shared = Counter(plain.values())
-    return {key: name if shared[name] == 1 else f"{name[:-1]}, {key})" for key, name in plain.items()}
-
-
-def before_seed(t: Training) -> str:
-    """The preset before a seed; nothing where there is none."""
-    return f"{t.preset}, " if t.preset else ""
+    shared = Counter(t.seeded for t in trainings)
+    return {t.experiment: t.seeded if shared[t.seeded] == 1 else f"{t.seeded[:-1]}, {t.experiment})" for t in trainings}
 
 
 def by_variant(trainings: Iterable[Training]) -> list[list[Training]]:
@@ -265,3 +285,115 @@ def by_variant(trainings: Iterable[Training]) -> list[list[Training]]:
     for t in trainings:
         groups[t.variant].append(t)
     return list(groups.values())
+
+
+# Several trainings together: seeds of one recipe, presets of one method, and the leading methods compared
+
+Frames = Mapping[str, pd.DataFrame]  # by experiment, the predictions of all its folds
+
+
+def across_seeds(trainings: list[Training], frames: Frames) -> list[Seeds]:
+    """Return what whole trainings of equal variant come to together, where there are two or more."""
+    groups = by_variant(t for t in trainings if t.whole)
+    return [_seeds(group, frames) for group in groups if len(group) > 1]
+
+
+def _seeds(group: list[Training], frames: Frames) -> Seeds:
+    first, predicted = group[0], [frames[t.experiment] for t in group]
+    times = metrics.times_wrong(predicted)
+    always = predicted[0]["subject"].to_numpy()[times == len(predicted)]
+    mean, std = metrics.spread([t.accuracy for t in group])
+    ensemble, interval = _ensemble(group, frames)
+    return Seeds(
+        **{name: getattr(first, name) for name in ("variant", "method", "preset", "level")},
+        seeds=[t.seed for t in group],
+        experiments=[t.experiment for t in group],
+        mean=mean,
+        std=std,
+        ensemble=ensemble,
+        ensemble_interval=interval,
+        tested=len(times),
+        wrong_with_some=int((times > 0).sum()),
+        wrong_with_all=len(always),
+        wrong_subjects=sorted({*always} - {""}),
+    )
+
+
+def _ensemble(group: list[Training], frames: Frames) -> tuple[float, metrics.Interval]:
+    """The accuracy of the mean of several trainings' probabilities, with its interval."""
+    together = metrics.ensemble([frames[t.experiment] for t in group], group[0].classes)
+    return metrics.share_correct(together), metrics.subject_interval(together)
+
+
+def across_presets(trainings: list[Training], frames: Frames) -> list[PresetEnsemble]:
+    """Return what all presets of a method give together, by the seeds that each of them has, where there are two or
+    more presets. A method with several recipes for one preset is left out: nothing says which of them to take."""
+    methods: dict[tuple[str, Level, str, str, str], dict[tuple[str, str], dict[int, Training]]]
+    methods = defaultdict(lambda: defaultdict(dict))
+    for t in trainings:
+        if t.whole:
+            methods[t.method, t.level, t.selection, t.split_hash, t.data][t.preset, t.variant][t.seed] = t
+    ensembles = []
+    for (method, level, *_), recipes in methods.items():
+        presets = [preset for preset, _ in recipes]
+        seeds = sorted(set.intersection(*map(set, recipes.values())))
+        if len(presets) == len(set(presets)) > 1 and seeds:
+            figures = [_ensemble([by_seed[seed] for by_seed in recipes.values()], frames) for seed in seeds]
+            shares, intervals = map(list, zip(*figures, strict=True))
+            ensembles.append(PresetEnsemble(method, level, presets, seeds, shares, intervals, *metrics.spread(shares)))
+    return ensembles
+
+
+def contrasts(trainings: list[Training], frames: Frames) -> list[Contrast]:
+    """Return comparisons of the best two methods that predict images, of the best two that predict sequences, and of
+    the best of either kind by sequences. The better one stands first.
+
+    Only whole trainings are compared, tested on the same in the same folds, on people they did not learn from; of a
+    method its best recipe, over all of its seeds.
+    """
+    alike: dict[str, list[Training]] = defaultdict(list)
+    for t in trainings:
+        if t.comparable:
+            alike[t.test_set].append(t)
+    comparisons = []
+    for group in alike.values():
+        ranked = [_ranked([t for t in group if t.level == level]) for level in LEVELS]
+        pairs = [(methods[:2], len(methods)) for methods in ranked if len(methods) > 1]
+        if all(ranked):
+            pairs.append(([methods[0] for methods in ranked], sum(map(len, ranked))))
+        for (first, second), among in pairs:
+            # Data or fold files may still differ, or sequences be unknown: then there is nothing to say.
+            with suppress(DataError):
+                comparisons.append(_contrast(first, second, frames, among))
+    return comparisons
+
+
+def _ranked(trainings: list[Training]) -> list[list[Training]]:
+    """The best recipe of each method, the best first, each with the trainings of all its seeds."""
+    best: dict[str, list[Training]] = {}
+    for group in sorted(by_variant(trainings), key=lambda group: -float(np.mean([t.accuracy for t in group]))):
+        best.setdefault(group[0].method, group)
+    return list(best.values())
+
+
+def _contrast(first: list[Training], second: list[Training], frames: Frames, among: int) -> Contrast:
+    """As ``compare`` does it, without a row for each class and image. Raises DataError as it does."""
+    facts, pair, _ = paired_results(_result(first, frames), _result(second, frames))
+    if pair.second.mean() > pair.first.mean():  # by sequences another leads than by images
+        return _contrast(second, first, frames, among)
+    names: dict[str, Any] = {"first": first[0].title, "second": second[0].title}
+    return Contrast(**names, **facts, tested=len(pair.ids), shown=facts["p"] <= SIGNIFICANCE, among=among)
+
+
+def _result(group: list[Training], frames: Frames) -> Result:
+    first = group[0]
+    return Result(
+        method=first.name,
+        title=first.method,
+        split=first.split_hash,
+        seeds=[t.seed for t in group],
+        frames=[frames[t.experiment] for t in group],
+        evaluation=False,
+        **{name: getattr(first, name) for name in ("preset", "protocol", "data", "selection", "variant", "classes")},
+        **{name: getattr(first, name) for name in ("level", "trained_on", "held_out", "uncalibrated")},
+    )

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ferbench.labels import ABBREVIATIONS
 from ferbench.metrics import Interval
 from ferbench.report.tested_runs import Level
 from ferbench.statistics import Difference
@@ -91,6 +92,7 @@ class Code(str):
 
 
 Value = None | str | float | Spread | Range | Estimate | Noted | tuple  # a tuple holds several values
+ColumnOf = tuple[str, str, Callable[[Any], Value]]  # its name, its kind, and what it shows of an item
 
 
 @dataclass(frozen=True)
@@ -136,24 +138,35 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a document: what must be known to read its tables, a sentence or two each, and the tables."""
+    """A part of a document: what must be known to read its tables, a sentence or two each, the tables, and pictures
+    (title and path), which markdown shows."""
 
     title: str
     lines: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
+    pictures: list[tuple[str, str]] = field(default_factory=list)
 
 
-def table(caption: str, items: Iterable[Any], *columns: tuple[str, str, Callable[[Any], Value]]) -> Table:
-    """Return a table with a row for each item; columns without any value are left out.
-
-    columns : the name and the kind of each, and what it shows of an item.
-    """
+def table(caption: str, items: Iterable[Any], *columns: ColumnOf) -> Table:
+    """Return a table with a row for each item; columns without any value are left out."""
     items = list(items)
     rows = [[value(item) for _, _, value in columns] for item in items]
     kept = [place for place in range(len(columns)) if not (place and rows) or any(_there(row[place]) for row in rows)]
     return Table(
         caption, [Column(*columns[place][:2]) for place in kept], [[row[place] for place in kept] for row in rows]
     )
+
+
+def matrix_table(
+    caption: str, classes: list[str], cells: np.ndarray, kind: str, sizes: tuple[str, list[int]] | None = None
+) -> Table:
+    """A confusion matrix [K,K]. sizes : the name of a last column, and how many each row is of."""
+    short = [ABBREVIATIONS.get(name, name) for name in classes]
+    columns = [Column(""), *(Column(name, kind) for name in short)]
+    rows = [[name, *row] for name, row in zip(short, cells.tolist(), strict=True)]
+    if sizes:
+        columns, rows = [*columns, Column(sizes[0], "count")], [[*r, n] for r, n in zip(rows, sizes[1], strict=True)]
+    return Table(caption, columns, rows, matrix=len(short))
 
 
 def _has_words(value: Value) -> bool:

@@ -1,4 +1,4 @@
-"""The tables of a report."""
+"""The tables of a report in reading order, and those that compare methods."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ferbench.report import details
-from ferbench.report.published import UNKNOWN, PublishedRow
+from ferbench.report.published import PublishedRow, about
 from ferbench.report.results import SELECTIONS, Report, Training, by_variant, named
 from ferbench.report.table import OURS, Noted, Table, Value, limits, table
 from ferbench.report.tested_runs import LEVELS, Level
@@ -27,7 +27,7 @@ def tables(report: Report, brief: bool = False) -> list[Table]:
     for t in detailed:
         shown += details.matrices(names[t.experiment], t)
     if report.published_matrix is not None:
-        shown += details.published_matrices(report.published_matrix)
+        shown += report.published_matrix.tables()
     return shown + [details.folds(t, names[t.experiment]) for t in detailed] + remaining(report)
 
 
@@ -87,10 +87,10 @@ def overview(reports: list[Report]) -> Table | None:
 
     def cell(protocol: str, row: tuple[Any, dict[str, list[Training]]]) -> Value:
         recipes = [[100 * t.accuracy for t in group] for group in by_variant(row[1].get(protocol, []))]
-        return tuple(Noted(details.spread(shares), f", n = {len(shares)}" * (len(shares) > 1)) for shares in recipes)
+        return tuple(Noted(details.spread(shares), f" ({len(shares)} seeds)" * (len(shares) > 1)) for shares in recipes)
 
     return table(
-        "Pooled accuracy, percent, of whole trainings: mean ± standard deviation over n seeds; a row for each method, "
+        "Pooled accuracy of complete trainings, percent: mean ± standard deviation over seeds; a row for each method, "
         "a column for each protocol",
         rows.items(),
         ("Training", "text", lambda row: f"{OURS} {row[0][0]} ({row[0][1]})"),
@@ -105,17 +105,18 @@ def accuracy(report: Report) -> Table:
     names, printed = named(report.trainings), {row.method: row for row in report.published}
     ours, groups = {t.experiment: t for t in report.trainings}, list[tuple[float, str, list[list[Value]]]]()
     for method in report.compared:
-        row, mine = printed.get(method.method), [ours.pop(key) for key in method.experiments]
-        figure = row.figure if row else max((100 * t.accuracy for t in mine), default=np.inf)
+        row, reproductions = printed.get(method.method), [ours.pop(key) for key in method.experiments]
+        figure = row.figure if row else max((100 * t.accuracy for t in reproductions), default=np.inf)
         known = [f"{row.table}: {row.tested}"] if row else []
         known += [method.why + (f": {method.command}" if method.command else "")] if method.why else []
-        head: list[Value] = [method.method, _printed(row) if row else None, *[None] * 4, "; ".join(known)]
-        groups.append((figure, method.method, [head] * bool(row or not mine) + [_ours(t, names, row) for t in mine]))
+        head: list[Value] = [method.method, row.cell if row else None, *[None] * 4, "; ".join(known)]
+        cells = [_ours(t, names, row) for t in reproductions]
+        groups.append((figure, method.method, [head, *cells] if row or not cells else cells))
     others: dict[str, list[Training]] = defaultdict(list)
     for t in ours.values():
         others[t.method].append(t)
-    for name, mine in others.items():
-        groups.append((max(100 * t.accuracy for t in mine), name, [_ours(t, names, None) for t in mine]))
+    for name, trainings in others.items():
+        groups.append((max(100 * t.accuracy for t in trainings), name, [_ours(t, names, None) for t in trainings]))
     source = (
         "published as printed, ours beside it"
         if report.published
@@ -123,7 +124,7 @@ def accuracy(report: Report) -> Table:
         if report.synthetic
         else "ours; nothing is published for it"
     )
-    columns = ["Method", "Published", "Images", "95 % interval", "Sequences", "95 %, sequences", "From"]
+    columns = ["Method", "Published", "By image", "95 % interval", "By sequence", "95 %, by sequence", "Details"]
     kinds = ["text", *["percent"] * 5, "text"]
     return table(
         f"Accuracy on {report.dataset}, percent: {source} ({OURS})",
@@ -132,21 +133,15 @@ def accuracy(report: Report) -> Table:
     )
 
 
-def _printed(row: PublishedRow) -> Value:
-    return row.accuracy if row.correct is None else Noted(row.accuracy, f" ({row.correct:.2f})")
-
-
 def _ours(t: Training, names: Mapping[str, str], row: PublishedRow | None) -> list[Value]:
-    mark = "" if t.whole else f" ({details.done(t)} folds)"
-    images: list[Value] = [None, None]
-    if t.level == "image":
-        images = [Noted(100 * t.accuracy, mark), limits(t.interval)]
+    mark = "" if t.whole else f" ({t.done} folds)"
+    images = [Noted(100 * t.accuracy, mark), limits(t.interval)] if t.level == "image" else [None, None]
     sequences: list[Value] = [None, None]
     if t.sequence_interval is not None:
         sequences = [Noted(100 * t.sequence_accuracy, mark), limits(t.sequence_interval, "sequence")]
     n = t.n + (f", {t.sequences:,} sequences" if t.level == "image" and t.sequences else "")
     known = [f"n = {n}", t.protocol, t.experiment, *t.changed]
-    known += [] if t.selection == "last" else [SELECTIONS.get(t.selection, t.selection)]
+    known += [] if t.selection == "last" else [t.weights]
     known += [] if t.held_out.comparable else [t.not_comparable_reason]
     published = row.figure if row and not t.not_comparable_reason else None
     return [f"{OURS} {names[t.experiment]}", published, *images, *sequences, "; ".join(known)]
@@ -169,19 +164,18 @@ def same_training_data(report: Report) -> list[Table]:
             groups.sort(key=lambda group: -np.mean([t.sequence_accuracy if t.sequences else t.accuracy for t in group]))
             shown.append(
                 table(
-                    f"Same training data, preset {preset or 'none'}: only such trainings may be compared with each "
-                    "other, and methods of images with methods of sequences by sequences only; percent, mean ± "
-                    "standard deviation (ddof 1) over seeds, best first by sequences where known",
+                    f"Same training data, preset {preset or 'none'}: percent, mean ± standard deviation (ddof 1) over "
+                    "seeds, best first. Compare methods of images with methods of sequences by sequences only",
                     groups,
                     ("Training", "text", lambda group: f"{OURS} {group[0].method}"),
-                    ("Images", "percent", lambda group: details.spread(100 * t.accuracy for t in group if t.images)),
+                    ("By image", "percent", lambda group: details.spread(100 * t.accuracy for t in group if t.images)),
                     (
-                        "Sequences",
+                        "By sequence",
                         "percent",
                         lambda group: details.spread(100 * t.sequence_accuracy for t in group if t.sequences),
                     ),
-                    ("Seeds (n)", "count", len),
-                    ("Sees", "text", lambda group: group[0].sees),
+                    ("Seeds", "count", len),
+                    ("Input", "text", lambda group: group[0].sees),
                     ("Trained on", "text", lambda group: ", ".join(group[0].trained_on)),
                 )
             )
@@ -192,34 +186,16 @@ def inputs(report: Report) -> Table:
     """The input and the training data of each training, once for all its seeds, and whether it is held out."""
     seeds = {group[0].experiment: [str(t.seed) for t in group] for group in by_variant(report.trainings)}
     return table(
-        "Input and training data of each: what it sees, the protocols that it was trained on, first to last, and "
-        "whether all test subjects were held out",
+        "Input and training data of each method: the protocols that it was trained on, first to last, and whether all "
+        "test subjects were held out",
         [t for t in report.trainings if t.experiment in seeds],
         ("Training", "text", lambda t: f"{OURS} {t.method}"),
         ("Preset", "text", lambda t: t.preset),
-        ("Changed from it", "text", lambda t: ", ".join(t.changed)),
-        ("Sees", "text", lambda t: t.sees),
-        ("Trained on", "text", lambda t: ", ".join(t.trained_on)),
+        ("Changed from the preset", "text", lambda t: ", ".join(t.changed)),
+        ("Input", "text", lambda t: t.sees),
+        details.TRAINED_ON,
         *details.HELD_OUT,
         ("Scores", "text", lambda t: "uncalibrated" if t.uncalibrated else None),
         ("Seed", "text", lambda t: ", ".join(seeds[t.experiment])),
         ("Tested under", "text", lambda t: t.protocol),
-    )
-
-
-def about(rows: list[PublishedRow], caption: str) -> Table:
-    """What is known of published figures."""
-    return table(
-        caption,
-        rows,
-        ("Method", "text", lambda row: row.method),
-        ("Accuracy", "percent", _printed),
-        ("Feature", "text", lambda row: row.feature),
-        ("Level", "text", lambda row: row.level),
-        ("n", "count", lambda row: row.n or UNKNOWN),
-        ("Folds", "text", lambda row: row.folds),
-        ("Average", "text", lambda row: row.average),
-        ("Classes", "count", lambda row: row.classes or UNKNOWN),
-        ("Source", "text", lambda row: row.source),
-        ("Note", "text", lambda row: row.note),
     )

@@ -1,4 +1,4 @@
-"""What a tested run says about itself, which runs differ in nothing but chance, and the predictions of its folds."""
+"""The facts of a tested run, which runs differ in their seed only, and the predictions of its folds."""
 
 import shlex
 from collections import defaultdict
@@ -74,8 +74,8 @@ class TestedRun:
 
 
 def _held_out(record: Record, records: Mapping[str, Record]) -> HeldOut:
-    """What a run recorded. Older records have at most a word: for a training, whose split kept people apart, and for a
-    finished model, where names are compared if the word is yes."""
+    """Whether a run's test set was held out. Older records have at most yes, no or "unknown": a training is then held
+    out by its subject-disjoint split, and for a finished model the names of datasets are compared."""
     facts, tested = record.facts, record.identity.protocol
     recorded = facts.get("held_out", True)
     if isinstance(recorded, dict):
@@ -277,13 +277,13 @@ def _problem(frame: pd.DataFrame, record: Record) -> str:
         return "have a class twice"
     missing = [name for name in ("id", "subject", "sequence", "truth", "prediction", *scores) if name not in frame]
     named = {*record.classes} if missing else {*record.classes, *frame["truth"], *frame["prediction"]}
-    if strange := sorted((named - {*EMOTIONS}) | (named - {*record.classes})):
-        return f"name the class {strange[0]!r}"
+    if unknown := sorted((named - {*EMOTIONS}) | (named - {*record.classes})):
+        return f"name the class {unknown[0]!r}"
     if missing:
         return f"lack the column {missing[0]}"
     if frame.empty:
         return "are empty"
-    no_numbers = [name for name in scores if not _numbers(frame[name])]
+    no_numbers = [name for name in scores if not (frame[name].dtype.kind in "fi" and np.isfinite(frame[name]).all())]
     return f"have what is no number under {no_numbers[0]}" if no_numbers else ""
 
 
@@ -296,7 +296,3 @@ def check_one_training(records: Sequence[Record]) -> None:
                 f"runs {first.key} and {record.key} claim to be folds of one training, and have other classes "
                 "or folds: delete their folders and train again"
             )
-
-
-def _numbers(column: pd.Series) -> bool:
-    return column.dtype.kind in "fi" and bool(np.isfinite(column).all())

@@ -6,13 +6,15 @@ The test set takes no part in these figures. The fields of these classes are the
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ferbench.errors import DataError
-from ferbench.files import canonical_json
-from ferbench.report.table import Section, Spread, Table, Value, table
+from ferbench.files import canonical_json, runs_home
+from ferbench.report.formats import check_format, text
+from ferbench.report.table import Section, Spread, Value, table
 from ferbench.report.tested_runs import Lineage, TestedRun, changes, dataset_of, epochs, in_report, in_words, lineage
 from ferbench.runs.record import Record
 from ferbench.runs.store import HISTORY, Store
@@ -90,16 +92,14 @@ def _trials(store: Store, trainings: list[list[Record]], records: dict[str, Reco
         for folds, line, here in zip(trainings, lines, validations, strict=True)
     ]
     first = trainings[centre][0]
+    identity, everything = first.identity, [record for folds in trainings for record in folds]
     return Trials(
-        dataset_of(first.identity.protocol),
-        first.identity.protocol,
-        TestedRun.of(first, records).method,
-        first.identity.preset,
-        first.identity.precision,
-        first.identity.seed,
-        list(dict.fromkeys(record.environment["device"] for folds in trainings for record in folds)),
-        _notes([record for folds in trainings for record in folds]),
-        sorted(rows, key=lambda row: (bool(row.changed), -row.accuracy)),
+        dataset=dataset_of(identity.protocol),
+        method=TestedRun.of(first, records).method,
+        **{name: getattr(identity, name) for name in ("protocol", "preset", "precision", "seed")},
+        devices=list(dict.fromkeys(record.environment["device"] for record in everything)),
+        notes=_notes(everything),
+        rows=sorted(rows, key=lambda row: (bool(row.changed), -row.accuracy)),
     )
 
 
@@ -126,7 +126,7 @@ def _validation(store: Store, folds: list[Record]) -> pd.DataFrame:
             accuracy = float("nan")
         if not (np.isfinite(accuracy) and images):
             path = store.folder(record.key) / HISTORY
-            raise DataError(f"{path} tells no validation accuracy: delete its folder and train again")
+            raise DataError(f"{path} has no validation accuracy: delete its folder and train again")
         rows[record.identity.fold] = {"accuracy": accuracy, "images": images}
     return pd.DataFrame.from_dict(rows, orient="index").sort_index()
 
@@ -134,66 +134,71 @@ def _validation(store: Store, folds: list[Record]) -> pd.DataFrame:
 def _row(
     folds: list[Record], changed: dict[str, tuple[str, str]], here: pd.DataFrame, reference: pd.DataFrame | None
 ) -> Trial:
-    gap = None
+    gap = pd.Series(dtype=float)
     if reference is not None and here.index.equals(reference.index):
         gap = here["accuracy"] - reference["accuracy"]
     return Trial(
-        folds[0].experiment,
-        changed,
-        len(here),
-        int(here["images"].sum()),
-        epochs(folds[0].identity),
-        float(np.average(here["accuracy"], weights=here["images"])),
-        None if gap is None else float(gap.mean()),
-        None if gap is None or len(gap) < 2 else float(gap.std(ddof=1)),
-        0 if gap is None else int((gap > 0).sum()),
-        0 if gap is None else int((gap < 0).sum()),
+        experiment=folds[0].experiment,
+        changed=changed,
+        folds=len(here),
+        images=int(here["images"].sum()),
+        epochs=epochs(folds[0].identity),
+        accuracy=float(np.average(here["accuracy"], weights=here["images"])),
+        difference=float(gap.mean()) if len(gap) else None,
+        std=float(gap.std(ddof=1)) if len(gap) > 1 else None,
+        better=int((gap > 0).sum()),
+        worse=int((gap < 0).sum()),
     )
 
 
 def section(trials: Trials) -> Section:
     """Return trials as they are shown: a row for each, the reference first."""
-    return Section(f"{trials.dataset}: hyperparameter trials", heading(trials), tables(trials))
-
-
-def heading(trials: Trials) -> list[str]:
-    """What must be known to read the table."""
-    return [
-        f"{trials.method}, preset {trials.preset}, under {trials.protocol}; {trials.precision}, seed {trials.seed}; "
-        f"{'; '.join(trials.devices)}.",
-        "About a tenth of the subjects in each fold's training set are held out and tested after the last epoch. "
-        "No test set was used, so hyperparameters may be chosen by these figures.",
-        "What varies is the recipe or the prepared data (a fingerprint): the field that is named, from the reference's "
-        "value to the trial's. Folds, seeds and held-out subjects are the same.",
-        "Differences are in points: mean ± standard deviation (ddof 1) over folds, whose training sets overlap.",
-        *trials.notes,
-    ]
-
-
-def tables(trials: Trials) -> list[Table]:
-    """One row for each trial, the reference first."""
 
     def difference(trial: Trial) -> Value:
         if trial.difference is None or trial.std is None:
             return trial.difference and 100 * trial.difference
         return Spread(100 * trial.difference, 100 * trial.std)
 
-    return [
-        table(
-            f"Hyperparameter trials of {trials.method} ({trials.preset}) on held-out training subjects of "
-            f"{trials.dataset}, percent",
-            trials.rows,
-            ("Trial", "text", lambda trial: in_words(trial.changed) or "reference"),
-            ("Validation accuracy", "percent", lambda trial: 100 * trial.accuracy),
-            ("Difference", "points", difference),
-            (
-                "Folds better / worse",
-                "text",
-                lambda trial: None if trial.difference is None else f"{trial.better} / {trial.worse}",
-            ),
-            ("Epochs", "number", lambda trial: trial.epochs),
-            ("Folds", "number", lambda trial: trial.folds),
-            ("n", "count", lambda trial: trial.images),
-            ("From", "text", lambda trial: trial.experiment),
-        )
+    def better(trial: Trial) -> Value:
+        return None if trial.difference is None else f"{trial.better} / {trial.worse}"
+
+    lines = [
+        f"{trials.method}, preset {trials.preset}, under {trials.protocol}; {trials.precision}, seed {trials.seed}; "
+        f"{'; '.join(trials.devices)}.",
+        "About a tenth of the subjects in each fold's training set are held out and tested after the last epoch. "
+        "No test set was used, so hyperparameters may be chosen by these figures.",
+        "Each trial changes the named field of the recipe, or the prepared data (a fingerprint), from the reference's "
+        "value to its own. Folds, seeds and held-out subjects are the same.",
+        "Differences are in points: mean ± standard deviation (ddof 1) over folds, whose training sets overlap.",
+        *trials.notes,
     ]
+    rows = table(
+        f"Hyperparameter trials of {trials.method} ({trials.preset}) on held-out training subjects of "
+        f"{trials.dataset}, percent",
+        trials.rows,
+        ("Trial", "text", lambda trial: in_words(trial.changed) or "reference"),
+        ("Validation accuracy", "percent", lambda trial: 100 * trial.accuracy),
+        ("Difference", "points", difference),
+        ("Folds better / worse", "text", better),
+        ("Epochs", "number", lambda trial: trial.epochs),
+        ("Folds", "number", lambda trial: trial.folds),
+        ("n", "count", lambda trial: trial.images),
+        ("Experiments", "text", lambda trial: trial.experiment),
+    )
+    return Section(f"{trials.dataset}: hyperparameter trials", lines, [rows])
+
+
+def write_trials(dataset: str | None, format: str, out: Path | None, runs: Path | None) -> None:
+    """Print what hyperparameter trials came to on held-out training subjects, or write it to ``out``.
+
+    Raises DataError where there are none to compare, with the command that makes some.
+    """
+    check_format(format, out)
+    store = Store(runs_home(runs))
+    groups = build(store, dataset)
+    if not groups:
+        raise DataError(
+            f"no hyperparameter trials are stored in {store.home}: `ferbench ablate"
+            f"{f' --dataset {dataset}' if dataset else ''} --trial finetune.lr=0.02`"
+        )
+    text.write([section(group) for group in groups], groups, format, out)

@@ -7,16 +7,13 @@ from typing import Any
 from ferbench import DEFAULT_METHOD
 from ferbench.errors import DataError, UsageError
 from ferbench.files import runs_home
-from ferbench.report import figures, formats, speed
+from ferbench.report import figures, formats
 from ferbench.report.build import build
-from ferbench.report.compare import chosen, compare
-from ferbench.report.compare import section as comparison_section
 from ferbench.report.conclusions import concluded, sections
 from ferbench.report.formats import check_format, text
 from ferbench.report.results import Report
 from ferbench.report.table import Column, Section, Table
-from ferbench.runs.record import Identity
-from ferbench.runs.speed import stored
+from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
 
 FORMATS = formats.names("tables", "report", "tracker")
@@ -79,106 +76,12 @@ def _write_tables(reports: list[Report], format: str, out: Path | None) -> None:
     text.write([*first, *sections(reports, brief=format == "console")], reports, format, out)
 
 
-def write_ablation(
-    dataset: str | None, format: str, out: Path | None, runs: Path | None, experiments: list[str] | None = None
-) -> None:
-    """Print what each part of WS-LGAN is worth and how much data leakage inflates it, or write it to ``out``.
-
-    experiments : of these trainings only; of all that are stored when left out.
-    Raises DataError where there is neither, with the command that makes it.
-    """
-    from ferbench.report import ablation, leakage
-
-    check_format(format, out)
-    store = Store(runs_home(runs))
-    ablations = ablation.build(store, dataset, experiments)
-    measured = leakage.build(store, dataset, experiments)
-    if not ablations and not measured:
-        raise DataError(
-            f"no variants of WS-LGAN with the same folds and seeds are in {store.home}: `ferbench ablate"
-            f"{f' --dataset {dataset}' if dataset else ''}`"
-        )
-    shown = [*map(ablation.section, ablations), *map(leakage.section, measured)]
-    text.write(shown, {"ablations": ablations, "leakage": measured}, format, out)
-
-
-def write_trials(dataset: str | None, format: str, out: Path | None, runs: Path | None) -> None:
-    """Print what hyperparameter trials came to on held-out training subjects, or write it to ``out``.
-
-    Raises DataError where there are none to compare, with the command that makes some.
-    """
-    from ferbench.report import trials
-
-    check_format(format, out)
-    store = Store(runs_home(runs))
-    groups = trials.build(store, dataset)
-    if not groups:
-        raise DataError(
-            f"no hyperparameter trials are stored in {store.home}: `ferbench ablate"
-            f"{f' --dataset {dataset}' if dataset else ''} --trial finetune.lr=0.02`"
-        )
-    text.write([trials.section(group) for group in groups], groups, format, out)
-
-
-def write_paper(number: str, format: str, out: Path | None) -> None:
-    """Print the published tables, or write them to ``out``, and check their arithmetic.
-
-    Raises CheckFailed, after all is printed, where a table contradicts itself and no erratum says so.
-    """
-    from ferbench.report import paper
-
-    check_format(format, out)
-    audits = paper.audits(number)
-    shown = [audit.section for audit in audits]
-    data = [
-        {"title": s.title, "facts": s.lines, "tables": s.tables, "problems": audit.problems}
-        for s, audit in zip(shown, audits, strict=True)
-    ]
-    text.write(shown, data, format, out)
-    paper.check(audits)
-
-
-def write_comparison(first: str, second: str, flips: int, format: str, out: Path | None, runs: Path | None) -> None:
-    """Print a comparison of two results, or write it to ``out``. flips : how many images that differ are listed."""
-    check_format(format, out)
-    comparison = compare(chosen(first, runs), chosen(second, runs))
-    text.write([comparison_section(comparison, flips)], comparison, format, out)
-
-
-def write_speed_report(dataset: str | None, format: str, out: Path | None, runs: Path | None) -> None:
-    """Print all stored speed records, or write them to ``out``; markdown gets a plot of accuracy over latency
-    beside it where there are runs of the same methods and presets (of ``dataset`` only, when given).
-
-    Raises DataError where nothing has been timed.
-    """
-    check_format(format, out)
-    home = runs_home(runs)
-    records = stored(home)
-    if not records:
-        raise DataError(f"nothing has been timed in {home}: `ferbench bench`")
-    speed.write_speed(records, format, out)
-    if out is None or format != "markdown":
-        return
-    if points := figures.accuracy_over_latency(records, build(Store(home), dataset, contrasting=False)):
-        figures.draw_latency(points, out.with_suffix(""))
-
-
 def list_runs(runs: Path | None, format: str) -> None:
     """Print one row for each run: what it is, its state, and its figure (as a fraction in JSON)."""
     check_format(format, formats=formats.PLAIN)
     store = Store(runs_home(runs))
-    rows = [
-        _row(
-            record.key,
-            record.experiment,
-            record.identity,
-            "failed" if record.error else "done",
-            record.result.get("accuracy", record.result.get("validation_accuracy")),
-            round(sum(record.timings.values()), 1),
-            record.error,
-        )
-        for record in store.records()
-    ] + [_row(identity.key, identity.experiment, identity, "partial") for identity in store.unfinished()]
+    rows = [_row(record.identity, record) for record in store.records()]
+    rows += [_row(identity) for identity in store.unfinished()]
     order = ("protocol", "method", "kind", "seed", "experiment", "fold")
     rows.sort(key=lambda row: tuple(row[name] for name in order))
     if format == "json":
@@ -192,27 +95,20 @@ def list_runs(runs: Path | None, format: str) -> None:
         text.put(_nothing("runs", store.home), None)
 
 
-def _nothing(what: str, home: Path) -> str:
-    return f"no {what} in {home} yet: `ferbench train {DEFAULT_METHOD} --dataset synth` needs no dataset\n"
-
-
-def _row(
-    key: str,
-    experiment: str,
-    identity: Identity,
-    state: str,
-    accuracy: float | None = None,
-    seconds: float | None = None,
-    error: str = "",
-) -> dict[str, Any]:
+def _row(identity: Identity, record: Record | None = None) -> dict[str, Any]:
+    """A run as it is listed. record : of one that has ended."""
+    result = record.result if record else {}
     return {
-        "key": key,
-        "experiment": experiment,
-        **{name: getattr(identity, name) for name in ("kind", "method", "preset", "protocol", "fold")},
+        **{name: getattr(identity, name) for name in ("key", "experiment", "kind", "method", "preset")},
+        **{name: getattr(identity, name) for name in ("protocol", "fold")},
         "selection": identity.selection if identity.kind == "fold" else "",
         "seed": identity.seed,
-        "state": state,
-        "accuracy": accuracy,
-        "seconds": seconds,
-        "error": error,
+        "state": "partial" if record is None else "failed" if record.error else "done",
+        "accuracy": result.get("accuracy", result.get("validation_accuracy")),
+        "seconds": round(sum(record.timings.values()), 1) if record else None,
+        "error": record.error if record else "",
     }
+
+
+def _nothing(what: str, home: Path) -> str:
+    return f"no {what} in {home} yet: `ferbench train {DEFAULT_METHOD} --dataset synth` needs no dataset\n"

@@ -59,8 +59,9 @@ def targets(home: Path, only: str = "") -> list[Target]:
 def _runs(home: Path) -> list[Target]:
     """A stranger's run folder: its record, its predictions, what was begun, and every report of all that."""
     from ferbench.report.build import build
+    from ferbench.report.compare import write_comparison
     from ferbench.report.tables import tables
-    from ferbench.report.verbs import list_runs, write_comparison, write_report
+    from ferbench.report.verbs import list_runs, write_report
 
     store = Store(home / "runs")
     parent = store_stage(store, "attention")
@@ -275,7 +276,6 @@ def _speed(home: Path) -> list[Target]:
 
 
 def _accepted(home: Path) -> list[Target]:
-    from ferbench.report import accepted as figures
     from ferbench.report import check
     from ferbench.report.compare import results
 
@@ -283,19 +283,19 @@ def _accepted(home: Path) -> list[Target]:
     for seed in (0, 1):
         store_fold(store, "01", ROWS, seed=seed, folds=("01",))
     (result,) = results(store)
-    good = figures.accepted_of(result, "why", []).model_dump_json().encode()
+    good = check.accepted_of(result, "why", []).model_dump_json().encode()
     path = home / "accepted.json"
 
     def read(content: bytes) -> None:
         path.write_bytes(content)
-        _quiet(check._print, [check.compared(figures.read(path), result, None, "a")], "github")
+        _quiet(check._print, [check.compared(check.read(path), result, None, "a")], "github")
 
     return [Target("accepted figures", [good], read, 2, json_too)]
 
 
 def _tables(home: Path) -> list[Target]:
     """CSV files that people bring: folds, and predictions made elsewhere."""
-    from ferbench import prediction_files
+    from ferbench.inference import prediction_files
     from ferbench.protocol import protocol as protocols
     from ferbench.protocol import splits
     from ferbench.protocol.audit import audit

@@ -54,17 +54,17 @@ def shipped_cards() -> list[str]:
     return sorted(path.stem for path in (shipped("baselines") / "cards").glob("*.toml"))
 
 
-def card_of(model: str) -> str:
-    """Return the path of a model's card, or ``model`` itself where it is none's: the key of a run, or nothing.
+def card_of(model: str) -> Path | None:
+    """Return the path of a model's card; None for what has none: the key of a run, or no name.
 
     Raises UsageError for a file or a module without a card and for a file of weights, DataError for a missing card.
     """
     path = Path(model)
     if model in shipped_cards() or model.endswith(".toml") or path.suffix.lower() in _FILES or ":" in model:
-        return str(card_beside(model))
+        return card_beside(model)
     if path.suffix.lower() in _WEIGHTS or (path.suffix and path.is_file()):
         raise UsageError(_CANNOT_OPEN.format(model=model))
-    return model
+    return None
 
 
 def card_beside(model: str) -> Path:
@@ -118,7 +118,7 @@ def template(model: str) -> str:
         return _of_keras(path)
     from ferbench.methods.foreign.onnx_files import read
 
-    loaded = read(path)
+    loaded, _ = read(path)
     if not loaded.graph.input:
         raise DataError(f"{model} takes no input: not a model of faces")
     entry = loaded.graph.input[0].type.tensor_type

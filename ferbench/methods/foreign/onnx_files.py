@@ -23,13 +23,14 @@ _KINDS = {
 }
 
 
-def read(path: Path) -> "onnx.ModelProto":
-    """Return the graph in a file. Raises DataError for what is none, and for one whose weights lie in other files:
-    their paths may lead anywhere."""
+def read(path: Path) -> "tuple[onnx.ModelProto, bytes]":
+    """Return the graph in a file, and its bytes. Raises DataError for what is none, and for one whose weights lie in
+    other files: their paths may lead anywhere."""
     import onnx
 
     try:
-        model = onnx.load_model_from_string(read_bytes(path, MOST))
+        content = read_bytes(path, MOST)
+        model = onnx.load_model_from_string(content)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except DataError:
@@ -40,20 +41,18 @@ def read(path: Path) -> "onnx.ModelProto":
         raise DataError(
             f"{path} keeps weights in other files: store it as one file with onnx.save(onnx.load(...), ...)"
         )
-    return model
+    return model, content
 
 
 def session(path: Path) -> "onnxruntime.InferenceSession":
     """Open a file that :func:`read` takes. Raises DataError for a graph that onnxruntime cannot run."""
     import onnxruntime
 
-    read(path)
+    _, content = read(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it would print quotes names of the file, and errors are raised anyway
     try:
-        return onnxruntime.InferenceSession(
-            path.read_bytes(), options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # onnxruntime's own errors share no base
         raise DataError(f"{path} cannot be opened by onnxruntime: {printable(str(error))[:200]}") from None
 

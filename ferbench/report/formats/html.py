@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: no network, no script from elsewhere."""
+"""The report as one self-contained HTML file: it loads nothing from the network."""
 
 import base64
 import io
@@ -26,7 +26,7 @@ from ferbench.report.tested_runs import predictions
 from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
 
-FEW = 3  # so many trainings have their tables open
+FEW = 3  # up to this number of trainings, all tables are open
 ROWS = 24  # trainings in a chart; the tables show the others
 
 
@@ -48,41 +48,34 @@ def page(reports: list[Report], store: Store, errors: int = 0, home: Path | None
         from the prepared datasets in ``home``; 0 embeds no picture.
     Raises DataError where pictures are asked for and their set is not the one that was tested.
     """
-    shown = []
-    for report in reports:
-        names = named(report.trainings)
-        printed = details.published_matrices(report.published_matrix) if report.published_matrix is not None else []
-        each = [
-            (f"{name}: confusion, folds", [*details.matrices(name, t), details.folds(t, name)])
-            for t in report.trainings
-            for name in [names[t.experiment]]
-        ]
-        most = [*tables.measured(report, report.trainings), *tables.remaining(report)]
-        shown.append(
-            {
-                "report": report,
-                "lines": heading(report),
-                "conclusions": conclude(report),
-                "leading": list(map(_table, tables.leading(report))),
-                "behind": list(map(_table, most)),
-                "each": [
-                    (name, list(map(_table, group)))
-                    for name, group in [("Published: confusion", printed), *each]
-                    if group
-                ],
-                "charts": _charts(report, names),
-                "few": len(report.trainings) <= FEW,
-                "galleries": [
-                    (names[training.experiment], _mistakes(training, store, errors, home))
-                    for training in report.trainings
-                    if errors
-                ],
-            }
-        )
     overview = tables.overview(reports)
     return _template().render(
-        reports=shown, overview=overview and _table(overview), latency=_latency(reports, store), version=__version__
+        reports=[_shown(report, store, errors, home) for report in reports],
+        overview=overview and _table(overview),
+        latency=_latency(reports, store),
+        version=__version__,
     )
+
+
+def _shown(report: Report, store: Store, errors: int, home: Path | None) -> Mapping[str, Any]:
+    """A report as the template reads it."""
+    names = named(report.trainings)
+    groups = {"Published: confusion": report.published_matrix.tables()} if report.published_matrix else {}
+    for t in report.trainings:
+        name = names[t.experiment]
+        groups[f"{name}: confusion, folds"] = [*details.matrices(name, t), details.folds(t, name)]
+    behind = [*tables.measured(report, report.trainings), *tables.remaining(report)]
+    return {
+        "report": report,
+        "lines": heading(report),
+        "conclusions": conclude(report),
+        "leading": list(map(_table, tables.leading(report))),
+        "behind": list(map(_table, behind)),
+        "each": [(name, list(map(_table, group))) for name, group in groups.items()],
+        "charts": _charts(report, names),
+        "few": len(report.trainings) <= FEW,
+        "galleries": [(names[t.experiment], _mistakes(t, store, errors, home)) for t in report.trainings if errors],
+    }
 
 
 def _table(table: Table) -> Mapping[str, Any]:
@@ -108,7 +101,7 @@ def _number(value: Value) -> float | None:
 
 
 def _width(texts: list[str]) -> str:
-    """How a column of text is laid out: as texts or some words, which break into lines, or as it comes."""
+    """The class of a text column: long texts and groups of words break into lines, short texts do not."""
     longest = max(map(len, texts), default=0)
     return "text" if longest > 40 else "words" if longest > 24 else ""
 
@@ -137,8 +130,8 @@ def _charts(report: Report, names: Mapping[str, str]) -> list[Mapping[str, Any]]
     for level, chart in recalls_by_level(report, names).items():
         values = [(name, [values.get(name, np.nan) for _, values in chart.series]) for name in chart.classes]
         recalls = [(name, [None if np.isnan(value) else value for value in row]) for name, row in values]
-        mine = [t for t in report.trainings if t.level == level]
-        best = sorted(mine, key=lambda t: (not t.comparable, -t.accuracy))[:ROWS]
+        trainings = [t for t in report.trainings if t.level == level]
+        best = sorted(trainings, key=lambda t: (not t.comparable, -t.accuracy))[:ROWS]
         beside = {
             t.experiment: row
             for t in best
@@ -153,9 +146,11 @@ def _charts(report: Report, names: Mapping[str, str]) -> list[Mapping[str, Any]]
                 "series": [name for name, _ in chart.series],
                 "recalls": recalls,
                 "rows": rows,
-                "colour": int(not chart.series[0][0].startswith("published")),  # that of what was published is its own
+                "colour": int(
+                    not chart.series[0][0].startswith("published")
+                ),  # the first colour is for published figures
                 "left_out": chart.left_out,
-                "rows_left_out": len(mine) - len(best),
+                "rows_left_out": len(trainings) - len(best),
                 "printed": bool(beside),
                 "marks": _marks(0),
                 "folds_marks": _marks(low),
@@ -235,10 +230,6 @@ def _mistakes(training: Training, store: Store, count: int, home: Path | None) -
     ]
 
 
-def _damaged(path: Path, dataset: str) -> str:
-    return f"{path} is damaged (it is not what was prepared): prepare {dataset} again"
-
-
 def _pictures(dataset: str, fingerprint: str, ids: list[str], home: Path | None) -> dict[str, str]:
     """Read images of a prepared dataset as PNG data URIs, by id."""
     from PIL import Image
@@ -247,36 +238,36 @@ def _pictures(dataset: str, fingerprint: str, ids: list[str], home: Path | None)
     from ferbench.schema import Card, read_sealed
 
     folder = data_home(home) / dataset
+
+    def damaged(path: Path) -> DataError:
+        return DataError(f"{path} is damaged (it is not what was prepared): prepare {dataset} again")
+
     try:
         card = read_sealed(Card, folder / "card.json", "prepare the set again")
         if changed := card.changed(folder):
-            raise DataError(_damaged(folder / changed[0], dataset))
+            raise damaged(folder / changed[0])
         samples = read_csv(folder / "samples.csv", dtype=str)
         images = read_array(folder / "images.npy")
     except OSError as error:
         raise DataError(
-            f"the pictures of {dataset} cannot be read ({error}): `ferbench data prepare {dataset} …`, or "
+            f"the images of {dataset} cannot be read ({error}): `ferbench data prepare {dataset} …`, or "
             "name the folder by --data-home"
         ) from None
     if card.fingerprint != fingerprint:
         raise DataError(
-            f"{folder} is not the set that was tested: its fingerprint is {card.fingerprint[:12]}, "
-            f"theirs {fingerprint[:12]}"
+            f"{folder} is not the dataset that was tested: its fingerprint is {card.fingerprint[:12]}, that of the "
+            f"runs is {fingerprint[:12]}"
         )
-    if (
-        images.ndim != 3
-        or images.dtype != np.uint8
-        or len(images) != len(samples)
-        or not {"id", "sequence", "sha256"} <= {*samples}
-    ):
-        raise DataError(f"{folder} is damaged: prepare it again")
+    grey = images.ndim == 3 and images.dtype == np.uint8 and len(images) == len(samples)
+    if not grey or not {"id", "sequence", "sha256"} <= {*samples}:
+        raise damaged(folder)
     # Of a sequence its last frame is shown.
     places = {name: place for column in ("sequence", "id") for place, name in enumerate(samples[column])}
     uris = {}
     for name in ids:
         place = places.get(name)
         if place is None or sha256_of(images[place].tobytes()) != samples["sha256"].iloc[place]:
-            raise DataError(_damaged(folder, dataset))
+            raise damaged(folder)
         content = io.BytesIO()
         Image.fromarray(np.array(images[place])).save(content, "png")
         uris[name] = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""A model card as Hugging Face reads it: metadata with ``model-index`` in front, then what a stranger must know.
+"""A model card as Hugging Face reads it: metadata with ``model-index`` in front, then a description of the model.
 
 https://huggingface.co/docs/hub/model-cards says what the fields mean. A card is of one model, and its readers put all
 results of a ``model-index`` together, so it holds one recipe: its figures are the mean over the recipe's seeds.
@@ -12,10 +12,10 @@ import numpy as np
 
 from ferbench import __version__, metrics
 from ferbench.errors import DataError, UsageError
-from ferbench.report.conclusions import Reach, beside, over_seeds, reached, titled
+from ferbench.report.conclusions import DRAWN, UNKNOWN_PEOPLE, beside, over_seeds, reached
 from ferbench.report.details import metric_columns
 from ferbench.report.formats.text import markdown_table
-from ferbench.report.results import SELECTIONS, Report, Training, named
+from ferbench.report.results import Report, Training, named
 from ferbench.report.table import Section, Table, limits, listed, percent, table
 from ferbench.text import markdown, printable
 
@@ -40,7 +40,7 @@ def model_card(reports: list[Report], chosen: str = "") -> str:
             "tested on unseen people, and a card is of no other: see `ferbench runs`"
         )
     if len(matches) > 1:
-        several = [f"{group[0].experiment} ({titled(group)}, {group[0].protocol})" for group in matches.values()]
+        several = [f"{group[0].experiment} ({group[0].title}, {group[0].protocol})" for group in matches.values()]
         raise UsageError(
             f"a card is of one model, and here are {len(matches)}: name one by --training: {listed(several)}"
         )
@@ -59,7 +59,7 @@ def _metadata(group: list[Training]) -> dict[str, Any]:
         "subjects": first.subjects or "unknown",
         "folds": len(first.folds),
         "seeds": [t.seed for t in group],
-        "weights_tested": SELECTIONS.get(first.selection, first.selection),
+        "weights_tested": first.weights,
         "held_out": str(first.held_out),
     }
     interval = {
@@ -86,12 +86,12 @@ def _metadata(group: list[Training]) -> dict[str, Any]:
         "pipeline_tag": TASKS[first.level],
         "tags": ["facial-expression-recognition"],
         "metrics": [figure["type"] for figure in figures],
-        "model-index": [{"name": titled(group), "results": [{"task": task, "dataset": dataset, "metrics": figures}]}],
+        "model-index": [{"name": group[0].title, "results": [{"task": task, "dataset": dataset, "metrics": figures}]}],
     }
 
 
 def _yaml(content: Any, indent: str = "") -> str:
-    """Return dictionaries and lists as lines of YAML; every text is quoted, so that none is taken for anything else."""
+    """Return dictionaries and lists as lines of YAML; every text is quoted, so that none is read as another type."""
     lines = []
     for name, value in content.items() if isinstance(content, dict) else ((None, value) for value in content):
         head = f"{indent}-" if name is None else f"{indent}{name}:"
@@ -113,54 +113,50 @@ def _scalar(value: Any) -> str:
 def _body(report: Report, group: list[Training]) -> str:
     first, whole = group[0], reached(group, group[0].level)
     row = next((row for row in report.published if row.method == first.published), None)
-    compared = [] if report.synthetic else [f"Compared with the published figure: {beside(group, row)}"]
-    sections = [
-        Section("Intended use", _use(first)),
-        Section("Figures", [*_figures(report, group, whole), *compared], [_by_seed(report, group), _by_class(group)]),
-        Section("Protocol", _protocol(first)),
-        Section("Data", _data(first)),
-        Section("Limits, and what is unknown", _limits(report, group)),
-    ]
-    blocks = [
-        f"# {markdown(titled(group))}\n\nRecognises facial expressions. Trained and tested under "
-        f"{markdown(first.protocol)}; written by ferbench {__version__} from the stored predictions."
-    ]
-    for section in sections:
-        blocks.append(f"## {section.title}\n\n" + "\n".join(f"- {markdown(line)}" for line in section.lines))
-        blocks += map(markdown_table, section.tables)
-    return "\n\n".join(blocks) + "\n"
-
-
-def _use(first: Training) -> list[str]:
-    return [
-        f"Research on facial expression recognition: it tells {len(first.classes)} expressions apart "
-        f"({', '.join(first.classes)}) on faces like those of its dataset. Its input is {_reads(first)}.",
+    input = "one image" if first.level == "image" else f"a sequence of images ({first.sees})"
+    use = [
+        f"Research on facial expression recognition: it distinguishes {len(first.classes)} expressions "
+        f"({', '.join(first.classes)}) on faces like those of its dataset. Its input is {input}.",
         "An expression is not a feeling. The model is not meant to infer what people feel or think, nor for decisions "
         "about them.",
     ]
-
-
-def _reads(first: Training) -> str:
-    return "one image" if first.level == "image" else f"a sequence of images ({first.sees})"
-
-
-def _figures(report: Report, group: list[Training], whole: Reach) -> list[str]:
-    first = group[0]
-    lines = [
+    figures = [
         f"Accuracy {percent(whole.mean)} %, {whole.interval}; n = {first.n}; {over_seeds(group)}; weights tested: "
-        f"{SELECTIONS.get(first.selection, first.selection)}."
+        f"{first.weights}."
     ]
-    if report.synthetic:
-        lines.append(
-            "The faces are drawn by ferbench: this says nothing about how well people's expressions are "
-            "recognised, and no published figure is comparable."
-        )
+    figures += [DRAWN] if report.synthetic else []
     if len(first.folds) > 1:
-        lines.append(
-            f"Each of the {len(first.folds)} folds has a network of its own, and the figure is of all of them "
-            "together: a single file of weights was tested on its own fold only."
+        figures.append(
+            f"Each of the {len(first.folds)} folds has a separate network. The figure is of all of them together; a "
+            "single file of weights was tested on its own fold only."
         )
-    return lines
+    figures += [] if report.synthetic else [f"Compared with the published figure: {beside(group, row)}"]
+    disjoint = f"no subject is in both training and test set, every {first.level} is tested once"
+    protocol = [
+        f"{first.protocol}: {first.rule}; {disjoint if first.subjects else UNKNOWN_PEOPLE}. "
+        f"Fold file {first.split_hash[:12]}.",
+        "The weights were not chosen on the test set. Whether hyperparameters were is not known.",
+        "Accuracy is pooled over all folds; its interval treats subjects as clusters where they are known.",
+    ]
+    people = f" of {first.subjects:,} people" if first.subjects else ""
+    data = [
+        f"Trained on, first to last: {', '.join(first.trained_on)}.",
+        f"Tested on {first.n}{people}; fingerprint of the prepared dataset {first.data[:12]}.",
+    ]
+    blocks = [
+        f"# {markdown(first.title)}\n\nRecognises facial expressions. Trained and tested under "
+        f"{markdown(first.protocol)}; written by ferbench {__version__} from the stored predictions."
+    ]
+    for section in (
+        Section("Intended use", use),
+        Section("Figures", figures, [_by_seed(report, group), _by_class(group)]),
+        Section("Protocol", protocol),
+        Section("Data", data),
+        Section("Limits, and what is unknown", _limits(group)),
+    ):
+        blocks.append(f"## {section.title}\n\n" + "\n".join(f"- {markdown(line)}" for line in section.lines))
+        blocks += map(markdown_table, section.tables)
+    return "\n\n".join(blocks) + "\n"
 
 
 def _by_seed(report: Report, group: list[Training]) -> Table:
@@ -189,51 +185,29 @@ def _by_class(group: list[Training]) -> Table:
     )
 
 
-def _protocol(first: Training) -> list[str]:
-    people = (
-        f"no subject is in both training and test set, every {first.level} is tested once"
-        if first.subjects
-        else "subjects are unknown, so the same people may be in training and test sets"
-    )
-    return [
-        f"{first.protocol}: {first.rule}; {people}. Fold file {first.split_hash[:12]}.",
-        "The test set did not choose the weights. Whether it influenced the choice of hyperparameters is not known.",
-        "Accuracy is pooled over all folds; its interval treats subjects as clusters where they are known.",
-    ]
-
-
-def _data(first: Training) -> list[str]:
-    people = f" of {first.subjects:,} people" if first.subjects else ""
-    return [
-        f"Learned from, first to last: {', '.join(first.trained_on)}.",
-        f"Tested on {first.n}{people}; fingerprint of the prepared dataset {first.data[:12]}.",
-    ]
-
-
-def _limits(report: Report, group: list[Training]) -> list[str]:
+def _limits(group: list[Training]) -> list[str]:
     first = group[0]
-    lines = [
-        "How it does on groups of people (age, sex, origin) is unknown: the labels that ferbench reads do not state "
-        "them.",
-        "How it does on other datasets, cameras or face crops is unknown unless it is stated above.",
-    ]
     name, share, tested = min((t.metrics["worst_class"] for t in group), key=lambda row: row[1])
-    where = " in the seed that does worst by it" if len(group) > 1 else ""
-    lines.append(f"Its weakest class is {name}: {percent(share)} % of {tested:,} are right{where}.")
+    where = " in its worst seed" if len(group) > 1 else ""
+    lines = [
+        "Its accuracy on groups of people (age, sex, origin) is unknown: the labels that ferbench reads do not state "
+        "them.",
+        "Its accuracy on other datasets, cameras or face crops is unknown unless it is stated above.",
+        f"Its weakest class is {name}: {percent(share)} % of {tested:,} are correct{where}.",
+    ]
     people = [t.metrics["worst_subject"] for t in group if t.subjects]
-    worst = min(people, key=lambda person: person[1], default=None)
-    if worst:
-        lines.append(f"People differ: of the one it recognises worst {percent(worst[1])} % of {worst[2]:,} are right.")
+    if people:
+        _, share, tested = min(people, key=lambda person: person[1])
+        lines.append(f"People differ: for the most difficult person {percent(share)} % of {tested:,} are correct.")
     if len(group) == 1:
-        lines.append("What another seed would give is unknown: there is one.")
+        lines.append("How much another seed would change is unknown: there is one.")
     error = float(np.mean([t.metrics["ece"] for t in group]))
     lines.append(
         "Its scores are no probabilities."
         if first.uncalibrated
         else f"The expected calibration error (ECE) of its probabilities is {percent(error)} %."
     )
-    lines += [f"Not as in the original: {sentence}" for sentence in first.differs]
+    lines += [f"Differs from the original method: {sentence}" for sentence in first.differs]
     lines += [f"Changed from the preset: {change}" for change in first.changed]
     lines += [f"Note: {note}" for note in dict.fromkeys(note for t in group for note in t.notes)]
-    lines.append("No licence is stated: whoever publishes the weights states one that the data's own terms allow.")
-    return lines
+    return [*lines, "No licence is stated. Choose one that the terms of the data permit when you publish the weights."]

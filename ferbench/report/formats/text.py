@@ -3,7 +3,6 @@
 import csv as csv_module
 import json as json_module
 import os
-import re
 import sys
 from dataclasses import fields, is_dataclass
 from io import StringIO
@@ -24,26 +23,11 @@ if TYPE_CHECKING:
     from ferbench.report.check import Finding
 
 WIDE = 160  # columns of a console that is a file or a pipe: nothing is cut off
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "–": "--",
-    "▸": r"$\triangleright$",
-    "→": r"$\rightarrow$",
-    "×": r"$\times$",
-    "−": "$-$",
-    "λ": r"$\lambda$",
-    "≤": r"$\leq$",
-}
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"}
+    | {"▸": r"$\triangleright$", "→": r"$\rightarrow$", "×": r"$\times$", "−": "$-$", "λ": r"$\lambda$", "≤": r"$\leq$"}
+)
 
 
 def write(sections: list[Section], data: Any, format: str, out: Path | None) -> None:
@@ -125,6 +109,7 @@ def markdown(sections: list[Section]) -> str:
     for section in sections:
         blocks += [f"# {marked(section.title)}"] if section.title else []
         blocks += ["\n".join(f"- {marked(line)}" for line in section.lines)] if section.lines else []
+        blocks += [f"![{marked(title)}]({path})" for title, path in section.pictures]
         blocks += map(markdown_table, section.tables)
     return "\n\n".join(blocks) + "\n"
 
@@ -165,27 +150,25 @@ def latex(sections: list[Section]) -> str:
 def _latex_table(table: Table, label: str) -> str:
     align = "".join("r" if right else "l" for right in table.right)
     lines = [" & ".join(map(_escaped, row)) + r" \\" for row in (table.header, *table.texts())]
-    return "\n".join(
-        [
-            "\\begin{table}[htbp]\n\\centering",
-            f"\\caption{{{_escaped(table.caption)}}}\\label{{{label}}}",
-            # \sbox measures the table: one that fits keeps its size
-            f"\\sbox0{{\\begin{{tabular}}{{{align}}}",
-            "\\toprule",
-            lines[0],
-            "\\midrule",
-            *lines[1:],
-            "\\bottomrule",
-            "\\end{tabular}}",
-            "\\ifdim\\wd0>\\linewidth\\resizebox{\\linewidth}{!}{\\usebox0}\\else\\usebox0\\fi",
-            "\\end{table}\n",
-        ]
-    )
+    # \sbox measures the table: one that fits keeps its size
+    return f"""\\begin{{table}}[htbp]
+\\centering
+\\caption{{{_escaped(table.caption)}}}\\label{{{label}}}
+\\sbox0{{\\begin{{tabular}}{{{align}}}
+\\toprule
+{lines[0]}
+\\midrule
+{chr(10).join(lines[1:])}
+\\bottomrule
+\\end{{tabular}}}}
+\\ifdim\\wd0>\\linewidth\\resizebox{{\\linewidth}}{{!}}{{\\usebox0}}\\else\\usebox0\\fi
+\\end{{table}}
+"""
 
 
 def _escaped(text: str) -> str:
     """Text that LaTeX prints as it is."""
-    return re.sub("|".join(map(re.escape, _LATEX)), lambda match: _LATEX[match.group()], text)
+    return text.translate(_LATEX)
 
 
 def csv(sections: list[Section]) -> str:
@@ -237,12 +220,10 @@ def plain(value: Any) -> Any:
         return content
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(item) for item in (value.tolist() if isinstance(value, np.ndarray) else value)]
     if isinstance(value, HeldOut):
         return str(value)
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
@@ -276,8 +257,6 @@ def github(findings: "list[Finding]") -> str:
             rows.append(f"| {name} | {finding.accepted:.2%} | {now} | {line} |")
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write("\n".join(rows) + "\n")
-    lines = []
-    for finding in findings:
-        line = finding.line.replace("%", "%25")  # GitHub decodes it; %0A in a name would end the line
-        lines.append(f"::{'error' if finding.held is False else 'notice'} title=ferbench check::{line}\n")
-    return "".join(lines)
+    # GitHub decodes percent signs: %0A in a name would end the line.
+    lines = [(("notice", "error")[finding.held is False], finding.line.replace("%", "%25")) for finding in findings]
+    return "".join(f"::{kind} title=ferbench check::{line}\n" for kind, line in lines)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ferbench.errors import UsageError
 from ferbench.metrics import METRICS
-from ferbench.report.results import Fold, Report, Training, named
+from ferbench.report.results import Report, Training, named
 from ferbench.runs.store import Store
 
 
@@ -36,12 +36,15 @@ class Logged:
     history: pd.DataFrame
 
 
+Writer = Callable[[list[Logged], Path], None]
+
+
 def tensorboard(reports: list[Report], store: Store, out: Path) -> int:
     """Write all trainings and folds to ``out``, a new folder of TensorBoard, and return how many there were.
 
     Raises UsageError where something is there already, or tensorboardX is not installed.
     """
-    return _write(_tensorboard, reports, store, out, not out.is_dir() or any(out.iterdir()) if out.exists() else False)
+    return _write(_tensorboard, reports, store, out, out.exists() and not (out.is_dir() and not any(out.iterdir())))
 
 
 def mlflow(reports: list[Report], store: Store, out: Path) -> int:
@@ -52,11 +55,9 @@ def mlflow(reports: list[Report], store: Store, out: Path) -> int:
     return _write(_mlflow, reports, store, out, out.exists())
 
 
-def _write(
-    writer: "Callable[[list[Logged], Path], None]", reports: list[Report], store: Store, out: Path, taken: bool
-) -> int:
+def _write(writer: Writer, reports: list[Report], store: Store, out: Path, taken: bool) -> int:
     if taken:
-        raise UsageError(f"{out} is there already, and a second log of the same runs would mix with it: name another")
+        raise UsageError(f"{out} exists, and a second log of the same runs would mix with it: choose another name")
     runs = list(logged(reports, store))
     writer(runs, out)
     return len(runs)
@@ -85,19 +86,14 @@ def logged(reports: list[Report], store: Store) -> Iterator[Logged]:
             }
             if report.synthetic:
                 facts["faces"] = "drawn by ferbench: the figures say nothing of people"
-            # Experiments tell trainings apart whose names are made one by what a folder may be called.
+            # With the experiment, names stay different that are equal after special characters are removed.
             training = f"{_plain(names[t.experiment])}-{t.experiment}"
             yield Logged(report.dataset, training, "", _figures(t), facts, pd.DataFrame())
             for fold in t.folds:
                 history = store.history(store.record(fold.run))
-                yield Logged(
-                    report.dataset,
-                    training,
-                    _plain(fold.fold),
-                    _of_fold(t, fold),
-                    {**facts, "run": fold.run, "folds": fold.fold},
-                    history,
-                )
+                figures = {"test/accuracy": fold.accuracy, f"test/{t.level}s": fold.images, "seconds": fold.seconds}
+                of_fold = {**facts, "run": fold.run, "folds": fold.fold}
+                yield Logged(report.dataset, training, _plain(fold.fold), figures, of_fold, history)
 
 
 def _figures(t: Training) -> dict[str, float]:
@@ -107,10 +103,6 @@ def _figures(t: Training) -> dict[str, float]:
     if not t.interval.degenerate:
         figures |= {"test/accuracy, 95 % from": t.interval.low, "test/accuracy, 95 % to": t.interval.high}
     return figures
-
-
-def _of_fold(t: Training, fold: Fold) -> dict[str, float]:
-    return {"test/accuracy": fold.accuracy, f"test/{t.level}s": fold.images, "seconds": fold.seconds}
 
 
 def _plain(text: str) -> str:
@@ -145,9 +137,9 @@ def _tensorboard(runs: list[Logged], out: Path) -> None:
 
 
 def _mlflow(runs: list[Logged], out: Path) -> None:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # ferbench asks no network, and lets nobody else
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # ferbench uses no network, and neither may MLflow
     try:
-        for name in ("sqlalchemy", "alembic"):  # which MLflow would miss later, in words of its own
+        for name in ("sqlalchemy", "alembic"):  # without them MLflow fails later, with an unclear message
             import_module(name)
         from mlflow.entities import Metric, Param
         from mlflow.tracking import MlflowClient

@@ -10,32 +10,30 @@ the training images is far above its test accuracy.
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ferbench.errors import DataError
-from ferbench.evaluate import Predict, TestSet, predictor
-from ferbench.execution import learned
-from ferbench.files import data_home, runs_home
-from ferbench.methods.foreign.cards import card_of, shipped_cards
+from ferbench.files import data_home
+from ferbench.inference.models import Model, open_model
+from ferbench.inference.test_sets import TestSet
+from ferbench.methods.foreign.cards import shipped_cards
 from ferbench.methods.interface import PRETRAIN
-from ferbench.methods.recipes import resolve
 from ferbench.protocol import splits
 from ferbench.protocol.audit import overlap
-from ferbench.runs.store import Store, shipped_with
+from ferbench.runs.store import shipped_with
 from ferbench.seeds import generator
 from ferbench.training.arithmetic import FP32, Arithmetic
 
 AGREEMENT = {"fer2013": (0.65, 0.05)}  # share of labels that people agree with, and its deviation
 DEVIATIONS = 2  # of it, above the mean: what an unbiased test accuracy is not expected to pass
 GAP = 0.05  # training over test accuracy: below this, one that high is not explained by memorised training images
-SAMPLE = 2000  # training images that are asked, drawn by a fixed seed
+SAMPLE = 2000  # training images that are predicted, drawn by a fixed seed
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was found. consistent : with having learned from the test images; None: this dataset allows no conclusion.
+    """The result. consistent : with having learned from the test images; None: this dataset allows no conclusion.
 
     trained, tested : accuracy on a sample of the training split and on the test set, of so many images. ceiling : of
     an unbiased test accuracy. near : test images that are training images too, or near copies of one. repeated,
@@ -56,57 +54,40 @@ class Evidence:
 
 
 def contamination(
-    model: str, preset: str, dataset: str, runs: Path | None, home: Path | None, arithmetic: Arithmetic = FP32
+    name: str, preset: str, dataset: str, runs: Path | None, home: Path | None, arithmetic: Arithmetic = FP32
 ) -> Evidence:
-    """Ask a model about the training set and the test set of a protocol with an official split.
+    """Test a model on the training set and on the test set of a protocol with an official split.
 
+    name, preset, arithmetic : of a model, as :func:`~ferbench.inference.models.open_model` finds it.
     Raises DataError for a protocol of folds or a dataset without both.
     """
     test_set = TestSet.of(dataset, home)
-    title, classes, predict = predictor(model, preset, dataset, runs, arithmetic)
+    model = open_model(name, preset, runs, test_set.protocol.name, arithmetic=arithmetic)
     train = _train_rows(test_set)
     sample = np.sort(generator(0, "contamination").permutation(train)[:SAMPLE])
-    trained, _, train_count = _asked(test_set, sample, classes, predict)
-    tested, confidence, test_count = _asked(test_set, test_set.rows, classes, predict)
-    seen = overlap(train, test_set.rows, test_set.faces).seen
-    copies = test_set.faces.samples["id"].iloc[test_set.rows].isin(seen).to_numpy()
+    trained, train_count, _ = _test(model, test_set.with_rows(sample))
+    tested, test_count, confidence = _test(model, test_set)
+    accuracies = trained, train_count, tested, test_count
     ceiling = ceiling_of(test_set.protocol.dataset)
-    consistent, sentence = conclusion(trained, train_count, tested, test_count, ceiling)
-    return Evidence(
-        title,
-        consistent,
-        sentence,
-        trained,
-        train_count,
-        tested,
-        test_count,
-        ceiling,
-        int(copies.sum()),
-        float(confidence[copies].mean()) if copies.any() else float("nan"),
-        float(confidence[~copies].mean()),
-    )
+    seen = overlap(train, test_set.rows, test_set.faces).seen
+    copies = test_set.table["id"].isin(seen).to_numpy()
+    repeated = float(confidence[copies].mean()) if copies.any() else float("nan")
+    single = float(confidence[~copies].mean())
+    evidence = conclusion(*accuracies, ceiling)
+    return Evidence(model.title, *evidence, *accuracies, ceiling, int(copies.sum()), repeated, single)
 
 
-def learned_by(model: str, dataset: str, runs: Path | None, home: Path | None) -> list[dict[str, str]]:
-    """Say of each network and card that comes with ferbench, or of ``model``, what it learned from and whether the test
-    set of a protocol was held out from that: a row each. Nothing is predicted."""
-    test_set, store, place = TestSet.of(dataset, home), Store(runs_home(runs)), data_home(home)
-    networks = [record.key for record in shipped_with(kind=PRETRAIN)]
+def learned_by(name: str, dataset: str, runs: Path | None, home: Path | None) -> list[dict[str, str]]:
+    """Say of each network and card that comes with ferbench, or of the model ``name``, what it learned from and whether
+    the test set of a protocol was held out from that: a row each. Nothing is predicted."""
+    test_set = TestSet.of(dataset, home)
+    names = [name] if name else [*(record.key for record in shipped_with(kind=PRETRAIN)), *shipped_cards()]
     rows = []
-    for name in [model] if model else [*networks, *map(card_of, shipped_cards())]:
-        if name.endswith(".toml"):
-            method = resolve(name, "", test_set.protocol.name)
-            names = method.recipe.trained.on
-            held, _ = learned.as_authors_say(test_set.protocol, test_set.faces, test_set.rows, names)
-            title, evidence = method.title, f"its card names {', '.join(names) or 'nothing'}"
-        else:
-            record = store.find(name)
-            before = learned.of_run(record.key, store, place)
-            held, _ = learned.held_out(test_set.protocol, test_set.faces, test_set.rows, before)
-            evidence = ", ".join(dict.fromkeys(str(one) for one in before))
-            title = f"{record.identity.method} {record.identity.preset} {record.key}".replace("  ", " ")
-        evidence += f" ({held.why})" if held.why else ""
-        rows.append({"model": title, "learned from": evidence, "held out": str(held)})
+    for each in names:
+        model = open_model(each, "", runs, test_set.protocol.name, data_home(home))
+        held_out, _ = model.held_out(test_set)
+        why = f" ({held_out.why})" if held_out.why else ""
+        rows.append({"model": model.description, "learned from": model.learned_from() + why, "held out": str(held_out)})
     return rows
 
 
@@ -144,16 +125,14 @@ def conclusion(
 
 def _train_rows(test_set: TestSet) -> np.ndarray:
     if test_set.protocol.official is None:
-        raise DataError(
-            f"{test_set.protocol.identifier} has folds: ask about a protocol with an official training split"
-        )
+        raise DataError(f"{test_set.protocol.identifier} has folds: choose a protocol with an official training split")
     return splits.training_sets(test_set.protocol, test_set.faces)[0]
 
 
-def _asked(test_set: TestSet, rows: np.ndarray, classes: list[str], predict: Predict) -> tuple[float, np.ndarray, int]:
-    """Accuracy on the rows whose class the model has, its confidence on all of them, and how many they are."""
-    probabilities = predict(test_set.samples(rows))
-    labels: Any = test_set.faces.samples["label"].iloc[rows].to_numpy()
-    known = np.isin(labels, classes)
-    named = np.array(classes)[probabilities.argmax(axis=1)]
-    return float((named == labels)[known].mean()), probabilities.max(axis=1), int(known.sum())
+def _test(model: Model, test_set: TestSet) -> tuple[float, int, np.ndarray]:
+    """Accuracy on the samples whose class the model has, how many they are, and the confidence on all samples."""
+    probabilities = model.test(test_set)
+    labels = test_set.table["label"].to_numpy()
+    known = np.isin(labels, model.classes)
+    predicted = np.array(model.classes)[probabilities.argmax(axis=1)]
+    return float((predicted == labels)[known].mean()), int(known.sum()), probabilities.max(axis=1)

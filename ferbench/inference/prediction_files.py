@@ -8,14 +8,44 @@ import pandas as pd
 
 from ferbench import metrics, tables
 from ferbench.errors import DataError
+from ferbench.files import sha256_of
+from ferbench.inference.models import ExternalModel, evaluation_on
+from ferbench.inference.test_sets import TestSet
 from ferbench.labels import EMOTIONS, emotion, in_order
 from ferbench.protocol.protocol import Protocol
+from ferbench.runs.record import Identity
+from ferbench.text import printable
 
 TRUTH = ("label", "truth")  # columns that say what is right
 
 
+class PredictionFile(ExternalModel):
+    """A model of which only a file with its predictions of a test set is known.
+
+    The file is a CSV with the column ``id`` and ``prediction`` or ``p_<class>`` columns, or both, which then have to
+    agree. A column ``label`` or ``truth`` has to be that of the dataset. Every sample of the test set has to be there
+    once. Without probabilities nothing is said of calibration.
+
+    trained_on : what its authors say. Raises DataError naming the file and the row of what is wrong.
+    """
+
+    def __init__(self, file: Path, title: str, trained_on: tuple[str, ...], test_set: TestSet):
+        super().__init__(printable(title), trained_on)
+        self.probabilities, self.classes, decisions_only = read(file, test_set.table, test_set.protocol)
+        self.digest = sha256_of(file.read_bytes())[:16]
+        if decisions_only:
+            self._prediction_facts["uncalibrated"] = True
+
+    def identity(self, test_set: TestSet) -> Identity:
+        recipe = {"predictions": self.digest}
+        return Identity(method=self.title, preset="", recipe=recipe, seed=0, **evaluation_on(test_set))
+
+    def test(self, test_set: TestSet) -> np.ndarray:
+        return self.probabilities.loc[test_set.table["id"]].to_numpy()
+
+
 def read(file: Path, samples: pd.DataFrame, protocol: Protocol) -> tuple[pd.DataFrame, list[str], bool]:
-    """Return probabilities of all samples in their order, the classes, and whether they are mere decisions.
+    """Return probabilities of all samples in their order, the classes, and whether the file has decisions only.
 
     samples : rows of a prepared dataset that the protocol tests. Raises DataError naming the file and the wrong row.
     """

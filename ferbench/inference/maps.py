@@ -6,18 +6,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ferbench import DEFAULT_METHOD
 from ferbench.data import faces as prepared_sets
 from ferbench.data import synthetic
 from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
-from ferbench.files import data_home, runs_home
+from ferbench.files import data_home
+from ferbench.inference.models import ATTENTION, open_run
 from ferbench.labels import EMOTIONS
 from ferbench.methods.interface import HasAttentionMaps
-from ferbench.methods.recipes import family_of, resolve
+from ferbench.methods.recipes import family_of
 from ferbench.report.figures import draw_maps
-from ferbench.runs.record import Record
-from ferbench.runs.store import Store, shipped_run, shipped_runs
 from ferbench.training import pointing
 
 
@@ -52,13 +50,14 @@ def evaluate_maps(
     Raises UsageError where there is no such run or it has no AMG, DataError for a set that is not prepared or,
     where a figure is wanted, has no expressions.
     """
-    record, store = _chosen(run, preset, runs)
+    model = open_run(run, preset, runs, ATTENTION)
+    record = model.record
     synthetic.ensure(dataset, data_home(home))
     faces = prepared_sets.load(dataset, data_home(home))
     family = family_of(record)
     if not isinstance(family, HasAttentionMaps):
         raise UsageError(f"run {record.key} is of {record.identity.method}, which has no attention maps")
-    key, maps = family.maps(record, store, faces.images)
+    key, maps = family.maps(record, model.store, faces.images)
     results = []
     for part, part_maps in maps.items():
         share = float(pointing.on_part(torch.from_numpy(part_maps), part).double().mean())
@@ -66,19 +65,6 @@ def evaluate_maps(
     shown = np.stack(list(maps.values()), axis=1)
     figures = [] if out is None else draw_maps(_shown(faces, shown, faces_of_each), out / f"{dataset}-maps")
     return MapsResult(key, dataset, results, figures)
-
-
-def _chosen(run: str, preset: str, runs: Path | None) -> tuple[Record, Store]:
-    """The run that was named, or the shipped one that learned the attention maps of a preset."""
-    if run:
-        store = Store(runs_home(runs))
-        record = store.find(run)
-        return record, store.holder(record.key)
-    method = resolve(DEFAULT_METHOD, preset, "")
-    shipped = shipped_run(kind="attention", preset=method.family.owner("attention", method)[1])
-    if shipped is None:
-        raise UsageError(f"no attention maps come with ferbench for the preset {preset!r}: name one of your runs")
-    return shipped, shipped_runs()
 
 
 def _shown(faces: Faces, maps: np.ndarray, count: int) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:

@@ -18,10 +18,9 @@ from ferbench import __version__
 from ferbench.data.align import TEMPLATE
 from ferbench.data.faces import SIZE
 from ferbench.errors import CheckFailed, DataError, UsageError
-from ferbench.files import check_place, runs_home, write_bytes
-from ferbench.methods.recipes import network_of
+from ferbench.files import check_place, write_bytes
+from ferbench.inference.models import open_run
 from ferbench.runs.record import Record
-from ferbench.runs.store import Store
 from ferbench.seeds import generator
 from ferbench.training.networks import Deployable
 from ferbench.training.prediction import OPSET, onnx_graph
@@ -73,15 +72,13 @@ def export_run(prefix: str, format: str = "onnx", out: Path | None = None, runs:
     """
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}: it is {' or '.join(FORMATS)}")
-    store = Store(runs_home(runs))
-    record = store.find(prefix)
-    path = _destination(out, record.key)
-    module = network_of(record, store.holder(record.key))
-    content = to_onnx(module, metadata_of(record, module))
-    measured = parity(content, module)
+    model = open_run(prefix, "", runs)
+    path = _destination(out, model.record.key)
+    content = to_onnx(model.network, metadata_of(model.record, model.network))
+    measured = parity(content, model.network)
     if not measured.holds:
         raise CheckFailed(
-            f"the ONNX file of run {record.key} is not what the run computes (logits off by "
+            f"the ONNX file of run {model.record.key} is not what the run computes (logits off by "
             f"{measured.logits:.1e}, maps by {measured.maps:.1e}, allowed {TOLERANCE:.0e}; {measured.flips} classes "
             "differ): nothing was written"
         )

@@ -1,0 +1,108 @@
+"""A finished model on a protocol's test set, with nothing learned there: cross-dataset accuracy, or zero-shot."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from ferbench import metrics
+from ferbench.environment import describe_device
+from ferbench.errors import DataError, UsageError
+from ferbench.execution import learned
+from ferbench.files import data_home, runs_home
+from ferbench.inference.models import Model, open_model
+from ferbench.inference.prediction_files import PredictionFile
+from ferbench.inference.test_sets import TestSet
+from ferbench.runs.record import Record
+from ferbench.runs.store import Store, predictions_frame
+from ferbench.training.arithmetic import FP32, Arithmetic
+
+BELOW_CHANCE = 0.001  # p-value from which an accuracy is said to be below chance
+
+
+def evaluate(
+    name: str,
+    preset: str,
+    dataset: str,
+    runs: Path | None,
+    home: Path | None,
+    *,
+    predictions: Path | None = None,
+    trained_on: tuple[str, ...] = (),
+    fresh: bool = False,
+    notify: Callable[[str], None] = lambda line: None,
+    arithmetic: Arithmetic = FP32,
+) -> Record:
+    """Test a model on all test samples of a protocol and store the result as a run of kind "transfer".
+
+    name, preset, arithmetic : of a model, as :func:`~ferbench.inference.models.open_model` takes them. predictions :
+    instead a file of another program (:mod:`ferbench.inference.prediction_files`) with the predictions of a model that is called
+    ``name`` and learned from the datasets ``trained_on``. fresh : test again where a result is stored; else that is
+    returned, with what is now known of the training data, and ``notify`` gets a line that says so.
+
+    All classes of the model stay in play: one that the protocol lacks is an error wherever it is predicted. Images of
+    classes that the model does not have are left out, and counted. Raises UsageError for a model that has learned from
+    all of these images or their people, DataError where no image is left.
+    """
+    whole, store = TestSet.of(dataset, home), Store(runs_home(runs))
+    model: Model
+    if predictions is None:
+        model = open_model(name, preset, runs, whole.protocol.name, data_home(home), arithmetic)
+    else:
+        arithmetic.check_default("--predictions")
+        model = PredictionFile(predictions, name, trained_on, whole)
+    known = whole.table["label"].isin(model.classes).to_numpy()
+    if not known.any():
+        raise DataError(f"{whole.faces.name} has no image of a class that {model.facts()['display']} knows")
+    test_set = whole.with_rows(whole.rows[known])
+    held_out, seen = model.held_out(test_set)
+    if seen.all() or (held_out.status, held_out.by) == ("no", "names"):
+        raise UsageError(learned.refusal(held_out, model.facts()["display"], test_set.protocol, test_set.faces))
+    provenance = {"held_out": held_out.model_dump(), "seen": test_set.table["id"][seen].tolist()}
+    identity = model.identity(test_set)
+    if not fresh and store.checked(identity.key) == "done":
+        date = datetime.fromtimestamp((store.folder(identity.key) / "record.json").stat().st_mtime)
+        notify(f"reused from {identity.key}, tested {date:%Y-%m-%d %H:%M} (--fresh tests again)")
+        return learned.corrected(store, store.record(identity.key), {**model.facts(), **provenance})
+    start = time.perf_counter()
+    frame = predictions_frame(test_set.table, model.classes, model.test(test_set))
+    store.begin(identity)
+    store.write_predictions(identity.key, frame)
+    record = Record.of(
+        identity,
+        dataset=test_set.faces.name,
+        classes=model.classes,
+        environment=describe_device("cpu", identity.precision, identity.engine),
+        timings={"prediction": round(time.perf_counter() - start, 3)},
+        facts={
+            **model.facts(),
+            **provenance,
+            "level": test_set.protocol.level,
+            "left_out": whole.table["label"][~known].value_counts().to_dict(),
+            "notes": [*test_set.notes, *model.notes, *_below_chance(frame)],
+        },
+        result=learned.result(frame, provenance["seen"]),
+    )
+    store.finish(record)
+    return record
+
+
+def _below_chance(frame: pd.DataFrame) -> list[str]:
+    """A note where the accuracy is below that of the same predictions in random order, by a one-sided binomial test.
+
+    Expected is Σ_k P(truth = k) · P(prediction = k), as for Cohen's kappa (1960): a model that always predicts a rare
+    class is poor, but not below chance.
+    """
+    from scipy.special import bdtr
+
+    predicted = frame["prediction"].value_counts(normalize=True)
+    chance = float(frame["truth"].value_counts(normalize=True).mul(predicted, fill_value=0).sum())
+    correct = int(metrics.correct(frame).sum())
+    if bdtr(correct, len(frame), chance) >= BELOW_CHANCE:
+        return []
+    return [
+        f"the accuracy of {correct / len(frame):.2%} is below the {chance:.2%} of these predictions in random order "
+        f"(p < {BELOW_CHANCE}): the order of the labels, or of the rows, is probably wrong"
+    ]

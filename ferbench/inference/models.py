@@ -1,0 +1,314 @@
+"""One opened model, whatever it is: a finished run, the weights that come with ferbench, or a model with a card.
+
+Opening is lazy: what identifies an evaluation is known without the model's weights, and a stored result without torch.
+"""
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ferbench import DEFAULT_METHOD
+from ferbench.errors import DataError, UsageError
+from ferbench.execution import learned
+from ferbench.execution.learned import Unrecorded
+from ferbench.files import runs_home
+from ferbench.inference.test_sets import TestSet
+from ferbench.methods.foreign import recipe as card_schema
+from ferbench.methods.foreign.cards import card_of
+from ferbench.methods.interface import PRETRAIN, Recogniser, SampleSet, Workspace
+from ferbench.methods.recipes import Method, network_of, resolve
+from ferbench.runs.facts import HeldOut
+from ferbench.runs.provenance import Pictures
+from ferbench.runs.record import Identity, Record
+from ferbench.runs.store import WEIGHTS, Store, shipped_run, shipped_runs
+from ferbench.schema import plain
+from ferbench.seeds import derive_seed
+from ferbench.training.arithmetic import FP32, Arithmetic
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ferbench.training.networks import Deployable
+    from ferbench.training.prediction import PreparedNetwork
+
+REVISION = 1  # raised when a change of code changes what an evaluation gives
+TRANSFER = "transfer"  # the kind of run that stores an evaluation
+ATTENTION = "attention"  # the kind of run that learned attention maps
+_SHIPPED = {PRETRAIN: "weights", ATTENTION: "attention maps"}
+
+
+class Model(ABC):
+    """A finished model.
+
+    title : in messages and headings. description : the title, and of a run its method and preset. classes : the K
+    emotions that it gives probabilities of, in their order. notes : of its prediction, for the record of an evaluation.
+    """
+
+    classes: list[str]
+
+    def __init__(self, title: str, description: str):
+        self.title, self.description = title, description
+        self.notes: list[str] = []
+        self._prediction_facts: dict[str, Any] = {}
+
+    @abstractmethod
+    def learned_from(self) -> str:
+        """What it learned from, in words."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What the record of an evaluation says of the model; some of it is known only once it has predicted."""
+
+    @abstractmethod
+    def held_out(self, test_set: TestSet) -> tuple[HeldOut, np.ndarray]:
+        """Whether a test set was held out from what it learned from, and for each sample if it was not: bool [N]."""
+
+    @abstractmethod
+    def identity(self, test_set: TestSet) -> Identity:
+        """The identity of its evaluation on a test set."""
+
+    def predict(self, samples: SampleSet) -> np.ndarray:
+        """Probabilities float [N,K]; rows sum to 1. Raises UsageError where it cannot predict these samples."""
+        raise UsageError(f"of {self.title} only stored predictions are known")
+
+    def predict_faces(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Probabilities [N,K] and attention maps [N,P,H,W] (None without) of images uint8 [N,48,48]."""
+        return self.predict(SampleSet(images=images)), None
+
+    def test(self, test_set: TestSet) -> np.ndarray:
+        """Probabilities float [N,K] of the samples of a test set."""
+        return self.predict(test_set.samples())
+
+    def _workspace(self, identity: Identity, store: Store) -> Workspace:
+        """Where a recogniser predicts. It adds to the facts and notes of the model."""
+        from ferbench.training.device import Device
+
+        places = identity, store, store.folder(identity.key), Device()
+        return Workspace(*places, lambda use: derive_seed(0, use), facts=self._prediction_facts, notes=self.notes)
+
+
+class StoredRun(Model):
+    """A finished run.
+
+    store : that holds it. home : data home where pictures that it did not record are looked up. arithmetic : of its
+    network.
+    """
+
+    def __init__(self, record: Record, store: Store, home: Path | None = None, arithmetic: Arithmetic = FP32):
+        words = record.identity.method, record.identity.preset, record.key
+        super().__init__(record.key, " ".join(filter(None, words)))
+        self.record, self.store, self.home, self.classes = record, store, home, record.classes
+        self.arithmetic = arithmetic
+        self._prepared: PreparedNetwork | None = None
+
+    @cached_property
+    def _pictures(self) -> list[Pictures | Unrecorded]:
+        return learned.of_run(self.record.key, self.store, self.home)
+
+    def learned_from(self) -> str:
+        return ", ".join(dict.fromkeys(map(str, self._pictures)))
+
+    def facts(self) -> dict[str, Any]:
+        identity, facts = self.record.identity, self.record.facts
+        return {
+            "trained_on": identity.protocol,
+            "trained_as": identity.kind,
+            "parameters": facts["parameters"],
+            "display": facts.get("display") or resolve(identity.method, identity.preset, "").title,
+            **self._prediction_facts,
+        }
+
+    def held_out(self, test_set: TestSet) -> tuple[HeldOut, np.ndarray]:
+        return learned.held_out(test_set.protocol, test_set.faces, test_set.rows, self._pictures)
+
+    def identity(self, test_set: TestSet) -> Identity:
+        tested = {"fold": "", "parents": {"network": self.record.key}, **self.arithmetic.identity}
+        return self.record.identity.model_copy(update=evaluation_on(test_set) | tested)
+
+    @cached_property
+    def network(self) -> "Deployable":
+        """Its network. Raises UsageError where it has none, DataError where its weights are damaged."""
+        return network_of(self.record, self.store)
+
+    def _outputs(self, network: "Deployable", images: np.ndarray) -> "tuple[Tensor, ...]":
+        """Logits float32 [N,K] and, where there are some, attention maps float32 [N,P,H,W], of images uint8 [N,48,48].
+
+        All predictions of networks in this package are made here.
+        """
+        import torch
+
+        if self._prepared is None:
+            self._prepared = self.arithmetic.prepare(network)
+        return self._prepared(torch.from_numpy(images))
+
+    @cached_property
+    def method(self) -> Method | None:
+        """The method that was trained; None where the record does not hold its recipe."""
+        stored = self.record.facts.get("method")
+        return None if stored is None or self.record.error else Method.model_validate(stored)
+
+    @cached_property
+    def _recogniser(self) -> Recogniser:
+        """What the method trained, with its weights."""
+        from ferbench.training.checkpoint import unpack
+
+        assert self.method is not None
+        recogniser = self.method.family.recogniser(self.method, self.record.identity.kind, tuple(self.classes))
+        weights = self.store.file(self.record, WEIGHTS)
+        try:
+            recogniser.load(unpack(weights)[0])
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError):
+            raise DataError(f"{weights} does not fit the run's recipe: train it again") from None
+        return recogniser
+
+    def predict(self, samples: SampleSet) -> np.ndarray:
+        try:
+            network = self.network
+        except UsageError:
+            if self.method is None:
+                raise
+            self.arithmetic.check_default(f"run {self.title}")
+            check_samples(self.method, samples)
+            return self._recogniser.predict(samples, self._workspace(self.record.identity, self.store))
+        return self._outputs(network, samples.images)[0].softmax(dim=1).numpy()
+
+    def predict_faces(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        try:
+            network = self.network
+        except UsageError:
+            return super().predict_faces(images)
+        logits, *maps = self._outputs(network, images)
+        return logits.double().softmax(dim=1).numpy(), maps[0].numpy() if maps else None
+
+
+class ExternalModel(Model):
+    """A model from another program, of which its authors say what it learned from."""
+
+    def __init__(self, title: str, trained_on: tuple[str, ...]):
+        super().__init__(title, title)
+        self.trained_on = trained_on
+
+    def learned_from(self) -> str:
+        return f"its card names {', '.join(self.trained_on) or 'nothing'}"
+
+    def facts(self) -> dict[str, Any]:
+        facts = {"trained_on": list(self.trained_on), "display": self.title, "trained_as": "elsewhere", "parameters": 0}
+        return facts | self._prediction_facts
+
+    def held_out(self, test_set: TestSet) -> tuple[HeldOut, np.ndarray]:
+        return learned.as_authors_say(test_set.protocol, test_set.faces, test_set.rows, self.trained_on)
+
+
+class CardModel(ExternalModel):
+    """An external model with a card: an ONNX or Keras file, a callable or an estimator.
+
+    store : for its evaluations. Raises UsageError for a method that is to be trained.
+    """
+
+    def __init__(self, method: Method, store: Store):
+        if not isinstance(method.recipe, card_schema.Recipe):
+            raise UsageError(
+                f"{method.title} is a method to train: `ferbench train`; a card has a [model] and an [output]"
+            )
+        super().__init__(method.title, method.recipe.trained.on)
+        self.method, self.card, self.store = method, method.recipe, store
+
+    @cached_property
+    def classes(self) -> list[str]:  # type: ignore[override]  # it is an attribute of the others
+        """Raises UsageError for a card that does not say what the scores of the model stand for."""
+        if labels := [label for label in self.card.output.labels if label]:
+            return labels
+        raise UsageError(
+            f"the card of {self.title} lacks the line `labels = [...]` under [output]: what each score of the model "
+            "stands for; or fit it on each fold with `ferbench evaluate --refit`"
+        )
+
+    def facts(self) -> dict[str, Any]:
+        return {**super().facts(), "method": self.method.model_dump(mode="json", by_alias=True)}
+
+    def identity(self, test_set: TestSet) -> Identity:
+        if self.card.model.kind not in card_schema.FILES:
+            _ = self._recogniser  # which files a module opens, and thus its identity, is known once it has run
+        recipe = plain(self.method.family.identity(TRANSFER, self.method, test_set.protocol))
+        return self._identity(recipe, test_set)
+
+    def _identity(self, recipe: dict[str, Any], test_set: TestSet | None) -> Identity:
+        method, preset = self.method.name, self.method.preset
+        return Identity(method=method, preset=preset, recipe=recipe, seed=0, **evaluation_on(test_set))
+
+    @cached_property
+    def _recogniser(self) -> Recogniser:
+        return self.method.family.recogniser(self.method, TRANSFER, tuple(self.classes))
+
+    def predict(self, samples: SampleSet) -> np.ndarray:
+        return self._recogniser.predict(samples, self._workspace(self._identity({}, None), self.store))
+
+
+def open_model(
+    name: str,
+    preset: str,
+    runs: Path | None,
+    dataset: str = "",
+    home: Path | None = None,
+    arithmetic: Arithmetic = FP32,
+) -> Model:
+    """Open a model.
+
+    name : the key of a finished run, or how it begins; a model card or a file, callable or estimator with one
+        (:mod:`ferbench.methods.foreign.cards`); empty for the shipped weights of ``preset``.
+    dataset : the protocol that it is to be tested under. home, arithmetic : see :class:`StoredRun`.
+    Raises UsageError where there is no such model and for an arithmetic that it does not have, DataError for a card
+    that is missing or damaged.
+    """
+    if card := card_of(name):
+        arithmetic.check_default(name)
+        return CardModel(resolve(str(card), "", dataset), Store(runs_home(runs)))
+    return open_run(name, preset, runs, home=home, arithmetic=arithmetic)
+
+
+def open_run(
+    name: str,
+    preset: str,
+    runs: Path | None,
+    kind: str = PRETRAIN,
+    home: Path | None = None,
+    arithmetic: Arithmetic = FP32,
+) -> StoredRun:
+    """Open the run whose key begins with ``name``; without a name, the shipped one of a kind that ``preset`` uses.
+
+    Raises UsageError where there is none.
+    """
+    if name:
+        store = Store(runs_home(runs))
+        record = store.find(name)
+        return StoredRun(record, store.holder(record.key), home, arithmetic)
+    method = resolve(DEFAULT_METHOD, preset, "")
+    owner, preset_of_owner = method.family.owner(kind, method)
+    shipped = shipped_run(kind=kind, method=owner, preset=preset_of_owner)
+    if shipped is None:
+        raise UsageError(f"no {_SHIPPED[kind]} come with ferbench for the preset {preset!r}: name one of your runs")
+    return StoredRun(shipped, shipped_runs(), home, arithmetic)
+
+
+def check_samples(method: Method, samples: SampleSet) -> None:
+    """Raise UsageError for single images that are given to a method of sequences, DataError for missing landmarks."""
+    needs = method.family.needs(method)
+    if "sequences" in needs and not samples.videos:
+        raise UsageError(f"{method.title} reads whole sequences: test it under a protocol of sequences")
+    if "landmarks" in needs and any(video.landmarks is None for video in samples.videos):
+        raise DataError(f"{method.title} reads landmarks, and the sequences have none")
+
+
+def evaluation_on(test_set: TestSet | None) -> dict[str, Any]:
+    """The part of an identity that all evaluations on a test set share. None: of predictions that are not stored."""
+    return {
+        "kind": TRANSFER,
+        "protocol": test_set.protocol.identifier if test_set else "",
+        "data": test_set.faces.fingerprint if test_set else "",
+        "split": test_set.split if test_set else "",
+        "precision": "fp32",
+        "code": REVISION,
+    }
