@@ -10,6 +10,7 @@ import sys
 from copy import deepcopy
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,6 +156,26 @@ def test_cells_are_what_exists_and_each_once():
     assert {c.batch for c in cells if c.scenario == "single-stream"} == {1}
     assert all(c.batch > 1 for c in cells if c.what == "step")
     assert sum(c.what == "prepare" for c in cells) == 1
+
+
+def test_an_evaluation_is_timed_as_it_is_computed():
+    """One row for each engine, in the batches of predictions; before, they were as large as those of training."""
+    options = BenchOptions(
+        whats=("inference", "fe"),
+        engines=("plain", "fast"),
+        backends=("torch", "openvino"),
+        batches=(1, 8),
+        scenarios=("evaluate",),
+    )
+    cells = list(_cells(options, "cpu"))
+    assert [(c.what, c.backend, c.engine, c.batch) for c in cells] == [
+        ("inference", "torch", "plain", 128),
+        ("inference", "torch", "fast", 16),
+        ("inference", "openvino", "fast", 16),
+    ]
+    work = build(replace(cells[1], preset="demo"), Path())
+    assert work.images == len(work.call()) == 128
+    assert work.check().valid
 
 
 def test_engines_of_inference_on_a_gpu_are_two():

@@ -22,8 +22,9 @@ from ferbench.environment import describe_device
 from ferbench.errors import UsageError
 from ferbench.runs.speed import SpeedRecord, SpeedRow
 from ferbench.training.device import ENGINES, PRECISIONS, Device
+from ferbench.training.prediction import ROWS
 
-SCENARIOS = ("single-stream", "offline")
+SCENARIOS = ("single-stream", "offline", "evaluate")
 BACKENDS = {  # what each can time, in which precisions, where; exported files hold the whole network
     "torch": (WHATS, PRECISIONS, ("cpu", "cuda")),
     "onnxruntime": (("inference",), ("fp32",), ("cpu",)),
@@ -173,11 +174,15 @@ def _cells(options: BenchOptions, device: str) -> Iterator[Cell]:
         if any(value not in known for value, known in zip((what, precision, device), BACKENDS[backend], strict=True)):
             continue
         if what in INFERENCE:
-            if (scenario == "single-stream") != (batch == 1):
+            if scenario != "evaluate" and (scenario == "single-stream") != (batch == 1):
+                continue
+            if scenario == "evaluate" and what != "inference":
                 continue
             kind, size = scenario, batch
             # Other engines differ in training steps only, and the runtimes of exported files have one way.
             used = "plain" if engine == "plain" and backend == "torch" else "fast"
+            if scenario == "evaluate":  # in the batches that predictions have; plain ones fit no cache
+                size = Device(device).rows if used == "plain" else ROWS[device]
         else:
             kind, used, size = ("training", engine, batch) if what in TRAINING else ("preparation", "plain", 1)
             if what in TRAINING and batch == 1:
@@ -241,7 +246,7 @@ def _timed(
     for block in range(blocks):
         progress(0.25 + 0.5 * block / blocks)
         for name in order.permutation(list(calls)):
-            if scenario == "offline" or name in options.baselines:
+            if scenario in ("offline", "evaluate") or name in options.baselines:
                 rates[name].append(timing.rate(calls[name], device, seconds))
             else:
                 latencies = timing.latencies(calls[name], device, seconds)
@@ -289,7 +294,7 @@ def _row(work: Workload, speed: Median, **figures: Any) -> SpeedRow:
         backend=cell.backend,
         device=cell.device,
         threads=cell.threads,
-        batch=work.images,
+        batch=cell.batch if cell.scenario == "evaluate" else work.images,
         scenario=cell.scenario,
         images_per_s=speed.median,
         images_per_s_low=speed.low,

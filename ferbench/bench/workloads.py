@@ -33,6 +33,7 @@ WHATS = (*INFERENCE, *TRAINING, "prepare")
 CLASSES = 7
 IMAGES = 256  # in the set that training is timed on
 BUFFERS = 8  # batches used in turns, so that no input is in a cache
+TESTED = {"cpu": 128, "cuda": 4096}  # images of a call in the scenario evaluate, from memory to logits in memory
 DRAWN = 200  # images that preparation is timed on
 
 
@@ -124,6 +125,11 @@ def _costs(what: str, method: str, preset: str, precision: str, seed: int) -> tu
     return (3 if training else 1) * flops(module, (example,)) / 2, moved / 2
 
 
+def images_of(cell: Cell) -> int:
+    """Images of one call of inference."""
+    return TESTED[cell.device] if cell.scenario == "evaluate" else cell.batch
+
+
 def images(seed: int, count: int, use: str) -> Tensor:
     """Random grey images uint8 [count,48,48]: the time of kernels does not depend on the picture."""
     return torch.from_numpy(generator(seed, "bench", use).integers(0, 256, (count, 48, 48), dtype=np.uint8))
@@ -147,6 +153,13 @@ def _inference(cell: Cell) -> Workload:
         parts = [run(part).float().cpu() for part in fresh.to(cell.device).split(cell.batch)]
         return comparison.compare_logits(torch.cat(parts), reference, fresh, cell.precision)
 
+    if cell.scenario == "evaluate":
+        tested = images(cell.seed, images_of(cell), "inputs").unsqueeze(1)
+
+        def evaluated() -> Tensor:
+            return torch.cat([run(part.to(cell.device)).float().cpu() for part in tested.split(cell.batch)])
+
+        return Workload(cell, len(tested), evaluated, checked, *costing)
     return Workload(cell, cell.batch, lambda: run(next(turns)), checked, *costing)
 
 

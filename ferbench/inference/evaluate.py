@@ -38,9 +38,9 @@ def evaluate(
     """Test a model on all test samples of a protocol and store the result as a run of kind "transfer".
 
     name, preset, arithmetic : of a model, as :func:`~ferbench.inference.models.open_model` takes them. predictions :
-    instead a file of another program (:mod:`ferbench.inference.prediction_files`) with the predictions of a model that is called
-    ``name`` and learned from the datasets ``trained_on``. fresh : test again where a result is stored; else that is
-    returned, with what is now known of the training data, and ``notify`` gets a line that says so.
+    instead a file of another program (:mod:`ferbench.inference.prediction_files`) with the predictions of a model that
+    is called ``name`` and learned from the datasets ``trained_on``. fresh : test again where a result is stored; else
+    that is returned, with what is now known of the training data, and ``notify`` gets a line that says so.
 
     All classes of the model stay in play: one that the protocol lacks is an error wherever it is predicted. Images of
     classes that the model does not have are left out, and counted. Raises UsageError for a model that has learned from
