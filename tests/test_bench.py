@@ -38,7 +38,7 @@ from ferbench.runs.store import shipped_run, shipped_runs
 from ferbench.training import samples
 from ferbench.training.cost import flops
 from ferbench.training.device import Device
-from ferbench.training.engine import Eager
+from ferbench.training.loop import Eager
 from ferbench.training.plan import Step, paired_epoch
 
 SMALL = Architecture(growth=4, stem_stride=2, extractor_layers=(1, 1, 1), generator_layers=(1, 1, 1), reduction=4)

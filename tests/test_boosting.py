@@ -7,7 +7,8 @@ import pytest
 import torch
 from support.recognisers import CLASSES, other_set, training_set, workspace
 
-from ferbench.methods.boosting.networks import (
+from ferbench.methods.boosting import Belief, Boosting, Patches, Tuning
+from ferbench.methods.boosting.recogniser import (
     boltzmann_machine,
     choose,
     fit_tops,
@@ -17,7 +18,6 @@ from ferbench.methods.boosting.networks import (
     tune,
     weak_classifiers,
 )
-from ferbench.methods.boosting.recipe import Belief, Boosting, Patches, Tuning
 from ferbench.methods.interface import FOLD
 from ferbench.methods.recipes import presets, resolve
 from ferbench.protocol import protocol as protocols

@@ -17,7 +17,7 @@ from support.models import card as write_card
 from ferbench.errors import DataError, UsageError
 from ferbench.files import sha256_of
 from ferbench.methods.foreign.cards import card_beside, card_of, shipped_cards, template
-from ferbench.methods.foreign.recogniser import Foreign, prepared
+from ferbench.methods.foreign.recogniser import ExternalModel, prepared
 from ferbench.methods.interface import SampleSet
 from ferbench.methods.recipes import names, resolve
 from ferbench.protocol import protocol as protocols
@@ -99,7 +99,7 @@ def test_keras_files_of_all_ages_say_what_their_network_says(place, keras, form)
         older(place / form, listed=form == "oldest.hdf5")
     before = sha256_of((place / form).read_bytes())
     method = resolve(str(card(place, "theirs", form, "keras")), "", "ckplus")
-    model = Foreign(method, CLASSES)
+    model = ExternalModel(method, CLASSES)
     faces = prepared(IMAGES, method.recipe.input)
     expected = made(faces, training=False).detach().numpy()
     np.testing.assert_allclose(model.predict(SampleSet(images=IMAGES), None), expected, rtol=1e-4, atol=1e-6)
@@ -126,7 +126,7 @@ def test_a_keras_file_may_run_nothing_and_a_damaged_one_is_one_line(place, keras
     for name in ("code.h5", "damaged.h5", "damaged.keras"):
         method = resolve(str(card(place, "odd", name, "keras")), "", "ckplus")
         with pytest.raises(DataError, match=rf"{name} cannot be opened by Keras: .+") as caught:
-            Foreign(method, CLASSES)
+            ExternalModel(method, CLASSES)
         assert "\n" not in str(caught.value)
         with pytest.raises(DataError, match=name):
             template(str(place / name))
@@ -171,13 +171,13 @@ def test_a_package_that_is_not_there_or_holds_something_else_is_one_line(place, 
     told = {"package": "smiles", "version": "1.2", "sha256": "0" * 64}
     method = resolve(str(card(place, "smiles", "smiles/data/rows.onnx", "onnx", **told)), "", "ckplus")
     with pytest.raises(UsageError, match="smiles, .*, is not installed: `pip install --no-deps smiles==1.2`"):
-        Foreign(method, CLASSES)
+        ExternalModel(method, CLASSES)
     monkeypatch.setattr(sys, "path", [*sys.path, str(package(place, "rows.onnx", b"another"))])
     with pytest.raises(DataError, match=f"another file than the card of smiles describes: .*, not {'0' * 64}"):
-        Foreign(method, CLASSES)
+        ExternalModel(method, CLASSES)
     method = resolve(str(card(place, "smiles", "smiles/data/gone.onnx", "onnx", **told)), "", "ckplus")
     with pytest.raises(UsageError, match="smiles 1.2 is installed, which lists no file smiles/data/gone.onnx"):
-        Foreign(method, CLASSES)
+        ExternalModel(method, CLASSES)
 
 
 def test_a_keras_file_of_a_package_is_found_too(place, keras, monkeypatch):
@@ -187,7 +187,7 @@ def test_a_keras_file_of_a_package_is_found_too(place, keras, monkeypatch):
     path = card(
         place, "smiles", "smiles/data/net.h5", "keras", package="smiles", version="1.2", sha256=sha256_of(content)
     )
-    found = Foreign(resolve(str(path), "", "ckplus"), CLASSES).predict(SampleSet(images=IMAGES), None)
+    found = ExternalModel(resolve(str(path), "", "ckplus"), CLASSES).predict(SampleSet(images=IMAGES), None)
     np.testing.assert_allclose(found.sum(axis=1), 1)
 
 
@@ -247,7 +247,7 @@ def test_a_keras_file_that_contradicts_its_card_is_refused(place, keras):
     path = card(place, "net", "net.keras", "keras")
     path.write_text(path.read_text().replace("size = 32", "size = 48"))
     with pytest.raises(DataError, match=r"takes faces \[any, 32, 32, 3\], and its card describes \[any, 48, 48, 3\]"):
-        Foreign(resolve(str(path), "", "ckplus"), CLASSES)
+        ExternalModel(resolve(str(path), "", "ckplus"), CLASSES)
 
 
 def test_of_a_keras_file_with_two_outputs_the_one_that_fits_is_taken(place, keras):
@@ -258,7 +258,7 @@ def test_of_a_keras_file_with_two_outputs_the_one_that_fits_is_taken(place, kera
     made = keras.Model(faces, [keras.layers.Dense(12, name="features")(flat), scores])
     made.save(place / "net.keras")
     method = resolve(str(card(place, "net", "net.keras", "keras")), "", "ckplus")
-    found = Foreign(method, CLASSES).predict(SampleSet(images=IMAGES), None)
+    found = ExternalModel(method, CLASSES).predict(SampleSet(images=IMAGES), None)
     expected = made(prepared(IMAGES, method.recipe.input), training=False)[1].detach().numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
@@ -269,7 +269,7 @@ def test_a_keras_file_with_a_fixed_batch_is_fed_such_batches(place, keras):
     made = keras.Sequential([keras.Input(batch_shape=(2, 32, 32, 3)), *layers])
     made.save(place / "net.keras")
     method = resolve(str(card(place, "net", "net.keras", "keras")), "", "ckplus")
-    model = Foreign(method, CLASSES)
+    model = ExternalModel(method, CLASSES)
     assert model.batch == 2
     found = model.predict(SampleSet(images=IMAGES), None)
     expected = made(prepared(IMAGES[:2], method.recipe.input), training=False).detach().numpy()

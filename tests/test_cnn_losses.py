@@ -23,7 +23,7 @@ from ferbench.methods.cnn.recogniser import build
 from ferbench.methods.interface import FOLD
 from ferbench.methods.recipes import resolve
 from ferbench.training.device import Device
-from ferbench.training.engine import engine
+from ferbench.training.loop import engine
 from ferbench.training.networks import seeded
 from ferbench.training.plan import Step
 

@@ -10,7 +10,6 @@ from support.recognisers import CLASSES, other_set, training_set, workspace
 from ferbench.data import faces as prepared_sets
 from ferbench.data.synthetic.sets import prepare_synthetic
 from ferbench.errors import DataError
-from ferbench.methods.cnn.attributes import accuracy, targets
 from ferbench.methods.cnn.guided import attributes_of
 from ferbench.methods.cnn.losses import (
     attribute_loss,
@@ -21,7 +20,7 @@ from ferbench.methods.cnn.losses import (
     soft_center_step,
     tree_loss,
 )
-from ferbench.methods.cnn.recogniser import build
+from ferbench.methods.cnn.recogniser import accuracy, build, targets
 from ferbench.methods.cnn.trunks import patches, rotated
 from ferbench.methods.interface import FOLD, PRETRAIN, AttributeSet
 from ferbench.methods.recipes import resolve

@@ -18,11 +18,10 @@ from ferbench.execution.jobs import Request, plan
 from ferbench.methods.recipes import resolve, variants
 from ferbench.methods.wslgan import cost as measured
 from ferbench.methods.wslgan import stages
-from ferbench.methods.wslgan.losses import total_loss
 from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.recipe import PRESETS, LossWeights
 from ferbench.methods.wslgan.recognisers import soft_targets
-from ferbench.methods.wslgan.stages import Teacher
+from ferbench.methods.wslgan.stages import Teacher, total_loss
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.store import Store
 from ferbench.training.checkpoint import pack

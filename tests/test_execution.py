@@ -27,7 +27,7 @@ from ferbench.training import checkpoint
 from ferbench.training.checkpoint import TrainingState
 from ferbench.training.cost import seconds_of
 from ferbench.training.device import Device
-from ferbench.training.loop import together
+from ferbench.training.loop import train_in_parallel
 
 REQUEST = Request(resolve("wslgan", "tiny", "synth"), protocols.load("synth"), command="ferbench train wslgan")
 FACTS = {"folds": ["01", "02"], "rule": "step", "split_hash": "0"}
@@ -367,7 +367,7 @@ def test_trainings_of_one_run_report_as_one_and_give_their_results_in_order(at_o
             report(step, 3, f"part {number}")
         return number
 
-    assert together(2, at_once, 1, train, lambda done, total, text: told.append((done, total))) == [0, 1]
+    assert train_in_parallel(2, at_once, 1, train, lambda done, total, text: told.append((done, total))) == [0, 1]
     assert sorted(told) == [(done, 6) for done in range(1, 7)]
 
 
@@ -387,7 +387,7 @@ def test_an_interrupted_training_ends_the_one_beside_it_at_its_next_step():
             ends.append(number)
 
     with pytest.raises(KeyboardInterrupt):
-        together(2, 2, 1, train, lambda *_: None)
+        train_in_parallel(2, 2, 1, train, lambda *_: None)
     assert ends == [1]
 
 

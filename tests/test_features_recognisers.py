@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from support.recognisers import CLASSES, other_set, training_set, workspace
 
 from ferbench.errors import DataError, UsageError
-from ferbench.methods.features import FAMILY
-from ferbench.methods.features.recipe import Classifier
-from ferbench.methods.features.recogniser import LinearMargins, compact, derived, softmax
+from ferbench.methods.features import FAMILY, Classifier
+from ferbench.methods.features.recogniser import LinearMargins, compact, derived
 from ferbench.methods.interface import FOLD, SampleSet, Task, Video
 from ferbench.methods.recipes import presets, resolve
 from ferbench.training.checkpoint import pack, unpack
@@ -118,7 +118,7 @@ def test_a_class_without_samples_is_never_predicted(present):
     labels = np.array(present * 6)
     x = rng.normal(size=(len(labels), 4)) + 5 * labels[:, None]
     machine = LinearMargins(Classifier(c=(1.0,), inner=2, scale="standard", kernel="linear"), 3).fit(x, labels, 1.0, 0)
-    probabilities = softmax(machine.decide(x))
+    probabilities = softmax(machine.decide(x), axis=1)
     assert (probabilities.argmax(axis=1) == labels).all()
     assert (probabilities[:, sorted({0, 1, 2} - set(present))] == 0).all()
 

@@ -21,10 +21,9 @@ from ferbench.files import sha256_of
 from ferbench.inference import evaluate, predict
 from ferbench.inference.contamination import GAP, ceiling_of, conclusion
 from ferbench.inference.models import check_samples, open_model
-from ferbench.methods.foreign import onnx_files
+from ferbench.methods.foreign import Card, Input, files
 from ferbench.methods.foreign.cards import card_beside, template
-from ferbench.methods.foreign.recipe import Input, Recipe
-from ferbench.methods.foreign.recogniser import Foreign, prepared
+from ferbench.methods.foreign.recogniser import ExternalModel, prepared
 from ferbench.methods.interface import SampleSet, Video
 from ferbench.methods.recipes import resolve
 from ferbench.runs.store import Store
@@ -76,7 +75,7 @@ def test_scores_are_read_by_the_card_s_labels(place):
     method = resolve(str(card(place, "rows", source="rows.onnx", kind="onnx")), "", "ckplus")
     images = np.random.default_rng(1).integers(0, 256, (3, 48, 48)).astype(np.uint8)
     classes = ("anger", "fear", "neutral")
-    found = Foreign(method, classes).predict(SampleSet(images=images), None)
+    found = ExternalModel(method, classes).predict(SampleSet(images=images), None)
     logits = (images.reshape(3, -1) / 255) @ weights.astype(np.float64)
     all7 = np.exp(logits - logits.max(axis=1, keepdims=True))
     kept = all7[:, [0, 2, 6]]
@@ -126,8 +125,8 @@ def test_a_file_is_opened_once_and_only_if_there_is_no_stored_result(place, monk
     onnx_file(place / "rows.onnx")
     path = card(place, "rows", source="rows.onnx", kind="onnx")
     arguments = (str(path), "", "ckplus", place / "runs", place / "data")
-    opened, session = [], onnx_files.session
-    monkeypatch.setattr(onnx_files, "session", lambda path: opened.append(path) or session(path))
+    opened, session = [], files.onnx_session
+    monkeypatch.setattr(files, "onnx_session", lambda path: opened.append(path) or session(path))
     record = evaluate.evaluate(*arguments)
     assert len(opened) == 1
     assert evaluate.evaluate(*arguments).result == record.result
@@ -199,7 +198,7 @@ def test_a_model_without_a_card_is_told_how_to_get_one(place, monkeypatch):
     onnx_file(place / "rows.onnx", size=32)
     written = ferbench("card", "rows.onnx", cwd=place).stdout
     (place / "rows.toml").write_text(written)
-    recipe: Recipe = resolve("rows.toml", "", "").recipe
+    recipe: Card = resolve("rows.toml", "", "").recipe
     assert (recipe.input.size, recipe.input.layout, recipe.input.colour) == (32, "nchw", "grey")
     assert recipe.model.kind == "onnx"
     assert "nets:first_pixels" in template("nets:first_pixels")

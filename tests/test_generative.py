@@ -6,8 +6,13 @@ import torch
 from support.recognisers import CLASSES, other_set, training_set, workspace
 
 from ferbench.errors import UsageError
-from ferbench.methods.generative.networks import AdversarialPair, Adversary, ExpressionClassifiers, NeutralFaceGenerator
-from ferbench.methods.generative.recipe import GenerativeLosses, GenerativeNetworkSettings
+from ferbench.methods.generative import GenerativeLosses, GenerativeNetworkSettings
+from ferbench.methods.generative.recogniser import (
+    AdversarialPair,
+    Discriminator,
+    ExpressionClassifiers,
+    NeutralFaceGenerator,
+)
 from ferbench.methods.recipes import resolve
 from ferbench.protocol import protocol as protocols
 
@@ -59,34 +64,34 @@ def test_the_generator_s_layers_have_the_sizes_that_are_classified():
 
 def test_each_of_both_gets_its_own_gradient_alone():
     torch.manual_seed(0)
-    pair, x, y = AdversarialPair(NeutralFaceGenerator(WIDTHS), Adversary(4)), faces(4), faces(4).flip(0)
+    pair, x, y = AdversarialPair(NeutralFaceGenerator(WIDTHS), Discriminator(4)), faces(4), faces(4).flip(0)
 
     def gradients(*names):
         pair.zero_grad(set_to_none=True)
         terms = pair.loss(x, y, GenerativeLosses())
         sum(terms[name] for name in names).backward()
-        return [any(p.grad is not None for p in part.parameters()) for part in (pair.generator, pair.adversary)]
+        return [any(p.grad is not None for p in part.parameters()) for part in (pair.generator, pair.discriminator)]
 
     assert gradients("reconstruction", "adversary") == [True, False]
-    assert gradients("told apart") == [False, True]
+    assert gradients("discriminator") == [False, True]
     assert "adversary" not in pair.loss(x, y, GenerativeLosses(adversary=0.0))
 
 
 def test_losses_of_the_pair_are_their_formulas():
     torch.manual_seed(0)
     pair, x, y = (
-        AdversarialPair(NeutralFaceGenerator(WIDTHS), Adversary(4)).double().eval(),
+        AdversarialPair(NeutralFaceGenerator(WIDTHS), Discriminator(4)).double().eval(),
         faces(3).double(),
         faces(3).double().flip(0),
     )
     terms = pair.loss(x, y, GenerativeLosses(reconstruction=7.0, adversary=2.0))
     with torch.no_grad():
         generated = pair.generator(x)
-        real, fake = pair.adversary(x, y).numpy(), pair.adversary(x, generated).numpy()
+        real, fake = pair.discriminator(x, y).numpy(), pair.discriminator(x, generated).numpy()
     softplus = lambda logits: np.log1p(np.exp(-logits)).mean()  # noqa: E731
     assert terms["reconstruction"].item() == pytest.approx(7 * np.abs(y.numpy() - generated.numpy()).mean(), rel=1e-6)
     assert terms["adversary"].item() == pytest.approx(2 * softplus(fake), rel=1e-5)
-    assert terms["told apart"].item() == pytest.approx((softplus(real) + softplus(-fake)) / 2, rel=1e-5)
+    assert terms["discriminator"].item() == pytest.approx((softplus(real) + softplus(-fake)) / 2, rel=1e-5)
     assert terms["total"].item() == pytest.approx(sum(v.item() for n, v in terms.items() if n != "total"), rel=1e-6)
 
 

@@ -351,18 +351,18 @@ def test_an_onnx_model_opens_no_other_file(tmp_path, monkeypatch):
     from fuzz.targets import _outside
     from support.models import onnx_file
 
-    from ferbench.methods.foreign.onnx_files import session
+    from ferbench.methods.foreign.files import onnx_session
 
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "secret").write_bytes(bytes(8 * 8 * 7 * 4))
     (tmp_path / "inside").mkdir()
     monkeypatch.chdir(tmp_path / "inside")
     onnx_file(tmp_path / "inside" / "a.onnx", size=8)
-    session(tmp_path / "inside" / "a.onnx")
+    onnx_session(tmp_path / "inside" / "a.onnx")
     led_out = _outside((tmp_path / "inside" / "a.onnx").read_bytes())
     (tmp_path / "inside" / "a.onnx").write_bytes(led_out)
     with pytest.raises(DataError, match="keeps weights in other files"):
-        session(tmp_path / "inside" / "a.onnx")
+        onnx_session(tmp_path / "inside" / "a.onnx")
     assert "keeps weights in other files" in ferbench("card", "inside/a.onnx", cwd=tmp_path, code=3).stderr
 
 

@@ -8,7 +8,6 @@ from torch import nn
 
 from ferbench.methods.wslgan.densenet import DenseLayer, DenseNet, Transition
 from ferbench.methods.wslgan.deployed import Deployed, FoldedLayer, FoldedTransition, folded
-from ferbench.methods.wslgan.losses import contrastive_loss, total_loss
 from ferbench.methods.wslgan.network import (
     WSLGAN,
     AttentionMapGenerator,
@@ -20,6 +19,7 @@ from ferbench.methods.wslgan.network import (
     unit_range,
 )
 from ferbench.methods.wslgan.recipe import Architecture, LossWeights
+from ferbench.methods.wslgan.stages import contrastive_loss, total_loss
 from ferbench.training.networks import Normalise
 
 TINY = Architecture(growth=12, stem_stride=2)

@@ -16,9 +16,9 @@ from ferbench.execution.training import prepare_training
 from ferbench.methods.interface import SampleSet
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan import stages
-from ferbench.methods.wslgan.losses import total_loss
 from ferbench.methods.wslgan.network import WSLGAN
 from ferbench.methods.wslgan.recipe import LossWeights
+from ferbench.methods.wslgan.stages import total_loss
 from ferbench.protocol import protocol as protocols
 from ferbench.training.augment import derive, erase, jitter
 from ferbench.training.loop import fit, learning_rate

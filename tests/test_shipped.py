@@ -14,7 +14,7 @@ from ferbench.execution.options import Compute, TrainOptions
 from ferbench.execution.training import prepare_training
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan.deployed import deployed
-from ferbench.methods.wslgan.recipe import Recipe
+from ferbench.methods.wslgan.recipe import WslganRecipe
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.store import shipped_runs
 from ferbench.schema import plain
@@ -181,7 +181,7 @@ def test_every_dataset_of_its_own_is_enough_at_presets_with_weights(tmp_path, mo
 
 def test_a_preset_whose_weights_do_not_fit_the_target_is_not_advised(tmp_path, monkeypatch):
     """Advice that would be refused in turn is a dead end."""
-    monkeypatch.setattr(Recipe, "losses_of", lambda self, stage: self.losses)
+    monkeypatch.setattr(WslganRecipe, "losses_of", lambda self, stage: self.losses)
     lay_down(make_faces(TARGET, name="oulu"), tmp_path / "data")
     options = TrainOptions("wslgan", "oulu", "tiny", compute=Compute(device="cpu"))
     with pytest.raises(DataError) as told:

@@ -20,10 +20,9 @@ from ferbench.methods.wslgan.recipe import LossWeights
 from ferbench.training import checkpoint, samples
 from ferbench.training.augment import ANGLES, DERIVED, derive, rearrange
 from ferbench.training.device import Device
-from ferbench.training.engine import Captured, Eager, initial_state, optimizer_of
-from ferbench.training.engine import engine as engine_of
-from ferbench.training.loop import learning_rate
-from ferbench.training.losses import contrastive_loss
+from ferbench.training.loop import Captured, Eager, initial_state, learning_rate, optimizer_of
+from ferbench.training.loop import engine as engine_of
+from ferbench.training.networks import contrastive_loss
 from ferbench.training.plan import looked_up, paired_epoch, single_epoch, steps
 
 

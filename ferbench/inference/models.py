@@ -16,7 +16,7 @@ from ferbench.execution import learned
 from ferbench.execution.learned import Unrecorded
 from ferbench.files import runs_home
 from ferbench.inference.test_sets import TestSet
-from ferbench.methods.foreign import recipe as card_schema
+from ferbench.methods.foreign import FILES, Card
 from ferbench.methods.foreign.cards import card_of
 from ferbench.methods.interface import PRETRAIN, Recogniser, SampleSet, Workspace
 from ferbench.methods.recipes import Method, network_of, resolve
@@ -209,7 +209,7 @@ class CardModel(ExternalModel):
     """
 
     def __init__(self, method: Method, store: Store):
-        if not isinstance(method.recipe, card_schema.Recipe):
+        if not isinstance(method.recipe, Card):
             raise UsageError(
                 f"{method.title} is a method to train: `ferbench train`; a card has a [model] and an [output]"
             )
@@ -230,7 +230,7 @@ class CardModel(ExternalModel):
         return {**super().facts(), "method": self.method.model_dump(mode="json", by_alias=True)}
 
     def identity(self, test_set: TestSet) -> Identity:
-        if self.card.model.kind not in card_schema.FILES:
+        if self.card.model.kind not in FILES:
             _ = self._recogniser  # which files a module opens, and thus its identity, is known once it has run
         recipe = plain(self.method.family.identity(TRANSFER, self.method, test_set.protocol))
         return self._identity(recipe, test_set)

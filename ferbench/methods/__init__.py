@@ -1,5 +1,5 @@
-"""Methods: what learns from a training set and gives probabilities for a test set.
+"""Methods learn from a training set and predict probabilities for a test set.
 
-``interface`` says what a family of methods implements, ``recipes`` reads ``baselines/*.toml``, ``registry`` finds
-the family that a recipe names. Each family has a package of its own here and imports no other.
+``interface`` defines what a family of methods implements, ``recipes`` reads ``baselines/*.toml``, and ``registry``
+imports the family that a recipe names. Each family is a package here and imports no other.
 """

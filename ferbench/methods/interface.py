@@ -6,13 +6,14 @@ and builds a :class:`Recogniser` for each training. Protocols, folds, seeds, int
 comparisons are the same for all families; none of them knows a family by name.
 
 What only some families offer is an optional protocol at the end of this module, such as :class:`HasAttentionMaps`. A
-family implements one by having its members; whoever needs them asks by ``isinstance``.
+family implements a protocol by having its members, and callers test for it with ``isinstance``.
 
 Importing this loads no torch: recipes are listed and reports are written without it.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,13 +37,16 @@ if TYPE_CHECKING:
     from ferbench.runs.record import Identity, Record
     from ferbench.runs.store import Store
     from ferbench.training.device import Device
+    from ferbench.training.loop import After, Loss
     from ferbench.training.networks import Deployable
-    from ferbench.training.plan import Batch, Step
+    from ferbench.training.plan import Batch, EpochPlan, Step
     from ferbench.training.samples import Shared
+    from ferbench.training.schedule import Stage
 
-History = list[dict[str, Any]]  # one row for each epoch, or for whatever unit a training is counted by
+History = list[dict[str, Any]]  # one row for each epoch, or for each other unit of progress of a training
 R = TypeVar("R", bound=Schema)  # the recipe of a family
-FOLD = "fold"  # the kind of training that is tested under the protocol; all others only come before it
+S = TypeVar("S", contravariant=True)  # the kind of set that a training learns from
+FOLD = "fold"  # the only kind of training that is tested under the protocol
 PRETRAIN = "pretrain"
 
 
@@ -62,7 +66,7 @@ class Video:
 class SampleSet:
     """N samples to be predicted: images or, under a protocol of sequences, whole sequences. It holds no labels.
 
-    images : uint8 [N,48,48]; of a sequence its last frame. videos : N of them under a protocol of sequences, else none.
+    images : uint8 [N,48,48]; the last frame of each sequence. videos : N under a protocol of sequences, else none.
     """
 
     images: np.ndarray
@@ -74,10 +78,10 @@ class SampleSet:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSet(SampleSet):
-    """N samples to learn from. Whatever is tested is not in here.
+    """N samples to learn from, without test samples.
 
-    classes : names of the K classes. labels : int64 [N], places in ``classes``. subjects, sequences : text [N], empty
-    where unknown. shared : derived samples that the folds of one set look up in one table.
+    classes : names of the K classes. labels : int64 [N], indices of ``classes``. subjects, sequences : text [N], empty
+    where unknown. shared : table of derived samples that all folds of a dataset share.
     """
 
     classes: tuple[str, ...]
@@ -89,8 +93,8 @@ class TrainingSet(SampleSet):
 
 @dataclass(frozen=True)
 class AttributeSet:
-    """A set of faces with attributes and identities (CelebA) to learn from, with the protocol that names the
-    attributes. Nothing of it is ever tested. ``protocol.splits.attribute_split`` selects training images from it."""
+    """A dataset of faces with attributes and identities (CelebA) to learn from, with the protocol that names the
+    attributes. It is never tested. ``protocol.splits.attribute_split`` selects its training images."""
 
     faces: Faces
     protocol: AttributeProtocol
@@ -99,17 +103,16 @@ class AttributeSet:
 
 @dataclass
 class Workspace:
-    """Where a training works, and its circumstances.
+    """The run of a training: its files, device, seeds and options.
 
-    identity : of the run. protocol : that the method is to be tested under. folder : of the run; unfinished work goes
-    to :meth:`checkpoint`.
-    seed : the seed of one use of randomness by the name of the use, such as "weights" or "plan".
-    report : called as work goes on. timed : carries out some work and records its seconds under a name. validation :
-    samples held out of the training set, never test data; None where there are none. keep_best : end with the epoch
-    that has the best validation accuracy. epochs : a folder for the weights after every epoch, where all of them are
-    wanted.
-    facts, notes, result : written by the training for the record: counts; a sentence each; the result of a training
-    that is not tested.
+    identity, folder : of the run. protocol : under which the method will be tested.
+    seed : returns the seed for a named use of random numbers, such as "weights" or "plan".
+    report : progress callback. timed : calls a function and records its seconds under a name.
+    validation : samples held out of the training set, never test data; None without.
+    keep_best : end with the epoch of the best validation accuracy. epochs : folder for the weights of every epoch, or
+    None.
+    facts, notes, result : what the training adds to the record: counts; sentences; the result of a training that is
+    not tested.
     """
 
     identity: Identity
@@ -131,52 +134,71 @@ class Workspace:
         """The file from which an interrupted training continues; it is deleted when the run is done."""
         return self.folder / "checkpoint" / f"{name}.safetensors"
 
+    def train(
+        self,
+        phase: str,
+        module: Module,
+        loss: Loss,
+        plan: EpochPlan,
+        stage: Stage,
+        predict: Callable[[SampleSet], np.ndarray] | None = None,
+        after: After | None = None,
+        checkpoint: str = "",
+    ) -> History:
+        """Train a network by :func:`ferbench.training.loop.fit`; seconds are recorded under ``phase``.
+
+        loss, plan, stage, after : see there. predict : scores [N,K] of samples by the network; without it this training
+        is neither validated, nor are its epochs stored or chosen. checkpoint : its name where that is not ``phase``.
+        """
+        from ferbench.training.loop import fit
+
+        def validate() -> float:
+            assert predict is not None
+            assert self.validation is not None
+            return float((predict(self.validation).argmax(axis=1) == self.validation.labels).mean())
+
+        place = self.device, self.checkpoint(checkpoint or phase), self.report
+        validated = validate if predict is not None and self.validation is not None else None
+        epochs = (self.keep_best, self.epochs) if predict is not None else (False, None)
+        return self.timed(phase, lambda: fit(module, loss, plan, stage, *place, validated, *epochs, after))
+
     def parent(self, role: str) -> tuple[Record, Path]:
-        """The record and the weights file of a run that this one starts from; DataError where it is damaged."""
+        """The record and the weights file of a run that this one starts from. DataError: it is damaged."""
         key = self.identity.parents[role]
         holder = self.store.holder(key)
         record = holder.record(key)
         return record, holder.file(record, "weights.safetensors")
 
 
-class Learner(Protocol):
+class Learner(Protocol[S]):
     """One training, whose result is stored as named arrays."""
 
+    def fit(self, data: S, work: Workspace, /) -> History:
+        """Learn. A call with the same workspace after an interruption ends with the same bytes."""
+
     def state(self) -> Mapping[str, Tensor | np.ndarray]:
-        """All that was learned, as named arrays: the content of ``weights.safetensors``."""
-        ...
+        """Everything that was learned, as named arrays: the content of ``weights.safetensors``."""
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Restore what :meth:`state` returned."""
-        ...
 
 
-class Recogniser(Learner, Protocol):
-    """One training of a method. Torch modules and scikit-learn estimators fit behind it alike."""
-
-    def fit(self, train: TrainingSet, work: Workspace) -> History:
-        """Learn. Interrupted and called again with the same workspace, it ends with the same bytes."""
-        ...
+class Recogniser(Learner[TrainingSet], Protocol):
+    """One training of a method, by torch, scikit-learn or any other library."""
 
     def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
-        """Probabilities float [N,K] of the classes that it was built for; rows sum to 1."""
-        ...
+        """Probabilities float [N,K] of the K classes of the training; rows sum to 1."""
 
 
-class AttributeLearner(Learner, Protocol):
-    """One training on attributes of faces. It predicts nothing that is tested."""
-
-    def fit(self, data: AttributeSet, work: Workspace) -> History:
-        """Learn. Interrupted and called again with the same workspace, it ends with the same bytes."""
-        ...
+AttributeLearner = Learner[AttributeSet]  # a training on attributes of faces, which is not tested
 
 
 @dataclass(frozen=True)
 class Parent:
     """A run that a training starts from.
 
-    role : its unique name among the training's parents. kind : of training. method : that it is of.
-    protocol : the name of the protocol whose training set it learns from.
+    role : unique name among the parents of the training. kind : of the parent's training. method : of the parent.
+    protocol : name of the protocol whose training set the parent learns from.
     """
 
     role: str
@@ -185,16 +207,16 @@ class Parent:
     protocol: str
 
 
-class Family(Generic[R]):
+class Family(ABC, Generic[R]):
     """A family of methods. Subclasses override what differs from these defaults.
 
-    recipe : the schema of what decides a training: the tables of ``baselines/*.toml`` below the head. Fields
-        ``pretrain`` and ``finetune`` that are a ``training.schedule.Stage`` are the schedules of these trainings;
-        ``threads`` is the largest number of CPU threads that a training uses.
-    consumes : what it needs beside images: "sequences", "landmarks", "neutral" (sequences that begin with a neutral
+    recipe : the schema of the hyperparameters: the tables of ``baselines/*.toml`` below the head. Fields
+        ``pretrain`` and ``finetune`` of type ``training.schedule.Stage`` are the schedules of these trainings;
+        ``threads`` is the maximum number of CPU threads of a training.
+    consumes : input needed beside images: "sequences", "landmarks", "neutral" (sequences that begin with a neutral
         face), "subjects".
-    revision : raised, by kind of training, when a change of code changes the outcome of a training; 1 where not named.
-    torch : whether a device, a precision and an engine are chosen for it; else it computes in float64 on the CPU.
+    revision : by kind of training, 1 by default; raised when a change of code changes the outcome of a training.
+    torch : whether it uses a device, a precision and an engine; otherwise it computes in float64 on the CPU.
     """
 
     recipe: type[R]
@@ -202,35 +224,35 @@ class Family(Generic[R]):
     revision: ClassVar[Mapping[str, int]] = {}
     torch: ClassVar[bool] = True
 
+    @abstractmethod
     def recogniser(self, method: Method[R], kind: str, classes: tuple[str, ...]) -> Recogniser:
-        """Build what a run of this kind trains, untrained."""
-        raise NotImplementedError
+        """Build the untrained recogniser of a run of this kind."""
 
     def needs(self, method: Method[R]) -> frozenset[str]:
-        """What a method needs beside images: :attr:`consumes`, unless its recipe decides."""
+        """Input needed beside images: :attr:`consumes`, or what the recipe of the method implies."""
         return self.consumes
 
     def parents(self, kind: str, method: Method[R], protocol: Rules) -> list[Parent]:
-        """Runs that a training of this kind starts from: by default a fold starts from the method's pre-training, where
-        both the recipe and the protocol have one."""
+        """Runs that a training of this kind starts from: by default a fold starts from the pre-training of its method
+        if both the recipe and the protocol have one."""
         if kind == FOLD and protocol.pretrain and getattr(method.recipe, PRETRAIN, None) is not None:
             return [Parent(PRETRAIN, PRETRAIN, method, protocol.pretrain)]
         return []
 
     def identity(self, kind: str, method: Method[R], protocol: Rules) -> dict[str, Any]:
-        """The part of the recipe that decides a training of this kind; its schedule, if any, under "stage"."""
+        """The part of the recipe that determines a training of this kind; its schedule, if any, under "stage"."""
         content = method.recipe.model_dump()
         stages = {name: content.pop(name, None) for name in (PRETRAIN, "finetune")}
         stage = stages[PRETRAIN if kind == PRETRAIN else "finetune"]
         return {**content, "stage": stage} if stage else content
 
     def owner(self, kind: str, method: Method[R]) -> tuple[str, str]:
-        """The method and the preset that a run of this kind belongs to: another's where several share it."""
+        """The method and the preset that a run of this kind is named after, as several methods may share a run."""
         return method.name, method.preset
 
     def check_parent(self, role: str, record: Record, method: Method[R], protocol: Rules) -> None:
-        """Raise UsageError where a finished run cannot be used as the parent ``role``. By default a pre-training can,
-        whatever its schedule, if the rest of its recipe is the same."""
+        """Raise UsageError if a finished run cannot be the parent ``role``. By default a pre-training with the same
+        recipe can, whatever its schedule."""
         if role != PRETRAIN:
             raise UsageError(f"{method.title} takes no finished run as {role}")
         expected = {**plain(self.identity(PRETRAIN, method, protocol)), "method": self.owner(PRETRAIN, method)[0]}
@@ -243,26 +265,26 @@ class Family(Generic[R]):
             )
 
     def threads(self, method: Method[R]) -> int:
-        """The largest number of CPU threads that a training uses, 0: all. Steps of small networks gain almost nothing
-        from a second thread, and lose much where other processes compete for the cores."""
+        """Maximum number of CPU threads of a training, 0: all. Training steps of small networks gain almost nothing
+        from a second thread, and lose much when other processes compete for the cores."""
         return getattr(method.recipe, "threads", 0)
 
     def epochs(self, kind: str, method: Method[R], protocol: Rules) -> int:
-        """Epochs of a training, 0 where it is not counted by epochs."""
+        """Number of epochs of a training, 0 for a training without epochs."""
         stage = self.identity(kind, method, protocol).get("stage") or {}
         return int(stage.get("epochs", 0))
 
     def describe(self, method: Method[R], protocol: Rules) -> list[tuple[str, dict[str, Any]]]:
-        """Titled facts for ``ferbench show``, sizes first. The recipe is shown in any case."""
+        """Titled facts for ``ferbench show``, sizes first; the recipe is shown as well."""
         return []
 
 
 @runtime_checkable
 class HasStages(Protocol):
-    """A family whose kinds of training have titles of their own, or hold several trainings.
+    """A family that names its kinds of training, or whose runs consist of several trainings.
 
-    titles : of kinds of training, for plans. trainings : how many trainings of the same number of epochs a run of a
-    kind holds; 1 where not named.
+    titles : by kind of training, for plans. trainings : number of trainings, of equally many epochs, in a run of a
+    kind; 1 by default.
     """
 
     titles: Mapping[str, str]
@@ -273,23 +295,21 @@ class HasStages(Protocol):
 class LearnsAttributes(Protocol):
     """A family with trainings on attributes of faces."""
 
-    def attribute_learner(self, method: Any, kind: str) -> AttributeLearner:
-        """Build what a run of this kind trains, untrained."""
-        ...
+    def attribute_learner(self, method: Method[Any], kind: str) -> AttributeLearner:
+        """Build the untrained learner of a run of this kind."""
 
     def attribute_image_count(self, data: AttributeSet) -> int:
-        """How many images of a set a training uses."""
-        ...
+        """Number of images of a dataset that a training uses."""
 
 
 @dataclass(frozen=True)
 class Task:
     """A training whose duration is estimated.
 
-    protocol : that the method is to be tested under. faces : the prepared dataset to learn from. images : different
-    samples that are learned from. folds : how many folds of the same training are planned together, 1 where there are
-    none. done : share of the epochs that are finished. tested : samples that are predicted. retested : it predicts
-    them after every epoch of a training that is done, and does not train.
+    protocol : under which the method will be tested. faces : the prepared dataset to learn from. images : number of
+    training samples. folds : number of folds of this training that are planned together, at least 1. done : share of
+    the epochs that are finished. tested : number of test samples. retested : the task does not train, it predicts the
+    test samples by the weights of every epoch.
     """
 
     identity: Identity
@@ -305,23 +325,21 @@ class Task:
 
 @runtime_checkable
 class EstimatesDuration(Protocol):
-    """A family that can say how long its trainings take."""
+    """A family that estimates how long its trainings take."""
 
     def estimate(self, device: Device) -> Callable[[Task, int], float] | None:
-        """A function from a task and its number of threads to seconds, measured on first use; None: unknown."""
-        ...
+        """A function from a task and its number of threads to seconds, by a measurement on first use. None: unknown."""
 
 
 @runtime_checkable
 class HasNetwork(Protocol):
-    """A family whose runs hold a network that can be exported and shown pictures."""
+    """A family whose runs hold a network for export and for predictions of images."""
 
     def module(self, record: Record, store: Store) -> Deployable:
         """Rebuild the network of a finished run as one frozen module.
 
-        Raises UsageError where a run has no such network, DataError where its weights are damaged.
+        Raises UsageError if the run has no such network, DataError if its weights are damaged.
         """
-        ...
 
 
 @runtime_checkable
@@ -329,61 +347,48 @@ class HasAttentionMaps(Protocol):
     """A family whose runs learn attention maps."""
 
     def maps(self, record: Record, store: Store, images: np.ndarray) -> tuple[str, dict[str, np.ndarray]]:
-        """The key of the run that learned the maps, and the maps float32 [N,H,W] of images uint8 [N,48,48] by the part
-        of the face that they are for. They are those of a finished run or of its parent.
-
-        Raises UsageError where there are none.
-        """
-        ...
+        """The key of the run that learned the maps, which is the given one or its parent, and the maps float32 [N,H,W]
+        of images uint8 [N,48,48] by the name of the part of the face. Raises UsageError if the run has no maps."""
 
 
 @runtime_checkable
 class Timeable(Protocol):
     """A family that ``ferbench bench`` times."""
 
-    def timed(self, method: Any, classes: int, seed: int) -> TimedMethod:
+    def timed(self, method: Method[Any], classes: int, seed: int) -> TimedMethod:
         """Build a method with random weights."""
-        ...
 
 
 class TimedMethod(Protocol):
-    """A method with random weights, as ``ferbench bench`` times it; images are uint8 [N,48,48], labels int64 [N]."""
+    """A method with random weights for ``ferbench bench``; images are uint8 [N,48,48], labels int64 [N]."""
 
     def __hash__(self) -> int: ...
 
     def load(self, record: Record, store: Store) -> None:
         """Replace the weights by those of a finished run of the same architecture, for inference alone."""
-        ...
 
     def part(self, what: str) -> Deployable | None:
         """A module from images uint8 [B,1,48,48] to logits (its first output): "inference" is the whole method, the
-        names of other parts are the family's; None for a part that the method does not have."""
-        ...
+        family names the other parts; None for a part that the method does not have."""
 
     def deployable(self) -> Deployable:
         """The whole method as it is exported."""
-        ...
 
     def bytes_of(self, module: Module, example: Tensor, width: int, training: bool) -> int:
         """Bytes that a part moves for a batch, ``width`` bytes an element."""
-        ...
 
     def trained(self) -> Module:
         """The part whose FLOPs count as those of a training step."""
-        ...
 
     def stepper(
         self, device: Device, images: Tensor, labels: Tensor, steps: list[Step]
     ) -> Callable[[Batch], dict[str, Tensor]]:
-        """A function that carries out a training step on a copy of the network; ``steps`` are all that will come."""
-        ...
+        """A function that carries out a training step on a copy of the network. steps : all steps to be timed."""
 
     def epoch(self, device: Device, images: Tensor, labels: Tensor, batch: int, seed: int, folder: Path) -> None:
-        """One epoch as ``ferbench train`` does it, checkpoint and all."""
-        ...
+        """One epoch as in ``ferbench train``, with its checkpoint."""
 
     def baseline(
         self, name: str, images: Tensor, labels: Tensor, steps: list[Step], batch: int, device: str, workers: int
     ) -> Callable[[], object]:
-        """A call that does the work of a training step as a reference loop does, with ``workers`` loader processes."""
-        ...
+        """A call that carries out a training step of a reference loop, with ``workers`` loader processes."""

@@ -1,7 +1,7 @@
-"""Python modules of users: imported from their own folder, with the files that decide what they compute.
+"""Python modules of users: imported from their folder, with hashes of all files that influence their results.
 
-One folder at a time is importable. A module of the same name in another folder is therefore never taken for it, and a
-module whose files have changed since it was imported is imported again.
+Only one folder at a time is importable, so that modules of the same name in several folders are not confused. A module
+is imported again if its files have changed.
 """
 
 import ast
@@ -20,7 +20,7 @@ from ferbench.errors import DataError, one_line
 from ferbench.files import canonical_json, sha256_of, sha256_of_file
 
 CODE = (".py", ".pyc", ".so")
-_LONGEST = 255  # characters of a text in a module that may be the name of a file
+_MAX_NAME = 255  # characters of a text in a module that may be the name of a file
 # Files below these are part of Python, of installed packages, or of the operating system.
 _INSTALLED = tuple(
     str(Path(place).resolve()) + os.sep
@@ -31,11 +31,11 @@ _INSTALLED = tuple(
     )
 )
 
-_current: Path | None = None  # the folder whose modules can be imported now
-_before: set[str] = set()  # modules that were loaded before it
-_others: dict[Path, dict[str, ModuleType]] = {}  # modules of the folders that were importable before
-_files: dict[str, dict[Path, str]] = {}  # of each imported module by its file: SHA-256 of all files that it uses
-_folders: dict[str, Path | None] = {}  # of each imported module by its file: its folder, None where it is installed
+_current: Path | None = None  # the folder that is importable now
+_loaded_before: set[str] = set()  # modules that were loaded before this folder became importable
+_inactive: dict[Path, dict[str, ModuleType]] = {}  # modules of folders that were importable earlier
+_files: dict[str, dict[Path, str]] = {}  # by file of an imported module: SHA-256 of all files that it uses
+_folders: dict[str, Path | None] = {}  # by file of an imported module: its folder, None for an installed module
 _watchers: list[set[str]] = []
 _hooked = False
 
@@ -46,22 +46,22 @@ def holds(folder: Path | None, name: str) -> bool:
 
 
 def activate(folder: Path) -> None:
-    """Make the modules of a folder importable instead of those of the folder before.
+    """Make the modules of a folder importable instead of those of the previous folder.
 
-    The standard library stays first, installed packages come after.
+    The standard library has precedence over the folder, and the folder over installed packages.
     """
-    global _current, _before
+    global _current, _loaded_before
     folder = folder.resolve()
     if folder == _current:
         return
     if _current is not None:
-        _others[_current] = _modules()
-        for name in _others[_current]:
+        _inactive[_current] = _modules()
+        for name in _inactive[_current]:
             del sys.modules[name]
         if str(_current) in sys.path:
             sys.path.remove(str(_current))
-    _current, _before = folder, set(sys.modules)
-    sys.modules.update(_others.pop(folder, {}))
+    _current, _loaded_before = folder, set(sys.modules)
+    sys.modules.update(_inactive.pop(folder, {}))
     standard = str(sysconfig.get_path("stdlib"))
     places = [at for at, place in enumerate(sys.path) if place.startswith(standard) and "-packages" not in place]
     sys.path.insert(max(places, default=-1) + 1, str(folder))
@@ -71,7 +71,7 @@ def activate(folder: Path) -> None:
 def load(name: str, places: tuple[Path | None, ...] = ()) -> ModuleType:
     """Import a module from the first of ``places`` that has it, else an installed one.
 
-    Raises DataError where it cannot be imported, whatever it raises, and where another module of that name comes first.
+    Raises DataError if it cannot be imported, for whatever reason, and if another module of that name has precedence.
     """
     folder = next((place.resolve() for place in places if place is not None and holds(place, name)), None)
     if folder:
@@ -80,10 +80,8 @@ def load(name: str, places: tuple[Path | None, ...] = ()) -> ModuleType:
             for other in _modules():
                 del sys.modules[other]
     fresh, known = name not in sys.modules, set(_modules().values())
-    written, sys.dont_write_bytecode = (
-        sys.dont_write_bytecode,
-        True,
-    )  # it is compared by seconds, and files change faster
+    # Bytecode is outdated if the second of its file differs, but a file may change several times a second.
+    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         with watched() as opened:
             module = importlib.import_module(name)
@@ -100,7 +98,7 @@ def load(name: str, places: tuple[Path | None, ...] = ()) -> ModuleType:
         )
     file = _file(module)
     if file and not _installed(Path(file)) and (fresh or file not in _files):
-        code = _closure(Path(file)) | {Path(str(one.__file__)) for one in _modules().values() if one not in known}
+        code = _closure(Path(file)) | {Path(str(new.__file__)) for new in _modules().values() if new not in known}
         _files[file] = {path: sha256_of_file(path) for path in code | _data(opened)}
         _folders[file] = folder
     return module
@@ -108,7 +106,7 @@ def load(name: str, places: tuple[Path | None, ...] = ()) -> ModuleType:
 
 @contextmanager
 def running(module: ModuleType) -> Iterator[None]:
-    """While something of a module runs, its folder can be imported from, and the files that it opens are recorded."""
+    """Within the block the folder of a module is importable, and the files that the module opens are recorded."""
     file = _file(module)
     if folder := _folders.get(file):
         activate(folder)
@@ -122,22 +120,22 @@ def running(module: ModuleType) -> Iterator[None]:
 
 
 def digest(module: ModuleType) -> str:
-    """Return 16 digits of the SHA-256 of the files that a module reads besides its own: modules of its folder that it
-    imports, files that its code names, and files that it was seen to open. Empty where there are none."""
+    """Return 16 digits of the SHA-256 of all files that a module uses: imported modules of its folder, files that its
+    code names, and files that it opened. The module's file does not count. Empty if there are none."""
     file = _file(module)
-    others = sorted(known for path, known in _files.get(file, {}).items() if path != Path(file).resolve())
-    return sha256_of(canonical_json(others).encode())[:16] if others else ""
+    hashes = sorted(known for path, known in _files.get(file, {}).items() if path != Path(file).resolve())
+    return sha256_of(canonical_json(hashes).encode())[:16] if hashes else ""
 
 
 @contextmanager
 def watched() -> Iterator[set[str]]:
-    """Collect the absolute paths of the files that Python opens for reading meanwhile.
+    """Collect the absolute paths of the files that Python opens for reading within the block.
 
-    Libraries that open files in native code do not report them.
+    Files that libraries open in native code are not reported.
     """
     global _hooked
     if not _hooked:
-        sys.addaudithook(_heard)  # which cannot be removed again
+        sys.addaudithook(_record_open)  # it cannot be removed
         _hooked = True
     opened: set[str] = set()
     _watchers.append(opened)
@@ -147,10 +145,10 @@ def watched() -> Iterator[set[str]]:
         _watchers.remove(opened)
 
 
-def _heard(event: str, given: tuple[Any, ...]) -> None:
+def _record_open(event: str, arguments: tuple[Any, ...]) -> None:
     if event != "open" or not _watchers:
         return
-    path, mode, flags = given
+    path, mode, flags = arguments
     writes = any(sign in mode for sign in "wax") if isinstance(mode, str) else (flags or 0) & os.O_WRONLY
     if isinstance(path, str | bytes) and not writes:
         for opened in _watchers:
@@ -162,21 +160,21 @@ def _file(module: ModuleType | None) -> str:
 
 
 def _spec(name: str, folder: Path) -> ModuleSpec | None:
-    """What a folder has as the module or package that a name begins with."""
+    """The module or package of a folder that is the first part of a name."""
     top, *rest = name.split(".")
     spec = PathFinder.find_spec(top, [str(folder)])
     inside = folder.joinpath(top, *rest)
-    # Without a file of its own it is any folder, such as one of images.
+    # A folder without __init__.py may be any folder, such as one of images.
     named = rest and (inside.with_suffix(".py").is_file() or (inside / "__init__.py").is_file())
     return spec if spec and (spec.origin or named) else None
 
 
 def _modules() -> dict[str, ModuleType]:
-    """Modules that were imported from the current folder since it is importable."""
+    """Modules that were imported from the current folder since it became importable."""
     loaded = {}
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]
-        if top not in _before and (spec := getattr(sys.modules.get(top), "__spec__", None)):
+        if top not in _loaded_before and (spec := getattr(sys.modules.get(top), "__spec__", None)):
             places = [spec.origin, *(spec.submodule_search_locations or ())]
             if any(place and Path(place).parent == _current for place in places):
                 loaded[name] = module
@@ -213,7 +211,7 @@ def _closure(start: Path) -> set[Path]:
         code.add(file)
         try:
             tree = ast.parse(file.read_bytes())
-        except (SyntaxError, ValueError):  # of a module that is imported later, if ever
+        except (SyntaxError, ValueError):  # of a module that may never be imported
             continue
         waiting += _imports(tree, file, root)
         data |= _named(tree, {file.parent, root, Path.cwd()})
@@ -232,14 +230,14 @@ def _imports(tree: ast.AST, file: Path, root: Path) -> Iterator[Path]:
         else:
             continue
         for place in places:
-            for one in (place, *place.parents):
-                if root in one.parents:
-                    yield from (path for path in (one.with_suffix(".py"), one / "__init__.py") if path.is_file())
+            for module in (place, *place.parents):
+                if root in module.parents:
+                    yield from (path for path in (module.with_suffix(".py"), module / "__init__.py") if path.is_file())
 
 
 def _named(tree: ast.AST, bases: set[Path]) -> set[Path]:
-    """Data files that texts in a module name: by one text, or by a folder and a name."""
+    """Data files whose names are texts in a module: one text, or a folder and a name."""
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    texts = {text for text in texts if text.strip("./") and len(text) <= _LONGEST and text.isprintable()}
+    texts = {text for text in texts if text.strip("./") and len(text) <= _MAX_NAME and text.isprintable()}
     folders = {base / text for base in bases for text in texts if os.path.isdir(base / text)}
     return {path.resolve() for place in bases | folders for text in texts if _is_data(path := place / text)}

@@ -1,5 +1,5 @@
 """Methods: ``baselines/*.toml`` resolved into one recipe. A method has named presets; an ablation extends another
-method and changes arguments of it. A user's method is such a file in any folder."""
+method and changes some hyperparameters. A user's method is such a file in any folder."""
 
 import tomllib
 from collections.abc import Iterable
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ferbench.runs.store import Store
     from ferbench.training.networks import Deployable
 
-PAPER = "paper"  # the recipe that is the paper's method, and the preset of its own scale
-CARD = "foreign"  # the family of a model card, which need not name it: no other TOML file has a table [model]
+PAPER = "paper"  # the recipe of the paper, and the preset of its scale
+CARD = "foreign"  # the family of a model card, a TOML file with a table [model]
 CARD_PRESET = "own"  # the only preset of a card
 _HEAD = ("name", "title", "family", "published", "paper", "differs")
 
@@ -32,13 +32,13 @@ _HEAD = ("name", "title", "family", "published", "paper", "differs")
 class Method(Schema, Generic[R]):
     """A method with a preset, ready to train.
 
-    published : the row of the paper's tables that it reproduces; empty where none was printed.
-    paper : where the method is described. differs : the differences from there with their reasons, a sentence each.
-    folder : of its file where that is not shipped. recipe : as the schema of its family.
+    title : for tables. published : the row of the paper's tables that it reproduces, if any.
+    paper : reference of the method. differs : the differences from it with their reasons, a sentence each.
+    folder : of its file, None for a shipped one. recipe : of the type that its family defines.
     """
 
     name: str
-    title: str  # as printed in tables
+    title: str
     family_name: str = Field(alias="family")
     published: str = ""
     paper: str = ""
@@ -50,7 +50,7 @@ class Method(Schema, Generic[R]):
     @field_validator("recipe", mode="before")
     @classmethod
     def _typed_by_its_family(cls, recipe: Any, info: ValidationInfo) -> Any:
-        """Make a recipe that was read from JSON one of the type that its family has."""
+        """Convert a recipe from JSON to the type that its family defines."""
         if not isinstance(recipe, dict):
             return recipe
         return registry.family(info.data["family_name"], info.data["folder"]).recipe.model_validate(recipe)
@@ -62,7 +62,7 @@ class Method(Schema, Generic[R]):
 
 
 def names() -> list[str]:
-    """Return the names of all methods that are shipped, the default one first."""
+    """Return the names of all shipped methods, the default one first."""
     return sorted(
         (path.stem for path in shipped("baselines").glob("*.toml")), key=lambda name: (name != DEFAULT_METHOD, name)
     )
@@ -81,12 +81,12 @@ def presets(name: str) -> list[str]:
 
 def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (), recipe: str = PAPER) -> Method:
     """Return method ``name`` at ``preset`` for ``dataset``: the method, changed by the preset (after those that it
-    extends), by the dataset (λ3 of WS-LGAN is one such change), by the recipe, then by ``overrides``.
+    extends), by the dataset (such as λ3 of WS-LGAN), by the recipe, then by ``overrides``.
 
     name : of a shipped method, or a path ending in ``.toml``.
-    preset : the method's first one where it is empty.
-    recipe : "paper", or one that goes beyond it ("modern"): such a method reproduces no published row.
-    overrides : ``section.field=value`` texts such as ``finetune.epochs=20``, the last word on any field.
+    preset : empty for the method's first one.
+    recipe : "paper", or one that goes beyond it ("modern") and reproduces no published row.
+    overrides : texts ``section.field=value`` such as ``finetune.epochs=20``, applied last.
     Raises UsageError for an unknown method, preset, recipe or override.
     """
     content, folder = _read(name)
@@ -124,15 +124,15 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
 def family_of(record: Record) -> Family:
     """Return the family of a finished run's method."""
     method = record.facts.get("method")
-    if method is None:  # an older run, whose record names a shipped method alone
+    if method is None:  # an older run, always of a shipped method
         return registry.family(_read(record.identity.method)[0]["family"])
     return registry.family(method["family"], Path(method["folder"]) if method.get("folder") else None)
 
 
 def network_of(record: Record, store: "Store") -> "Deployable":
-    """Return the network of a finished run as one frozen module. store : that holds the run.
+    """Return the network of a finished run as one frozen module. store : of the run.
 
-    Raises UsageError where a run has no network to deploy, DataError where its weights are damaged.
+    Raises UsageError if the run has no network to deploy, DataError if its weights are damaged.
     """
     family = family_of(record)
     if isinstance(family, HasNetwork):
@@ -141,9 +141,8 @@ def network_of(record: Record, store: "Store") -> "Deployable":
 
 
 def _read(name: str, before: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path | None]:
-    """A method's file, merged into that of the one it extends, and its folder where it is not shipped.
-
-    before : those that extend it.
+    """The content of a method's file, merged into that of the method it extends, and its folder, None for a shipped
+    one. before : the methods that extend it.
     """
     if name in before:
         raise UsageError(f"{name} extends itself, by way of {', '.join(before)}")
@@ -165,7 +164,7 @@ def _read(name: str, before: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path
 
 
 def _current(content: dict[str, Any]) -> dict[str, Any]:
-    """A method's file with present names for tables by former names, which are accepted for one version."""
+    """The content of a file with the current names of tables; former names are accepted for one version."""
     return {
         TABLES.get(name, name): _current(value) if isinstance(value, dict) else value for name, value in content.items()
     }
@@ -182,7 +181,7 @@ def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 
 def _override(content: dict[str, Any], text: str, schema: type[Schema]) -> None:
-    """Change the field of a table that ``text`` names: one of the file, or one of the schema that has a default."""
+    """Set the field of a table that ``text`` names; the field is in the file, or has a default in the schema."""
     path, sign, value = text.partition("=")
     section, _, field = path.strip().partition(".")
     section = TABLES.get(section, section)
@@ -196,7 +195,7 @@ def _override(content: dict[str, Any], text: str, schema: type[Schema]) -> None:
     try:
         table[field] = tomllib.loads(f"value = {value.strip()}")["value"]
     except tomllib.TOMLDecodeError:
-        table[field] = value.strip()  # a word without quotes is a text: interpretation.pairing=balanced
+        table[field] = value.strip()  # a text without quotes, as in interpretation.pairing=balanced
 
 
 def _fields(schema: type[Schema], table: str) -> Iterable[str]:

@@ -1,1 +1,1 @@
-"""Attention maps, pre-training and fine-tuning: three uses of one loop. Nothing in here sees test data."""
+"""Shared by trainings with torch: the loop, plans, derived samples, checkpoints, devices. Nothing uses test data."""

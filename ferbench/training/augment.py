@@ -17,8 +17,9 @@ from ferbench.data.landmarks import mirrored
 ANGLES = (0, -15, -10, -5, 5, 10, 15)  # degrees, counter-clockwise positive
 DERIVED = 2 * len(ANGLES)
 TILE, TILES = 16, 3  # pixels of a tile's side, tiles in a row: about the size of an eye or a mouth
-ERASED = 0.02, 0.33  # smallest and largest share of the image's area in a rectangle, and
-SLENDER = 0.3  # its smallest aspect ratio, of either side over the other: values of Zhong et al. 2020 and torchvision
+# Random erasing by the values of Zhong et al. 2020 and torchvision: range of the share of the image's area, and
+ERASED = 0.02, 0.33
+SLENDER = 0.3  # smallest ratio of the sides of the rectangle
 
 _PADDING = {"edge": "border", "zero": "zeros"}
 
@@ -26,7 +27,7 @@ _PADDING = {"edge": "border", "zero": "zeros"}
 def derive(images: Tensor, which: Tensor, border: str = "edge") -> Tensor:
     """Return derived samples: uint8 [B,48,48] and their numbers int64 [B] in 0..13 → float [B,1,48,48] in [0,1].
 
-    Rotation is about the image's centre, bilinear; what it uncovers takes the nearest pixel ("edge") or
+    Rotation is about the image's centre, bilinear; uncovered pixels take the value of the nearest pixel ("edge") or
     black ("zero"). Values are rounded to whole grey levels, so a derived sample is an 8-bit image too.
     """
     pixels = images.unsqueeze(1).float()
@@ -34,7 +35,7 @@ def derive(images: Tensor, which: Tensor, border: str = "edge") -> Tensor:
     if bool((turns != 0).any()):
         angles = torch.tensor(ANGLES, dtype=torch.float64).mul(math.pi / 180)[turns.cpu()]
         cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
-        # affine_grid takes output to input coordinates, y down: this turns the picture counter-clockwise.
+        # affine_grid maps output to input coordinates, with y down: this is a counter-clockwise rotation.
         matrix = torch.stack([cosine, -sine, zero, sine, cosine, zero], dim=1).view(-1, 2, 3)
         grid = torch.nn.functional.affine_grid(
             matrix.float().to(pixels.device), list(pixels.shape), align_corners=False
@@ -49,26 +50,26 @@ def derive(images: Tensor, which: Tensor, border: str = "edge") -> Tensor:
 
 
 def levels(images: Tensor, which: Tensor, border: str = "edge") -> Tensor:
-    """Return derived samples as 8-bit images: what :func:`derive` gives, as uint8 [B,48,48]."""
+    """Return the result of :func:`derive` as 8-bit images: uint8 [B,48,48]."""
     return (derive(images, which, border) * 255).round().to(torch.uint8).squeeze(1)
 
 
 def turned(landmarks: np.ndarray, which: int) -> np.ndarray:
-    """Return landmarks [T,68,2], x and y in pixels, as they lie in the derived sample ``which`` of their frames."""
+    """Return landmarks [T,68,2], x and y in pixels, transformed as in the derived sample ``which`` of their frames."""
     angle, centre = math.radians(ANGLES[which % len(ANGLES)]), (SIZE - 1) / 2
-    # A picture turned counter-clockwise, y down: a point goes from (x, y) to (x cos + y sin, y cos - x sin).
+    # A counter-clockwise rotation with y down moves a point from (x, y) to (x cos + y sin, y cos - x sin).
     rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     rotated = (landmarks - centre) @ rotation + centre
     return (mirrored(rotated, SIZE) if which >= len(ANGLES) else rotated).astype(landmarks.dtype)
 
 
 def jitter(x: Tensor, maps: Tensor | None, moves: Tensor, border: str) -> tuple[Tensor, Tensor | None]:
-    """Return images zoomed and shifted, and their attention maps moved along (scale jittering: Simonyan & Zisserman
-    2015, section 3.1; here with translation).
+    """Return zoomed and shifted images, and their attention maps with the same motion (scale jittering: Simonyan &
+    Zisserman 2015, section 3.1; here with translation).
 
-    x : [B,1,48,48]. maps : [B,2,H,W] or None. moves : [B,3] float: the side of what is shown and how far its centre
-    lies right and down of the image's, in sides of the image; (1, 0, 0) shows the image as it is. border : what lies
-    beyond the image, as in :func:`derive`.
+    x : [B,1,48,48]. maps : [B,2,H,W] or None. moves : [B,3] float: side of the visible square, and offset of its centre
+    to the right and down, in sides of the image; (1, 0, 0) is the unchanged image. border : value outside of the
+    image, as in :func:`derive`.
     """
     side, right, down = moves.float().unbind(1)
     none = torch.zeros_like(side)
@@ -88,9 +89,9 @@ def rearrange(x: Tensor, tiles: Tensor, offsets: Tensor) -> Tensor:
     """Return images whose tiles have changed places (the region confusion of Chen et al. 2019, "Destruction and
     construction learning for fine-grained image recognition", section 3.1, without its bound on distance).
 
-    x : [B,1,48,48]. tiles : [B,9], the tile that comes to each place, row by row; offsets : [B,2], by how many
-    pixels down and right, cyclically, the grid of tiles is shifted. A classifier of such images cannot learn the layout
-    of a face, so its evidence for a part comes from the part itself.
+    x : [B,1,48,48]. tiles : [B,9], the source of the tile at each place, row by row. offsets : [B,2], cyclic shift of
+    the grid of tiles down and right, in pixels. A classifier of such images cannot learn the layout of a face, so its
+    evidence for a part comes from the part itself.
     """
     place = torch.arange(TILE * TILES, device=x.device)
     rows, columns = place[:, None].expand(-1, len(place)), place[None].expand(len(place), -1)
@@ -104,7 +105,7 @@ def erase(x: Tensor, boxes: Tensor) -> Tensor:
     """Return images in which a rectangle is filled with the image's mean grey (random erasing; Zhong et al. 2020,
     Algorithm 1, which fills it with noise).
 
-    x : [B,1,48,48]. boxes : [B,4], first row and column, and those after the last; an empty box erases nothing.
+    x : [B,1,48,48]. boxes : [B,4], top, left, bottom, right; rows and columns from bottom and right are outside.
     """
     place = torch.arange(x.shape[-1], device=x.device)
     top, left, bottom, right = boxes.T[:, :, None]  # [B,1] each

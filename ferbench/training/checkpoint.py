@@ -1,6 +1,6 @@
-"""Checkpoints: everything that the rest of a training depends on, in one safetensors file, no pickle.
+"""Checkpoints: everything that the rest of a training depends on, in one safetensors file, without pickle.
 
-The format notices a file that was cut short and no flipped bit, so unfinished work carries a checksum of its own.
+The format detects a truncated file but no flipped bit, so files of unfinished work contain a checksum.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ _REMEDY = "delete its run folder and train again"
 
 @dataclass
 class TrainingState:
-    """How far a training is: epochs done, a row of history for each, and the best epoch's weights if kept."""
+    """Progress of a training: finished epochs, a row of history for each, and the weights of the best epoch if kept."""
 
     epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
@@ -92,8 +92,8 @@ def restore(
 
 
 def epochs_done(path: Path) -> int:
-    """Return how many epochs a checkpoint has completed, without reading its tensors; 0 where there is none, where it
-    holds other unfinished work, or where it cannot be read."""
+    """Return the number of finished epochs of a checkpoint, without reading its tensors; 0 if it is missing, holds
+    other unfinished work, or cannot be read."""
     if not path.is_file():
         return 0
     try:
@@ -114,7 +114,7 @@ class _Facts(Schema):
     """The metadata of a checkpoint."""
 
     epoch: NonNegativeInt
-    history: list[dict[str, int | float]]  # whole numbers stay whole, or equal content would give other bytes
+    history: list[dict[str, int | float]]  # integers stay integers, so that equal content gives equal bytes
     best_score: float
 
 
@@ -135,12 +135,12 @@ def sift(folder: Path) -> list[str]:
 
 
 def keep(folder: Path, epoch: int, module: nn.Module) -> None:
-    """Write the weights after ``epoch`` (from 1) beside those of the others."""
+    """Write the weights after ``epoch``, counted from 1."""
     write_bytes(_epoch(folder, epoch), sealed(module.state_dict()))
 
 
 def kept(folder: Path, epochs: int) -> list[Path]:
-    """Return the files of the first ``epochs`` epochs' weights, in order; none where one is missing."""
+    """Return the files of the weights of the first ``epochs`` epochs, in order; an empty list if one is missing."""
     files = [_epoch(folder, epoch) for epoch in range(1, epochs + 1)]
     return files if all(file.is_file() for file in files) else []
 
@@ -158,14 +158,14 @@ def pack(tensors: Mapping[str, Tensor | np.ndarray], metadata: dict[str, str]) -
 def sealed(tensors: Mapping[str, Tensor | np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
     """:func:`pack` with a SHA-256 of all tensors and metadata among the metadata."""
     plain = dict(metadata or {})
-    # One entry, since the format keeps no order among several, and equal content is to give equal bytes.
+    # One entry, since the format does not define the order of several, and equal content must give equal bytes.
     return pack(tensors, {_SEAL: json.dumps([_digest(tensors, plain), plain])})
 
 
 def unsealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read tensors and metadata; DataError when the file is missing or differs from what was written.
+    """Read tensors and metadata; DataError if the file is missing or its checksum is wrong.
 
-    Older files without a seal are not verified.
+    Older files have no checksum and are not verified.
     """
     tensors, metadata = unpack(path)
     digest, metadata = _seal(metadata, path)
@@ -183,7 +183,7 @@ def _seal(metadata: dict[str, str], path: Path) -> tuple[str, dict[str, str]]:
 
 
 def remembered(path: Path, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-    """Return tensors that are computed once: from the file, or computed (again) where it is missing or damaged."""
+    """Return tensors from a file; compute and store them if it is missing or damaged."""
     if path.is_file():
         with suppress(DataError):
             return unsealed(path)[0]

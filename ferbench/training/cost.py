@@ -1,4 +1,4 @@
-"""What a pass of a network costs: in floating-point operations, and in seconds of this machine."""
+"""Costs of a pass of a network: floating-point operations, and seconds on this machine."""
 
 import statistics
 import time
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ferbench.training.device import Device
 
 FORWARD = 1 / 3  # of a training pass: the backward pass computes two gradients, each as much work as the forward one
-_CALLS, _SECONDS, _LONGEST = 4, 0.5, 3.0  # a call is timed at least so often and so long, but for slow ones
+_CALLS, _SECONDS, _LONGEST = 4, 0.5, 3.0  # minimum number of timed calls, their minimum and maximum total seconds
 
 
 def flops(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:
@@ -25,12 +25,13 @@ def flops(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:
 
 
 def seconds_of(prepare: Callable[[], Callable[[], object]], device: Device, threads: int, most: int = 0) -> float:
-    """Return the median seconds of a call that has so many threads to itself.
+    """Return the median seconds of a call on ``threads`` CPU threads.
 
-    On a CPU the other threads of this process make the same call meanwhile, as they do where trainings run side by
-    side: cores share caches and memory, and some are half a core.
+    On a CPU the remaining threads of this process make the same call at the same time, as parallel trainings do,
+    because cores share caches and memory bandwidth.
 
-    prepare : returns the call, once for each that runs at a time. most : of the threads that it uses, 0: all.
+    prepare : returns a call; it is called once for each parallel call. most : maximum number of threads of a call, 0:
+    no maximum.
     """
     before = torch.get_num_threads()
     copies = max(1, before // max(1, threads)) if device.name == "cpu" else 1
@@ -50,7 +51,7 @@ def seconds_of(prepare: Callable[[], Callable[[], object]], device: Device, thre
             taken.append(time.perf_counter() - start)
             spent = time.perf_counter() - began
             if spent > _LONGEST or (len(taken) >= _CALLS and spent > _SECONDS):
-                return statistics.median(taken[1:] or taken)  # the first call also prepares
+                return statistics.median(taken[1:] or taken)  # the first call allocates memory
 
     try:
         if copies == 1:

@@ -1,4 +1,4 @@
-"""Where and in what precision arithmetic happens."""
+"""Devices with their precision and their training engine."""
 
 import ctypes
 import os
@@ -29,16 +29,15 @@ _BF16 = ("avx512_bf16", "amx_bf16")  # instructions without which bfloat16 is em
 class Device:
     """A device with a precision and an engine.
 
-    Precision: "fp32" is IEEE single precision throughout, "tf32" lets NVIDIA's tensor
-    cores round the factors of products, "bf16" runs convolutions and products in bfloat16 while weights,
-    batch statistics, distances and losses stay in fp32.
-    Engine: "plain" computes derived samples and attention maps at every step, operation by operation; "fast"
-    looks them up in tables where that pays, and on CUDA replays each step as one captured graph; "compiled" does so
-    with the networks through ``torch.compile``, which takes minutes the first time and pays for wide networks;
-    "searched" moreover lets cuDNN time its algorithms at each new shape and take the fastest, repeatable or not.
+    Precision: "fp32" is IEEE single precision; "tf32" permits NVIDIA's tensor cores to round the factors of products;
+    "bf16" computes convolutions and products in bfloat16, but weights, batch statistics, distances and losses in fp32.
+    Engine: "plain" computes derived samples and attention maps at every step, operation by operation; "fast" looks them
+    up in tables if that saves time, and on CUDA replays each step as one captured graph; "compiled" also compiles
+    networks by ``torch.compile``, which takes minutes the first time and saves time for wide networks; "searched" also
+    lets cuDNN time its algorithms at each new shape and choose the fastest, even if it is not repeatable.
     The same machine, versions and settings give the same bytes with "plain" and "fast". "compiled" uses repeatable
-    algorithms too, but its kernels may be chosen by timing; "searched" guarantees accuracy only. A method that compiles
-    nothing (:meth:`compiled`) runs as with "fast".
+    algorithms too, but its kernels may be chosen by timing; "searched" guarantees accuracy only. For a method that
+    compiles nothing (:meth:`compiled`) all engines but "plain" are equal to "fast".
     """
 
     name: str = "cpu"
@@ -47,14 +46,13 @@ class Device:
 
     @classmethod
     def chosen(cls, name: str, precision: str, engine: str = "auto", here: bool = True) -> "Device":
-        """Resolve "auto" and set the process up for repeatable arithmetic and, on a CPU, for steps that use the
-        memory of the step before.
+        """Resolve "auto" and configure the process for repeatable arithmetic and, on a CPU, to reuse freed memory.
 
-        "auto" is CUDA where there is one; bf16 on CPUs with instructions for it, fp32 elsewhere; the fast engine
-        where it is proven, which is on CPUs.
+        "auto" is CUDA if it is available; bf16 on CPUs with instructions for it, otherwise fp32; the fast engine on
+        CPUs, where its bytes are tested.
 
-        here : whether this process computes on it; else it may be missing here.
-        Raises UsageError for a device that is missing or a precision that it does not have.
+        here : whether this process computes on it; otherwise it may be missing here.
+        Raises UsageError for a missing device or a precision that it does not support.
         """
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -93,14 +91,13 @@ class Device:
         """Images in a batch of what trainings learn from, such as attention maps. Predictions have
         ``prediction.ROWS``.
 
-        The size is fixed because kernels are chosen by size, so that bits could differ. A GPU needs many to be used
-        fully: an H100 took 31 ms for the maps of 128.
+        The size is constant, because libraries select kernels by size, which may change the rounding.
         """
         return 512 if self.name == "cuda" else 128
 
     @property
     def looks_up(self) -> bool:
-        """Whether derived samples and maps come from tables where that pays."""
+        """Whether derived samples and maps come from tables if that saves time."""
         return self.engine != "plain"
 
     @property
@@ -114,10 +111,10 @@ class Device:
         return self.looks_up and self.name == "cuda"
 
     def compiled(self, call: Callable[P, R]) -> Callable[P, R]:
-        """A network's call as training steps make it: compiled where the engine compiles, with a cache on disk."""
+        """The call of a network for training steps: compiled if the engine compiles, with a cache on disk."""
         if not self.compiles:
             return call
-        # By default torch caches in a folder where all users may write and that a restart empties.
+        # By default torch caches in the temporary folder, which all users can write to and a restart empties.
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home / "ferbench" / "inductor"))
         return torch.compile(call, dynamic=False)
@@ -130,7 +127,7 @@ class Device:
 
     @contextmanager
     def threads(self, most: int) -> Iterator[None]:
-        """Use at most so many threads of a CPU within the block; 0: all."""
+        """Use at most ``most`` CPU threads within the block; 0: all."""
         before = torch.get_num_threads()
         if most and self.name == "cpu":
             torch.set_num_threads(min(before, most))
@@ -144,11 +141,11 @@ class Device:
         return module.to(torch.bfloat16) if self.precision == "bf16" else module
 
     def place(self, module: nn.Module) -> nn.Module:
-        """Move a network here, in the memory order that its convolutions like (channels last)."""
+        """Move a network to the device, in the memory order that convolutions prefer (channels last)."""
         return module.to(self.name).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def images(self, images: Tensor) -> Tensor:
-        """Give a batch of images the memory order of :meth:`place`."""
+        """Return a batch of images in the memory order of :meth:`place`."""
         return images.contiguous(memory_format=torch.channels_last)
 
 
@@ -158,11 +155,11 @@ def _compiler() -> str:
 
 
 def keep_freed_memory() -> None:
-    """Make glibc keep freed memory for the next step's tensors, which are as large as those of the last.
+    """Configure glibc to keep freed memory for the tensors of the next step, which have the same sizes.
 
-    By default it returns tensors of megabytes to the system and allocates them again at the next step, with a page
-    fault for every 4 KiB: some 65,000 in a step of 16 images of ``full``, a quarter of its time and more. No value
-    changes. Other C libraries are not touched.
+    By default it returns large tensors to the system and allocates them again at the next step, with a page fault for
+    every 4 KiB: some 65,000 in a step of 16 images of ``full``, more than a quarter of its time. No value changes.
+    Other C libraries are not affected.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_MMAP_MAX, 0)

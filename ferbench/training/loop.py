@@ -1,4 +1,8 @@
-"""The one training loop: planned steps, epoch by epoch, resumable after every epoch."""
+"""The training loop, resumable after every epoch, and its steps: eager, or on CUDA one captured graph.
+
+Both kinds of step compute the loss, its gradients, the optimizer's update and updates of buffers after that. A captured
+step launches one graph instead of some thousand kernels; the kernels are those of the eager step.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -6,18 +10,135 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Lock
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
 from ferbench.training import checkpoint
 from ferbench.training.checkpoint import TrainingState
 from ferbench.training.device import Device
-from ferbench.training.engine import After, Loss, Terms, engine
-from ferbench.training.plan import Step
+from ferbench.training.plan import Batch, EpochPlan
 from ferbench.training.schedule import Progress, Stage
+
+Terms = dict[str, Tensor]  # scalar losses by name, "total" among them
+Loss = Callable[[Batch], Terms]
+After = Callable[[Batch], None]
+_CAPTURE = Lock()
+_WARM_UP = 3  # steps before a capture, in which libraries choose kernels and allocate memory
+_BETA2 = 0.999  # of AdamW: the decay rate of the mean of squared gradients
+
+
+class Eager:
+    """Training steps, executed operation by operation.
+
+    after : called after each step of the optimizer to update state without gradients, such as class centers. The state
+        has to be in buffers of the module, which checkpoints contain.
+    """
+
+    captured: ClassVar[bool] = False
+
+    def __init__(self, module: nn.Module, loss: Loss, stage: Stage, after: After | None = None):
+        self.loss, self.after = loss, after
+        self.optimizer = optimizer_of(module, stage, self.captured)
+
+    def rate(self, value: float) -> None:
+        """Set the learning rate of the next steps."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = value
+
+    def step(self, batch: Batch) -> Terms:
+        """Carry out one step. Returns its loss terms, detached."""
+        terms = self.loss(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms["total"].backward()
+        self.optimizer.step()
+        if self.after is not None:
+            with torch.no_grad():
+                self.after(batch)
+        return {name: term.detach() for name, term in terms.items()}
+
+
+class Captured(Eager):
+    """Steps replayed from one CUDA graph, captured at the first batch. All batches must have the same shape.
+
+    ``loss`` and ``after`` must neither read values back to the host nor create tensors from host memory, and ``after``
+    must change buffers in place.
+    """
+
+    captured = True
+
+    def __init__(self, module: nn.Module, loss: Loss, stage: Stage, after: After | None = None):
+        super().__init__(module, loss, stage, after)
+        self.module = module
+        self.graph: torch.cuda.CUDAGraph | None = None
+        for group in self.optimizer.param_groups:
+            group["lr"] = torch.tensor(stage.lr, device="cuda")  # a float would be a constant of the graph
+
+    def rate(self, value: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"].fill_(value)
+
+    def step(self, batch: Batch) -> Terms:
+        if self.graph is None:
+            self._capture(batch)
+        assert self.graph is not None
+        for name in Batch.INDICES:
+            getattr(self.batch, name).copy_(getattr(batch, name))
+        self.graph.replay()
+        return {name: term.clone() for name, term in self.terms.items()}
+
+    def _capture(self, batch: Batch) -> None:
+        self.batch = batch.clone()
+        for parameter in self.module.parameters():  # or the first step would differ from the others
+            for name, value in initial_state(self.optimizer, parameter).items():
+                self.optimizer.state[parameter].setdefault(name, value)
+        state = [
+            *self.module.state_dict().values(),
+            *(value for entry in self.optimizer.state.values() for value in entry.values()),
+        ]
+        before = [tensor.clone() for tensor in state]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UP):
+                super().step(self.batch)
+        torch.cuda.current_stream().wait_stream(side)
+        for tensor, old in zip(state, before, strict=True):  # undo the steps of the warm-up
+            tensor.copy_(old)
+        self.graph = torch.cuda.CUDAGraph()
+        # Other threads may run other trainings: one capture at a time, and only this thread's work is captured.
+        with _CAPTURE, torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+            self.terms = super().step(self.batch)
+
+
+def engine(module: nn.Module, loss: Loss, stage: Stage, device: Device, after: After | None = None) -> Eager:
+    """Return the object that executes the steps on a device."""
+    kind = Captured if device.captures else Eager
+    return kind(module, loss, stage, after)
+
+
+def optimizer_of(module: nn.Module, stage: Stage, captured: bool = False) -> torch.optim.Optimizer:
+    """Return the optimizer of a schedule, with its weight decay on all parameters.
+
+    "sgd" is SGD with momentum (section IV-C of the paper). "adamw" is Algorithm 2 of Loshchilov & Hutter 2019 with the
+    momentum as β1, β2 = 0.999 and ε = 1e-8. captured : whether its steps are captured as a CUDA graph.
+    """
+    if stage.optimizer == "adamw":
+        betas = stage.momentum, _BETA2
+        return torch.optim.AdamW(
+            module.parameters(), stage.lr, betas, weight_decay=stage.weight_decay, fused=True, capturable=captured
+        )
+    return torch.optim.SGD(module.parameters(), stage.lr, stage.momentum, weight_decay=stage.weight_decay, fused=True)
+
+
+def initial_state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """The optimizer's state of a parameter, which torch creates only at the first step."""
+    if isinstance(optimizer, torch.optim.SGD):
+        return {"momentum_buffer": torch.zeros_like(parameter)}
+    means = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+    return {"step": torch.zeros((), device=parameter.device), **means}
 
 
 def learning_rate(stage: Stage, epoch: int) -> float:
@@ -31,7 +152,7 @@ def learning_rate(stage: Stage, epoch: int) -> float:
 def fit(
     module: nn.Module,
     loss: Loss,
-    plan: Callable[[int], list[Step]],
+    plan: EpochPlan,
     stage: Stage,
     device: Device,
     saved: Path,
@@ -43,14 +164,14 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train ``module`` and return one row of history an epoch.
 
-    loss : a step's loss terms, called with the module in train mode.
-    plan : an epoch's steps from its number; the same for the same number, whatever ran before.
-    saved : the checkpoint file; where it exists, training continues from it.
-    validate : a score called in eval mode after each epoch, higher is better (never on test data).
-    keep_best : end with the weights of the first epoch with the best score instead of the last epoch's.
-    epochs : a folder that gets the weights after every epoch; a checkpoint of a training that kept fewer is not used.
-    after : updates buffers of the module after each step (:class:`engine.Eager`).
-    Raises FloatingPointError where the loss is no finite number.
+    loss : returns the loss terms of a step; the module is in train mode.
+    plan : the steps of an epoch, which depend on its number alone.
+    saved : the checkpoint file, from which training continues if it exists.
+    validate : a score after each epoch, higher is better (never on test data); the module is in eval mode.
+    keep_best : end with the weights of the first epoch of the best score, not with those of the last epoch.
+    epochs : a folder for the weights of every epoch; a checkpoint is ignored if weights of its epochs are missing.
+    after : updates buffers of the module after each step (:class:`Eager`).
+    Raises FloatingPointError if the loss is not finite.
     """
     steps = engine(module, loss, stage, device, after)
     per_epoch = len(plan(0))
@@ -92,10 +213,9 @@ def fit(
 
 
 def _averaged(module: nn.Module, horizon: float) -> AveragedModel:
-    """The exponential moving average of all weights and batch statistics (Tarvainen & Valpola 2017) over some
-    ``horizon`` steps: decay 1 - 1 / horizon, the plain mean of all steps until there are so many.
-
-    With a constant decay, the first step's weights would keep a share of 1 / e after ``horizon`` steps.
+    """The exponential moving average of all weights and batch statistics (Tarvainen & Valpola 2017) with the decay
+    1 - 1 / horizon; for the first ``horizon`` steps the plain mean, because with a constant decay the weights of the
+    first step would have a share of 1 / e after ``horizon`` steps.
     """
 
     def update(averages: PARAM_LIST, current: PARAM_LIST, before: torch.Tensor | int) -> None:
@@ -139,19 +259,20 @@ def _line(state: TrainingState) -> str:
 
 
 class Dismissed(BaseException):
-    """Unwinds a thread whose training is no longer wanted. No Exception, so that its job is not recorded as failed."""
+    """Ends a thread whose training is cancelled. Not an Exception, so that its job is not recorded as failed."""
 
 
 T = TypeVar("T")
 
 
-def together(
+def train_in_parallel(
     count: int, at_once: int, threads: int, train: Callable[[int, Progress], T], progress: Progress
 ) -> list[T]:
     """Return the results of ``count`` trainings of equal length, ``at_once`` at a time, each in a thread.
 
-    threads : of the CPU for each, if several run at a time. train : called with its number, from 0, and a progress
-    callback that it has to call at every step: it raises where Ctrl-C or an error in another training ends it.
+    threads : CPU threads of each training if several run at a time. train : gets its number, from 0, and a progress
+    callback that it has to call at every step, and that raises :class:`Dismissed` after Ctrl-C or an error in another
+    training.
     """
     steps, dismissed, lock = [0] * count, Event(), Lock()
 

@@ -1,4 +1,4 @@
-"""What families share of their networks: initial weights, grey levels, prediction in batches, the deployed form."""
+"""Shared by networks of all families: initial weights, grey levels, batches, the deployed form, contrastive loss."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ferbench.training.checkpoint import unpack
 from ferbench.training.device import Device
 
 M = TypeVar("M", bound=nn.Module)
-_GENERATOR = Lock()  # torch has one generator for all threads of a process
+_RANDOM_STATE = Lock()  # torch has one random number generator for all threads of a process
 
 
 def seeded(seed: int, build: Callable[[], M]) -> M:
-    """Build a network whose random weights depend on ``seed`` alone, whatever other threads draw meanwhile."""
-    with _GENERATOR:
+    """Build a network whose random weights depend on ``seed`` alone, whatever other threads do."""
+    with _RANDOM_STATE:
         torch.manual_seed(seed)
         return build()
 
@@ -34,11 +34,11 @@ def seeded(seed: int, build: Callable[[], M]) -> M:
 def start_from(network: nn.Module, weights: Path, parent_classes: Sequence[str], classes: Sequence[str]) -> None:
     """Copy the weights of a finished run, its parent, into a network.
 
-    The rows of the layer ``classifier`` are copied for the classes that both have; a network without this layer has
-    classifiers of its own. Rows of other classes, and tensors that the parent lacks, keep their random values.
+    The rows of the layer ``classifier`` are copied for the common classes, if the network has this layer. Rows of other
+    classes, and tensors that the parent lacks, keep their random values.
 
-    weights : the file of the parent. classes : of the network, in order; none for a classifier that starts anew.
-    Raises DataError where the file is missing or damaged.
+    weights : the file of the parent. classes : of the network, in order; none to start with a random classifier.
+    Raises DataError if the file is missing or damaged.
     """
     stored, state = unpack(weights)[0], network.state_dict()
     shared = [(row, parent_classes.index(label)) for row, label in enumerate(classes) if label in parent_classes]
@@ -50,7 +50,7 @@ def start_from(network: nn.Module, weights: Path, parent_classes: Sequence[str],
     network.load_state_dict({**state, **stored})
 
 
-_FLAT = 1e-3  # an image flatter than this (a quarter of a grey level) is noise, not a face
+_FLAT = 1e-3  # smallest deviation of an image, a quarter of a grey level; below it is noise
 
 
 class Normalise(nn.Module):
@@ -58,7 +58,7 @@ class Normalise(nn.Module):
 
     mean, deviation : one value each, buffers saved with the weights; 0.5 and 0.5 until they are set
         from the training images.
-    each : 1 where every image is scaled by its own mean and deviation instead.
+    each : 1 to scale each image by its mean and deviation instead.
     """
 
     mean: Tensor
@@ -98,15 +98,15 @@ class Normalise(nn.Module):
 class Deployable(nn.Module):
     """A trained method as one frozen module in eval mode: images uint8 [N,1,48,48] in 0..255 → logits [N,K] first.
 
-    Scaling and normalisation of grey levels are inside. parts : the part of the face for each attention map [N,P,H,W]
-    behind the logits; empty where there are none.
+    It includes scaling and normalisation of grey levels. parts : the part of the face of each attention map [N,P,H,W],
+    the second output; empty for a method without maps.
     """
 
     parts: ClassVar[tuple[str, ...]] = ()
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of what :meth:`forward` returns, in its order."""
+        """Names of the outputs of :meth:`forward`, in order."""
         return ("logits",)
 
     def for_inference(self, device: Device) -> nn.Module:
@@ -115,7 +115,7 @@ class Deployable(nn.Module):
 
 
 class Deployed(Deployable):
-    """An ordinary network that takes grey levels in [0,1], [N,1,48,48], and gives logits."""
+    """The deployed form of a network from grey levels in [0,1], [N,1,48,48], to logits."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -167,7 +167,7 @@ def check_kept(record: Record) -> None:
 
 
 def load_weights(module: nn.Module, weights: Path) -> None:
-    """Put a run's weights into its network. Raises DataError where they are missing, damaged or of another shape."""
+    """Load the weights of a run. Raises DataError if they are missing, damaged or of another shape."""
     tensors, _ = unpack(weights)
     try:
         module.load_state_dict(tensors)
@@ -195,5 +195,33 @@ def on_images(call: Callable[..., Tensor], device: Device, images: Tensor, *inpu
 
 
 def parameter_count(*modules: nn.Module) -> int:
-    """How many numbers are learned by gradient."""
+    """Number of trainable parameters."""
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+_EPSILON = 1e-12  # added under the root of a squared distance, because the root has no gradient at 0
+
+
+def contrastive_loss(
+    first: Tensor, second: Tensor, same: Tensor, margin: float, epsilon_for_same: bool = False
+) -> Tensor:
+    """Mean over pairs of ½ D² for two samples of one class and ½ max(0, margin − D)² for two of different classes.
+
+    D is the Euclidean distance (Hadsell, Chopra, LeCun 2006, "Dimensionality reduction by learning an invariant
+    mapping", Eq. 4), computed in float32 or, for float64 features, in float64.
+
+    first, second : features [P,F] of both members of each pair. same : [P], whether their classes are equal.
+    epsilon_for_same : add the epsilon under the root to the D² of equal classes as well. The value hardly differs;
+        methods that were trained this way keep it, so that a repeated training gives the same bytes.
+    """
+    difference = first - second
+    squared = (difference if difference.dtype == torch.float64 else difference.float()).square().sum(dim=1)
+    distance = (squared + _EPSILON).sqrt()
+    attraction = distance.square() if epsilon_for_same else squared
+    return torch.where(same.bool(), attraction, (margin - distance).clamp_min(0).square()).mean() / 2
+
+
+def contrastive_loss_of_batch(features: Tensor, labels: Tensor, first: Tensor, second: Tensor, margin: float) -> Tensor:
+    """:func:`contrastive_loss` of pairs of rows of a batch. features : [B,F]. labels : [B]. first, second : [P]."""
+    same = labels[first] == labels[second]
+    return contrastive_loss(features[first], features[second], same, margin, epsilon_for_same=True)

@@ -1,9 +1,9 @@
 """The index plan of an epoch: which derived samples, in which steps, in which pairs.
 
-Made with numpy from the seed alone, so it is the same on every device and after every interruption.
+It depends on the seed alone and is computed by NumPy, so it is the same on every device and after an interruption.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -24,7 +24,7 @@ class Step:
     """One step of an epoch.
 
     images, derived : [R] the rows of the batch: image index and number of its derived sample.
-    streams : how many equal runs of rows go through the network separately (2: siamese streams, 1: one batch).
+    streams : number of equal parts of the rows that pass through the network separately (2: siamese streams).
     first, second : [P] positions in the batch of both members of each pair; empty without pairs.
     tiles, offsets : [R,9] and [R,2] for :func:`ferbench.training.augment.rearrange`; empty where no image's
         tiles are shuffled.
@@ -45,7 +45,7 @@ class Step:
     def on(self, device: str) -> "Batch":
         """The step as index tensors on a device.
 
-        A GPU is sent them from pinned memory: from any other each copy would wait for the step before.
+        A copy to a GPU is asynchronous from pinned memory only.
         """
         tensors = {name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in Batch.INDICES}
         if device == "cuda":
@@ -70,15 +70,18 @@ class Batch:
     moves: Tensor
 
     def clone(self) -> "Batch":
-        """A copy with memory of its own."""
+        """A copy of all tensors."""
         return Batch(streams=self.streams, **{name: getattr(self, name).clone() for name in self.INDICES})
+
+
+EpochPlan = Callable[[int], list[Step]]  # the steps of each epoch by its number from 0
 
 
 def rows(count: int, augment: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Return image indices and derived numbers of one epoch, shuffled.
 
-    "expand": all 14 derived samples of each of ``count`` images (the paper's way); "sample": one of the
-    14, drawn anew, of each; "none": each image as it is.
+    "expand": all 14 derived samples of each of ``count`` images, as in the paper (section IV-B); "sample": one random
+    derived sample of each image; "none": each image without distortion.
     """
     if augment == "expand":
         order = rng.permutation(count * DERIVED)
@@ -89,14 +92,13 @@ def rows(count: int, augment: str, rng: np.random.Generator) -> tuple[np.ndarray
 
 
 def steps(count: int, augment: str, batch: int) -> int:
-    """Return the number of steps in an epoch. Rows that do not fill a last batch are left out of the
-    epoch; a set smaller than one batch is one step."""
+    """Return the number of steps in an epoch. An incomplete last batch is dropped, unless it is the only one."""
     total = count * (DERIVED if augment == "expand" else 1)
     return max(1, total // batch)
 
 
 def passes(stage: Stage, images: int) -> int:
-    """Return how many samples a training on ``images`` images sees in all its epochs."""
+    """Return the number of samples that a training on ``images`` images processes in all its epochs."""
     return stage.epochs * images * (DERIVED if stage.augment == "expand" else 1)
 
 
@@ -128,11 +130,11 @@ def paired_epoch(
     labels : [N], used by "balanced" pairing only.
     batch_of : "pairs": a step has ``batch`` pairs, its first ``batch`` rows are stream 1 and the next are
         stream 2; "images": a step has ``batch`` rows, and stream 2 is the same rows in another order.
-    pairing : "permutation": partners are random; "balanced": half of the pairs share the class, as far as
-        the batch allows; "all": every two rows of the step are a pair.
-    streams : "split": with "pairs", each stream is a batch of its own to batch normalisation.
-    erase : the share of rows of which a rectangle is erased.
-    jitter : how far rows are zoomed and shifted at most, in sides of the image.
+    pairing : "permutation": random pairs; "balanced": half of the pairs have equal classes, as far as the batch
+        allows; "all": every two rows of the step are a pair.
+    streams : "split": with "pairs", batch normalisation takes its statistics over each stream separately.
+    erase : the share of rows in which a rectangle is erased.
+    jitter : the largest zoom and shift of a row, in sides of the image.
     """
     rng = generator(seed, "epoch", epoch)
     images, derived = rows(len(labels), augment, rng)
@@ -164,8 +166,8 @@ def _parts(total: int, size: int, count: int) -> list[slice]:
 
 
 def _rearranged(count: int, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The origin of the tiles of each image [N,9], and how far it is shifted before it is cut [N,2]; images that are
-    not drawn keep their tiles in place."""
+    """The source of each tile [N,9] and the shift of the grid of tiles [N,2] for each image; a random ``share`` of the
+    images is rearranged, the others keep their tiles."""
     tiles, offsets = np.tile(np.arange(TILES**2), (count, 1)), np.zeros((count, 2), dtype=np.int64)
     chosen = rng.random(count) < share
     tiles[chosen] = rng.permuted(tiles[chosen], axis=1)
@@ -174,7 +176,7 @@ def _rearranged(count: int, share: float, rng: np.random.Generator) -> tuple[np.
 
 
 def _boxes(count: int, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Rectangles [N,4] of random area, shape and place within the image; empty ones for images that are not drawn."""
+    """Rectangles [N,4] of random area, shape and place within the image, empty for all but a random ``share``."""
     area = SIZE**2 * rng.uniform(*ERASED, count)
     ratio = np.exp(rng.uniform(np.log(SLENDER), -np.log(SLENDER), count))
     sides = np.stack([np.sqrt(area * ratio), np.sqrt(area / ratio)], axis=1).round().clip(1, SIZE).astype(np.int64)
@@ -183,7 +185,7 @@ def _boxes(count: int, share: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _moves(count: int, most: float, rng: np.random.Generator) -> np.ndarray:
-    """How each image is zoomed and shifted [N,3], float32."""
+    """The random zoom and shift of each image [N,3], float32."""
     return (np.array([1, 0, 0]) + rng.uniform(-most, most, (count, 3))).astype(np.float32)
 
 
@@ -199,8 +201,8 @@ def _pairs(
     if pairing == "permutation":
         return first, pool if batch_of == "pairs" else rng.permutation(pool)
     second = np.empty(half, dtype=np.int64)
-    for position, alike in enumerate(rng.random(half) < 0.5):
-        wanted = (labels[pool] == labels[position]) == alike
-        wanted &= pool != position
-        second[position] = rng.choice(pool[wanted] if wanted.any() else pool)
+    for position, same_class in enumerate(rng.random(half) < 0.5):
+        candidates = (labels[pool] == labels[position]) == same_class
+        candidates &= pool != position
+        second[position] = rng.choice(pool[candidates] if candidates.any() else pool)
     return first, second

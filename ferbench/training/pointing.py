@@ -1,5 +1,5 @@
 """The pointing game (Zhang et al. 2018, "Top-down neural attention by excitation backprop"): whether the maximum of an
-attention map lies on the part that it is for. Faces are aligned, so that their parts lie on the template."""
+attention map lies on its part of the face. Faces are aligned, so that their parts lie on the template."""
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ def region(part: str) -> tuple[float, float, float, float]:
 def on_part(maps: Tensor, part: str) -> Tensor:
     """Whether the maximum of each map [N,H,W] of an aligned face lies in the part's region: bool [N].
 
-    Maps are enlarged to 48×48 bilinearly, as they are shown; of several maxima the first counts.
+    Maps are enlarged to 48×48 bilinearly, as in figures; of several maxima the first one counts.
     """
     large = nn.functional.interpolate(maps.unsqueeze(1), size=(SIZE, SIZE), mode="bilinear", align_corners=False)
     place = large.flatten(1).argmax(dim=1)
@@ -34,7 +34,7 @@ def on_part(maps: Tensor, part: str) -> Tensor:
 
 
 def chance(part: str) -> float:
-    """The share of the picture that the region covers: the score of maxima at random."""
+    """The share of the image that the region covers, which is the expected score of random maxima."""
     left, top, right, bottom = region(part)
     inside = [sum(low <= place <= high for place in range(SIZE)) for low, high in ((left, right), (top, bottom))]
     return inside[0] * inside[1] / SIZE**2

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from ferbench import metrics
-from ferbench.methods.wslgan.losses import contrastive_loss
 from ferbench.methods.wslgan.network import SelectiveFeatureUnit
+from ferbench.methods.wslgan.stages import contrastive_loss
 from ferbench.training import checkpoint, samples
 from ferbench.training.augment import derive
 from ferbench.training.checkpoint import TrainingState

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from helpers import ALONE, FLOOR, inside, lay, train
 
-from ferbench.methods.cnn import recogniser
 from ferbench.methods.cnn.recogniser import CnnRecogniser
 from ferbench.runs.store import Store
+from ferbench.training import loop
 
 OVERFLOWING = ("--set", "finetune.lr=1e30", "--set", "pretrain.lr=1e30")
 
@@ -43,7 +43,7 @@ def test_probabilities_that_are_no_numbers_fail_the_fold_and_the_other_fold_stan
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 GB")])
 def test_a_job_that_has_too_little_memory_fails_and_the_others_go_on(error, tmp_path, monkeypatch):
     lay(tmp_path)
-    fit, calls = recogniser.fit, []
+    fit, calls = loop.fit, []
 
     def short(*words, **options):
         calls.append(1)
@@ -51,7 +51,7 @@ def test_a_job_that_has_too_little_memory_fails_and_the_others_go_on(error, tmp_
             raise error
         return fit(*words, **options)
 
-    monkeypatch.setattr(recogniser, "fit", short)
+    monkeypatch.setattr(loop, "fit", short)
     assert inside(train(3, *ALONE), tmp_path).code == 4
     errors = [record.error for record in Store(tmp_path / "runs").records()]
     assert sorted(bool(line) for line in errors) == [False, True]

@@ -409,7 +409,7 @@ def _models(home: Path) -> list[Target]:
     from support.models import card, onnx_file
 
     from ferbench.methods.foreign.cards import template
-    from ferbench.methods.foreign.recogniser import Foreign
+    from ferbench.methods.foreign.recogniser import ExternalModel
     from ferbench.methods.interface import SampleSet
     from ferbench.methods.recipes import resolve
 
@@ -427,7 +427,7 @@ def _models(home: Path) -> list[Target]:
     def read_onnx(content: bytes) -> None:
         path.write_bytes(content)
         template(str(path))
-        Foreign(method, classes).predict(SampleSet(images=images), None)
+        ExternalModel(method, classes).predict(SampleSet(images=images), None)
 
     return [Target("ONNX model", [good, _outside(good)], read_onnx, 4, _graph_too), *_keras(home, method, classes)]
 
@@ -479,7 +479,7 @@ def _keras(home: Path, method: Any, classes: tuple[str, ...]) -> list[Target]:
         import keras
     except ImportError:
         return []
-    from ferbench.methods.foreign.keras_files import Network
+    from ferbench.methods.foreign.files import KerasNetwork
 
     made = keras.Sequential(
         [keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(7, activation="softmax")]
@@ -493,7 +493,7 @@ def _keras(home: Path, method: Any, classes: tuple[str, ...]) -> list[Target]:
 
         def read(content: bytes, path: Path = path) -> None:
             path.write_bytes(content)
-            Network(path)(np.zeros((2, 6, 6, 1), dtype=np.float32))
+            KerasNetwork(path)(np.zeros((2, 6, 6, 1), dtype=np.float32))
 
         found.append(Target(f"Keras file, .{suffix}", [path.read_bytes()], read, 0.2))
     return found

@@ -1,17 +1,176 @@
-"""One training: a strong classifier for each class against the rest, made of networks of patches."""
+"""Boosted deep belief networks: pre-training of a network on each patch, selection of patches by boosting, and joint
+training of the selected networks. A strong classifier for each class against the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
+import torch
+from scipy.special import expit, softmax
+from sklearn.neural_network import BernoulliRBM
+from torch import Tensor
 
-from ferbench.methods.boosting.networks import Layers, choose, patches_of, pretrained, top_units, tune, weak_classifiers
-from ferbench.methods.boosting.recipe import BoostingRecipe
+from ferbench.methods.boosting import Belief, Boosting, BoostingRecipe, Patches, Tuning
 from ferbench.methods.interface import History, SampleSet, TrainingSet, Workspace
+
+Layers = list[tuple[np.ndarray, np.ndarray]]  # weights [P,in,out] and biases [P,out] of P patches, from the bottom up
+_LARGEST_EDGE = 1 - 1e-6  # of r in boosting; a vote for r = 1 would be infinite
+_BIAS_RIDGE = 1e-9  # of a top unit, only so that the matrix can be inverted
+
+
+def patches_of(images: np.ndarray, shape: Patches) -> np.ndarray:
+    """Return the patches of images uint8 [N,48,48], row by row: float64 [P,N,side²]. The grey levels of each patch are
+    stretched to [0,1], the range of the binary units of a Boltzmann machine."""
+    windows = np.lib.stride_tricks.sliding_window_view(images, (shape.side, shape.side), axis=(1, 2))
+    windows = windows[:, :: shape.stride, :: shape.stride]
+    levels = windows.reshape(len(images), -1, shape.side**2).transpose(1, 0, 2).astype(np.float64)
+    low, high = levels.min(axis=2, keepdims=True), levels.max(axis=2, keepdims=True)
+    return (levels - low) / np.maximum(high - low, 1)
+
+
+def boltzmann_machine(values: np.ndarray, hidden: int, settings: Belief, seed: int) -> BernoulliRBM:
+    """Train a restricted Boltzmann machine on values [N,D] in [0,1] by persistent contrastive divergence (Tieleman
+    2008), as implemented by scikit-learn."""
+    machine = BernoulliRBM(
+        hidden, learning_rate=settings.lr, batch_size=settings.batch, n_iter=settings.epochs, random_state=seed % 2**32
+    )
+    return machine.fit(values)
+
+
+def pretrained(
+    patches: np.ndarray, settings: Belief, seed: Callable[[str], int], report: Callable[[int], None]
+) -> Layers:
+    """Train a belief network on each patch, float64 [P,N,D]. report : gets the number of finished networks."""
+    networks: list[Layers] = []
+    for place, values in enumerate(patches):
+        layers = []
+        for level, hidden in enumerate(settings.hidden):
+            machine = boltzmann_machine(values, hidden, settings, seed(f"machine {place} {level}"))
+            weights, biases = machine.components_.T.copy(), machine.intercept_hidden_.copy()
+            layers.append((weights, biases))
+            values = expit(values @ weights + biases)
+        networks.append(layers)
+        report(place + 1)
+    return [
+        (np.stack([weights for weights, _ in level]), np.stack([biases for _, biases in level]))
+        for level in zip(*networks, strict=True)
+    ]
+
+
+def top_units(patches: np.ndarray, layers: Layers) -> np.ndarray:
+    """The activations of the top layer of each belief network: float64 [P,N,D] → [P,N,H]."""
+    for weights, biases in layers:
+        patches = expit(patches @ weights + biases[:, None])
+    return patches
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The Q patches that boosting chose for one class, in the order of choice.
+
+    patches : int64 [Q], each at most once. tops : float64 [Q,H+1], weights and bias of their weak classifiers.
+    votes : float64 [Q], α. errors, losses : float64 [Q], the share of misclassified training samples and the mean of
+    exp(−y F) after each round.
+    """
+
+    patches: np.ndarray
+    tops: np.ndarray
+    votes: np.ndarray
+    errors: np.ndarray
+    losses: np.ndarray
+
+
+def weak_classifiers(units: np.ndarray, tops: np.ndarray) -> np.ndarray:
+    """h = 2 σ(w·v + b) − 1, in [−1,1]: units [P,N,H], tops [P,H+1] → [P,N]."""
+    return np.tanh(((units @ tops[:, :-1, None])[:, :, 0] + tops[:, -1:]) / 2)
+
+
+def fit_tops(units: np.ndarray, signs: np.ndarray, weights: np.ndarray, ridge: float, steps: int) -> np.ndarray:
+    """Fit the weak classifier of every patch to weighted samples by Newton's method, minimising
+    Σ_i D_i log(1 + exp(−y_i z_i)) + ridge/2 ‖w‖².
+
+    units : [P,N,H]. signs : y, −1 or 1 [N]. weights : D, of sum 1 [N]. Returns [P,H+1], the bias last.
+    """
+    inputs = np.concatenate([units, np.ones((*units.shape[:2], 1))], axis=2)
+    penalty = np.full(inputs.shape[2], ridge)
+    penalty[-1] = _BIAS_RIDGE
+    tops = np.zeros((len(units), inputs.shape[2]))
+    for _ in range(steps):
+        probability = expit((inputs @ tops[:, :, None])[:, :, 0])  # [P,N]
+        gradient = inputs.transpose(0, 2, 1) @ (weights * (probability - (signs > 0)))[:, :, None]
+        curvature = (inputs * (weights * probability * (1 - probability))[:, :, None]).transpose(0, 2, 1) @ inputs
+        gradient = gradient[:, :, 0] + penalty * tops
+        tops -= np.linalg.solve(curvature + np.diag(penalty), gradient[:, :, None])[:, :, 0]
+    return tops
+
+
+def choose(units: np.ndarray, signs: np.ndarray, settings: Boosting) -> Chosen:
+    """Choose patches by AdaBoost with weak classifiers in [−1,1] (Schapire & Singer 1999, section 3.1): in each round
+    the one with the largest r = Σ D_i y_i h_i, with α = ½ ln((1 + r)/(1 − r)), and D_i ← D_i exp(−α y_i h_i)/Z. A patch
+    is chosen at most once.
+
+    units : [P,N,H]. signs : −1 or 1 [N].
+    """
+    count = len(signs)
+    weights, score = np.full(count, 1 / count), np.zeros(count)
+    patches: list[int] = []
+    tops: list[np.ndarray] = []
+    rounds: list[tuple[float, float, float]] = []  # vote, error, loss
+    for _ in range(min(settings.rounds, len(units))):
+        remaining = np.setdiff1d(np.arange(len(units)), patches)
+        candidates = fit_tops(units[remaining], signs, weights, settings.ridge, settings.newton)
+        outputs = weak_classifiers(units[remaining], candidates)
+        edges = outputs @ (weights * signs)
+        best = int(edges.argmax())
+        edge = min(float(edges[best]), _LARGEST_EDGE)
+        if edge <= 0:
+            break
+        vote = float(np.log((1 + edge) / (1 - edge)) / 2)
+        score = score + vote * outputs[best]
+        weights = weights * np.exp(-vote * signs * outputs[best])
+        weights = weights / weights.sum()
+        patches.append(int(remaining[best]))
+        tops.append(candidates[best])
+        rounds.append((vote, float((signs * score <= 0).mean()), float(np.exp(-signs * score).mean())))
+    votes, errors, losses = np.array(rounds).reshape(len(rounds), 3).T
+    return Chosen(
+        np.array(patches, dtype=np.int64), np.array(tops).reshape(len(tops), units.shape[2] + 1), votes, errors, losses
+    )
+
+
+def strong_classifier(patches: Tensor, layers: list[tuple[Tensor, ...]], tops: Tensor, votes: Tensor) -> Tensor:
+    """F(x) = Σ_q α_q (2 σ(w_q·v_q + b_q) − 1): patches [Q,N,D], layers of Q networks, tops [Q,H+1], votes [Q] → [N]."""
+    units = patches
+    for weights, biases in layers:
+        units = torch.sigmoid(torch.baddbmm(biases[:, None], units, weights))
+    outputs = torch.tanh(torch.baddbmm(tops[:, None, -1:], units, tops[:, :-1, None])[:, :, 0] / 2)
+    return votes @ outputs
+
+
+def tune(
+    patches: np.ndarray, layers: Layers, tops: np.ndarray, votes: np.ndarray, signs: np.ndarray, settings: Tuning
+) -> tuple[Layers, np.ndarray, list[float]]:
+    """Train chosen networks together by gradient descent on mean exp(−y F(x)) over all samples, with constant votes.
+
+    patches : float64 [Q,N,D]. signs : −1 or 1 [N]. Returns layers, tops, and the loss before each step.
+    """
+    inputs, alpha = torch.from_numpy(np.ascontiguousarray(patches)), torch.from_numpy(votes)
+    y = torch.from_numpy(signs.astype(np.float64))
+    trained = [tuple(torch.tensor(array, requires_grad=True) for array in layer) for layer in layers]
+    top = torch.tensor(tops, requires_grad=True)
+    optimizer = torch.optim.Adam([*(array for layer in trained for array in layer), top], lr=settings.lr)
+    losses = []
+    for _ in range(settings.steps):
+        loss = torch.exp(-y * strong_classifier(inputs, trained, top, alpha)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    result = [(weights.detach().numpy(), biases.detach().numpy()) for weights, biases in trained]
+    return result, top.detach().numpy(), losses
 
 
 @dataclass(frozen=True)
@@ -32,7 +191,7 @@ class StrongClassifier:
 
 
 class BoostingRecogniser:
-    """BDBN. An interrupted training starts again from the beginning and ends with the same bytes."""
+    """BDBN. An interrupted training starts again and ends with the same bytes."""
 
     def __init__(self, recipe: BoostingRecipe, classes: tuple[str, ...]):
         self.recipe, self.classes = recipe, classes
@@ -60,7 +219,9 @@ class BoostingRecogniser:
         self.classifiers = []
         history = work.timed("boosting", boosted)
         self.load(self.state())
-        chosen = {label: one.patches.tolist() for label, one in zip(self.classes, self.classifiers, strict=True)}
+        chosen = {
+            label: classifier.patches.tolist() for label, classifier in zip(self.classes, self.classifiers, strict=True)
+        }
         work.facts |= {"uncalibrated": True, "patches": chosen}
         return history
 

@@ -34,7 +34,7 @@ class CnnFamily(Family[CnnRecipe]):
         return CnnRecogniser(method.recipe, kind, classes)
 
     def attribute_learner(self, method: Method[CnnRecipe], kind: str) -> AttributeLearner:
-        from ferbench.methods.cnn.attributes import CnnAttributeLearner
+        from ferbench.methods.cnn.recogniser import CnnAttributeLearner
 
         return CnnAttributeLearner(method.recipe, kind)
 

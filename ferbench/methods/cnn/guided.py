@@ -1,4 +1,4 @@
-"""Networks whose training uses a frozen parent network, which learned faces with attributes: FN2EN and PAT-ResNet."""
+"""Networks that are trained with a frozen parent network, which learned attributes of faces: FN2EN and PAT-ResNet."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ferbench.methods.cnn.losses import (
     tree_loss,
 )
 from ferbench.methods.cnn.networks import CnnNetwork, Outputs, TrainingLabels
-from ferbench.methods.cnn.recipe import GENDER, TEACHER, Loss, NetworkStage, RegressionLoss, Shape, StackShape, TreeLoss
+from ferbench.methods.cnn.recipe import GENDER, TEACHER, CnnStage, Loss, RegressionLoss, Shape, StackShape, TreeLoss
 from ferbench.methods.cnn.trunks import StackTrunk
 from ferbench.methods.interface import PRETRAIN, TrainingSet, Workspace
 from ferbench.training.checkpoint import unpack
-from ferbench.training.loop import Terms, fit
+from ferbench.training.loop import Terms
 from ferbench.training.networks import on_images
-from ferbench.training.plan import Batch, single_epoch
+from ferbench.training.plan import Batch, Step, single_epoch
 from ferbench.training.samples import Samples
 
 BRANCHES = 2  # of each node of the tree: two genders, then two clusters of faces of each gender
@@ -31,7 +31,7 @@ NODES = 1 + BRANCHES  # the root, which splits by gender, and a node for each ge
 
 
 def load_frozen_parent(role: str, shape: Shape, work: Workspace) -> CnnNetwork:
-    """Rebuild the network of a run's parent, frozen, on the device."""
+    """Rebuild the network of a parent run, frozen, on the device. shape : of that network."""
     tensors = unpack(work.parent(role)[1])[0]
     network = CnnNetwork(shape, None, len(tensors["classifier.weight"]))
     network.load_state_dict(tensors)
@@ -41,10 +41,11 @@ def load_frozen_parent(role: str, shape: Shape, work: Workspace) -> CnnNetwork:
 
 
 class RegressionNetwork(CnnNetwork):
-    """FN2EN: in stage 1 the convolutions learn the last maps of a teacher; in stage 2 the whole network learns by
-    softmax. A training that starts from a pre-training skips stage 1, which was part of the pre-training.
+    """FN2EN (Ding, Zhou, Chellappa 2017): in stage 1 the convolutions learn the last maps of a teacher; in stage 2 the
+    whole network learns by softmax. A training that starts from a pre-training omits stage 1, which the pre-training
+    contains.
 
-    channels : the 1×1 convolution that gives the maps as many channels as the teacher's; stage 2 does not use it.
+    channels : the 1×1 convolution to the number of channels of the teacher's maps; stage 2 does not use it.
     """
 
     trunk: StackTrunk
@@ -60,7 +61,7 @@ class RegressionNetwork(CnnNetwork):
         """Images float [B,1,48,48] in [0,1] → maps [B,C,3,3] to be compared with the teacher's."""
         return self.channels(self.trunk.maps(self.normalise(x)))
 
-    def before_training(self, train: TrainingSet, samples: Samples, stage: NetworkStage, work: Workspace) -> None:
+    def before_training(self, train: TrainingSet, samples: Samples, stage: CnnStage, work: Workspace) -> None:
         if PRETRAIN in work.identity.parents:
             return
         device, settings = work.device, self.settings
@@ -78,28 +79,21 @@ class RegressionNetwork(CnnNetwork):
 
         first = stage.model_copy(update={"epochs": settings.epochs, "lr": settings.lr})
         seed = work.seed("regression plan")
-        history = work.timed(
-            "regression",
-            lambda: fit(
-                self,
-                loss,
-                lambda epoch: single_epoch(len(train), first.augment, first.batch, seed, epoch),
-                first,
-                device,
-                work.checkpoint("regression/network"),
-                work.report,
-            ),
-        )
+
+        def plan(epoch: int) -> list[Step]:
+            return single_epoch(len(train), first.augment, first.batch, seed, epoch)
+
+        history = work.train("regression", self, loss, plan, first, checkpoint="regression/network")
         work.facts["regression_loss"] = [row["loss_total"] for row in history]
 
 
 class TreeNetwork(CnnNetwork):
-    """PAT-ResNet: a tree of attributes whose leaves have features and classifiers of their own,
+    """PAT-ResNet: a tree of attributes in which each leaf has its features and its classifier,
     L = Σ P(leaf|x) CE_leaf + ``attribute`` · CE_attributes + ``center`` · L_PAT (Cai et al. 2018, by our
     interpretation).
 
     The genders of training images are predictions of a frozen parent network; their clusters are 2-means of its
-    features, centred for each gender. Test images pass through the nodes of the tree itself.
+    features, centred for each gender. For test images the nodes of the tree predict both.
 
     centers : float32 [3,2,D], a buffer: those of both attribute values at each node.
     """
@@ -112,7 +106,7 @@ class TreeNetwork(CnnNetwork):
         super().__init__(shape, loss, classes)
         assert isinstance(loss, TreeLoss)
         self.settings, self.shape = loss, shape
-        del self.classifier  # each leaf has its own
+        del self.classifier  # each leaf has a classifier
         width = self.trunk.feature
         self.nodes = nn.ModuleList(nn.Sequential(nn.Linear(width, loss.node), nn.ReLU()) for _ in range(NODES))
         self.heads = nn.ModuleList(nn.Linear(loss.node, BRANCHES) for _ in range(NODES))
@@ -136,7 +130,7 @@ class TreeNetwork(CnnNetwork):
             "heads": torch.stack(heads, dim=1),
         }
 
-    def before_training(self, train: TrainingSet, samples: Samples, stage: NetworkStage, work: Workspace) -> None:
+    def before_training(self, train: TrainingSet, samples: Samples, stage: CnnStage, work: Workspace) -> None:
         attributes = attributes_of(train.images, self.shape, work)
         self._attributes = torch.tensor(attributes).to(work.device.name)
         work.facts["leaves"] = np.bincount(BRANCHES * attributes[:, 0] + attributes[:, 1], minlength=LEAVES).tolist()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ferbench.training.losses import contrastive_loss
+from ferbench.training.networks import contrastive_loss
 
 _EPSILON = 1e-12  # added to the length of a center, so that a cosine with a center at zero is 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +21,11 @@ from ferbench.methods.cnn.losses import (
 )
 from ferbench.methods.cnn.recipe import (
     CenterLoss,
+    CnnStage,
     IdentityLoss,
     IslandLoss,
     LocalityLoss,
     Loss,
-    NetworkStage,
     Shape,
     TupletLoss,
 )
@@ -35,12 +34,11 @@ from ferbench.methods.cnn.trunks import trunk
 from ferbench.methods.interface import TrainingSet, Workspace
 from ferbench.training.loop import Terms
 from ferbench.training.networks import Normalise
-from ferbench.training.plan import Batch, Step, single_epoch
+from ferbench.training.plan import Batch, EpochPlan, single_epoch
 from ferbench.training.samples import Samples
 from ferbench.training.schedule import Stage
 
-Outputs = dict[str, Tensor]  # float32 [B,…] by name: "features", "logits", and what a loss needs beside them
-Plan = Callable[[int], list[Step]]  # the steps of each epoch by its number from 0
+Outputs = dict[str, Tensor]  # float32 [B,…] by name: "features", "logits", and further inputs of the loss
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class TrainingLabels:
 
 
 def people_of(train: TrainingSet) -> np.ndarray:
-    """The number of each image's person, int64 [N]; an image without a subject counts as a person of its own."""
+    """The number of each image's person, int64 [N]; each image without a subject counts as another person."""
     names, people = np.unique(train.subjects, return_inverse=True)
     unnamed = np.flatnonzero(train.subjects == "")
     people[unnamed] = len(names) + np.arange(len(unnamed))
@@ -64,15 +62,15 @@ def people_of(train: TrainingSet) -> np.ndarray:
 
 
 class CnnNetwork(nn.Module):
-    """Trunk, feature and classifier, trained by softmax. A subclass overrides what another loss needs.
+    """Trunk, feature and classifier, trained by softmax. Subclasses implement other losses.
 
-    Layers of a subclass are built after those of this class, so that all networks of one seed start from the same
-    weights. State beside the weights lies in buffers, because these are stored in the checkpoint and in the run.
+    A subclass adds layers after those of this class, so that all networks of one seed start from the same weights.
+    State without gradients lies in buffers, which are stored in the checkpoint and in the run.
 
     loss : the recipe's table; None in a pre-training.
     """
 
-    equal_steps = True  # all steps of a training have the same number of rows, which captured CUDA graphs need
+    equal_steps = True  # whether all steps have the same number of rows, which captured CUDA graphs need
 
     def __init__(self, shape: Shape, loss: Loss | None, classes: int):
         super().__init__()
@@ -90,8 +88,8 @@ class CnnNetwork(nn.Module):
         """Images float [B,1,48,48] in [0,1] → logits [B,K]."""
         return self.outputs(x)["logits"]
 
-    def before_training(self, train: TrainingSet, samples: Samples, stage: NetworkStage, work: Workspace) -> None:
-        """Prepare the training by labels, on the device, from the initial weights."""
+    def before_training(self, train: TrainingSet, samples: Samples, stage: CnnStage, work: Workspace) -> None:
+        """Called before the training, on the device, with the initial weights."""
 
     def loss(self, outputs: Outputs, labels: TrainingLabels, batch: Batch) -> Terms:
         """The losses of a step by name, "total" among them: means over the batch."""
@@ -100,11 +98,11 @@ class CnnNetwork(nn.Module):
     def after_step(self, batch: Batch) -> None:
         """Update buffers in place after the optimizer's step on ``batch``."""
 
-    def plan(self, train: TrainingSet, stage: Stage, seed: int) -> Plan:
-        """The steps of each epoch, with about as many rows as the stage's ``augment`` says."""
+    def plan(self, train: TrainingSet, stage: Stage, seed: int) -> EpochPlan:
+        """The steps of each epoch, with approximately the number of rows that ``stage.augment`` implies."""
         return lambda epoch: single_epoch(len(train), stage.augment, stage.batch, seed, epoch)
 
-    def facts(self, train: TrainingSet, plan: Plan) -> dict[str, Any]:
+    def facts(self, train: TrainingSet, plan: EpochPlan) -> dict[str, Any]:
         """Facts for the record of a run."""
         return {}
 
@@ -137,7 +135,8 @@ class CenterNetwork(CnnNetwork):
 
 
 class IslandNetwork(CenterNetwork):
-    """IL-CNN: L = L_S + λ (L_C + λ1 · push). The push moves the centers only; it reaches the features through L_C."""
+    """IL-CNN (Cai et al. 2018): L = L_S + λ (L_C + λ1 · push). The push moves the centers, and thereby changes L_C, but
+    has no gradient for the features."""
 
     settings: IslandLoss
 
@@ -152,7 +151,7 @@ class IslandNetwork(CenterNetwork):
         self.centers -= self.settings.alpha * self.settings.push * push
 
     def _push_step(self) -> Tensor:
-        """The step of the push for λ1 = 1, before the centers are moved by center loss."""
+        """The step of the push for λ1 = 1, from the centers before the step of center loss."""
         if self.settings.step == "paper":
             return push_step(self.centers)
         with torch.enable_grad():
@@ -161,7 +160,7 @@ class IslandNetwork(CenterNetwork):
 
 
 class LocalityNetwork(CnnNetwork):
-    """DLP-CNN: L = L_S + λ L_LP."""
+    """DLP-CNN (Li, Deng, Du 2017): L = L_S + λ L_LP."""
 
     def __init__(self, shape: Shape, loss: Loss | None, classes: int):
         super().__init__(shape, loss, classes)
@@ -173,13 +172,13 @@ class LocalityNetwork(CnnNetwork):
         term = locality_loss(outputs["features"], labels.classes[batch.images], self.settings.neighbours)
         return {"total": softmax + self.settings.weight * term, "softmax": softmax, "locality": term}
 
-    def plan(self, train: TrainingSet, stage: Stage, seed: int) -> Plan:
+    def plan(self, train: TrainingSet, stage: Stage, seed: int) -> EpochPlan:
         if self.settings.batches == "shuffled":
             return super().plan(train, stage, seed)
         members = self.settings.neighbours + 1
         return lambda epoch: grouped_epoch(train.labels, stage.augment, stage.batch, members, seed, epoch)
 
-    def facts(self, train: TrainingSet, plan: Plan) -> dict[str, Any]:
+    def facts(self, train: TrainingSet, plan: EpochPlan) -> dict[str, Any]:
         """The mean number of neighbours in the first epoch, which the composition of the batches limits."""
         neighbours = []
         for step in plan(0):
@@ -189,7 +188,7 @@ class LocalityNetwork(CnnNetwork):
 
 
 class IdentityNetwork(CnnNetwork):
-    """IACNN: an expression branch and an identity branch on one trunk, trained with pairs of images,
+    """IACNN (Meng et al. 2017): an expression branch and an identity branch on one trunk, trained with pairs of images,
     L = λ1 L_softmax(a) + λ2 L_softmax(b) + λ3 ℓ_expression + λ4 ℓ_identity + λ5 L_softmax(both branches).
 
     ``embedding`` and ``classifier`` are the expression branch. A test image is classified by ``joint``, from the
@@ -230,12 +229,12 @@ class IdentityNetwork(CnnNetwork):
         total = sum((getattr(settings, name) * term for name, term in terms.items()), torch.zeros_like(terms["joint"]))
         return {"total": total, **terms}
 
-    def plan(self, train: TrainingSet, stage: Stage, seed: int) -> Plan:
+    def plan(self, train: TrainingSet, stage: Stage, seed: int) -> EpochPlan:
         people = people_of(train)
         return lambda epoch: pair_epoch(train.labels, people, stage.augment, stage.batch, seed, epoch)
 
-    def facts(self, train: TrainingSet, plan: Plan) -> dict[str, Any]:
-        """How many pairs of the first epoch are of each kind; not all images have a partner of every kind."""
+    def facts(self, train: TrainingSet, plan: EpochPlan) -> dict[str, Any]:
+        """Number of pairs of each kind in the first epoch; not every image can form a pair of each kind."""
         counts, people = Counter[str](), people_of(train)
         for step in plan(0):
             first, second = step.images[step.first], step.images[step.second]
@@ -248,14 +247,14 @@ class IdentityNetwork(CnnNetwork):
 
 
 class TupletNetwork(CnnNetwork):
-    """2B(N+M)Softmax: L = L_S + weight · L_(N+M), on a softmax branch, which classifies test images, and a metric
-    branch.
+    """2B(N+M)Softmax (Liu et al. 2017): L = L_S + weight · L_(N+M), with a softmax branch, which classifies test
+    images, and a metric branch.
 
-    threshold : T, a parameter that learns at ``rate`` times the learning rate. Weight decay pulls at it too, but at the
-        recipes' values 200 times less than a batch of tuplets that all pull in one direction.
+    threshold : T, a parameter that learns at ``rate`` times the learning rate. Weight decay acts on it too; with the
+        recipes' values it is 200 times weaker than a batch in which all tuplets change T in the same direction.
     """
 
-    equal_steps = False  # people show different numbers of expressions
+    equal_steps = False  # the number of expressions differs between people
 
     def __init__(self, shape: Shape, loss: Loss | None, classes: int):
         super().__init__(shape, loss, classes)
@@ -276,12 +275,12 @@ class TupletNetwork(CnnNetwork):
         term = tuplet_loss(vectors, labels.classes[batch.images], batch.second, slowed, settings.gap)
         return {"total": softmax + settings.weight * term, "softmax": softmax, "tuplet": term}
 
-    def plan(self, train: TrainingSet, stage: Stage, seed: int) -> Plan:
+    def plan(self, train: TrainingSet, stage: Stage, seed: int) -> EpochPlan:
         people, positives = people_of(train), self.settings.positives
         return lambda epoch: tuplet_epoch(train.labels, people, positives, stage.augment, stage.batch, seed, epoch)
 
-    def facts(self, train: TrainingSet, plan: Plan) -> dict[str, Any]:
-        """How many images have no negatives, because their person shows no other expression."""
+    def facts(self, train: TrainingSet, plan: EpochPlan) -> dict[str, Any]:
+        """Number of images without negatives, because their person shows no other expression."""
         people = people_of(train).tolist()
         expressions = Counter(person for person, _ in set(zip(people, train.labels.tolist(), strict=True)))
         return {"without_negatives": sum(expressions[person] == 1 for person in people)}

@@ -1,4 +1,4 @@
-"""The recipe of the convolutional networks: the schema of their TOML files. It loads no torch."""
+"""The recipe of convolutional networks: the schema of their TOML files. Importing this loads no torch."""
 
 from __future__ import annotations
 
@@ -190,13 +190,13 @@ class Interpretation(Schema):
     pretrained: bool = True
 
 
-class NetworkStage(Stage):
+class CnnStage(Stage):
     """``shift``: the largest shift of an image along each axis, as a share of its side."""
 
     shift: float = Field(0.0, ge=0, lt=0.5)
 
 
-class TargetStage(NetworkStage):
+class FinetuneStage(CnnStage):
     """Training on the target set. ``classifier``: after a pre-training, "new" starts with random weights for all
     classes, and "shared" keeps the weights of the classes that the pre-training set has as well."""
 
@@ -204,7 +204,7 @@ class TargetStage(NetworkStage):
 
 
 class CnnRecipe(Schema):
-    """A method of this family.
+    """The hyperparameters of a method.
 
     pretrain : training of the trunk by softmax. attributes : training of the parent network that some losses need.
     """
@@ -215,9 +215,9 @@ class CnnRecipe(Schema):
     interpretation: Interpretation = Field(
         validation_alias=AliasChoices("interpretation", "readings"), serialization_alias="readings"
     )
-    pretrain: NetworkStage
-    finetune: TargetStage
-    attributes: NetworkStage | None = None
+    pretrain: CnnStage
+    finetune: FinetuneStage
+    attributes: CnnStage | None = None
 
     @property
     def parent_kind(self) -> str:
@@ -226,23 +226,23 @@ class CnnRecipe(Schema):
 
     @property
     def parent_shape(self) -> Shape:
-        """The shape of that network: the loss's own teacher, or the shape of the method's network."""
+        """The shape of that network: the teacher of the loss, or the shape of the method's network."""
         return self.loss.teacher if isinstance(self.loss, RegressionLoss) else self.network
 
     @property
     def parent_target(self) -> str:
-        """What that network learns (:func:`ferbench.methods.cnn.attributes.targets`)."""
+        """The targets of that network (:func:`ferbench.methods.cnn.recogniser.targets`)."""
         return self.loss.learns if isinstance(self.loss, RegressionLoss) else "Male"
 
     @property
     def pretraining_loss(self) -> Loss | None:
-        """The loss of a pre-training where that is more than softmax."""
+        """The loss of a pre-training, None for softmax."""
         return self.loss if self.loss.kind == "regression" else None
 
-    def stage(self, kind: str, protocol: Protocol | None) -> NetworkStage:
-        """The schedule of a training of this kind; None stands for a protocol with a pre-training set.
+    def stage(self, kind: str, protocol: Protocol | None) -> CnnStage:
+        """The schedule of a training of this kind. protocol : None is equivalent to one with a pre-training dataset.
 
-        Without a pre-training set a fold starts from random weights, so it is trained as long as a pre-training.
+        Without a pre-training dataset a fold starts from random weights and has the schedule of a pre-training.
         """
         if kind in (TEACHER, GENDER):
             assert self.attributes is not None

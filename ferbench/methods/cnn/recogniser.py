@@ -1,8 +1,9 @@
-"""The trainings of this family and what is known of them: sizes, seconds, and finished runs as modules."""
+"""Trainings of this family, estimates of their duration and size, and networks of finished runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from ferbench.errors import UsageError
+from ferbench.data.faces import COLUMNS, Faces
+from ferbench.errors import DataError, UsageError
 from ferbench.methods.cnn.guided import RegressionNetwork, TreeNetwork
+from ferbench.methods.cnn.losses import attribute_loss
 from ferbench.methods.cnn.networks import (
     CenterNetwork,
     CnnNetwork,
@@ -21,16 +24,17 @@ from ferbench.methods.cnn.networks import (
     TrainingLabels,
     TupletNetwork,
 )
-from ferbench.methods.cnn.recipe import CnnRecipe, Loss, NetworkStage, Shape, TargetStage
+from ferbench.methods.cnn.recipe import CnnRecipe, CnnStage, FinetuneStage, Loss, Shape
 from ferbench.methods.cnn.samplers import shifted
-from ferbench.methods.interface import FOLD, PRETRAIN, History, SampleSet, Task, TrainingSet, Workspace
+from ferbench.methods.interface import FOLD, PRETRAIN, AttributeSet, History, SampleSet, Task, TrainingSet, Workspace
 from ferbench.runs.record import Record
 from ferbench.runs.store import WEIGHTS, Store
 from ferbench.schema import validated
+from ferbench.seeds import generator
 from ferbench.training.augment import jitter
 from ferbench.training.cost import FORWARD, flops, seconds_of
 from ferbench.training.device import Device
-from ferbench.training.loop import Terms, fit
+from ferbench.training.loop import Terms
 from ferbench.training.networks import (
     Deployed,
     check_kept,
@@ -41,7 +45,7 @@ from ferbench.training.networks import (
     seeded,
     start_from,
 )
-from ferbench.training.plan import Batch, passes
+from ferbench.training.plan import Batch, Step, passes, single_epoch
 from ferbench.training.prediction import ROWS
 from ferbench.training.samples import Computed, Samples, Tables, pixel_table
 
@@ -57,10 +61,12 @@ NETWORKS: dict[str, type[CnnNetwork]] = {  # by the recipe's loss.kind
 }
 _MEASURED_IMAGES = {"cpu": 16, "cuda": 128}  # in the training step that an estimate measures
 _MEASURED_CLASSES = 7
+MIN_IMAGES, MIN_PEOPLE = 5, 100  # images of a person, and people with so many, for learning identities: our choice
+HELD_OUT = 10  # every tenth image on average is held out for validation
 
 
 class CnnRecogniser:
-    """One training of a network: a pre-training by softmax alone, or a fold by the method's loss."""
+    """One training of a network: a pre-training by softmax, or a fold by the loss of the method."""
 
     def __init__(self, recipe: CnnRecipe, kind: str, classes: tuple[str, ...]):
         self.recipe, self.kind, self.classes = recipe, kind, classes
@@ -73,7 +79,7 @@ class CnnRecogniser:
             raise UsageError("the steps of this method differ in size, which a captured graph cannot: --engine plain")
         if PRETRAIN in work.identity.parents:
             record, weights = work.parent(PRETRAIN)
-            keeps_classifier = isinstance(stage, TargetStage) and stage.classifier == "shared"
+            keeps_classifier = isinstance(stage, FinetuneStage) and stage.classifier == "shared"
             start_from(network, weights, record.classes, self.classes if keeps_classifier else ())
         network.normalise.fit(torch.tensor(train.images), self.recipe.interpretation.normalise)
         device.place(network)
@@ -94,28 +100,10 @@ class CnnRecogniser:
                 outputs = outputs_of(x)
             return network.loss({name: output.float() for name, output in outputs.items()}, labels, batch)
 
-        def validate() -> float:
-            validation = work.validation
-            assert validation is not None
-            predicted = predict(network, validation.images, device).argmax(axis=1)
-            return float((predicted == validation.labels).mean())
+        def scores(validation: SampleSet) -> np.ndarray:
+            return predict(network, validation.images, device)
 
-        return work.timed(
-            "training",
-            lambda: fit(
-                network,
-                loss,
-                plan,
-                stage,
-                device,
-                work.checkpoint("network"),
-                work.report,
-                validate if work.validation is not None else None,
-                work.keep_best,
-                work.epochs,
-                network.after_step,
-            ),
-        )
+        return work.train("training", network, loss, plan, stage, scores, network.after_step, checkpoint="network")
 
     def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
         assert self.network is not None
@@ -177,8 +165,8 @@ class _StoredRecipe(BaseModel):
 
 
 def build(recipe: CnnRecipe, kind: str, classes: int) -> CnnNetwork:
-    """Build the untrained network of a training of this kind. A pre-training knows the trunk alone and no loss, unless
-    the loss has a pre-training of its own."""
+    """Build the untrained network of a training of this kind. A pre-training trains the trunk by softmax, unless the
+    loss defines its pre-training (FN2EN)."""
     if kind == recipe.parent_kind:
         return CnnNetwork(recipe.parent_shape, None, classes)
     return _network_of(recipe.network, recipe.pretraining_loss if kind == PRETRAIN else recipe.loss, classes)
@@ -187,7 +175,7 @@ def build(recipe: CnnRecipe, kind: str, classes: int) -> CnnNetwork:
 def deployed(record: Record, store: Store) -> Deployed:
     """Rebuild the network of a fold or pre-training run as a module.
 
-    Raises UsageError for runs that keep no weights, DataError where weights are missing, damaged or of another shape.
+    Raises UsageError for runs without weights, DataError if weights are missing, damaged or of another shape.
     """
     check_kept(record)
     if "learns" in record.identity.recipe:
@@ -218,9 +206,10 @@ def predict(network: CnnNetwork, images: np.ndarray, device: Device) -> np.ndarr
     return on_images(lambda x: torch.softmax(form(x).float(), dim=1), device, torch.tensor(images), rows=rows).numpy()
 
 
-def samples_of(train: TrainingSet, stage: NetworkStage, border: str, work: Workspace) -> Samples:
-    """The derived samples of a training set, with the same bytes in each case: from a table of all of them where the
-    folds use it often enough or a graph is captured, which cannot compute them; elsewhere computed at each step."""
+def samples_of(train: TrainingSet, stage: CnnStage, border: str, work: Workspace) -> Samples:
+    """The derived samples of a training set. They are looked up in a table of all derived samples if the folds use it
+    often enough, or if steps are captured, as a graph cannot compute them; otherwise they are computed at each step.
+    Both give the same bytes."""
     device, shared, images = work.device, train.shared, torch.tensor(train.images)
     if shared is not None and (device.captures or (device.looks_up and shared.pays(passes(stage, len(train))))):
         return shared.tables(border, device, work.timed)
@@ -231,3 +220,105 @@ def samples_of(train: TrainingSet, stage: NetworkStage, border: str, work: Works
 
 def _network_of(shape: Shape, loss: Loss | None, classes: int) -> CnnNetwork:
     return (NETWORKS[loss.kind] if loss else CnnNetwork)(shape, loss, classes)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Training images of a parent network and their targets.
+
+    title : for the record. rows : int64 [N], of the prepared dataset. values : attributes, float32 [N,C] of 0 and 1, or
+    int64 [N], the number of the person among C people.
+    """
+
+    title: str
+    rows: np.ndarray
+    values: np.ndarray
+
+    @property
+    def outputs(self) -> int:
+        return self.values.shape[1] if self.values.ndim > 1 else int(self.values.max()) + 1
+
+
+def targets(faces: Faces, what: str) -> Targets:
+    """Return the targets of a parent network, without the images of the official test partition.
+
+    what : the name of an attribute, "attributes" for all, "identities", or "either": identities if :data:`MIN_PEOPLE`
+    people have at least :data:`MIN_IMAGES` images, otherwise all attributes.
+    Raises DataError if the dataset lacks them.
+    """
+    samples = faces.samples
+    rows = np.flatnonzero((samples["split"] != "test").to_numpy())
+    names = [name for name in samples.columns if name not in COLUMNS]
+    people, person, counts = np.unique(
+        samples["subject"].to_numpy(dtype=str)[rows], return_inverse=True, return_counts=True
+    )
+    several = (people != "") & (counts >= MIN_IMAGES)
+    if what == "identities" or (what == "either" and several.sum() >= MIN_PEOPLE):
+        if several.sum() < 2:
+            raise DataError(f"the prepared dataset {faces.name} has no two people with {MIN_IMAGES} images or more")
+        keep = several[person]
+        numbers = np.unique(person[keep], return_inverse=True)[1]
+        return Targets(f"identities of {several.sum():,} people", rows[keep], numbers.astype(np.int64))
+    wanted = names if what in ("either", "attributes") else [what]
+    if not wanted or (missing := [name for name in wanted if name not in names]):
+        lacking = f"attribute {missing[0]}" if wanted else "attributes"
+        raise DataError(f"the prepared dataset {faces.name} has no {lacking}")
+    title = f"{len(wanted)} attributes" if len(wanted) > 1 else f"the attribute {wanted[0]}"
+    return Targets(title, rows, samples[wanted].to_numpy(dtype=np.float32)[rows])
+
+
+class CnnAttributeLearner:
+    """The training of a parent network of FN2EN or PAT-ResNet on attributes or identities of faces."""
+
+    def __init__(self, recipe: CnnRecipe, kind: str):
+        self.recipe, self.kind = recipe, kind
+        self.network: CnnNetwork | None = None
+
+    def fit(self, data: AttributeSet, work: Workspace) -> History:
+        device, stage = work.device, self.recipe.stage(self.kind, work.protocol)
+        learned = targets(data.faces, self.recipe.parent_target)
+        order = generator(work.seed("held out")).permutation(len(learned.rows))
+        held_out, kept = (np.sort(part) for part in np.split(order, [len(order) // HELD_OUT]))
+        images, validation = (torch.from_numpy(np.array(data.faces.images[learned.rows[p]])) for p in (kept, held_out))
+        values = torch.tensor(learned.values[kept]).to(device.name)
+        network = self.network = seeded(work.seed("weights"), lambda: build(self.recipe, self.kind, learned.outputs))
+        network.normalise.fit(images, self.recipe.interpretation.normalise)
+        device.place(network)
+        samples = Computed(images.to(device.name), None, self.recipe.interpretation.border, device)
+        call = device.compiled(network)
+
+        def loss(batch: Batch) -> Terms:
+            x, _ = samples(batch.images, batch.derived)
+            with device.autocast():
+                logits = call(x)
+            return {"total": attribute_loss(logits.float(), values[batch.images])}
+
+        seed = work.seed("plan")
+
+        def plan(epoch: int) -> list[Step]:
+            return single_epoch(len(images), stage.augment, stage.batch, seed, epoch)
+
+        history = work.train("training", network, loss, plan, stage, checkpoint="network")
+        network.eval()
+        logits = on_images(network, device, validation)
+        work.facts |= {"learned": learned.title, "parameters": parameter_count(network)}
+        work.result |= {
+            "validation_accuracy": accuracy(logits, torch.tensor(learned.values[held_out])),
+            "validation_images": len(held_out),
+        }
+        return history
+
+    def state(self) -> dict[str, Tensor]:
+        assert self.network is not None
+        return self.network.state_dict()
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        self.network = build(self.recipe, self.kind, len(state["classifier.weight"]))
+        self.network.load_state_dict(dict(state))
+
+
+def accuracy(logits: Tensor, values: Tensor) -> float:
+    """The share of people, or of attributes, that are predicted correctly. Shapes as in :func:`attribute_loss`."""
+    if values.ndim == 1:
+        return float((logits.argmax(dim=1) == values).double().mean())
+    return float(((logits > 0) == (values > 0)).double().mean())

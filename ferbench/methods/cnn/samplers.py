@@ -1,15 +1,14 @@
-"""Index plans by class and person: which images share a training step, and which of them are compared."""
+"""Index plans by class and person: the images of each training step, and the pairs or tuplets among them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from ferbench.seeds import generator
 from ferbench.training.augment import DERIVED
-from ferbench.training.plan import Step, steps
+from ferbench.training.plan import EpochPlan, Step, steps
 
 _NONE = np.empty(0, dtype=np.int64)
 # The kinds of pairs: whether both images show the same expression, and whether they show the same person.
@@ -19,10 +18,9 @@ KINDS = tuple((expression, person) for expression in (True, False) for person in
 def grouped_epoch(labels: np.ndarray, augment: str, batch: int, members: int, seed: int, epoch: int) -> list[Step]:
     """Plan an epoch of steps with few classes and many images of each.
 
-    Classes are drawn with their share of the images as probability. An image is drawn again only after all others of
-    its class.
+    The probability of a class is its share of the images. An image is repeated only after all others of its class.
 
-    labels : [N]. members : the wanted number of rows of each class in a step; it limits the number of classes in a
+    labels : [N]. members : the desired number of rows of each class in a step; it limits the number of classes in a
         step, which is at least one.
     """
     rng = generator(seed, "epoch", epoch)
@@ -39,11 +37,11 @@ def grouped_epoch(labels: np.ndarray, augment: str, batch: int, members: int, se
 
 
 def pair_epoch(labels: np.ndarray, people: np.ndarray, augment: str, batch: int, seed: int, epoch: int) -> list[Step]:
-    """Plan an epoch of pairs with ``batch`` rows in a step: first all first members, then all second members. Each of
-    :data:`KINDS` is drawn for a quarter of the pairs.
+    """Plan an epoch of pairs with ``batch`` rows in a step: first all first members, then all second members. Each pair
+    is of a random one of :data:`KINDS`.
 
-    An image without a partner of the drawn kind gets one of any person with that expression or, if there is none, any
-    other image.
+    If no image completes a pair of this kind, the second member is an image of any person with that expression or, if
+    there is none, any other image.
 
     labels, people : [N].
     """
@@ -84,8 +82,8 @@ def tuplet_epoch(
     return plan
 
 
-def shifted(plan: Callable[[int], list[Step]], most: float, seed: int) -> Callable[[int], list[Step]]:
-    """The same plan with a random shift of each row along both axes, up to ``most`` as a share of the image's side."""
+def shifted(plan: EpochPlan, most: float, seed: int) -> EpochPlan:
+    """The plan with a random shift of each row along both axes, by at most the share ``most`` of the image's side."""
 
     def moved(step: Step, rng: np.random.Generator) -> Step:
         shifts = rng.uniform(-most, most, (len(step.images), 2))
@@ -99,7 +97,7 @@ def shifted(plan: Callable[[int], list[Step]], most: float, seed: int) -> Callab
 
 
 class _Queue:
-    """Gives all rows in random order, then again in another order."""
+    """An endless sequence of rows: all rows in random order, then all rows in another random order, and so on."""
 
     def __init__(self, rows: np.ndarray, rng: np.random.Generator):
         self.rows, self.rng, self.left = rows, rng, _NONE
@@ -135,5 +133,5 @@ def _tuplet(query: int, labels: np.ndarray, people: np.ndarray, positives: int, 
 
 
 def _derived(count: int, augment: str, rng: np.random.Generator) -> np.ndarray:
-    """Numbers of derived samples, drawn at random: with "expand" each is used once an epoch only on average."""
+    """Random numbers of derived samples. With "expand" each sample occurs once an epoch on average, not exactly."""
     return np.zeros(count, dtype=np.int64) if augment == "none" else rng.integers(0, DERIVED, count)

@@ -1,6 +1,7 @@
 """Trunks: the layers from a normalised image to a vector, and the layer from that vector to the feature."""
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -10,26 +11,26 @@ from ferbench.methods.cnn.recipe import BaseShape, PatchShape, ResNetShape, Shap
 _MAP = 6  # pixels of a map's side after 48 pixels have been halved three times
 
 
-class Trunk(nn.Module):
-    """Normalised images [B,1,48,48] → vectors [B,width], of which :meth:`embedding` makes features [B,feature].
+class Trunk(ABC, nn.Module):
+    """Normalised images [B,1,48,48] → vectors [B,width], which an :meth:`embedding` maps to features [B,feature].
 
-    The two are separate because some methods put several embeddings on one trunk.
+    Some methods have several embeddings on one trunk.
     """
 
     width: int
     feature: int
 
+    @abstractmethod
     def embedding(self) -> nn.Module:
-        """New layers from the trunk's vectors to the feature."""
-        raise NotImplementedError
+        """New layers from the vectors of the trunk to the feature."""
 
 
 class SmallCnn(Trunk):
     """The trunk of IL-CNN and IACNN by our interpretation: three times convolution, max-pooling, batch normalisation,
     PReLU, then one fully connected layer with PReLU. A second one gives the feature.
 
-    The papers name batch normalisation before pooling. As PReLU keeps the order of values, our order differs in the
-    batch statistics only, and it saves a third of the time.
+    The papers name batch normalisation before pooling. With our order only the batch statistics differ, because PReLU
+    is monotonic, and the network takes a third less time.
     """
 
     def __init__(self, shape: SmallShape):
@@ -81,8 +82,8 @@ class BasicBlock(nn.Module):
     """Two 3×3 convolutions with a shortcut around them (He et al. 2016, Figure 5 left). The shortcut is a 1×1
     convolution where the shape changes (option B of their section 3.3).
 
-    A shortcut of stride 2 is a convolution of stride 1 on every second row and column, which is equal: with 8 channels
-    oneDNN's kernel for stride 2 writes beyond its memory (torch 2.13 on a CPU with AVX-512).
+    A shortcut of stride 2 is implemented as a convolution of stride 1 on every second row and column, which is equal,
+    because oneDNN's kernel for stride 2 writes beyond its memory with 8 channels (torch 2.13, CPU with AVX-512).
     """
 
     def __init__(self, channels: int, width: int, stride: int):
@@ -103,8 +104,8 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(Trunk):
-    """ResNet-18 (He et al. 2016, Table 1) with narrower stages and a stem for small images. The feature is the mean
-    over the last map, as in the paper."""
+    """ResNet-18 (He et al. 2016, Table 1) with fewer channels and a stem for small images. The feature is the mean over
+    the last map, as in the paper."""
 
     def __init__(self, shape: ResNetShape):
         super().__init__()
@@ -131,8 +132,7 @@ class PatchTrunk(Trunk):
     are concatenated. Each feature is the maximum over transforms of the face (expressional transformation-invariant
     pooling): y = max_t φ(t(x)).
 
-    The first ``face`` columns of a vector are those of the whole face, followed by those of each patch. The embedding
-    is one layer, so with weights of 0 for all patches the whole face decides.
+    The first ``face`` columns of a vector are features of the whole face, followed by those of each patch.
     """
 
     SIZE = 48
@@ -204,8 +204,8 @@ class StackTrunk(Trunk):
 
 
 def _convolution(channels: int, width: int, kernel: int, pooled: bool = True) -> list[nn.Module]:
-    """A convolution, pooling and ReLU. ReLU after the pooling gives the same values as before it, in less time. Without
-    batch normalisation, six layers learn nothing unless they are initialised after He et al. 2015."""
+    """A convolution, pooling and ReLU. ReLU after the pooling gives the same values as before it, in less time. Six
+    layers without batch normalisation need the initialisation of He et al. 2015 to learn at all."""
     convolution = nn.Conv2d(channels, width, kernel, padding=kernel // 2)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]

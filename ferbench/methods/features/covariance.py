@@ -1,6 +1,6 @@
 """Cov3D: Sanin, Sanderson, Harandi, Lovell, "Spatio-temporal covariance descriptors for action and gesture
-recognition", WACV 2013. Unlike there, windows are not chosen by boosting: all are projected to the tangent space at
-their Riemannian mean and classified together by a linear classifier."""
+recognition", WACV 2013. Difference: windows are not selected by boosting; all are projected to the tangent space at
+their Riemannian mean and concatenated for a linear classifier."""
 
 import warnings
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ import numpy as np
 from pyriemann.tangentspace import TangentSpace
 from skimage.registration import optical_flow_ilk
 
+from ferbench.methods.features import Covariance
 from ferbench.methods.features.descriptor import Descriptor, Seed, frames_of
 from ferbench.methods.features.expressionlets import ridged
-from ferbench.methods.features.recipe import Covariance
 from ferbench.methods.interface import Video
 
-RADIUS, WARPS = 5, 2  # of the optical flow: pixels of the window with constant flow, and refinements; our choice
+RADIUS, WARPS = 5, 2  # of the optical flow: radius in pixels of a window of constant flow, refinements; our choice
 
 
 def pixel_features(video: np.ndarray, flow: bool) -> np.ndarray:
@@ -110,7 +110,7 @@ class WindowCovariances(Descriptor):
         self.scale = np.where(variance > 1e-12, variance, 1.0) ** -0.5
         windows = self._scaled(raw).swapaxes(0, 1)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Convergence not reached")  # a point near the mean serves as well
+            warnings.filterwarnings("ignore", "Convergence not reached")  # a point near the mean suffices
             self.means = np.stack([TangentSpace(metric="riemann").fit(window).reference_ for window in windows])
 
     def transform(self, raw: np.ndarray) -> np.ndarray:
@@ -128,12 +128,12 @@ class WindowCovariances(Descriptor):
         self.scale, self.means = state["scale"], state["means"]
 
     def _scaled(self, raw: np.ndarray) -> np.ndarray:
-        """In units in which the ridge has the same weight for grey levels, pixels and angles."""
+        """Covariances of scaled features, so that the ridge has the same weight for grey levels, pixels and angles."""
         return ridged(raw * self.scale[:, None] * self.scale, self.recipe.ridge)
 
 
 def _flow(video: np.ndarray) -> np.ndarray:
-    """Optical flow [2,T,H,W], down and right, in pixels a frame, from the frame before; the first frame has that of the
-    second."""
+    """Optical flow [2,T,H,W], down and right, in pixels per frame, from the previous frame. The first frame has the
+    flow of the second one."""
     flows = [optical_flow_ilk(*frames, radius=RADIUS, num_warp=WARPS) for frames in pairwise(video / 255)]
     return np.stack([flows[0], *flows], axis=1).astype(np.float64)

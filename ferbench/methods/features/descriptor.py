@@ -1,6 +1,7 @@
 """The interface of a descriptor, and the description of a set of samples."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -16,9 +17,9 @@ CACHE_BYTES = 256 << 20  # of descriptions of single samples, which the folds of
 Seed = Callable[[str], int]
 
 
-class Descriptor:
-    """Describes each sample by itself, then turns descriptions into features by what it learned from the training set.
-    By default it learns nothing, and the descriptions are the features.
+class Descriptor(ABC):
+    """Describes each sample independently of the others, then transforms descriptions to features, after a fit to the
+    training set. By default the descriptions are the features.
 
     reads : "image" or "video". labelled : whether learning uses labels.
     """
@@ -27,12 +28,13 @@ class Descriptor:
     labelled: bool = False
     recipe: Schema
 
+    @abstractmethod
     def describe(self, sample: Any) -> np.ndarray:
         """Describe an image uint8 [48,48] or a :class:`Video`: arrays of equal shape for all samples."""
-        raise NotImplementedError
 
     def fit(self, raw: np.ndarray, labels: np.ndarray, seed: Seed) -> None:
-        """Learn from the descriptions [N,…] of a training set with its labels [N]."""
+        """Fit to the descriptions [N,…] of a training set with its labels [N]; by default nothing is learned."""
+        return
 
     def transform(self, raw: np.ndarray) -> np.ndarray:
         """Return features [N,D] of descriptions [N,…]."""
@@ -44,11 +46,12 @@ class Descriptor:
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Restore what :meth:`state` returned."""
+        return
 
 
 class _Cache:
-    """Descriptions of single samples by their content, which all folds share because a description does not depend on
-    other samples. Descriptions that do not fit in are computed again."""
+    """Descriptions of single samples by their content. All folds share them, because a description does not depend on
+    other samples. A full cache accepts no further descriptions."""
 
     def __init__(self) -> None:
         self.descriptions: dict[bytes, np.ndarray] = {}
@@ -70,8 +73,7 @@ _CACHE = _Cache()
 def described(
     descriptor: Descriptor, samples: SampleSet, report: Progress = lambda done, total, text: None
 ) -> np.ndarray:
-    """Return the descriptions [N,…] of samples. Raises DataError where a descriptor needs sequences and there are
-    none."""
+    """Return the descriptions [N,…] of samples. Raises DataError if a descriptor needs sequences but gets images."""
     inputs: Any = samples.images if descriptor.reads == "image" else samples.videos
     if len(inputs) != len(samples):
         raise DataError("this method reads sequences and was given single images: choose a protocol of sequences")
@@ -91,8 +93,8 @@ def frames_of(video: Video, count: int) -> np.ndarray:
 
 
 def copied(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return copies of named arrays or tensors in C order. The rounding of matrix products depends on the order, and a
-    recogniser must predict the same bytes after its training as when it is read from a file."""
+    """Return copies of named arrays or tensors in C order. The rounding of matrix products depends on the order, and
+    the predictions of a recogniser must have the same bytes after its training and when it is read from a file."""
     return {name: np.asarray(array).copy(order="C") for name, array in state.items()}
 
 

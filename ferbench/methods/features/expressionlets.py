@@ -1,8 +1,8 @@
 """STM-ExpLet: Liu, Shan, Wang, Chen, "Learning expressionlets on spatio-temporal manifold for dynamic facial
 expression recognition", CVPR 2014.
 
-The universal manifold model is a mixture of Gaussians over the local features of all training sequences. In each
-sequence the features nearest to a mode are pooled into their covariance, the expressionlet of that mode.
+The universal manifold model is a mixture of Gaussians over the local features of all training sequences. The
+expressionlet of a mode is the covariance of the features of a sequence that are nearest to the mode.
 """
 
 import warnings
@@ -14,9 +14,9 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from ferbench.methods.features import Expressionlets
 from ferbench.methods.features.descriptor import Descriptor, Seed, frames_of
 from ferbench.methods.features.histograms import histogram
-from ferbench.methods.features.recipe import Expressionlets
 from ferbench.methods.interface import Video
 from ferbench.seeds import generator
 
@@ -50,12 +50,12 @@ class Modes:
 
     @classmethod
     def fitted(cls, features: np.ndarray, count: int, kind: str, seed: int) -> "Modes":
-        """Fit by expectation-maximisation, initialised by k-means; there are no more modes than features."""
+        """Fit by expectation-maximisation, initialised by k-means. The number of modes is at most that of features."""
         mixture = GaussianMixture(
             min(count, len(features)), covariance_type=kind, reg_covar=1e-4, random_state=seed % 2**32
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # after 100 steps changes are negligible
+            warnings.simplefilter("ignore", ConvergenceWarning)  # changes after 100 steps are negligible
             mixture.fit(features)
         variances = mixture.covariances_ if kind == "diag" else mixture.covariances_[:, None]
         return cls(mixture.weights_, mixture.means_, variances * np.ones_like(mixture.means_))
@@ -76,8 +76,8 @@ class Modes:
         return ranked[:, : min(kept, len(features))]
 
     def expressionlets(self, features: np.ndarray, kept: int, ridge: float) -> np.ndarray:
-        """Return for each mode the covariance [K,d,d] of the ``kept`` features nearest to it, divided by their number,
-        so that it is the same for a sequence with all frames doubled."""
+        """Return for each mode the covariance [K,d,d] of the ``kept`` features nearest to it. The divisor is their
+        number, so that the covariance does not change if all frames of a sequence are repeated."""
         chosen = features[self.nearest(features, kept)]
         centred = chosen - chosen.mean(axis=1, keepdims=True)
         return ridged(np.swapaxes(centred, 1, 2) @ centred / chosen.shape[1], ridge)

@@ -6,13 +6,13 @@ from itertools import product
 import numpy as np
 from sklearn.cluster import KMeans
 
+from ferbench.methods.features import Hog3d
 from ferbench.methods.features.descriptor import Descriptor, Seed, frames_of
-from ferbench.methods.features.recipe import Hog3d
 from ferbench.methods.interface import Video
 from ferbench.seeds import generator
 
 GOLDEN = (1 + 5**0.5) / 2
-FITTED_ON = 20_000  # boxes that codewords are learned from, at most
+FITTED_ON = 20_000  # maximum number of boxes for k-means
 
 
 def axes(solid: str) -> np.ndarray:
@@ -35,7 +35,7 @@ def quantised(gradients: np.ndarray, solid: str, half: bool) -> np.ndarray:
 
     A face gets the projection on its normal minus t|g|, at least 0, where t is the cosine of the angle between
     neighbouring normals, so a gradient along a normal belongs to its face alone. Bins are scaled to the sum |g|.
-    half : g and -g share a bin, so B is 10 or 6, not 20 or 12; bin A + i is the face opposite to i.
+    half : g and -g share a bin, so B is 10 or 6; otherwise it is 20 or 12, and bin A + i is the face opposite to i.
     """
     normals = axes(solid)
     cosines = normals @ normals.T
@@ -50,9 +50,9 @@ def quantised(gradients: np.ndarray, solid: str, half: bool) -> np.ndarray:
 
 
 def averaging(starts: Sequence[float], size: float, parts: int, count: int) -> np.ndarray:
-    """Return the matrix [len(starts)·parts, count] from values at ``count`` places to their means in the parts of the
-    intervals [start, start + size). A value is constant from its place to the next, and borders may lie between places.
-    Three such products give the means over boxes, which the paper takes from integral videos."""
+    """Return the matrix [len(starts)·parts, count] that maps values at ``count`` places to their means in the parts of
+    the intervals [start, start + size). A value is constant up to the next place, and borders may lie between places.
+    Three such products give the means over boxes; the paper takes them from integral videos."""
     edges = np.asarray(starts, dtype=np.float64)[:, None] + np.arange(parts + 1) * (size / parts)
     low, high = edges[:, :-1].reshape(-1, 1), edges[:, 1:].reshape(-1, 1)
     place = np.arange(count)
@@ -107,7 +107,7 @@ class SpaceTimeGradients(Descriptor):
         self.words = np.zeros((0, 0))
 
     def describe(self, sample: Video) -> np.ndarray:
-        """[D] of the whole sequence, or [boxes, D], where boxes that hardly change are 0."""
+        """[D] of the whole sequence, or [boxes, D]; boxes with small gradients are 0."""
         video = frames_of(sample, self.recipe.frames)
         whole = (video.shape[2], video.shape[1], video.shape[0])
         if self.recipe.pool == "box":
@@ -139,7 +139,7 @@ class SpaceTimeGradients(Descriptor):
             self.words = state["words"]
 
     def _frequencies(self, boxes: np.ndarray) -> np.ndarray:
-        """The share of the boxes, without those that are 0, that each codeword is nearest to."""
+        """The share of boxes, without those that are 0, for which each codeword is the nearest one."""
         boxes = boxes[np.any(boxes, axis=1)]
         distance = (self.words**2).sum(axis=1) - 2 * boxes @ self.words.T
         counts = np.bincount(distance.argmin(axis=1), minlength=len(self.words))

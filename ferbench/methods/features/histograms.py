@@ -5,8 +5,8 @@ from typing import ClassVar
 import numpy as np
 from skimage.feature import hog
 
+from ferbench.methods.features import Hog
 from ferbench.methods.features.descriptor import Descriptor
-from ferbench.methods.features.recipe import Hog
 from ferbench.methods.interface import Video
 
 
@@ -37,8 +37,8 @@ class ReferencedHistogram(ImageHistogram):
     """The change from the first to the last frame of a sequence: HOG of their difference, or the difference of their
     HOG.
 
-    It uses the neutral face of a person but no dynamics, so it measures how much of the gain of dynamic methods comes
-    from the neutral face.
+    It uses the neutral face of a person but no dynamics. Its gain over HOG of one image is the part of the gain of
+    dynamic methods that comes from the neutral face.
     """
 
     reads: ClassVar[str] = "video"

@@ -1,7 +1,7 @@
 """LOMo: Sikka, Sharma, Bartlett, "LOMo: latent ordinal model for facial analysis in videos", CVPR 2016.
 
-The score of a sequence is the fit of a few templates, each placed at the frame where it fits, plus the worth of their
-order in time. The best placement is found exactly, by dynamic programming for each order.
+The score of a sequence is the mean fit of a few templates, each placed at one frame, plus the weight of their order in
+time. Dynamic programming for each order computes the optimal placement.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,15 +11,16 @@ from itertools import permutations
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.decomposition import PCA
 
 from ferbench.data.landmarks import normalised
 from ferbench.data.resample import resample
 from ferbench.errors import DataError
+from ferbench.methods.features import FeatureRecipe, SubEvents
 from ferbench.methods.features.descriptor import Descriptor, copied, described, frames_of
 from ferbench.methods.features.histograms import histogram
-from ferbench.methods.features.recipe import FeatureRecipe, SubEvents
-from ferbench.methods.features.recogniser import samples_to_learn, softmax
+from ferbench.methods.features.recogniser import samples_to_learn
 from ferbench.methods.interface import History, SampleSet, TrainingSet, Video, Workspace
 from ferbench.seeds import generator
 
@@ -43,13 +44,13 @@ class Placement:
 
 
 def place(fits: np.ndarray, costs: np.ndarray, gap: int) -> Placement:
-    """Place templates where the sum of their mean fit and of the worth of their order is largest:
+    """Place templates at the frames with the largest sum of their mean fit and of the weight of their order:
     s = max over frames k_1 … k_M of (1/M) Σ_i fits[i, k_i] + costs[order of the k_i].
 
-    For one order, the best sum that ends with the j-th template at frame t is its fit plus the best sum that ends with
-    the template before at or before t - gap - 1.
+    For one order, the best sum with the j-th template at frame t is its fit plus the best sum with the template before
+    at frame t - gap - 1 or earlier.
 
-    fits : [B,M,T], of each template to each frame. costs : [B,M!], the worth of each order. gap : minimum number of
+    fits : [B,M,T], of each template to each frame. costs : [B,M!], the weight of each order. gap : minimum number of
     frames between two chosen ones. T ≥ M + (M-1)·gap.
     """
     batch, templates, frames = fits.shape
@@ -76,7 +77,7 @@ def place(fits: np.ndarray, costs: np.ndarray, gap: int) -> Placement:
 
 
 class OrderedTemplates:
-    """B models of M templates each: w [B,M,d] and the worth c [B,M!] of each order."""
+    """B models of M templates each: w [B,M,d] and the weight c [B,M!] of each order."""
 
     def __init__(self, w: np.ndarray, c: np.ndarray, gap: int) -> None:
         self.w, self.c, self.gap = w, c, gap
@@ -114,9 +115,9 @@ def learn_templates(
 ) -> OrderedTemplates:
     """Learn K models from sequences [N,T,d] with signs [N,K] of 1 and -1.
 
-    Each model is trained ``settings.restarts`` times from different small templates, all at once, and the result with
-    the lowest objective on the training set is kept. report : gets the number of finished epochs. ordered : False
-    leaves all orders without worth.
+    Each model is trained ``settings.restarts`` times from different small random templates, all in parallel, and the
+    result with the lowest objective on the training set is kept. report : gets the number of finished epochs.
+    ordered : False keeps the weights of all orders at 0.
     """
     count, kinds = signs.shape
     restarts = settings.restarts
@@ -147,13 +148,13 @@ class FrameHistograms(Descriptor):
 
 
 class FrameLandmarks(Descriptor):
-    """The landmarks of each frame without the jaw, normalised in place and in size along each axis, [T,102]."""
+    """The landmarks of each frame without the jaw, with normalised position and size along each axis, [T,102]."""
 
     def __init__(self, recipe: SubEvents) -> None:
         self.recipe: SubEvents = recipe
 
     def describe(self, sample: Video) -> np.ndarray:
-        """Raises DataError where the sequence has no landmarks."""
+        """Raises DataError if the sequence has no landmarks."""
         if sample.landmarks is None:
             raise DataError(
                 "this method reads landmarks and the sequences have none: prepare the set from a source "
@@ -221,7 +222,7 @@ class LomoRecogniser:
             self.models[name].scores(space.transform(described(DESCRIPTORS[name](self.settings), samples)))
             for name, space in self.spaces.items()
         ]
-        return softmax(np.mean(scores, axis=0))
+        return softmax(np.mean(scores, axis=0), axis=1)
 
     def state(self) -> dict[str, np.ndarray]:
         state: dict[str, np.ndarray] = {}
@@ -240,5 +241,5 @@ class LomoRecogniser:
         for name, space in self.spaces.items():
             space.centre, space.components = arrays[f"{name}.centre"], arrays[f"{name}.components"]
             space.scale = float(arrays[f"{name}.scale"])
-            templates, worth = arrays[f"{name}.templates"], arrays[f"{name}.orders"]
-            self.models[name] = OrderedTemplates(templates, worth, self.settings.gap)
+            templates, weights = arrays[f"{name}.templates"], arrays[f"{name}.orders"]
+            self.models[name] = OrderedTemplates(templates, weights, self.settings.gap)

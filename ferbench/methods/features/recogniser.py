@@ -11,25 +11,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.kernel_approximation import AdditiveChi2Sampler
 from sklearn.svm import LinearSVC
 
+from ferbench.methods.features import Classifier, FeatureRecipe, Training
 from ferbench.methods.features.descriptor import Descriptor, copied, described
-from ferbench.methods.features.recipe import Classifier, FeatureRecipe, Training
 from ferbench.methods.interface import History, Recogniser, SampleSet, Task, TrainingSet, Video, Workspace
 from ferbench.protocol.stratified import grouped_folds
 from ferbench.runs.store import Store
 from ferbench.training.augment import DERIVED, levels, turned
 from ferbench.training.device import Device
 
-ITERATIONS = 20_000  # at most; the 1,000 of scikit-learn do not reach its tolerance with large C
+ITERATIONS = 20_000  # maximum; with large C the 1,000 of scikit-learn do not reach its tolerance
 _PEOPLE, _CLASSES, _FRAMES = 4, 7, 12  # of the small training that an estimate measures
 
 
 class LargestClassRecogniser:
-    """Predicts the share of each class in the training set for every sample, so always the largest class; the first one
-    where several are the largest."""
+    """Predicts the share of each class in the training set for every sample, and thereby always the largest class; of
+    several equally large classes the first one."""
 
     def __init__(self, classes: int) -> None:
         self.shares = np.zeros(classes)
@@ -49,8 +50,7 @@ class LargestClassRecogniser:
 
 
 class DescriptorRecogniser:
-    """A descriptor, what it learns, and a margin for each class. Everything is learned from the training set in
-    :meth:`fit`."""
+    """A descriptor and a linear classifier of its features; both are fitted to the training set."""
 
     def __init__(self, recipe: FeatureRecipe, build: Callable[[], Descriptor], classes: int) -> None:
         assert recipe.classifier is not None
@@ -76,7 +76,7 @@ class DescriptorRecogniser:
     def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
         work.facts["uncalibrated"] = True
         features = self.descriptor.transform(described(self.descriptor, samples, work.report))
-        return softmax(self.margins.decide(features))
+        return softmax(self.margins.decide(features), axis=1)  # margins are not log-odds, so these are uncalibrated
 
     def state(self) -> dict[str, np.ndarray]:
         parts = {"descriptor": self.descriptor.state(), "classifier": self.margins.state()}
@@ -91,8 +91,8 @@ class DescriptorRecogniser:
     def _compared_penalties(
         self, descriptions: np.ndarray, features: np.ndarray, samples: TrainingSet, work: Workspace
     ) -> History:
-        """Rows of the penalties. A descriptor that uses labels learns again without the held-out subjects. Derived
-        samples, which follow the undistorted ones, are never held out."""
+        """One row for each penalty. A descriptor that uses labels is fitted again without the held-out subjects.
+        Derived samples, which follow the undistorted ones, are never held out."""
         count = len(samples) // (DERIVED if self.recipe.training.augment == "expand" else 1)
         penalties = sorted(self.settings.c)
         if len(penalties) == 1:
@@ -149,7 +149,7 @@ class LinearMargins:
             coordinates, basis = compact((x - self.mean) / self.deviation)
             machine.fit(coordinates, labels)
         self.converged = not raised
-        two = len(present) == 2  # scikit-learn has one machine for two classes, the second's against the first's
+        two = len(present) == 2  # then scikit-learn has one machine, of the second class against the first
         weights = machine.coef_ if basis is None else machine.coef_ @ basis
         self.weights[present] = np.concatenate([-weights, weights]) if two else weights
         self.bias[present] = np.concatenate([-machine.intercept_, machine.intercept_]) if two else machine.intercept_
@@ -172,19 +172,13 @@ class LinearMargins:
         return AdditiveChi2Sampler(sample_steps=2).fit_transform(x)
 
 
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Return scores [N,K] as rows of sum 1; -inf becomes 0. Margins are not log-odds, so these are uncalibrated."""
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return shares / shares.sum(axis=1, keepdims=True)
-
-
 def compact(x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Return samples [N,D] as coordinates [N,N] in the space that they span, and its orthonormal basis [N,D], where
     D > N; otherwise the samples and None.
 
-    The weights of a linear machine are a sum of samples, and lengths are equal in these coordinates, so the solution is
-    equal too. liblinear takes time in proportion to N·D for each of many steps; for 300 samples of 9,000 features this
-    takes a thirtieth of the time.
+    The weights of a linear machine are a linear combination of the samples, and these coordinates preserve lengths, so
+    the solution is the same. liblinear's time is proportional to N·D in each of many steps; for 300 samples of 9,000
+    features this takes a thirtieth of the time.
     """
     if x.shape[1] <= len(x):
         return x, None
@@ -193,15 +187,15 @@ def compact(x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def samples_to_learn(train: TrainingSet, recipe: FeatureRecipe, work: Workspace) -> TrainingSet:
-    """Return the training set, or its derived samples where the recipe says so."""
+    """Return the training set, or its derived samples if the recipe expands it."""
     if work.validation is not None and work.keep_best:
         work.notes.append("no epoch was chosen, since none is kept: the samples held out for that are not used")
     return derived(train) if recipe.training.augment == "expand" else train
 
 
 def derived(train: TrainingSet) -> TrainingSet:
-    """Return all 14 derived samples of a training set: first the samples themselves, then the second derived sample of
-    each, and so on. All frames of a sequence are turned and mirrored alike, and its landmarks with them."""
+    """Return all 14 derived samples of a training set: first the undistorted samples, then derived sample 1 of each,
+    and so on. All frames of a sequence and its landmarks are rotated and mirrored in the same way."""
     return replace(
         train,
         images=np.concatenate([_derived_images(train.images, which) for which in range(DERIVED)]),
@@ -224,8 +218,8 @@ def _derived_video(video: Video, which: int) -> Video:
 
 
 class FeatureEstimate:
-    """Seconds of a task, from two small trainings on noise. It assumes that learning takes time in proportion to the
-    samples and ignores further threads, which help little. All folds of a dataset share the descriptions."""
+    """Seconds of a task, from two small trainings on noise. Assumptions: learning takes time in proportion to the
+    number of samples, and further threads do not help. All folds of a dataset share the descriptions."""
 
     def __init__(self, build: Callable[[FeatureRecipe, int], Recogniser]) -> None:
         self.build = build
@@ -248,12 +242,12 @@ class FeatureEstimate:
             start = time.perf_counter()
             self.build(undistorted, _CLASSES).fit(train, work)
             seconds.append(time.perf_counter() - start)
-        # The second training takes its descriptions from the cache.
+        # The second training finds its descriptions in the cache.
         return max(0.0, seconds[0] - seconds[1]) / len(train), seconds[1] / len(train)
 
 
 def _noise() -> TrainingSet:
-    """Random sequences, which no other training has described."""
+    """Random sequences, which are not in the cache of descriptions."""
     rng = np.random.default_rng(time.perf_counter_ns())
     count = _PEOPLE * _CLASSES
     frames = rng.integers(0, 256, (count, _FRAMES, 48, 48), dtype=np.uint8)

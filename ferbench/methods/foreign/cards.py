@@ -1,4 +1,4 @@
-"""Where the card of a model is: given, beside it, or shipped; and a card to start from, for a model that has none."""
+"""The card of a model: a given path, a file beside the model, or a shipped one; and a template for a new card."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from ferbench.text import cleaned
 
 KERAS = (".h5", ".hdf5", ".keras")
 _FILES = (".onnx", *KERAS)
-_WHOLE = (2, 4, 5, 6, 7, 12, 13)  # TensorProto's types of whole numbers that hold grey levels: uint8, uint16 to uint64
+_INTEGERS = (2, 4, 5, 6, 7, 12, 13)  # types of TensorProto for integers up to 255 or more: uint8, uint16 to uint64
 
 _WEIGHTS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pkl", ".joblib", ".npz", ".tflite", ".pb")
 _CANNOT_OPEN = (
@@ -50,7 +50,7 @@ _LABELS = '["anger", "disgust"]     # each score\'s emotion, in the model\'s ord
 
 
 def shipped_cards() -> list[str]:
-    """Return the names of the cards that come with ferbench: public models whose weights an installed package holds."""
+    """Return the names of the cards that come with ferbench: of public models in Python packages."""
     return sorted(path.stem for path in (shipped("baselines") / "cards").glob("*.toml"))
 
 
@@ -68,12 +68,11 @@ def card_of(model: str) -> Path | None:
 
 
 def card_beside(model: str) -> Path:
-    """Return the card of a model: itself where it is one, a shipped one by its name, else a TOML file of the same name
-    beside it.
+    """Return the card of a model: ``model`` itself if it is a card, a shipped card by its name, or the TOML file of the
+    same name beside the model.
 
     model : a path ending in .toml, .onnx, .h5, .hdf5 or .keras, ``package.module:name``, or a shipped card's name.
-    Raises UsageError where there is none, naming the command that writes one to start from, DataError for a missing
-    card.
+    Raises UsageError if there is no card, with the command that writes a template, DataError for a missing file.
     """
     if model.endswith(".toml"):
         if not Path(model).exists():
@@ -92,10 +91,10 @@ def card_beside(model: str) -> Path:
 
 
 def template(model: str) -> str:
-    """Return a card for an ONNX or Keras file or ``package.module:name``, with what can be read from the file filled
-    in; a shipped card as it is.
+    """Return a card for an ONNX or Keras file or ``package.module:name``, filled in as far as the file permits; for the
+    name of a shipped card its text.
 
-    Raises DataError for a file that is no such model, UsageError for a file of weights and where Keras is missing.
+    Raises DataError for a file that is no such model, UsageError for a file of weights and if Keras is missing.
     """
     if model in shipped_cards():
         return card_beside(model).read_text(encoding="utf-8")
@@ -116,16 +115,16 @@ def template(model: str) -> str:
         raise UsageError(_CANNOT_OPEN.format(model=model))
     if path.suffix.lower() in KERAS:
         return _of_keras(path)
-    from ferbench.methods.foreign.onnx_files import read
+    from ferbench.methods.foreign.files import read_onnx
 
-    loaded, _ = read(path)
+    loaded, _ = read_onnx(path)
     if not loaded.graph.input:
         raise DataError(f"{model} takes no input: not a model of faces")
     entry = loaded.graph.input[0].type.tensor_type
-    sides = [one.dim_value for one in entry.shape.dim]
+    sides = [side.dim_value for side in entry.shape.dim]
     last = len(sides) == 4 and sides[3] in (1, 3)
     channels = sides[3] if last else sides[1] if len(sides) == 4 else 1
-    metadata = {one.key: one.value for one in loaded.metadata_props}
+    metadata = {entry.key: entry.value for entry in loaded.metadata_props}
     labels = metadata.get("labels") or _LABELS
     if metadata.get("labels"):
         named = parse_json(labels, f"the metadata of {model}")
@@ -141,8 +140,8 @@ def template(model: str) -> str:
         colour="rgb" if channels == 3 else "grey",
         labels=labels,
         gives="logits" if metadata.get("labels") else "probabilities",
-        scale="0..255" if metadata.get("preprocessing") or entry.elem_type in _WHOLE else "0..1",
-        outputs=" or ".join(_quoted(one.name) for one in loaded.graph.output) or '""',
+        scale="0..255" if metadata.get("preprocessing") or entry.elem_type in _INTEGERS else "0..1",
+        outputs=" or ".join(_quoted(output.name) for output in loaded.graph.output) or '""',
     )
 
 
@@ -151,17 +150,17 @@ def _head(name: str, source: str, *, scale: str = "0..1", outputs: str = '""', *
 
 
 def _quoted(value: object) -> str:
-    """A text, or a list of texts, as TOML has them, which is as JSON has them but for what is no character at all."""
+    """A text or a list of texts in TOML, which is the same as in JSON after :func:`cleaned`."""
     return json.dumps(cleaned(value), ensure_ascii=False)
 
 
 def _of_keras(path: Path) -> str:
-    """A card for a Keras file: its sides and channels, which lie last but where a file says otherwise."""
-    from ferbench.methods.foreign.keras_files import Network
+    """A card for a Keras file with its size and its channels; these are the last axis unless axis 1 has 1 or 3."""
+    from ferbench.methods.foreign.files import KerasNetwork
 
     if not path.is_file():
         raise DataError(f"{path} does not exist")
-    shape = Network(path).shape or ()
+    shape = KerasNetwork(path).shape or ()
     first = len(shape) == 4 and shape[1] in (1, 3)
     channels = (shape[1] if first else shape[3]) if len(shape) == 4 else 1
     side = shape[2] if len(shape) > 2 else None

@@ -1,4 +1,4 @@
-"""What a model takes and gives, compared with what its card says. A contradiction is refused."""
+"""Checks of the inputs and outputs of a model against its card. A contradiction is an error."""
 
 import json
 from ast import literal_eval
@@ -9,21 +9,21 @@ import numpy as np
 
 from ferbench.errors import DataError
 from ferbench.labels import emotion
-from ferbench.methods.foreign.recipe import Input, Recipe
+from ferbench.methods.foreign import Card, Input
 from ferbench.text import printable
 
 _NAMES_OF_LABELS = ("labels", "classes", "class_names", "names", "id2label")  # as exporters call them
 
 
 def check_input(wanted: Input, expected: tuple[int, ...], shape: Sequence[Any], kind: np.dtype, title: str) -> None:
-    """Compare what a file takes with the faces that its card describes.
+    """Compare the input that a file declares with the faces that its card describes.
 
-    expected : shape of one face. shape : of a batch as the file says it; what is no positive number is open.
-    Raises DataError where they differ.
+    expected : shape of one face. shape : of a batch in the file; an entry that is no positive number means any length.
+    Raises DataError if they differ.
     """
-    sides = [one if isinstance(one, int) and one > 0 else None for one in shape]
+    sides = [side if isinstance(side, int) and side > 0 else None for side in shape]
     agree = len(sides) == 1 + len(expected) and all(
-        side in (None, given) for side, given in zip(sides[1:], expected, strict=False)
+        side in (None, length) for side, length in zip(sides[1:], expected, strict=False)
     )
     if not agree:
         named = ", ".join("any" if side is None else str(side) for side in sides)
@@ -44,9 +44,9 @@ def check_input(wanted: Input, expected: tuple[int, ...], shape: Sequence[Any], 
         )
 
 
-def check_metadata(card: Recipe, metadata: Mapping[str, str], title: str) -> None:
-    """Compare what the metadata of a file say with its card: names of classes in their order, and what the exporter of
-    ferbench says of images. Raises DataError where they differ."""
+def check_metadata(card: Card, metadata: Mapping[str, str], title: str) -> None:
+    """Compare the metadata of a file with its card: names of classes in their order, and the entry "preprocessing" of
+    files that ferbench exported. Raises DataError if they differ."""
     for key, text in metadata.items():
         named = _emotions(_listed(text)) if key.lower() in _NAMES_OF_LABELS else None
         if named and named != card.output.labels:
@@ -57,21 +57,21 @@ def check_metadata(card: Recipe, metadata: Mapping[str, str], title: str) -> Non
     except (ValueError, KeyError, TypeError, RecursionError):
         return
     for field, value in taken.items():
-        if value != (given := getattr(card.input, field)):
+        if value != (on_card := getattr(card.input, field)):
             raise DataError(
-                f"the metadata of {title} say {field} = {value!r}, and its card says {given!r}: correct [input]"
+                f"the metadata of {title} say {field} = {value!r}, and its card says {on_card!r}: correct [input]"
             )
 
 
 def labels_of(model: Any, labels: tuple[str, ...], title: str) -> tuple[tuple[str, ...], str]:
-    """Return the emotion of each column of an estimator's scores, and a note where they are not the card's labels.
+    """Return the emotion of each score of an estimator, and a note if these are not all labels of the card.
 
-    Its attribute ``classes_`` holds names of emotions, which have to be the labels of the card in their order, or
-    numbers, which count the labels of the card from 0. Raises DataError where they contradict the card.
+    Its attribute ``classes_`` has names of emotions, which must be the labels of the card in their order, or numbers,
+    which are indices of the labels from 0. Raises DataError if they contradict the card.
     """
     try:
         classes = [str(name) for name in np.asarray(model.classes_).ravel()]
-    except (AttributeError, ValueError):  # it has none, is not fitted, or has several lists of them
+    except (AttributeError, ValueError):  # no such attribute, not fitted, or several lists
         return labels, ""
     if named := _emotions(classes):
         if named != labels:
@@ -93,10 +93,10 @@ def labels_of(model: Any, labels: tuple[str, ...], title: str) -> tuple[tuple[st
 
 
 def choose(outputs: Mapping[str, Any], count: int, width: int, wanted: str, title: str) -> str:
-    """Return the name of the output that holds the scores: ``wanted`` by the card, the only one, or the only one with
-    ``width`` fractions for each of ``count`` faces.
+    """Return the name of the output with the scores: ``wanted`` by the card, the only output, or the only one with
+    ``width`` floating-point numbers for each of ``count`` faces.
 
-    Raises DataError where no output or several could be meant.
+    Raises DataError if no output or several have this shape.
     """
     if wanted:
         if wanted not in outputs:
@@ -106,8 +106,8 @@ def choose(outputs: Mapping[str, Any], count: int, width: int, wanted: str, titl
         return next(iter(outputs))
     fitting = [
         name
-        for name, given in outputs.items()
-        if isinstance(given, np.ndarray) and given.dtype.kind == "f" and _shape(given) == (count, width)
+        for name, values in outputs.items()
+        if isinstance(values, np.ndarray) and values.dtype.kind == "f" and _shape(values) == (count, width)
     ]
     if len(fitting) == 1:
         return fitting[0]
@@ -118,20 +118,19 @@ def choose(outputs: Mapping[str, Any], count: int, width: int, wanted: str, titl
     )
 
 
-def table(given: Any, count: int, width: int, title: str) -> np.ndarray:
-    """Return scores float64 [count,width]. Axes of length 1 beside these two are left out.
+def table(returned: Any, count: int, width: int, title: str) -> np.ndarray:
+    """Return scores float64 [count,width]; other axes of length 1 are dropped.
 
-    Raises DataError that says what was given instead.
+    returned : the return value of a model. Raises DataError if it does not have this form.
     """
 
     def refused(what: str) -> DataError:
         return DataError(f"{title} must return {count} rows of {width} numbers, one for each face and label: {what}")
 
-    if given is None:
+    if returned is None:
         raise refused("it returned None")
     try:
-        given = given.detach().cpu() if hasattr(given, "detach") else given
-        raw = np.asarray(given)
+        raw = np.asarray(returned.detach().cpu() if hasattr(returned, "detach") else returned)
     except (ValueError, TypeError, RuntimeError):
         raise refused("its rows have different lengths") from None
     if raw.dtype.kind not in "fiub":
@@ -151,11 +150,11 @@ def table(given: Any, count: int, width: int, title: str) -> np.ndarray:
     return raw.reshape(shape).astype(np.float64)
 
 
-def _shape(given: np.ndarray) -> tuple[int, ...]:
-    """A shape without the axes of length 1 behind the first; of single scores a face [N,1]."""
-    if given.ndim < 2:
-        return given.shape
-    return (len(given), *([side for side in given.shape[1:] if side != 1] or [1]))
+def _shape(values: np.ndarray) -> tuple[int, ...]:
+    """The shape without axes of length 1 after the first; [N,1] for a single score of each face."""
+    if values.ndim < 2:
+        return values.shape
+    return (len(values), *([side for side in values.shape[1:] if side != 1] or [1]))
 
 
 def _contradicts(source: str, named: tuple[str, ...], labels: tuple[str, ...]) -> str:
@@ -177,7 +176,7 @@ def _listed(text: str) -> list[Any]:
 
 
 def _emotions(names: Sequence[Any]) -> tuple[str, ...] | None:
-    """Standard names of emotions, empty for what is none; None where nothing is an emotion."""
+    """Standard names of emotions, empty for other names; None if no name is an emotion."""
     emotions = []
     for name in names:
         try:

@@ -1,77 +1,72 @@
-"""Somebody's model at work: faces in its form, its scores as probabilities of the classes that are asked for."""
+"""Predictions of an external model: faces in the form of its input, its scores as probabilities of the classes."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.special import softmax
 
 from ferbench.errors import DataError, FerbenchError, UsageError, one_line
 from ferbench.methods import modules
+from ferbench.methods.foreign import FILES, Card, Input, file_of, module_of
 from ferbench.methods.foreign.checks import check_input, check_metadata, choose, labels_of, table
-from ferbench.methods.foreign.family import file_of, module_of
-from ferbench.methods.foreign.recipe import FILES, Input
+from ferbench.methods.foreign.files import KerasNetwork, OnnxNetwork
 from ferbench.methods.interface import History, SampleSet, TrainingSet, Workspace
 from ferbench.methods.recipes import Method
 from ferbench.metrics import sums_to_one
 from ferbench.seeds import generator
 
-BATCH = 64  # faces that a model is given at a time, unless its file has another number
-_SCORES = ("predict_proba", "decision_function")  # of an estimator, the first of them that it has
-MOST = 4096  # faces of a fixed batch, which is padded in memory
-SAME = 0.01  # difference between two batches that arithmetic may make in a probability: float16, other kernels
+BATCH = 64  # faces in a batch, unless the file fixes another number
+_SCORES = ("predict_proba", "decision_function")  # of an estimator, in order of preference
+MAX_BATCH = 4096  # faces in a batch of fixed size, which is padded in memory
+TOLERANCE = 0.01  # difference of a probability between two batches by rounding: float16, other kernels
 
 
-class Foreign:
-    """One model. ``classes`` are those that it is to speak of, in their order."""
+class ExternalModel:
+    """An external model. classes : of the predictions, in this order."""
 
-    def __init__(self, method: Method, classes: tuple[str, ...]):
+    def __init__(self, method: Method[Card], classes: tuple[str, ...]):
         self.method, self.classes, self.card = method, classes, method.recipe
         self.name = method.title if self.card.model.kind in FILES else self.card.model.source  # in messages
         self.model: Any = self._opened()
-        self.fitted: tuple[str, ...] = ()  # emotions of the columns of an estimator that was fitted here
+        self.fitted: tuple[str, ...] = ()  # emotions of the scores of an estimator after fit()
         self.output = self.card.output.name
         self.notes: list[str] = []
-        self.batch: int | None = None  # faces in every batch, where the file says how many
+        self.batch: int | None = None  # faces in every batch, if the file fixes the number
         if self.card.model.kind in FILES and self.model.shape is not None:
             face = prepared(np.zeros((1, 48, 48), dtype=np.uint8), self.card.input).shape[1:]
             check_input(self.card.input, face, self.model.shape, self.model.kind, self.name)
             check_metadata(self.card, self.model.metadata, self.name)
             first = self.model.shape[0]
             self.batch = first if isinstance(first, int) and first > 0 else None
-            if (self.batch or 0) > MOST:
+            if (self.batch or 0) > MAX_BATCH:
                 raise DataError(f"{self.name} takes {first:,} faces at once: export it with a batch of any size")
 
     def _opened(self) -> Any:
         """Open the model of the card: a network of a file, a callable, or an estimator.
 
-        Raises DataError for what cannot be opened, UsageError for a library that is missing.
+        Raises DataError for a model that cannot be opened, UsageError for a missing library.
         """
         model = self.card.model
-        if model.kind == "keras":
-            from ferbench.methods.foreign import keras_files
-
-            return keras_files.Network(file_of(self.method))
-        if model.kind == "onnx":
-            from ferbench.methods.foreign import onnx_files
-
-            return onnx_files.Network(file_of(self.method))
+        if model.kind in FILES:
+            return (KerasNetwork if model.kind == "keras" else OnnxNetwork)(file_of(self.method))
         self.module, name = module_of(self.method), model.source.partition(":")[2]
-        found = getattr(self.module, name, None)
-        if found is None:
+        source: Any = getattr(self.module, name, None)
+        if source is None:
             raise DataError(f"the module {self.module.__name__} has no {name!r}, which {self.method.title} is to be")
-        is_estimator = not isinstance(found, type) and any(hasattr(found, one) for one in ("fit", *_SCORES))
-        if model.kind == "estimator" and callable(found) and not is_estimator:
-            found = self._run("makes no estimator", found)  # a class, or a function that makes one
-        if not callable(found) and not any(hasattr(found, one) for one in _SCORES):
+        is_estimator = not isinstance(source, type) and any(hasattr(source, method) for method in ("fit", *_SCORES))
+        if model.kind == "estimator" and callable(source) and not is_estimator:
+            source = self._run("makes no estimator", source)  # a class, or a function that returns an estimator
+        if not callable(source) and not any(hasattr(source, method) for method in _SCORES):
             raise DataError(
-                f"{self.name} is a {type(found).__name__}: it is neither a function of faces nor an estimator with "
+                f"{self.name} is a {type(source).__name__}: it is neither a function of faces nor an estimator with "
                 f"{' or '.join(_SCORES)}"
             )
-        return found
+        return source
 
     def fit(self, train: TrainingSet, work: Workspace) -> History:
-        """Fit an estimator anew. Raises UsageError for a model that cannot learn."""
+        """Fit a new copy of an estimator. Raises UsageError for a model without ``fit``."""
         if not hasattr(self.model, "fit"):
             raise UsageError(f"{self.method.title} has no fit: `ferbench evaluate` tests it as it is")
         if hasattr(self.model, "get_params"):
@@ -85,17 +80,17 @@ class Foreign:
         return []
 
     def try_out(self) -> None:
-        """Run the model once on two images of noise. Afterwards it is known which files it opens only then.
+        """Run the model once on two images of noise, so that files that it opens at its first prediction are recorded.
 
-        Raises DataError as :meth:`predict` does.
+        Raises DataError as :meth:`predict`.
         """
         self._in_batches(generator(0, "trial").integers(0, 256, (2, 48, 48), dtype=np.uint8), self._labels())
 
     def predict(self, samples: SampleSet, work: Workspace | None) -> np.ndarray:
-        """Probabilities [N,K] of :attr:`classes`; what the model has scores for beside them is left out, and the rest
-        brought to a sum of 1.
+        """Probabilities [N,K] of :attr:`classes`; scores of other emotions are left out, and the rest is scaled to a
+        sum of 1.
 
-        Raises DataError for scores that are none, and for those that depend on the batch that a face is in.
+        Raises DataError for invalid scores, and for scores that depend on the other faces of the batch.
         """
         labels = self._labels()
         probabilities = self._in_batches(samples.images, labels)
@@ -105,18 +100,18 @@ class Foreign:
             work.notes += [note for note in self.notes if note not in work.notes]
             if self._gives == "scores":
                 work.facts["uncalibrated"] = True
-        found = np.zeros((len(probabilities), len(self.classes)))
+        selected = np.zeros((len(probabilities), len(self.classes)))
         for column, label in enumerate(labels):
             if label in self.classes:
-                found[:, self.classes.index(label)] += probabilities[:, column]
-        return found / np.maximum(found.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+                selected[:, self.classes.index(label)] += probabilities[:, column]
+        return selected / np.maximum(selected.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
 
     def state(self) -> Mapping[str, np.ndarray]:
-        """Nothing: a model from elsewhere stays in its own file."""
+        """Empty: an external model stays in its file."""
         return {}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Nothing to take up."""
+        """No state to restore."""
 
     @property
     def _gives(self) -> str:
@@ -134,30 +129,30 @@ class Foreign:
         return labels
 
     def _in_batches(self, images: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
-        """Probabilities of any number of images, of which few are prepared at a time: a large network takes far more
-        bytes a face than are kept."""
+        """Probabilities of any number of images, prepared batch by batch, because the input of a large network takes
+        far more memory than an image."""
         size = self.batch or BATCH
         batches = [images[at : at + size] for at in range(0, len(images), size)]
         return np.concatenate([self._probabilities(batch, labels) for batch in batches])
 
     def _check_alone(self, images: np.ndarray, probabilities: np.ndarray, labels: tuple[str, ...]) -> None:
-        """Raise DataError where the first, the middle or the last of some faces gets other scores without the rest."""
+        """Raise DataError if the first, the middle or the last face gets other scores without the other faces."""
         if len(images) < 2:
             return
         for place in sorted({0, len(images) // 2, len(images) - 1}):
             alone = self._probabilities(images[place : place + 1], labels)[0]
-            if (difference := float(np.abs(alone - probabilities[place]).max())) > SAME:
+            if (difference := float(np.abs(alone - probabilities[place]).max())) > TOLERANCE:
                 raise DataError(
                     f"{self.name} gives a face other scores alone than in a batch of {len(images)} (a probability "
                     f"differs by {difference:.2f}): normalise each face by itself, and take dropout and batch "
                     "normalisation out of training mode"
                 )
 
-    def _run(self, fails: str, function: Any, *given: Any) -> Any:
-        """Call something of the user's. Raises DataError with whatever it raises."""
+    def _run(self, fails: str, function: Any, *arguments: Any) -> Any:
+        """Call a function of the user's module. Raises DataError for any of its errors."""
         try:
             with modules.running(self.module):
-                return function(*given)
+                return function(*arguments)
         except (FerbenchError, MemoryError):
             raise
         except (Exception, SystemExit) as error:
@@ -165,7 +160,7 @@ class Foreign:
             raise DataError(f"{self.name} {fails}: {one_line(error)}{hint}") from None
 
     def _scores(self, faces: np.ndarray, width: int) -> np.ndarray:
-        """What the model gives for prepared faces: scores float64 [N,width]."""
+        """Scores float64 [N,width] of prepared faces."""
         if self.card.model.kind in FILES:
             size = self.batch or len(faces)
             padded = np.concatenate([faces, np.repeat(faces[-1:], size - len(faces), axis=0)])
@@ -176,8 +171,8 @@ class Foreign:
             self.output = name
             return table(outputs[name], size, width, self.name)[: len(faces)]
         score = next((getattr(self.model, name) for name in _SCORES if hasattr(self.model, name)), self.model)
-        given = self._run(f"cannot be run on {len(faces)} faces", score, faces)
-        return table(given, len(faces), width, self.name)
+        scores = self._run(f"cannot be run on {len(faces)} faces", score, faces)
+        return table(scores, len(faces), width, self.name)
 
     def _probabilities(self, images: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
         """Probabilities float64 [N,len(labels)] of images uint8 [N,48,48]."""
@@ -201,15 +196,15 @@ class Foreign:
                 f'{self.name} gives whole numbers, and its card says logits: write gives = "scores" under [output], or '
                 "export the model without quantised outputs"
             )
-        raised = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return raised / raised.sum(axis=1, keepdims=True)
+        return softmax(scores, axis=1)
 
 
 def prepared(images: np.ndarray, wanted: Input) -> np.ndarray:
-    """Return faces uint8 [N,48,48] in a model's own form: float32, resized, scaled, with its axes."""
+    """Return faces uint8 [N,48,48] as the input of a model: float32, resized and scaled, with the axes of its
+    layout."""
     if images.shape[1] != wanted.size:
         size, way = (wanted.size, wanted.size), Image.Resampling[wanted.resize.upper()]
-        images = np.stack([np.asarray(Image.fromarray(one).resize(size, way)) for one in images])
+        images = np.stack([np.asarray(Image.fromarray(image).resize(size, way)) for image in images])
     x: np.ndarray = images.astype(np.float32)
     if wanted.scale != "0..255":
         x = x / 255
@@ -220,6 +215,8 @@ def prepared(images: np.ndarray, wanted: Input) -> np.ndarray:
         return x if wanted.layout == "nhw" else x.reshape(len(x), -1)
     channels = 1 if wanted.colour == "grey" else 3
     x = np.repeat(x[:, None], channels, axis=1)
-    mean, deviation = (np.array(one, dtype=np.float32).reshape(1, -1, 1, 1) for one in (wanted.mean, wanted.deviation))
+    mean, deviation = (
+        np.array(values, dtype=np.float32).reshape(1, -1, 1, 1) for values in (wanted.mean, wanted.deviation)
+    )
     x = (x - mean) / deviation
     return np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if wanted.layout == "nhwc" else x

@@ -1,25 +1,152 @@
-"""The two stages of a training: a generator of neutral faces, then classifiers on the frozen generator."""
+"""DeRL and GCNet: a generator of neutral faces with its discriminator, classifiers of expressions, their training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from ferbench.errors import UsageError
-from ferbench.methods.generative.networks import AdversarialPair, Adversary, ExpressionClassifiers, NeutralFaceGenerator
-from ferbench.methods.generative.recipe import GenerativeRecipe
+from ferbench.methods.generative import GenerativeLosses, GenerativeNetworkSettings, GenerativeRecipe
 from ferbench.methods.interface import History, SampleSet, TrainingSet, Workspace
 from ferbench.methods.recipes import Method
 from ferbench.training.augment import derive
-from ferbench.training.loop import Terms, fit
-from ferbench.training.losses import contrastive_loss_of_batch
-from ferbench.training.networks import in_batches, parameter_count, seeded
+from ferbench.training.loop import Terms
+from ferbench.training.networks import contrastive_loss_of_batch, in_batches, parameter_count, seeded
 from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
-from ferbench.training.schedule import Stage
+
+_LEAK = 0.2  # slope of the rectifiers below zero, as in pix2pix (Isola et al. 2017, appendix 6.1)
+
+
+class NeutralFaceGenerator(nn.Module):
+    """A face [B,1,48,48] in [-1,1] → the neutral face of the same person [B,1,48,48], through maps of 24, 12, 6, 3
+    pixels and back. There are no shortcuts around the smallest maps, because they would transmit the expression."""
+
+    def __init__(self, widths: tuple[int, int, int, int]):
+        super().__init__()
+        sizes = (1, *widths)
+        self.encoder = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(_LEAK))
+            for a, b in pairwise(sizes)
+        )
+        self.decoder = nn.ModuleList(
+            nn.Sequential(nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU())
+            for a, b in pairwise(sizes[:0:-1])
+        )
+        self.last = nn.ConvTranspose2d(widths[0], 1, 4, 2, 1)
+
+    def layers(self, x: Tensor) -> list[Tensor]:
+        """The maps of all layers, of 24, 12, 6, 3, 6, 12, 24 pixels."""
+        maps = []
+        for block in (*self.encoder, *self.decoder):
+            x = block(x)
+            maps.append(x)
+        return maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.last(self.layers(x)[-1]))
+
+
+class Discriminator(nn.Module):
+    """Classifies the neutral face of a pair [B,1,48,48] of a face and a neutral face as real or generated: logits
+    [B,1,6,6] of overlapping patches (PatchGAN of pix2pix)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.maps = nn.Sequential(
+            nn.Conv2d(2, width, 4, 2, 1),
+            nn.LeakyReLU(_LEAK),
+            nn.Conv2d(width, 2 * width, 4, 2, 1),
+            nn.LeakyReLU(_LEAK),
+            nn.Conv2d(2 * width, 4 * width, 4, 2, 1),
+            nn.LeakyReLU(_LEAK),
+            nn.Conv2d(4 * width, 1, 3, 1, 1),
+        )
+
+    def forward(self, face: Tensor, neutral: Tensor) -> Tensor:
+        return self.maps(torch.cat([face, neutral], dim=1))
+
+
+class AdversarialPair(nn.Module):
+    """A generator and its discriminator, trained in the same steps."""
+
+    def __init__(self, generator: NeutralFaceGenerator, discriminator: Discriminator):
+        super().__init__()
+        self.generator, self.discriminator = generator, discriminator
+
+    def loss(self, face: Tensor, neutral: Tensor, losses: GenerativeLosses) -> Terms:
+        """L_G = w L_adversarial + λ mean |neutral − G(x)|, and the loss of the discriminator (pix2pix: Isola et al.
+        2017, Eq. 4). Each loss has gradients for its own network only. face, neutral : [B,1,48,48] in [-1,1]."""
+        generated = self.generator(face)
+        terms = {"reconstruction": losses.reconstruction * (neutral - generated).abs().mean()}
+        if losses.adversary:
+            fixed = {name: tensor.detach() for name, tensor in self.discriminator.named_parameters()}
+            logits = functional_call(self.discriminator, fixed, (face, generated))
+            terms["adversary"] = losses.adversary * _real_or_generated(logits, 1.0)
+            real = _real_or_generated(self.discriminator(face, neutral), 1.0)
+            generated_loss = _real_or_generated(self.discriminator(face, generated.detach()), 0.0)
+            terms["discriminator"] = (real + generated_loss) / 2
+        return terms | {"total": torch.stack(list(terms.values())).sum()}
+
+
+def _real_or_generated(logits: Tensor, real: float) -> Tensor:
+    """Binary cross-entropy of the discriminator's logits. real : the target, 1 for real faces, 0 for generated ones."""
+    return nn.functional.binary_cross_entropy_with_logits(logits.float(), torch.full_like(logits, real).float())
+
+
+class ExpressionClassifiers(nn.Module):
+    """DeRL (Yang et al. 2018): a small network on each of the four middle layers of the generator (6, 3, 6, 12 pixels),
+    and a classifier of their concatenated features, whose prediction counts. GCNet (Kim et al. 2017): one embedding
+    network for a face and for its generated neutral face, and a linear classifier of the difference.
+    """
+
+    def __init__(self, network: GenerativeNetworkSettings, classes: int):
+        super().__init__()
+        self.residue = network.kind == "residue"
+        _, second, third, fourth = network.widths
+        if self.residue:
+            shapes = ((third, 6), (fourth, 3), (third, 6), (second, 12))
+            self.bodies = nn.ModuleList(
+                nn.Sequential(
+                    nn.Conv2d(channels, network.width, 1),
+                    nn.BatchNorm2d(network.width),
+                    nn.ReLU(),
+                    nn.Flatten(),
+                    nn.Linear(network.width * side * side, network.embedding),
+                    nn.ReLU(),
+                )
+                for channels, side in shapes
+            )
+            self.tops = nn.ModuleList(nn.Linear(network.embedding, classes) for _ in shapes)
+            self.whole = nn.Linear(network.embedding * len(shapes), classes)
+        else:
+            width = network.width
+            layers: list[nn.Module] = []
+            for inputs, outputs in ((1, width // 2), (width // 2, width), (width, 2 * width)):
+                layers += [
+                    nn.Conv2d(inputs, outputs, 3, padding=1),
+                    nn.BatchNorm2d(outputs),
+                    nn.PReLU(),
+                    nn.MaxPool2d(2),
+                ]
+            self.embed = nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * width * 36, network.embedding))
+            self.whole = nn.Linear(network.embedding, classes)
+
+    def forward(self, inputs: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """All maps of the generator (DeRL), or faces and neutral faces (GCNet) → logits of each classifier, last those
+        of the final one, and the features of the final one."""
+        if self.residue:
+            parts = [body(maps) for body, maps in zip(self.bodies, inputs[2:6], strict=True)]
+            features = torch.cat(parts, dim=1)
+            return [*(top(part) for top, part in zip(self.tops, parts, strict=True)), self.whole(features)], features
+        face, neutral = inputs
+        difference = self.embed(face) - self.embed(neutral)
+        return [self.whole(difference)], difference
 
 
 class GenerativeRecogniser:
@@ -41,23 +168,13 @@ class GenerativeRecogniser:
         sequence = torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).to(device.name)  # of each face
         labels = torch.from_numpy(train.labels).to(device.name)[sequence]
 
-        def trained(
-            name: str,
-            module: nn.Module,
-            loss: Callable[[Batch], Terms],
-            plan: Callable[[int], list[Step]],
-            stage: Stage,
-        ) -> History:
-            rows = work.timed(name, lambda: fit(module, loss, plan, stage, device, work.checkpoint(name), work.report))
-            return [{"part": name, **row} for row in rows]
-
         pair = seeded(
             work.seed("generator"),
-            lambda: AdversarialPair(NeutralFaceGenerator(network.widths), Adversary(network.widths[0])),
+            lambda: AdversarialPair(NeutralFaceGenerator(network.widths), Discriminator(network.widths[0])),
         ).to(device.name)
 
         def pair_loss(batch: Batch) -> Terms:
-            with device.autocast():  # derived samples are computed in its precision too, in both stages
+            with device.autocast():  # in both stages derived samples have this precision too
                 face = _signed(derive(faces[batch.images], batch.derived))
                 target = _signed(derive(neutral[sequence[batch.images]], batch.derived))
                 return pair.loss(face, target, recipe.losses)
@@ -67,7 +184,7 @@ class GenerativeRecogniser:
         def single(epoch: int) -> list[Step]:
             return single_epoch(len(faces), first.augment, first.batch, seed, epoch)
 
-        history = trained("generator", pair, pair_loss, single, first)
+        generator_rows = work.train("generator", pair, pair_loss, single, first)
         generator = self.generator = pair.generator.eval().requires_grad_(False)
         classifiers = self.classifiers = seeded(
             work.seed("classifiers"), lambda: ExpressionClassifiers(network, len(self.classes))
@@ -91,7 +208,9 @@ class GenerativeRecogniser:
         def paired(epoch: int) -> list[Step]:
             return paired_epoch(label_table, second.augment, second.batch, second_seed, epoch, "images", "balanced")
 
-        return history + trained("classifiers", classifiers, classifier_loss, paired, second)
+        classifier_rows = work.train("classifiers", classifiers, classifier_loss, paired, second)
+        parts = {"generator": generator_rows, "classifiers": classifier_rows}
+        return [{"part": part, **row} for part, rows in parts.items() for row in rows]
 
     def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
         """The mean of the probabilities of the last frames of each sequence."""

@@ -1,4 +1,4 @@
-"""The trainings of this family: what the networks read of sequences, one or two networks, and their fusion."""
+"""Trainings of this family: the inputs of the networks, one network or two, and their fusion."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ from ferbench.data.resample import resample
 from ferbench.errors import UsageError
 from ferbench.methods.interface import History, SampleSet, Task, TrainingSet, Video, Workspace
 from ferbench.methods.recipes import Method
-from ferbench.methods.sequences import centroids, networks
-from ferbench.methods.sequences.recipe import LANDMARK_PARTS, Part, SequenceRecipe
+from ferbench.methods.sequences import LANDMARK_PARTS, Part, SequenceRecipe, centroids, networks
 from ferbench.seeds import derive_seed
 from ferbench.training.augment import DERIVED, derive, turned
 from ferbench.training.cost import flops, seconds_of
 from ferbench.training.device import Device
-from ferbench.training.loop import Terms, fit
-from ferbench.training.losses import contrastive_loss_of_batch
-from ferbench.training.networks import in_batches, parameter_count, seeded
+from ferbench.training.loop import Terms
+from ferbench.training.networks import contrastive_loss_of_batch, in_batches, parameter_count, seeded
 from ferbench.training.plan import Batch, Step, paired_epoch, passes, single_epoch
 
-Read = Callable[[Tensor, Tensor], Tensor]  # rows of the set and numbers of derived samples → the input of a network
+Reader = Callable[[Tensor, Tensor], Tensor]  # rows of the set and numbers of derived samples → the input of a network
 DTGN_POINTS = list(WITHOUT_CORNERS)  # the 49 landmarks that DTGN reads
 _MEASURED_SEQUENCES = 16  # in the training step that an estimate measures
 
@@ -58,8 +56,8 @@ def derived_frames(frames: Tensor, which: Tensor) -> Tensor:
 
 
 def tracks_of(videos: Sequence[Video], steps: int, derived: int) -> Tensor:
-    """Normalised tracks of the first so many derived samples of sequences, float32 [N,derived,steps,68,2]; 1 gives the
-    undistorted sequences only."""
+    """Normalised tracks of the first ``derived`` derived samples of sequences, float32 [N,derived,steps,68,2]. Derived
+    sample 0 is the undistorted sequence."""
     tracks = []
     for video in videos:
         assert video.landmarks is not None
@@ -69,7 +67,7 @@ def tracks_of(videos: Sequence[Video], steps: int, derived: int) -> Tensor:
 
 
 class SequenceRecogniser:
-    """One training. Parts are trained one after the other, each with its own checkpoint."""
+    """One training. Parts are trained one after the other; each has a checkpoint."""
 
     def __init__(self, method: Method[SequenceRecipe], classes: tuple[str, ...]):
         self.title, self.recipe, self.classes = method.title, method.recipe, classes
@@ -93,12 +91,10 @@ class SequenceRecogniser:
                 module.standardise(read(rows.repeat_interleave(DERIVED), numbers))
             if isinstance(module, networks.ActionPartCnn) and recipe.network.start == "centroids":
                 centroids.initialise(module, read(rows, torch.zeros_like(rows)), labels, work.seed(part))
-            epochs = work.timed(part, lambda: self._train(part, module, read, labels, train, work))  # noqa: B023
-            history += [{"part": part, **epoch} for epoch in epochs]
+            history += [{"part": part, **row} for row in self._train(part, module, read, labels, train, work)]
         work.facts["parameters"] = parameter_count(*self.parts.values())
         if recipe.fusion.kind == "joint":
-            epochs = work.timed("joint", lambda: self._train_jointly(train, labels, work))
-            history += [{"part": "joint", **epoch} for epoch in epochs]
+            history += [{"part": "joint", **row} for row in self._train_jointly(train, labels, work)]
         return history
 
     def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
@@ -121,7 +117,7 @@ class SequenceRecogniser:
             )  # weights of single epochs are stored without the part's name
 
     def _train(
-        self, part: Part, module: nn.Module, read: Read, labels: Tensor, train: TrainingSet, work: Workspace
+        self, part: Part, module: nn.Module, read: Reader, labels: Tensor, train: TrainingSet, work: Workspace
     ) -> History:
         stage, seed = self.recipe.finetune, derive_seed(work.seed("plan"), part)
         device, verification = work.device, self.recipe.verification
@@ -144,25 +140,10 @@ class SequenceRecogniser:
                 return paired_epoch(train.labels, stage.augment, stage.batch, seed, epoch, "images", "balanced")
             return single_epoch(len(train), stage.augment, stage.batch, seed, epoch)
 
-        def validate() -> float:
-            validation = work.validation
-            assert validation is not None
-            predicted = self._logits(part, module, validation, work).argmax(dim=1).numpy()
-            return float((predicted == validation.labels).mean())
+        def scores(validation: SampleSet) -> np.ndarray:
+            return self._logits(part, module, validation, work).numpy()
 
-        validated = work.validation is not None and len(self.recipe.network.parts) == 1
-        return fit(
-            module,
-            loss,
-            plan,
-            stage,
-            device,
-            work.checkpoint(part),
-            work.report,
-            validate if validated else None,
-            work.keep_best,
-            work.epochs,
-        )
+        return work.train(part, module, loss, plan, stage, scores if len(self.recipe.network.parts) == 1 else None)
 
     def _train_jointly(self, train: TrainingSet, labels: Tensor, work: Workspace) -> History:
         """Train the last layers of both networks: L = λ1 CE(g1) + λ2 CE(g2) + λ3 CE(g1 + g2) (Jung et al. 2015)."""
@@ -184,17 +165,12 @@ class SequenceRecogniser:
             terms = [nn.functional.cross_entropy(logits, target) for logits in (first, second, first + second)]
             return {"total": sum((w * term for w, term in zip(weights, terms, strict=True)), torch.zeros(()))}
 
-        return fit(
-            tops,
-            loss,
-            lambda epoch: single_epoch(len(train), stage.augment, stage.batch, seed, epoch),
-            stage,
-            device,
-            work.checkpoint("joint"),
-            work.report,
-        )
+        def plan(epoch: int) -> list[Step]:
+            return single_epoch(len(train), stage.augment, stage.batch, seed, epoch)
 
-    def _reader(self, part: Part, train: TrainingSet, work: Workspace) -> Read:
+        return work.train("joint", tops, loss, plan, stage)
+
+    def _reader(self, part: Part, train: TrainingSet, work: Workspace) -> Reader:
         """A function from derived samples of the training set to the input of a part, on the device."""
         if part in LANDMARK_PARTS:
             table = self._tracks(part, train, DERIVED).to(work.device.name)
@@ -266,7 +242,7 @@ def describe(recipe: SequenceRecipe, classes: int) -> list[tuple[str, dict[str, 
 
 
 def _example(part: Part, recipe: SequenceRecipe, count: int) -> Tensor:
-    """A random input of a part for so many sequences."""
+    """A random input of a part for ``count`` sequences."""
     network = recipe.network
     if part in LANDMARK_PARTS:
         return torch.rand(count, network.steps, len(DTGN_POINTS) if part == "dtgn" else COUNT, 2)

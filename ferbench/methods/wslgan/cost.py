@@ -1,9 +1,9 @@
-"""What WS-LGAN costs: sizes for ``ferbench show``, bytes of a pass for ``ferbench bench``, seconds of a plan.
+"""Costs of WS-LGAN: sizes for ``ferbench show``, bytes of a pass for ``ferbench bench``, seconds for a plan.
 
-Nearly all bytes are those of the dense layers. A layer with c inputs and k = growth outputs on P pixels moves
-(c + 9k)·P elements at inference if each of its two convolutions is one kernel with its normalisation (c read; 4k
-written and read; k written), and (8c + 39k)·P elements in training if the batch statistics of each map are computed
-once and maps are concatenated into one buffer.
+Dense layers move nearly all bytes. A layer with c inputs and k = growth outputs on P pixels moves (c + 9k)·P elements
+at inference if each of its two convolutions is one kernel with its normalisation (c read; 4k written and read; k
+written), and (8c + 39k)·P elements in training if the batch statistics of each map are computed once and maps are
+concatenated into one buffer.
 """
 
 from collections.abc import Callable, Hashable
@@ -18,20 +18,20 @@ from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan.densenet import BOTTLENECK, DenseLayer
 from ferbench.methods.wslgan.lean import map_generator
 from ferbench.methods.wslgan.network import WSLGAN, AttentionMapGenerator
-from ferbench.methods.wslgan.recipe import ATTENTION, Architecture, PairStage, Recipe
+from ferbench.methods.wslgan.recipe import ATTENTION, Architecture, PairStage, WslganRecipe
 from ferbench.methods.wslgan.stages import LabelledImages, branches_at_once, network_plan, pair_loss, part_loss
 from ferbench.runs.record import TEACHER
 from ferbench.training.augment import DERIVED
 from ferbench.training.cost import FORWARD, flops, seconds_of
 from ferbench.training.device import Device
-from ferbench.training.engine import engine
+from ferbench.training.loop import engine
 from ferbench.training.plan import passes, single_epoch
 from ferbench.training.samples import Computed, Tables, pixel_table
 from ferbench.training.schedule import Stage
 
 
 def bytes_of(module: nn.Module, inputs: tuple[Tensor, ...], width: int, training: bool) -> int:
-    """Bytes that the dense layers of a module move for these inputs, ``width`` bytes an element."""
+    """Bytes that the dense layers of a module move for a batch of inputs. width : bytes of an element."""
     moved = 0
 
     def count(layer: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
@@ -75,16 +75,16 @@ def _shape(features: Tensor) -> str:
     return "×".join(str(side) for side in features.shape[1:])
 
 
-# Images in the measured step at most: enough to use a GPU fully, few enough for the largest preset on a CPU.
+# Maximum number of images in the measured step: enough to use a GPU fully, few enough for the largest preset on a CPU.
 ROWS = {"cpu": 20, "cuda": 128}
 _CLASSES = 7
 
 
 class DurationEstimate:
-    """Seconds of one task after another, in the order of a plan, from one measured step of each kind. A table of maps
-    counts for the first task that needs it.
+    """Seconds of the tasks of a plan, in their order, from one measured step of each kind. The first task that needs a
+    table of maps includes the time of its computation.
 
-    Compiled engines are measured uncompiled: compiling takes minutes, and a plan is to be shown at once.
+    Steps of compiled engines are measured without compilation, which would take minutes before the plan is shown.
     """
 
     def __init__(self, device: Device):
@@ -93,11 +93,11 @@ class DurationEstimate:
         self.tables: set[tuple[Hashable, ...]] = set()
 
     def __call__(self, task: Task, threads: int) -> float:
-        """Return the seconds of the unfinished part of a task that has so many threads to itself."""
-        recipe: Recipe = task.method.recipe
+        """Return the seconds of the unfinished part of a task on ``threads`` CPU threads."""
+        recipe: WslganRecipe = task.method.recipe
         stage = recipe.stage(task.identity.kind, bool(task.protocol.pretrain))
 
-        def rate(name: str, recipe: Recipe = recipe) -> float:
+        def rate(name: str, recipe: WslganRecipe = recipe) -> float:
             architecture = recipe.architecture
             count = min(ROWS[self.device.name], _rows(recipe, stage))
             key = name, str(architecture if name == "network" else architecture.generator()), count, threads
@@ -123,8 +123,8 @@ class DurationEstimate:
             return seconds
         every = len(task.faces) * DERIVED
         shared = self.device.looks_up and task.folds * seen >= every
-        # The table of all samples is the same for all trainings; any other serves only trainings that see the same
-        # images in the same order.
+        # The table of all samples is the same for all trainings; any other table is shared only by trainings with the
+        # same images in the same order.
         identity = task.identity
         table: tuple[Hashable, ...] = (identity.data, identity.fold, identity.parents[ATTENTION])
         table = table if shared else (*table, identity.protocol, identity.seed, str(stage))
@@ -136,19 +136,19 @@ class DurationEstimate:
         return seconds
 
 
-def _rows(recipe: Recipe, stage: Stage) -> int:
+def _rows(recipe: WslganRecipe, stage: Stage) -> int:
     """Images in a step."""
     pairs = isinstance(stage, PairStage) and recipe.interpretation.batch_of == "pairs"
     return 2 * stage.batch if pairs else stage.batch
 
 
-def _measured(name: str, recipe: Recipe, count: int, device: Device, threads: int) -> float:
+def _measured(name: str, recipe: WslganRecipe, count: int, device: Device, threads: int) -> float:
     """Seconds for one image of a batch of ``count`` images of noise."""
     prepare = {"maps": _maps, ATTENTION: _part_step, "network": _step}[name]
     return seconds_of(lambda: prepare(recipe, count, device), device, threads, recipe.threads) / count
 
 
-def _maps(recipe: Recipe, count: int, device: Device) -> Callable[[], object]:
+def _maps(recipe: WslganRecipe, count: int, device: Device) -> Callable[[], object]:
     amg = map_generator(AttentionMapGenerator(recipe.architecture).freeze(), device)
     x = device.images(torch.rand(count, 1, SIZE, SIZE, device=device.name))
 
@@ -159,7 +159,7 @@ def _maps(recipe: Recipe, count: int, device: Device) -> Callable[[], object]:
     return maps
 
 
-def _part_step(recipe: Recipe, count: int, device: Device) -> Callable[[], object]:
+def _part_step(recipe: WslganRecipe, count: int, device: Device) -> Callable[[], object]:
     part, stage = AttentionMapGenerator(recipe.architecture).eyes, recipe.attention
     device.place(part)
     train = LabelledImages(_noise(count), torch.arange(count) % 2).on(device)
@@ -169,7 +169,7 @@ def _part_step(recipe: Recipe, count: int, device: Device) -> Callable[[], objec
     return lambda: steps.step(batch)
 
 
-def _step(recipe: Recipe, count: int, device: Device) -> Callable[[], object]:
+def _step(recipe: WslganRecipe, count: int, device: Device) -> Callable[[], object]:
     architecture, interpretation = recipe.architecture, recipe.interpretation
     pairs = interpretation.batch_of == "pairs"
     stage = recipe.finetune.model_copy(update={"batch": count // 2 if pairs else count, "augment": "sample"})

@@ -1,15 +1,14 @@
 """The DenseNet-BC backbone of both the Attention Map Generator and the Feature Extractor.
 
 Section III-A: "a variant of DenseNet [25]. It consists of 3 dense blocks and 2 transition layers", with (6, 12, 24)
-dense layers in the AMG and (6, 6, 6) in the FE. Growth rate, bottleneck and stem are not printed; the defaults here are
-those of DenseNet-121 without its fourth block (growth 32, bottleneck 4·growth, compression 0.5, 2·growth channels after
-the stem) with the 3×3 stride-1 stem that DenseNet uses on small images (Huang et al. 2017, section 4.1).
+dense layers in the AMG and (6, 6, 6) in the FE. The paper does not give growth rate, bottleneck and stem; the defaults
+are those of DenseNet-121 without its fourth block (growth 32, bottleneck 4·growth, compression 0.5, 2·growth channels
+after the stem) with the 3×3 stride-1 stem of DenseNet for small images (Huang et al. 2017, section 4.1).
 
-In a dense block every layer normalises all channels before it again, although their batch statistics are unchanged. A
-compiled training step therefore computes the statistics of each channel once, where the channel is produced
-(:meth:`DenseNet.sharing`). Batch normalisation and ReLU are then one function with the backward pass of Ioffe & Szegedy
-2015, section 3, which a compiler turns into two passes over memory in each direction. Without compilation this is
-slower than torch's own batch normalisation.
+In a dense block every layer normalises all previous channels again, with the same batch statistics. A compiled training
+step therefore computes the statistics of each channel once (:meth:`DenseNet.sharing`). Batch normalisation and ReLU are
+then one function with the backward pass of Ioffe & Szegedy 2015, section 3, which a compiler implements by two passes
+over memory in each direction. Without compilation this is slower than the batch normalisation of torch.
 """
 
 from typing import Any, NamedTuple
@@ -17,12 +16,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-_PIXELS = (0, 2, 3)  # of [B,C,H,W]: what a channel's statistics are taken over
+_PIXELS = (0, 2, 3)  # axes of [B,C,H,W] over which the statistics of a channel are taken
 
 
 class Statistics(NamedTuple):
-    """Mean, biased variance and 1/√(variance + ε) of each channel over a batch, [C] each, without gradients: those go
-    through :func:`normalised`."""
+    """Mean, biased variance and 1/√(variance + ε) of each channel over a batch, [C] each. They have no gradients;
+    the backward pass of :func:`normalised` includes them."""
 
     mean: Tensor
     variance: Tensor
@@ -32,8 +31,8 @@ class Statistics(NamedTuple):
 def statistics(x: Tensor, exact: torch.dtype, epsilon: float) -> Statistics:
     """The statistics of a batch [B,C,H,W] in one pass. exact : the dtype of the sums.
 
-    The variance is E[(x - k)²] - E[x - k]² for k a value of the channel: for k = 0 it would be the small difference of
-    large numbers where a mean is large.
+    The variance is E[(x - k)²] - E[x - k]² with a value k of the channel; with k = 0 it would lose precision if the
+    mean is large.
     """
     with torch.no_grad():
         values = x.detach().to(exact)
@@ -50,7 +49,7 @@ def concatenated(parts: list[Statistics]) -> Statistics:
 
 
 def normalised(norm: nn.BatchNorm2d, x: Tensor, batch: Statistics) -> Tensor:
-    """ReLU(BN(x)) of a batch [B,C,H,W] by its own statistics, as in training; updates the running ones of ``norm``.
+    """ReLU(BN(x)) of a batch [B,C,H,W] by its statistics, as in training; updates the running ones of ``norm``.
 
     batch : the statistics of x, with the ε of ``norm``.
     """
@@ -68,10 +67,9 @@ def normalised(norm: nn.BatchNorm2d, x: Tensor, batch: Statistics) -> Tensor:
 
 
 class _NormReLU(torch.autograd.Function):
-    """max(0, γ·x̂ + β) with x̂ = (x - mean) · inverse. The gradient of x counts what its mean and variance change.
+    """max(0, γ·x̂ + β) with x̂ = (x - mean) · inverse. The gradient of x includes those of mean and variance.
 
-    A compiler repeats arithmetic on channels at every pixel, where a division or a root takes longer than everything
-    else, so there is none here.
+    There is no division and no root, because a compiler repeats them at every pixel, where they would dominate.
     """
 
     @staticmethod
@@ -92,8 +90,8 @@ class _NormReLU(torch.autograd.Function):
 
 
 def _sums(values: Tensor) -> Tensor:
-    """Sums of [B,C,H,W] over all but channels, image by image: a compiler reads its input once for every 32 channels,
-    and one image stays in the processor's cache."""
+    """Sums of [B,C,H,W] over all axes but channels, image by image: compiled code reads its input once for every 32
+    channels, and one image stays in the processor's cache."""
     return values.sum((2, 3)).sum(0)
 
 
@@ -154,7 +152,7 @@ class DenseNet(nn.Module):
         self.body = nn.Sequential(*parts)
         self.norm = nn.BatchNorm2d(channels)
         self.channels = channels
-        # He et al. 2015, as the DenseNet code does; gradients stay of one size through the ReLUs.
+        # He et al. 2015, as in the code of DenseNet: gradients keep their magnitude through the ReLUs.
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
@@ -165,7 +163,7 @@ class DenseNet(nn.Module):
         return torch.relu_(self.norm(self.body(x)))
 
     def sharing(self, x: Tensor) -> Tensor:
-        """The same in training, with each channel's batch statistics computed once: what is compiled."""
+        """:meth:`forward` in training for compilation, with the batch statistics of each channel computed once."""
         stem, *rest = self.body
         exact, epsilon = self.norm.weight.dtype, self.norm.eps
         parts: list[Tensor] = []

@@ -1,10 +1,10 @@
-"""The two operations of a folded DenseNet, written into memory that is already allocated.
+"""The two operations of a folded DenseNet, which write into allocated memory.
 
-Maps lie as [G,B,H,W,C]: G networks of one shape side by side, their channels innermost (NHWC), each pixel's row at a
-whole number of 16 channels, so that rows begin at whole 16-byte words. ``out`` may be some of the channels of a larger
-buffer: a dense layer writes its maps beside those that it has read, and nothing is concatenated.
+Maps are [G,B,H,W,C]: G networks of the same shape with channels last (NHWC). The row of a pixel is padded to a multiple
+of 16 channels, so that rows begin at 16-byte words. ``out`` may be a part of the channels of a larger buffer: a dense
+layer writes its maps beside its inputs, without a concatenation.
 
-Here they are in torch's own operations; where x is on CUDA and triton is installed, ``tiles`` replaces them.
+This is the implementation by operations of torch; ``tiles`` replaces it if x is on CUDA and triton is installed.
 """
 
 from functools import cache
@@ -17,7 +17,7 @@ ROW = 16  # channels to whose multiple a pixel's row is rounded up
 
 
 def padded(channels: int) -> int:
-    """Channels of a pixel's row that holds so many."""
+    """Length of the row of a pixel with ``channels`` channels."""
     return -(-channels // ROW) * ROW
 
 
@@ -38,9 +38,8 @@ def pointwise(
     c' = padded(c). weight : [G,c',N'] in x's precision, N' = padded(N). bias : [G,N']. out : [G,B,H/pool,W/pool,N]
     is written.
 
-    For each pixel c values are read and N / pool² written, the least there is. The BN is one multiply-add in fp32
-    and not the threshold of ``folded``: a threshold leaves −b/s in the product where the ReLU's result is 0, and bf16
-    rounds it.
+    For each pixel c values are read and N / pool² written, which is the minimum. The BN is a multiply-add in fp32, not
+    the threshold of ``folded``, which would leave −b/s, rounded to bf16, in the product wherever the ReLU gives 0.
     """
     if triton_kernels := _tiles(x):
         return triton_kernels.pointwise(x, scale, shift, weight, bias, out, channels, relu, pool)
@@ -60,9 +59,8 @@ def conv3(x: Tensor, weight: Tensor, out: Tensor, stride: int = 1) -> None:
     x : [G,B,H,W,·], of which the first C are read. weight : [G,9,C,N'] in x's precision, N' = padded(N). out :
     [G,B,H/stride,W/stride,N] is written.
 
-    For each pixel C values come from memory, and 8 C more from the caches, and N / stride² are written. A dense layer
-    moves c + 4k and 4k + k in its two calls, c + 9k in all: the floor of a layer whose two convolutions are a kernel
-    each (``cost``).
+    For each pixel C values are read from memory and 8 C from caches, and N / stride² are written. A dense layer moves
+    c + 4k and 4k + k elements in its two calls: the minimum for one kernel per convolution (``cost``).
     """
     if triton_kernels := _tiles(x):
         return triton_kernels.conv3(x, weight, out, stride)
@@ -78,7 +76,7 @@ def fused(device: str) -> bool:
 
 
 def _tiles(x: Tensor) -> ModuleType | None:
-    """The same operations in Triton, where they can run; sums there are in fp32."""
+    """The same operations in Triton, with sums in fp32; None if they cannot run on ``x``."""
     return _triton() if x.is_cuda and x.dtype != torch.float64 else None
 
 

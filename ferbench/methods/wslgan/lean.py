@@ -1,9 +1,9 @@
 """The networks for inference on a GPU: two kernels for each dense layer, with the foldings of ``deployed.folded``.
 
-Both branches of the AMG have one shape, so they run side by side in the same kernels. Weights are stored in the
-precision of the arithmetic; each dense block is one buffer that its layers write their maps into; a transition writes
-into the buffer of the next block. If the classifier reads means over space only, branches are averaged before they are
-fused, as both operations are linear (Eq. 1, 2, 5-9).
+Both branches of the AMG have the same shape, so the same kernels compute both. Weights are stored in the precision of
+the arithmetic. The layers of a dense block write their maps into one buffer, and a transition writes into the buffer of
+the next block. If the classifier reads means over space, branches are averaged before the fusion, because both
+operations are linear (Eq. 1, 2, 5-9).
 """
 
 import copy
@@ -21,10 +21,10 @@ from ferbench.training.networks import Normalise
 
 
 def lean(module: nn.Module, kind: torch.dtype, at_once: int = 0) -> nn.Module:
-    """Return a copy for inference that gives the same up to rounding, with weights of ``kind``, in eval mode.
+    """Return a copy for inference with the same outputs up to rounding, with weights of ``kind``, in eval mode.
 
-    module : an AMG, a network, or any module that contains them. Logits and maps are float32 (float64 if ``kind`` is).
-    at_once : images that go through a dense block together, 0: all. With few of them its buffer stays in the cache.
+    module : an AMG, a network, or any module that contains them. Logits and maps are float32 (float64 for float64).
+    at_once : images that pass through a dense block together, 0: all. For few images its buffer stays in the cache.
     """
     if isinstance(module, AttentionMapGenerator):
         return LeanMapGenerator(module, kind, at_once)
@@ -39,8 +39,8 @@ def lean(module: nn.Module, kind: torch.dtype, at_once: int = 0) -> nn.Module:
 
 
 def map_generator(amg: AttentionMapGenerator, device: Device) -> Callable[[Tensor], Tensor]:
-    """A frozen AMG on a device in the form that computes its maps: lean in bf16, which rounds maps in any case, and
-    plain in fp32, whose maps are accurate to 1e-5."""
+    """A frozen AMG on a device in the form that computes its maps: :func:`lean` in bf16, and unchanged in fp32, so that
+    the maps are accurate to 1e-5."""
     if device.captures and device.precision == "bf16" and kernels.fused(device.name):
         return lean(amg, torch.bfloat16).to(device.name)
     device.place(amg)
@@ -63,7 +63,7 @@ class LeanDeployed(nn.Module):
         if not x.is_cuda:
             maps = self.amg(x)
             return self.network(x, maps), maps
-        # AMG and features are independent: each has its own CUDA stream, which a captured graph keeps as a branch.
+        # AMG and features are independent, so each has a CUDA stream, which is a branch of a captured graph.
         here = torch.cuda.current_stream(x.device)
         self.side = side = self.side or torch.cuda.Stream(x.device)
         side.wait_stream(here)
@@ -83,7 +83,7 @@ class LeanMapGenerator(nn.Module):
         parts = [getattr(amg, part) for part in PARTS]
         self.cam_class = amg.cam_class
         self.backbone = Backbone([p.backbone for p in parts], [p.normalise for p in parts], kind, at_once)
-        # A class's map is a 1×1 convolution by the weights of its logit, after the last BN-ReLU.
+        # The map of a class is a 1×1 convolution by the weights of its logit, after the last BN-ReLU.
         self.maps = Pointwise([p.backbone.norm for p in parts], [p.output.weight for p in parts], kind)
         self.register_buffer("bias", torch.stack([p.output.bias for p in parts]).detach().to(_wide(kind)))
 
@@ -144,7 +144,7 @@ class LeanNetwork(nn.Module):
 
 
 class Backbone(nn.Module):
-    """G :class:`DenseNet` of one shape side by side, each with its own :class:`Normalise`.
+    """G :class:`DenseNet` of the same shape, each with a :class:`Normalise`.
 
     Images [B,1,48,48] in [0,1] → input of the last BN-ReLU, [G,B,H,W,·], C channels and the padding of the row.
     """
@@ -172,12 +172,13 @@ class Backbone(nn.Module):
 
 
 class Block(nn.Module):
-    """A dense block behind the stem or a transition, its entry: [G,B,H,W,·] → [G,B,H',W',·]."""
+    """A dense block with the stem or transition before it, its ``entry``: [G,B,H,W,·] → [G,B,H',W',·]."""
 
     def __init__(self, entry: "Conv3 | Pointwise"):
         super().__init__()
         self.entry, self.layers = entry, nn.ModuleList()
-        self.channels, self.inner = entry.outputs, 0  # of the buffer that all layers share; of that between two kernels
+        # Channels of the buffer of all layers, and of the buffer between the two kernels of a layer.
+        self.channels, self.inner = entry.outputs, 0
 
     def add(self, layer: "Dense") -> None:
         """Append a layer."""
@@ -216,9 +217,9 @@ class Dense(nn.Module):
 
 
 class Pointwise(nn.Module):
-    """BN-ReLU and 1×1 convolution of G networks; with ``after``, a BN behind it is folded in, and its ReLU follows.
+    """BN-ReLU and 1×1 convolution of G networks. after : a BN that is folded into the convolution, with its ReLU.
 
-    pool : the side of the square of pixels that is averaged between them; it and the convolution act on different axes.
+    pool : side of the square of pixels that is averaged before the convolution, which acts on another axis.
     """
 
     def __init__(
@@ -279,7 +280,7 @@ class Pixels(nn.Module):
     def __init__(self, layers: list[Normalise], kind: torch.dtype):
         super().__init__()
         self.kind, self.layers = kind, nn.ModuleList(copy.deepcopy(layers)).to(_wide(kind))
-        self.shared = all(float(layer.each) == 0 for layer in layers)  # then two operations serve all networks
+        self.shared = all(float(layer.each) == 0 for layer in layers)  # then two operations normalise for all networks
         self.register_buffer("mean", torch.stack([layer.mean for layer in layers]).to(_wide(kind))[:, None, None, None])
         self.register_buffer("deviation", torch.stack([layer.deviation for layer in layers]).to(self.mean))
         self.deviation = self.deviation.view_as(self.mean)
@@ -305,7 +306,7 @@ def _rest(channels: int) -> int:
 
 
 def _rows(parts: list[Tensor], kind: torch.dtype) -> Tensor:
-    """G tensors [...,N] → [G,...,N'], zeros behind the N."""
+    """G tensors [...,N] → [G,...,N'], padded by zeros."""
     stacked = torch.stack(parts).detach()
     return nn.functional.pad(stacked, (0, _rest(stacked.shape[-1]))).to(kind)
 

@@ -1,7 +1,7 @@
-"""WS-LGAN (Figure 2) and, by the arguments of its architecture, every ablation of Tables 8, 9 and 10.
+"""WS-LGAN (Figure 2) and its ablations of Tables 8, 9 and 10, which are arguments of the architecture.
 
-The Attention Map Generator (section III-B), bilinear attention pooling (Eq. 1 and 2), the Selective Feature Unit
-(Eq. 5-9) with its ablations (Table 9), and the network that they are parts of.
+The parts are the Attention Map Generator (section III-B), bilinear attention pooling (Eq. 1 and 2), and the Selective
+Feature Unit (Eq. 5-9) with its ablations (Table 9).
 """
 
 import torch
@@ -13,11 +13,11 @@ from ferbench.training.networks import Normalise
 
 PARTS = ("eyes", "mouth")  # order of the maps everywhere: index 0 is A_e, index 1 is A_m
 
-_FLAT = 1e-8  # the range of a map below which its maximum means nothing and dividing by the range amplifies noise
+_FLAT = 1e-8  # smallest range of a map: division by a smaller one would amplify noise
 
 
 class PartClassifier(nn.Module):
-    """One branch of the AMG: does this face show any attribute of the part? (Figure 3)
+    """One branch of the AMG (Figure 3): classifies whether a face shows any attribute of a part.
 
     Backbone → global average pooling → Linear(C, 2); class 1 is "any attribute of Table 1 present".
     Images are [B,1,48,48] with values in [0,1].
@@ -42,11 +42,11 @@ class PartClassifier(nn.Module):
 
         The class activation map of Zhou et al. 2016 (Eq. 2 there): the weights of the output layer
         summed over the feature maps, with neither bias nor ReLU; then "we normalize the attention map
-        so that all values fall in the range [0, 1]" by each map's own minimum and maximum.
-        "predicted" maps the predicted class, in the paper's words; since the map of one class is the negative of
-        the other's, it is inverted where the prediction changes. "either" is the absolute difference of both
-        classes' maps: evidence that an attribute is present or that it is absent, and both lie at the part.
-        "positive" always maps "present", so that the map of a closed mouth is lowest at the mouth.
+        so that all values fall in the range [0, 1]" by the minimum and maximum of each map.
+        "predicted" is the map of the predicted class, as in the paper; the maps of both classes are negatives of each
+        other, so the sign depends on the prediction. "either" is the absolute difference of both maps: evidence that
+        an attribute is present or absent, both of which lie at the part. "positive" is the map of "present", which is
+        lowest at the mouth for a closed mouth.
         """
         features = self.features(x)
         if cam_class == "predicted":
@@ -59,14 +59,14 @@ class PartClassifier(nn.Module):
 
 
 def unit_range(maps: Tensor) -> Tensor:
-    """Scale each map of [B,H,W] to [0,1] by its own extremes; a constant map becomes 0."""
+    """Scale each map of [B,H,W] to [0,1] by its minimum and maximum; a constant map becomes 0."""
     low = maps.amin(dim=(1, 2), keepdim=True)
     high = maps.amax(dim=(1, 2), keepdim=True)
     return (maps - low) / (high - low).clamp_min(_FLAT)
 
 
 class AttentionMapGenerator(nn.Module):
-    """Two separate branches, for the eyes and the mouth; frozen and in eval mode once trained.
+    """Two separate branches, for the eyes and the mouth; frozen and in eval mode after their training.
 
     Images [B,1,48,48] in [0,1] → maps [B,2,H,W] in [0,1]: A_e and A_m.
     """
@@ -83,7 +83,7 @@ class AttentionMapGenerator(nn.Module):
         return torch.stack(maps, dim=1)
 
     def freeze(self) -> "AttentionMapGenerator":
-        """Stop all learning, batch statistics included: "In the second stage, the AMG is frozen"."""
+        """Disable gradients and updates of batch statistics: "the AMG is frozen" in stage 2 (section III-B)."""
         return self.eval().requires_grad_(False)
 
 
@@ -100,7 +100,7 @@ class SelectiveFeatureUnit(nn.Module):
     V_c = e_c·F_e,c + m_c·F_m,c + g_c·F_g,c (Eq. 8).
 
     The matrices E, M, G are one tensor ``select`` [branches, C, d], without bias as printed.
-    ``order`` reads "a fully connected layer with ReLU function and Batch Normalization": the order of
+    ``order`` interprets "a fully connected layer with ReLU function and Batch Normalization": the order of
     SK convolution (FC-BN-ReLU), or the order of the words.
     """
 
@@ -153,8 +153,8 @@ class ConcatFusion(nn.Module):
 class WSLGAN(nn.Module):
     """One stream of stage 2 without the (frozen, separate) AMG: FE, attention pooling, SFU, classifier.
 
-    Both siamese streams are this one module called twice: their weights are shared.
-    Images are [B,1,48,48] with values in [0,1]; attention maps are [B,2,H,W] (``attention.PARTS``).
+    Both siamese streams are calls of this module, so they share their weights.
+    Images are [B,1,48,48] with values in [0,1]; attention maps are [B,2,H,W] in the order of :data:`PARTS`.
     """
 
     def __init__(self, architecture: Architecture, classes: int):
@@ -173,7 +173,7 @@ class WSLGAN(nn.Module):
         area = architecture.map_size**2 if architecture.classifier_input == "flatten" else 1
         self.classifier = nn.Linear(self.fusion.channels * area, classes)
         # "an auxiliary fully connected (FC) layer to represent the eyes-related features" (III-C-2);
-        # used by the losses alone, so a test image never passes through them.
+        # only the losses use them, a test image does not.
         self.auxiliary = nn.ModuleDict(
             {name: nn.Linear(channels, architecture.embedding) for name in architecture.branches}
             if architecture.contrastive
@@ -181,7 +181,7 @@ class WSLGAN(nn.Module):
         )
 
     def branches(self, x: Tensor, attention: Tensor | None) -> dict[str, Tensor]:
-        """Images and maps → F_e, F_m, F_g by name (those that the method has), [B,C,H,W] each.
+        """Images and maps → F_e, F_m, F_g, as far as the method has them, by name, [B,C,H,W] each.
 
         ``attention`` may be None for GFNet, which has no local features.
         """

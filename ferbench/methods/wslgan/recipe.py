@@ -1,5 +1,5 @@
-"""The recipe of WS-LGAN and its ablations: the schema of ``baselines/wslgan.toml``, which says where each default comes
-from. No torch, so that recipes are read and shown without it."""
+"""The recipe of WS-LGAN and its ablations: the schema of ``baselines/wslgan.toml``, which gives the source of each
+default. Importing this loads no torch."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self, get_args
@@ -24,7 +24,7 @@ class Architecture:
     """Shapes of the AMG and of WS-LGAN; the ablations are arguments of it.
 
     growth : growth rate of every dense block of the network.
-    generator_growth : the same of the AMG; 0 is that of the network.
+    generator_growth : growth rate of the AMG; 0 stands for that of the network.
     stem_stride : stride of the first convolution, 1 (12×12 maps) or 2 (6×6 maps).
     extractor_layers, generator_layers : dense layers by block of the FE and of each AMG branch.
     features : "local+global" (WS-LGAN), "global" (GFNet) or "local" (LFNet), Table 8.
@@ -49,7 +49,7 @@ class Architecture:
     cam_class: CamClass = "either"
     classifier_input: ClassifierInput = "gap"
 
-    # Read by pydantic when a recipe is validated: an unknown field is an error there.
+    # pydantic reads this when it validates a recipe: an unknown field is an error.
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     @property
@@ -59,7 +59,7 @@ class Architecture:
 
     @property
     def needs_attention(self) -> bool:
-        """Only GFNet needs no attention maps."""
+        """Whether the network takes attention maps; only GFNet does not."""
         return self.features != "global"
 
     @property
@@ -68,17 +68,17 @@ class Architecture:
         return 12 // self.stem_stride
 
     def generator(self) -> dict[str, Any]:
-        """The fields that the AMG depends on, which identify its training."""
+        """The fields that determine the AMG and identify its training."""
         growth = self.generator_growth or self.growth
         return {"layers": self.generator_layers, "growth": growth, "stem_stride": self.stem_stride}
 
     def takes_weights_of(self, source: "Architecture") -> bool:
-        """Whether weights of the other architecture fit: the resolution and the AMG may differ."""
+        """Whether weights of ``source`` fit: its resolution and its AMG may differ."""
         adapted = replace(source, stem_stride=self.stem_stride, generator_growth=self.generator_growth)
         return self == adapted and (self.classifier_input == "gap" or self.map_size == source.map_size)
 
     def identity(self) -> dict[str, Any]:
-        """The fields that the network depends on: the AMG's growth rate only where it differs from the network's."""
+        """The fields that determine the network: the AMG's growth rate only if it differs from the network's."""
         fields = asdict(self)
         if not self.needs_attention or self.generator_growth in (0, self.growth):
             del fields["generator_growth"]
@@ -109,7 +109,7 @@ PRESETS: tuple[Preset, ...] = get_args(Preset)
 
 
 class Interpretation(Schema):
-    """What is assumed where the paper is silent or ambiguous; ``baselines/wslgan.toml`` explains each field."""
+    """Assumptions where the paper is silent or ambiguous; ``baselines/wslgan.toml`` explains each field."""
 
     batch_of: Literal["pairs", "images"]
     pairing: Literal["permutation", "balanced", "all"]
@@ -123,22 +123,22 @@ class PairStage(Stage):
 
     contrastive: float = Field(ge=0)
     smoothing: float = Field(0.0, ge=0, lt=1)  # of labels: Szegedy et al. 2016, section 7
-    erase: float = Field(0.0, ge=0, le=1)  # share of images of which a rectangle is erased (``training.augment``)
-    jitter: float = Field(0.0, ge=0, lt=0.5)  # zoom and shift at most, in sides of the image (``training.augment``)
+    erase: float = Field(0.0, ge=0, le=1)  # share of images in which a rectangle is erased (``training.augment``)
+    jitter: float = Field(0.0, ge=0, lt=0.5)  # largest zoom and shift, in sides of the image (``training.augment``)
     flip: bool = False  # probabilities are the mean over the image and its mirror image
-    rotate: bool = False  # and over these rotated by the angles of the derived samples
+    rotate: bool = False  # and over both, rotated by the angles of the derived samples
 
     def identity(self) -> dict[str, Any]:
-        """Without the weights of losses, which the losses identify."""
+        """The stage without the weights of losses, which are part of the losses."""
         return {name: value for name, value in super().identity().items() if name not in ("contrastive", "whole")}
 
 
 class PretrainStage(PairStage):
     """Pre-training. ``teachers``: presets of the same method whose pre-trained networks' mean probabilities of each
     training image are the share ``distil`` of the classifier's target (Hinton et al. 2015, at temperature 1).
-    ``start``: a preset of the same method from whose pre-trained network the training starts, one of the same shapes
-    trained at another resolution (from small to large: Tan & Le 2021, section 4).
-    ``whole``: λ3 of this training; that of the target where None."""
+    ``start``: a preset of the same method whose pre-trained network is the start; it has the same shapes, but was
+    trained at another resolution (progressive learning from small to large images: Tan & Le 2021, section 4).
+    ``whole``: λ3 of this training; None stands for λ3 of the fine-tuning."""
 
     start: Preset | Literal[""] = ""
     teachers: tuple[Preset, ...] = ()
@@ -152,14 +152,14 @@ class PretrainStage(PairStage):
         return self
 
     def as_only_training(self) -> Self:
-        """The same without teachers and without a network to start from, with the target's λ3."""
+        """The stage without teachers and start, with λ3 of the fine-tuning."""
         return self.model_copy(update={"start": "", "teachers": (), "distil": 0.0, "whole": None})
 
 
 class FinetuneStage(PairStage):
-    """Fine-tuning. ``classifier``: "new" starts from random weights for all classes, "shared" keeps the weights of
-    classes that the pre-training set has as well. Random ones send large gradients through the pre-trained layers
-    (Kumar et al. 2022, section 3)."""
+    """Fine-tuning. ``classifier``: "new" starts from random weights for all classes, "shared" keeps the weights of the
+    classes of the pre-training dataset. Random weights cause large gradients in the pre-trained layers (Kumar et al.
+    2022, section 3)."""
 
     classifier: Literal["new", "shared"] = "new"
 
@@ -170,8 +170,8 @@ class PartStage(Stage):
     shuffle: float = Field(0.0, ge=0, le=1)
 
 
-class Recipe(Schema):
-    """Everything that decides a training, resolved: method × preset × dataset × overrides."""
+class WslganRecipe(Schema):
+    """All hyperparameters of a training, after the preset, the dataset and overrides are applied."""
 
     architecture: Architecture
     losses: LossWeights
@@ -182,8 +182,8 @@ class Recipe(Schema):
     attention: PartStage
     pretrain: PretrainStage
     finetune: FinetuneStage
-    threads: int = Field(0, ge=0)  # CPU threads that a training uses at most; 0: all. Not part of the identity
-    amg: Preset | Literal[""] = ""  # the preset whose AMG is used; its own if empty. Not part of the identity
+    threads: int = Field(0, ge=0)  # maximum number of CPU threads, 0: all; not part of the identity
+    amg: Preset | Literal[""] = ""  # preset of the AMG, empty: the same preset; not part of the identity
 
     def losses_of(self, stage: PairStage) -> LossWeights:
         """The weights of the losses in one training of stage 2."""
@@ -191,9 +191,9 @@ class Recipe(Schema):
         return replace(self.losses, contrastive=stage.contrastive, whole=self.losses.whole if whole is None else whole)
 
     def stage(self, kind: str, pretrained: bool) -> Stage:
-        """The schedule of a training by its kind. pretrained : whether the protocol has a pre-training set; without
-        one, folds are trained as a pre-training would be, but without other networks, which were trained on its test
-        set."""
+        """The schedule of a training by its kind. pretrained : whether the protocol has a pre-training dataset; without
+        one, folds have the schedule of a pre-training, but no teachers and no start, as these may have been trained on
+        the test set."""
         if kind == ATTENTION:
             return self.attention
         if kind == PRETRAIN:

@@ -1,4 +1,4 @@
-"""What the runs of WS-LGAN train: both branches of the AMG (stage 1), and the network (stage 2)."""
+"""The trainings of WS-LGAN: both branches of the AMG (stage 1), and the network (stage 2)."""
 
 from collections.abc import Callable, Hashable, Mapping
 from itertools import chain
@@ -14,7 +14,7 @@ from ferbench.methods.wslgan import stages
 from ferbench.methods.wslgan.deployed import deployed, for_tests
 from ferbench.methods.wslgan.lean import LeanMapGenerator, map_generator
 from ferbench.methods.wslgan.network import PARTS, WSLGAN, AttentionMapGenerator, PartClassifier
-from ferbench.methods.wslgan.recipe import ATTENTION, CamClass, PairStage, Recipe
+from ferbench.methods.wslgan.recipe import ATTENTION, CamClass, PairStage, WslganRecipe
 from ferbench.methods.wslgan.stages import LabelledImages, Teacher
 from ferbench.protocol import splits
 from ferbench.runs.record import START, TEACHER
@@ -22,9 +22,9 @@ from ferbench.training import pointing
 from ferbench.training.augment import ANGLES, DERIVED, levels
 from ferbench.training.checkpoint import remembered, unpack
 from ferbench.training.device import Device
-from ferbench.training.loop import together
+from ferbench.training.loop import train_in_parallel
 from ferbench.training.networks import parameter_count, seeded, start_from
-from ferbench.training.plan import Step, looked_up, passes
+from ferbench.training.plan import EpochPlan, looked_up, passes
 from ferbench.training.prediction import ROWS
 from ferbench.training.samples import Computed, Samples, maps_if_any, maps_of
 from ferbench.training.schedule import Progress, Stage
@@ -33,9 +33,9 @@ _BATCHES = 10  # batches of a prediction between two calls of a progress callbac
 
 
 class AttentionLearner:
-    """Stage 1: both branches of the AMG, side by side where there are threads for both."""
+    """Stage 1: both branches of the AMG, in parallel if there are threads for both."""
 
-    def __init__(self, recipe: Recipe):
+    def __init__(self, recipe: WslganRecipe):
         self.recipe = recipe
         self.branches: dict[str, PartClassifier] = {}
 
@@ -64,7 +64,7 @@ class AttentionLearner:
             )
 
         at_once = stages.branches_at_once(self.recipe, work.device, torch.get_num_threads())
-        histories = together(len(PARTS), at_once, self.recipe.threads, train, work.report)
+        histories = train_in_parallel(len(PARTS), at_once, self.recipe.threads, train, work.report)
         for part, split, held, rows in zip(PARTS, chosen, held_out, histories, strict=True):
             work.notes.extend(split.notes)
             work.result[part] = {
@@ -91,14 +91,14 @@ class AttentionLearner:
         self.branches = {part: getattr(amg, part) for part in PARTS}
 
 
-class NetworkRecogniser:
-    """Stage 2, in pre-training and on folds: the network, started from its parents, on frozen attention maps."""
+class WslganRecogniser:
+    """Stage 2, pre-training and folds: the network, initialised from its parents, with frozen attention maps."""
 
-    def __init__(self, recipe: Recipe, kind: str, classes: tuple[str, ...]):
+    def __init__(self, recipe: WslganRecipe, kind: str, classes: tuple[str, ...]):
         self.recipe, self.kind, self.classes = recipe, kind, classes
         self.network: WSLGAN | None = None
         self._amg: Callable[[Tensor], Tensor] | None = None
-        self._maps: dict[str, Tensor | None] = {}  # by the images' hash: all epochs of a training test the same images
+        self._maps: dict[str, Tensor | None] = {}  # by the images' hash, since the images are the same in all epochs
 
     def fit(self, train: TrainingSet, work: Workspace) -> History:
         recipe, stage = self.recipe, self._stage(work)
@@ -120,7 +120,7 @@ class NetworkRecogniser:
         before = 0
 
         def preparing(what: str) -> Callable[[int, int], None]:
-            """Progress of work before the training, in steps: its images cost about as much as those trained on."""
+            """Progress of work before the training, in steps, as an image takes about as long as in training."""
             start = before
 
             def progress(done: int, total: int) -> None:
@@ -152,7 +152,7 @@ class NetworkRecogniser:
         )
 
     def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
-        """One stream of undistorted images, the mean over all :meth:`views` of them."""
+        """The mean probabilities over all :meth:`views` of undistorted images, by one stream."""
         assert self.network is not None
         work.device.place(self.network)
         views = self.views(torch.from_numpy(samples.images), work)
@@ -160,8 +160,8 @@ class NetworkRecogniser:
         return stages.predict_views(network, views, work.device, ROWS[work.device.name]).numpy()
 
     def views(self, images: Tensor, work: Workspace) -> list[stages.View]:
-        """The views that are predicted, each with its maps: the images; with ``flip`` their mirror images too; with
-        ``rotate`` both rotated as well. All views are derived samples; with both options they are all 14."""
+        """The views of images for prediction, each with its maps: the images; with ``flip`` their mirror images too;
+        with ``rotate`` all of them rotated as well. Views are derived samples; with both options all 14."""
         stage, border, turns = self._stage(work), self.recipe.interpretation.border, len(ANGLES)
         numbers = [n for n in range(DERIVED) if (stage.flip or n < turns) and (stage.rotate or n % turns == 0)]
         views = [levels(images, torch.full((len(images),), number), border) for number in numbers]
@@ -181,14 +181,14 @@ class NetworkRecogniser:
         if ATTENTION not in work.identity.parents:
             return None
         if self._amg is None:
-            # Seeded although stored weights follow, so that random numbers of other threads do not change.
+            # Seeded although stored weights follow, so that the random numbers of other threads stay the same.
             amg = seeded(work.seed("weights"), lambda: AttentionMapGenerator(self.recipe.architecture))
             amg.load_state_dict(unpack(work.parent(ATTENTION)[1])[0])
             self._amg = map_generator(amg.freeze(), work.device)
         return self._amg
 
     def maps(self, images: Tensor, work: Workspace) -> Tensor | None:
-        """Attention maps of undistorted images uint8 [N,48,48], computed once."""
+        """Attention maps [N,2,H,W] of undistorted images uint8 [N,48,48], cached; None for GFNet."""
         key = sha256_of(images.contiguous().numpy().tobytes())
         if key not in self._maps:
             amg = self.amg(work)
@@ -219,19 +219,19 @@ def _pointing_accuracy(branch: PartClassifier, part: str, images: Tensor, cam_cl
 
 def samples_of(
     train: TrainingSet,
-    recipe: Recipe,
+    recipe: WslganRecipe,
     stage: Stage,
-    plan: Callable[[int], list[Step]],
+    plan: EpochPlan,
     amg: Callable[[Tensor], Tensor] | None,
     weights: Path | None,
     work: Workspace,
     progress: Callable[[int, int], None],
 ) -> Samples:
-    """Return the samples of a training set that ``plan`` names by epoch: computed at every step, or from tables that
-    the folds share.
+    """Return the derived samples of a training set with their maps: computed at every step, or from tables that the
+    folds share.
 
-    amg : frozen and on the device, with its file of weights; both None where no maps are needed.
-    progress : called with the number of maps of a new table that are computed, and that of all.
+    plan : of the training. amg, weights : frozen and on the device, and its file; both None for a network without maps.
+    progress : called with the numbers of computed maps and of all maps of a new table.
     """
     border, shared = recipe.interpretation.border, train.shared
     if not work.device.looks_up or shared is None:
@@ -248,10 +248,11 @@ def samples_of(
 
 
 def soft_targets(images: Tensor, share: float, work: Workspace, progress: Callable[[int, int], None]) -> Teacher | None:
-    """Return the mean of the teachers' probabilities for a run's training images, uint8 [N,48,48], undistorted;
-    None where it has no teachers. An interrupted training continues with the same.
+    """Return the mean of the teachers' probabilities for undistorted training images uint8 [N,48,48]; None without
+    teachers. They are stored, so that an interrupted training continues with the same bytes.
 
-    share : of them in the classifier's target. progress : called with the number of images predicted, and that of all.
+    share : of the teachers in the classifier's target. progress : called with the numbers of predicted and of all
+    images.
     """
     keys = [key for role, key in work.identity.parents.items() if role.startswith(TEACHER)]
     if not keys:

@@ -1,4 +1,5 @@
-"""The three trainings: stage 1 (a part's attention), pre-training and fine-tuning (stage 2)."""
+"""Training steps of stage 1 (attention of a part) and stage 2 (pre-training and fine-tuning), and the loss of Eq.
+10."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,19 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ferbench.methods.wslgan.losses import total_loss
 from ferbench.methods.wslgan.network import PARTS, WSLGAN, PartClassifier
-from ferbench.methods.wslgan.recipe import Interpretation, LossWeights, PairStage, PartStage, Recipe
+from ferbench.methods.wslgan.recipe import Interpretation, LossWeights, PairStage, PartStage, WslganRecipe
 from ferbench.training.augment import erase, jitter, rearrange
 from ferbench.training.device import Device
 from ferbench.training.loop import Terms, fit
-from ferbench.training.networks import on_images
-from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
+from ferbench.training.networks import contrastive_loss, on_images
+from ferbench.training.plan import Batch, EpochPlan, Step, paired_epoch, single_epoch
 from ferbench.training.samples import Computed, Samples
 from ferbench.training.schedule import Progress
 
-View = tuple[Tensor, Tensor | None]  # undistorted images uint8 [N,48,48] and their maps [N,2,H,W], if any
-Stream = Callable[[Tensor, Tensor | None], tuple[Tensor, dict[str, Tensor]]]  # what WSLGAN.stream is
+View = tuple[Tensor, Tensor | None]  # undistorted images uint8 [N,48,48], and their maps [N,2,H,W] or None
+Stream = Callable[[Tensor, Tensor | None], tuple[Tensor, dict[str, Tensor]]]  # the signature of WSLGAN.stream
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class Teacher:
-    """Class probabilities [N,K] that other networks give for the training images, and their share in the classifier's
+    """Class probabilities [N,K] of the training images by other networks, and their share in the classifier's
     target."""
 
     probabilities: Tensor
@@ -50,7 +50,7 @@ def train_part(
     part: PartClassifier,
     train: LabelledImages,
     validation: LabelledImages,
-    recipe: Recipe,
+    recipe: WslganRecipe,
     seed: int,
     device: Device,
     saved: Path,
@@ -59,8 +59,8 @@ def train_part(
     """Stage 1 for one part: "present" (1) or "absent" (0), cross-entropy. Returns the history."""
     stage = recipe.attention
     part.normalise.fit(train.images, recipe.interpretation.normalise)
-    # From zero, both rows stay opposite, since a step adds to one what it subtracts from the other. The common part of
-    # random rows would stay in the attention maps without saying anything about the class.
+    # Rows that start at zero stay opposite, since each step adds to one row what it subtracts from the other. The
+    # common part of random rows would stay in the attention maps without any relation to the class.
     nn.init.zeros_(part.output.weight)
     nn.init.zeros_(part.output.bias)
     device.place(part)
@@ -79,8 +79,8 @@ def train_part(
     return fit(part, loss, plan, stage, device, saved, progress, validate)
 
 
-def branches_at_once(recipe: Recipe, device: Device, threads: int) -> int:
-    """How many branches of the AMG are trained at a time: both, where each uses a part of the threads."""
+def branches_at_once(recipe: WslganRecipe, device: Device, threads: int) -> int:
+    """Number of branches of the AMG that are trained in parallel: both, if there are enough threads."""
     both = device.name == "cpu" and 0 < recipe.threads <= threads // len(PARTS)
     return len(PARTS) if both else 1
 
@@ -101,7 +101,7 @@ def train_network(
     network: WSLGAN,
     train: LabelledImages,
     samples: Samples,
-    recipe: Recipe,
+    recipe: WslganRecipe,
     stage: PairStage,
     seed: int,
     device: Device,
@@ -116,8 +116,8 @@ def train_network(
     """Stage 2: both siamese streams under the total loss (Eq. 10). Returns the history.
 
     samples : the derived samples of ``train`` with their maps. stage : of the recipe. validation : labels [N], and the
-        views of the images that a test would predict; never test data. saved, keep_best, epochs : see
-        :func:`ferbench.training.loop.fit`. teacher : of ``train``.
+        views of the images; never test data. saved, keep_best, epochs : see :func:`ferbench.training.loop.fit`.
+        teacher : its predictions of ``train``.
     """
     interpretation, losses = recipe.interpretation, recipe.losses_of(stage)
     network.normalise.fit(train.images, interpretation.normalise)
@@ -138,10 +138,8 @@ def train_network(
     return fit(network, loss, plan, stage, device, saved, progress, validate if validation else None, keep_best, epochs)
 
 
-def network_plan(
-    labels: np.ndarray, stage: PairStage, interpretation: Interpretation, seed: int
-) -> Callable[[int], list[Step]]:
-    """The plans of stage 2 by epoch (from 0), for training images with these labels [N]."""
+def network_plan(labels: np.ndarray, stage: PairStage, interpretation: Interpretation, seed: int) -> EpochPlan:
+    """The plan of stage 2 for training images with labels [N]."""
     return lambda epoch: paired_epoch(
         labels,
         stage.augment,
@@ -223,3 +221,39 @@ def predict_views(network: nn.Module, views: list[View], device: Device, rows: i
 def accuracy(probabilities: Tensor, labels: Tensor) -> float:
     """Share of images whose most probable class is their label."""
     return float((probabilities.argmax(dim=1) == labels.cpu()).double().mean())
+
+
+def total_loss(
+    logits: tuple[Tensor, Tensor],
+    labels: tuple[Tensor, Tensor],
+    embeddings: tuple[dict[str, Tensor], dict[str, Tensor]],
+    weights: LossWeights,
+    smoothing: float = 0.0,
+    teacher: tuple[Tensor, Tensor] | None = None,
+    distil: float = 0.0,
+) -> dict[str, Tensor]:
+    """Eq. 10 for a batch of pairs: L = λ1·L_C^e + λ2·L_C^m + λ3·L_C^g + λ4·L_S^1 + λ5·L_S^2.
+
+    logits : of both streams, [P,K] each. labels : [P] each. embeddings : of both streams, from
+    "eyes", "mouth", "global" (those that the method has) to [P,D]. smoothing : of the labels, 0 in the paper.
+    teacher : class probabilities of other networks for both streams' images, [P,K] each, which have the share
+    ``distil`` in the target of the classifier, the labels the rest (Hinton et al. 2015, section 2, at temperature 1).
+    Returns the scalar terms by name and their weighted sum as "total".
+    """
+    same = labels[0] == labels[1]
+    terms = {}
+    for stream, (logit, label) in enumerate(zip(logits, labels, strict=True)):
+        term = nn.functional.cross_entropy(logit, label, label_smoothing=smoothing)
+        if teacher is not None:
+            term = (1 - distil) * term + distil * nn.functional.cross_entropy(logit, teacher[stream])
+        terms[f"stream{stream + 1}"] = term
+    factors = {
+        "stream1": weights.classification,
+        "stream2": weights.classification,
+        "eyes": weights.contrastive * weights.eyes,
+        "mouth": weights.contrastive * weights.mouth,
+        "global": weights.contrastive * weights.whole,
+    }
+    for name, first in embeddings[0].items():
+        terms[name] = contrastive_loss(first, embeddings[1][name], same, weights.margin)
+    return {**terms, "total": torch.stack([factors[name] * term for name, term in terms.items()]).sum()}

@@ -1,8 +1,8 @@
 """The two operations of ``kernels`` as Triton kernels: products on tensor cores, each value read and written once.
 
-A program makes BLOCK_M pixels × BLOCK_N maps of one network; the networks side by side are the grid's last axis. Sums
-are taken in fp32. Addresses are 64 bits wide: four thousand images of ``paper`` have more than 2³¹ values in a block.
-The number of pixels of a program is tuned on the device at the first call of each order of magnitude.
+A program computes BLOCK_M pixels × BLOCK_N maps of one network; the last axis of the grid counts networks. Sums are in
+fp32. Addresses have 64 bits, because four thousand images of ``paper`` have more than 2³¹ values in a block. The number
+of pixels of a program is tuned on the device at the first call of each order of magnitude.
 
 Importing this needs the package triton (``ferbench[triton]``); with TRITON_INTERPRET=1 it runs on a CPU, for tests.
 """
@@ -18,13 +18,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# BLOCK_M, BLOCK_K, warps, stages. A 3×3 convolution with one stage reads through the first cache, which holds what its
-# other taps have read; with more stages several reads are under way.
+# BLOCK_M, BLOCK_K, warps, stages. With one stage, a 3×3 convolution reads from the L1 cache what its other taps have
+# read; with more stages several reads are in flight.
 _SHAPES = [(128, 32, 4, 3), (128, 64, 8, 3), (64, 64, 4, 4), (32, 64, 4, 4), (16, 128, 4, 4)]
 _SHAPES3 = [(128, 16, 4, 1), (128, 64, 4, 1), (128, 64, 8, 3), (64, 64, 4, 4), (32, 64, 4, 4), (16, 128, 4, 4)]
-_MANY = 1 << 15  # pixels of which programs of 64 and more keep all of a GPU busy
+_MANY = 1 << 15  # number of pixels from which programs of 64 and more occupy a whole GPU
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # then nothing is timed
-_ONE_AT_A_TIME = Lock()  # trainings side by side are threads, and Triton's tuner keeps a call's arguments in itself
+_ONE_AT_A_TIME = Lock()  # parallel trainings are threads, and Triton's tuner stores the arguments of a call
 
 
 def _tried(shapes: list[tuple[int, int, int, int]]) -> list[triton.Config]:
@@ -34,7 +34,7 @@ def _tried(shapes: list[tuple[int, int, int, int]]) -> list[triton.Config]:
     ]
 
 
-def _worth_trying(configs: list[triton.Config], given: dict[str, Any], **_: Any) -> list[triton.Config]:
+def _by_size(configs: list[triton.Config], given: dict[str, Any], **_: Any) -> list[triton.Config]:
     """Large programs for many pixels, small ones for few."""
     many = given["pixels"] >= _MANY
     return [
@@ -42,7 +42,7 @@ def _worth_trying(configs: list[triton.Config], given: dict[str, Any], **_: Any)
     ]
 
 
-_PRUNED = {"early_config_prune": _worth_trying}
+_PRUNED = {"early_config_prune": _by_size}
 
 
 @triton.autotune(_tried(_SHAPES), key=["magnitude", "BLOCK_N", "POOL"], prune_configs_by=_PRUNED)
@@ -222,10 +222,10 @@ def _pixels(out: Tensor) -> int:
 
 
 def _block(out: Tensor) -> int:
-    """Maps that a program makes: all of a dense layer's, a part of a transition's. Tensor cores need at least 16."""
+    """Maps of a program: all maps of a dense layer, a part of those of a transition. Tensor cores need at least 16."""
     return min(128, max(16, triton.next_power_of_2(out.shape[4])))
 
 
 def _magnitude(pixels: int, channels: int) -> int:
-    """A number that is equal for calls of about one size, which share one shape of programs."""
+    """A number that is equal for calls of similar size, which share the tuned shape of programs."""
     return 2 * pixels.bit_length() + (channels > 96)

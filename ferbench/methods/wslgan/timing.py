@@ -1,10 +1,9 @@
-"""WS-LGAN and its ablations as ``ferbench bench`` times them, and the reference training loops beside them.
+"""WS-LGAN and its ablations for ``ferbench bench``, and reference training loops.
 
-Networks have random weights, images are random. The reference loops are frozen: a change here changes what every
-stored ratio means. ``naive`` is the loop that most code in the field has: a Dataset of pairs that rotates with PIL, a
-DataLoader, the frozen AMG run at every step, both streams one after the other, eager fp32, ``loss.item()`` at every
-step. ``strong`` is the same loop with what a good engineer adds in a day: bf16 autocast, channels last, torch.compile.
-Model, losses, optimizer and plan are those of our own step, so both give its losses.
+Networks have random weights, images are random. The reference loops must not change, because stored ratios refer to
+them. ``naive`` is the usual loop: a Dataset of pairs rotated by PIL, a DataLoader, the frozen AMG at every step, both
+streams one after the other, eager fp32, ``loss.item()`` at every step. ``strong`` adds bf16 autocast, channels last and
+torch.compile. Model, losses, optimizer and plan are the same as in ferbench's step, so the losses are equal.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,15 +20,15 @@ from ferbench.methods.wslgan import stages
 from ferbench.methods.wslgan.cost import bytes_of
 from ferbench.methods.wslgan.deployed import Deployed, deployed, in_fewest_operations
 from ferbench.methods.wslgan.lean import map_generator
-from ferbench.methods.wslgan.losses import total_loss
 from ferbench.methods.wslgan.network import WSLGAN, AttentionMapGenerator
-from ferbench.methods.wslgan.recipe import LossWeights, Recipe
-from ferbench.methods.wslgan.stages import LabelledImages
+from ferbench.methods.wslgan.recipe import LossWeights, WslganRecipe
+from ferbench.methods.wslgan.stages import LabelledImages, total_loss
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store
 from ferbench.training import samples
+from ferbench.training.augment import ANGLES
 from ferbench.training.device import Device
-from ferbench.training.engine import engine
+from ferbench.training.loop import engine
 from ferbench.training.networks import Deployable
 from ferbench.training.plan import Batch, Step, looked_up
 from ferbench.training.schedule import Stage
@@ -38,7 +37,7 @@ from ferbench.training.schedule import Stage
 class TimedNetworks:
     """A method's networks with seeded random weights: speed does not depend on what they have learned."""
 
-    def __init__(self, recipe: Recipe, classes: int, seed: int):
+    def __init__(self, recipe: WslganRecipe, classes: int, seed: int):
         self.recipe = recipe
         torch.manual_seed(seed)
         self.network = WSLGAN(recipe.architecture, classes)
@@ -74,7 +73,7 @@ class TimedNetworks:
     def stepper(
         self, device: Device, images: Tensor, labels: Tensor, steps: list[Step]
     ) -> Callable[[Batch], dict[str, Tensor]]:
-        """A function that carries out a training step on a copy of the network; ``steps`` are all that will come."""
+        """A function that carries out a training step on a copy of the network. steps : all steps to be timed."""
         recipe, network, amg = self.recipe, deepcopy(self.network), deepcopy(self.amg)
         device.place(network).train()
         stream = device.compiled(network.stream)
@@ -87,7 +86,7 @@ class TimedNetworks:
         return engine(network, loss, recipe.finetune, device).step
 
     def epoch(self, device: Device, images: Tensor, labels: Tensor, batch: int, seed: int, folder: Path) -> None:
-        """One epoch as ``ferbench train`` does it: tables, plan, steps, checkpoint."""
+        """One epoch as in ``ferbench train``: tables, plan, steps, checkpoint."""
         stage = self.recipe.finetune.model_copy(update={"epochs": 1, "batch": batch, "augment": "sample"})
         interpretation = self.recipe.interpretation.model_copy(update={"batch_of": "pairs"})
         recipe = self.recipe.model_copy(update={"interpretation": interpretation})
@@ -107,7 +106,7 @@ class TimedNetworks:
     def baseline(
         self, name: str, images: Tensor, labels: Tensor, steps: list[Step], batch: int, device: str, workers: int
     ) -> Callable[[], object]:
-        """A call that does the work of a training step as :class:`ReferenceLoop` ``name`` does."""
+        """A call that carries out a training step of the :class:`ReferenceLoop` ``name``."""
         pairs = PairDataset(images.numpy(), labels.numpy(), steps)
         stage, network, amg = self.recipe.finetune, deepcopy(self.network), deepcopy(self.amg)
         return ReferenceLoop(
@@ -118,7 +117,7 @@ class TimedNetworks:
 def _samples(
     device: Device, amg: AttentionMapGenerator | None, images: Tensor, steps: Iterable[Step], border: str
 ) -> samples.Samples:
-    """The samples of ``steps``, computed or looked up as the device's engine does."""
+    """The derived samples of ``steps``, computed or looked up according to the device's engine."""
     maps_of = None if amg is None else map_generator(amg, device)
     if not device.looks_up:
         return samples.Computed(images.to(device.name), maps_of, border, device)
@@ -164,11 +163,8 @@ class _MapsAsLogits(_Part):
         return self.amg(x.to(self.white.dtype) / self.white).flatten(1)
 
 
-ANGLES = (0, -15, -10, -5, 5, 10, 15)
-
-
 class PairDataset(Dataset):
-    """The pairs of derived samples that some steps name, each computed on access."""
+    """The pairs of derived samples of some steps, each computed on access."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, steps: Iterable[Step]):
         self.images = [Image.fromarray(image) for image in images]
