@@ -40,6 +40,7 @@ from ferbench.training.cost import flops
 from ferbench.training.device import Device
 from ferbench.training.loop import Eager
 from ferbench.training.plan import Step, paired_epoch
+from ferbench.training.prediction import openvino_core
 
 SMALL = Architecture(growth=4, stem_stride=2, extractor_layers=(1, 1, 1), generator_layers=(1, 1, 1), reduction=4)
 
@@ -349,8 +350,7 @@ def skip_unless_available(backend: str, precision: str) -> None:
     if find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     if (backend, precision) == ("openvino", "bf16"):
-        openvino = pytest.importorskip("openvino")
-        if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if "BF16" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             pytest.skip("this processor has no bf16: OpenVINO would compute in fp32")
 
 

@@ -1,5 +1,7 @@
 """The prepared network of every prediction: against the plain one, in fp32 and bf16, by torch and by OpenVINO."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +26,7 @@ from ferbench.training import samples
 from ferbench.training.arithmetic import Arithmetic
 from ferbench.training.device import Device
 from ferbench.training.networks import Deployed, fused
-from ferbench.training.prediction import ROWS, PreparedNetwork
+from ferbench.training.prediction import ROWS, PreparedNetwork, openvino_core
 
 SHIPPED = ("tiny", "wide", pytest.param("light", marks=pytest.mark.slow), pytest.param("full", marks=pytest.mark.slow))
 
@@ -71,8 +73,11 @@ def test_bf16_changes_few_predictions(preset, faces):
     assert (logits.argmax(dim=1) != expected.argmax(dim=1)).sum() <= 2
 
 
+needs_openvino = pytest.mark.skipif(not find_spec("openvino"), reason="pip install 'ferbench[openvino]'")
+
+
+@needs_openvino
 def test_openvino_changes_no_prediction(faces):
-    pytest.importorskip("openvino", reason="pip install 'ferbench[openvino]'")
     module, images = shipped("tiny"), faces[: ROWS["cpu"] + 3]  # the last batch is smaller
     results = Arithmetic(engine="openvino").prepare(module)(images)
     for result, expected in zip(results, plain(module, images), strict=True):
@@ -80,10 +85,10 @@ def test_openvino_changes_no_prediction(faces):
     assert torch.equal(results[0].argmax(dim=1), plain(module, images)[0].argmax(dim=1))
 
 
+@needs_openvino
 def test_openvino_never_computes_in_another_precision_than_it_is_asked_for():
-    openvino = pytest.importorskip("openvino", reason="pip install 'ferbench[openvino]'")
     bf16 = Arithmetic("bf16", "openvino")
-    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         images = torch.zeros(2, 48, 48, dtype=torch.uint8)
         assert not torch.equal(bf16.prepare(shipped("tiny"))(images)[0], plain(shipped("tiny"), images)[0])
     else:

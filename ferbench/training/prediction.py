@@ -91,16 +91,22 @@ def outputs(result: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (result,) if isinstance(result, Tensor) else result
 
 
-def _openvino(module: Deployable, device: Device) -> Run:
-    """The network in OpenVINO, compiled for each batch size: a dynamic size costs a third of the speed."""
-    if device.name != "cpu":
-        raise UsageError("the engine openvino runs on a CPU: take --device cpu")
+def openvino_core() -> Any:
+    """OpenVINO's ``Core``. Raises UsageError where it is not installed."""
     # Its Python package loads a client that reports usage over the network, unless this module is missing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError:
         raise UsageError("openvino is not installed: pip install 'ferbench[openvino]'") from None
+    return openvino.Core()
+
+
+def _openvino(module: Deployable, device: Device) -> Run:
+    """The network in OpenVINO, compiled for each batch size: a dynamic size costs a third of the speed."""
+    if device.name != "cpu":
+        raise UsageError("the engine openvino runs on a CPU: take --device cpu")
+    core = openvino_core()
     kind = {"fp32": "f32"}.get(device.precision, device.precision)
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -108,7 +114,6 @@ def _openvino(module: Deployable, device: Device) -> Run:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": kind,
     }
-    core = openvino.Core()
     if kind == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         # OpenVINO would compute in fp32 without a word.
         raise UsageError("this processor has no bf16 for OpenVINO: take --precision fp32")
