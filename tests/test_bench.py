@@ -349,9 +349,11 @@ def skip_unless_available(backend: str, precision: str) -> None:
     """Skip the test where the backend is not installed or the processor does not have the precision."""
     if find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    if (backend, precision) == ("openvino", "bf16"):
-        if "BF16" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            pytest.skip("this processor has no bf16: OpenVINO would compute in fp32")
+    if backend == "openvino":
+        try:
+            openvino_core(precision)
+        except UsageError as error:
+            pytest.skip(str(error))
 
 
 @pytest.mark.parametrize(
@@ -378,6 +380,17 @@ def test_timing_needs_no_pictures():
     """A GPU machine that has torch and little else can be timed (.ci/speed-gpu names what it needs)."""
     code = "import sys; sys.modules.update(dict.fromkeys(['PIL', 'sklearn', 'onnx', 'onnxruntime'])); import ferbench.bench.run"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_precision_that_a_runtime_lacks_is_refused_before_anything_is_timed(monkeypatch):
+    def core(precision):
+        raise UsageError(f"no {precision}")
+
+    monkeypatch.setattr("ferbench.bench.run.openvino_core", core)
+    monkeypatch.setattr("ferbench.bench.run.ceilings", lambda *_: pytest.fail("something was timed"))
+    options = BenchOptions(whats=("inference",), precisions=("fp32", "bf16"), backends=("torch", "openvino"))
+    with pytest.raises(UsageError, match="no (fp32|bf16)"):
+        run(options, lambda *_: None, lambda *_: None)
 
 
 @pytest.mark.parametrize(("backend", "precision"), [("torch", "fp32"), ("onnxruntime", "fp32"), ("openvino", "bf16")])

@@ -22,7 +22,7 @@ from ferbench.environment import describe_device
 from ferbench.errors import UsageError
 from ferbench.runs.speed import SpeedRecord, SpeedRow
 from ferbench.training.device import ENGINES, PRECISIONS, Device
-from ferbench.training.prediction import ROWS
+from ferbench.training.prediction import ROWS, openvino_core
 
 SCENARIOS = ("single-stream", "offline", "evaluate")
 BACKENDS = {  # what each can time, in which precisions, where; exported files hold the whole network
@@ -72,6 +72,8 @@ def run(options: BenchOptions, tick: Tick, tell: Callable[[int, float], None]) -
     cells = list(_cells(options, device))
     if not cells:
         raise UsageError("these options combine to nothing that can be timed: see `ferbench bench --help`")
+    for precision in {cell.precision for cell in cells if cell.backend == "openvino"}:
+        openvino_core(precision)
     blocks, seconds = MODES[options.mode]
     test_set = _test_set(options, cells)
     measured = {precision: ceilings(device, precision) for precision in dict.fromkeys(c.precision for c in cells)}

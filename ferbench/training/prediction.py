@@ -91,22 +91,26 @@ def outputs(result: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (result,) if isinstance(result, Tensor) else result
 
 
-def openvino_core() -> Any:
-    """OpenVINO's ``Core``. Raises UsageError where it is not installed."""
+def openvino_core(precision: str) -> Any:
+    """OpenVINO's ``Core``. Raises UsageError where it is not installed, or computes in another precision here."""
     # Its Python package loads a client that reports usage over the network, unless this module is missing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError:
         raise UsageError("openvino is not installed: pip install 'ferbench[openvino]'") from None
-    return openvino.Core()
+    core = openvino.Core()
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        # OpenVINO would compute in fp32 without a word.
+        raise UsageError("OpenVINO has no bf16 on this processor: take --precision fp32")
+    return core
 
 
 def _openvino(module: Deployable, device: Device) -> Run:
     """The network in OpenVINO, compiled for each batch size: a dynamic size costs a third of the speed."""
     if device.name != "cpu":
         raise UsageError("the engine openvino runs on a CPU: take --device cpu")
-    core = openvino_core()
+    core = openvino_core(device.precision)
     kind = {"fp32": "f32"}.get(device.precision, device.precision)
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -114,9 +118,6 @@ def _openvino(module: Deployable, device: Device) -> Run:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": kind,
     }
-    if kind == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        # OpenVINO would compute in fp32 without a word.
-        raise UsageError("this processor has no bf16 for OpenVINO: take --precision fp32")
     content = onnx_graph(module)
 
     @cache
