@@ -10,6 +10,7 @@ import sys
 from copy import deepcopy
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +40,7 @@ from ferbench.training.cost import flops
 from ferbench.training.device import Device
 from ferbench.training.loop import Eager
 from ferbench.training.plan import Step, paired_epoch
+from ferbench.training.prediction import openvino_core
 
 SMALL = Architecture(growth=4, stem_stride=2, extractor_layers=(1, 1, 1), generator_layers=(1, 1, 1), reduction=4)
 
@@ -155,6 +157,26 @@ def test_cells_are_what_exists_and_each_once():
     assert {c.batch for c in cells if c.scenario == "single-stream"} == {1}
     assert all(c.batch > 1 for c in cells if c.what == "step")
     assert sum(c.what == "prepare" for c in cells) == 1
+
+
+def test_an_evaluation_is_timed_as_it_is_computed():
+    """One row for each engine, in the batches of predictions; before, they were as large as those of training."""
+    options = BenchOptions(
+        whats=("inference", "fe"),
+        engines=("plain", "fast"),
+        backends=("torch", "openvino"),
+        batches=(1, 8),
+        scenarios=("evaluate",),
+    )
+    cells = list(_cells(options, "cpu"))
+    assert [(c.what, c.backend, c.engine, c.batch) for c in cells] == [
+        ("inference", "torch", "plain", 128),
+        ("inference", "torch", "fast", 16),
+        ("inference", "openvino", "fast", 16),
+    ]
+    work = build(replace(cells[1], preset="demo"), Path())
+    assert work.images == len(work.call()) == 128
+    assert work.check().valid
 
 
 def test_engines_of_inference_on_a_gpu_are_two():
@@ -323,12 +345,22 @@ def test_the_command_times_a_step_beside_the_naive_peer(tmp_path):
     assert "× naive" in ferbench("report", "--bench", "--format", "markdown", cwd=tmp_path).stdout
 
 
+def skip_unless_available(backend: str, precision: str) -> None:
+    """Skip the test where the backend is not installed or the processor does not have the precision."""
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    if backend == "openvino":
+        try:
+            openvino_core(precision)
+        except UsageError as error:
+            pytest.skip(str(error))
+
+
 @pytest.mark.parametrize(
     ("backend", "precision"), [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]
 )
 def test_runtimes_of_exported_files_are_valid_and_report_to_nobody(tmp_path, backend, precision):
-    if find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
+    skip_unless_available(backend, precision)
     cell = Cell("inference", "gfnet", "tiny", "fast", precision, backend, "cpu", 24, "offline", 1, 0)
     work = build(cell, tmp_path)
     work.call()
@@ -350,10 +382,20 @@ def test_timing_needs_no_pictures():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_precision_that_a_runtime_lacks_is_refused_before_anything_is_timed(monkeypatch):
+    def core(precision):
+        raise UsageError(f"no {precision}")
+
+    monkeypatch.setattr("ferbench.bench.run.openvino_core", core)
+    monkeypatch.setattr("ferbench.bench.run.ceilings", lambda *_: pytest.fail("something was timed"))
+    options = BenchOptions(whats=("inference",), precisions=("fp32", "bf16"), backends=("torch", "openvino"))
+    with pytest.raises(UsageError, match="no (fp32|bf16)"):
+        run(options, lambda *_: None, lambda *_: None)
+
+
 @pytest.mark.parametrize(("backend", "precision"), [("torch", "fp32"), ("onnxruntime", "fp32"), ("openvino", "bf16")])
 def test_trained_weights_are_tested_in_the_way_that_is_timed(backend, precision):
-    if backend != "torch" and find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
+    skip_unless_available(backend, precision)
     images = np.random.default_rng(2).integers(0, 256, (5, 48, 48)).astype(np.uint8)
     record = shipped_run(kind="pretrain", method="wslgan", preset="tiny")
     module = family_of(record).module(record, shipped_runs()).double()

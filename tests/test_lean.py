@@ -17,6 +17,7 @@ from ferbench.methods.wslgan.lean import LeanMapGenerator, lean, map_generator
 from ferbench.methods.wslgan.network import WSLGAN, AttentionMapGenerator
 from ferbench.methods.wslgan.recipe import Architecture
 from ferbench.training.device import Device
+from ferbench.training.prediction import PreparedNetwork
 
 SMALL = {"growth": 5, "stem_stride": 2, "extractor_layers": (2, 1, 1), "generator_layers": (1, 2, 1), "reduction": 4}
 
@@ -194,14 +195,11 @@ def test_the_bench_has_each_part_in_its_quick_form(what):
     timed = method.family.timed(method, 7, 0)
     reference = timed.part(what).eval()
     for precision in ("fp32", "bf16"):
-        quick = timed.quick(what, Device("cpu", precision, "fast"))
-        with torch.inference_mode():
-            found = quick(faces(4))
-        found = found if isinstance(found, torch.Tensor) else found[0]
+        found = PreparedNetwork(timed.part(what), Device("cpu", precision, "fast"))(faces(4).squeeze(1))[0]
         assert comparison.compare_logits(found, reference, faces(4), precision).valid
     assert timed.part("amg") is not None
     method = resolve("gfnet", "tiny", "ckplus")
-    assert method.family.timed(method, 7, 0).quick("amg", Device()) is None
+    assert method.family.timed(method, 7, 0).part("amg") is None
 
 
 def test_maps_of_fp32_are_made_by_the_plain_generator(monkeypatch):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ferbench.bench import comparison
 from ferbench.bench.accuracy import accuracy_cell
 from ferbench.bench.timing import WINDOWS
-from ferbench.bench.workloads import IMAGES, INFERENCE, TRAINING, Cell, costs
+from ferbench.bench.workloads import IMAGES, INFERENCE, TRAINING, Cell, costs, images_of
 
 # From the records behind reports/speed.md, correct within a factor of two: the share of the memory's measured ceiling
 # that calls reach, and the additional seconds of any call.
@@ -53,7 +53,7 @@ def _call(cell: Cell, ceilings: Mapping[str, Mapping[str, float]], engine: str) 
     """Seconds of one call. engine : or the name of a baseline."""
     if cell.what not in (*INFERENCE, *TRAINING):
         return _PREPARATION
-    images = IMAGES if cell.what == "epoch" else 2 * cell.batch if cell.what in TRAINING else cell.batch
+    images = IMAGES if cell.what == "epoch" else 2 * cell.batch if cell.what in TRAINING else images_of(cell)
     moved = costs(cell)[1] * images
     slower = _SLOWER[engine] if cell.what in TRAINING else 1.0
     return _CALL + slower * moved / (_SHARE * ceilings[cell.precision]["bytes_per_s"])
@@ -72,4 +72,4 @@ def _timed(call: float, blocks: int, block: float, warmest: float) -> float:
 def _comparison(cell: Cell, call: float) -> float:
     if cell.what in TRAINING:
         return 2 * comparison.STEPS * comparison.PAIRS / cell.batch * call
-    return comparison.FRESH / cell.batch * call * (1 + _FLOAT64) if cell.what in INFERENCE else 0.0
+    return comparison.FRESH / images_of(cell) * call * (1 + _FLOAT64) if cell.what in INFERENCE else 0.0

@@ -22,9 +22,10 @@ from ferbench.environment import describe_device
 from ferbench.errors import UsageError
 from ferbench.runs.speed import SpeedRecord, SpeedRow
 from ferbench.training.device import Device
+from ferbench.training.prediction import ROWS, openvino_core
 from ferbench.training.schedule import ENGINES, PRECISIONS
 
-SCENARIOS = ("single-stream", "offline")
+SCENARIOS = ("single-stream", "offline", "evaluate")
 BACKENDS = {  # what each can time, in which precisions, where; exported files hold the whole network
     "torch": (WHATS, PRECISIONS, ("cpu", "cuda")),
     "onnxruntime": (("inference",), ("fp32",), ("cpu",)),
@@ -72,6 +73,8 @@ def run(options: BenchOptions, tick: Tick, tell: Callable[[int, float], None]) -
     cells = list(_cells(options, device))
     if not cells:
         raise UsageError("these options combine to nothing that can be timed: see `ferbench bench --help`")
+    for precision in {cell.precision for cell in cells if cell.backend == "openvino"}:
+        openvino_core(precision)
     blocks, seconds = MODES[options.mode]
     test_set = _test_set(options, cells)
     measured = {precision: ceilings(device, precision) for precision in dict.fromkeys(c.precision for c in cells)}
@@ -134,7 +137,8 @@ def _with_accuracy(rows: list[SpeedRow], cells: list[Cell], test_set: accuracy.T
 
 def _shown(tick: Tick, before: int, group: list[Cell], cells: int, part: float) -> None:
     first = group[0]
-    title = f"{first.what} {first.preset} batch {first.batch} {first.scenario}, {len(group)} ways"
+    batches = ", ".join(dict.fromkeys(str(cell.batch) for cell in group))
+    title = f"{first.what} {first.preset} batch {batches} {first.scenario}, {len(group)} ways"
     tick(round(100 * (before + part * len(group))), 100 * cells, title)
 
 
@@ -173,12 +177,15 @@ def _cells(options: BenchOptions, device: str) -> Iterator[Cell]:
         if any(value not in known for value, known in zip((what, precision, device), BACKENDS[backend], strict=True)):
             continue
         if what in INFERENCE:
-            if (scenario == "single-stream") != (batch == 1):
+            if scenario != "evaluate" and (scenario == "single-stream") != (batch == 1):
+                continue
+            if scenario == "evaluate" and what != "inference":
                 continue
             kind, size = scenario, batch
-            # On a CPU torch has one way to run a forward pass, and the runtimes of exported files are the fast one.
-            used = ("plain" if backend == "torch" else "fast") if device == "cpu" else engine
-            used = "plain" if used == "plain" else "fast"  # other engines differ in training steps only
+            # Other engines differ in training steps only, and the runtimes of exported files have one way.
+            used = "plain" if engine == "plain" and backend == "torch" else "fast"
+            if scenario == "evaluate":  # in the batches that predictions have; plain ones fit no cache
+                size = Device(device).rows if used == "plain" else ROWS[device]
         else:
             kind, used, size = ("training", engine, batch) if what in TRAINING else ("preparation", "plain", 1)
             if what in TRAINING and batch == 1:
@@ -202,10 +209,12 @@ def _cells(options: BenchOptions, device: str) -> Iterator[Cell]:
 
 
 def _groups(cells: list[Cell]) -> list[list[Cell]]:
-    """Cells that do the same work in different ways: they are timed in turns, with the same baselines."""
+    """Cells that do the same work in different ways: they are timed in turns, with the same baselines. Inference does
+    the same work in batches of any size."""
     groups: dict[tuple[object, ...], list[Cell]] = defaultdict(list)
     for cell in cells:
-        groups[cell.what, cell.method, cell.preset, cell.batch, cell.scenario].append(cell)
+        batch = 0 if cell.what in INFERENCE else cell.batch
+        groups[cell.what, cell.method, cell.preset, batch, cell.scenario].append(cell)
     return list(groups.values())
 
 
@@ -240,7 +249,7 @@ def _timed(
     for block in range(blocks):
         progress(0.25 + 0.5 * block / blocks)
         for name in order.permutation(list(calls)):
-            if scenario == "offline" or name in options.baselines:
+            if scenario in ("offline", "evaluate") or name in options.baselines:
                 rates[name].append(timing.rate(calls[name], device, seconds))
             else:
                 latencies = timing.latencies(calls[name], device, seconds)
@@ -288,7 +297,7 @@ def _row(work: Workload, speed: Median, **figures: Any) -> SpeedRow:
         backend=cell.backend,
         device=cell.device,
         threads=cell.threads,
-        batch=work.images,
+        batch=cell.batch if cell.scenario == "evaluate" else work.images,
         scenario=cell.scenario,
         images_per_s=speed.median,
         images_per_s_low=speed.low,

@@ -4,19 +4,17 @@ Training and inference in torch need torch, numpy and pydantic only, so that a b
 else is imported where it is used.
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ferbench.bench import comparison
 from ferbench.bench.comparison import Comparison
@@ -28,12 +26,14 @@ from ferbench.seeds import derive_seed, generator
 from ferbench.training.cost import flops
 from ferbench.training.device import Device
 from ferbench.training.plan import Step, paired_epoch
+from ferbench.training.prediction import PreparedNetwork, outputs
 
 INFERENCE, TRAINING = ("inference", "fe", "amg"), ("step", "epoch")
 WHATS = (*INFERENCE, *TRAINING, "prepare")
 CLASSES = 7
 IMAGES = 256  # in the set that training is timed on
 BUFFERS = 8  # batches used in turns, so that no input is in a cache
+TESTED = {"cpu": 128, "cuda": 4096}  # images of a call in the scenario evaluate, from memory to logits in memory
 DRAWN = 200  # images that preparation is timed on
 
 
@@ -124,6 +124,11 @@ def _costs(what: str, method: str, preset: str, precision: str, seed: int) -> tu
     return (3 if training else 1) * flops(module, (example,)) / 2, moved / 2
 
 
+def images_of(cell: Cell) -> int:
+    """Images of one call of inference."""
+    return TESTED[cell.device] if cell.scenario == "evaluate" else cell.batch
+
+
 def images(seed: int, count: int, use: str) -> Tensor:
     """Random grey images uint8 [count,48,48]: the time of kernels does not depend on the picture."""
     return torch.from_numpy(generator(seed, "bench", use).integers(0, 256, (count, 48, 48), dtype=np.uint8))
@@ -147,25 +152,30 @@ def _inference(cell: Cell) -> Workload:
         parts = [run(part).float().cpu() for part in fresh.to(cell.device).split(cell.batch)]
         return comparison.compare_logits(torch.cat(parts), reference, fresh, cell.precision)
 
+    if cell.scenario == "evaluate":
+        tested = images(cell.seed, images_of(cell), "inputs").unsqueeze(1)
+
+        def evaluated() -> Tensor:
+            return torch.cat([run(part.to(cell.device)).float().cpu() for part in tested.split(cell.batch)])
+
+        return Workload(cell, len(tested), evaluated, checked, *costing)
     return Workload(cell, cell.batch, lambda: run(next(turns)), checked, *costing)
 
 
 def runner(cell: Cell, timed: TimedMethod) -> Callable[[Tensor], Tensor]:
     """A function from images uint8 [B,1,48,48] on the cell's device to logits, in the cell's backend and engine."""
-    if cell.backend in _RUNTIMES:
-        return _RUNTIMES[cell.backend](cell, _exported(timed))
-    device, reference = Device.chosen(cell.device, cell.precision, cell.engine), timed.part(cell.what)
-    assert reference is not None  # costs() refuses parts that the method does not have
-    reference.eval()
-    if device.captures:
-        quick = timed.quick(cell.what, device)
-        assert quick is not None
-        return Graph(quick, cell.batch)
-    module = device.place(deepcopy(reference))
+    if cell.backend == "onnxruntime":
+        return _onnx(cell, _exported(timed))
+    device, module = Device.chosen(cell.device, cell.precision, cell.engine), timed.part(cell.what)
+    assert module is not None  # costs() refuses parts that the method does not have
+    if cell.backend == "openvino" or device.looks_up:
+        prepared = PreparedNetwork(module, device, cell.backend, cell.batch)
+        return lambda x: prepared.batch(x)[0]
+    plain = device.place(deepcopy(module).eval())
 
     def eager(x: Tensor) -> Tensor:
         with torch.inference_mode(), device.autocast():
-            return first(module(device.images(x)))
+            return outputs(plain(device.images(x)))[0]
 
     return eager
 
@@ -182,69 +192,6 @@ def _onnx(cell: Cell, content: bytes) -> Callable[[Tensor], Tensor]:
 
     opened = session(content, cell.threads)
     return lambda x: torch.from_numpy(opened.run(["logits"], {"images": x.numpy()})[0])
-
-
-def _openvino(cell: Cell, content: bytes) -> Callable[[Tensor], Tensor]:
-    """The exported file in OpenVINO, compiled for each batch size: a dynamic size costs a third of the speed."""
-    # Its Python package loads a client that reports usage over the network, unless this module is missing.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    try:
-        import openvino
-    except ImportError:
-        raise UsageError("the backend openvino is not installed: pip install 'ferbench[openvino]'") from None
-    settings = {
-        "INFERENCE_NUM_THREADS": cell.threads,
-        "NUM_STREAMS": 1,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(cell.precision, cell.precision),
-    }
-    core = openvino.Core()
-
-    @cache
-    def request(size: int) -> Any:
-        model = core.read_model(content)
-        model.reshape([size, *model.inputs[0].partial_shape[1:]])
-        return core.compile_model(model, "CPU", settings).create_infer_request()
-
-    return lambda x: torch.from_numpy(request(len(x)).infer([x.numpy()])["logits"].copy())
-
-
-_RUNTIMES = {"onnxruntime": _onnx, "openvino": _openvino}
-
-
-def first(result: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The logits of a network that may return its maps beside them."""
-    return result if isinstance(result, Tensor) else result[0]
-
-
-class Graph:
-    """A forward pass replayed from one CUDA graph for one batch size, captured at the first call: compiling and
-    choosing kernels is part of the cold start."""
-
-    def __init__(self, module: nn.Module, batch: int):
-        self.module = module
-        self.x = torch.zeros(batch, 1, 48, 48, dtype=torch.uint8, device="cuda")
-        self.graph: torch.cuda.CUDAGraph | None = None
-
-    @torch.inference_mode()
-    def _capture(self) -> None:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                self.module(self.x)
-        torch.cuda.current_stream().wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.out = first(self.module(self.x))
-
-    def __call__(self, x: Tensor) -> Tensor:
-        self.x[: len(x)].copy_(x)
-        if self.graph is None:
-            self._capture()
-        assert self.graph is not None
-        self.graph.replay()
-        return self.out[: len(x)].clone()
 
 
 def _training(cell: Cell, scratch: Path) -> Workload:

@@ -26,7 +26,7 @@ def bench(
         str, typer.Option(help="Batch size: images in a call, pairs in a training step" + _LIST + ".")
     ] = "1,32",
     scenario: Annotated[
-        str, typer.Option(help="single-stream (batch 1), offline" + _LIST + ".")
+        str, typer.Option(help="single-stream (batch 1), offline, evaluate (many images)" + _LIST + ".")
     ] = "single-stream,offline",
     baseline: Annotated[
         str, typer.Option(help="Reference training loops timed in the same run: naive, strong" + _LIST + ".")

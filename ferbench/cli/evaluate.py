@@ -47,6 +47,8 @@ def evaluate(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Test again, where a stored result with the same key would be reused.")
     ] = False,
+    precision: options.PredictionPrecision = "fp32",
+    engine: options.PredictionEngine = "torch",
     format: Format = "console",
     runs: Runs = None,
     data_home: DataHome = None,
@@ -54,10 +56,12 @@ def evaluate(
     """Evaluate without training: a run on another dataset (cross-dataset), an external model, or stored predictions."""
     from ferbench.errors import UsageError
     from ferbench.runs.facts import HeldOut
+    from ferbench.training.arithmetic import Arithmetic
 
     def notify(line: str) -> None:
         print(output.one_line(line), file=sys.stderr)
 
+    arithmetic = Arithmetic(precision, engine)
     if predictions is not None and (model or refit):
         raise UsageError("--predictions stands for the model: give no MODEL and no --refit")
     if predictions is None and (name or trained_on):
@@ -65,6 +69,7 @@ def evaluate(
     if refit:
         if fresh:
             raise UsageError("--fresh goes without --refit: delete the runs of a training to train again")
+        arithmetic.check_default("--refit")
         _refit(model, dataset, context.obj, runs, data_home)
         return
     from ferbench.inference import evaluate as work
@@ -73,7 +78,16 @@ def evaluate(
         model = name or predictions.stem
     names = tuple(trained_on or ())
     record = work.evaluate(
-        model, preset, dataset, runs, data_home, predictions=predictions, trained_on=names, fresh=fresh, notify=notify
+        model,
+        preset,
+        dataset,
+        runs,
+        data_home,
+        predictions=predictions,
+        trained_on=names,
+        fresh=fresh,
+        notify=notify,
+        arithmetic=arithmetic,
     )
     notes = record.facts.get("notes", [])
     for note in notes:
@@ -133,6 +147,8 @@ def contamination(
             "for all networks and cards that come with ferbench.",
         ),
     ] = False,
+    precision: options.PredictionPrecision = "fp32",
+    engine: options.PredictionEngine = "torch",
     format: Format = "console",
     runs: Runs = None,
     data_home: DataHome = None,
@@ -140,12 +156,16 @@ def contamination(
     """Look for evidence that a model was trained on the test images. The exit code is 0 in any case."""
     from dataclasses import asdict
 
+    from ferbench.training.arithmetic import Arithmetic
+
+    arithmetic = Arithmetic(precision, engine)
     from ferbench.inference import contamination as work
 
     if pictures:
+        arithmetic.check_default("--pictures")
         emit([(f"held out on {dataset}", work.learned_by(model, dataset, runs, data_home))], format)
         return
-    evidence = work.contamination(model, preset, dataset, runs, data_home)
+    evidence = work.contamination(model, preset, dataset, runs, data_home, arithmetic)
     rows = {name: _rounded(value) for name, value in asdict(evidence).items()}
     emit([(f"{evidence.title} on {dataset}", rows)], format)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ferbench.cli import options
 from ferbench.cli.options import DataHome, Format, Runs, is_folder
 from ferbench.cli.output import check_plain, emit
 
@@ -33,6 +34,8 @@ def predict(
     draw: Annotated[
         Path | None, typer.Option(help="Folder for images with boxes, labels and attention maps.", callback=is_folder)
     ] = None,
+    precision: options.PredictionPrecision = "fp32",
+    engine: options.PredictionEngine = "torch",
     format: Format = "console",
     runs: Runs = None,
 ) -> None:
@@ -41,11 +44,13 @@ def predict(
     from ferbench.inference.models import open_model
     from ferbench.inference.predict import pictures
     from ferbench.inference.predict import predict as recognise
+    from ferbench.training.arithmetic import Arithmetic
 
+    arithmetic = Arithmetic(precision, engine)
     check_plain(format)
     paths = pictures(sources)
     names = [(key, "") for key in run or ()] or [("", name) for name in preset or ["tiny"]]
-    models = [open_model(*name, runs) for name in dict.fromkeys(names)]
+    models = [open_model(*name, runs, arithmetic=arithmetic) for name in dict.fromkeys(names)]
     results = list(recognise(paths, models, aligned, draw))
     if format == "json":
         print(json.dumps([_json(picture) for picture in results], indent=2))

@@ -113,6 +113,12 @@ Overrides = Annotated[
         "--set", metavar="FIELD=VALUE", help="Change a hyperparameter, such as finetune.epochs=20; may be repeated."
     ),
 ]
+PredictionPrecision = Annotated[
+    str, typer.Option(help="Precision of predictions: fp32, or bf16, which changes a few of them.")
+]
+PredictionEngine = Annotated[
+    str, typer.Option(help=r"What runs the network: torch, or openvino (`pip install 'ferbench\[openvino]'`).")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
 
 

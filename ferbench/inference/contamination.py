@@ -23,6 +23,7 @@ from ferbench.protocol import splits
 from ferbench.protocol.audit import overlap
 from ferbench.runs.store import shipped_with
 from ferbench.seeds import generator
+from ferbench.training.arithmetic import FP32, Arithmetic
 
 AGREEMENT = {"fer2013": (0.65, 0.05)}  # share of labels that people agree with, and its deviation
 DEVIATIONS = 2  # of it, above the mean: what an unbiased test accuracy is not expected to pass
@@ -52,14 +53,16 @@ class Evidence:
     single: float
 
 
-def contamination(name: str, preset: str, dataset: str, runs: Path | None, home: Path | None) -> Evidence:
+def contamination(
+    name: str, preset: str, dataset: str, runs: Path | None, home: Path | None, arithmetic: Arithmetic = FP32
+) -> Evidence:
     """Test a model on the training set and on the test set of a protocol with an official split.
 
-    name : of a model, as :func:`~ferbench.inference.models.open_model` finds it.
+    name, preset, arithmetic : of a model, as :func:`~ferbench.inference.models.open_model` finds it.
     Raises DataError for a protocol of folds or a dataset without both.
     """
     test_set = TestSet.of(dataset, home)
-    model = open_model(name, preset, runs, test_set.protocol.name)
+    model = open_model(name, preset, runs, test_set.protocol.name, arithmetic=arithmetic)
     train = _train_rows(test_set)
     sample = np.sort(generator(0, "contamination").permutation(train)[:SAMPLE])
     trained, train_count, _ = _test(model, test_set.with_rows(sample))

@@ -17,6 +17,7 @@ from ferbench.inference.prediction_files import PredictionFile
 from ferbench.inference.test_sets import TestSet
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store, predictions_frame
+from ferbench.training.arithmetic import FP32, Arithmetic
 
 BELOW_CHANCE = 0.001  # p-value from which an accuracy is said to be below chance
 
@@ -32,13 +33,14 @@ def evaluate(
     trained_on: tuple[str, ...] = (),
     fresh: bool = False,
     notify: Callable[[str], None] = lambda line: None,
+    arithmetic: Arithmetic = FP32,
 ) -> Record:
     """Test a model on all test samples of a protocol and store the result as a run of kind "transfer".
 
-    name, preset : of a model, as :func:`~ferbench.inference.models.open_model` takes them. predictions : instead a file
-    of another program (:mod:`ferbench.inference.prediction_files`) with the predictions of a model that is called
-    ``name`` and learned from the datasets ``trained_on``. fresh : test again where a result is stored; else that is
-    returned, with what is now known of the training data, and ``notify`` gets a line that says so.
+    name, preset, arithmetic : of a model, as :func:`~ferbench.inference.models.open_model` takes them. predictions :
+    instead a file of another program (:mod:`ferbench.inference.prediction_files`) with the predictions of a model that
+    is called ``name`` and learned from the datasets ``trained_on``. fresh : test again where a result is stored; else
+    that is returned, with what is now known of the training data, and ``notify`` gets a line that says so.
 
     All classes of the model stay in play: one that the protocol lacks is an error wherever it is predicted. Images of
     classes that the model does not have are left out, and counted. Raises UsageError for a model that has learned from
@@ -47,8 +49,9 @@ def evaluate(
     whole, store = TestSet.of(dataset, home), Store(runs_home(runs))
     model: Model
     if predictions is None:
-        model = open_model(name, preset, runs, whole.protocol.name, data_home(home))
+        model = open_model(name, preset, runs, whole.protocol.name, data_home(home), arithmetic)
     else:
+        arithmetic.check_default("--predictions")
         model = PredictionFile(predictions, name, trained_on, whole)
     known = whole.table["label"].isin(model.classes).to_numpy()
     if not known.any():
@@ -71,7 +74,7 @@ def evaluate(
         identity,
         dataset=test_set.faces.name,
         classes=model.classes,
-        environment=describe_device("cpu", "fp32", "plain"),
+        environment=describe_device("cpu", identity.precision, identity.engine),
         timings={"prediction": round(time.perf_counter() - start, 3)},
         facts={
             **model.facts(),

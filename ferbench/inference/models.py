@@ -26,30 +26,18 @@ from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import WEIGHTS, Store, shipped_run, shipped_runs
 from ferbench.schema import plain
 from ferbench.seeds import derive_seed
+from ferbench.training.arithmetic import FP32, Arithmetic
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ferbench.training.networks import Deployable
+    from ferbench.training.prediction import PreparedNetwork
 
 REVISION = 1  # raised when a change of code changes what an evaluation gives
 TRANSFER = "transfer"  # the kind of run that stores an evaluation
 ATTENTION = "attention"  # the kind of run that learned attention maps
-BATCH = 128  # images that a network is given at a time
 _SHIPPED = {PRETRAIN: "weights", ATTENTION: "attention maps"}
-
-
-def run_network(network: "Deployable", images: np.ndarray) -> "tuple[Tensor, Tensor | None]":
-    """Return the logits float32 [N,K] and the attention maps float32 [N,P,H,W], None without, of uint8 [N,48,48].
-
-    All predictions of networks in this package are made here.
-    """
-    import torch
-
-    with torch.inference_mode():
-        outputs = [network(batch) for batch in torch.from_numpy(images).unsqueeze(1).split(BATCH)]
-    logits, *maps = (torch.cat(batches) for batches in zip(*outputs, strict=True))
-    return logits, maps[0] if maps else None
 
 
 class Model(ABC):
@@ -103,12 +91,18 @@ class Model(ABC):
 
 
 class StoredRun(Model):
-    """A finished run. store : that holds it. home : data home where pictures that it did not record are looked up."""
+    """A finished run.
 
-    def __init__(self, record: Record, store: Store, home: Path | None = None):
+    store : that holds it. home : data home where pictures that it did not record are looked up. arithmetic : of its
+    network.
+    """
+
+    def __init__(self, record: Record, store: Store, home: Path | None = None, arithmetic: Arithmetic = FP32):
         words = record.identity.method, record.identity.preset, record.key
         super().__init__(record.key, " ".join(filter(None, words)))
         self.record, self.store, self.home, self.classes = record, store, home, record.classes
+        self.arithmetic = arithmetic
+        self._prepared: PreparedNetwork | None = None
 
     @cached_property
     def _pictures(self) -> list[Pictures | Unrecorded]:
@@ -131,13 +125,24 @@ class StoredRun(Model):
         return learned.held_out(test_set.protocol, test_set.faces, test_set.rows, self._pictures)
 
     def identity(self, test_set: TestSet) -> Identity:
-        tested = {**evaluation_on(test_set), "fold": "", "engine": "plain", "parents": {"network": self.record.key}}
-        return self.record.identity.model_copy(update=tested)
+        tested = {"fold": "", "parents": {"network": self.record.key}, **self.arithmetic.identity}
+        return self.record.identity.model_copy(update=evaluation_on(test_set) | tested)
 
     @cached_property
     def network(self) -> "Deployable":
         """Its network. Raises UsageError where it has none, DataError where its weights are damaged."""
         return network_of(self.record, self.store)
+
+    def _outputs(self, network: "Deployable", images: np.ndarray) -> "tuple[Tensor, ...]":
+        """Logits float32 [N,K] and, where there are some, attention maps float32 [N,P,H,W], of images uint8 [N,48,48].
+
+        All predictions of networks in this package are made here.
+        """
+        import torch
+
+        if self._prepared is None:
+            self._prepared = self.arithmetic.prepare(network)
+        return self._prepared(torch.from_numpy(images))
 
     @cached_property
     def method(self) -> Method | None:
@@ -165,16 +170,18 @@ class StoredRun(Model):
         except UsageError:
             if self.method is None:
                 raise
+            self.arithmetic.check_default(f"run {self.title}")
             check_samples(self.method, samples)
             return self._recogniser.predict(samples, self._workspace(self.record.identity, self.store))
-        return run_network(network, samples.images)[0].softmax(dim=1).numpy()
+        return self._outputs(network, samples.images)[0].softmax(dim=1).numpy()
 
     def predict_faces(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         try:
-            logits, maps = run_network(self.network, images)
+            network = self.network
         except UsageError:
             return super().predict_faces(images)
-        return logits.double().softmax(dim=1).numpy(), None if maps is None else maps.numpy()
+        logits, *maps = self._outputs(network, images)
+        return logits.double().softmax(dim=1).numpy(), maps[0].numpy() if maps else None
 
 
 class ExternalModel(Model):
@@ -240,20 +247,36 @@ class CardModel(ExternalModel):
         return self._recogniser.predict(samples, self._workspace(self._identity({}, None), self.store))
 
 
-def open_model(name: str, preset: str, runs: Path | None, dataset: str = "", home: Path | None = None) -> Model:
+def open_model(
+    name: str,
+    preset: str,
+    runs: Path | None,
+    dataset: str = "",
+    home: Path | None = None,
+    arithmetic: Arithmetic = FP32,
+) -> Model:
     """Open a model.
 
     name : the key of a finished run, or how it begins; a model card or a file, callable or estimator with one
         (:mod:`ferbench.methods.foreign.cards`); empty for the shipped weights of ``preset``.
-    dataset : the protocol that it is to be tested under. home : see :class:`StoredRun`.
-    Raises UsageError where there is no such model, DataError for a card that is missing or damaged.
+    dataset : the protocol that it is to be tested under. home, arithmetic : see :class:`StoredRun`.
+    Raises UsageError where there is no such model and for an arithmetic that it does not have, DataError for a card
+    that is missing or damaged.
     """
     if card := card_of(name):
+        arithmetic.check_default(name)
         return CardModel(resolve(str(card), "", dataset), Store(runs_home(runs)))
-    return open_run(name, preset, runs, home=home)
+    return open_run(name, preset, runs, home=home, arithmetic=arithmetic)
 
 
-def open_run(name: str, preset: str, runs: Path | None, kind: str = PRETRAIN, home: Path | None = None) -> StoredRun:
+def open_run(
+    name: str,
+    preset: str,
+    runs: Path | None,
+    kind: str = PRETRAIN,
+    home: Path | None = None,
+    arithmetic: Arithmetic = FP32,
+) -> StoredRun:
     """Open the run whose key begins with ``name``; without a name, the shipped one of a kind that ``preset`` uses.
 
     Raises UsageError where there is none.
@@ -261,13 +284,13 @@ def open_run(name: str, preset: str, runs: Path | None, kind: str = PRETRAIN, ho
     if name:
         store = Store(runs_home(runs))
         record = store.find(name)
-        return StoredRun(record, store.holder(record.key), home)
+        return StoredRun(record, store.holder(record.key), home, arithmetic)
     method = resolve(DEFAULT_METHOD, preset, "")
     owner, preset_of_owner = method.family.owner(kind, method)
     shipped = shipped_run(kind=kind, method=owner, preset=preset_of_owner)
     if shipped is None:
         raise UsageError(f"no {_SHIPPED[kind]} come with ferbench for the preset {preset!r}: name one of your runs")
-    return StoredRun(shipped, shipped_runs(), home)
+    return StoredRun(shipped, shipped_runs(), home, arithmetic)
 
 
 def check_samples(method: Method, samples: SampleSet) -> None:

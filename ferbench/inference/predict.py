@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from ferbench.inference.models import Model
 NO_FACE = "no face found; --aligned takes the picture as the face"
 _COLOURS = ((255, 80, 0), (0, 120, 255))  # of the eyes' and the mouth's map
 _OPACITY = 0.45  # of a map at its maximum
+AT_ONCE = 64  # faces of a folder that are recognised together, which bounds the memory for pictures
 _SMALL = 240  # pixels of the longer side below which a drawn picture is enlarged
 
 
@@ -86,35 +88,63 @@ def predict(paths: list[Path], models: list[Model], aligned: bool, draw: Path | 
                 f"{', '.join(model.classes)}, not {', '.join(classes)}"
             )
     names: dict[str, Path] = {}
-    for path in paths:
-        try:
-            picture = decode(path.read_bytes(), str(path))
-        except (DataError, OSError) as error:
-            yield Picture(path, [], str(error))
-            continue
-        detections: list[Found | None] = [None] if aligned else [*align.detect(picture)]
-        if not detections:
-            yield Picture(path, [], NO_FACE)
-            continue
-        crops = [align.aligned(picture, face.points) if face else align.resized(picture) for face in detections]
-        faces = _classified(models, np.stack(crops), detections)
-        if draw is not None:
-            stem = path.stem if names.setdefault(path.stem, path) == path else f"{path.parent.name}-{path.stem}"
-            with explained(draw):
-                draw.mkdir(parents=True, exist_ok=True)
-                drawn(picture, faces).save(draw / f"{stem}.png")
-        yield Picture(path, faces)
+    waiting: list[_Read] = []
+    for number, path in enumerate(paths, 1):
+        waiting.append(_read(path, aligned))
+        if number == len(paths) or sum(len(read.crops) for read in waiting) >= AT_ONCE:
+            faces = iter(_classified(models, waiting))
+            for read in waiting:
+                picture = Picture(read.path, list(islice(faces, len(read.crops))), read.problem)
+                if draw is not None and read.image is not None:
+                    _save(drawn(read.image, picture.faces), path=read.path, folder=draw, names=names)
+                yield picture
+            waiting.clear()
 
 
-def _classified(models: list[Model], crops: np.ndarray, detections: list[Found | None]) -> list[Face]:
-    """The faces uint8 [N,48,48] with their expressions."""
-    predictions = [model.predict_faces(crops) for model in models]
+@dataclass(frozen=True)
+class _Read:
+    """A picture with the crops of its faces, uint8 [48,48] each; without an image there is a ``problem``."""
+
+    path: Path
+    image: Image.Image | None = None
+    detections: tuple[Found | None, ...] = ()
+    crops: tuple[np.ndarray, ...] = ()
+    problem: str = ""
+
+
+def _read(path: Path, aligned: bool) -> _Read:
+    try:
+        picture = decode(path.read_bytes(), str(path))
+    except (DataError, OSError) as error:
+        return _Read(path, problem=str(error))
+    detections: list[Found | None] = [None] if aligned else [*align.detect(picture)]
+    if not detections:
+        return _Read(path, problem=NO_FACE)
+    crops = [align.aligned(picture, face.points) if face else align.resized(picture) for face in detections]
+    return _Read(path, picture, tuple(detections), tuple(crops))
+
+
+def _classified(models: list[Model], pictures: list[_Read]) -> list[Face]:
+    """The faces of all pictures with their expressions, which each model recognises together."""
+    crops = [crop for picture in pictures for crop in picture.crops]
+    if not crops:
+        return []
+    predictions = [model.predict_faces(np.stack(crops)) for model in models]
     probabilities = np.mean([rows for rows, _ in predictions], axis=0).tolist()
     maps = predictions[0][1]
+    detections = [detection for picture in pictures for detection in picture.detections]
     return [
         Face(detection, dict(zip(models[0].classes, row, strict=True)), None if maps is None else maps[number])
         for number, (detection, row) in enumerate(zip(detections, probabilities, strict=True))
     ]
+
+
+def _save(image: Image.Image, path: Path, folder: Path, names: dict[str, Path]) -> None:
+    """Write what was drawn into a picture. names : paths of pictures by the stems that are taken."""
+    stem = path.stem if names.setdefault(path.stem, path) == path else f"{path.parent.name}-{path.stem}"
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"{stem}.png")
 
 
 def drawn(picture: Image.Image, faces: list[Face]) -> Image.Image:

@@ -369,13 +369,9 @@ class TimedMethod(Protocol):
     def load(self, record: Record, store: Store) -> None:
         """Replace the weights by those of a finished run of the same architecture, for inference alone."""
 
-    def part(self, what: str) -> Module | None:
+    def part(self, what: str) -> Deployable | None:
         """A module from images uint8 [B,1,48,48] to logits (its first output): "inference" is the whole method, the
         family names the other parts; None for a part that the method does not have."""
-
-    def quick(self, what: str, device: Device) -> Module | None:
-        """The fastest form of :meth:`part` on a device. Its weights have the device's precision: no autocast is
-        needed."""
 
     def deployable(self) -> Deployable:
         """The whole method as it is exported."""

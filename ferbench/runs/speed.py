@@ -28,7 +28,7 @@ class SpeedRow(Schema):
     device: str
     threads: int
     batch: int  # images in one call
-    scenario: str  # single-stream, offline, training, preparation; server in older records
+    scenario: str  # single-stream, offline, evaluate, training, preparation; server in older records
     blocks: int
     calls: int
     images_per_s: float

@@ -78,12 +78,13 @@ class Device:
         torch.backends.cudnn.deterministic = engine != "searched"
         torch.backends.cudnn.benchmark = engine == "searched"
         if name == "cpu":
-            _keep_freed_memory()
+            keep_freed_memory()
         return cls(name, precision, engine)
 
     @property
     def rows(self) -> int:
-        """Images in a batch of a prediction: of attention maps and of probabilities.
+        """Images in a batch of what trainings learn from, such as attention maps. Predictions have
+        ``prediction.ROWS``.
 
         The size is constant, because libraries select kernels by size, which may change the rounding.
         """
@@ -136,6 +137,12 @@ class Device:
         finally:
             torch.set_num_threads(before)
 
+    def in_precision(self, module: "nn.Module") -> "nn.Module":
+        """Convert the weights of a network that is called without :meth:`autocast`."""
+        import torch
+
+        return module.to(torch.bfloat16) if self.precision == "bf16" else module
+
     def place(self, module: "nn.Module") -> "nn.Module":
         """Move a network to the device, in the memory order that convolutions prefer (channels last)."""
         import torch
@@ -154,7 +161,7 @@ def _compiler() -> str:
     return os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Configure glibc to keep freed memory for the tensors of the next step, which have the same sizes.
 
     By default it returns large tensors to the system and allocates them again at the next step, with a page fault for

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
@@ -9,6 +11,9 @@ from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule, Node, symbolic_trace
+from torch.fx.proxy import TraceError
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ferbench.errors import DataError, UsageError
 from ferbench.runs.record import BEST_TEST, Record
@@ -104,9 +109,9 @@ class Deployable(nn.Module):
         """Names of the outputs of :meth:`forward`, in order."""
         return ("logits",)
 
-    def for_export(self) -> nn.Module:
-        """The module in the form with the fewest operations."""
-        return self
+    def for_inference(self, device: Device) -> nn.Module:
+        """A copy in the form with the fewest operations and in the precision of a device, not yet placed there."""
+        raise NotImplementedError
 
 
 class Deployed(Deployable):
@@ -121,6 +126,36 @@ class Deployed(Deployable):
         """Images uint8 [N,1,48,48] → ``(logits [N,K],)`` in the precision of the weights."""
         weight = next(self.network.parameters())
         return (self.network(images.to(weight.dtype) / 255),)
+
+    def for_inference(self, device: Device) -> nn.Module:
+        """Batch normalisation folded into convolutions where it follows them (:func:`fused`)."""
+        return device.in_precision(Deployed(fused(self.network)))
+
+
+def fused(network: M) -> M | GraphModule:
+    """Return a copy in eval mode with each batch normalisation that follows a convolution folded into its weights.
+
+    The copy gives the same up to rounding. A network whose operations depend on values cannot be traced; its copy is as
+    it was.
+    """
+    network = copy.deepcopy(network).eval()
+    try:
+        traced = symbolic_trace(network)
+    except (TraceError, TypeError, RuntimeError):  # a loop or condition on values; a conversion; len()
+        return network
+    modules = dict(traced.named_modules())
+    calls = Counter(node.target for node in traced.graph.nodes)
+    for node in list(traced.graph.nodes):
+        norm, before = modules.get(str(node.target)), node.args and node.args[0]
+        conv = modules.get(str(before.target)) if isinstance(before, Node) else None
+        alone = conv and calls[node.target] == calls[before.target] == len(before.users) == 1  # one call, one reader
+        if alone and isinstance(norm, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d):
+            traced.set_submodule(before.target, fuse_conv_bn_eval(conv, norm))
+            node.replace_all_uses_with(before)
+            traced.graph.erase_node(node)
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced
 
 
 def check_kept(record: Record) -> None:
@@ -140,23 +175,23 @@ def load_weights(module: nn.Module, weights: Path) -> None:
         raise DataError(f"{weights} does not fit the run's recipe: delete its run folder and train again") from None
 
 
-def in_batches(call: Callable[..., Tensor], device: Device, *inputs: Tensor) -> Tensor:
-    """Call a network in eval mode on all samples, ``device.rows`` at a time: float32 [N,…] on the CPU.
+def in_batches(call: Callable[..., Tensor], device: Device, *inputs: Tensor, rows: int = 0) -> Tensor:
+    """Call a network in eval mode on all samples, ``rows`` at a time (0: ``device.rows``): float32 [N,…] on the CPU.
 
     call : gets a batch of each of ``inputs`` [N,…], on the device and in its precision; no gradients are recorded.
     """
-    batches = zip(*(values.split(device.rows) for values in inputs), strict=True)
+    batches = zip(*(values.split(rows or device.rows) for values in inputs), strict=True)
     with torch.inference_mode(), device.autocast():
         return torch.cat([call(*(part.to(device.name) for part in batch)).float().cpu() for batch in batches])
 
 
-def on_images(call: Callable[..., Tensor], device: Device, images: Tensor, *inputs: Tensor) -> Tensor:
+def on_images(call: Callable[..., Tensor], device: Device, images: Tensor, *inputs: Tensor, rows: int = 0) -> Tensor:
     """:func:`in_batches` for images uint8 [N,48,48], which ``call`` gets as float [B,1,48,48] in [0,1]."""
 
     def scaled(x: Tensor, *others: Tensor) -> Tensor:
         return call(device.images(x.unsqueeze(1).float() / 255), *others)
 
-    return in_batches(scaled, device, images, *inputs)
+    return in_batches(scaled, device, images, *inputs, rows=rows)
 
 
 def parameter_count(*modules: nn.Module) -> int:

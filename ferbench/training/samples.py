@@ -176,18 +176,21 @@ def map_table(
     return table.unflatten(0, pixels.shape[:2]).cpu()
 
 
-def batches(images: Tensor, device: Device) -> Iterator[Tensor]:
-    """Undistorted images uint8 [N,48,48] as a network takes them, ``device.rows`` at a time: float [B,1,48,48] in
-    [0,1] on the device."""
-    for part in images.split(device.rows):
+def batches(images: Tensor, device: Device, rows: int = 0) -> Iterator[Tensor]:
+    """Undistorted images uint8 [N,48,48] as a network takes them, ``rows`` at a time (0: ``device.rows``): float
+    [B,1,48,48] in [0,1] on the device."""
+    for part in images.split(rows or device.rows):
         yield device.images(part.to(device.name).unsqueeze(1).float() / 255)
 
 
-def maps_of(amg: Callable[[Tensor], Tensor], images: Tensor, device: Device) -> Tensor:
-    """Maps of undistorted images: uint8 [N,48,48] → float32 [N,2,H,W] on the device; one branch's [N,H,W]."""
-    return torch.cat([attention(amg, x, device) for x in batches(images, device)])
+def maps_of(amg: Callable[[Tensor], Tensor], images: Tensor, device: Device, rows: int = 0) -> Tensor:
+    """Maps of undistorted images: uint8 [N,48,48] → float32 [N,2,H,W] on the device; one branch's [N,H,W].
+
+    rows : see :func:`batches`.
+    """
+    return torch.cat([attention(amg, x, device) for x in batches(images, device, rows)])
 
 
-def maps_if_any(amg: Callable[[Tensor], Tensor] | None, images: Tensor, device: Device) -> Tensor | None:
+def maps_if_any(amg: Callable[[Tensor], Tensor] | None, images: Tensor, device: Device, rows: int = 0) -> Tensor | None:
     """:func:`maps_of`; None for a network that takes none."""
-    return None if amg is None else maps_of(amg, images, device)
+    return None if amg is None else maps_of(amg, images, device, rows)

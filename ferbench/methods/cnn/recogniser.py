@@ -38,6 +38,7 @@ from ferbench.training.loop import Terms
 from ferbench.training.networks import (
     Deployed,
     check_kept,
+    fused,
     load_weights,
     on_images,
     parameter_count,
@@ -45,6 +46,7 @@ from ferbench.training.networks import (
     start_from,
 )
 from ferbench.training.plan import Batch, Step, passes, single_epoch
+from ferbench.training.prediction import ROWS
 from ferbench.training.samples import Computed, Samples, Tables, pixel_table, shared_tensor
 
 NETWORKS: dict[str, type[CnnNetwork]] = {  # by the recipe's loss.kind
@@ -199,7 +201,9 @@ def describe(recipe: CnnRecipe, classes: int) -> list[tuple[str, dict[str, Any]]
 def predict(network: CnnNetwork, images: np.ndarray, device: Device) -> np.ndarray:
     """Class probabilities of undistorted images: uint8 [N,48,48] → float32 [N,K]."""
     network.eval()
-    return on_images(lambda x: torch.softmax(network(x).float(), dim=1), device, shared_tensor(images)).numpy()
+    form = device.place(fused(network)) if device.precision == "fp32" else network
+    rows, tensor = ROWS[device.name], shared_tensor(images)
+    return on_images(lambda x: torch.softmax(form(x).float(), dim=1), device, tensor, rows=rows).numpy()
 
 
 def samples_of(train: TrainingSet, stage: CnnStage, border: str, work: Workspace) -> Samples:

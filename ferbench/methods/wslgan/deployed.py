@@ -25,8 +25,9 @@ from ferbench.methods.wslgan.recipe import ATTENTION, Architecture
 from ferbench.runs.record import Record
 from ferbench.runs.store import WEIGHTS, Store
 from ferbench.schema import validated
-from ferbench.training.device import Device
+from ferbench.training.device import Device, keep_freed_memory
 from ferbench.training.networks import Deployable, check_kept, load_weights
+from ferbench.training.prediction import ROWS
 from ferbench.training.samples import maps_of, shared_tensor
 
 
@@ -56,9 +57,8 @@ class Deployed(Deployable):
     def outputs(self) -> tuple[str, ...]:
         return ("logits",) if self.amg is None else ("logits", "maps")
 
-    def for_export(self) -> nn.Module:
-        """Batch normalisation folded into thresholds and convolutions (:func:`folded`)."""
-        return folded(self)
+    def for_inference(self, device: Device) -> nn.Module:
+        return in_fewest_operations(self, device)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         x = images.to(self.network.normalise.mean.dtype) / 255
@@ -138,19 +138,35 @@ def maps(record: Record, store: Store, images: np.ndarray) -> tuple[str, dict[st
             raise UsageError(f"run {record.key} takes no attention maps")
         user, generator = record, store.holder(key).record(key)
     amg = generator_of(generator, store.holder(generator.key), user)
-    computed = maps_of(amg, shared_tensor(images), Device()).numpy()
+    device = Device()
+    keep_freed_memory()
+    computed = maps_of(for_tests(amg, device), shared_tensor(images), device, ROWS[device.name]).numpy()
     return generator.key, {part: computed[:, number] for number, part in enumerate(PARTS)}
+
+
+def in_fewest_operations(module: nn.Module, device: Device) -> nn.Module:
+    """See :meth:`ferbench.training.networks.Deployable.for_inference`: :func:`folded`, and in bf16 on a GPU the kernels
+    of ``lean``, whose weights have a precision of their own.
+
+    module : a :class:`Deployed`, or one that contains an AMG or a network.
+    """
+    if device.name == "cuda" and device.precision == "bf16":
+        from ferbench.methods.wslgan.lean import lean
+
+        return lean(module, torch.bfloat16)
+    return device.in_precision(folded(module))
 
 
 M = TypeVar("M", bound=nn.Module)
 
 
+@torch.no_grad()
 def folded(module: M) -> M:
-    """Return a copy that gives the same logits and maps (up to rounding) with fewer operations.
+    """Return a copy in eval mode that gives the same logits and maps (up to rounding) with fewer operations.
 
     The folding is done in float64. The copy is for inference; its layers have no statistics left to train.
     """
-    module = copy.deepcopy(module)
+    module = copy.deepcopy(module).eval()
     for parent in list(module.modules()):
         for name, child in parent.named_children():
             if isinstance(child, DenseLayer):
@@ -158,6 +174,14 @@ def folded(module: M) -> M:
             elif isinstance(child, Transition):
                 setattr(parent, name, FoldedTransition(child))
     return module
+
+
+def for_tests(module: M, device: Device) -> M:
+    """Return the form of a network or AMG for images that nothing is learned from.
+
+    In fp32 it is :func:`folded`, which changes no prediction. In bf16 it is the module itself.
+    """
+    return device.place(folded(module)) if device.precision == "fp32" else module  # type: ignore[return-value]
 
 
 class Threshold(nn.Module):

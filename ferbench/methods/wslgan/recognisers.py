@@ -11,7 +11,7 @@ from torch import Tensor
 from ferbench.files import sha256_of
 from ferbench.methods.interface import PRETRAIN, AttributeSet, History, SampleSet, TrainingSet, Workspace
 from ferbench.methods.wslgan import stages
-from ferbench.methods.wslgan.deployed import deployed
+from ferbench.methods.wslgan.deployed import deployed, for_tests
 from ferbench.methods.wslgan.lean import LeanMapGenerator, map_generator
 from ferbench.methods.wslgan.network import PARTS, WSLGAN, AttentionMapGenerator, PartClassifier
 from ferbench.methods.wslgan.recipe import ATTENTION, CamClass, PairStage, WslganRecipe
@@ -25,6 +25,7 @@ from ferbench.training.device import Device
 from ferbench.training.loop import train_in_parallel
 from ferbench.training.networks import parameter_count, seeded, start_from
 from ferbench.training.plan import EpochPlan, looked_up, passes
+from ferbench.training.prediction import ROWS
 from ferbench.training.samples import Computed, Samples, maps_if_any, maps_of, shared_tensor
 from ferbench.training.schedule import Progress, Stage
 
@@ -155,7 +156,8 @@ class WslganRecogniser:
         assert self.network is not None
         work.device.place(self.network)
         views = self.views(shared_tensor(samples.images), work)
-        return stages.predict_views(self.network, views, work.device).numpy()
+        network = for_tests(self.network, work.device)
+        return stages.predict_views(network, views, work.device, ROWS[work.device.name]).numpy()
 
     def views(self, images: Tensor, work: Workspace) -> list[stages.View]:
         """The views of images for prediction, each with its maps: the images; with ``flip`` their mirror images too;
@@ -189,7 +191,10 @@ class WslganRecogniser:
         """Attention maps [N,2,H,W] of undistorted images uint8 [N,48,48], cached; None for GFNet."""
         key = sha256_of(images.contiguous().numpy().tobytes())
         if key not in self._maps:
-            self._maps[key] = maps_if_any(self.amg(work), images, work.device)
+            amg = self.amg(work)
+            if isinstance(amg, AttentionMapGenerator):
+                amg = for_tests(amg, work.device)
+            self._maps[key] = maps_if_any(amg, images, work.device, ROWS[work.device.name])
         return self._maps[key]
 
     def _new_network(self) -> WSLGAN:

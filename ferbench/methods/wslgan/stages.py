@@ -196,10 +196,13 @@ def pair_loss(
     )
 
 
-def predict(network: nn.Module, images: Tensor, device: Device, attention: Tensor | None = None) -> Tensor:
+def predict(
+    network: nn.Module, images: Tensor, device: Device, attention: Tensor | None = None, rows: int = 0
+) -> Tensor:
     """Class probabilities of undistorted images, one stream: uint8 [N,48,48] → float32 [N,K] on the CPU.
 
-    attention : maps [N,2,H,W] of the same images where the network takes them.
+    attention : maps [N,2,H,W] of the same images where the network takes them. rows : see
+        :func:`ferbench.training.networks.in_batches`.
     """
     network.eval()
     inputs = () if isinstance(network, PartClassifier) else (None,)
@@ -207,12 +210,12 @@ def predict(network: nn.Module, images: Tensor, device: Device, attention: Tenso
     def probabilities(x: Tensor, *maps: Tensor) -> Tensor:
         return torch.softmax(network(x, *(maps or inputs)).float(), dim=1)
 
-    return on_images(probabilities, device, images, *(() if attention is None else (attention,)))
+    return on_images(probabilities, device, images, *(() if attention is None else (attention,)), rows=rows)
 
 
-def predict_views(network: nn.Module, views: list[View], device: Device) -> Tensor:
-    """Class probabilities [N,K] of images, the mean over all views of them."""
-    return torch.stack([predict(network, images, device, attention) for images, attention in views]).mean(dim=0)
+def predict_views(network: nn.Module, views: list[View], device: Device, rows: int = 0) -> Tensor:
+    """Class probabilities [N,K] of images, the mean over all views of them. rows : see :func:`predict`."""
+    return torch.stack([predict(network, images, device, attention, rows) for images, attention in views]).mean(dim=0)
 
 
 def accuracy(probabilities: Tensor, labels: Tensor) -> float:

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from ferbench.methods.wslgan import stages
 from ferbench.methods.wslgan.cost import bytes_of
-from ferbench.methods.wslgan.deployed import Deployed, deployed, folded
-from ferbench.methods.wslgan.lean import lean, map_generator
+from ferbench.methods.wslgan.deployed import Deployed, deployed, in_fewest_operations
+from ferbench.methods.wslgan.lean import map_generator
 from ferbench.methods.wslgan.network import WSLGAN, AttentionMapGenerator
 from ferbench.methods.wslgan.recipe import LossWeights, WslganRecipe
 from ferbench.methods.wslgan.stages import LabelledImages, total_loss
@@ -51,22 +51,12 @@ class TimedNetworks:
         trained = deployed(record, store)
         self.network, self.amg = trained.network, trained.amg
 
-    def part(self, what: str) -> nn.Module | None:
+    def part(self, what: str) -> Deployable | None:
         """A module for images uint8 [B,1,48,48]: "inference" is the whole method, "fe" the network with given maps,
         "amg" the attention map generator; None for a part that the method does not have."""
         if what == "amg":
             return None if self.amg is None else _MapsAsLogits(self.amg)
         return self.deployable() if what == "inference" else _GivenMaps(self.network)
-
-    def quick(self, what: str, device: Device) -> nn.Module | None:
-        """The part on a device, in the form with the fewest operations and bytes there."""
-        module = self.part(what)
-        if module is None:
-            return None
-        module = deepcopy(module).eval().requires_grad_(False)
-        if device.precision == "bf16":
-            return lean(module, torch.bfloat16).to(device.name)
-        return device.place(folded(module))
 
     def deployable(self) -> Deployable:
         """The whole method as it is exported."""
@@ -138,7 +128,12 @@ def _samples(
     return samples.Tables(pixels.to(device.name), maps, device)
 
 
-class _GivenMaps(nn.Module):
+class _Part(Deployable):
+    def for_inference(self, device: Device) -> nn.Module:
+        return in_fewest_operations(self, device)
+
+
+class _GivenMaps(_Part):
     """The network alone, with given maps: FE, pooling, fusion, classifier."""
 
     maps: Tensor
@@ -154,7 +149,7 @@ class _GivenMaps(nn.Module):
         return self.network(x.to(self.maps.dtype) / 255, maps if self.network.architecture.needs_attention else None)
 
 
-class _MapsAsLogits(nn.Module):
+class _MapsAsLogits(_Part):
     """The AMG alone; its flattened maps are compared as if they were logits."""
 
     def __init__(self, amg: AttentionMapGenerator):
