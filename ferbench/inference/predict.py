@@ -89,9 +89,10 @@ def predict(paths: list[Path], models: list[Model], aligned: bool, draw: Path | 
             )
     names: dict[str, Path] = {}
     waiting: list[_Read] = []
+    most = AT_ONCE if draw is None else 1  # pictures that are drawn into stay in memory, and may be large
     for number, path in enumerate(paths, 1):
-        waiting.append(_read(path, aligned))
-        if number == len(paths) or sum(len(read.crops) for read in waiting) >= AT_ONCE:
+        waiting.append(_read(path, aligned, keep=draw is not None))
+        if number == len(paths) or sum(len(read.crops) for read in waiting) >= most:
             faces = iter(_classified(models, waiting))
             for read in waiting:
                 picture = Picture(read.path, list(islice(faces, len(read.crops))), read.problem)
@@ -103,7 +104,10 @@ def predict(paths: list[Path], models: list[Model], aligned: bool, draw: Path | 
 
 @dataclass(frozen=True)
 class _Read:
-    """A picture with the crops of its faces, uint8 [48,48] each; without an image there is a ``problem``."""
+    """A picture with the crops of its faces, uint8 [48,48] each, or with a ``problem``.
+
+    image : kept only where it is drawn into.
+    """
 
     path: Path
     image: Image.Image | None = None
@@ -112,7 +116,7 @@ class _Read:
     problem: str = ""
 
 
-def _read(path: Path, aligned: bool) -> _Read:
+def _read(path: Path, aligned: bool, keep: bool) -> _Read:
     try:
         picture = decode(path.read_bytes(), str(path))
     except (DataError, OSError) as error:
@@ -121,7 +125,7 @@ def _read(path: Path, aligned: bool) -> _Read:
     if not detections:
         return _Read(path, problem=NO_FACE)
     crops = [align.aligned(picture, face.points) if face else align.resized(picture) for face in detections]
-    return _Read(path, picture, tuple(detections), tuple(crops))
+    return _Read(path, picture if keep else None, tuple(detections), tuple(crops))
 
 
 def _classified(models: list[Model], pictures: list[_Read]) -> list[Face]:
