@@ -250,9 +250,9 @@ def test_a_validation_sees_the_mirror_image_as_a_test_does(tmp_path, monkeypatch
     seen = []
     told = stages.predict_views
 
-    def predicted(network, views, device):
+    def predicted(network, views, *rest):
         seen.append([images.clone() for images, _ in views])
-        return told(network, views, device)
+        return told(network, views, *rest)
 
     monkeypatch.setattr(stages, "predict_views", predicted)
     train, held = training_set(12), training_set(6, seed=1)

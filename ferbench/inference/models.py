@@ -138,11 +138,11 @@ class StoredRun(Model):
 
         All predictions of networks in this package are made here.
         """
-        import torch
+        from ferbench.training.samples import shared_tensor
 
         if self._prepared is None:
             self._prepared = self.arithmetic.prepare(network)
-        return self._prepared(torch.from_numpy(images))
+        return self._prepared(shared_tensor(images))
 
     @cached_property
     def method(self) -> Method | None:
