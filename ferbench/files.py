@@ -39,6 +39,12 @@ def data_home(chosen: Path | None = None) -> Path:
     return user_data_path("ferbench")
 
 
+def cache_home() -> Path:
+    """Return where files live that are computed again when they are lost. The temporary folder is none: all users can
+    write to it, and a restart empties it."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ferbench"
+
+
 def runs_home(chosen: Path | None = None) -> Path:
     """Return where runs live: the option, else ``FERBENCH_RUNS``, else ``./runs``."""
     return chosen or Path(os.environ.get("FERBENCH_RUNS", "runs"))

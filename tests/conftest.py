@@ -16,8 +16,11 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test reads or writes the user's own data or runs."""
+def _clean_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """No test reads or writes the user's own data, runs or cache; what is cached serves all tests of a process."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("FERBENCH_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("FERBENCH_RUNS", str(tmp_path / "runs"))
 

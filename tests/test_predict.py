@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.command import ferbench
+from support.command import ferbench, watched
 from support.networks import store_network
 from support.runs import CLASSES
 
@@ -15,7 +15,7 @@ from ferbench.data import align
 from ferbench.data.align import TEMPLATE, Found
 from ferbench.errors import DataError, UsageError
 from ferbench.inference import predict as room
-from ferbench.inference.models import StoredRun
+from ferbench.inference.models import StoredRun, open_run
 from ferbench.inference.predict import Face, drawn, pictures
 from ferbench.methods.wslgan.deployed import deployed
 from ferbench.runs.store import Store
@@ -209,3 +209,27 @@ def test_the_command_fails_where_no_picture_can_be_used(tmp_path, store, record)
         "predict", "a.png", "--run", record.key, "--runs", str(store.home), "--aligned", cwd=tmp_path, code=3
     )
     assert "no face in any" in done.stderr
+
+
+def test_the_second_call_loads_no_torch_and_a_damaged_cache_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    face(0).save(tmp_path / "a.png")
+
+    def torch_loaded() -> bool:
+        return "torch" in watched(tmp_path / "runs", "predict", "a.png", "--aligned", cwd=tmp_path)[1]
+
+    assert [torch_loaded(), torch_loaded()] == [True, False]
+    (graph,) = (tmp_path / "cache/ferbench/networks").iterdir()
+    content = graph.read_bytes()
+    graph.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert torch_loaded()
+    assert graph.read_bytes() == content
+
+
+def test_the_stored_graph_predicts_what_the_network_predicts():
+    images = np.stack([np.array(face(seed)) for seed in range(20)])
+    model = open_run("", "tiny", None)
+    probabilities, maps = model.predict_faces(images)
+    logits, *expected = model.network(torch.from_numpy(images).unsqueeze(1))
+    np.testing.assert_allclose(probabilities, logits.double().softmax(dim=1).numpy(), atol=1e-5)
+    np.testing.assert_allclose(maps, expected[0].numpy(), atol=1e-4)

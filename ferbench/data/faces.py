@@ -1,19 +1,24 @@
 """A prepared dataset: ``images.npy`` (memory-mapped), ``samples.csv``, ``signatures.npy``, ``card.json``, and
 ``landmarks.npy`` where the source has landmarks."""
 
+from __future__ import annotations
+
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ferbench.data.landmarks import COUNT
 from ferbench.errors import DataError, UsageError, refusal
 from ferbench.files import canonical_json, sha256_of
 from ferbench.schema import Card, plain_name, read_sealed
 from ferbench.tables import read_array, read_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LANDMARKS = "landmarks.npy"  # of a prepared dataset that has some
 SIGNATURES = "signatures.npy"
@@ -112,6 +117,8 @@ def fingerprint(samples: pd.DataFrame, landmarks: np.ndarray | None = None) -> s
 
 def linked(*columns: pd.Series) -> np.ndarray:
     """Number rows int64 [N] so that those share a number which agree in a column, directly or through other rows."""
+    import pandas as pd
+
     codes = [pd.factorize(column)[0] for column in columns]
     numbers, before = np.arange(len(codes[0])), None
     while before is None or (numbers != before).any():

@@ -5,6 +5,8 @@ method has attention, ``maps`` float32 [N,2,H,W]. Its metadata say how to prepar
 the logits stand for. A file whose results are not those of the network is never written.
 """
 
+from __future__ import annotations
+
 import copy
 import json
 from dataclasses import dataclass
@@ -12,21 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ferbench import __version__
 from ferbench.data.align import TEMPLATE
 from ferbench.data.faces import SIZE
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import check_place, write_bytes
-from ferbench.inference.models import open_run
+from ferbench.inference.models import StoredRun, open_run
 from ferbench.runs.record import Record
 from ferbench.seeds import generator
-from ferbench.training.networks import Deployable
-from ferbench.training.prediction import OPSET, onnx_graph
 
 if TYPE_CHECKING:
     import onnxruntime
+
+    from ferbench.training.networks import Deployable
 
 FORMATS = ("onnx",)
 TOLERANCE = 1e-4  # of the largest logit, and of the range of the maps
@@ -72,8 +73,17 @@ def export_run(prefix: str, format: str = "onnx", out: Path | None = None, runs:
     """
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}: it is {' or '.join(FORMATS)}")
+    from ferbench.training.prediction import OPSET
+
     model = open_run(prefix, "", runs)
     path = _destination(out, model.record.key)
+    content, measured = verified(model)
+    write_bytes(path, content)
+    return Exported(path, len(content), OPSET, measured)
+
+
+def verified(model: StoredRun) -> tuple[bytes, Parity]:
+    """Return the network of a run as ONNX bytes, and how far they are from it. Raises what :func:`export_run` does."""
     content = to_onnx(model.network, metadata_of(model.record, model.network))
     measured = parity(content, model.network)
     if not measured.holds:
@@ -82,8 +92,7 @@ def export_run(prefix: str, format: str = "onnx", out: Path | None = None, runs:
             f"{measured.logits:.1e}, maps by {measured.maps:.1e}, allowed {TOLERANCE:.0e}; {measured.flips} classes "
             "differ): nothing was written"
         )
-    write_bytes(path, content)
-    return Exported(path, len(content), OPSET, measured)
+    return content, measured
 
 
 def metadata_of(record: Record, module: Deployable) -> dict[str, str]:
@@ -124,6 +133,8 @@ def to_onnx(module: Deployable, metadata: dict[str, str]) -> bytes:
     """
     import onnx
 
+    from ferbench.training.prediction import onnx_graph
+
     model = onnx.load_from_string(onnx_graph(module))
     onnx.helper.set_model_props(model, metadata)
     try:
@@ -133,7 +144,7 @@ def to_onnx(module: Deployable, metadata: dict[str, str]) -> bytes:
     return model.SerializeToString(deterministic=True)
 
 
-def session(model: Path | bytes, threads: int) -> "onnxruntime.InferenceSession":
+def session(model: Path | bytes, threads: int) -> onnxruntime.InferenceSession:
     """Open an ONNX file, or its bytes, in onnxruntime on the CPU with so many threads.
 
     Nodes run one after the other, all of onnxruntime's graph optimisations are on, and waiting threads spin.
@@ -158,6 +169,8 @@ def session(model: Path | bytes, threads: int) -> "onnxruntime.InferenceSession"
 
 def parity(content: bytes, module: Deployable) -> Parity:
     """Compare ONNX bytes in onnxruntime with the module in float64 on the CPU, on seeded images."""
+    import torch
+
     images = _images()
     with torch.inference_mode():
         exact = [part.numpy() for part in copy.deepcopy(module).cpu().double()(torch.from_numpy(images))]
@@ -185,7 +198,7 @@ def _images() -> np.ndarray:
     return np.clip(brightness + contrast * (shapes + grain), 0, 255).round().astype(np.uint8)
 
 
-def _run(opened: "onnxruntime.InferenceSession", images: np.ndarray, size: int) -> list[np.ndarray]:
+def _run(opened: onnxruntime.InferenceSession, images: np.ndarray, size: int) -> list[np.ndarray]:
     """All outputs of all images, in batches of ``size``."""
     parts = [opened.run(None, {"images": images[at : at + size]}) for at in range(0, len(images), size)]
     return [np.concatenate(output) for output in zip(*parts, strict=True)]

@@ -14,22 +14,24 @@ The record carries the SHA-256 of the other files and of itself. Reading one of 
 raises DataError. Older records have no checksums and are not verified.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import pandas as pd
-
-from ferbench import metrics
 from ferbench.errors import DataError, UsageError, refusal
 from ferbench.files import read_bytes, seal, sha256_of, sha256_of_file, shipped, write_json, write_text
 from ferbench.runs.record import Identity, Record
 from ferbench.schema import read_sealed
 from ferbench.tables import read_csv
 from ferbench.text import SUSPECT, printable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
 State = Literal["absent", "partial", "failed", "done", "damaged"]
 _TEXT = ("id", "subject", "sequence", "truth", "prediction")  # columns of predictions that are no numbers
@@ -49,7 +51,7 @@ class Store:
     def folder(self, key: str) -> Path:
         return self.home / key
 
-    def holder(self, key: str) -> "Store":
+    def holder(self, key: str) -> Store:
         """Return the store that has this finished run: this one, or that of the package."""
         given = shipped_runs()
         here = (self.folder(key) / "record.json").is_file() or not (given.folder(key) / "record.json").is_file()
@@ -104,6 +106,8 @@ class Store:
 
         fields : the other fields of :class:`Record`.
         """
+        from ferbench import metrics
+
         self.begin(identity)
         self.write_predictions(identity.key, predictions)
         result = {"accuracy": metrics.share_correct(predictions), "images": len(predictions)}
@@ -194,6 +198,8 @@ class Store:
 
         Small tables cost most by their number, so those with one header are read as one.
         """
+        import pandas as pd
+
         contents = [self._content(record, PREDICTIONS) for record in records]
         heads, bodies = zip(
             *((head, body) for head, _, body in (content.partition(b"\n") for content in contents)), strict=True
@@ -216,6 +222,8 @@ class Store:
 
     def history(self, record: Record) -> pd.DataFrame:
         """Read a run's history, one row an epoch; empty where its method does not learn by epochs."""
+        import pandas as pd
+
         if HISTORY not in record.files and not (self.folder(record.key) / HISTORY).is_file():
             return pd.DataFrame()
         return self._read(record, HISTORY, self._content(record, HISTORY))
@@ -232,6 +240,8 @@ class Store:
         return content
 
     def _read(self, record: Record, name: str, content: bytes, **options: Any) -> pd.DataFrame:
+        import pandas as pd
+
         return read_csv(self.folder(record.key) / name, content, **options) if content.strip() else pd.DataFrame()
 
 

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ferbench.errors import UsageError
+from ferbench.files import cache_home
 from ferbench.training.schedule import check_device
 
 if TYPE_CHECKING:
@@ -111,9 +111,7 @@ class Device:
             return call
         import torch
 
-        # By default torch caches in the temporary folder, which all users can write to and a restart empties.
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home / "ferbench" / "inductor"))
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_home() / "inductor"))
         return torch.compile(call, dynamic=False)
 
     def autocast(self) -> AbstractContextManager:
