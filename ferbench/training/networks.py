@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -95,7 +96,7 @@ class Normalise(nn.Module):
         return (x - mean) / deviation.clamp_min(_FLAT)
 
 
-class Deployable(nn.Module):
+class Deployable(nn.Module, ABC):
     """A trained method as one frozen module in eval mode: images uint8 [N,1,48,48] in 0..255 → logits [N,K] first.
 
     It includes scaling and normalisation of grey levels. parts : the part of the face of each attention map [N,P,H,W],
@@ -109,9 +110,9 @@ class Deployable(nn.Module):
         """Names of the outputs of :meth:`forward`, in order."""
         return ("logits",)
 
+    @abstractmethod
     def for_inference(self, device: Device) -> nn.Module:
         """A copy in the form with the fewest operations and in the precision of a device, not yet placed there."""
-        raise NotImplementedError
 
 
 class Deployed(Deployable):
