@@ -206,6 +206,8 @@ class StoredRun(Model):
         files = [record.files for record in (self.record, *(holder(key).record(key) for key in parents))]
         if not all(WEIGHTS in names for names in files):
             return None  # records of older versions have no checksums: their weights may have changed
+        for key in (self.record.key, self.record.identity.parents.get(ATTENTION, self.record.key)):
+            holder(key).file(holder(key).record(key), WEIGHTS)  # damaged weights are noticed although they are not read
         name = sha256_of(canonical_json([__version__, self.record.key, files]).encode())[:16]
         for path in (cache_home() / "networks").glob(f"{name}-*.onnx"):
             with suppress(OSError, DataError):
