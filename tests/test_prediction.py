@@ -63,7 +63,7 @@ def test_fp32_changes_no_prediction_of_the_shipped_networks(preset, faces):
     assert (maps - expected_maps).abs().max() <= 1e-5
 
 
-@pytest.mark.parametrize("preset", SHIPPED)
+@pytest.mark.parametrize("preset", SHIPPED[:3])  # `full` takes half a minute where bf16 is emulated
 def test_bf16_changes_few_predictions(preset, faces):
     module, images = shipped(preset), faces[:40]
     logits = PreparedNetwork(module, Device("cpu", "bf16"))(images)[0]
