@@ -23,10 +23,10 @@ from ferbench.methods.wslgan.deployed import for_tests
 from ferbench.runs.store import Store, shipped_run, shipped_runs
 from ferbench.seeds import generator
 from ferbench.training import samples
-from ferbench.training.arithmetic import Arithmetic
+from ferbench.training.arithmetic import ROWS, Arithmetic
 from ferbench.training.device import Device
 from ferbench.training.networks import Deployed, fused
-from ferbench.training.prediction import ROWS, PreparedNetwork, openvino_core
+from ferbench.training.prediction import PreparedNetwork, openvino_core
 
 SHIPPED = ("tiny", "wide", pytest.param("light", marks=pytest.mark.slow), pytest.param("full", marks=pytest.mark.slow))
 

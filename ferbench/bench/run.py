@@ -21,8 +21,9 @@ from ferbench.bench.workloads import INFERENCE, TRAINING, WHATS, Cell, Workload,
 from ferbench.environment import describe_device
 from ferbench.errors import UsageError
 from ferbench.runs.speed import SpeedRecord, SpeedRow
+from ferbench.training.arithmetic import ROWS
 from ferbench.training.device import Device
-from ferbench.training.prediction import ROWS, openvino_core
+from ferbench.training.prediction import openvino_core
 from ferbench.training.schedule import ENGINES, PRECISIONS
 
 SCENARIOS = ("single-stream", "offline", "evaluate")

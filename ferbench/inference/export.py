@@ -175,7 +175,7 @@ def parity(content: bytes, module: Deployable) -> Parity:
     with torch.inference_mode():
         exact = [part.numpy() for part in copy.deepcopy(module).cpu().double()(torch.from_numpy(images))]
     opened = session(content, torch.get_num_threads())
-    batches = [_run(opened, images, size) for size in BATCHES]
+    batches = [run_graph(opened, images, size) for size in BATCHES]
     truth = exact[0]
     off = max(_difference(parts[0], truth) for parts in batches)
     largest = float(np.abs(truth).max())
@@ -198,8 +198,8 @@ def _images() -> np.ndarray:
     return np.clip(brightness + contrast * (shapes + grain), 0, 255).round().astype(np.uint8)
 
 
-def _run(opened: onnxruntime.InferenceSession, images: np.ndarray, size: int) -> list[np.ndarray]:
-    """All outputs of all images, in batches of ``size``."""
+def run_graph(opened: onnxruntime.InferenceSession, images: np.ndarray, size: int) -> list[np.ndarray]:
+    """All outputs of all images uint8 [N,1,48,48], in batches of ``size``."""
     parts = [opened.run(None, {"images": images[at : at + size]}) for at in range(0, len(images), size)]
     return [np.concatenate(output) for output in zip(*parts, strict=True)]
 

@@ -25,7 +25,7 @@ from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import WEIGHTS, Store, shipped_run, shipped_runs
 from ferbench.schema import plain
 from ferbench.seeds import derive_seed
-from ferbench.training.arithmetic import FP32, Arithmetic
+from ferbench.training.arithmetic import FP32, ROWS, Arithmetic
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -144,7 +144,7 @@ class StoredRun(Model):
     def _outputs(self, network: Deployable, images: np.ndarray) -> tuple[Tensor, ...]:
         """Logits float32 [N,K] and, where there are some, attention maps float32 [N,P,H,W], of images uint8 [N,48,48].
 
-        All predictions of networks in this package are made here.
+        All predictions of networks in this package are made here, but for those of a stored graph.
         """
         from ferbench.training.samples import shared_tensor
 
@@ -184,9 +184,11 @@ class StoredRun(Model):
         return self._outputs(network, samples.images)[0].softmax(dim=1).numpy()
 
     def predict_faces(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        from ferbench.inference import export
+
         try:
             if self.arithmetic == FP32 and self._graph is not None:
-                logits, *maps = self._run_graph(self._graph, images)
+                logits, *maps = export.run_graph(self._graph, images[:, None], ROWS["cpu"])
             else:
                 logits, *maps = (output.numpy() for output in self._outputs(self.network, images))
         except UsageError:
@@ -202,12 +204,14 @@ class StoredRun(Model):
         """
         from ferbench.inference import export
 
-        holder, parents = self.store.holder, self.record.identity.parents.values()
-        files = [record.files for record in (self.record, *(holder(key).record(key) for key in parents))]
+        parents = {role: self.store.holder(key) for role, key in self.record.identity.parents.items()}
+        records = {role: store.record(self.record.identity.parents[role]) for role, store in parents.items()}
+        files = [self.record.files, *(record.files for record in records.values())]
         if not all(WEIGHTS in names for names in files):
             return None  # records of older versions have no checksums: their weights may have changed
-        for key in (self.record.key, self.record.identity.parents.get(ATTENTION, self.record.key)):
-            holder(key).file(holder(key).record(key), WEIGHTS)  # damaged weights are noticed although they are not read
+        self.store.file(self.record, WEIGHTS)  # damaged weights are noticed although they are not read
+        if ATTENTION in records:
+            parents[ATTENTION].file(records[ATTENTION], WEIGHTS)
         name = sha256_of(canonical_json([__version__, self.record.key, files]).encode())[:16]
         for path in (cache_home() / "networks").glob(f"{name}-*.onnx"):
             with suppress(OSError, DataError):
@@ -220,12 +224,6 @@ class StoredRun(Model):
         with suppress(OSError, DataError):
             write_bytes(cache_home() / "networks" / f"{name}-{sha256_of(content)[:16]}.onnx", content)
         return export.session(content, cores())
-
-    @staticmethod
-    def _run_graph(graph: InferenceSession, images: np.ndarray) -> list[np.ndarray]:
-        """The outputs of a graph in batches of a size that fits the cache (``training.prediction.ROWS``)."""
-        parts = [graph.run(None, {"images": images[at : at + 16, None]}) for at in range(0, len(images), 16)]
-        return [np.concatenate(output) for output in zip(*parts, strict=True)]
 
 
 class ExternalModel(Model):

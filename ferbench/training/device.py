@@ -84,7 +84,7 @@ class Device:
     @property
     def rows(self) -> int:
         """Images in a batch of what trainings learn from, such as attention maps. Predictions have
-        ``prediction.ROWS``.
+        ``arithmetic.ROWS``.
 
         The size is constant, because libraries select kernels by size, which may change the rounding.
         """

@@ -15,17 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from ferbench.errors import UsageError
+from ferbench.training.arithmetic import ROWS
 from ferbench.training.device import Device, keep_freed_memory
 from ferbench.training.networks import Deployable
 
 SIZE = 48  # pixels of an image's side
 OPSET = 20  # the newest that the tracing exporter writes; onnxruntime reads it from 1.17 on
-
-# Images in a batch. On a CPU, the maps of 16 images in the largest dense block of `tiny` take 3.5 MB, which stay in the
-# caches from one layer to the next; those of 128 take 28 MB and do not. On one core of an AMD EPYC, torch ran the four
-# shipped networks about as fast with 8 as with 32 but slower with 4, and OpenVINO was slower with 32 than with 16.
-# A GPU needs many images to be used fully.
-ROWS = {"cpu": 16, "cuda": 512}
 
 Run = Callable[[Tensor], tuple[Tensor, ...]]  # images uint8 [B,1,48,48] on the device → outputs there
 

@@ -31,6 +31,7 @@ from ferbench.runs.record import Record
 from ferbench.runs.store import WEIGHTS, Store
 from ferbench.schema import validated
 from ferbench.seeds import generator
+from ferbench.training.arithmetic import ROWS
 from ferbench.training.augment import jitter
 from ferbench.training.cost import FORWARD, flops, seconds_of
 from ferbench.training.device import Device
@@ -46,7 +47,6 @@ from ferbench.training.networks import (
     start_from,
 )
 from ferbench.training.plan import Batch, Step, passes, single_epoch
-from ferbench.training.prediction import ROWS
 from ferbench.training.samples import Computed, Samples, Tables, pixel_table, shared_tensor
 
 NETWORKS: dict[str, type[CnnNetwork]] = {  # by the recipe's loss.kind

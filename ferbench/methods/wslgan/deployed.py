@@ -25,9 +25,9 @@ from ferbench.methods.wslgan.recipe import ATTENTION, Architecture
 from ferbench.runs.record import Record
 from ferbench.runs.store import WEIGHTS, Store
 from ferbench.schema import validated
+from ferbench.training.arithmetic import ROWS
 from ferbench.training.device import Device, keep_freed_memory
 from ferbench.training.networks import Deployable, check_kept, load_weights
-from ferbench.training.prediction import ROWS
 from ferbench.training.samples import maps_of, shared_tensor
 
 

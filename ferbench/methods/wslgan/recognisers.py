@@ -19,13 +19,13 @@ from ferbench.methods.wslgan.stages import LabelledImages, Teacher
 from ferbench.protocol import splits
 from ferbench.runs.record import START, TEACHER
 from ferbench.training import pointing
+from ferbench.training.arithmetic import ROWS
 from ferbench.training.augment import ANGLES, DERIVED, levels
 from ferbench.training.checkpoint import remembered, unpack
 from ferbench.training.device import Device
 from ferbench.training.loop import train_in_parallel
 from ferbench.training.networks import parameter_count, seeded, start_from
 from ferbench.training.plan import EpochPlan, looked_up, passes
-from ferbench.training.prediction import ROWS
 from ferbench.training.samples import Computed, Samples, maps_if_any, maps_of, shared_tensor
 from ferbench.training.schedule import Progress, Stage
 
