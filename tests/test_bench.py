@@ -10,6 +10,7 @@ import sys
 from copy import deepcopy
 from dataclasses import replace
 from importlib.util import find_spec
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from support.datasets import lay_down, make_faces
 
 from ferbench.bench import accuracy, comparison, expected, timing
 from ferbench.bench.run import BenchOptions, _cells, run
-from ferbench.bench.workloads import Cell, build, loaders
+from ferbench.bench.workloads import Cell, baselines, build, loaders, naive_evaluation
 from ferbench.errors import DataError, UsageError
 from ferbench.labels import EMOTIONS
 from ferbench.methods.recipes import family_of, resolve
@@ -177,6 +178,21 @@ def test_an_evaluation_is_timed_as_it_is_computed():
     work = build(replace(cells[1], preset="demo"), Path())
     assert work.images == len(work.call()) == 128
     assert work.check().valid
+
+
+def test_the_naive_evaluation_gives_the_same_logits_in_another_process():
+    cell = Cell("inference", "wslgan", "demo", "fast", "fp32", "torch", "cpu", 16, "evaluate", 1, 0)
+    naive = naive_evaluation(cell)
+    expected_logits = build(cell, Path()).call()
+    assert isinstance(expected_logits, torch.Tensor)
+    np.testing.assert_allclose(naive(), expected_logits, atol=1e-4)
+    assert np.array_equal(naive(), naive())
+    assert len(active_children()) == 1
+    del naive
+    for process in active_children():
+        process.join(timeout=20)
+    assert active_children() == []
+    assert baselines(cell, ("strong",)) == {} == baselines(replace(cell, scenario="offline"), ("naive",))
 
 
 def test_engines_of_inference_on_a_gpu_are_two():

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ferbench.bench import comparison
 from ferbench.bench.accuracy import accuracy_cell
 from ferbench.bench.timing import WINDOWS
-from ferbench.bench.workloads import IMAGES, INFERENCE, TRAINING, Cell, costs, images_of
+from ferbench.bench.workloads import IMAGES, INFERENCE, TRAINING, Cell, costs, existing_baselines, images_of
 
 # From the records behind reports/speed.md, correct within a factor of two: the share of the memory's measured ceiling
 # that calls reach, and the additional seconds of any call.
@@ -29,7 +29,7 @@ def seconds(
 ) -> float:
     """Return the approximate seconds that timing some groups of cells takes.
 
-    baselines : of training steps. blocks, block : their number and seconds. warmest : maximum seconds of a warm-up.
+    baselines : reference loops. blocks, block : their number and seconds. warmest : maximum seconds of a warm-up.
     tested : images on which each :func:`accuracy_cell` is tested afterwards.
     """
     total = 0.0
@@ -42,10 +42,9 @@ def seconds(
             # The comparison has another batch shape, which is compiled for too.
             total += _BUILD[cell.backend] + 2 * _compilation(cell.engine) + _comparison(cell, call)
             total += _timed(call, blocks, block, warmest)
-        if group[0].what == "step":
-            for baseline in baselines:
-                call = _call(group[0], ceilings, baseline)
-                total += _BUILD["torch"] + _compilation(baseline) + _timed(call, blocks, block, warmest)
+        for baseline in existing_baselines(group[0], baselines):
+            call = _call(group[0], ceilings, baseline)
+            total += _BUILD["torch"] + _compilation(baseline) + _timed(call, blocks, block, warmest)
     return total
 
 

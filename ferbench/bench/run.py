@@ -101,7 +101,7 @@ def run(options: BenchOptions, tick: Tick, tell: Callable[[int, float], None]) -
         rows = _with_accuracy(rows, [cell for group in groups for cell in group], test_set, tick)
     tick(1, 1, "")
     noise, environment = _noise(options.seed), describe_device(device, "", "")
-    if options.baselines:
+    if options.baselines and any(cell.what == "step" for cell in cells):
         environment["peer_loaders"] = loaders(device, cells[0].threads)
     return SpeedRecord(
         mode=options.mode, seed=options.seed, environment=environment, ceilings=measured, noise=noise, rows=rows
@@ -231,8 +231,7 @@ def _timed(
     """Time the cells of a group and their baselines, block by block in shuffled order, and check each."""
     device, scenario, cap = group[0].device, group[0].scenario, _WARMEST[options.mode]
     calls: dict[str, Callable[[], object]] = {}
-    if group[0].what == "step":
-        calls |= baselines(group[0], options.baselines)
+    calls |= baselines(group[0], options.baselines)
     works, peaks, cold = [], [], {}
     for number, cell in enumerate(group):
         progress(number / len(group) / 4)

@@ -4,11 +4,14 @@ Training and inference in torch need torch, numpy and pydantic only, so that a b
 else is imported where it is used.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import cycle
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -81,11 +84,49 @@ def build(cell: Cell, scratch: Path) -> Workload:
     return _training(cell, scratch)
 
 
-def baselines(cell: Cell, names: tuple[str, ...]) -> dict[str, Callable[[], object]]:
-    """Calls of reference loops that do the same work as the cell, a training step."""
+def existing_baselines(cell: Cell, names: Sequence[str]) -> list[str]:
+    """The names of those reference loops that exist for a cell's work."""
+    known = ("naive", "strong") if cell.what == "step" else ("naive",) if cell.scenario == "evaluate" else ()
+    return [name for name in names if name in known]
+
+
+def baselines(cell: Cell, names: Sequence[str]) -> dict[str, Callable[[], object]]:
+    """Calls of reference loops that do the same work as the cell, a training step or an evaluation."""
+    names = existing_baselines(cell, names)
+    if cell.what != "step":
+        return {name: naive_evaluation(cell) for name in names}
     timed, (pixels, labels) = networks(cell.method, cell.preset, cell.seed), _set(cell.seed)
     steps, workers = list(_plan(labels, cell.batch, cell.seed)), loaders(cell.device, cell.threads)
     return {name: timed.baseline(name, pixels, labels, steps, cell.batch, cell.device, workers) for name in names}
+
+
+def naive_evaluation(cell: Cell) -> Callable[[], np.ndarray]:
+    """A call that evaluates as an ordinary script does and returns the logits [N,K]: eager PyTorch in fp32.
+
+    It runs in a process of its own, since memory is kept in this one. The process ends with the returned call.
+    """
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    context.Process(target=_evaluate_on_request, args=(theirs, cell), daemon=True).start()
+    theirs.close()
+
+    def call() -> np.ndarray:
+        ours.send(None)
+        return np.asarray(ours.recv())
+
+    return call
+
+
+def _evaluate_on_request(requests: Connection, cell: Cell) -> None:
+    torch.set_num_threads(cell.threads)
+    module, tested = networks(cell.method, cell.preset, cell.seed).part(cell.what), _tested(cell)
+    assert module is not None  # costs() refuses parts that the method does not have
+    module = module.eval().to(cell.device)
+    with suppress(EOFError), torch.inference_mode():
+        while True:
+            requests.recv()
+            logits = [outputs(module(part.to(cell.device)))[0].cpu() for part in tested.split(Device(cell.device).rows)]
+            requests.send(torch.cat(logits).numpy())
 
 
 def loaders(device: str, threads: int) -> int:
@@ -134,6 +175,11 @@ def images(seed: int, count: int, use: str) -> Tensor:
     return torch.from_numpy(generator(seed, "bench", use).integers(0, 256, (count, 48, 48), dtype=np.uint8))
 
 
+def _tested(cell: Cell) -> Tensor:
+    """Images uint8 [N,1,48,48] in memory that a call of the scenario evaluate tests."""
+    return images(cell.seed, images_of(cell), "inputs").unsqueeze(1)
+
+
 def _inference(cell: Cell) -> Workload:
     """A call takes uint8 images [B,1,48,48] on the device; grey levels are scaled and normalised inside it."""
     timed = _cached(cell.method, cell.preset, cell.seed)
@@ -153,7 +199,7 @@ def _inference(cell: Cell) -> Workload:
         return comparison.compare_logits(torch.cat(parts), reference, fresh, cell.precision)
 
     if cell.scenario == "evaluate":
-        tested = images(cell.seed, images_of(cell), "inputs").unsqueeze(1)
+        tested = _tested(cell)
 
         def evaluated() -> Tensor:
             return torch.cat([run(part.to(cell.device)).float().cpu() for part in tested.split(cell.batch)])

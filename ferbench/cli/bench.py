@@ -29,7 +29,12 @@ def bench(
         str, typer.Option(help="single-stream (batch 1), offline, evaluate (many images)" + _LIST + ".")
     ] = "single-stream,offline",
     baseline: Annotated[
-        str, typer.Option(help="Reference training loops timed in the same run: naive, strong" + _LIST + ".")
+        str,
+        typer.Option(
+            help="Reference loops timed in the same run: naive, strong; of the scenario evaluate naive alone"
+            + _LIST
+            + "."
+        ),
     ] = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores by default.")] = None,
