@@ -452,6 +452,35 @@ def test_an_accuracy_below_chance_is_a_note_that_is_printed(place):
     assert "order of the labels" in ferbench(*words, "--format", "json", cwd=place).stdout
 
 
+def exchanged(share):
+    """Predictions in which anger and disgust are exchanged for a share of the samples."""
+    names = {"anger": "disgust", "disgust": "anger"}
+
+    def change(frame):
+        rows = np.arange(len(frame)) % 10 < 10 * share
+        return frame.assign(prediction=frame["prediction"].where(~rows, frame["prediction"].replace(names)))[
+            ["id", "prediction"]
+        ]
+
+    return change
+
+
+def test_two_exchanged_classes_are_a_note(place):
+    (note,) = judged(place, exchanged(1))[0].facts["notes"]
+    assert "anger is predicted as disgust 30 times and recognised 0 times" in note
+    assert "disgust is predicted as anger 30 times" in note
+    assert "fear" not in note
+
+
+def test_classes_that_are_often_confused_are_no_note(place):
+    """Half of each class is recognised; or one class is taken for another, but not the other for it."""
+    assert judged(place, exchanged(0.5))[0].facts["notes"] == []
+    one_way = judged(
+        place, lambda f: f.assign(prediction=f["prediction"].replace("anger", "disgust"))[["id", "prediction"]]
+    )
+    assert one_way[0].facts["notes"] == []
+
+
 def test_a_poor_accuracy_is_not_below_chance(place):
     for label in ("contempt", "anger"):
         assert (

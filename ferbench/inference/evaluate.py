@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ferbench import metrics
@@ -19,7 +20,7 @@ from ferbench.runs.record import Record
 from ferbench.runs.store import Store, predictions_frame
 from ferbench.training.arithmetic import FP32, Arithmetic
 
-BELOW_CHANCE = 0.001  # p-value from which an accuracy is said to be below chance
+SIGNIFICANT = 0.001  # p-value below which a note says that the labels are in another order
 
 
 def evaluate(
@@ -81,7 +82,7 @@ def evaluate(
             **provenance,
             "level": test_set.protocol.level,
             "left_out": whole.table["label"][~known].value_counts().to_dict(),
-            "notes": [*test_set.notes, *model.notes, *_below_chance(frame)],
+            "notes": [*test_set.notes, *model.notes, *_below_chance(frame), *_other_order(frame, model.classes)],
         },
         result=learned.result(frame, provenance["seen"]),
     )
@@ -100,9 +101,31 @@ def _below_chance(frame: pd.DataFrame) -> list[str]:
     predicted = frame["prediction"].value_counts(normalize=True)
     chance = float(frame["truth"].value_counts(normalize=True).mul(predicted, fill_value=0).sum())
     correct = int(metrics.correct(frame).sum())
-    if bdtr(correct, len(frame), chance) >= BELOW_CHANCE:
+    if bdtr(correct, len(frame), chance) >= SIGNIFICANT:
         return []
     return [
         f"the accuracy of {correct / len(frame):.2%} is below the {chance:.2%} of these predictions in random order "
-        f"(p < {BELOW_CHANCE}): the order of the labels, or of the rows, is probably wrong"
+        f"(p < {SIGNIFICANT}): the order of the labels, or of the rows, is probably wrong"
     ]
+
+
+def _other_order(frame: pd.DataFrame, classes: list[str]) -> list[str]:
+    """A note where the names of some classes seem to be exchanged.
+
+    These are the classes that change in the assignment of predictions to truths with the highest accuracy, if each of
+    them is taken for its new name more often than it is recognised, by a one-sided binomial test.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from scipy.special import bdtr
+
+    counts = metrics.confusion(frame["truth"], frame["prediction"], classes)
+    best = linear_sum_assignment(counts, maximize=True)[1]
+    changed = np.flatnonzero(best != np.arange(len(classes)))
+    recognised, taken = counts[changed, changed], counts[changed, best[changed]]
+    if not len(changed) or bdtr(recognised, recognised + taken, 0.5).max() >= SIGNIFICANT:
+        return []
+    pairs = ", ".join(
+        f"{classes[k]} is predicted as {classes[best[k]]} {n} times and recognised {m} times"
+        for k, n, m in zip(changed, taken, recognised, strict=True)
+    )
+    return [f"{pairs}: the labels of the model are probably in another order"]
