@@ -23,7 +23,8 @@ def evaluate(
         str,
         typer.Argument(
             help="A run (its key, or how the key begins); a model card (TOML); an ONNX or Keras file or module:name "
-            "with a model card beside it; a shipped card, such as fer-25; by default the shipped weights."
+            "with a model card beside it; a timm folder; "
+            "a shipped card, such as fer-25; by default the shipped weights."
         ),
     ] = "",
     preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light, wide or full.")] = "tiny",
@@ -176,7 +177,7 @@ def _rounded(value: object) -> object:
 
 def card(
     model: Annotated[
-        str, typer.Argument(help="An ONNX or Keras file, package.module:name, or the name of a shipped card.")
+        str, typer.Argument(help="An ONNX or Keras file, a timm folder, package.module:name, or a shipped card's name.")
     ],
 ) -> None:
     """Print a model card to start from: the inputs, outputs and training data of an external model."""

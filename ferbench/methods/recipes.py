@@ -83,7 +83,7 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     """Return method ``name`` at ``preset`` for ``dataset``: the method, changed by the preset (after those that it
     extends), by the dataset (such as λ3 of WS-LGAN), by the recipe, then by ``overrides``.
 
-    name : of a shipped method, or a path ending in ``.toml``.
+    name : of a shipped method, a path ending in ``.toml``, or the folder of a timm network.
     preset : empty for the method's first one.
     recipe : "paper", or one that goes beyond it ("modern") and reproduces no published row.
     overrides : texts ``section.field=value`` such as ``finetune.epochs=20``, applied last.
@@ -146,6 +146,10 @@ def _read(name: str, before: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path
     """
     if name in before:
         raise UsageError(f"{name} extends itself, by way of {', '.join(before)}")
+    if name not in names() and (Path(name) / "config.json").is_file():
+        from ferbench.methods.foreign.cards import template
+
+        return _as_method(tomllib.loads(template(name)), name), Path(name).resolve()
     folder = Path(name).resolve().parent if name.endswith(".toml") else None
     path = Path(name) if folder else shipped("baselines") / f"{name}.toml"
     if folder and not path.exists():
@@ -157,10 +161,15 @@ def _read(name: str, before: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path
         raise UsageError(f"unknown method {name!r}{suggestion(name, names())}")
     content = _current(read_toml(path))
     if folder and "model" in content and "extends" not in content:
-        content = {"family": CARD, "name": path.stem, **content}
-        content = {"title": content["name"], "preset": {CARD_PRESET: {}}, **content}
+        content = _as_method(content, path.stem)
     base = content.pop("extends", None)
     return (content if base is None else _merge(_read(base, (*before, name))[0], content)), folder
+
+
+def _as_method(card: dict[str, Any], name: str) -> dict[str, Any]:
+    """The content of a card with what every method has. name : if the card has none."""
+    content = {"family": CARD, "name": name, **card}
+    return {"title": content["name"], "preset": {CARD_PRESET: {}}, **content}
 
 
 def _current(content: dict[str, Any]) -> dict[str, Any]:

@@ -92,6 +92,10 @@ def _serve(place: int) -> None:
     for name in (*_IMPORTED, *(name for name in ours if not name.startswith(("ferbench.cli", "ferbench.__main__")))):
         with suppress(ImportError):  # of what an extra brings
             import_module(name)
+    sys.path.insert(0, str(ROOT / "tests"))
+    from support.torch_vision import define_missing_operators
+
+    define_missing_operators()
     calls = socket.socket(fileno=place)
     while True:
         head, rights, _, _ = calls.recvmsg(8, socket.CMSG_SPACE(2 * array.array("i").itemsize))

