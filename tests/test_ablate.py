@@ -19,9 +19,9 @@ from ferbench.execution.training import prepare_ablation, prepare_training
 from ferbench.execution.worker import jobs_from_json, write_plan
 from ferbench.labels import EMOTIONS
 from ferbench.methods.wslgan import cost as measured
-from ferbench.protocol import image_folds, splits
+from ferbench.protocol import leakage, splits
 from ferbench.protocol import protocol as protocols
-from ferbench.protocol.audit import audit
+from ferbench.protocol.leakage import audit
 from ferbench.training.plan import passes
 from ferbench.training.samples import Shared
 
@@ -265,12 +265,12 @@ def test_a_finished_training_without_its_epochs_is_trained_again_to_the_same_pre
 
 def test_image_folds_test_everything_once_and_put_people_in_training_and_test_set(tmp_path):
     faces, protocol = make_faces(people(20, LABELS), name="ckplus"), protocols.load("ckplus")
-    made = image_folds.make(protocol, faces)
+    made = leakage.image_folds(protocol, faces)
     assert made.protocol == "ckplus@1+image-folds"
     assert "subjects are in training and test sets" in made.rule
     assert sorted(np.concatenate([fold.test for fold in made.folds])) == list(range(len(faces)))
     assert all(not np.intersect1d(fold.train, fold.test).size for fold in made.folds)
-    assert made.hash == image_folds.make(protocol, faces).hash != splits.make(protocol, faces).hash
+    assert made.hash == leakage.image_folds(protocol, faces).hash != splits.make(protocol, faces).hash
     with pytest.raises(Exception, match="subjects in training and test set"):
         splits.check_subjects(made.folds, faces)
     path = tmp_path / "folds.csv"
@@ -291,7 +291,7 @@ def test_no_protocol_file_asks_for_image_folds(place):
 
 def test_an_official_split_has_no_image_folds():
     with pytest.raises(UsageError, match="official split"):
-        image_folds.make(protocols.load("rafdb"), make_faces([{"label": "anger", "split": "train"}]))
+        leakage.image_folds(protocols.load("rafdb"), make_faces([{"label": "anger", "split": "train"}]))
 
 
 @pytest.mark.slow

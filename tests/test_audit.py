@@ -4,7 +4,7 @@ import pytest
 from support.datasets import make_faces, people
 
 from ferbench.errors import CheckFailed, DataError
-from ferbench.protocol.audit import audit
+from ferbench.protocol.leakage import audit
 from ferbench.protocol.verbs import verdict
 
 FACES = make_faces(people(4, ["anger", "happiness"]))

@@ -20,7 +20,7 @@ from conftest import ROOT
 from support.command import ferbench
 from support.datasets import lay_down, make_faces
 
-from ferbench.bench import accuracy, comparison, expected, timing
+from ferbench.bench import accuracy, timing, workloads
 from ferbench.bench.run import BenchOptions, _cells, run
 from ferbench.bench.workloads import Cell, baselines, build, loaders, naive_evaluation
 from ferbench.errors import DataError, UsageError
@@ -37,9 +37,9 @@ from ferbench.report.speed import sections
 from ferbench.runs.speed import SpeedRecord, SpeedRow, store, stored
 from ferbench.runs.store import shipped_run, shipped_runs
 from ferbench.training import samples
-from ferbench.training.cost import flops
 from ferbench.training.device import Device
 from ferbench.training.loop import Eager
+from ferbench.training.networks import flops
 from ferbench.training.plan import Step, paired_epoch
 from ferbench.training.prediction import openvino_core
 
@@ -114,29 +114,29 @@ def test_the_naive_peer_and_our_step_give_the_same_losses():
     )
     found = [float(ours.step(step.on("cpu"))["total"]) for step in steps]
     np.testing.assert_allclose(found, theirs, rtol=1e-3)
-    assert comparison.compare_losses(found, theirs, "fp32").valid
+    assert workloads.compare_losses(found, theirs, "fp32").valid
 
 
 def test_wrong_results_are_not_valid():
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48 * 48, 7))
     x = torch.rand(64, 1, 48, 48)
     right = module(x).detach()
-    assert comparison.compare_logits(right, module, x.double(), "fp32").valid
-    assert not comparison.compare_logits(right * 1.01, module, x.double(), "fp32").valid
-    assert comparison.compare_logits(right * 1.01, module, x.double(), "bf16").agree == 1
-    assert not comparison.compare_losses([1.0, 1.01], [1.0, 1.0], "fp32").valid
-    assert not comparison.compare_losses([1.0, float("nan")], [1.0, 1.0], "bf16").valid
+    assert workloads.compare_logits(right, module, x.double(), "fp32").valid
+    assert not workloads.compare_logits(right * 1.01, module, x.double(), "fp32").valid
+    assert workloads.compare_logits(right * 1.01, module, x.double(), "bf16").agree == 1
+    assert not workloads.compare_losses([1.0, 1.01], [1.0, 1.0], "fp32").valid
+    assert not workloads.compare_losses([1.0, float("nan")], [1.0, 1.0], "bf16").valid
 
 
 def test_losses_of_bf16_may_part_late_but_not_early_nor_on_average():
     wanted = [2.0] * 20
     late = [2.0] * 10 + [2.4, 1.6] * 5
-    assert comparison.compare_losses(late, wanted, "bf16").valid
-    assert not comparison.compare_losses(late, wanted, "tf32").valid
-    assert not comparison.compare_losses(late[::-1], wanted, "bf16").valid
+    assert workloads.compare_losses(late, wanted, "bf16").valid
+    assert not workloads.compare_losses(late, wanted, "tf32").valid
+    assert not workloads.compare_losses(late[::-1], wanted, "bf16").valid
     drifted = [2.0] * 10 + [2.4] * 10
-    assert comparison.compare_losses(drifted, wanted, "bf16").error == pytest.approx(0.1)
-    assert not comparison.compare_losses(drifted, wanted, "bf16").valid
+    assert workloads.compare_losses(drifted, wanted, "bf16").error == pytest.approx(0.1)
+    assert not workloads.compare_losses(drifted, wanted, "bf16").valid
 
 
 def test_cells_are_what_exists_and_each_once():
@@ -229,16 +229,18 @@ def test_unknown_words_are_refused(field, value):
 
 
 def test_the_time_that_is_told_counts_every_call(monkeypatch):
-    monkeypatch.setattr(expected, "costs", lambda cell: (0.0, 6e6))
+    monkeypatch.setattr(timing, "costs", lambda cell: (0.0, 6e6))
     ceilings = {"fp32": {"bytes_per_s": 1e9}}
     offline = Cell("inference", "wslgan", "tiny", "plain", "fp32", "torch", "cpu", 10, "offline", 1, 0)
     call = 0.002 + 10 * 6e6 / (0.06 * 1e9)
     timed = call + 9 * call + 7 * (2 + call / 2)
     compared = 64 / 10 * call * 5
-    found = expected.seconds([[offline]], (), 7, 2.0, 30.0, ceilings)
+    found = timing.expected_seconds([[offline]], (), 7, 2.0, 30.0, ceilings)
     assert found == pytest.approx(0.5 + timed + compared, rel=1e-12)
     step = replace(offline, what="step", engine="fast", scenario="training")
-    alone, beside = (expected.seconds([[step]], names, 7, 2.0, 30.0, ceilings) for names in ((), ("naive", "strong")))
+    alone, beside = (
+        timing.expected_seconds([[step]], names, 7, 2.0, 30.0, ceilings) for names in ((), ("naive", "strong"))
+    )
     assert beside > 2 * alone  # and one of them is compiled first
 
 

@@ -6,7 +6,7 @@ import torch
 from support.recognisers import other_set, training_set
 from torch import nn
 
-from ferbench.methods.sequences import centroids, networks
+from ferbench.methods.sequences import networks
 from ferbench.methods.sequences.recogniser import frames_of
 
 
@@ -17,7 +17,7 @@ def initialised():
     x, labels = frames_of(samples.videos, 5).float() / 255 - 0.5, torch.from_numpy(samples.labels)
     torch.manual_seed(0)
     network = networks.ActionPartCnn(5, 3, 4, deformed=True, centred=True)
-    centroids.initialise(network, x, labels, 7)
+    networks.initialise(network, x, labels, 7)
     return network, x, labels
 
 
@@ -93,7 +93,7 @@ def test_a_class_without_samples_is_no_obstacle():
     samples = training_set(frames=6)
     x = frames_of(samples.videos, 5).float() / 255 - 0.5
     network = networks.ActionPartCnn(5, 4, 2, deformed=True, centred=True)
-    centroids.initialise(network, x, torch.from_numpy(samples.labels), 0)
+    networks.initialise(network, x, torch.from_numpy(samples.labels), 0)
     assert all(torch.isfinite(one).all() for one in network.state_dict().values())
     with torch.no_grad():
         assert torch.isfinite(network(x)[0]).all()

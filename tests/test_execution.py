@@ -26,9 +26,9 @@ from ferbench.runs.record import Identity, Record
 from ferbench.runs.store import Store
 from ferbench.training import checkpoint
 from ferbench.training.checkpoint import TrainingState
-from ferbench.training.cost import seconds_of
 from ferbench.training.device import Device
 from ferbench.training.loop import train_in_parallel
+from ferbench.training.networks import seconds_of
 
 REQUEST = Request(resolve("wslgan", "tiny", "synth"), protocols.load("synth"), command="ferbench train wslgan")
 FACTS = {"folds": ["01", "02"], "rule": "step", "split_hash": "0"}

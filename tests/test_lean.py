@@ -9,7 +9,7 @@ import pytest
 import torch
 from support.networks import statistics_as_after_training
 
-from ferbench.bench import comparison
+from ferbench.bench import workloads
 from ferbench.methods.recipes import resolve
 from ferbench.methods.wslgan import kernels
 from ferbench.methods.wslgan.deployed import Deployed
@@ -166,7 +166,7 @@ def test_lean_networks_are_within_the_bound_of_their_precision(kind, precision):
     with torch.inference_mode():
         found, maps = lean(module, kind)(faces(8))
     assert found.dtype == maps.dtype == torch.float32
-    assert comparison.compare_logits(found, module, faces(8), precision).valid
+    assert workloads.compare_logits(found, module, faces(8), precision).valid
     if precision == "fp32":
         with torch.inference_mode():
             torch.testing.assert_close(maps, module.double()(faces(8))[1].float(), rtol=0, atol=1e-5)
@@ -196,7 +196,7 @@ def test_the_bench_has_each_part_in_its_quick_form(what):
     reference = timed.part(what).eval()
     for precision in ("fp32", "bf16"):
         found = PreparedNetwork(timed.part(what), Device("cpu", precision, "fast"))(faces(4).squeeze(1))[0]
-        assert comparison.compare_logits(found, reference, faces(4), precision).valid
+        assert workloads.compare_logits(found, reference, faces(4), precision).valid
     assert timed.part("amg") is not None
     method = resolve("gfnet", "tiny", "ckplus")
     assert method.family.timed(method, 7, 0).part("amg") is None
@@ -261,7 +261,7 @@ def test_on_a_gpu_the_lean_network_is_that_of_float64_alone_and_in_a_graph():
     module = deployed()
     with torch.inference_mode():
         found = lean(module, torch.bfloat16).cuda()(faces(8).cuda())[0].cpu()
-    assert comparison.compare_logits(found, module, faces(8), "bf16").valid
+    assert workloads.compare_logits(found, module, faces(8), "bf16").valid
 
 
 @cuda

@@ -6,7 +6,7 @@ from support.datasets import lay_down, make_faces, people
 from support.sources import lay, png
 
 from ferbench.data import faces
-from ferbench.data.names import person, repeated, spellings
+from ferbench.data.faces import person, repeated, spellings
 from ferbench.data.prepare import prepare
 from ferbench.errors import DataError
 from ferbench.protocol import protocol as room

@@ -16,7 +16,7 @@ from ferbench.data.faces import Faces, linked
 from ferbench.errors import DataError, UsageError
 from ferbench.protocol import protocol as room
 from ferbench.protocol import splits
-from ferbench.protocol.audit import audit, of_folds, overlap
+from ferbench.protocol.leakage import audit, of_folds, overlap
 from ferbench.runs.store import Store
 
 LABELS = ["anger", "happiness"]

@@ -29,7 +29,7 @@ from ferbench.files import write_bytes
 from ferbench.protocol import protocol as protocols
 from ferbench.report.build import build
 from ferbench.report.tested_runs import TestedRun
-from ferbench.runs import families, provenance
+from ferbench.runs import provenance
 from ferbench.runs.facts import HeldOut
 from ferbench.runs.store import LEARNED, Store
 
@@ -56,13 +56,13 @@ CKPLUS = protocols.load("ckplus")
     ],
 )
 def test_a_dataset_that_was_learned_from_is_known_by_any_of_its_names(name, tested):
-    held = families.by_names([name], [tested], families.family(tested))
+    held = provenance.by_names([name], [tested], provenance.dataset_family(tested))
     assert str(held) == "no (as its authors say)"
 
 
 @pytest.mark.parametrize("name", ["fer2013", "FER2013, RAF-DB", "AffectNet", "synth-sequences", "RaFD", "ImageNet-1k"])
 def test_other_families_are_the_word_of_the_authors(name):
-    held = families.by_names([name], ["ckplus"], families.family("ckplus"))
+    held = provenance.by_names([name], ["ckplus"], provenance.dataset_family("ckplus"))
     assert (str(held), held.comparable) == ("as its authors say", True)
 
 
@@ -77,21 +77,21 @@ def test_other_families_are_the_word_of_the_authors(name):
     ],
 )
 def test_what_no_name_tells_is_unknown(names, said):
-    held = families.by_names(names, ["ckplus"], families.family("ckplus"))
+    held = provenance.by_names(names, ["ckplus"], provenance.dataset_family("ckplus"))
     assert (str(held), held.comparable) == ("unknown", False)
     assert said in held.why
 
 
 def test_a_tested_set_of_unknown_origin_is_never_held_out_by_names():
-    assert str(families.by_names(["fer2013"], ["mine"], None)) == "unknown"
-    assert str(families.by_names(["Mine"], ["mine"], None)) == "no (as its authors say)"
+    assert str(provenance.by_names(["fer2013"], ["mine"], None)) == "unknown"
+    assert str(provenance.by_names(["Mine"], ["mine"], None)) == "no (as its authors say)"
 
 
 @pytest.mark.parametrize("name", protocols.names())
 def test_every_protocol_has_a_family_and_drawn_sets_one_each(name):
-    found = families.family(name)
+    found = provenance.dataset_family(name)
     assert found is not None
-    assert name in found.aliases or families.family(found.name) == found
+    assert name in found.aliases or provenance.dataset_family(found.name) == found
     if name.startswith("synth"):
         assert found.name == name
 

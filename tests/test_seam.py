@@ -15,7 +15,7 @@ from ferbench.execution.jobs import plan
 from ferbench.execution.requests import Request
 from ferbench.execution.run_job import run_job
 from ferbench.execution.views import check_needs, sample_set, sees, training_set
-from ferbench.methods import registry
+from ferbench.methods import recipes
 from ferbench.methods.interface import Family, SampleSet, TrainingSet
 from ferbench.methods.recipes import family_of, names, presets, resolve, variants
 from ferbench.protocol import protocol as protocols
@@ -122,7 +122,7 @@ class Hungry(Family):
 )
 def test_what_a_method_needs_and_a_set_lacks_is_said_before_anything_is_trained(needs, error, words, monkeypatch):
     method = resolve("gfnet", "tiny", "ckplus")
-    monkeypatch.setattr(registry, "family", lambda *_: Hungry(*needs))
+    monkeypatch.setattr(recipes, "load_family", lambda *_: Hungry(*needs))
     with pytest.raises(error, match=words):
         check_needs(method, protocols.load("ckplus"), make_faces(ROWS, name="ckplus"))
 

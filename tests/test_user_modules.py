@@ -16,8 +16,7 @@ from ferbench.errors import DataError, UsageError
 from ferbench.inference import evaluate
 from ferbench.methods import modules
 from ferbench.methods.foreign.cards import card_of, template
-from ferbench.methods.recipes import resolve
-from ferbench.methods.registry import source_hash
+from ferbench.methods.recipes import resolve, source_hash
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.store import Store
 

@@ -43,9 +43,9 @@ class TestSet:
     @classmethod
     def of(cls, home: Path | None) -> TestSet:
         """Raises DataError where FER2013 is not prepared, with the command that prepares it."""
-        from ferbench.inference import test_sets
+        from ferbench.execution import views
 
-        public = test_sets.TestSet.of(PROTOCOL, home)
+        public = views.TestSet.of(PROTOCOL, home)
         return cls(np.array(public.samples().images), list(public.table["label"]))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ferbench import DEFAULT_METHOD
-from ferbench.bench import accuracy, expected, timing
+from ferbench.bench import accuracy, timing
 from ferbench.bench.timing import Median, ceilings
 from ferbench.bench.workloads import INFERENCE, TRAINING, WHATS, Cell, Workload, baselines, build, loaders
 from ferbench.environment import describe_device
@@ -82,7 +82,7 @@ def run(options: BenchOptions, tick: Tick, tell: Callable[[int, float], None]) -
     groups = _groups(cells)
     tell(
         len(cells),
-        expected.seconds(
+        timing.expected_seconds(
             groups,
             options.baselines,
             blocks,

@@ -1,4 +1,4 @@
-"""What is timed: calls that process a known number of images, with the means to check their results.
+"""What is timed: calls that process a known number of images, and the comparison of their results with float64.
 
 Training and inference in torch need torch, numpy and pydantic only, so that a bare GPU machine can be timed; anything
 else is imported where it is used.
@@ -17,19 +17,63 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ferbench.bench import comparison
-from ferbench.bench.comparison import Comparison
 from ferbench.environment import cores
 from ferbench.errors import UsageError
 from ferbench.methods import recipes
 from ferbench.methods.interface import Timeable, TimedMethod
 from ferbench.seeds import derive_seed, generator
-from ferbench.training.cost import flops
 from ferbench.training.device import Device
+from ferbench.training.networks import flops
 from ferbench.training.plan import Step, paired_epoch
 from ferbench.training.prediction import PreparedNetwork, outputs
+
+FRESH = 64  # inputs of the comparison, which are not those of the timing
+STEPS = 20  # training steps whose losses are compared
+PAIRS = 16  # in each of them
+FIRST = 5  # steps that are compared one by one in every precision
+# Largest error of logits relative to the largest logit; of a loss curve relative to the plain path's.
+BOUNDS = {"fp32": 1e-4, "tf32": 5e-3, "bf16": 5e-2}
+LOSS_BOUNDS = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 5e-2}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The error of a row against float64, and the bound for its precision."""
+
+    error: float
+    agree: float | None  # share of inputs with the same most probable class; None for training
+    bound: float
+
+    @property
+    def valid(self) -> bool:
+        return self.error <= self.bound
+
+
+def compare_logits(logits: Tensor, module: nn.Module, inputs: Tensor, precision: str) -> Comparison:
+    """Compare the logits of a row for ``inputs`` (on the CPU) with those of ``module`` in float64."""
+    with torch.no_grad():
+        result = deepcopy(module).double()(inputs)
+    exact = result if isinstance(result, Tensor) else result[0]
+    error = float((logits.double() - exact).abs().max() / exact.abs().max())
+    agree = float((logits.argmax(dim=1) == exact.argmax(dim=1)).double().mean())
+    return Comparison(error, agree, BOUNDS[precision])
+
+
+def compare_losses(losses: list[float], reference: list[float], precision: str) -> Comparison:
+    """Compare the losses of the first steps with those of the plain path in fp32.
+
+    In fp32 and tf32 each step is compared. Training is chaotic: rounding errors of bf16 grow with each step until
+    single batches differ, though the training is as good. In bf16 the first ``FIRST`` steps are compared one by one,
+    and the mean of all.
+    """
+    a, b = torch.tensor(losses, dtype=torch.float64), torch.tensor(reference, dtype=torch.float64)
+    each = ((a - b) / b).abs()
+    if precision == "bf16":
+        each = torch.cat([each[:FIRST], ((a.mean() - b.mean()) / b.mean()).abs().unsqueeze(0)])
+    return Comparison(float(each.max()), None, LOSS_BOUNDS[precision])  # a loss that is not a number is not valid
+
 
 INFERENCE, TRAINING = ("inference", "fe", "amg"), ("step", "epoch")
 WHATS = (*INFERENCE, *TRAINING, "prepare")
@@ -187,7 +231,7 @@ def _inference(cell: Cell) -> Workload:
     reference = timed.part(cell.what)
     assert reference is not None  # costs() refuses parts that the method does not have
     reference.eval()
-    fresh = images(cell.seed, comparison.FRESH, "fresh").unsqueeze(1)
+    fresh = images(cell.seed, FRESH, "fresh").unsqueeze(1)
     run = runner(cell, timed)
     turns = cycle(
         batch.to(cell.device).unsqueeze(1)
@@ -196,7 +240,7 @@ def _inference(cell: Cell) -> Workload:
 
     def checked() -> Comparison:
         parts = [run(part).float().cpu() for part in fresh.to(cell.device).split(cell.batch)]
-        return comparison.compare_logits(torch.cat(parts), reference, fresh, cell.precision)
+        return compare_logits(torch.cat(parts), reference, fresh, cell.precision)
 
     if cell.scenario == "evaluate":
         tested = _tested(cell)
@@ -252,7 +296,7 @@ def _training(cell: Cell, scratch: Path) -> Workload:
         cell,
         rows,
         lambda: run(next(batches)),
-        lambda: comparison.compare_losses(
+        lambda: compare_losses(
             _losses(cell.method, cell.preset, cell.seed, device),
             _losses(cell.method, cell.preset, cell.seed, Device()),
             cell.precision,
@@ -281,7 +325,7 @@ def _losses(method: str, preset: str, seed: int, device: Device) -> list[float]:
     """The losses of the first steps, on small batches: the same plan and weights for every path."""
     Device.chosen(device.name, device.precision, device.engine)  # the last prepared cell may have another precision
     timed, (pixels, labels) = networks(method, preset, seed), _set(seed)
-    plan = list(_plan(labels, comparison.PAIRS, seed))[: comparison.STEPS]
+    plan = list(_plan(labels, PAIRS, seed))[:STEPS]
     run = timed.stepper(device, pixels, labels, plan)
     return [float(run(step.on(device.name))["total"]) for step in plan]
 

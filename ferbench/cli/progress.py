@@ -164,7 +164,7 @@ def of_training() -> Iterator[Bars]:
 def print_plan(session: "Session", console: Console) -> None:
     """Print what will be trained, what is reused and how long it takes; for several trainings, one row for each."""
     from ferbench.data.faces import prepared
-    from ferbench.protocol.audit import of_folds
+    from ferbench.protocol.leakage import of_folds
 
     requests = session.graph.requests
     all_splits = {job.splits.hash: (job.splits, job.faces) for job in session.jobs if job.splits}.values()

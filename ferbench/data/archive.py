@@ -1,16 +1,19 @@
 """What dataset readers see of a source on disk, be it a folder, an archive or one file: safe relative paths, files
-of operating systems ignored, sizes bounded. The archives themselves are read by :mod:`ferbench.data.packed`."""
+of operating systems ignored, sizes bounded; and the tables among them (see :mod:`ferbench.tables`). The archives
+themselves are read by :mod:`ferbench.data.packed`."""
 
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from ferbench import tables
 from ferbench.errors import DataError
 from ferbench.files import explained
+from ferbench.tables import Row, whole
 
 MAX_FILE = 2 << 30  # bytes of one entry; the largest honest one (icml_face_data.csv) has 0.3 GB
 HEAD = 1 << 14  # bytes in which a file shows what it is
@@ -139,3 +142,40 @@ def is_ignored(path: str) -> bool:
     """Whether an operating system left a file behind: .DS_Store, ._resource forks, Thumbs.db, __MACOSX."""
     parts = path.split("/")
     return parts[-1].lower() in _IGNORED_NAMES or parts[-1].startswith("._") or "__MACOSX" in parts
+
+
+__all__ = ["Row", "columns", "lines", "rows", "text", "whole"]
+
+
+def text(tree: Tree, path: str) -> str:
+    """Return a text file's content with plain line ends, whatever it was written with."""
+    return tables.decoded(tree.read(path), path)
+
+
+def lines(tree: Tree, path: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and words of each line that holds something, separated by blanks, commas or semicolons."""
+    for number, line in tables.lines(text(tree, path)):
+        if words := line.replace(",", " ").replace(";", " ").split():
+            yield number, words
+
+
+def rows(
+    tree: Tree, path: str, needed: tuple[str, ...], optional: tuple[str, ...] = (), headless: tuple[str, ...] = ()
+) -> list[Row]:
+    """Return a CSV's rows (see :func:`ferbench.tables.rows`)."""
+    return tables.rows(text(tree, path), path, needed, optional, headless)
+
+
+def columns(tree: Tree, path: str, headless: tuple[str, ...] = ()) -> list[str]:
+    """Return the names in a CSV's first line, in lower case; empty for what cannot be read or is no text.
+
+    Only the beginning of the file is read.
+    """
+    try:
+        head = tree.read(path, HEAD)
+        even = (
+            head[: len(head) // 4 * 4] if head[:2] in (b"\xff\xfe", b"\xfe\xff") else head.rpartition(b"\n")[0] or head
+        )
+        return tables.columns(tables.decoded(even, path), headless)
+    except DataError:
+        return []

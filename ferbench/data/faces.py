@@ -1,9 +1,13 @@
 """A prepared dataset: ``images.npy`` (memory-mapped), ``samples.csv``, ``signatures.npy``, ``card.json``, and
-``landmarks.npy`` where the source has landmarks."""
+``landmarks.npy`` where the source has landmarks. One person has one spelling, and one sequence is of one person."""
 
 from __future__ import annotations
 
 import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +23,7 @@ from ferbench.tables import read_array, read_csv
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 LANDMARKS = "landmarks.npy"  # of a prepared dataset that has some
 SIGNATURES = "signatures.npy"
@@ -229,3 +234,40 @@ def load_card(name: str, home: Path) -> Card:
 def prepared(home: Path) -> list[str]:
     """Return the names of all prepared datasets under ``home``, sorted."""
     return sorted(card.parent.name for card in home.glob("*/card.json") if not card.parent.name.startswith("."))
+
+
+def person(subject: str) -> str:
+    """Return what all usual spellings of a subject have in common: ``S010`` and ``s010``; ``10``, ``010`` and ``10.0``.
+
+    Unicode forms, capitals, surrounding blanks, leading zeros of numbers and an empty fraction make no difference.
+    """
+    word = unicodedata.normalize("NFKC", subject).strip().casefold()
+    word = re.sub(r"^(\d+)\.0+$", r"\1", word)
+    return re.sub(r"(?<!\d)0+(?=\d)", "", word)
+
+
+def spellings(subjects: Iterable[str]) -> dict[str, str]:
+    """Return each spelling of the subjects that have several, with the one that stands for all: the first in order."""
+    people: dict[str, list[str]] = {}
+    for subject in sorted(set(subjects)):
+        people.setdefault(person(subject), []).append(subject)
+    several = [spelled for spelled in people.values() if len(spelled) > 1]
+    return {subject: min(map(str.strip, spelled)) for spelled in several for subject in spelled}
+
+
+def repeated(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the names of sequences that several known subjects have, sorted. pairs : subject and sequence."""
+    known = {(subject, sequence) for subject, sequence in pairs if subject and sequence}
+    return sorted(name for name, count in Counter(sequence for _, sequence in known).items() if count > 1)
+
+
+def check_names(name: str, samples: pd.DataFrame) -> None:
+    """Raise DataError for a dataset that was prepared before these names were made unique, whose folds would leak."""
+    if several := spellings(samples["subject"].unique()):
+        first, second = list(several)[:2]
+        raise DataError(f"the prepared dataset {name} has one subject as {first!r} and as {second!r}: prepare it again")
+    if names := repeated(zip(samples["subject"], samples["sequence"], strict=True)):
+        raise DataError(
+            f"the prepared dataset {name} has sequences of several subjects under one name, such as {names[0]!r}: "
+            "prepare it again"
+        )

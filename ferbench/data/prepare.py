@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 import ferbench
-from ferbench.data import content, faces, names, onet, packed, sources
+from ferbench.data import content, faces, onet, packed, sources
 from ferbench.data.align import CENTRE
 from ferbench.data.archive import Tree, comparable, is_image, shown
 from ferbench.data.faces import COLUMNS, LANDMARKS, SIGNATURES, SIZE
@@ -256,14 +256,14 @@ def _unique(samples: list[Sample], source: str) -> None:
 def _named(samples: list[Sample]) -> tuple[list[Sample], list[str]]:
     """Give each subject one spelling and each sequence one subject, and say what was changed: a sentence each."""
     notes = []
-    if spelled := names.spellings(sample.subject for sample in samples):
+    if spelled := faces.spellings(sample.subject for sample in samples):
         samples = [replace(sample, subject=spelled.get(sample.subject, sample.subject)) for sample in samples]
         first, second = list(spelled)[:2]
         notes.append(
             f"{len(set(spelled.values())):,} subjects are spelled in more than one way, such as {first!r} and "
             f"{second!r}: each is one person, under the name {spelled[first]!r}"
         )
-    if repeated := names.repeated((sample.subject, sample.sequence) for sample in samples):
+    if repeated := faces.repeated((sample.subject, sample.sequence) for sample in samples):
         samples = [
             replace(sample, sequence=f"{sample.subject}/{sample.sequence}")
             if sample.subject and sample.sequence

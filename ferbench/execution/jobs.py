@@ -11,10 +11,10 @@ from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
 from ferbench.execution.requests import Request
 from ferbench.execution.views import check_needs
-from ferbench.methods import registry
+from ferbench.methods import recipes
 from ferbench.methods.interface import FOLD, PRETRAIN, AttributeSet, HasStages, LearnsAttributes, Parent
 from ferbench.methods.recipes import Method, resolve
-from ferbench.protocol import image_folds, splits
+from ferbench.protocol import leakage, splits
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import AttributeProtocol, Protocol
 from ferbench.protocol.splits import Split, Splits
@@ -218,7 +218,7 @@ class _Planner:
         protocol = request.protocol
         target = self.load(protocol.dataset)
         if request.image_folds:
-            folds = image_folds.make(protocol, target)
+            folds = leakage.image_folds(protocol, target)
         else:
             seed = request.seed if splits.folds_depend_on_seed(protocol, request.rule) else 0
             folds = self.make_splits(protocol, request.rule, seed, request.folds_file)
@@ -361,7 +361,7 @@ def _identity(request: Request, kind: str, protocol: str, faces: Faces, **fields
     family = request.family
     name, preset = family.owner(kind, request.method)
     recipe = plain(family.identity(kind, request.method, request.protocol))
-    if source := registry.source_hash(family):
+    if source := recipes.source_hash(family):
         recipe["source"] = source
     return Identity(
         kind=kind,

@@ -17,7 +17,7 @@ from ferbench.methods.interface import FOLD
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
 from ferbench.protocol.protocol import AttributeProtocol, Protocol
-from ferbench.runs import families, provenance
+from ferbench.runs import provenance
 from ferbench.runs.facts import BY_NAMES, HeldOut
 from ferbench.runs.provenance import Pictures
 from ferbench.runs.record import Record
@@ -99,7 +99,7 @@ def by_names(protocol: Protocol, faces: Faces, sources: Sequence[Pictures | Unre
         else:
             names += source.names or [f"of run {source.run}"]
     tested = (protocol.name, protocol.dataset, faces.name)
-    return families.by_names(names, tested, families.of_set(faces.card), authors=False)
+    return provenance.by_names(names, tested, provenance.of_set(faces.card), authors=False)
 
 
 def as_authors_say(
@@ -107,7 +107,7 @@ def as_authors_say(
 ) -> tuple[HeldOut, np.ndarray]:
     """:func:`held_out` for an external model, of which only names are known."""
     tested = (protocol.name, protocol.dataset, faces.name)
-    return families.by_names(trained_on, tested, families.of_set(faces.card)), np.zeros(len(rows), dtype=bool)
+    return provenance.by_names(trained_on, tested, provenance.of_set(faces.card)), np.zeros(len(rows), dtype=bool)
 
 
 def refusal(held: HeldOut, model: str, protocol: Protocol, faces: Faces) -> str:

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from ferbench.errors import DataError
+from ferbench.execution.views import TestSet
 from ferbench.files import data_home
 from ferbench.inference.models import Model, open_model
-from ferbench.inference.test_sets import TestSet
 from ferbench.methods.foreign.cards import shipped_cards
 from ferbench.methods.interface import PRETRAIN
 from ferbench.protocol import splits
-from ferbench.protocol.audit import overlap
+from ferbench.protocol.leakage import overlap
 from ferbench.runs.store import shipped_with
 from ferbench.seeds import generator
 from ferbench.training.arithmetic import FP32, Arithmetic

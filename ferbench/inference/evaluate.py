@@ -12,10 +12,10 @@ from ferbench import metrics
 from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
 from ferbench.execution import learned
+from ferbench.execution.views import TestSet
 from ferbench.files import data_home, runs_home
 from ferbench.inference.models import Model, open_model
 from ferbench.inference.prediction_files import PredictionFile
-from ferbench.inference.test_sets import TestSet
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store, predictions_frame
 from ferbench.training.arithmetic import FP32, Arithmetic

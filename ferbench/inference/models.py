@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ferbench.execution.learned import Unrecorded
-    from ferbench.inference.test_sets import TestSet
+    from ferbench.execution.views import TestSet
     from ferbench.runs.facts import HeldOut
     from ferbench.runs.provenance import Pictures
     from ferbench.training.networks import Deployable

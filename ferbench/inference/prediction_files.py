@@ -8,9 +8,9 @@ import pandas as pd
 
 from ferbench import metrics, tables
 from ferbench.errors import DataError
+from ferbench.execution.views import TestSet
 from ferbench.files import sha256_of
 from ferbench.inference.models import ExternalModel, evaluation_on
-from ferbench.inference.test_sets import TestSet
 from ferbench.labels import EMOTIONS, emotion, in_order
 from ferbench.protocol.protocol import Protocol
 from ferbench.runs.record import Identity

@@ -1,10 +1,13 @@
 """Methods: ``baselines/*.toml`` resolved into one recipe. A method has named presets; an ablation extends another
-method and changes some hyperparameters. A user's method is such a file in any folder."""
+method and changes some hyperparameters. A user's method is such a file in any folder. A family is
+imported at its first use."""
 
+import sys
 import tomllib
 from collections.abc import Iterable
 from copy import deepcopy
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -12,8 +15,8 @@ from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 
 from ferbench import DEFAULT_METHOD
 from ferbench.errors import DataError, UsageError
-from ferbench.files import shipped
-from ferbench.methods import registry
+from ferbench.files import sha256_of, shipped
+from ferbench.methods import modules
 from ferbench.methods.interface import Family, HasNetwork, R
 from ferbench.runs.record import TABLES, Record
 from ferbench.schema import Schema, read_toml, validated
@@ -22,6 +25,57 @@ from ferbench.text import suggestion
 if TYPE_CHECKING:
     from ferbench.runs.store import Store
     from ferbench.training.networks import Deployable
+
+
+_SOURCES: dict[Family, str] = {}  # hashes of the code of families outside of this package
+
+
+def is_module(name: str) -> bool:
+    """Whether a text is the name of a module, not a path or anything else."""
+    return len(name) <= 100 and all(part.isidentifier() for part in name.split("."))
+
+
+def load_family(name: str, folder: Path | None = None) -> Family:
+    """Return the family ``name``: a module with a ``FAMILY`` in ``folder``, any other module if the name has a dot, or
+    a family of this package.
+
+    folder : of the TOML file with the name. Raises DataError with the reason if the family cannot be loaded.
+    """
+    if not is_module(name):
+        raise DataError(f"the family {name[:50]!r} cannot be loaded: its name is that of a module")
+    in_folder = modules.holds(folder, name)
+    if in_folder and folder:
+        modules.activate(folder)  # for later imports of the family
+    module = name if in_folder or "." in name else f"ferbench.methods.{name}"
+    return _family(module, folder if in_folder else None)
+
+
+@cache
+def _family(name: str, folder: Path | None) -> Family:
+    try:
+        module = modules.load(name, (folder,))
+    except DataError as error:
+        raise DataError(
+            f"the family {name.removeprefix('ferbench.methods.')!r} cannot be loaded ({error}): it is a module with a "
+            "FAMILY, beside the method's TOML file or installed"
+        ) from None
+    family = getattr(module, "FAMILY", None)
+    if not isinstance(family, Family):
+        raise DataError(f"the module {name!r} has no FAMILY of the class ferbench.methods.interface.Family")
+    source = sys.modules[type(family).__module__]
+    if not source.__name__.startswith("ferbench.") and source.__file__:
+        code, imported = sha256_of(Path(source.__file__).read_bytes())[:16], modules.digest(module)
+        _SOURCES[family] = sha256_of((code + imported).encode())[:16] if imported else code
+    return family
+
+
+def source_hash(family: Family) -> str:
+    """The first 16 digits of the SHA-256 of the code of a family outside of this package; else an empty text.
+
+    It is part of the identity of runs, because users do not raise :attr:`Family.revision` at each change.
+    """
+    return _SOURCES.get(family, "")
+
 
 PAPER = "paper"  # the recipe of the paper, and the preset of its scale
 CARD = "foreign"  # the family of a model card, a TOML file with a table [model]
@@ -53,12 +107,12 @@ class Method(Schema, Generic[R]):
         """Convert a recipe from JSON to the type that its family defines."""
         if not isinstance(recipe, dict):
             return recipe
-        return registry.family(info.data["family_name"], info.data["folder"]).recipe.model_validate(recipe)
+        return load_family(info.data["family_name"], info.data["folder"]).recipe.model_validate(recipe)
 
     @property
     def family(self) -> Family[R]:
         """The family that trains it."""
-        return registry.family(self.family_name, self.folder)
+        return load_family(self.family_name, self.folder)
 
 
 def names() -> list[str]:
@@ -110,7 +164,7 @@ def resolve(name: str, preset: str, dataset: str, overrides: tuple[str, ...] = (
     if recipe not in (PAPER, *recipes):
         raise UsageError(f"unknown recipe {recipe!r}{suggestion(recipe, (PAPER, *recipes))}")
     _merge(content, recipes.get(recipe, {}))
-    schema = registry.family(family, folder).recipe
+    schema = load_family(family, folder).recipe
     for override in overrides:
         _override(content, override, schema)
     head = {key: content.pop(key) for key in _HEAD if key in content}
@@ -125,8 +179,8 @@ def family_of(record: Record) -> Family:
     """Return the family of a finished run's method."""
     method = record.facts.get("method")
     if method is None:  # an older run, always of a shipped method
-        return registry.family(_read(record.identity.method)[0]["family"])
-    return registry.family(method["family"], Path(method["folder"]) if method.get("folder") else None)
+        return load_family(_read(record.identity.method)[0]["family"])
+    return load_family(method["family"], Path(method["folder"]) if method.get("folder") else None)
 
 
 def network_of(record: Record, store: "Store") -> "Deployable":

@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 
 from ferbench import tables
-from ferbench.data import names
 from ferbench.data.align import CENTRE
-from ferbench.data.faces import Faces, unaligned
+from ferbench.data.faces import Faces, check_names, unaligned
 from ferbench.data.onet import ALIGNED
 from ferbench.errors import DataError, UsageError
 from ferbench.files import sha256_of
@@ -69,7 +68,7 @@ def select(protocol: Protocol, faces: Faces) -> np.ndarray:
     Raises DataError when nothing is left, or one name stands for two people or two names for one (``data.names``).
     """
     samples = faces.samples
-    names.check(faces.name, samples)
+    check_names(faces.name, samples)
     chosen = samples["label"].isin(protocol.classes)
     last = 1 if protocol.level == "sequence" else LAST if protocol.frames == "last3" else 0
     if last:

@@ -13,9 +13,9 @@ from ferbench.data.synthetic import ensure
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import data_home, write_text
 from ferbench.labels import ABBREVIATIONS
-from ferbench.protocol import image_folds, splits
+from ferbench.protocol import leakage, splits
 from ferbench.protocol import protocol as room
-from ferbench.protocol.audit import Finding, Severity, audit, of_folds
+from ferbench.protocol.leakage import Finding, Severity, audit, of_folds
 from ferbench.protocol.protocol import AttributeProtocol
 
 Sections = list[tuple[str, dict[str, Any] | list[dict[str, Any]]]]
@@ -59,7 +59,7 @@ def export_folds(name: str, out: Path, rule: str | None, seed: int, by_image: bo
     prepared = faces.load(protocol.dataset, home)
     if by_image and rule:
         raise UsageError("--image-folds is a rule of its own: leave out --rule")
-    folds = image_folds.make(protocol, prepared) if by_image else splits.make(protocol, prepared, rule, seed)
+    folds = leakage.image_folds(protocol, prepared) if by_image else splits.make(protocol, prepared, rule, seed)
     write_text(out, splits.to_csv(folds.folds, prepared))
     return f"{out}: {folds.rule}, SHA-256 {folds.hash}"
 

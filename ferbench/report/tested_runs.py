@@ -13,7 +13,7 @@ import pandas as pd
 from ferbench.errors import DataError
 from ferbench.files import canonical_json, sha256_of
 from ferbench.labels import EMOTIONS
-from ferbench.runs import families
+from ferbench.runs import provenance
 from ferbench.runs.facts import HeldOut
 from ferbench.runs.record import FORERUNNERS, TABLES, Identity, Record
 from ferbench.runs.store import Store
@@ -83,7 +83,7 @@ def _held_out(record: Record, records: Mapping[str, Record]) -> HeldOut:
     authors = facts.get("trained_as") == "elsewhere"
     if recorded is True and record.identity.kind == "transfer":
         names = _trained_on(facts, record.identity, records)
-        return families.by_names(names, (tested, record.dataset), families.family(tested), authors)
+        return provenance.by_names(names, (tested, record.dataset), provenance.dataset_family(tested), authors)
     if recorded == "unknown":
         return HeldOut(status="unknown")
     return HeldOut(status="yes" if recorded else "no", by="authors" if authors else "names")

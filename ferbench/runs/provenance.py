@@ -1,22 +1,28 @@
 """What a training has learned from: digests and signatures of its source pictures, and its people. Whether a test set
-was held out is a fact about these sets, whatever they are called and however faces were cut out of the pictures."""
+was held out is a fact about these sets, whatever they are called and however faces were cut out of the pictures.
+
+Where only names are known, families of datasets (``protocols/datasets/families.toml``) say which of them stand for the
+same images or people."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from ferbench.data.content import near_copies, tolerance
-from ferbench.data.faces import Faces
-from ferbench.data.names import person
+from ferbench.data.faces import Faces, person
 from ferbench.errors import DataError
-from ferbench.runs import families
+from ferbench.files import shipped
 from ferbench.runs.facts import HeldOut
-from ferbench.schema import parse_json
+from ferbench.schema import Card, Schema, parse_json, read_toml, validated
 
 _FACTS = "learned_from"  # the entry of the file's metadata
 
@@ -49,7 +55,7 @@ def pictures(faces: Faces, rows: np.ndarray) -> Pictures | None:
     digests = faces.samples["content"].iloc[rows]
     if faces.signatures is None or (digests == "").any():
         return None
-    family = families.of_set(faces.card)
+    family = of_set(faces.card)
     return Pictures(
         faces.name,
         family.name if family else "",
@@ -106,7 +112,7 @@ def held_out(tested: Pictures, learned: Sequence[Pictures]) -> tuple[HeldOut, np
         common = np.isin(people, learned_people[learned_people != ""])
         if tested.family == source.family and (tested.family or tested.dataset == source.dataset):
             seen |= common
-            family = families.family(tested.family)
+            family = dataset_family(tested.family)
             if family and family.subjects and ("" in people or "" in learned_people):
                 why = f"not all people in {tested.dataset} and {source.dataset}, both of {family.title}, are known"
         elif common.any() and not (tested.family and source.family):
@@ -124,3 +130,77 @@ def held_out(tested: Pictures, learned: Sequence[Pictures]) -> tuple[HeldOut, np
 def _people(subjects: np.ndarray) -> np.ndarray:
     """Return the people text [N] of subjects, whatever their spelling."""
     return np.array([person(subject) for subject in subjects], dtype=str)
+
+
+_SEPARATORS = re.compile(r"[,;/]|\s\+\s|\band\b")
+
+
+class Family(Schema):
+    """Datasets with images or people in common. subjects : the people in all images are known."""
+
+    name: str
+    title: str
+    aliases: tuple[str, ...]
+    subjects: bool = False
+
+
+class _File(Schema):
+    family: tuple[Family, ...]
+
+
+def dataset_family(name: str) -> Family | None:
+    """Return the family of a dataset or protocol by any of its names, with or without ``@version``; None if unknown."""
+    return _aliases().get(_normalised(name))
+
+
+def of_set(card: Card) -> Family | None:
+    """Return the family of a prepared dataset: by the reader that read it, else by its own name."""
+    drawn = card.layout == "drawn"
+    return (None if drawn else dataset_family(card.dataset)) or dataset_family(card.name)
+
+
+def parts(names: Iterable[str]) -> list[str]:
+    """Return the single names in lists of names such as ``"ckplus, fer2013"``."""
+    single: list[str] = []
+    for name in names:
+        single += [name] if dataset_family(name) else [part.strip() for part in _SEPARATORS.split(name) if part.strip()]
+    return single
+
+
+def by_names(trained_on: Iterable[str], tested: Iterable[str], of: Family | None, authors: bool = True) -> HeldOut:
+    """Say whether a dataset was held out from what names tell alone.
+
+    trained_on : what was learned from. tested : all names of the tested dataset. of : its family. authors : the names
+    are the word of a model's authors, not of ferbench's own records.
+    """
+    names = parts(trained_on)
+    by: Literal["authors", "names"] = "authors" if authors else "names"
+    tested_names = {_normalised(name) for name in tested}
+    families = {name: dataset_family(name) for name in names}
+    if any(_normalised(name) in tested_names or (of and family == of) for name, family in families.items()):
+        return HeldOut(status="no", by=by)
+    if not names:
+        return HeldOut(status="unknown", why="it is not stated what was learned from")
+    if unknown := [name for name, family in families.items() if family is None]:
+        return HeldOut(status="unknown", why=_unknown(unknown[0]))
+    if of is None:
+        return HeldOut(status="unknown", why="it is not known which dataset the tested images come from")
+    return HeldOut(status="yes", by=by)
+
+
+def _unknown(name: str) -> str:
+    near = get_close_matches(_normalised(name), _aliases(), n=1)
+    if near:
+        return f"no dataset {name!r} is known: did you mean {_aliases()[near[0]].title}?"
+    return f"no dataset {name!r} is known; known are {', '.join(dict.fromkeys(f.title for f in _aliases().values()))}"
+
+
+@cache
+def _aliases() -> dict[str, Family]:
+    path = shipped("protocols") / "datasets" / "families.toml"
+    families = validated(_File, read_toml(path), path).family
+    return {_normalised(alias): family for family in families for alias in (family.name, *family.aliases)}
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.partition("@")[0].casefold().replace("+", "plus"))

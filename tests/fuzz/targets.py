@@ -298,7 +298,7 @@ def _tables(home: Path) -> list[Target]:
     from ferbench.inference import prediction_files
     from ferbench.protocol import protocol as protocols
     from ferbench.protocol import splits
-    from ferbench.protocol.audit import audit
+    from ferbench.protocol.leakage import audit
 
     faces = make_faces(people(4, CLASSES[:3], frames=1), name="ckplus")
     home.mkdir()

@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ferbench.data import archive
 from ferbench.data.archive import IMAGE, Tree, comparable, filename, is_image
 from ferbench.data.landmarks import COUNT, anchors
 from ferbench.data.samples import Aligned, Listing, Sample, as_is, boxed, raw
-from ferbench.data.sources import Options, tables
+from ferbench.data.sources import Options
 from ferbench.errors import DataError
 from ferbench.labels import AFFECTNET
 
@@ -84,7 +85,7 @@ def _tables(tree: Tree) -> dict[str, str]:
         name = filename(path).lower()
         split = "train" if name.startswith("train") else "val" if name.startswith("val") else ""
         if split and name.endswith(".csv"):
-            columns = tables.columns(tree, path, _COLUMNS)
+            columns = archive.columns(tree, path, _COLUMNS)
             headless = len(columns) == len(_COLUMNS) and is_image(columns[0])
             if {name.lower() for name in _NEEDED} <= set(columns) or headless:
                 splits[path] = split
@@ -99,8 +100,8 @@ def _tabled(tree: Tree, splits: dict[str, str]) -> Listing:
     left_out = dict.fromkeys(images.values(), "the tables of manual annotations do not name them")
     missing = []
     for path, split in splits.items():
-        for row in tables.rows(tree, path, _NEEDED, _COLUMNS, headless=_COLUMNS):
-            name = _label(tables.whole(row["expression"]), row.where)
+        for row in archive.rows(tree, path, _NEEDED, _COLUMNS, headless=_COLUMNS):
+            name = _label(archive.whole(row["expression"]), row.where)
             given = row["subDirectory_filePath"].replace("\\", "/")
             image = images.get(_end(given))
             if image is None:
@@ -123,7 +124,7 @@ def _end(path: str) -> str:
     return comparable("/".join(path.split("/")[-2:]))
 
 
-def _face(tree: Tree, image: str, row: tables.Row) -> Callable[[], Aligned]:
+def _face(tree: Tree, image: str, row: archive.Row) -> Callable[[], Aligned]:
     """Aligned by the row's landmarks, else cut out by its box, else as it is."""
     given = row.get("facial_landmarks", "")
     if given:
@@ -133,7 +134,7 @@ def _face(tree: Tree, image: str, row: tables.Row) -> Callable[[], Aligned]:
             raise DataError(f"{row.where}: facial_landmarks should be {COUNT} points as x;y;x;y") from None
         return raw(tree, image, lambda: points)
     if all(row.get(name) for name in _BOX):
-        box = [tables.whole(row[name]) for name in _BOX]
+        box = [archive.whole(row[name]) for name in _BOX]
         left, top, width, height = (-1 if value is None else value for value in box)
         if None in box or width < 1 or height < 1:
             raise DataError(f"{row.where}: {', '.join(row[name] for name in _BOX)[:40]!r} is no box of a face")
@@ -165,7 +166,7 @@ def _number(content: bytes, path: str) -> int:
         shape, _, kind = header(file)
         if kind.hasobject or int(np.prod(shape)) != 1 or kind.itemsize > _SMALL:
             raise ValueError
-        code = tables.whole(str(np.frombuffer(file.read(), dtype=kind, count=1)[0]))
+        code = archive.whole(str(np.frombuffer(file.read(), dtype=kind, count=1)[0]))
     except Exception:  # whatever hostile bytes lead numpy's reader into
         code = None
     if code is None:

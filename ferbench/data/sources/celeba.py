@@ -5,10 +5,10 @@ from collections.abc import Callable, Container, Iterator
 
 import numpy as np
 
-from ferbench.data import align
+from ferbench.data import align, archive
 from ferbench.data.archive import Tree, filename, is_image, stem
 from ferbench.data.samples import Aligned, Listing, Sample, decode
-from ferbench.data.sources import Options, tables
+from ferbench.data.sources import Options
 from ferbench.errors import DataError
 from ferbench.labels import CELEBA_ATTRIBUTES
 
@@ -59,11 +59,11 @@ def read(tree: Tree, options: Options) -> Listing:
 def _table(tree: Tree, path: str, columns: tuple[str, ...]):
     """Yield (image, 0/1 by attribute). The header's count is not trusted; −1 and 0 both mean absent."""
     if path.endswith(".csv"):
-        for row in tables.rows(tree, path, ("image_id", *columns)):
+        for row in archive.rows(tree, path, ("image_id", *columns)):
             yield row["image_id"], {name: _flag(row[name], row.where) for name in columns}
         return
     names: list[str] = []
-    for number, cells in tables.lines(tree, path):
+    for number, cells in archive.lines(tree, path):
         if not names:
             names = cells if set(columns) <= set(cells) else []
             continue
@@ -108,12 +108,12 @@ def _landmarks(tree: Tree) -> dict[str, np.ndarray]:
 def _values(tree: Tree, path: str, count: int, known: Container[str] = ()) -> Iterator[tuple[str, list[str]]]:
     """Yield (image, its whole numbers) of a table; what precedes the first image is its count and its header."""
     begun = False
-    for number, (name, *values) in tables.lines(tree, path):
+    for number, (name, *values) in archive.lines(tree, path):
         image = is_image(name)
         if not image and not begun:
             continue
         begun = True
-        if not image or len(values) != count or any(tables.whole(value) is None for value in values):
+        if not image or len(values) != count or any(archive.whole(value) is None for value in values):
             raise DataError(
                 f"{path}, line {number}: {' '.join([name, *values])[:40]!r} should be an image and {count} "
                 "whole numbers; the file is cut or has something appended"

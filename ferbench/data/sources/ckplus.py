@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ferbench.data import archive
 from ferbench.data.archive import IMAGE, Tree, filename, stem
 from ferbench.data.landmarks import COUNT
 from ferbench.data.samples import Listing, Sample, as_is, folder_emotion, of_pixels, raw
-from ferbench.data.sources import Options, tables
+from ferbench.data.sources import Options
 from ferbench.errors import DataError, UsageError
 from ferbench.labels import CKEXTENDED, CKPLUS, USAGES
 
@@ -117,8 +118,8 @@ def _crops(tree: Tree, classes: dict[str, str]) -> Listing:
 def _extended(tree: Tree, path: str) -> Listing:
     """ckextended.csv: emotion,pixels,Usage; one frame a sequence and no subjects."""
     samples = []
-    for number, row in enumerate(tables.rows(tree, path, ("emotion", "pixels"), ("Usage",))):
-        code, usage = tables.whole(row["emotion"]), row.get("Usage", "")
+    for number, row in enumerate(archive.rows(tree, path, ("emotion", "pixels"), ("Usage",))):
+        code, usage = archive.whole(row["emotion"]), row.get("Usage", "")
         if code not in CKEXTENDED or usage not in ("", *USAGES):
             raise DataError(
                 f"{row.where}: emotion {row['emotion'][:20]!r} and Usage {usage[:20]!r} are not of "
@@ -138,7 +139,7 @@ def _extended(tree: Tree, path: str) -> Listing:
 
 
 def _emotion(tree: Tree, path: str) -> str:
-    content = tables.text(tree, path).split()
+    content = archive.text(tree, path).split()
     try:
         return CKPLUS[int(float(content[0]))]
     except (IndexError, ValueError, KeyError, OverflowError):
@@ -152,7 +153,7 @@ def _points(tree: Tree, path: str | None) -> Callable[[], np.ndarray | None]:
         if path is None:
             return None
         try:
-            return np.array(tables.text(tree, path).split(), dtype=np.float64).reshape(COUNT, 2)
+            return np.array(archive.text(tree, path).split(), dtype=np.float64).reshape(COUNT, 2)
         except ValueError:
             raise DataError(f"{path} should hold {COUNT} rows of two numbers") from None
 

@@ -2,9 +2,10 @@
 
 from collections import Counter
 
+from ferbench.data import archive
 from ferbench.data.archive import Tree, comparable, filename, is_image, stem
 from ferbench.data.samples import Listing, Sample, boxed
-from ferbench.data.sources import Options, tables
+from ferbench.data.sources import Options
 from ferbench.errors import DataError
 from ferbench.labels import EXPW
 
@@ -23,10 +24,10 @@ def read(tree: Tree, options: Options) -> Listing:
     samples, missing = [], []
     times: Counter[str] = Counter()
     rows = 0
-    for number, cells in tables.lines(tree, path):
+    for number, cells in archive.lines(tree, path):
         rows += 1
         where = f"{path}, line {number}"
-        values = [tables.whole(cell) for cell in (*cells[1:6], *cells[7:])]
+        values = [archive.whole(cell) for cell in (*cells[1:6], *cells[7:])]
         if len(cells) != 8 or any(value is None for value in values):
             raise DataError(
                 f"{where}: {' '.join(cells)[:60]!r} should be an image, the number of a face, top, left, "

@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from ferbench.data import archive
 from ferbench.data.archive import IMAGE, SingleFile, Tree, filename, stem
 from ferbench.data.samples import Listing, Sample, as_is, folder_emotion, of_pixels
-from ferbench.data.sources import Options, parquet, tables
+from ferbench.data.sources import Options, parquet
 from ferbench.errors import DataError, UsageError
 from ferbench.labels import FER2013, FERPLUS, USAGES, emotion
 
@@ -51,7 +52,7 @@ def pixel_tables(tree: Tree) -> dict[str, list[str]]:
     named = (
         path for path in tree.paths if path.lower().endswith(".csv") and filename(path).lower() != "ckextended.csv"
     )
-    columns_of = {path: tables.columns(tree, path) for path in named}
+    columns_of = {path: archive.columns(tree, path) for path in named}
     return {path: columns for path, columns in columns_of.items() if "pixels" in columns}
 
 
@@ -115,7 +116,7 @@ def _split(path: str) -> str:
 
 def label(cell: str, where: str) -> str:
     """Return the emotion of a cell: one of FER2013's numbers, or a word."""
-    code = tables.whole(cell)
+    code = archive.whole(cell)
     if code in FER2013:
         return FER2013[code]
     if code == 7:
@@ -131,9 +132,9 @@ def label(cell: str, where: str) -> str:
         ) from None
 
 
-def whole(tree: Tree, path: str, voted: Sequence[tables.Row] | None) -> Listing:
+def whole(tree: Tree, path: str, voted: Sequence[archive.Row] | None) -> Listing:
     """emotion,pixels,Usage in any order and with blanks in the names (icml_face_data.csv). voted : rows of FERPlus."""
-    rows = tables.rows(tree, path, ("emotion", "pixels", "Usage"))
+    rows = archive.rows(tree, path, ("emotion", "pixels", "Usage"))
     if voted is not None and len(voted) != len(rows):
         raise DataError(
             f"{VOTES_FILE} has {len(voted):,} rows and {path} {len(rows):,}: they are joined row by row, "
@@ -176,7 +177,7 @@ def _parts(tree: Tree, paths: list[str], unlabelled: list[str]) -> Listing:
     samples, notes = [], []
     for path in paths:
         split = _split(path)
-        rows = tables.rows(tree, path, ("emotion", "pixels"))
+        rows = archive.rows(tree, path, ("emotion", "pixels"))
         prefix = f"{split}-" if len(paths) > 1 else ""
         samples += [
             Sample(
@@ -210,7 +211,7 @@ def _parquet(tree: Tree, paths: list[str]) -> Listing:
         assumed |= part.names is None
         for place, cell in enumerate(part.labels):
             where = f"{path}, row {place + 1}"
-            code = tables.whole(cell)
+            code = archive.whole(cell)
             if part.names is not None and code is not None:
                 if not 0 <= code < len(part.names):
                     raise DataError(f"{where}: the label {code} is none of the {len(part.names)} that the file names")
@@ -257,13 +258,13 @@ def _folders(tree: Tree) -> Listing:
 
 
 def _number(path: str) -> int:
-    code = tables.whole(path.split("/")[-2]) if "/" in path else None
+    code = archive.whole(path.split("/")[-2]) if "/" in path else None
     return -1 if code is None else code
 
 
-def votes_table(tree: Tree, path: str) -> list[tables.Row]:
+def votes_table(tree: Tree, path: str) -> list[archive.Row]:
     """Return the rows of fer2013new.csv; DataError for one that is not of it."""
-    rows = tables.rows(tree, path, ("Usage", "Image name", *VOTES))
+    rows = archive.rows(tree, path, ("Usage", "Image name", *VOTES))
     for row in rows:
         if row["Usage"] not in USAGES:
             raise DataError(f"{row.where}: Usage {row['Usage'][:20]!r} is not one of {', '.join(USAGES)}")
@@ -273,7 +274,7 @@ def votes_table(tree: Tree, path: str) -> list[tables.Row]:
 
 def counted(cells: Sequence[str], where: str) -> list[int]:
     """Return the ten votes of a row as numbers."""
-    votes = [tables.whole(cell) for cell in cells]
+    votes = [archive.whole(cell) for cell in cells]
     valid = [vote for vote in votes if vote is not None and 0 <= vote <= 10]
     if len(valid) != len(VOTES) or len(votes) != len(VOTES):
         raise DataError(f"{where}: {', '.join(cells)[:40]!r} should be {len(VOTES)} numbers of votes from 0 to 10")
@@ -292,6 +293,6 @@ def majority(votes: Sequence[int]) -> str:
     return name if name in FERPLUS and best > 0.5 * sum(votes) else ""
 
 
-def label_of_votes(row: tables.Row) -> str:
+def label_of_votes(row: archive.Row) -> str:
     """Return the majority label of a row of :func:`votes_table`."""
     return majority(counted([row[name] for name in VOTES], row.where))

@@ -3,9 +3,10 @@ fer2013.csv beside fer2013new.csv."""
 
 import re
 
+from ferbench.data import archive
 from ferbench.data.archive import IMAGE, Tree, filename, stem
 from ferbench.data.samples import Listing, Sample, as_is
-from ferbench.data.sources import Options, fer2013, tables
+from ferbench.data.sources import Options, fer2013
 from ferbench.errors import DataError
 from ferbench.labels import USAGES
 
@@ -66,7 +67,7 @@ def _of_lists(tree: Tree) -> tuple[dict[tuple[str, str], str], str]:
     decided = {}
     for path in tree.paths:
         if match := _LIST.search(path):
-            for row in tables.rows(tree, path, _HEADLESS, headless=_HEADLESS):
+            for row in archive.rows(tree, path, _HEADLESS, headless=_HEADLESS):
                 cells = fer2013.counted([row[name] for name in fer2013.VOTES], row.where)
                 decided[match["split"], stem(row["image"])] = fer2013.majority(cells)
     if not decided:

@@ -2,9 +2,10 @@
 
 from pathlib import PurePosixPath
 
+from ferbench.data import archive
 from ferbench.data.archive import Tree, filename, is_image
 from ferbench.data.samples import Listing, Sample, as_is
-from ferbench.data.sources import Options, tables
+from ferbench.data.sources import Options
 from ferbench.errors import DataError, UsageError
 from ferbench.labels import emotion
 
@@ -25,7 +26,7 @@ def read(tree: Tree, options: Options) -> Listing:
     meanings, base = meant(options.labels), path.rpartition("/")[0]
     samples: list[Sample] = []
     left, left_out = 0, dict.fromkeys(filter(is_image, tree.paths), "the manifest does not name them")
-    for row in tables.rows(tree, path, _NEEDED, _OPTIONAL):
+    for row in archive.rows(tree, path, _NEEDED, _OPTIONAL):
         # Windows writes \ between folders; as part of a name it does not come up.
         given = row["path"].replace("\\", "/")
         if ".." in given.split("/") or given.startswith("/") or given[1:2] == ":":
@@ -41,7 +42,7 @@ def read(tree: Tree, options: Options) -> Listing:
         split = row.get("split", "").lower()
         if split and split not in _SPLITS:
             raise DataError(f"{row.where}: the split {split[:20]!r} is not one of train, val, test")
-        frame = tables.whole(row.get("frame", "") or "-1")
+        frame = archive.whole(row.get("frame", "") or "-1")
         if frame is None:
             raise DataError(f"{row.where}: the frame {row['frame'][:20]!r} is not a whole number")
         samples.append(
@@ -81,15 +82,15 @@ def meant(labels: str) -> dict[str, str]:
 
 def _key(label: str) -> str:
     """Numbers are compared as numbers (``3.0`` is 3), words without case."""
-    number = tables.whole(label)
+    number = archive.whole(label)
     return label.lower() if number is None else str(number)
 
 
-def _label(row: tables.Row, meanings: dict[str, str]) -> str:
+def _label(row: archive.Row, meanings: dict[str, str]) -> str:
     label = row["label"]
     if (known := meanings.get(_key(label))) is not None:
         return known
-    if tables.whole(label) is not None:
+    if archive.whole(label) is not None:
         raise DataError(
             f"{row.where}: the label {label} is a number: say what each means, such as "
             "--labels '0=neutral,1=happiness' (8=- leaves out)"

@@ -4,9 +4,10 @@ import re
 
 import numpy as np
 
+from ferbench.data import archive
 from ferbench.data.archive import IMAGE, Tree, filename, stem
 from ferbench.data.samples import Listing, Sample, as_is, raw
-from ferbench.data.sources import Options, tables
+from ferbench.data.sources import Options
 from ferbench.errors import DataError
 from ferbench.labels import RAFDB
 
@@ -44,8 +45,8 @@ def read(tree: Tree, options: Options) -> Listing:
 def _official(tree: Tree, path: str, images: set[str]) -> Listing:
     """EmoLabel/list_patition_label.txt ("train_00001.jpg 5") and Image/aligned or Image/original."""
     labels: dict[str, int] = {}
-    for number, cells in tables.lines(tree, path):
-        code = tables.whole(cells[1]) if len(cells) > 1 else None
+    for number, cells in archive.lines(tree, path):
+        code = archive.whole(cells[1]) if len(cells) > 1 else None
         # Repositories that clean labels add columns of their own; only the first two are read.
         if code is None or not 1 <= code <= _COMPOUND or not _STEM.match(cells[0]):
             raise DataError(f"{path}, line {number}: {' '.join(cells)[:40]!r} should be like 'train_00001.jpg 5'")
@@ -89,18 +90,18 @@ def _folders(tree: Tree, images: set[str]) -> Listing:
     tabled: dict[str, str] = {}
     for path in tree.paths:
         if filename(path) in ("train_labels.csv", "test_labels.csv"):
-            for row in tables.rows(tree, path, ("image", "label")):
-                if tables.whole(row["label"]) not in RAFDB:
+            for row in archive.rows(tree, path, ("image", "label")):
+                if archive.whole(row["label"]) not in RAFDB:
                     raise DataError(f"{row.where}: {row['label'][:20]!r} is no label from 1 to 7")
                 tabled[stem(row["image"])] = row["label"]
     samples = []
     for path in sorted(images, key=stem):
         parent = path.split("/")[-2] if "/" in path else ""
         number = tabled.get(stem(path), parent)
-        code = tables.whole(number)
+        code = archive.whole(number)
         if code not in RAFDB:
             raise DataError(f"{path}: neither train_labels.csv nor its folder gives a label from 1 to 7")
-        if tables.whole(parent) not in (None, code):
+        if archive.whole(parent) not in (None, code):
             raise DataError(
                 f"{path} lies in folder {parent}, but the table of labels says {number}: one of both is wrong"
             )
@@ -115,7 +116,7 @@ def _points(tree: Tree, path: str | None):
     def points() -> np.ndarray | None:
         if path is None:
             return None
-        first = [cells[:2] for _, cells in tables.lines(tree, path)][:5]
+        first = [cells[:2] for _, cells in archive.lines(tree, path)][:5]
         try:
             five = np.array(first, dtype=np.float64).reshape(5, 2)
         except ValueError:

@@ -33,16 +33,18 @@ from ferbench.schema import validated
 from ferbench.seeds import generator
 from ferbench.training.arithmetic import ROWS
 from ferbench.training.augment import jitter
-from ferbench.training.cost import FORWARD, flops, seconds_of
 from ferbench.training.device import Device
 from ferbench.training.loop import Terms
 from ferbench.training.networks import (
+    FORWARD,
     Deployed,
     check_kept,
+    flops,
     fused,
     load_weights,
     on_images,
     parameter_count,
+    seconds_of,
     seeded,
     start_from,
 )

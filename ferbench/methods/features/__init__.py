@@ -214,7 +214,7 @@ def _build(recipe: FeatureRecipe, classes: int) -> Recogniser:
     if isinstance(descriptor, Frequencies):
         return LargestClassRecogniser(classes)
     if isinstance(descriptor, Hog):
-        from ferbench.methods.features.histograms import ImageHistogram, ReferencedHistogram
+        from ferbench.methods.features.gradients import ImageHistogram, ReferencedHistogram
 
         kind: type[ImageHistogram] = ImageHistogram if descriptor.reference == "none" else ReferencedHistogram
         return DescriptorRecogniser(recipe, lambda: kind(descriptor), classes)

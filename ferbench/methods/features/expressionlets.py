@@ -16,7 +16,7 @@ from sklearn.mixture import GaussianMixture
 
 from ferbench.methods.features import Expressionlets
 from ferbench.methods.features.descriptor import Descriptor, Seed, frames_of
-from ferbench.methods.features.histograms import histogram
+from ferbench.methods.features.gradients import histogram
 from ferbench.methods.interface import Video
 from ferbench.seeds import generator
 

@@ -18,7 +18,7 @@ from ferbench.data.landmarks import normalised, resample
 from ferbench.errors import DataError
 from ferbench.methods.features import FeatureRecipe, SubEvents
 from ferbench.methods.features.descriptor import Descriptor, copied, described, frames_of
-from ferbench.methods.features.histograms import histogram
+from ferbench.methods.features.gradients import histogram
 from ferbench.methods.features.recogniser import samples_to_learn
 from ferbench.methods.interface import History, SampleSet, TrainingSet, Video, Workspace
 from ferbench.seeds import generator

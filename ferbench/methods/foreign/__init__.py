@@ -15,8 +15,7 @@ from ferbench.files import read_bytes, sha256_of
 from ferbench.labels import emotion
 from ferbench.methods import modules
 from ferbench.methods.interface import FOLD, Family, Recogniser
-from ferbench.methods.recipes import Method
-from ferbench.methods.registry import is_module
+from ferbench.methods.recipes import Method, is_module
 from ferbench.protocol.protocol import Protocol
 from ferbench.schema import Schema
 

@@ -51,7 +51,7 @@ class ExternalModel:
         model = self.card.model
         if model.kind in FILES:
             if model.kind == "timm":
-                from ferbench.methods.foreign.timm_network import TimmNetwork
+                from ferbench.methods.foreign.files import TimmNetwork
 
                 return TimmNetwork(file_of(self.method))
             return (KerasNetwork if model.kind == "keras" else OnnxNetwork)(file_of(self.method))

@@ -13,13 +13,12 @@ from ferbench.data.landmarks import COUNT, WITHOUT_CORNERS, normalised, resample
 from ferbench.errors import UsageError
 from ferbench.methods.interface import History, SampleSet, Task, TrainingSet, Video, Workspace
 from ferbench.methods.recipes import Method
-from ferbench.methods.sequences import LANDMARK_PARTS, Part, SequenceRecipe, centroids, networks
+from ferbench.methods.sequences import LANDMARK_PARTS, Part, SequenceRecipe, networks
 from ferbench.seeds import derive_seed
 from ferbench.training.augment import DERIVED, derive, turned
-from ferbench.training.cost import flops, seconds_of
 from ferbench.training.device import Device
 from ferbench.training.loop import Terms
-from ferbench.training.networks import contrastive_loss_of_batch, in_batches, parameter_count, seeded
+from ferbench.training.networks import contrastive_loss_of_batch, flops, in_batches, parameter_count, seconds_of, seeded
 from ferbench.training.plan import Batch, Step, paired_epoch, passes, single_epoch
 
 Reader = Callable[[Tensor, Tensor], Tensor]  # rows of the set and numbers of derived samples → the input of a network
@@ -89,7 +88,7 @@ class SequenceRecogniser:
                 numbers = torch.arange(DERIVED, device=device).repeat(len(train))
                 module.standardise(read(rows.repeat_interleave(DERIVED), numbers))
             if isinstance(module, networks.ActionPartCnn) and recipe.network.start == "centroids":
-                centroids.initialise(module, read(rows, torch.zeros_like(rows)), labels, work.seed(part))
+                networks.initialise(module, read(rows, torch.zeros_like(rows)), labels, work.seed(part))
             history += [{"part": part, **row} for row in self._train(part, module, read, labels, train, work)]
         work.facts["parameters"] = parameter_count(*self.parts.values())
         if recipe.fusion.kind == "joint":

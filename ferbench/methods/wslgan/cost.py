@@ -22,9 +22,9 @@ from ferbench.methods.wslgan.recipe import ATTENTION, Architecture, PairStage, W
 from ferbench.methods.wslgan.stages import LabelledImages, branches_at_once, network_plan, pair_loss, part_loss
 from ferbench.runs.record import TEACHER
 from ferbench.training.augment import DERIVED
-from ferbench.training.cost import FORWARD, flops, seconds_of
 from ferbench.training.device import Device
 from ferbench.training.loop import engine
+from ferbench.training.networks import FORWARD, flops, seconds_of
 from ferbench.training.plan import passes, single_epoch
 from ferbench.training.samples import Computed, Tables, pixel_table
 from ferbench.training.schedule import Stage

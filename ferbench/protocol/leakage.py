@@ -1,4 +1,6 @@
-"""Auditing a split: who is in training and test set, what is never tested, which pixels repeat."""
+"""Leakage: the audit of a split (who is in training and test set, what is never tested, which pixels repeat), and folds
+by image, which leak subjects and are made to measure how much this inflates accuracy.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +10,18 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from ferbench.data import content, names
-from ferbench.data.faces import Faces
-from ferbench.errors import DataError
+from ferbench.data import content
+from ferbench.data.faces import Faces, person, repeated, spellings
+from ferbench.errors import DataError, UsageError
+from ferbench.files import sha256_of
 from ferbench.labels import emotion, in_order
-from ferbench.protocol.splits import Splits, read_csv
+from ferbench.protocol import splits
+from ferbench.protocol.protocol import Protocol
+from ferbench.protocol.rules import rare_classes
+from ferbench.protocol.splits import Split, Splits, read_csv
 from ferbench.runs.facts import Audit
+from ferbench.runs.record import IMAGE_FOLDS
+from ferbench.seeds import derive_seed
 
 Severity = Literal["leak", "fault", "note"]
 
@@ -93,12 +101,12 @@ def audit(path: Path, faces: Faces) -> list[Finding]:
     times = tested.value_counts()
     findings += [
         _finding("fault", "", "samples tested more than once", times.index[times > 1].sort_values()),
-        _finding("fault", "", "subjects under two spellings", list(names.spellings(used["subject"].unique()))),
+        _finding("fault", "", "subjects under two spellings", list(spellings(used["subject"].unique()))),
         _finding(
             "fault",
             "",
             "names of sequences that several subjects have",
-            names.repeated(zip(used["subject"], used["sequence"], strict=True)),
+            repeated(zip(used["subject"], used["sequence"], strict=True)),
         ),
         _finding(
             "note",
@@ -142,7 +150,7 @@ def _contradictions(frame: pd.DataFrame, samples: pd.DataFrame, column: str) -> 
     given = frame.drop_duplicates("id").set_index("id")[column]
     known = samples.loc[given.index, column]
     if column == "subject":
-        given, known = given.map(names.person), known.map(names.person)
+        given, known = given.map(person), known.map(person)
     wrong = (given != "") & (known != "") & (given.str.isdigit() == known.str.isdigit())
     if column == "label":
         given = given.where(~wrong, given[wrong].map(_standard))
@@ -160,3 +168,41 @@ def _standard(word: str) -> str:
 
 def _finding(severity: Severity, fold: str, what: str, offenders: Sequence[str] | pd.Index | pd.Series) -> Finding:
     return Finding(severity, fold, what, len(offenders), tuple(str(name) for name in offenders[:SHOWN]))
+
+
+def image_folds(protocol: Protocol, faces: Faces) -> Splits:
+    """Return as many folds as ``protocol`` has, its images shuffled and stratified: the same for every seed.
+
+    Images are drawn regardless of whose they are, so frames of one sequence are trained on and tested. Neither a
+    protocol file nor ``--rule`` leads here, only ``ferbench ablate --leakage``; every run carries the mark in its
+    protocol's name (``ckplus@1+image-folds``), and none is a result. That each image is tested exactly once, and not
+    trained on in its own fold, is asserted here too.
+    Raises UsageError where there are no folds or no class has an image for each.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    if protocol.folds is None:
+        raise UsageError(f"{protocol.identifier} has an official split, not folds: there is no leakage to measure")
+    rows, count = splits.select(protocol, faces), protocol.folds.count
+    ordered = rows[np.argsort(faces.samples["id"].iloc[rows].to_numpy(), kind="stable")]  # not as they lie on disk
+    labels = faces.samples["label"].iloc[ordered]
+    if labels.value_counts().max() < count:
+        raise UsageError(f"no class has {count} images: too few to stratify {count} folds")
+    folder = StratifiedKFold(count, shuffle=True, random_state=derive_seed(0, "image folds") % 2**32)
+    with rare_classes():
+        folds = tuple(
+            Split(f"{number + 1:02d}", np.sort(ordered[train]), np.sort(ordered[test]))
+            for number, (train, test) in enumerate(folder.split(ordered, labels))
+        )
+    splits.check_images(folds)
+    splits.check_tested_once(folds, faces, rows)
+    return Splits(
+        protocol.identifier + IMAGE_FOLDS,
+        f"image, {count} folds by image: subjects are in training and test sets",
+        folds,
+        protocol.classes,
+        faces.name,
+        faces.fingerprint,
+        sha256_of(splits.to_csv(folds, faces).encode()),
+        tuple(splits.notes(protocol, faces, rows)),
+    )
