@@ -20,8 +20,8 @@ from conftest import ROOT
 from support.command import ferbench
 from support.datasets import lay_down, make_faces
 
-from ferbench.bench import accuracy, timing, workloads
-from ferbench.bench.run import BenchOptions, _cells, run
+from ferbench.bench import BenchOptions, accuracy, timing, workloads
+from ferbench.bench.run import _cells, run
 from ferbench.bench.workloads import Cell, baselines, build, loaders, naive_evaluation
 from ferbench.errors import DataError, UsageError
 from ferbench.labels import EMOTIONS

@@ -3,7 +3,6 @@
 import resource
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from math import isfinite
@@ -14,50 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from ferbench import DEFAULT_METHOD
-from ferbench.bench import accuracy, timing
+from ferbench.bench import BACKENDS, INFERENCE, MODES, TRAINING, BenchOptions, accuracy, timing
 from ferbench.bench.timing import Median, ceilings
-from ferbench.bench.workloads import INFERENCE, TRAINING, WHATS, Cell, Workload, baselines, build, loaders
+from ferbench.bench.workloads import Cell, Workload, baselines, build, loaders
 from ferbench.environment import describe_device
 from ferbench.errors import UsageError
 from ferbench.runs.speed import SpeedRecord, SpeedRow
 from ferbench.training.arithmetic import ROWS
 from ferbench.training.device import Device
 from ferbench.training.prediction import openvino_core
-from ferbench.training.schedule import ENGINES, PRECISIONS
 
-SCENARIOS = ("single-stream", "offline", "evaluate")
-BACKENDS = {  # what each can time, in which precisions, where; exported files hold the whole network
-    "torch": (WHATS, PRECISIONS, ("cpu", "cuda")),
-    "onnxruntime": (("inference",), ("fp32",), ("cpu",)),
-    "openvino": (("inference",), ("fp32", "bf16"), ("cpu",)),
-}
-BASELINES = ("naive", "strong")
-MODES = {"quick": (3, 0.25), "standard": (7, 2.0)}  # blocks, seconds of a block
 _WARMEST = {"quick": 2.0, "standard": 30.0}  # maximum seconds of a warm-up
 
 Tick = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class BenchOptions:
-    """The options of ``ferbench bench``; every combination of the lists is one row."""
-
-    whats: tuple[str, ...] = ("inference", "step")
-    methods: tuple[str, ...] = (DEFAULT_METHOD,)
-    presets: tuple[str, ...] = ("tiny",)
-    engines: tuple[str, ...] = ("fast",)
-    precisions: tuple[str, ...] = ("fp32",)
-    backends: tuple[str, ...] = ("torch",)
-    batches: tuple[int, ...] = (1, 32)
-    scenarios: tuple[str, ...] = ("single-stream", "offline")
-    baselines: tuple[str, ...] = ()
-    device: str = "auto"
-    threads: int | None = None
-    mode: str = "standard"
-    seed: int = 0
-    accuracy: bool = False  # test trained weights too, in every precision and backend of inference
-    home: Path | None = None  # the data home with FER2013, for this
 
 
 def run(options: BenchOptions, tick: Tick, tell: Callable[[int, float], None]) -> SpeedRecord:
@@ -65,7 +33,7 @@ def run(options: BenchOptions, tick: Tick, tell: Callable[[int, float], None]) -
 
     tell : called before anything is timed with the number of rows, and the approximate seconds that they take.
     """
-    _known(options)
+    options.check()
     if options.threads:
         torch.set_num_threads(options.threads)
     device = options.device
@@ -141,24 +109,6 @@ def _shown(tick: Tick, before: int, group: list[Cell], cells: int, part: float) 
     batches = ", ".join(dict.fromkeys(str(cell.batch) for cell in group))
     title = f"{first.what} {first.preset} batch {batches} {first.scenario}, {len(group)} ways"
     tick(round(100 * (before + part * len(group))), 100 * cells, title)
-
-
-def _known(options: BenchOptions) -> None:
-    for name, given, known in (
-        ("what", options.whats, WHATS),
-        ("engine", options.engines, ENGINES),
-        ("backend", options.backends, tuple(BACKENDS)),
-        ("scenario", options.scenarios, SCENARIOS),
-        ("baseline", options.baselines, BASELINES),
-        ("mode", (options.mode,), tuple(MODES)),
-    ):
-        for value in given:
-            if value not in known:
-                raise UsageError(f"unknown {name} {value!r}: it is {', '.join(known)}")
-    if options.threads is not None and options.threads < 1:
-        raise UsageError("--threads takes a number from 1")
-    if any(batch < 1 for batch in options.batches):
-        raise UsageError("--batch takes numbers from 1")
 
 
 def _cells(options: BenchOptions, device: str) -> Iterator[Cell]:

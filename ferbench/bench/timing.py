@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ferbench.bench import workloads
+from ferbench.bench import INFERENCE, TRAINING, workloads
 from ferbench.bench.accuracy import accuracy_cell
-from ferbench.bench.workloads import IMAGES, INFERENCE, TRAINING, Cell, costs, existing_baselines, images_of
+from ferbench.bench.workloads import IMAGES, Cell, costs, existing_baselines, images_of
 
 WINDOWS, STEADY = 3, 0.02  # warm: so many windows in a row within this share of each other
 RESAMPLES = 2000  # of the bootstrap behind every interval

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ferbench.bench import INFERENCE, TRAINING
 from ferbench.environment import cores
 from ferbench.errors import UsageError
 from ferbench.methods import recipes
@@ -75,8 +76,6 @@ def compare_losses(losses: list[float], reference: list[float], precision: str) 
     return Comparison(float(each.max()), None, LOSS_BOUNDS[precision])  # a loss that is not a number is not valid
 
 
-INFERENCE, TRAINING = ("inference", "fe", "amg"), ("step", "epoch")
-WHATS = (*INFERENCE, *TRAINING, "prepare")
 CLASSES = 7
 IMAGES = 256  # in the set that training is timed on
 BUFFERS = 8  # batches used in turns, so that no input is in a cache

@@ -56,11 +56,9 @@ def bench(
     data_home: DataHome = None,
 ) -> None:
     """Measure the speed of inference, training and data preparation. Each result is verified against float64."""
-    from ferbench.bench.run import BenchOptions, run
+    from ferbench.bench import BenchOptions
     from ferbench.cli import output, progress
     from ferbench.files import runs_home
-    from ferbench.report.speed import write_speed
-    from ferbench.runs.speed import store
 
     check_format(format, out)
     options = BenchOptions(
@@ -80,6 +78,11 @@ def bench(
         accuracy=accuracy,
         home=data_home,
     )
+    options.check()
+    from ferbench.bench.run import run
+    from ferbench.report.speed import write_speed
+    from ferbench.runs.speed import store
+
     with progress.bars(to_stderr=True) as bars:
         record = run(
             options,

@@ -56,6 +56,7 @@ def evaluate(
 ) -> None:
     """Evaluate without training: a run on another dataset (cross-dataset), an external model, or stored predictions."""
     from ferbench.errors import UsageError
+    from ferbench.protocol import protocol as protocols
     from ferbench.runs.facts import HeldOut
     from ferbench.training.arithmetic import Arithmetic
 
@@ -73,6 +74,7 @@ def evaluate(
         arithmetic.check_default("--refit")
         _refit(model, dataset, context.obj, runs, data_home)
         return
+    protocols.load(dataset)  # a misspelt name is refused before what evaluates is imported
     from ferbench.inference import evaluate as work
 
     if predictions is not None:
@@ -157,9 +159,11 @@ def contamination(
     """Look for evidence that a model was trained on the test images. The exit code is 0 in any case."""
     from dataclasses import asdict
 
+    from ferbench.protocol import protocol as protocols
     from ferbench.training.arithmetic import Arithmetic
 
     arithmetic = Arithmetic(precision, engine)
+    protocols.load(dataset)
     from ferbench.inference import contamination as work
 
     if pictures:

@@ -73,10 +73,10 @@ def export_run(prefix: str, format: str = "onnx", out: Path | None = None, runs:
     """
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}: it is {' or '.join(FORMATS)}")
-    from ferbench.training.prediction import OPSET
-
     model = open_run(prefix, "", runs)
     path = _destination(out, model.record.key)
+    from ferbench.training.prediction import OPSET
+
     content, measured = verified(model)
     write_bytes(path, content)
     return Exported(path, len(content), OPSET, measured)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ferbench.data import faces as prepared_sets
 from ferbench.data import synthetic
@@ -15,8 +14,6 @@ from ferbench.inference.models import ATTENTION, open_run
 from ferbench.labels import EMOTIONS
 from ferbench.methods.interface import HasAttentionMaps
 from ferbench.methods.recipes import family_of
-from ferbench.report.figures import draw_maps
-from ferbench.training import pointing
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,11 @@ def evaluate_maps(
     where a figure is wanted, has no expressions.
     """
     model = open_run(run, preset, runs, ATTENTION)
+    import torch
+
+    from ferbench.report.figures import draw_maps
+    from ferbench.training import pointing
+
     record = model.record
     synthetic.ensure(dataset, data_home(home))
     faces = prepared_sets.load(dataset, data_home(home))
