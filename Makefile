@@ -30,14 +30,14 @@ demo: install
 	@echo 'the same as a page: $(CURDIR)/demo/report.html'
 
 test: install
-	$(BIN)/python -m pytest -n auto -m 'not slow' --ignore tests/benchmarks
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow' --ignore tests/benchmarks
 	$(BIN)/python -m pytest -m 'not slow' tests/benchmarks
 
 test-slow: install
-	$(BIN)/python -m pytest -n auto -m 'slow and not long'
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'slow and not long'
 
 test-long: install
-	$(BIN)/python -m pytest -n auto -m long
+	$(BIN)/python -m pytest -n auto --dist worksteal -m long
 
 check: install
 	$(BIN)/ruff format --check .

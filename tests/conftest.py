@@ -9,6 +9,14 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 
 
+LONGEST = ("test_breaks.py", "test_demo.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest tests first, so that no worker is left alone with one of them at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     """Tests run side by side: one thread each, and the same sums everywhere."""

@@ -1,6 +1,8 @@
 """What ``ferbench ablate`` plans and trains: one plan, the keys of ``train``, leakage from one training."""
 
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,6 +127,18 @@ def test_a_plan_says_how_long_maps_take_before_the_first_step(place, monkeypatch
     print_plan(session, Console(width=200))
     printed = capsys.readouterr().out
     assert "before the first step of stage 2: pre-training on fer2013: attention maps, about 3 min 00 s" in printed
+
+
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="compiled steps need a C++ compiler")
+def test_a_plan_says_from_how_many_folds_on_compiling_pays(place, monkeypatch, capsys):
+    session = prepare_training([options(place, engine="compiled")], place / "runs", place / "data")
+    folds = [job.key for job in session.jobs if job.kind == "fold"]
+    session.seconds.update(dict.fromkeys(folds, 100.0))
+    print_plan(session, Console(width=200))
+    printed = capsys.readouterr().out  # 122 s of compilation, and 26 s saved in each fold
+    assert (
+        "compiling takes about 2 min 02 s more where its code is not on disk yet, and pays from 5 folds on" in printed
+    )
 
 
 @pytest.mark.parametrize(("epochs", "folds", "shared"), [(14, "", True), (13, "", False), (14, "01", False)])

@@ -16,7 +16,7 @@ from ferbench.data.align import TEMPLATE, Found
 from ferbench.errors import DataError, UsageError
 from ferbench.inference import predict as room
 from ferbench.inference.models import StoredRun, open_run
-from ferbench.inference.predict import Face, drawn, pictures
+from ferbench.inference.predict import AT_ONCE, Face, drawn, pictures
 from ferbench.methods.wslgan.deployed import deployed
 from ferbench.runs.store import Store
 
@@ -233,3 +233,14 @@ def test_the_stored_graph_predicts_what_the_network_predicts():
     logits, *expected = model.network(torch.from_numpy(images).unsqueeze(1))
     np.testing.assert_allclose(probabilities, logits.double().softmax(dim=1).numpy(), atol=1e-5)
     np.testing.assert_allclose(maps, expected[0].numpy(), atol=1e-4)
+
+
+def test_a_folder_of_many_pictures_shows_how_far_it_is(tmp_path, store, record):
+    words = ("--run", record.key, "--runs", str(store.home), "--aligned")
+    (tmp_path / "faces").mkdir()
+    for number in range(AT_ONCE + 1):
+        Image.new("L", (48, 48), number).save(tmp_path / "faces" / f"{number:03d}.png")
+    done = ferbench("predict", "faces", *words, "--format", "json", cwd=tmp_path, FORCE_COLOR="1")
+    assert len(json.loads(done.stdout)) == AT_ONCE + 1
+    assert f"/{AT_ONCE + 1}" in done.stderr
+    assert ferbench("predict", "faces/000.png", *words, cwd=tmp_path).stderr == ""

@@ -1,6 +1,8 @@
 """``ferbench predict``, ``maps``, ``export``: uses of trained models."""
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,7 +53,11 @@ def predict(
     paths = pictures(sources)
     names = [(key, "") for key in run or ()] or [("", name) for name in preset or ["tiny"]]
     models = [open_model(*name, runs, arithmetic=arithmetic) for name in dict.fromkeys(names)]
-    results = list(recognise(paths, models, aligned, draw))
+    results = []
+    with _counter(len(paths)) as tick:
+        for picture in recognise(paths, models, aligned, draw):
+            results.append(picture)
+            tick(len(results), len(paths))
     if format == "json":
         print(json.dumps([_json(picture) for picture in results], indent=2))
     else:
@@ -59,6 +65,17 @@ def predict(
         emit([(f"expressions by {names_of_models}", [row for picture in results for row in _rows(picture)])], format)
     if not any(picture.faces for picture in results):
         raise DataError("no face in any of the pictures" + ("" if aligned else ": --aligned takes each as a face"))
+
+
+def _counter(pictures: int) -> AbstractContextManager[Callable[[int, int], None]]:
+    """A progress bar for more pictures than are recognised at once."""
+    from ferbench.inference.predict import AT_ONCE
+
+    if pictures <= AT_ONCE:
+        return nullcontext(lambda *_: None)
+    from ferbench.cli import progress
+
+    return progress.counter("predict", to_stderr=True)
 
 
 def _json(picture: "Picture") -> dict[str, Any]:

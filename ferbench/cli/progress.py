@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -32,6 +33,9 @@ console = Console()
 
 _MAX_RESULT_LINES = 20  # trainings whose results are printed at the end of a command
 _LONG_START = 60.0  # seconds before the first step of a training, from which on a plan mentions them
+# Of compiled steps, the longest compilation in seconds and the smallest share of a step's time that was saved: `tiny`
+# and `light` on one thread of an Intel Xeon in bf16 (reports/speed.md, records 1699f4ef and b141bb57).
+_COMPILATION, _SAVED = 122.0, 0.26
 _STATES = {  # what a plan prints for the state of a run
     "absent": "to train",
     "partial": "to go on with",
@@ -145,9 +149,9 @@ def bars(to_stderr: bool = False) -> Iterator[Bars]:
 
 
 @contextmanager
-def counter(title: str):
+def counter(title: str, to_stderr: bool = False):
     """Show one bar that counts images; gives ``tick(done, total)``."""
-    with bars() as shown:
+    with bars(to_stderr) as shown:
         progress = shown.bar(title)
         yield lambda done, total: progress(done, total, "")
 
@@ -218,13 +222,25 @@ def print_plan(session: "Session", console: Console) -> None:
     _print_duration(session, console)
 
 
+def _compilation(session: "Session") -> str:
+    """What compiling adds to the time of a plan, and from how many folds on it pays on a CPU."""
+    folds = [session.seconds[job.key] for job in session.jobs if job.kind == "fold"]
+    if session.schedule.device.name != "cpu" or not folds:
+        return "; compiling takes some minutes more"
+    pays = ceil(_COMPILATION / (_SAVED * max(folds)))
+    return (
+        f"; compiling takes about {duration(_COMPILATION)} more where its code is not on disk yet, and pays from "
+        f"{pays} {'fold' if pays == 1 else 'folds'} on"
+    )
+
+
 def _print_duration(session: "Session", console: Console) -> None:
     schedule, preset = session.schedule, session.graph.requests[0].method.preset
     total = sum(session.durations().values())
     if total:
         folds = schedule.parallel.get("fold", 1)
         parallel = f", {folds} folds at a time" if folds > 1 else ""
-        compiling = "; compiling takes some minutes more" if schedule.device.compiles else ""
+        compiling = _compilation(session) if schedule.device.compiles else ""
         console.print(f"about {duration(total)} in all{parallel}, from a measured step{compiling}", highlight=False)
     starts: dict[str, list[Job]] = {}
     for job in session.jobs:

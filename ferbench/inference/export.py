@@ -37,7 +37,7 @@ BATCHES = (1, 2, 64)
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a file is from the network in float64, over :data:`IMAGES` images at each of :data:`BATCHES`.
+    """How far a file is from the network in float64, over some images at each of :data:`BATCHES`.
 
     logits : max |Δlogit| / max |logit|. maps : max |Δ| of the attention maps, which lie in [0,1]; 0 without maps.
     flips : images of another class although their margin in float64 is above max |Δlogit|.
@@ -82,10 +82,13 @@ def export_run(prefix: str, format: str = "onnx", out: Path | None = None, runs:
     return Exported(path, len(content), OPSET, measured)
 
 
-def verified(model: StoredRun) -> tuple[bytes, Parity]:
-    """Return the network of a run as ONNX bytes, and how far they are from it. Raises what :func:`export_run` does."""
+def verified(model: StoredRun, images: int = IMAGES) -> tuple[bytes, Parity]:
+    """Return the network of a run as ONNX bytes, and how far they are from it on some images.
+
+    Raises what :func:`export_run` does.
+    """
     content = to_onnx(model.network, metadata_of(model.record, model.network))
-    measured = parity(content, model.network)
+    measured = parity(content, model.network, images)
     if not measured.holds:
         raise CheckFailed(
             f"the ONNX file of run {model.record.key} is not what the run computes (logits off by "
@@ -167,11 +170,11 @@ def session(model: Path | bytes, threads: int) -> onnxruntime.InferenceSession:
         raise DataError(f"{name} cannot be opened ({reason}): export it again with `ferbench export`") from None
 
 
-def parity(content: bytes, module: Deployable) -> Parity:
-    """Compare ONNX bytes in onnxruntime with the module in float64 on the CPU, on seeded images."""
+def parity(content: bytes, module: Deployable, count: int = IMAGES) -> Parity:
+    """Compare ONNX bytes in onnxruntime with the module in float64 on the CPU, on ``count`` seeded images."""
     import torch
 
-    images = _images()
+    images = _images()[:count]
     with torch.inference_mode():
         exact = [part.numpy() for part in copy.deepcopy(module).cpu().double()(torch.from_numpy(images))]
     opened = session(content, torch.get_num_threads())
