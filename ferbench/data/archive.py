@@ -56,7 +56,7 @@ class Folder:
 
     @cached_property
     def _files(self) -> dict[str, Path]:
-        """Files by path; a name that is not UTF-8 is told with its bytes as \\x.., since tables and cards are UTF-8."""
+        """Files by path; names that are not UTF-8 show their bytes as \\x.., since tables and cards are UTF-8."""
         inside, files = self.root.resolve(), {}
         for path in self.root.rglob("*"):
             relative = shown(path.relative_to(self.root))

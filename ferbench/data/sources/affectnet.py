@@ -94,7 +94,7 @@ def _tables(tree: Tree) -> dict[str, str]:
 
 def _tabled(tree: Tree, splits: dict[str, str]) -> Listing:
     """training.csv, validation.csv: a path, the box of the face, 68 landmarks as x;y;x;y, the expression."""
-    # A table's paths begin below Manually_Annotated_Images or the like: told by their last two parts, folder and file.
+    # A table's paths begin below Manually_Annotated_Images or the like: the last two parts, folder and file, decide.
     images = {_end(path): path for path in tree.paths}
     samples: list[Sample] = []
     left_out = dict.fromkeys(images.values(), "the tables of manual annotations do not name them")
