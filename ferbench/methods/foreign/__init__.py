@@ -71,7 +71,7 @@ class Input(Schema):
 
     size: PositiveInt = 48
     resize: Literal["bilinear", "bicubic"] = "bilinear"
-    crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+    crop: Annotated[float, Field(ge=0.1, le=1)] = 1.0
     colour: Literal["grey", "rgb", "bgr"] = "grey"
     layout: Literal["nchw", "nhwc", "nhw", "flat"] = "nchw"
     scale: Literal["0..255", "0..1", "-1..1"] = "0..1"

@@ -182,13 +182,13 @@ def _quoted(value: object) -> str:
 
 def _of_timm(folder: Path) -> str:
     """A card for a folder with a timm network, complete but for labels that are no emotions."""
-    from ferbench.methods.foreign.files import WEIGHTS, read_config
+    from ferbench.methods.foreign.files import TIMM_WEIGHTS, read_config
 
     config = read_config(folder)
     channels, _, size = config.pretrained_cfg.input_size
     return _head(
         name=folder.resolve().name,
-        source=WEIGHTS,
+        source=TIMM_WEIGHTS,
         kind="timm",
         size=size,
         layout="nchw",

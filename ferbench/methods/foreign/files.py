@@ -200,7 +200,7 @@ def _readable(path: Path, folder: Path) -> Path:
     return copy
 
 
-WEIGHTS = "model.safetensors"
+TIMM_WEIGHTS = "model.safetensors"
 # Arguments of timm.create_model that would read other files, or load them from the network.
 _FORBIDDEN = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
 
