@@ -154,7 +154,7 @@ def draw_latency(points: list[Point], stem: Path) -> list[Path]:
 
 def draw_speed(slug: str, timings: list[Timing], stem: Path) -> list[Path]:
     """Draw the timings of one question (see :mod:`ferbench.report.speed`) and return the files, PNG and SVG."""
-    rows = {(t.network, t.row.what, t.machine, t.record.key) for t in timings}
+    rows = {t.line for t in timings}
     work = partial(_speed, timings=timings, latency=slug == "one-image")
     return _written(work, stem, (7.5, 1.6 + 0.42 * len(rows)))
 
@@ -312,10 +312,10 @@ def _speed(axes: Any, timings: list[Timing], latency: bool) -> None:
     """A line for each network and record, with a mark for each engine (colour) and precision (shape)."""
     engines = list(dict.fromkeys(t.engine for t in timings))
     precisions = list(dict.fromkeys(t.row.precision for t in timings))
-    lines = list(dict.fromkeys((t.network, t.row.what, t.machine, t.record.key) for t in timings))
+    lines = list(dict.fromkeys(t.line for t in timings))
     peaks = {}
     for t in timings:
-        place = lines.index((t.network, t.row.what, t.machine, t.record.key))
+        place = lines.index(t.line)
         value = t.row.p50_ms if latency else t.row.images_per_s
         if value is None or not t.row.valid:
             continue
@@ -333,9 +333,7 @@ def _speed(axes: Any, timings: list[Timing], latency: bool) -> None:
     for (place, precision), peak in peaks.items():
         axes.plot(peak, place, "|", color=_COLOURS[0], markersize=16, markeredgewidth=2)
         axes.annotate(f"peak {precision}", (peak, place), (0, 9), textcoords="offset points", ha="center", fontsize=7)
-    axes.set_yticks(
-        range(len(lines)), [f"{network}\n{machine[:28]}, {key[:8]}" for network, _, machine, key in lines], fontsize=8
-    )
+    axes.set_yticks(range(len(lines)), lines, fontsize=8)
     axes.set_ylim(len(lines) - 0.5, -0.6)
     axes.set_xscale("log")
     axes.margins(x=0.08)

@@ -34,6 +34,13 @@ class Timing:
         return f"{self.row.method} {self.row.preset}"
 
     @property
+    def line(self) -> str:
+        """What a chart calls the rows of this network, part, machine and record."""
+        network = ", ".join(filter(None, (self.network, PARTS.get(self.row.what))))
+        threads = f", {self.row.threads} {'thread' if self.row.threads == 1 else 'threads'}"
+        return f"{network}\n{self.machine[:28]}{threads if self.row.device == 'cpu' else ''}, {self.record.key[:8]}"
+
+    @property
     def engine(self) -> str:
         return f"{self.row.backend} {self.row.engine}"
 
