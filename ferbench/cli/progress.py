@@ -144,7 +144,9 @@ def bars(to_stderr: bool = False) -> Iterator[Bars]:
         TimeRemainingColumn(),
         TextColumn("[dim]{task.fields[text]}[/dim]"),
     )
-    with Progress(*columns, console=Console(stderr=True) if to_stderr else console, refresh_per_second=4) as progress:
+    shown_on = Console(stderr=True) if to_stderr else console
+    live = shown_on.is_terminal or shown_on.is_jupyter  # elsewhere rich would print an empty line at the end
+    with Progress(*columns, console=shown_on, refresh_per_second=4, disable=not live) as progress:
         yield Bars(progress)
 
 

@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -226,8 +227,10 @@ def load_card(name: str, home: Path) -> Card:
         return read_sealed(Card, path, "prepare the set again")
     except FileNotFoundError:
         source = "" if name.startswith("synth") else " SOURCE"
+        near = get_close_matches(name, prepared(home), n=1, cutoff=0.8)
+        did_you_mean = f"did you mean {near[0]}? Or run" if near else "run"
         raise DataError(
-            f"the dataset {name} is not prepared in {home}: run `ferbench data prepare {name}{source}`"
+            f"the dataset {name} is not prepared in {home}: {did_you_mean} `ferbench data prepare {name}{source}`"
         ) from None
 
 

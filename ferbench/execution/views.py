@@ -1,12 +1,13 @@
 """What a method receives from a prepared dataset: a training set, or samples to predict, without labels; and the test
 set of a protocol."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ferbench.data import faces as prepared_sets
 from ferbench.data import synthetic
@@ -20,6 +21,10 @@ from ferbench.protocol import splits
 from ferbench.protocol.leakage import overlap
 from ferbench.protocol.protocol import Protocol
 from ferbench.protocol.splits import LAST, Split, Splits
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 SEQUENCE = "sequence"
 
@@ -143,7 +148,7 @@ class TestSet:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, dataset: str, home: Path | None) -> "TestSet":
+    def of(cls, dataset: str, home: Path | None) -> TestSet:
         """All that a protocol tests. A dataset with a test set alone is enough, and people need not be known.
 
         Raises what ``protocols.load`` and ``faces.load`` raise, DataError where nothing is tested.
@@ -159,7 +164,7 @@ class TestSet:
         rows = np.sort(np.concatenate([fold.test for fold in folds.folds]))
         return cls(protocol, faces, rows, folds.hash, tuple(splits.alignment(faces, rows)))
 
-    def with_rows(self, rows: np.ndarray) -> "TestSet":
+    def with_rows(self, rows: np.ndarray) -> TestSet:
         """The same with other rows of the prepared dataset."""
         return replace(self, rows=rows)
 
