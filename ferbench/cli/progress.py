@@ -232,7 +232,7 @@ def _compilation(session: "Session") -> str:
     pays = ceil(_COMPILATION / (_SAVED * max(folds)))
     return (
         f"; compiling takes about {duration(_COMPILATION)} more where its code is not on disk yet, and pays from "
-        f"{pays} {'fold' if pays == 1 else 'folds'} on"
+        f"{pays} {'fold' if pays == 1 else 'folds'} on (measured for tiny and light in bf16)"
     )
 
 
