@@ -102,7 +102,7 @@ def test_every_face_is_found_and_aligned_the_largest_first(tmp_path, store, reco
     picture.save(tmp_path / "two.png")
     (found,) = room.predict([tmp_path / "two.png"], [StoredRun(record, store)], False, None)
     assert [one.detection.box for one in found.faces] == [(30, 40, 96, 110), (200, 20, 40, 50)]
-    assert found.faces[0].detection.points.tolist() == [[61, 80], [95, 80], [78, 117]]
+    assert found.faces[0].detection.points.tolist() == [[61, 80], [95, 80], [78, 100], [66, 117], [90, 117]]
     crop = align.aligned(picture, np.array([[61, 80], [95, 80], [78, 117]]))
     with torch.inference_mode():
         logits = deployed(record, store)(torch.from_numpy(crop.copy())[None, None])[0][0]

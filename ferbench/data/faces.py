@@ -25,9 +25,12 @@ from ferbench.tables import read_array, read_csv
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ferbench.data.pictures import Pictures
+
 
 LANDMARKS = "landmarks.npy"  # of a prepared dataset that has some
 SIGNATURES = "signatures.npy"
+PICTURES = {"pictures.bin", "pictures.npy"}  # of a prepared dataset whose pictures are kept (data.pictures)
 SIZE = 48  # pixels, both ways: "cropped, resized and converted to 48×48 gray-scale" (section IV-B)
 
 _ROWS = 1024  # of a table, that are held as text at once
@@ -48,6 +51,7 @@ class Faces:
         was prepared before there were any.
     landmarks : float32 [N, 68, 2], x and y in pixels of the images, memory-mapped; NaN for images without, None where
         the set has none at all.
+    folder : where the set lies, with its pictures; None for one in memory.
     """
 
     images: np.ndarray
@@ -55,6 +59,7 @@ class Faces:
     card: Card
     landmarks: np.ndarray | None = None
     signatures: np.ndarray | None = None
+    folder: Path | None = None
 
     def pixels(self, rows: np.ndarray) -> np.ndarray:
         """Return the images of some rows, uint8 [N,48,48], to be read only: of consecutive rows, such as those of an
@@ -74,6 +79,18 @@ class Faces:
         """Return the rows of the frames of the sequence that a row belongs to, in order, up to that row."""
         rows = self._members.get(self.samples["sequence"].iloc[row], [row])
         return rows[: rows.index(row) + 1]
+
+    @cached_property
+    def kept(self) -> Pictures | None:
+        """The pictures beside the images of 48 pixels; None where none are kept. Raises DataError for damaged ones."""
+        if self.card.pictures is None or self.folder is None:
+            return None
+        if changed := self.card.changed(self.folder, PICTURES):
+            file = self.folder / changed[0]
+            raise DataError(f"{file} is damaged (it is not what was prepared): prepare {self.name} again")
+        from ferbench.data.pictures import Pictures
+
+        return Pictures(self.folder, len(self))
 
     @cached_property
     def pictures(self) -> np.ndarray:
@@ -149,11 +166,12 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
 
     verify : hold all files against the checksums on the card (or, of a set prepared before there were any, images and
         table against their fingerprints), so that nothing is computed from other pixels or labels than were prepared.
+        Pictures are verified when a view is made of them (``data.views``).
     Raises DataError when it is not prepared (the message names the command) or is damaged.
     """
     folder = place(name, home)
     card = load_card(name, home)
-    if verify and (changed := card.changed(folder)):
+    if verify and (changed := card.changed(folder, card.files.keys() - PICTURES)):
         raise DataError(f"{folder / changed[0]} is damaged (it is not what was prepared): prepare {name} again")
     try:
         samples = read_csv(folder / "samples.csv", dtype={c: str for c in COLUMNS if c != "frame"})
@@ -191,7 +209,7 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
             f"the prepared dataset {folder} is damaged (signatures {signatures.shape}, {len(samples)} rows): "
             "prepare it again"
         )
-    prepared_set = Faces(images, samples, card, landmarks, signatures)
+    prepared_set = Faces(images, samples, card, landmarks, signatures, folder)
     if verify and not card.files and (problems := differences(prepared_set)):
         raise DataError(f"the prepared dataset {folder} is damaged ({'; '.join(problems)}): prepare it again")
     return prepared_set

@@ -14,6 +14,7 @@ from ferbench.data.synthetic import SYNTHETIC, ensure
 from ferbench.errors import DataError, UsageError
 from ferbench.files import data_home
 from ferbench.labels import ABBREVIATIONS
+from ferbench.schema import KeptPictures
 from ferbench.seeds import generator
 
 Sections = list[tuple[str, dict[str, Any]]]
@@ -33,6 +34,7 @@ def prepare_set(
     skip_corrupt: bool,
     incomplete: bool,
     tick: Callable[[int, int], None],
+    keep: int,
 ) -> str:
     """Prepare a set from a source, or draw it. Returns the line that tells what was made."""
     home = data_home(home)
@@ -57,14 +59,23 @@ def prepare_set(
         if labels and dataset != "manifest":
             raise UsageError("--labels belongs to manifest: what the numbers of other sets mean is known")
         options = Options(cast(Any, camera), cast(Any, lighting), cast(Any, align), ferplus, labels)
-        card = prepare(dataset, source, home, name, options, skip_corrupt, not incomplete, tick)
+        card = prepare(dataset, source, home, name, options, skip_corrupt, not incomplete, tick, keep)
     sizes = {"images": card.count, "subjects": card.subjects, "sequences": card.sequences}
     counted = ", ".join(f"{number:,} {what}" for what, number in sizes.items() if number)
     lines = [f"{card.name}: {counted} ({card.layout}); fingerprint {card.fingerprint[:12]}"]
     for counts in card.counts.values():
         if counts:
             lines.append(", ".join(f"{key} {number:,}" for key, number in counts.items()))
+    if card.pictures:
+        lines.append(f"pictures: {_described(card.pictures)}")
     return "\n".join([*lines, *(f"note: {text}" for text in card.deviations)])
+
+
+def _described(pictures: KeptPictures) -> str:
+    return (
+        f"{pictures.count:,} with more than 48 grey pixels, {pictures.bytes / 1e6:,.1f} MB; {pictures.colour:,} in "
+        f"colour, {pictures.points:,} with landmarks; median side of a face {pictures.side} pixels"
+    )
 
 
 def verify_set(name: str, home: Path | None) -> Sections:
@@ -104,6 +115,7 @@ def card(name: str, home: Path) -> Sections:
                 "subjects": summary.subjects or "unknown",
                 "sequences": summary.sequences or "unknown",
                 "aligned by": summary.aligners,
+                "pictures": _described(summary.pictures) if summary.pictures else "none beside the 48 grey pixels",
                 "fingerprint": summary.fingerprint,
                 "versions": summary.versions,
             },

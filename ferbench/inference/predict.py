@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from ferbench.data import align
 from ferbench.data.align import SIZE, Found
+from ferbench.data.landmarks import anchors
 from ferbench.data.samples import decode
 from ferbench.errors import DataError, UsageError
 from ferbench.files import explained
@@ -124,7 +125,7 @@ def _read(path: Path, aligned: bool, keep: bool) -> _Read:
     detections: list[Found | None] = [None] if aligned else [*align.detect(picture)]
     if not detections:
         return _Read(path, problem=NO_FACE)
-    crops = [align.aligned(picture, face.points) if face else align.resized(picture) for face in detections]
+    crops = [align.aligned(picture, anchors(face.points)) if face else align.resized(picture) for face in detections]
     return _Read(path, picture if keep else None, tuple(detections), tuple(crops))
 
 
@@ -180,7 +181,7 @@ def _placed(attention: np.ndarray, detection: Found | None, size: tuple[int, int
         return levels.resize(size, Image.Resampling.BILINEAR)
     face = levels.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
     # From the picture back to the template; Pillow counts from a pixel's corner, ours is its centre.
-    matrix = align.similarity(align.TEMPLATE, (detection.points + 0.5) * scale - 0.5)
+    matrix = align.similarity(align.TEMPLATE, (anchors(detection.points) + 0.5) * scale - 0.5)
     linear = matrix[:, :2]
     shift = matrix[:, 2] + 0.5 - linear @ np.array([0.5, 0.5])
     data = (*linear[0], shift[0], *linear[1], shift[1])
