@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ferbench.data.pictures import Pictures
+    from ferbench.data.views import View
 
 
 LANDMARKS = "landmarks.npy"  # of a prepared dataset that has some
@@ -79,6 +80,12 @@ class Faces:
         """Return the rows of the frames of the sequence that a row belongs to, in order, up to that row."""
         rows = self._members.get(self.samples["sequence"].iloc[row], [row])
         return rows[: rows.index(row) + 1]
+
+    def pictures_identity(self, view: View) -> dict[str, str]:
+        """What identifies the pictures of a view beside the fingerprint, for the recipe of a run: nothing for the view
+        that ``images.npy`` holds, and where no pictures are kept."""
+        kept = self.card.pictures
+        return {} if view.is_default or kept is None else {"pictures": kept.fingerprint}
 
     @cached_property
     def kept(self) -> Pictures | None:

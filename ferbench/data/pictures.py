@@ -19,6 +19,7 @@ from PIL import Image
 from ferbench.data import align, content, onet
 from ferbench.data.landmarks import FIVE, anchors
 from ferbench.data.samples import Aligned, decode
+from ferbench.data.views import NO_BOX, NO_POINTS
 from ferbench.errors import DataError
 from ferbench.schema import KeptPictures
 from ferbench.tables import read_array
@@ -95,12 +96,7 @@ def _landmarks(face: Aligned) -> tuple[int, np.ndarray, np.ndarray]:
         elif box is None and (found := align.detected(face.picture)):
             left, top, width, height = found.box
             points, box, by = found.points, (left, top, left + width, top + height), _BY["mtcnn"]
-    unknown = np.full((len(FIVE), 2), np.nan), np.full(4, np.nan)
-    return (
-        by,
-        unknown[0] if points is None else np.array(points, dtype=np.float64),
-        unknown[1] if box is None else np.array(box, dtype=np.float64),
-    )
+    return by, NO_POINTS if points is None else points, NO_BOX if box is None else np.array(box, dtype=np.float64)
 
 
 def region(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import numpy as np
 from pydantic import Field
@@ -42,6 +42,7 @@ _RAF = np.array([[0.286, 0.4], [0.714, 0.4], [0.5, 0.714]])
 BY_LANDMARKS = ("arcface", "ddamfn", "raf")
 LANDMARKS_BY = ("", "of the dataset", "by MTCNN", "by its O-Net")  # where they come from, by pictures.ROW's number
 PLACED = ("landmarks", "mtcnn", "onet", "fixed-crop")  # aligners that place landmarks on the template
+NO_POINTS, NO_BOX = np.full((5, 2), np.nan), np.full(4, np.nan)  # where they are unknown
 CACHE_GB = 16.0  # of all views; the environment variable FERBENCH_VIEWS_GB sets another bound
 _SPARE = 1e9  # bytes of the disk that stay free
 _AT_ONCE = 256  # images
@@ -114,15 +115,16 @@ class Images:
         return self.read(self.rows[index])
 
 
-def images(faces: Faces, rows: np.ndarray, view: View = IMAGES, store: bool = False) -> np.ndarray | Images:
-    """Return a view of some rows of a prepared dataset, uint8 [N,S,S] or [N,S,S,3].
+def images(faces: Faces, rows: np.ndarray, view: View = IMAGES, store: bool = False) -> np.ndarray:
+    """Return a view of some rows of a prepared dataset, uint8 [N,S,S] or [N,S,S,3], as :class:`Images`; 48 grey pixels
+    as an array.
 
     store : make the whole view in the cache if it fits there, as a training reads it in each epoch. Otherwise only what
     is already there is used. Raises DataError for damaged pictures.
     """
     if view.is_default:
         return faces.pixels(rows)
-    return Images(_opened(faces, view, store), rows, view)
+    return cast(np.ndarray, Images(_opened(faces, view, store), rows, view))
 
 
 def seen(faces: Faces, view: View) -> str:
@@ -151,11 +153,13 @@ def notes(faces: Faces, rows: np.ndarray, view: View) -> list[str]:
     return [*([f"landmarks for {view.alignment}: {found}"] if found else []), *([without] if counts[""] else [])]
 
 
-def drawn(picture: Image.Image, view: View, aligner: str, points: np.ndarray, box: np.ndarray) -> np.ndarray:
+def view_of(
+    picture: Image.Image, view: View, aligner: str = "as-is", points: np.ndarray = NO_POINTS, box: np.ndarray = NO_BOX
+) -> np.ndarray:
     """Return one picture as a view: uint8 [S,S] or [S,S,3].
 
-    aligner : of ``images.npy``. points : ``landmarks.FIVE`` [5,2], box : left, top, right, bottom; in pixels of the
-    picture, NaN where unknown.
+    aligner : of ``images.npy``; "as-is" for a picture that is the face. points : ``landmarks.FIVE`` [5,2], box : left,
+    top, right, bottom; in pixels of the picture, NaN where unknown.
     """
     from ferbench.data import align
     from ferbench.data.landmarks import anchors
@@ -218,14 +222,13 @@ def _draw(faces: Faces, view: View, rows: np.ndarray) -> np.ndarray:
     from PIL import Image
 
     pictures, aligners = faces.kept, faces.samples["aligner"].to_numpy()
-    unknown = np.full((5, 2), np.nan), np.full(4, np.nan)
 
     def one(row: int) -> np.ndarray:
         picture = None if pictures is None else pictures.picture(row)
         if pictures is None or picture is None:
-            return drawn(Image.fromarray(faces.images[row]), view, "as-is", *unknown)
+            return view_of(Image.fromarray(faces.images[row]), view)
         known = pictures.rows[row]
-        return drawn(picture, view, aligners[row], known["points"].astype(float), known["box"].astype(float))
+        return view_of(picture, view, aligners[row], known["points"].astype(float), known["box"].astype(float))
 
     if not len(rows):
         return np.empty((0, *view.shape), dtype=np.uint8)

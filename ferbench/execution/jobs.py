@@ -371,6 +371,7 @@ def _identity(request: Request, kind: str, protocol: str, faces: Faces, **fields
     recipe = plain(family.identity(kind, request.method, request.protocol))
     if source := recipes.source_hash(family):
         recipe["source"] = source
+    recipe |= faces.pictures_identity(family.view(request.method))
     return Identity(
         kind=kind,
         method=name,
