@@ -88,6 +88,11 @@ def image_seen(faces: Faces, view: View) -> str:
     return "image" if view.is_default else f"image, {seen(faces, view)}"
 
 
+def view_facts(view: View) -> dict[str, Any]:
+    """Return the facts of a record about another view than that of 48 grey pixels."""
+    return {} if view.is_default else {"view": view.model_dump()}
+
+
 def fold_facts(
     protocol: Protocol, faces: Faces, folds: Splits, split: Split, train: np.ndarray, validation: int
 ) -> dict[str, Any]:

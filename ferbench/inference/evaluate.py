@@ -14,7 +14,7 @@ from ferbench import metrics
 from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
 from ferbench.execution import learned
-from ferbench.execution.views import TestSet, image_seen
+from ferbench.execution.views import TestSet, image_seen, view_facts
 from ferbench.files import data_home, runs_home
 from ferbench.inference.models import Model, open_model
 from ferbench.protocol import protocol as protocols
@@ -94,6 +94,7 @@ def evaluate(
             **provenance,
             "level": test_set.protocol.level,
             **({} if model.view.is_default else {"sees": image_seen(test_set.faces, model.view)}),
+            **view_facts(model.view),
             "left_out": whole.table["label"][~known].value_counts().to_dict(),
             "notes": [*test_set.notes, *model.notes, *_below_chance(frame), *_other_order(frame, model.classes)],
         },
