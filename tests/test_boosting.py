@@ -11,6 +11,7 @@ from ferbench.methods.boosting import Belief, Boosting, Patches, Tuning
 from ferbench.methods.boosting.recogniser import (
     boltzmann_machine,
     choose,
+    constant_units,
     fit_tops,
     patches_of,
     strong_classifier,
@@ -66,6 +67,47 @@ def test_images_are_told_from_noise_better_the_longer_a_machine_learns():
 
         gaps.append(energy(values) - energy(noise))
     assert gaps[1] < gaps[0] - 1
+
+
+def test_a_last_batch_of_one_image_does_not_outweigh_what_the_machine_has_learned():
+    values = patches_of(training_set(33).images, Patches(side=16, stride=16))[0]
+    settings = Belief(hidden=(8,), epochs=5, lr=0.05, batch=8)
+    machine = boltzmann_machine(values, 8, settings, 0)
+    rng, weights = np.random.RandomState(0), None
+    filled = np.concatenate([values, values[:7]])
+    weights, hidden, visible = rng.normal(0, 0.01, (8, 256)), np.zeros(8), np.zeros(256)
+    chains = np.zeros((8, 8))
+    logistic = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    for _ in range(5):
+        for batch in filled.reshape(5, 8, 256):
+            drawn = rng.uniform(size=(8, 256)) < logistic(chains @ weights + visible)
+            up, down = logistic(batch @ weights.T + hidden), logistic(drawn @ weights.T + hidden)
+            weights += 0.05 * (up.T @ batch - down.T @ drawn) / 8
+            hidden += 0.05 * (up - down).mean(axis=0)
+            visible += 0.05 * (batch.mean(axis=0) - drawn.mean(axis=0))
+            chains = (rng.uniform(size=down.shape) < down).astype(float)
+    np.testing.assert_allclose(machine.components_, weights, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(machine.intercept_hidden_, hidden, rtol=1e-9, atol=1e-12)
+
+
+def test_units_are_constant_where_their_activations_lie_in_a_range_below_a_twentieth():
+    patches = np.array([[[0.0], [0.5], [1.0]]])  # one patch of three samples
+    weights, biases = np.array([[[4.0, 0.19, -0.25, 4.0]]]), np.array([[0.0, 0.0, 0.0, -20.0]])
+    ranges = [np.ptp(1 / (1 + np.exp(-(w * np.array([0, 0.5, 1]) + b)))) for w, b in zip(weights[0, 0], biases[0])]
+    assert [value < 0.05 for value in ranges] == [False, True, False, True]
+    assert constant_units(patches, [(weights, biases)]) == 0.5
+    second = (np.zeros((1, 4, 4)), np.zeros((1, 4)))  # all of its units are constant
+    assert constant_units(patches, [(weights, biases), second]) == 0.75
+
+
+def test_a_record_says_what_share_of_units_is_constant(tmp_path):
+    sound, collapsed = workspace(tmp_path / "sound"), workspace(tmp_path / "collapsed")
+    fitted_on(training_set(), sound, "belief.lr=0.05")
+    fitted_on(training_set(), collapsed, "belief.lr=1")
+    assert sound.facts["constant_units"] < 0.1
+    assert not sound.notes
+    assert collapsed.facts["constant_units"] > 0.3
+    assert "% of the hidden units have nearly the same activation" in collapsed.notes[0]
 
 
 def test_stacks_go_upward_by_sigmoids():

@@ -3,11 +3,12 @@ scikit-learn."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from ferbench.methods.interface import Family, Recogniser
+from ferbench.methods.interface import FOLD, Family, Recogniser
 from ferbench.schema import Schema
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class BoostingFamily(Family[BoostingRecipe]):
     """Each fold is one training without a pre-training, in float64 on the CPU."""
 
     recipe = BoostingRecipe
+    revision: ClassVar[Mapping[str, int]] = {FOLD: 2}
     torch: ClassVar[bool] = False
 
     def recogniser(self, method: Method[BoostingRecipe], kind: str, classes: tuple[str, ...]) -> Recogniser:

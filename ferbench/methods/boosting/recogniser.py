@@ -18,6 +18,8 @@ from ferbench.methods.interface import History, SampleSet, TrainingSet, Workspac
 
 Layers = list[tuple[np.ndarray, np.ndarray]]  # weights [P,in,out] and biases [P,out] of P patches, from the bottom up
 _LARGEST_EDGE = 1 - 1e-6  # of r in boosting; a vote for r = 1 would be infinite
+_CONSTANT = 0.05  # a hidden unit whose activation varies less tells nothing; those of sound machines vary by 0.15 or more
+_COLLAPSED = 0.2  # share of such units that is worth a note
 _BIAS_RIDGE = 1e-9  # of a top unit, only so that the matrix can be inverted
 
 
@@ -33,7 +35,14 @@ def patches_of(images: np.ndarray, shape: Patches) -> np.ndarray:
 
 def boltzmann_machine(values: np.ndarray, hidden: int, settings: Belief, seed: int) -> BernoulliRBM:
     """Train a restricted Boltzmann machine on values [N,D] in [0,1] by persistent contrastive divergence (Tieleman
-    2008), as implemented by scikit-learn."""
+    2008), as implemented by scikit-learn.
+
+    The first samples fill the last batch. scikit-learn divides the sums over the samples of a batch and over all of its
+    Markov chains by the number of samples, so in a batch of one or two samples the chains outweigh these, and the
+    machine forgets what it has learned.
+    """
+    batches = -(-len(values) // settings.batch)
+    values = np.resize(values, (batches * settings.batch, values.shape[1]))
     machine = BernoulliRBM(
         hidden, learning_rate=settings.lr, batch_size=settings.batch, n_iter=settings.epochs, random_state=seed % 2**32
     )
@@ -65,6 +74,12 @@ def top_units(patches: np.ndarray, layers: Layers) -> np.ndarray:
     for weights, biases in layers:
         patches = expit(patches @ weights + biases[:, None])
     return patches
+
+
+def constant_units(patches: np.ndarray, layers: Layers) -> float:
+    """The share of hidden units in all layers whose activations for all samples [P,N,D] are in a range below 0.05."""
+    ranges = [np.ptp(top_units(patches, layers[: level + 1]), axis=1).ravel() for level in range(len(layers))]
+    return float((np.concatenate(ranges) < _CONSTANT).mean())
 
 
 @dataclass(frozen=True)
@@ -206,6 +221,11 @@ class BoostingRecogniser:
             work.report(done, total, text)
 
         start = work.timed("belief networks", lambda: pretrained(patches, self.recipe.belief, work.seed, report))
+        constant = constant_units(patches, start)
+        if constant > _COLLAPSED:
+            work.notes.append(
+                f"{constant:.0%} of the hidden units have nearly the same activation for all training images: lower belief.lr"
+            )
 
         def boosted() -> History:
             history: History = []
@@ -222,7 +242,7 @@ class BoostingRecogniser:
         chosen = {
             label: classifier.patches.tolist() for label, classifier in zip(self.classes, self.classifiers, strict=True)
         }
-        work.facts |= {"uncalibrated": True, "patches": chosen}
+        work.facts |= {"uncalibrated": True, "patches": chosen, "constant_units": constant}
         return history
 
     def predict(self, samples: SampleSet, work: Workspace) -> np.ndarray:
