@@ -89,26 +89,35 @@ def test_reversed_time_and_swapped_directions_swap_the_last_states():
     torch.testing.assert_close(turned, state.flip(0))
 
 
-def test_parts_without_deformation_give_their_maps_and_a_moved_part_costs_its_deformation():
+def test_a_part_s_score_is_at_the_place_of_the_greatest_response_less_its_deformation_cost():
     torch.manual_seed(0)
-    network, x = networks.ActionPartCnn(5, 3, 4, deformed=True), torch.rand(2, 5, 48, 48)
-    with torch.no_grad():
-        network.cost.zero_()
-        maps, scores = network.scores(x)
-        torch.testing.assert_close(scores, maps.mean(dim=(3, 4, 5)))
-        network.cost[2, 1] = torch.tensor([0.1, -0.2, 0.3, 0.4, 0.5, -0.6])
-        _, bent = network.scores(x)
-    changed = (bent - scores).abs().amax(dim=0) > 1e-6
-    assert changed.nonzero().tolist() == [[2, 1]]
-    side, frames = 6, 1
-    across, down = networks.PLACES[2]
-    cost = 0.0
-    for z in range(frames):
-        for y in range(side):
-            for place in range(side):
-                dx, dy, dz = place - (across * side - 0.5), y - (down * side - 0.5), z - (frames - 1) / 2
-                cost += 0.1 * dx - 0.2 * dy + 0.3 * dz + 0.4 * dx**2 + 0.5 * dy**2 - 0.6 * dz**2
-    assert (bent - scores)[0, 2, 1].item() == pytest.approx(cost / (frames * side * side), rel=1e-4)
+    network = networks.ActionPartCnn(6, 3, 4, deformed=True).double()
+    costs = torch.rand(networks.PARTS, 3, 6, dtype=torch.float64) * torch.tensor([0.1, 0.1, 0.1, -0.1, -0.1, -0.1])
+    network.cost.data = costs
+    maps, scores = network.scores(torch.rand(2, 6, 48, 48, dtype=torch.float64))
+    maps, wanted = maps.detach().double().numpy(), np.empty((2, networks.PARTS, 3))
+    best = np.empty((2, networks.PARTS, 3, 3))  # displacement in z, y, x
+    for sample, part, label in np.ndindex(wanted.shape):
+        wanted[sample, part, label] = -np.inf
+        for z, y, x in np.ndindex(maps.shape[3:]):
+            across, down = networks.PLACES[part]
+            dx, dy, dz = x - (6 * across - 0.5), y - (6 * down - 0.5), z - (2 - 1) / 2
+            cost = costs[part, label].numpy() @ [dx, dy, dz, dx**2, dy**2, dz**2]
+            if maps[sample, part, label, z, y, x] + cost > wanted[sample, part, label]:
+                wanted[sample, part, label] = maps[sample, part, label, z, y, x] + cost
+                best[sample, part, label] = dz, dy, dx
+    np.testing.assert_allclose(scores.detach().numpy(), wanted, rtol=1e-5, atol=1e-5)
+    assert (wanted[0] - wanted[1]).std() > 0.01  # a score depends on the sequence, and so does the place
+    assert (best[0] != best[1]).any()
+    scores.sum().backward()  # ∂score/∂d = φ of the place, summed over the two sequences
+    dz, dy, dx = best.sum(axis=0)[..., 0], best.sum(axis=0)[..., 1], best.sum(axis=0)[..., 2]
+    np.testing.assert_allclose(network.cost.grad.numpy()[..., :3], np.stack([dx, dy, dz], axis=-1), atol=1e-5)
+
+
+def test_without_deformation_a_score_is_the_mean_of_its_map():
+    torch.manual_seed(0)
+    maps, scores = networks.ActionPartCnn(5, 3, 4, deformed=False).scores(torch.rand(2, 5, 48, 48))
+    torch.testing.assert_close(scores, maps.mean(dim=(3, 4, 5)))
 
 
 def test_zeroing_a_part_changes_its_own_scores_alone():
@@ -221,6 +230,9 @@ def test_only_a_chosen_start_is_part_of_a_training_s_identity():
     content = {name: method.family.identity("fold", method, protocol)["network"] for name, method in of.items()}
     assert "start" not in content["dtagn"]  # trainings of before there was a choice keep their keys
     assert content["3dcnn-dap"]["start"] == "centroids"
+    assert content["3dcnn-dap"]["score"] == "maximum"  # and only this method has other keys than with the mean
+    other = resolve("3dcnn", "tiny", protocol.name)
+    assert all("score" not in one for one in (content["dtagn"], other.family.identity("fold", other, protocol)["network"]))
 
 
 def test_of_two_networks_in_turn_no_epoch_can_be_chosen(tmp_path):

@@ -172,11 +172,12 @@ class Mscnn(nn.Module):
 
 class ActionPartCnn(nn.Module):
     """3DCNN-DAP (Liu et al. 2014): pixels [B,T,48,48] → generic 3-D filters 9×9×3, pooled → one filter 9×9×3 for each
-    of 13 parts and each class, pooled: S4 [B,13,K,T-4,6,6]. The deformation of a part is added to its map, D5 = S4 +
-    Σ_l d_l φ_l with φ = (dx, dy, dz, dx², dy², dz²), distances from the part's place. The mean of D5 is connected to
+    of 13 parts and each class, pooled: S4 [B,13,K,T-4,6,6]. The deformation cost of a part is added to its map, D5 = S4
+    + Σ_l d_l φ_l with φ = (dx, dy, dz, dx², dy², dz²), distances from the part's place in cells. The score of a part is
+    the maximum of D5, as in deformable part models (Felzenszwalb et al. 2010, Eq. 2 and 3). The scores are connected to
     the classes part by part (P6), then by a full layer (the logits).
 
-    deformed : False gives 3DCNN, which uses the mean of S4. centred : the mean score of the training set, which
+    deformed : False gives 3DCNN, whose scores are the means of S4. centred : the mean score of the training set, which
     ``initialise`` sets, is subtracted from the scores.
     """
 
@@ -202,13 +203,14 @@ class ActionPartCnn(nn.Module):
         self.register_buffer("centre", torch.zeros(PARTS, classes), persistent=centred)
 
     def scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """S4 [B,13,K,T-4,6,6], and the score of each part for each class [B,13,K], the mean over D5."""
+        """S4 [B,13,K,T-4,6,6], and the score of each part for each class [B,13,K], at the place of the maximum of D5. The
+        mean of D5 would not do: the mean deformation cost is the same for all sequences."""
         maps = self.specific(self.generic(x[:, None])).unflatten(1, (PARTS, self.classes)).float()
-        deformed = maps
-        if self.deformed:
-            with _single_precision(x):
-                deformed = maps + torch.einsum("pkl,pltyx->pktyx", self.cost, self.phi)
-        return maps, deformed.mean(dim=(3, 4, 5))
+        if not self.deformed:
+            return maps, maps.mean(dim=(3, 4, 5))
+        with _single_precision(x):
+            deformed = maps + torch.einsum("pkl,pltyx->pktyx", self.cost, self.phi)
+        return maps, deformed.flatten(3).max(dim=3).values
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.features(self.scores(x)[1])
@@ -221,7 +223,7 @@ class ActionPartCnn(nn.Module):
 
 
 def _single_precision(x: Tensor) -> torch.autocast:
-    """A context without bf16, which cannot resolve the differences of means over whole maps between sequences."""
+    """A context without bf16, which cannot resolve the differences of scores between sequences."""
     return torch.autocast(x.device.type, enabled=False)
 
 
