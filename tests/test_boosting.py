@@ -93,7 +93,10 @@ def test_a_last_batch_of_one_image_does_not_outweigh_what_the_machine_has_learne
 def test_units_are_constant_where_their_activations_lie_in_a_range_below_a_twentieth():
     patches = np.array([[[0.0], [0.5], [1.0]]])  # one patch of three samples
     weights, biases = np.array([[[4.0, 0.19, -0.25, 4.0]]]), np.array([[0.0, 0.0, 0.0, -20.0]])
-    ranges = [np.ptp(1 / (1 + np.exp(-(w * np.array([0, 0.5, 1]) + b)))) for w, b in zip(weights[0, 0], biases[0])]
+    ranges = [
+        np.ptp(1 / (1 + np.exp(-(w * np.array([0, 0.5, 1]) + b))))
+        for w, b in zip(weights[0, 0], biases[0], strict=True)
+    ]
     assert [value < 0.05 for value in ranges] == [False, True, False, True]
     assert constant_units(patches, [(weights, biases)]) == 0.5
     second = (np.zeros((1, 4, 4)), np.zeros((1, 4)))  # all of its units are constant

@@ -18,7 +18,7 @@ from ferbench.methods.interface import History, SampleSet, TrainingSet, Workspac
 
 Layers = list[tuple[np.ndarray, np.ndarray]]  # weights [P,in,out] and biases [P,out] of P patches, from the bottom up
 _LARGEST_EDGE = 1 - 1e-6  # of r in boosting; a vote for r = 1 would be infinite
-_CONSTANT = 0.05  # a hidden unit whose activation varies less tells nothing; those of sound machines vary by 0.15 or more
+_CONSTANT = 0.05  # range of an activation; units of sound machines on CK+ have 0.15 or more, of collapsed ones 0.02
 _COLLAPSED = 0.2  # share of such units that is worth a note
 _BIAS_RIDGE = 1e-9  # of a top unit, only so that the matrix can be inverted
 
@@ -224,7 +224,8 @@ class BoostingRecogniser:
         constant = constant_units(patches, start)
         if constant > _COLLAPSED:
             work.notes.append(
-                f"{constant:.0%} of the hidden units have nearly the same activation for all training images: lower belief.lr"
+                f"{constant:.0%} of the hidden units have nearly the same activation for all training images: the "
+                "machines have learned too little or collapsed"
             )
 
         def boosted() -> History:

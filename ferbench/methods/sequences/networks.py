@@ -203,8 +203,8 @@ class ActionPartCnn(nn.Module):
         self.register_buffer("centre", torch.zeros(PARTS, classes), persistent=centred)
 
     def scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """S4 [B,13,K,T-4,6,6], and the score of each part for each class [B,13,K], at the place of the maximum of D5. The
-        mean of D5 would not do: the mean deformation cost is the same for all sequences."""
+        """S4 [B,13,K,T-4,6,6], and the score of each part for each class [B,13,K], the maximum of D5. In its mean, the
+        deformation cost would be the same for all sequences."""
         maps = self.specific(self.generic(x[:, None])).unflatten(1, (PARTS, self.classes)).float()
         if not self.deformed:
             return maps, maps.mean(dim=(3, 4, 5))
