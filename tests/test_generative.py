@@ -12,9 +12,11 @@ from ferbench.methods.generative.recogniser import (
     Discriminator,
     ExpressionClassifiers,
     NeutralFaceGenerator,
+    distances,
 )
 from ferbench.methods.recipes import resolve
 from ferbench.protocol import protocol as protocols
+from ferbench.training.device import Device
 
 QUICK = (
     "network.widths=[4,4,8,8]",
@@ -103,17 +105,47 @@ def test_what_is_the_same_as_its_neutral_face_has_no_difference():
     torch.testing.assert_close(logits[0], head.whole.bias.expand(2, -1))
 
 
-def test_each_classifier_reads_its_own_layer_and_the_last_all_of_them():
+def test_local_classifiers_read_the_joined_layers_of_one_size_and_the_last_reads_the_smallest_too():
     torch.manual_seed(0)
     head = ExpressionClassifiers(GenerativeNetworkSettings(kind="residue", widths=WIDTHS), 3).eval()
     maps = [one.detach() for one in NeutralFaceGenerator(WIDTHS).layers(faces(2))]
     before, _ = head(maps)
-    assert len(before) == 5
+    assert len(before) == 4
     for place in range(7):
         changed = [one + (number == place) for number, one in enumerate(maps)]
         moved = [not torch.equal(a, b) for a, b in zip(before, head(changed)[0], strict=True)]
-        inside = 2 <= place < 6
-        assert moved == [number == place - 2 for number in range(4)] + [inside]
+        assert moved == [number in (place, 6 - place) for number in range(3)] + [True]
+
+
+def test_the_last_classifier_is_its_formula():
+    torch.manual_seed(0)
+    head = ExpressionClassifiers(GenerativeNetworkSettings(kind="residue", widths=WIDTHS), 3).double().eval()
+    maps = [one.detach() for one in NeutralFaceGenerator(WIDTHS).double().layers(faces(2).double())]
+    logits, _ = head(maps)
+    parts = []
+    for place, body in enumerate(head.bodies):
+        convolution, norm, linear = body[0], body[1], body[5]
+        joined = torch.cat([maps[place], maps[6 - place]], dim=1)
+        values = torch.nn.functional.conv2d(joined, convolution.weight, convolution.bias, padding=1)
+        values = np.maximum(values.detach().numpy() / np.sqrt(1 + norm.eps), 0)  # of a new norm: mean 0, deviation 1
+        rows, columns = values.shape[2:]
+        values = values.reshape(2, -1, rows // 2, 2, columns // 2, 2).max(axis=(3, 5)).reshape(2, -1)
+        weight, bias = linear.weight.detach().numpy(), linear.bias.detach().numpy()
+        parts.append(np.maximum(values @ weight.T + bias, 0))
+    features = np.concatenate([*parts, maps[3].flatten(1).numpy()], axis=1)
+    weight, bias = head.whole.weight.detach().numpy(), head.whole.bias.detach().numpy()
+    np.testing.assert_allclose(logits[-1].detach().numpy(), features @ weight.T + bias, rtol=1e-9, atol=1e-12)
+
+
+def test_distances_from_the_neutral_face_are_their_formula():
+    torch.manual_seed(0)
+    generator, rng = NeutralFaceGenerator(WIDTHS).eval(), np.random.default_rng(0)
+    x, target = rng.integers(0, 256, (2, 5, 48, 48)).astype(np.uint8)
+    found = distances(generator, Device(), torch.from_numpy(x), torch.from_numpy(target))
+    with torch.no_grad():
+        generated = generator(torch.from_numpy(x[:, None] / 127.5 - 1).float()).double().numpy()[:, 0]
+    assert found["generated"] == pytest.approx(np.abs(generated - (target / 127.5 - 1)).mean(), rel=1e-5)
+    assert found["input"] == pytest.approx((np.abs(x / 127.5 - target / 127.5)).mean(), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["derl", "gcnet"])
@@ -124,6 +156,7 @@ def test_an_interrupted_training_ends_with_the_same_bytes_and_is_stored_whole(na
     probabilities = one.predict(test, work)
     assert probabilities.shape == (6, 3)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert work.facts["distance_from_neutral"].keys() == {"generated", "input"}
 
     class Stop(Exception):
         pass

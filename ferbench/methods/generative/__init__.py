@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveInt
 
-from ferbench.methods.interface import Family, Recogniser
+from ferbench.methods.interface import FOLD, Family, Recogniser
 from ferbench.schema import Schema
 from ferbench.training.schedule import Stage
 
@@ -55,6 +56,7 @@ class GenerativeFamily(Family[GenerativeRecipe]):
 
     recipe = GenerativeRecipe
     consumes: ClassVar[frozenset[str]] = frozenset({"sequences", "neutral"})
+    revision: ClassVar[Mapping[str, int]] = {FOLD: 2}
 
     def recogniser(self, method: Method[GenerativeRecipe], kind: str, classes: tuple[str, ...]) -> Recogniser:
         from ferbench.methods.generative.recogniser import GenerativeRecogniser

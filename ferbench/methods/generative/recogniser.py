@@ -16,10 +16,12 @@ from ferbench.methods.generative import GenerativeLosses, GenerativeNetworkSetti
 from ferbench.methods.interface import History, SampleSet, TrainingSet, Workspace
 from ferbench.methods.recipes import Method
 from ferbench.training.augment import derive
+from ferbench.training.device import Device
 from ferbench.training.loop import Terms
 from ferbench.training.networks import contrastive_loss_of_batch, in_batches, parameter_count, seeded
 from ferbench.training.plan import Batch, Step, paired_epoch, single_epoch
 
+_SIDES, _LEAST_SIDE = (24, 12, 6), 3  # pixels of the generator's encoding layers; the last one is the smallest
 _LEAK = 0.2  # slope of the rectifiers below zero, as in pix2pix (Isola et al. 2017, appendix 6.1)
 
 
@@ -100,30 +102,31 @@ def _real_or_generated(logits: Tensor, real: float) -> Tensor:
 
 
 class ExpressionClassifiers(nn.Module):
-    """DeRL (Yang et al. 2018): a small network on each of the four middle layers of the generator (6, 3, 6, 12 pixels),
-    and a classifier of their concatenated features, whose prediction counts. GCNet (Kim et al. 2017): one embedding
-    network for a face and for its generated neutral face, and a linear classifier of the difference.
+    """DeRL (Yang et al. 2018): the generator's layers of one size are joined, and a small network classifies each size,
+    24, 12 and 6 pixels. Their features and the last encoding layer, of 3 pixels, are joined for the classifier whose
+    prediction counts. GCNet (Kim et al. 2017): one embedding network for a face and for its generated neutral face, and
+    a linear classifier of the difference.
     """
 
     def __init__(self, network: GenerativeNetworkSettings, classes: int):
         super().__init__()
         self.residue = network.kind == "residue"
-        _, second, third, fourth = network.widths
         if self.residue:
-            shapes = ((third, 6), (fourth, 3), (third, 6), (second, 12))
+            shapes = list(zip(network.widths[:-1], _SIDES, strict=True))
             self.bodies = nn.ModuleList(
                 nn.Sequential(
-                    nn.Conv2d(channels, network.width, 1),
+                    nn.Conv2d(2 * channels, network.width, 3, padding=1),
                     nn.BatchNorm2d(network.width),
                     nn.ReLU(),
+                    nn.MaxPool2d(2),
                     nn.Flatten(),
-                    nn.Linear(network.width * side * side, network.embedding),
+                    nn.Linear(network.width * (side // 2) ** 2, network.embedding),
                     nn.ReLU(),
                 )
                 for channels, side in shapes
             )
             self.tops = nn.ModuleList(nn.Linear(network.embedding, classes) for _ in shapes)
-            self.whole = nn.Linear(network.embedding * len(shapes), classes)
+            self.whole = nn.Linear(network.embedding * len(shapes) + network.widths[-1] * _LEAST_SIDE**2, classes)
         else:
             width = network.width
             layers: list[nn.Module] = []
@@ -141,8 +144,9 @@ class ExpressionClassifiers(nn.Module):
         """All maps of the generator (DeRL), or faces and neutral faces (GCNet) → logits of each classifier, last those
         of the final one, and the features of the final one."""
         if self.residue:
-            parts = [body(maps) for body, maps in zip(self.bodies, inputs[2:6], strict=True)]
-            features = torch.cat(parts, dim=1)
+            joined = [torch.cat([inputs[place], inputs[-1 - place]], dim=1) for place in range(len(self.bodies))]
+            parts = [body(maps) for body, maps in zip(self.bodies, joined, strict=True)]
+            features = torch.cat([*parts, inputs[len(parts)].flatten(1)], dim=1)
             return [*(top(part) for top, part in zip(self.tops, parts, strict=True)), self.whole(features)], features
         face, neutral = inputs
         difference = self.embed(face) - self.embed(neutral)
@@ -186,6 +190,7 @@ class GenerativeRecogniser:
 
         generator_rows = work.train("generator", pair, pair_loss, single, first)
         generator = self.generator = pair.generator.eval().requires_grad_(False)
+        work.facts["distance_from_neutral"] = distances(generator, work.device, faces, neutral[sequence])
         classifiers = self.classifiers = seeded(
             work.seed("classifiers"), lambda: ExpressionClassifiers(network, len(self.classes))
         ).to(device.name)
@@ -250,6 +255,18 @@ class GenerativeRecogniser:
 def _signed(x: Tensor) -> Tensor:
     """Grey levels in [0,1] → [-1,1], the range of the generator's output."""
     return 2 * x - 1
+
+
+def distances(generator: NeutralFaceGenerator, device: Device, faces: Tensor, neutral: Tensor) -> dict[str, float]:
+    """Mean |neutral − G(x)| of the "generated" faces and mean |neutral − x| of the "input" faces, in grey levels of
+    [-1,1]. faces, neutral : uint8 [N,48,48]."""
+
+    def of_batch(x: Tensor, target: Tensor) -> Tensor:
+        x, target = (_signed(grey.unsqueeze(1).float() / 255) for grey in (x, target))
+        return torch.stack([(target - image).abs().mean(dim=(1, 2, 3)) for image in (generator(x), x)], dim=1)
+
+    generated, shown = in_batches(of_batch, device, faces, neutral).double().mean(dim=0).tolist()
+    return {"generated": generated, "input": shown}
 
 
 def describe(recipe: GenerativeRecipe, classes: int) -> list[tuple[str, dict[str, Any]]]:
