@@ -9,6 +9,7 @@ from torch import nn
 from ferbench.data.faces import SIZE
 from ferbench.data.landmarks import BROWS, COUNT, JAW, WITHOUT_CORNERS
 from ferbench.errors import UsageError
+from ferbench.methods.interface import SampleSet, Video
 from ferbench.methods.recipes import resolve
 from ferbench.methods.sequences import networks, recogniser
 from ferbench.protocol import protocol as protocols
@@ -218,6 +219,26 @@ def test_an_interrupted_training_ends_with_the_same_bytes_and_is_stored_whole(na
     np.testing.assert_array_equal(loaded.predict(test[0], work), probabilities)
 
 
+def test_the_still_network_learns_each_still_and_answers_with_their_mean_probability(tmp_path):
+    one, samples, (test, _), work = trained("mscnn", tmp_path, "finetune.epochs=1")
+    videos = [Video(test.videos[row].frames[:length]) for row, length in enumerate((6, 2, 1))]
+    test = SampleSet(images=test.images[:3], videos=videos)
+    stills, rows = recogniser.stills_of(test.videos, 3)
+    assert rows.tolist() == [0, 0, 0, 1, 1, 2]
+    expected = [*test.videos[0].frames[3:], *test.videos[1].frames, *test.videos[2].frames]
+    assert torch.equal(stills, torch.from_numpy(np.stack(expected)[:, None]))
+    reports = []
+    work.report = lambda done, total, text: reports.append(total)
+    one.fit(samples, work)
+    assert reports[-1] == 3 * len(samples) // 8  # steps of one epoch of batches of 8 stills
+    with torch.no_grad():
+        logits = one.parts["mscnn"].double()(stills[:, 0].double() / 255 - 0.5)[0].numpy()
+    one.parts["mscnn"].float()
+    each = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    wanted = [each[:3].mean(axis=0), each[3:5].mean(axis=0), each[5]]
+    np.testing.assert_allclose(one.predict(test, work), wanted, rtol=1e-4)
+
+
 def test_what_can_be_learned_is_learned(tmp_path):
     one, samples, (test, labels), work = trained("dtan", tmp_path, "finetune.epochs=15", "finetune.augment=none")
     one.fit(samples, work)
@@ -226,13 +247,14 @@ def test_what_can_be_learned_is_learned(tmp_path):
 
 def test_only_a_chosen_start_is_part_of_a_training_s_identity():
     protocol = protocols.load("synth-sequences")
-    of = {name: resolve(name, "tiny", protocol.name) for name in ("dtagn", "3dcnn-dap")}
+    of = {name: resolve(name, "tiny", protocol.name) for name in ("dtagn", "3dcnn", "3dcnn-dap")}
     content = {name: method.family.identity("fold", method, protocol)["network"] for name, method in of.items()}
+    assert "stills" not in content["dtagn"]
     assert "start" not in content["dtagn"]  # trainings of before there was a choice keep their keys
     assert content["3dcnn-dap"]["start"] == "centroids"
     assert content["3dcnn-dap"]["score"] == "maximum"  # and only this method has other keys than with the mean
-    other = resolve("3dcnn", "tiny", protocol.name)
-    assert all("score" not in one for one in (content["dtagn"], other.family.identity("fold", other, protocol)["network"]))
+    assert "score" not in content["3dcnn"]
+    assert "score" not in content["dtagn"]
 
 
 def test_of_two_networks_in_turn_no_epoch_can_be_chosen(tmp_path):

@@ -24,6 +24,7 @@ class SequenceNetworkSettings(Schema):
     """parts : one network, or two that are trained one after the other and then fused.
 
     frames, steps : length to which a sequence is resampled, for parts that read pixels and landmarks respectively.
+    stills : number of last frames of each sequence that MSCNN reads, each for learning and their mean for testing.
     filters : number of generic and of specific filters of the 3-D network. start : its initial filters and connections,
         "random" or from "centroids" of the training set's patches.
     """
@@ -31,6 +32,7 @@ class SequenceNetworkSettings(Schema):
     parts: tuple[Part, ...] = Field(min_length=1, max_length=2)
     frames: PositiveInt = 3
     steps: PositiveInt = 12
+    stills: PositiveInt = 1
     filters: PositiveInt = 64
     start: Literal["random", "centroids"] = "random"
     dropout: float = Field(0.5, ge=0, lt=1)
@@ -79,6 +81,8 @@ class SequencesFamily(Family[SequenceRecipe]):
         content = super().identity(kind, method, protocol)
         if content["network"]["start"] == "random":  # not part of the keys of older runs
             del content["network"]["start"]
+        if content["network"]["stills"] == 1:  # likewise
+            del content["network"]["stills"]
         if "3dcnn-dap" in content["network"]["parts"]:  # in place of a revision, which would change all methods' keys
             content["network"]["score"] = "maximum"  # of a part's map; older runs have its mean
         return content

@@ -42,8 +42,16 @@ def build(part: Part, recipe: SequenceRecipe, classes: int) -> nn.Module:
 
 
 def frames_of(videos: Sequence[Video], count: int) -> Tensor:
-    """Frames uint8 [N,count,48,48] of sequences; with a count of 1 the last frame of each."""
+    """Frames uint8 [N,count,48,48] of sequences."""
     return torch.from_numpy(np.stack([resample(video.frames, count) for video in videos]))
+
+
+def stills_of(videos: Sequence[Video], count: int) -> tuple[Tensor, Tensor]:
+    """The last ``count`` frames of each sequence, or all of a shorter one: uint8 [M,1,48,48], and the rows of their
+    sequences, int64 [M]."""
+    last = [video.frames[-count:] for video in videos]
+    rows = np.repeat(np.arange(len(last)), [len(frames) for frames in last])
+    return torch.from_numpy(np.concatenate(last)[:, None]), torch.from_numpy(rows)
 
 
 def derived_frames(frames: Tensor, which: Tensor) -> Tensor:
@@ -119,6 +127,9 @@ class SequenceRecogniser:
     ) -> History:
         stage, seed = self.recipe.finetune, derive_seed(work.seed("plan"), part)
         device, verification = work.device, self.recipe.verification
+        if part == "mscnn":
+            labels = labels[stills_of(train.videos, self.recipe.network.stills)[1].to(device.name)]
+        label_table = labels.cpu().numpy()
 
         def loss(batch: Batch) -> Terms:
             target = labels[batch.images]
@@ -135,7 +146,7 @@ class SequenceRecogniser:
             # A seed for the dropout of each epoch, so that an interrupted training continues with the same numbers.
             torch.manual_seed(derive_seed(seed, "dropout", epoch) % 2**63)
             if part == "mscnn":
-                return paired_epoch(train.labels, stage.augment, stage.batch, seed, epoch, "images", "balanced")
+                return paired_epoch(label_table, stage.augment, stage.batch, seed, epoch, "images", "balanced")
             return single_epoch(len(train), stage.augment, stage.batch, seed, epoch)
 
         def scores(validation: SampleSet) -> np.ndarray:
@@ -177,20 +188,29 @@ class SequenceRecogniser:
         return lambda rows, which: _pixels(part, derived_frames(frames[rows], which))
 
     def _logits(self, part: Part, module: nn.Module, samples: SampleSet, work: Workspace) -> Tensor:
-        """Logits float32 [N,K] on the CPU of undistorted sequences."""
+        """Logits float32 [N,K] on the CPU of undistorted sequences; the logarithms of mean probabilities where MSCNN
+        reads several stills of each."""
         if part in LANDMARK_PARTS:
             x = self._tracks(part, samples, 1)[:, 0]
         else:
             x = _pixels(part, self._frames(part, samples).float() / 255)
         module.to(work.device.name).eval()
-        return in_batches(lambda values: module(values)[0], work.device, x)
+        logits = in_batches(lambda values: module(values)[0], work.device, x)
+        if len(logits) == len(samples):
+            return logits
+        rows = stills_of(samples.videos, self.recipe.network.stills)[1]  # the mean probability of a sequence's stills
+        sums = torch.zeros(len(samples), logits.shape[1]).index_add_(0, rows, torch.softmax(logits, dim=1))
+        return (sums / rows.bincount()[:, None]).log()
 
     def _tracks(self, part: Part, samples: SampleSet, derived: int) -> Tensor:
         tracks = tracks_of(samples.videos, self.recipe.network.steps, derived)
         return tracks[..., DTGN_POINTS, :] if part == "dtgn" else tracks
 
     def _frames(self, part: Part, samples: SampleSet) -> Tensor:
-        return frames_of(samples.videos, 1 if part == "mscnn" else self.recipe.network.frames)
+        network = self.recipe.network
+        if part == "mscnn":
+            return stills_of(samples.videos, network.stills)[0]
+        return frames_of(samples.videos, network.frames)
 
 
 def _pixels(part: Part, frames: Tensor) -> Tensor:
@@ -203,11 +223,11 @@ class SequenceEstimate:
 
     def __init__(self, device: Device):
         self.device = device
-        self.seconds: dict[tuple[str, str, int], float] = {}  # for one sequence, by part, network and threads
+        self.seconds: dict[tuple[str, str, int], float] = {}  # for one input, by part, network and threads
 
     def __call__(self, task: Task, threads: int) -> float:
         recipe: SequenceRecipe = task.method.recipe
-        seconds = sum(self._seconds(part, recipe, threads) for part in recipe.network.parts)
+        seconds = sum(self._seconds(part, recipe, threads) * _inputs(part, recipe) for part in recipe.network.parts)
         return (1 - task.done) * passes(recipe.finetune, task.images) * seconds
 
     def _seconds(self, part: Part, recipe: SequenceRecipe, threads: int) -> float:
@@ -235,8 +255,14 @@ def describe(recipe: SequenceRecipe, classes: int) -> list[tuple[str, dict[str, 
     for part in recipe.network.parts:
         module = build(part, recipe, classes).eval()
         sizes[f"{part} parameters"] = f"{parameter_count(module):,}"
-        sizes[f"{part} FLOPs per sequence"] = f"{flops(module, (_example(part, recipe, 2),)) / 2e9:.4f} G"
+        count = flops(module, (_example(part, recipe, 2),)) / 2 * _inputs(part, recipe)
+        sizes[f"{part} FLOPs per sequence"] = f"{count / 1e9:.4f} G"
     return [("sizes", sizes)]
+
+
+def _inputs(part: Part, recipe: SequenceRecipe) -> int:
+    """Number of inputs that a part reads of each sequence."""
+    return recipe.network.stills if part == "mscnn" else 1
 
 
 def _example(part: Part, recipe: SequenceRecipe, count: int) -> Tensor:
