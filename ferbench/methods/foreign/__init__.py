@@ -83,9 +83,9 @@ class Input(Schema):
 
     @property
     def view(self) -> View:
-        """The view that faces are cropped and scaled from; its size is rounded down, as timm does."""
+        """The view of faces that the model sees."""
         colour: Literal["grey", "rgb"] = "grey" if self.colour == "grey" else "rgb"
-        return View(size=int(self.size / self.crop), colour=colour, alignment=self.alignment, resize=self.resize)
+        return View(size=self.size, colour=colour, alignment=self.alignment, resize=self.resize, crop=self.crop)
 
     @model_validator(mode="after")
     def _fits_channels(self) -> Self:
