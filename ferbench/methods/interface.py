@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
+from ferbench.data.views import IMAGES, View
 from ferbench.errors import UsageError
 from ferbench.runs.record import TABLES
 from ferbench.schema import Schema, plain
@@ -230,6 +231,10 @@ class Family(ABC, Generic[R]):
     def needs(self, method: Method[R]) -> frozenset[str]:
         """Input needed beside images: :attr:`consumes`, or what the recipe of the method implies."""
         return self.consumes
+
+    def view(self, method: Method[R]) -> View:
+        """Size, colour and alignment of the images that a method is given in :attr:`SampleSet.images`."""
+        return IMAGES
 
     def parents(self, kind: str, method: Method[R], protocol: Rules) -> list[Parent]:
         """Runs that a training of this kind starts from: by default a fold starts from the pre-training of its method
