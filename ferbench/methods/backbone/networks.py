@@ -22,6 +22,7 @@ from ferbench.methods.backbone.recipe import (
     SoftmaxLoss,
 )
 from ferbench.text import printable
+from ferbench.training.checkpoint import unpack
 from ferbench.training.feature_losses import center_loss, center_step, locality_loss, push_loss, push_step
 from ferbench.training.loop import Terms
 
@@ -56,12 +57,19 @@ def create(recipe: BackboneRecipe, weights: Path | None) -> nn.Module:
     # connection: the overlay takes the place of its own source.
     source = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(weights)}} if weights else {}
     try:
-        return timm.create_model(name, **arguments, **source)
+        network = timm.create_model(name, **arguments, **source)
+        # timm itself leaves random what a file lacks, and says so in its log alone.
+        missing = sorted(network.state_dict().keys() - unpack(weights)[0].keys()) if weights else []
     except Exception as error:  # of timm, torch and safetensors, without a common base
         reason = printable(str(error))[:200]
         if weights:
             raise DataError(f"{weights} does not hold weights of {name}: {reason}") from None
         raise UsageError(f"{name} cannot be built for images of {size} pixels: {reason}") from None
+    if missing:
+        raise DataError(
+            f"{weights} does not hold weights of {name}: it lacks {len(missing)} tensors, {missing[0]} first"
+        )
+    return network
 
 
 def pictures(pixels: Tensor, spec: InputSpec) -> Tensor:
@@ -79,7 +87,7 @@ def pictures(pixels: Tensor, spec: InputSpec) -> Tensor:
 def normalised(x: Tensor, spec: InputSpec) -> Tensor:
     """(x − mean) / std for each channel of x, [B,C,S,S] in [0,1]. Of three values a grey image has the mean."""
     mean, std = (x.new_tensor(values) for values in (spec.mean, spec.std))
-    if x.shape[1] == 1:
+    if spec.colour == "grey":
         mean, std = mean.mean().view(1), std.mean().view(1)
     return (x - mean[:, None, None]) / std[:, None, None]
 
