@@ -275,8 +275,7 @@ class Family(ABC, Generic[R]):
 
     def epochs(self, kind: str, method: Method[R], protocol: Rules) -> int:
         """Number of epochs of a training, 0 for a training without epochs."""
-        stage = self.identity(kind, method, protocol).get("stage") or {}
-        return int(stage.get("epochs", 0))
+        return int((self.identity(kind, method, protocol).get("stage") or {}).get("epochs", 0))
 
     def describe(self, method: Method[R], protocol: Rules) -> list[tuple[str, dict[str, Any]]]:
         """Titled facts for ``ferbench show``, sizes first; the recipe is shown as well."""
