@@ -3,9 +3,9 @@
 It depends on the seed alone and is computed by NumPy, so it is the same on every device and after an interruption.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -74,7 +74,15 @@ class Batch:
         return Batch(streams=self.streams, **{name: getattr(self, name).clone() for name in self.INDICES})
 
 
-EpochPlan = Callable[[int], Collection[Step]]  # the steps of each epoch by its number from 0
+class Steps(Protocol):
+    """The steps of an epoch in their order: a list, or what prepares each one when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Step]: ...
+
+
+EpochPlan = Callable[[int], Steps]  # the steps of each epoch by its number from 0
 
 
 def rows(count: int, augment: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

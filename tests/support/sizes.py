@@ -14,7 +14,7 @@ from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import Protocol
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # where `support` is, if this is run as a program
-from support.torch_vision import define_missing_operators  # noqa: E402
+from support.torch_vision import define_missing_operators
 
 define_missing_operators()  # for networks of timm
 PROTOCOLS = {len(one.classes): one for one in map(protocols.load_any, protocols.names()) if isinstance(one, Protocol)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from itertools import islice
@@ -71,11 +71,11 @@ class ViewStep(Step):
 
 
 class Speed:
-    """Images a second of the loader (fetching and augmenting) and of the network (all else), in the first epoch that
-    this process trains."""
+    """Images a second of the loader (fetching and augmenting) and of the network (all else), in the last epoch, when
+    all that is compiled or chosen at first use is ready."""
 
     def __init__(self, device: Device):
-        self.device, self.measures = device, True
+        self.device, self.measures = device, False
         self.images, self.fetched, self.augmented, self.steps = 0, 0.0, 0.0, 0.0
 
     def now(self) -> float:
@@ -143,8 +143,8 @@ class Batches:
         return whole, time.perf_counter() - start
 
 
-class Epoch(Collection[Step]):
-    """The steps of one epoch, whose pixels are fetched when it is iterated over."""
+class Epoch:
+    """The steps of one epoch (:class:`ferbench.training.plan.Steps`), whose pixels are fetched while it is iterated."""
 
     def __init__(self, batches: Batches, number: int):
         self.batches, self.number = batches, number
@@ -152,11 +152,9 @@ class Epoch(Collection[Step]):
     def __len__(self) -> int:
         return self.batches.count
 
-    def __contains__(self, step: object) -> bool:
-        return any(step is one for one in self)
-
     def __iter__(self) -> Iterator[Step]:
         batches, speed = self.batches, self.batches.speed
+        speed.measures = self.number == batches.recipe.finetune.epochs - 1
         plan, waiting = batches.plan(self.number), deque[Future[tuple[ViewStep, float]]]()
         pool = ThreadPoolExecutor(batches.threads)
         try:
@@ -172,6 +170,5 @@ class Epoch(Collection[Step]):
                 speed.images += len(step.images)
                 speed.fetched += seconds / batches.threads
                 speed.steps += speed.now() - start
-            speed.measures = False
         finally:
             pool.shutdown(cancel_futures=True)
