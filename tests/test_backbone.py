@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from support.backbone import LOSSES, fitted, little
-from support.datasets import make_faces, people
+from support.backbone import LOSSES, SMALL, fitted, little
+from support.command import ferbench
+from support.datasets import lay_down, make_faces, people
 from support.recognisers import CLASSES, other_set, training_set, workspace
 from support.torch_vision import define_missing_operators
 
@@ -28,6 +29,7 @@ from ferbench.methods.interface import FOLD, EstimatesDuration, Family, HasNetwo
 from ferbench.methods.recipes import resolve
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.facts import HeldOut
+from ferbench.runs.store import Store
 from ferbench.schema import validated
 from ferbench.seeds import generator
 from ferbench.training.checkpoint import pack, unpack
@@ -410,3 +412,34 @@ def test_a_change_may_name_a_field_of_any_kind_of_a_table():
     with pytest.raises(UsageError, match=r"did you mean loss\.smoothing"):
         little("softmax", "loss.smothing=0.2")
     assert validated(Augment, {}, "augment") == Augment()
+
+
+def test_a_fold_from_weights_of_a_file_is_trained_tested_and_evaluated_by_the_commands(tmp_path):
+    lay_down(make_faces(people(10, ["anger", "fear", "surprise"]), name="ckplus"), tmp_path / "data")
+    stored(little("softmax").recipe, tmp_path / "w.safetensors")
+    changes = [word for change in (*SMALL, "network.weights=w.safetensors") for word in ("--set", change)]
+    train = [
+        "train",
+        "scn",
+        "-d",
+        "ckplus",
+        "--preset",
+        "tiny",
+        "--folds",
+        "01",
+        "--epochs",
+        "1",
+        "--jobs",
+        "1",
+        *changes,
+    ]
+    ferbench(*train, cwd=tmp_path)
+    (record,) = Store(tmp_path / "runs").records()
+    assert record.identity.recipe["network"]["weights"] == sha256_of_file(tmp_path / "w.safetensors")
+    assert record.facts["held_out"]["status"] == "unknown"
+    assert record.facts["held_out"]["why"] == "it is not stated what was learned from"
+    (tmp_path / "w.safetensors").unlink()
+    done = ferbench("evaluate", record.key, "-d", "ckplus", cwd=tmp_path)
+    assert "held out" in done.stdout
+    done = ferbench("export", record.key, cwd=tmp_path, code=2)
+    assert "sees images of 32 rgb" in done.stderr
