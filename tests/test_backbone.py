@@ -42,7 +42,8 @@ timm = pytest.importorskip("timm")
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_learns_predicts_saves_and_loads(loss, tmp_path):
-    method, work = little(loss, "finetune.epochs=10", "augment.rotate=0.0", "augment.flip=0.0"), workspace(tmp_path)
+    still = [f"augment.{name}=0.0" for name in ("flip", "shift", "rotate", "erase")]
+    method, work = little(loss, "finetune.epochs=12", *still), workspace(tmp_path)
     recogniser = fitted(method, work)
     samples, labels = other_set()
     probabilities = recogniser.predict(samples, work)
@@ -53,6 +54,7 @@ def test_learns_predicts_saves_and_loads(loss, tmp_path):
     again.load({name: torch.as_tensor(one) for name, one in recogniser.state().items()})
     assert (again.predict(samples, work) == probabilities).all()
     assert not [name for name in recogniser.state() if name.startswith("memory.")]
+    assert work.facts["timm"] == timm.__version__
     speeds = work.facts["images_per_second"]
     assert speeds["loader"] > speeds["network"] > 0
 
@@ -179,6 +181,8 @@ def test_images_are_changed_by_what_was_drawn():
     # A gradient turned by up to 90 degrees still spans at most the grey levels of the image.
     turned = changes(across, rotate=90.0)
     assert float(turned.diff(dim=2).abs().max()) > 0.05
+    still = (changes(x, rotate=90.0, shift=0.2, crop=0.5, moved=0.25) - x).abs().amax(dim=(1, 2, 3)) < 1e-4
+    assert 36 <= int(still.sum()) < 60
     bright = changes(torch.full((64, 1, 8, 8), 0.5), brightness=0.4).mean(dim=(1, 2, 3))
     assert 0.3 <= float(bright.min()) < 0.4 < 0.6 < float(bright.max()) <= 0.7
     faded = changes(x, contrast=0.5).std(dim=(2, 3)) / x.std(dim=(2, 3))

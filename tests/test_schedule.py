@@ -21,6 +21,8 @@ def test_the_rate_rises_linearly_and_falls_by_a_cosine_after_that():
     assert rates[3:] == pytest.approx([learning_rate(stage(anneal="cosine", epochs=7), epoch) for epoch in range(7)])
     rates = [learning_rate(stage(drops=(0.5,), warmup=1), epoch) for epoch in (0, 1, 5)]
     assert rates == pytest.approx([0.05, 0.1, 0.01])
+    rates = [learning_rate(stage(anneal="exponential", warmup=1), epoch) for epoch in range(4)]
+    assert rates == pytest.approx([0.05, 0.1, 0.09, 0.081])
 
 
 def test_later_fields_are_in_an_identity_only_where_they_are_set():

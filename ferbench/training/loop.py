@@ -29,6 +29,7 @@ After = Callable[[Batch], None]
 _CAPTURE = Lock()
 _WARM_UP = 3  # steps before a capture, in which libraries choose kernels and allocate memory
 _SMALL = 1e-12  # added to the length of a gradient, which may be 0
+_DECAY = 0.9  # of an exponential schedule: that of SCN, RUL, EAC and Ada-DF
 _BETA2 = 0.999  # of AdamW: the decay rate of the mean of squared gradients
 
 
@@ -200,14 +201,16 @@ def initial_state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[s
 
 def learning_rate(stage: Stage, epoch: int) -> float:
     """Return the rate in ``epoch`` (from 0): lr × 0.1 for each drop, a fraction of the epochs, passed;
-    or lr · ½(1 + cos(π · epoch / epochs)) (Loshchilov & Hutter 2017, Eq. 5).
+    or lr · ½(1 + cos(π · epoch / epochs)) (Loshchilov & Hutter 2017, Eq. 5); or lr · 0.9^epoch.
 
-    With a warm-up of w epochs the rates of these are lr · (epoch + 1) / (w + 1), and the cosine spans the rest.
+    With a warm-up of w epochs the rates of these are lr · (epoch + 1) / (w + 1), and the latter two begin after it.
     """
     if epoch < stage.warmup:
         return stage.lr * (epoch + 1) / (stage.warmup + 1)
     if stage.anneal == "cosine":
         return stage.lr * (1 + math.cos(math.pi * (epoch - stage.warmup) / (stage.epochs - stage.warmup))) / 2
+    if stage.anneal == "exponential":
+        return stage.lr * _DECAY ** (epoch - stage.warmup)
     return stage.lr * 0.1 ** sum(epoch >= round(drop * stage.epochs) for drop in stage.drops)
 
 

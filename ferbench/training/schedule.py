@@ -30,7 +30,8 @@ class Stage(Schema):
     weight_decay: float = Field(ge=0)
     augment: Literal["expand", "sample", "none"]
     # Fields with defaults go beyond the paper and are off by default.
-    anneal: Literal["drops", "cosine"] = "drops"  # cosine: Loshchilov & Hutter 2017, without restarts
+    # cosine: Loshchilov & Hutter 2017, without restarts; exponential: × 0.9 after each epoch, without drops
+    anneal: Literal["drops", "cosine", "exponential"] = "drops"
     ema: float = Field(0.0, ge=0)  # how many epochs the moving average of the weights, which is tested, spans
     optimizer: Literal["sgd", "adamw"] = "sgd"  # adamw: Loshchilov & Hutter 2019
     warmup: NonNegativeInt = 0  # epochs in which the learning rate rises linearly (Goyal et al. 2017, section 2.2)

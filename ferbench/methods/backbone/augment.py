@@ -23,17 +23,18 @@ def drawn(count: int, settings: Augment, size: int, rng: np.random.Generator) ->
     """
     flips, area, ratio = rng.random(count), rng.uniform(settings.crop, 1, count), rng.uniform(-1, 1, count)
     places, shifts, turns = rng.uniform(-1, 1, (count, 2)), rng.uniform(-1, 1, (count, 2)), rng.uniform(-1, 1, count)
-    factors = rng.uniform(-1, 1, (count, 3))
+    factors, moved = rng.uniform(-1, 1, (count, 3)), rng.random(count) < settings.moved
     strengths = np.array([settings.brightness, settings.contrast, settings.saturation])
     none = np.empty(0, dtype=np.float32)
     motions, colours, boxes = none, none, np.empty(0, dtype=np.int64)
     if settings.flip or settings.crop < 1 or settings.shift or settings.rotate:
         stretch = np.exp(ratio * _RATIO / 2) if settings.crop < 1 else np.ones(count)
         sides = np.minimum(np.sqrt(area)[:, None] * np.stack([stretch, 1 / stretch], axis=1), 1)
-        angle = np.radians(settings.rotate) * turns
+        sides = np.where(moved[:, None], sides, 1)
+        angle = np.radians(settings.rotate) * turns * moved
         rotation = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=1).reshape(-1, 2, 2)
         mirror = np.stack([np.where(flips < settings.flip, -1, 1), np.ones(count)], axis=1)
-        centre = (1 - sides) * places + 2 * settings.shift * shifts
+        centre = (1 - sides) * places + 2 * settings.shift * shifts * moved[:, None]
         motions = np.concatenate([rotation * (sides * mirror)[:, None], centre[:, :, None]], axis=2).astype(np.float32)
     if strengths.any():
         colours = (1 + strengths * factors).astype(np.float32)

@@ -132,7 +132,7 @@ class Augment(Schema):
 
     flip : share of images that are mirrored. crop : smallest share of the area of a random crop with sides of a ratio
         between 3/4 and 4/3, resized to the whole; 1 for no crop. shift : largest shift along each axis, in sides, as by
-        padding and cropping. rotate : largest angle, in degrees.
+        padding and cropping. rotate : largest angle, in degrees. moved : share of images that these three change.
     brightness, contrast, saturation : b for a factor between 1 − b and 1 + b.
     erase : share of images in which a rectangle is erased, of at most ``erased`` of the area.
     """
@@ -141,6 +141,7 @@ class Augment(Schema):
     crop: float = Field(1.0, gt=0, le=1)
     shift: float = Field(0.0, ge=0, lt=0.5)
     rotate: float = Field(0.0, ge=0, le=180)
+    moved: Share = 1.0
     brightness: Share = 0.0
     contrast: Share = 0.0
     saturation: Share = 0.0

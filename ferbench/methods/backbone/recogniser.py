@@ -16,7 +16,7 @@ from ferbench.errors import UsageError
 from ferbench.methods.backbone.augment import changed
 from ferbench.methods.backbone.batches import Batches, Speed, ViewBatch
 from ferbench.methods.backbone.heads import build
-from ferbench.methods.backbone.networks import MEMORY, BackboneNetwork, normalised, pictures
+from ferbench.methods.backbone.networks import MEMORY, BackboneNetwork, normalised, pictures, timm_library
 from ferbench.methods.backbone.recipe import BackboneRecipe
 from ferbench.methods.backbone.weights import digest, weights_file
 from ferbench.methods.interface import History, SampleSet, Task, TrainingSet, Workspace
@@ -61,6 +61,7 @@ class BackboneRecogniser:
         speed = Speed(device)
         batches = Batches(train.images, train.labels, recipe, work.seed("plan"), speed)
         work.facts |= {"parameters": parameter_count(network), "pixels": list(train.images.shape[1:])}
+        work.facts["timm"] = timm_library().__version__
         if weights:
             self._name_weights(weights, work)
         outputs_of = device.compiled(network.outputs)
