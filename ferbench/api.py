@@ -22,9 +22,10 @@ from ferbench import metrics
 from ferbench.data import faces as prepared_sets
 from ferbench.data import synthetic
 from ferbench.data.faces import Faces
+from ferbench.data.views import IMAGES, View
 from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
-from ferbench.execution.views import fold_facts, sample_set, training_set
+from ferbench.execution.views import fold_facts, image_seen, sample_set, training_set
 from ferbench.files import data_home, runs_home, sha256_of
 from ferbench.methods.interface import SampleSet, TrainingSet
 from ferbench.metrics import Interval
@@ -43,8 +44,9 @@ REVISION = 1  # incremented when a change of code changes what is stored for the
 class Fold:
     """One fold of a protocol.
 
-    train : images uint8 [N,48,48] with labels int64 [N] (indices into ``train.classes``), subjects and, under a
-    protocol of sequences, videos. test : the same without labels. ids : the ids of the test samples, in their order.
+    train : images uint8 [N,48,48], or of another view, with labels int64 [N] (indices into ``train.classes``), subjects
+    and, under a protocol of sequences, videos. test : the same without labels. ids : of the test samples, in their
+    order.
     """
 
     name: str
@@ -73,11 +75,12 @@ class Score:
     sequence_accuracy: float
 
 
-def folds(dataset: str, home: Path | None = None) -> list[Fold]:
+def folds(dataset: str, home: Path | None = None, view: View = IMAGES) -> list[Fold]:
     """Return the folds of a protocol on its prepared dataset.
 
     No subject is in both the training and the test set of a fold, and each sample is tested once.
-    dataset : name of a protocol, or the path of its file. home : the data home.
+    dataset : name of a protocol, or the path of its file. home : the data home. view : of the images, such as
+    ``View(size=112, colour="rgb")``; other views than 48×48 grey are read as they are indexed by rows.
     Raises UsageError for an unknown protocol, DataError for a dataset that is not prepared or does not fit.
     """
     protocol, faces, splits = _load(dataset, home)
@@ -85,8 +88,8 @@ def folds(dataset: str, home: Path | None = None) -> list[Fold]:
     return [
         Fold(
             split.fold,
-            training_set(protocol, faces, split.train, splits.classes),
-            sample_set(protocol, faces, split.test),
+            training_set(protocol, faces, split.train, splits.classes, view=view),
+            sample_set(protocol, faces, split.test, view),
             tuple(names[split.test]),
         )
         for split in splits.folds
@@ -96,11 +99,11 @@ def folds(dataset: str, home: Path | None = None) -> list[Fold]:
 class Evaluator:
     """Collects the predictions of one method, fold by fold, and computes their metrics.
 
-    method : its name, as printed in tables. dataset, home : as for :func:`folds`.
+    method : its name, as printed in tables. dataset, home, view : as for :func:`folds`.
     """
 
-    def __init__(self, method: str, dataset: str, home: Path | None = None):
-        self.method = method
+    def __init__(self, method: str, dataset: str, home: Path | None = None, view: View = IMAGES):
+        self.method, self.view = method, view
         self.protocol, self.faces, self.splits = _load(dataset, home)
         self.predictions: dict[str, pd.DataFrame] = {}  # by fold
 
@@ -166,7 +169,7 @@ class Evaluator:
                 "command": "",
                 "trained_on": [self.protocol.identifier],
                 "held_out": HeldOut(status="yes", by="authors").model_dump(),
-                "sees": self.protocol.level,
+                "sees": self.protocol.level if self.view.is_default else image_seen(self.faces, self.view),
                 "parameters": 0,
                 "notes": list(self.splits.notes),
                 **fold_facts(self.protocol, self.faces, self.splits, split, split.train, 0),

@@ -8,15 +8,19 @@ All but the interval and the sequences follow from the counts of the confusion m
 same figures (the tests compare) from lists of labels, and takes longer to import than a report to build.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from ferbench.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def sums_to_one(probabilities: np.ndarray) -> np.ndarray:
@@ -54,6 +58,8 @@ def confusion(truth: pd.Series, prediction: pd.Series, classes: list[str]) -> np
 
 def _places(names: np.ndarray, classes: list[str]) -> np.ndarray:
     """The place of each name among the classes; -1 for an unknown one."""
+    import pandas as pd
+
     codes, unique = pd.factorize(names, use_na_sentinel=False)
     return np.array([classes.index(name) if name in classes else -1 for name in unique], dtype=np.int64)[codes]
 
@@ -133,6 +139,8 @@ def subject_interval(frame: pd.DataFrame, level: float = 0.95) -> Interval:
     Images of one person err together, so that subjects, not images, are the independent units. Where the subject of
     any image is unknown, images are. See :func:`proportion_interval`.
     """
+    import pandas as pd
+
     known = bool((frame["subject"] != "").all())
     codes, names = pd.factorize(frame["subject" if known else "id"])
     counts = np.bincount(codes, weights=correct(frame))
@@ -197,6 +205,8 @@ def by_sequence(frame: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
 
     Images of no sequence are left out. Other columns keep what the first frame has.
     """
+    import pandas as pd
+
     columns = [f"p_{name}" for name in classes]
     unknown = frame["sequence"].to_numpy() == ""
     known = frame[~unknown] if unknown.any() else frame
@@ -243,6 +253,8 @@ def times_wrong(frames: list[pd.DataFrame]) -> np.ndarray:
 
 def _in_order(frame: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
     """The frame in this order of images; DataError unless it holds these and no others, each once."""
+    import pandas as pd
+
     names = frame["id"].to_numpy()
     same = len(names) == len(images) and bool((names == images).all())
     if len({*names}) < len(names) or not (same or {*names} == {*images}):
@@ -279,6 +291,8 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
 def worst_group(frame: pd.DataFrame, by: str) -> tuple[str, float, int]:
     """Return the group of ``by`` with the lowest accuracy, the larger of equals, with its accuracy and its number of
     predictions. Rows without a group are left out; ("", NaN, 0) where no row has one."""
+    import pandas as pd
+
     known = frame[by].to_numpy() != ""
     codes, names = pd.factorize(frame[by].to_numpy()[known], sort=True)
     if not len(names):

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -33,6 +34,18 @@ def plain_name(name: str) -> str:
 Name = Annotated[str, AfterValidator(plain_name)]
 
 
+class KeptPictures(Schema):
+    """Of the pictures of a prepared dataset (``data.pictures``)."""
+
+    count: int  # pictures; the other rows have no more than their 48 grey pixels
+    keep: int  # pixels of the longest side (--keep)
+    bytes: int  # of all files
+    colour: int  # pictures whose channels differ
+    side: int  # median side of the face, in pixels
+    points: int  # pictures with known landmarks
+    fingerprint: str  # SHA-256 over the digests of the pictures' pixels, landmarks and boxes, in order
+
+
 class Card(Schema):
     """``card.json`` of a prepared dataset: its source on disk and its content."""
 
@@ -54,12 +67,15 @@ class Card(Schema):
     fingerprint: str  # SHA-256 over ids, labels, subjects, sequences, splits and pixels, in order
     versions: dict[str, str]  # ferbench, numpy, pillow (and the detector's, where one was used)
     files: dict[Name, str] = Field(default_factory=dict)  # SHA-256 of the set's other files; none on an older card
+    pictures: KeptPictures | None = None  # beside the images of 48 pixels
     digest: str = ""  # of this card (files.seal); empty on an older card
 
-    def changed(self, folder: Path) -> list[str]:
-        """The files of the set in its folder that are missing or not what was prepared; none on an older card."""
-        present = {name: sha256_of_file(folder / name) for name in self.files if (folder / name).is_file()}
-        return [name for name, digest in self.files.items() if present.get(name) != digest]
+    def changed(self, folder: Path, names: Collection[str] | None = None) -> list[str]:
+        """The files of the set (or those of some ``names``) in its folder that are missing or not what was prepared;
+        none on an older card."""
+        files = {name: digest for name, digest in self.files.items() if names is None or name in names}
+        present = {name: sha256_of_file(folder / name) for name in files if (folder / name).is_file()}
+        return [name for name, digest in files.items() if present.get(name) != digest]
 
 
 S = TypeVar("S", bound=BaseModel)

@@ -21,7 +21,7 @@ from ferbench.execution.training import prepare_ablation, prepare_training
 from ferbench.execution.worker import jobs_from_json, write_plan
 from ferbench.labels import EMOTIONS
 from ferbench.methods.wslgan import cost as measured
-from ferbench.protocol import leakage, splits
+from ferbench.protocol import leakage, rules, splits
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.leakage import audit
 from ferbench.training.plan import passes
@@ -286,7 +286,7 @@ def test_image_folds_test_everything_once_and_put_people_in_training_and_test_se
     assert all(not np.intersect1d(fold.train, fold.test).size for fold in made.folds)
     assert made.hash == leakage.image_folds(protocol, faces).hash != splits.make(protocol, faces).hash
     with pytest.raises(Exception, match="subjects in training and test set"):
-        splits.check_subjects(made.folds, faces)
+        rules.check_subjects(made.folds, faces)
     path = tmp_path / "folds.csv"
     path.write_text(splits.to_csv(made.folds, faces))
     leaks = [finding for finding in audit(path, faces) if finding.severity == "leak"]

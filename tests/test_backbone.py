@@ -119,18 +119,16 @@ class _Lazy:
         return self._images[rows]
 
 
-def test_pixels_that_threads_decode_are_those_of_the_plan(tmp_path):
+def test_pixels_that_are_decoded_ahead_are_those_of_the_plan(tmp_path):
     train, method = training_set(), little("mixup", "finetune.epochs=2")
     states = []
     for name, images in (("array", train.images), ("lazy", _Lazy(train.images))):
         work = workspace(tmp_path / name)
         recogniser = fitted(method, work, replace(train, images=images))
         states.append(pack(recogniser.state(), {}))
-        assert work.facts["pixels"] == [48, 48]
         assert recogniser.predict(SampleSet(images=images), work).shape == (24, 3)
     assert states[0] == states[1]
     batches = Batches(_Lazy(train.images), train.labels, method.recipe, 0, Speed(Device()))
-    batches.threads = 4
     steps = list(batches(1))
     assert len(steps) == len(batches(1)) == 3
     assert [step.last for step in steps] == [False, False, True]

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def test_an_axis_has_round_marks_and_ends_at_a_hundred(given):
     assert all(mark % 5 == 0 and 0 <= float(place) <= 100 for place, mark in marks)
 
 
-def test_the_surest_errors_are_shown_with_their_pictures(store, tmp_path):
+def test_the_surest_errors_are_shown_with_their_pictures(store, tmp_path, monkeypatch):
     ids = [f"01-{n:03d}" for n in range(35)] + [f"02-{n:03d}" for n in range(35)]
     faces = make_faces([{"id": name, "label": "anger"} for name in ids], name="ckplus")
     lay_down(faces, tmp_path / "data")
@@ -124,8 +125,8 @@ def test_the_surest_errors_are_shown_with_their_pictures(store, tmp_path):
         page(build(store), store, 2, tmp_path / "data")
     with pytest.raises(DataError, match="data prepare ckplus"):
         page(build(store), store, 2, tmp_path / "nowhere")
-    card = json.loads((tmp_path / "data" / "ckplus" / "card.json").read_text())
-    (tmp_path / "data" / "ckplus" / "card.json").write_text(json.dumps({**card, "fingerprint": "d" * 64}))
+    tested = replace(faces, card=faces.card.model_copy(update={"fingerprint": "d" * 64}))
+    monkeypatch.setattr("ferbench.data.faces.load", lambda name, home: tested)
     text = page(build(store), store, 2, tmp_path / "data")
     assert text.count("data:image/png") == 4  # two errors of each of two trainings
 

@@ -102,7 +102,7 @@ def test_every_face_is_found_and_aligned_the_largest_first(tmp_path, store, reco
     picture.save(tmp_path / "two.png")
     (found,) = room.predict([tmp_path / "two.png"], [StoredRun(record, store)], False, None)
     assert [one.detection.box for one in found.faces] == [(30, 40, 96, 110), (200, 20, 40, 50)]
-    assert found.faces[0].detection.points.tolist() == [[61, 80], [95, 80], [78, 117]]
+    assert found.faces[0].detection.points.tolist() == [[61, 80], [95, 80], [78, 95], [66, 117], [90, 117]]
     crop = align.aligned(picture, np.array([[61, 80], [95, 80], [78, 117]]))
     with torch.inference_mode():
         logits = deployed(record, store)(torch.from_numpy(crop.copy())[None, None])[0][0]
@@ -128,7 +128,7 @@ def test_without_a_detector_the_way_out_is_named(tmp_path, store, record, monkey
 
 def test_maps_lie_where_the_face_is():
     """A map that is bright at the template's left eye colours the picture at that eye, and not at the other."""
-    points = np.array([[61.0, 80.0], [95.0, 80.0], [78.0, 117.0]])
+    points = np.array([[61.0, 80.0], [95.0, 80.0], [78.0, 95.0], [66.0, 117.0], [90.0, 117.0]])
     at = np.zeros((48, 48), dtype=np.float32)
     x, y = TEMPLATE[0].round().astype(int)
     at[y - 2 : y + 3, x - 2 : x + 3] = 1

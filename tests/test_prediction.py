@@ -24,7 +24,7 @@ from ferbench.runs.store import Store, shipped_run, shipped_runs
 from ferbench.seeds import generator
 from ferbench.training import samples
 from ferbench.training.arithmetic import ROWS, Arithmetic
-from ferbench.training.device import Device
+from ferbench.training.device import Device, has_bf16
 from ferbench.training.networks import Deployed, fused
 from ferbench.training.prediction import PreparedNetwork, openvino_core
 
@@ -150,8 +150,12 @@ def evaluated(tmp_path) -> tuple[Store, str]:
     return store, store_network(store)
 
 
-def test_the_arithmetic_is_part_of_the_evaluation(evaluated, tmp_path):
+def test_the_arithmetic_is_part_of_the_evaluation(evaluated, tmp_path, monkeypatch):
     store, key = evaluated
+    if not has_bf16():
+        with pytest.raises(UsageError, match="no instructions for bf16"):
+            evaluate(key, "", "jaffe", store.home, tmp_path / "data", arithmetic=Arithmetic("bf16"))
+        monkeypatch.setattr("ferbench.training.device.has_bf16", lambda: True)
     fp32, bf16 = (
         evaluate(key, "", "jaffe", store.home, tmp_path / "data", arithmetic=arithmetic)
         for arithmetic in (Arithmetic(), Arithmetic("bf16"))

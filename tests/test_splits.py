@@ -15,7 +15,7 @@ from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
 from ferbench.labels import CELEBA_ATTRIBUTES
 from ferbench.protocol import protocol as room
-from ferbench.protocol import splits
+from ferbench.protocol import rules, splits
 from ferbench.protocol.rules import grouped_folds
 
 
@@ -132,10 +132,10 @@ def test_leaks_that_slip_through_are_caught_at_run_time():
     rows = np.arange(12)
     shared = (splits.Split("01", rows[1:], rows[:1]),)
     with pytest.raises(DataError, match="fold 01 has 1 subjects in training and test set: S000"):
-        splits.check_folds(shared, faces, rows)
+        rules.check_folds(shared, faces, rows)
     never = (splits.Split("01", rows[3:], rows[:3]),)
     with pytest.raises(DataError, match="9 samples are not tested exactly once"):
-        splits.check_folds(never, faces, rows)
+        rules.check_folds(never, faces, rows)
 
 
 def test_official_splits_and_what_they_need():

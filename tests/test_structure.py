@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from support.datasets import lay_down, make_faces, people
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ferbench"
@@ -127,13 +128,20 @@ TABLES = {*LEARNING, "pandas", "pyarrow", "PIL"}
         (["train", "wslgan", "-d", "ckplus", "--folds", "1-x"], 2, TABLES),
         (["train", "wslgan", "-d", "ckplus", "--selection", "best"], 2, TABLES),
         (["train", "wslgan", "-d", "ckplus", "--rule", "steps"], 2, TABLES),
-        (["train", "wslgan", "-d", "ckplus"], 3, LEARNING),
+        (["train", "wslgan", "-d", "ckplus"], 3, TABLES - {"PIL"}),
         (["ablate", "-d", "ckpluss"], 2, TABLES),
         (["evaluate", "-d", "ckpluss"], 2, TABLES),
         (["contamination", "-d", "ckpluss"], 2, TABLES),
         (["predict", "none.png"], 3, LEARNING),
         (["export", "none"], 2, TABLES - {"PIL"}),
         (["maps", "none"], 2, LEARNING),
+        (["maps", "-d", "ckpluss"], 3, LEARNING),
+        (["evaluate", "-d", "oulu"], 3, TABLES - {"PIL"}),
+        (["evaluate", "none", "-d", "oulu"], 2, TABLES - {"PIL"}),
+        (["evaluate", "none.onnx", "-d", "oulu"], 2, TABLES - {"PIL"}),
+        (["evaluate", "--preset", "tinny", "-d", "oulu"], 2, TABLES - {"PIL"}),
+        (["evaluate", "--predictions", "none.csv", "-d", "oulu"], 3, TABLES - {"PIL"}),
+        (["contamination", "none", "-d", "oulu"], 2, TABLES - {"PIL"}),
         (["bench", "--preset", "tinny"], 2, TABLES),
         (["bench", "--engine", "quick"], 2, TABLES),
         (["ablate", "--variants", "gfnett"], 2, TABLES),
@@ -146,6 +154,13 @@ def test_a_command_loads_nothing_heavy_that_it_does_not_use(words, code, heavy, 
     ended, modules = loaded(words, tmp_path)
     assert ended == code
     assert not modules & heavy
+
+
+def test_a_parent_that_is_not_prepared_is_refused_before_torch_is_loaded(tmp_path):
+    lay_down(make_faces(people(10, ["anger", "happiness"]), name="ckplus"), tmp_path / "data")
+    ended, modules = loaded(["train", "wslgan", "-d", "ckplus", "--preset", "paper"], tmp_path)
+    assert ended == 3
+    assert not modules & {"torch", "pandas"}
 
 
 def ways() -> dict[str, list[str]]:

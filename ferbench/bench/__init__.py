@@ -47,7 +47,7 @@ class BenchOptions:
     def check(self) -> None:
         """Raise UsageError for a name that does not exist and for a number that is too small, without torch."""
         for name, given, known in (
-            ("what", self.whats, WHATS),
+            ("benchmark", self.whats, WHATS),
             ("engine", self.engines, ENGINES),
             ("backend", self.backends, tuple(BACKENDS)),
             ("scenario", self.scenarios, SCENARIOS),

@@ -62,15 +62,38 @@ def prepare(
     incomplete: Annotated[
         bool, typer.Option("--incomplete", help="Accept a copy of the dataset in which whole classes are missing.")
     ] = False,
+    keep: Annotated[
+        str,
+        typer.Option(
+            help="Longest side in pixels of the pictures that are kept for models that see more than 48 grey pixels, "
+            "or none."
+        ),
+    ] = "512",
     data_home: DataHome = None,
 ) -> None:
-    """Convert a dataset on disk into a prepared one: 48×48 grey images, a table of samples and a summary file."""
+    """Convert a dataset on disk into a prepared one: 48×48 grey images, pictures, a table of samples and a summary."""
     from ferbench.cli.progress import counter
     from ferbench.data.verbs import prepare_set
+    from ferbench.errors import UsageError
 
+    if keep != "none" and not (keep.isascii() and keep.isdigit() and 48 <= int(keep) <= 4096):
+        raise UsageError(f"--keep is a number of pixels from 48 to 4096, or none, not {keep!r}")
+    side = 0 if keep == "none" else int(keep)
     with counter(f"preparing {name or dataset}") as tick:
         line = prepare_set(
-            dataset, source, data_home, name, camera, lighting, align, ferplus, labels, skip_corrupt, incomplete, tick
+            dataset,
+            source,
+            data_home,
+            name,
+            camera,
+            lighting,
+            align,
+            ferplus,
+            labels,
+            skip_corrupt,
+            incomplete,
+            tick,
+            side,
         )
     print(line)
 

@@ -117,7 +117,11 @@ PredictionPrecision = Annotated[
     str, typer.Option(help="Precision of predictions: fp32, or bf16, which changes a few of them.")
 ]
 PredictionEngine = Annotated[
-    str, typer.Option(help=r"What runs the network: torch, or openvino (`pip install 'ferbench\[openvino]'`).")
+    str,
+    typer.Option(
+        help="What runs the network: torch (in `predict` its graph, by onnxruntime), or openvino "
+        r"(`pip install 'ferbench\[openvino]'`)."
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
 

@@ -144,7 +144,9 @@ def bars(to_stderr: bool = False) -> Iterator[Bars]:
         TimeRemainingColumn(),
         TextColumn("[dim]{task.fields[text]}[/dim]"),
     )
-    with Progress(*columns, console=Console(stderr=True) if to_stderr else console, refresh_per_second=4) as progress:
+    shown_on = Console(stderr=True) if to_stderr else console
+    live = shown_on.is_terminal or shown_on.is_jupyter  # elsewhere rich would print an empty line at the end
+    with Progress(*columns, console=shown_on, refresh_per_second=4, disable=not live) as progress:
         yield Bars(progress)
 
 
@@ -230,7 +232,7 @@ def _compilation(session: "Session") -> str:
     pays = ceil(_COMPILATION / (_SAVED * max(folds)))
     return (
         f"; compiling takes about {duration(_COMPILATION)} more where its code is not on disk yet, and pays from "
-        f"{pays} {'fold' if pays == 1 else 'folds'} on"
+        f"{pays} {'fold' if pays == 1 else 'folds'} on (measured for tiny and light in bf16)"
     )
 
 

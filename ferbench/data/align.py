@@ -44,6 +44,11 @@ def similarity(points: np.ndarray, target: np.ndarray = TEMPLATE) -> np.ndarray:
     return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
 
 
+def template(size: int) -> np.ndarray:
+    """Return :data:`TEMPLATE` for images of ``size`` pixels."""
+    return (TEMPLATE + 0.5) * (size / SIZE) - 0.5
+
+
 def aligned(picture: Image.Image, points: np.ndarray) -> np.ndarray:
     """Return the face whose eyes and mouth centre lie at ``points`` [3,2], on the template: uint8 [48,48].
 
@@ -53,8 +58,13 @@ def aligned(picture: Image.Image, points: np.ndarray) -> np.ndarray:
     return placed(picture, points)[0]
 
 
-def placed(picture: Image.Image, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return what :func:`aligned` does, and the matrix of :func:`similarity` by which it was drawn."""
+def placed(
+    picture: Image.Image, points: np.ndarray, target: np.ndarray = TEMPLATE, size: int = SIZE, colour: str = "grey"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what :func:`aligned` does, and the matrix of :func:`similarity` by which it was drawn.
+
+    target : where the points [P,2] come to lie in an image of ``size`` pixels. colour : "grey", or "rgb" for [S,S,3].
+    """
     points = np.asarray(points, dtype=np.float64)
     if (
         not np.isfinite(points).all()
@@ -62,8 +72,8 @@ def placed(picture: Image.Image, points: np.ndarray) -> tuple[np.ndarray, np.nda
         or np.abs(points).max() > 8 * max(picture.size)
     ):
         raise DataError(f"the landmarks do not fit a picture of {picture.width}×{picture.height} pixels")
-    matrix = similarity(points)
-    return _resampled(grey(picture), matrix), matrix
+    matrix = similarity(points, target)
+    return resampled(in_colour(picture, colour), matrix, size), matrix
 
 
 def onto(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -71,27 +81,32 @@ def onto(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.linalg.solve(matrix[:, :2], (points - matrix[:, 2]).T).T
 
 
-def celeba_crop(picture: Image.Image) -> np.ndarray:
-    """Return the fixed crop of an image of img_align_celeba, at any scale: uint8 [48,48]."""
-    points = (CELEBA + 0.5) * (picture.width / CELEBA_WIDTH) - 0.5
-    return aligned(picture, points)
+def resized(picture: Image.Image, size: int = SIZE, colour: str = "grey", resize: str = "") -> np.ndarray:
+    """Return a picture that is a face crop already, resized as it is: uint8 [S,S], or [S,S,3] in colour.
 
-
-def resized(picture: Image.Image) -> np.ndarray:
-    """Return a picture that is a face crop already, resized as it is: uint8 [48,48]."""
-    image = grey(picture)
-    if image.size != (SIZE, SIZE):
+    resize : the filter of Pillow; by default bicubic, and the mean of boxes where more than 4 pixels become one.
+    """
+    image = in_colour(picture, colour)
+    if image.size != (size, size):
         image = image.resize(
-            (SIZE, SIZE), Image.Resampling.BOX if min(image.size) > 4 * SIZE else Image.Resampling.BICUBIC
+            (size, size), Image.Resampling[resize.upper() or ("BOX" if min(image.size) > 4 * size else "BICUBIC")]
         )
     return np.asarray(image)
 
 
-def centre_crop(picture: Image.Image) -> np.ndarray:
-    """Return the largest centred square, resized: uint8 [48,48]. The last resort for a raw frame."""
+def centre_square(picture: Image.Image) -> Image.Image:
+    """Return the largest centred square. The last resort for a raw frame."""
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    return resized(picture.crop((left, top, left + side, top + side)))
+    return picture.crop((left, top, left + side, top + side))
+
+
+def in_colour(picture: Image.Image, colour: str) -> Image.Image:
+    """Return a picture as 8-bit grey, or in "rgb" with transparency laid on black."""
+    if colour == "grey" or picture.mode in DEEP:
+        image = grey(picture)
+        return image if colour == "grey" else image.convert("RGB")
+    return _opaque(picture).convert("RGB")
 
 
 def grey(picture: Image.Image) -> Image.Image:
@@ -100,46 +115,56 @@ def grey(picture: Image.Image) -> Image.Image:
         values = np.asarray(picture, dtype=np.float64)
         top = 255.0 if values.max(initial=0) <= 255 else 65535.0
         return Image.fromarray(np.clip(values * (255 / top), 0, 255).round().astype(np.uint8))
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture.convert("RGBA"))
+    picture = _opaque(picture)
     return picture if picture.mode == "L" else picture.convert("L")
 
 
-def _resampled(image: Image.Image, matrix: np.ndarray) -> np.ndarray:
+def _opaque(picture: Image.Image) -> Image.Image:
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture.convert("RGBA"))
+    return picture
+
+
+def resampled(image: Image.Image, matrix: np.ndarray, size: int = SIZE) -> np.ndarray:
+    """Return the image uint8 [S,S] or [S,S,3] whose pixels lie at the places of ``image`` (mode L or RGB) to which
+    ``matrix`` takes them; see :func:`aligned`."""
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if not 0 < scale < 2 * max(image.size):
         raise DataError(f"the landmarks do not fit a picture of {image.width}×{image.height} pixels")
     factor = max(1, int(np.ceil(scale)))
-    corners = matrix @ np.array([[-1, SIZE, -1, SIZE], [-1, -1, SIZE, SIZE], [1, 1, 1, 1]])
+    corners = matrix @ np.array([[-1, size, -1, size], [-1, -1, size, size], [1, 1, 1, 1]])
     low = np.floor(corners.min(axis=1)).astype(int)
     high = np.ceil(corners.max(axis=1)).astype(int)
     margin = max(0, -low[0], -low[1], high[0] - image.width + 2, high[1] - image.height + 2)
     added = min(margin, 4 * max(image.size))
-    if max((image.width + 2 * added) * (image.height + 2 * added), (SIZE * factor) ** 2) > _MOST:
+    if max((image.width + 2 * added) * (image.height + 2 * added), (size * factor) ** 2) > _MOST:
         raise DataError(f"the landmarks do not fit a picture of {image.width}×{image.height} pixels")
     if margin:
-        image = Image.fromarray(np.pad(np.asarray(image), added, mode="edge"))
+        pixels = np.asarray(image)
+        sides = [(added, added), (added, added), (0, 0)][: pixels.ndim]
+        image = Image.fromarray(np.pad(pixels, sides, mode="edge"))
     # Pillow counts from a pixel's corner: its coordinates are ours + 0.5, in both pictures.
     linear = matrix[:, :2] / factor
     shift = matrix[:, 2] + 0.5 + added - matrix[:, :2] @ np.array([0.5, 0.5])
     data = (*linear[0], shift[0], *linear[1], shift[1])
-    large = image.transform((SIZE * factor, SIZE * factor), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
+    large = image.transform((size * factor, size * factor), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
     return np.asarray(large.reduce(factor) if factor > 1 else large)
 
 
 @dataclass(frozen=True)
 class Found:
-    """A face in a picture. box : left, top, width, height in pixels. points : eyes and mouth centre [3,2]."""
+    """A face in a picture. box : left, top, width, height in pixels. points : eyes, nose and corners of the mouth
+    [5,2], those on the picture's left first."""
 
     box: tuple[int, int, int, int]
     points: np.ndarray
     confidence: float
 
 
-def detected(picture: Image.Image) -> np.ndarray | None:
-    """Return eyes and mouth centre [3,2] of the largest face by MTCNN, or None without a face or detector."""
+def detected(picture: Image.Image) -> Found | None:
+    """Return the largest face by MTCNN, or None without a face or detector."""
     faces = detect(picture) if can_detect() else []
-    return faces[0].points if faces else None
+    return faces[0] if faces else None
 
 
 def can_detect() -> bool:
@@ -154,13 +179,12 @@ def detect(picture: Image.Image) -> list[Found]:
     detections = []
     for face in detector.detect_faces(np.asarray(picture.convert("RGB"))):
         points = face["keypoints"]
-        mouth = np.mean([points["mouth_left"], points["mouth_right"]], axis=0)
         # Whichever eye the detector calls left: ours is the one on the picture's left.
         eyes = sorted((points["left_eye"], points["right_eye"]))
+        corners = sorted((points["mouth_left"], points["mouth_right"]))
         left, top, width, height = (int(value) for value in face["box"])
-        detections.append(
-            Found((left, top, width, height), np.array([*eyes, mouth], dtype=np.float64), float(face["confidence"]))
-        )
+        five = np.array([*eyes, points["nose"], *corners], dtype=np.float64)
+        detections.append(Found((left, top, width, height), five, float(face["confidence"])))
     return sorted(detections, key=lambda face: -face.box[2] * face.box[3])
 
 

@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,9 +25,13 @@ from ferbench.tables import read_array, read_csv
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ferbench.data.pictures import Pictures
+    from ferbench.data.views import View
+
 
 LANDMARKS = "landmarks.npy"  # of a prepared dataset that has some
 SIGNATURES = "signatures.npy"
+PICTURES = {"pictures.bin", "pictures.npy"}  # of a prepared dataset whose pictures are kept (data.pictures)
 SIZE = 48  # pixels, both ways: "cropped, resized and converted to 48×48 gray-scale" (section IV-B)
 
 _ROWS = 1024  # of a table, that are held as text at once
@@ -47,6 +52,7 @@ class Faces:
         was prepared before there were any.
     landmarks : float32 [N, 68, 2], x and y in pixels of the images, memory-mapped; NaN for images without, None where
         the set has none at all.
+    folder : where the set lies, with its pictures; None for one in memory.
     """
 
     images: np.ndarray
@@ -54,6 +60,7 @@ class Faces:
     card: Card
     landmarks: np.ndarray | None = None
     signatures: np.ndarray | None = None
+    folder: Path | None = None
 
     def pixels(self, rows: np.ndarray) -> np.ndarray:
         """Return the images of some rows, uint8 [N,48,48], to be read only: of consecutive rows, such as those of an
@@ -73,6 +80,24 @@ class Faces:
         """Return the rows of the frames of the sequence that a row belongs to, in order, up to that row."""
         rows = self._members.get(self.samples["sequence"].iloc[row], [row])
         return rows[: rows.index(row) + 1]
+
+    def pictures_identity(self, view: View) -> dict[str, str]:
+        """What identifies the pictures of a view beside the fingerprint, for the recipe of a run: nothing for the view
+        that ``images.npy`` holds, and where no pictures are kept."""
+        kept = self.card.pictures
+        return {} if view.is_default or kept is None else {"pictures": kept.fingerprint}
+
+    @cached_property
+    def kept(self) -> Pictures | None:
+        """The pictures beside the images of 48 pixels; None where none are kept. Raises DataError for damaged ones."""
+        if self.card.pictures is None or self.folder is None:
+            return None
+        if changed := self.card.changed(self.folder, PICTURES):
+            file = self.folder / changed[0]
+            raise DataError(f"{file} is damaged (it is not what was prepared): prepare {self.name} again")
+        from ferbench.data.pictures import Pictures
+
+        return Pictures(self.folder, len(self))
 
     @cached_property
     def pictures(self) -> np.ndarray:
@@ -148,11 +173,12 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
 
     verify : hold all files against the checksums on the card (or, of a set prepared before there were any, images and
         table against their fingerprints), so that nothing is computed from other pixels or labels than were prepared.
+        Pictures are verified when a view is made of them (``data.views``).
     Raises DataError when it is not prepared (the message names the command) or is damaged.
     """
     folder = place(name, home)
     card = load_card(name, home)
-    if verify and (changed := card.changed(folder)):
+    if verify and (changed := card.changed(folder, card.files.keys() - PICTURES)):
         raise DataError(f"{folder / changed[0]} is damaged (it is not what was prepared): prepare {name} again")
     try:
         samples = read_csv(folder / "samples.csv", dtype={c: str for c in COLUMNS if c != "frame"})
@@ -190,7 +216,7 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
             f"the prepared dataset {folder} is damaged (signatures {signatures.shape}, {len(samples)} rows): "
             "prepare it again"
         )
-    prepared_set = Faces(images, samples, card, landmarks, signatures)
+    prepared_set = Faces(images, samples, card, landmarks, signatures, folder)
     if verify and not card.files and (problems := differences(prepared_set)):
         raise DataError(f"the prepared dataset {folder} is damaged ({'; '.join(problems)}): prepare it again")
     return prepared_set
@@ -226,8 +252,10 @@ def load_card(name: str, home: Path) -> Card:
         return read_sealed(Card, path, "prepare the set again")
     except FileNotFoundError:
         source = "" if name.startswith("synth") else " SOURCE"
+        near = get_close_matches(name, prepared(home), n=1, cutoff=0.8)
+        did_you_mean = f"did you mean {near[0]}? Or run" if near else "run"
         raise DataError(
-            f"the dataset {name} is not prepared in {home}: run `ferbench data prepare {name}{source}`"
+            f"the dataset {name} is not prepared in {home}: {did_you_mean} `ferbench data prepare {name}{source}`"
         ) from None
 
 

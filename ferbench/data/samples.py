@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ferbench.data import align
 from ferbench.data.archive import Tree
-from ferbench.data.landmarks import COUNT, anchors
+from ferbench.data.landmarks import COUNT, anchors, five
 from ferbench.errors import DataError
 from ferbench.labels import emotion
 
@@ -24,13 +24,20 @@ _ORIENTATION = frozenset(("exif", "Raw profile type exif", "XML:com.adobe.xmp", 
 
 
 class Aligned(NamedTuple):
-    """A face: pixels uint8 [48,48], the aligner's name, 68 landmarks [68,2] in pixels of the crop, where known, and
-    the whole picture that it was cut out of; None where that is ``pixels``."""
+    """A face: pixels uint8 [48,48] and the aligner's name.
+
+    landmarks : 68 of them [68,2] in pixels of the crop, where known. picture : that it was cut out of; None where that
+    is ``pixels``. points, box : in pixels of the picture, where known: ``landmarks.FIVE`` [5,2] by which the face was
+    placed; left, top, right and bottom. encoded : the file of the picture.
+    """
 
     pixels: np.ndarray
     aligner: str
     landmarks: np.ndarray | None = None
     picture: Image.Image | None = None
+    points: np.ndarray | None = None
+    box: tuple[int, int, int, int] | None = None
+    encoded: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +128,14 @@ def as_is(tree: Tree, path: str) -> Callable[[], Aligned]:
 
 
 def _as_is(tree: Tree, path: str) -> Aligned:
-    return uncropped(decode(tree.read(path), path))
+    content = tree.read(path)
+    return uncropped(decode(content, path), content)
 
 
-def uncropped(picture: Image.Image) -> Aligned:
-    """The face in a picture that comes cropped: resized as it is."""
+def uncropped(picture: Image.Image, encoded: bytes = b"") -> Aligned:
+    """The face in a picture that comes cropped: resized as it is. encoded : the picture's file."""
     same = picture.mode == "L" and picture.size == (align.SIZE, align.SIZE)
-    return Aligned(align.resized(picture), "as-is", picture=None if same else picture)
+    return Aligned(align.resized(picture), "as-is", picture=None if same else picture, encoded=encoded)
 
 
 def raw(
@@ -135,28 +143,37 @@ def raw(
     path: str,
     landmarks: Callable[[], np.ndarray | None] = lambda: None,
     steady: Callable[[], np.ndarray | None] | None = None,
+    box: tuple[int, int, int, int] | None = None,
 ) -> Callable[[], Aligned]:
-    """A raw frame: aligned by the dataset's landmarks ([68,2], or eyes and mouth centre [3,2]), else by a detector
-    where one is installed, else the centre crop.
+    """A raw frame: aligned by the dataset's landmarks ([68,2] or [5,2]), else by a detector where one is installed,
+    else the centre crop.
 
-    steady : landmarks of another frame of the sequence, by which this one is placed as well.
+    steady : landmarks of another frame of the sequence, by which this one is placed as well. box : of the dataset,
+    which is only kept.
     """
 
     def face() -> Aligned:
-        picture = decode(tree.read(path), path)
+        content = tree.read(path)
+        picture = decode(content, path)
         points = landmarks()
         placing = points if steady is None else steady()
         if placing is not None:
             try:
-                crop, matrix = align.placed(picture, anchors(placing) if len(placing) == COUNT else placing)
+                crop, matrix = align.placed(picture, anchors(placing))
             except DataError as error:
                 raise DataError(f"{path}: {error}") from None
             all68 = points if points is not None and len(points) == COUNT else None
-            return Aligned(crop, "landmarks", None if all68 is None else align.onto(matrix, all68), picture)
-        detected = align.detected(picture)
-        if detected is not None:
-            return Aligned(align.aligned(picture, detected), "mtcnn", picture=picture)
-        return Aligned(align.centre_crop(picture), align.CENTRE, picture=picture)
+            onto = None if all68 is None else align.onto(matrix, all68)
+            return Aligned(crop, "landmarks", onto, picture, five(placing), box, content)
+        found = align.detected(picture)
+        if found is None:
+            crop = align.resized(align.centre_square(picture))
+            return Aligned(crop, align.CENTRE, picture=picture, box=box, encoded=content)
+        left, top, width, height = found.box
+        crop = align.aligned(picture, anchors(found.points))
+        return Aligned(
+            crop, "mtcnn", None, picture, found.points, box or (left, top, left + width, top + height), content
+        )
 
     return face
 
@@ -165,7 +182,8 @@ def boxed(tree: Tree, path: str, box: tuple[int, int, int, int]) -> Callable[[],
     """A face that the dataset's own box cuts out of a picture. box : left, top, right, bottom in pixels."""
 
     def face() -> Aligned:
-        picture = decode(tree.read(path), path)
+        content = tree.read(path)
+        picture = decode(content, path)
         left, top, right, bottom = box
         inside = (max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height))
         if inside[2] - inside[0] < 2 or inside[3] - inside[1] < 2:
@@ -173,7 +191,7 @@ def boxed(tree: Tree, path: str, box: tuple[int, int, int, int]) -> Callable[[],
                 f"{path}: the box {left},{top} to {right},{bottom} holds nothing of a picture of "
                 f"{picture.width}×{picture.height} pixels"
             )
-        return Aligned(align.resized(picture.crop(inside)), "box", picture=picture)
+        return Aligned(align.resized(picture.crop(inside)), "box", picture=picture, box=inside, encoded=content)
 
     return face
 

@@ -9,7 +9,7 @@ from typing import Any
 from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
-from ferbench.execution.requests import Request
+from ferbench.execution.requests import Request, parents_of
 from ferbench.execution.views import check_needs
 from ferbench.methods import recipes
 from ferbench.methods.interface import FOLD, PRETRAIN, AttributeSet, HasStages, LearnsAttributes, Parent
@@ -164,6 +164,14 @@ def share_done(job: Job, store: Store) -> float:
     from ferbench.training.checkpoint import epochs_done
 
     return sum(map(epochs_done, files)) / job.all_epochs
+
+
+def check_parents(requests: Sequence[Request], home: Path, store: Store) -> None:
+    """Raise what :func:`plan` raises for a parent that is neither prepared nor shipped; loads no torch."""
+    planner, known = _Planner(home, store), prepared_sets.prepared(home)
+    for request in requests:
+        if any(protocols.load_any(parent.protocol).dataset not in known for parent in parents_of([request])):
+            planner.parents(FOLD, request)
 
 
 def plan(requests: Sequence[Request], home: Path, store: Store) -> JobGraph:
@@ -363,6 +371,7 @@ def _identity(request: Request, kind: str, protocol: str, faces: Faces, **fields
     recipe = plain(family.identity(kind, request.method, request.protocol))
     if source := recipes.source_hash(family):
         recipe["source"] = source
+    recipe |= faces.pictures_identity(family.view(request.method))
     return Identity(
         kind=kind,
         method=name,

@@ -1,12 +1,13 @@
 """What runs have learned from: stored by them, or found again in the prepared dataset that they were trained on."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ferbench import metrics
 from ferbench.data import faces as prepared_sets
@@ -22,6 +23,9 @@ from ferbench.runs.facts import BY_NAMES, HeldOut
 from ferbench.runs.provenance import Pictures
 from ferbench.runs.record import Record
 from ferbench.runs.store import LEARNED, Store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from ferbench import metrics
+from ferbench.data.views import View
+from ferbench.data.views import notes as view_notes
 from ferbench.environment import describe_device
 from ferbench.execution import learned, views
 from ferbench.execution.jobs import Job, kept_epochs, unfinished
@@ -62,6 +64,11 @@ class Run:
         """What the job trains, where that is tested or validated."""
         return self.job.method.family.recogniser(self.job.method, self.job.kind, tuple(self.classes))
 
+    @property
+    def view(self) -> View:
+        """Of the images that the method sees."""
+        return self.job.method.family.view(self.job.method)
+
     def timed(self, phase: str, work: Callable[[], Any]) -> Any:
         """Call ``work`` and record its seconds."""
         start = time.perf_counter()
@@ -77,16 +84,16 @@ class Run:
         job, work, classes = self.job, self.work, tuple(self.classes)
         assert not isinstance(job.source, AttributeProtocol)
         if len(validation):
-            work.validation = views.training_set(job.source, job.faces, validation, classes)
+            work.validation = views.training_set(job.source, job.faces, validation, classes, view=self.view)
         work.keep_best = keep_best
         tables = self.store.home / ".maps"
-        return views.training_set(job.source, job.faces, rows, classes, tables, job.folds)
+        return views.training_set(job.source, job.faces, rows, classes, tables, job.folds, self.view)
 
     def predict(self, rows: np.ndarray) -> pd.DataFrame:
         """Predict samples that took no part in training, and store the predictions."""
         job = self.job
         assert not isinstance(job.source, AttributeProtocol)
-        samples = views.sample_set(job.source, job.faces, rows)
+        samples = views.sample_set(job.source, job.faces, rows, self.view)
         probabilities = self.timed("prediction", lambda: self.recogniser.predict(samples, self.work))
         probabilities = np.asarray(probabilities)
         if not np.isfinite(probabilities).all():  # argmax would turn them into a class by chance
@@ -165,10 +172,11 @@ def _fold(run: Run) -> dict[str, Any]:
         "command": request.command,
         "changed": list(request.changes),
         "sees": views.sees(job.method, request.protocol, job.faces, split.test),
+        **views.view_facts(run.view),
         "trained_on": _trained_on(run),
         **views.fold_facts(request.protocol, job.faces, job.splits, split, train, len(validation)),
         **_held_out(run),
-        "notes": [*job.splits.notes, *work.notes, *_shipped_parents(run)],
+        "notes": [*job.splits.notes, *view_notes(job.faces, split.test, run.view), *work.notes, *_shipped_parents(run)],
     }
     return {"accuracy": metrics.share_correct(predictions), "images": len(split.test)}
 
@@ -184,7 +192,7 @@ def _best_test(run: Run) -> dict[str, Any]:
         work.epochs = work.folder / EPOCHS
         run.recogniser.fit(run.training_set(split.train), work)
         files = kept_epochs(job, run.store)
-    samples = views.sample_set(job.request.protocol, job.faces, split.test)
+    samples = views.sample_set(job.request.protocol, job.faces, split.test, run.view)
     truth = views.targets(job.faces, split.test, tuple(run.classes))
     accuracies = []
     for number, file in enumerate(files):

@@ -15,7 +15,7 @@ from ferbench.data import faces as prepared_sets
 from ferbench.data import synthetic
 from ferbench.environment import cores
 from ferbench.errors import UsageError, refusal
-from ferbench.execution.jobs import Job, JobGraph, kept_epochs, plan, share_done
+from ferbench.execution.jobs import Job, JobGraph, check_parents, kept_epochs, plan, share_done
 from ferbench.execution.local import (
     Outcome,
     execute,
@@ -230,12 +230,13 @@ def prepare(
     sources = (protocols.load_any(parent.protocol).dataset for parent in parents)
     for name in dict.fromkeys([*targets, *sources]):
         synthetic.ensure(name, home, drawing(name))
+    store = Store(runs_home(runs))
     for name in targets:
-        prepared_sets.load_card(name, home)  # refused before torch is loaded
+        prepared_sets.load_card(name, home)  # refused before torch is loaded, and so are parents
+    check_parents(requests, home, store)
     methods = [*(request.method for request in requests), *(parent.method for parent in parents)]
     uses_torch = any(method.family.torch for method in methods) or compute != Compute(jobs=compute.jobs)
     device, threads = _device(compute, cluster is None) if uses_torch else (Device(), cores())
-    store = Store(runs_home(runs))
     requests = [replace(request, precision=device.precision, engine=device.engine) for request in requests]
     graph = plan(requests, home, store)
     states = {job.key: store.checked(job.key) for job in graph.jobs}

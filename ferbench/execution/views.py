@@ -1,16 +1,18 @@
 """What a method receives from a prepared dataset: a training set, or samples to predict, without labels; and the test
 set of a protocol."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ferbench.data import faces as prepared_sets
 from ferbench.data import synthetic
 from ferbench.data.faces import Faces
+from ferbench.data.views import IMAGES, View, images, seen
 from ferbench.errors import DataError, UsageError
 from ferbench.files import data_home
 from ferbench.methods.interface import SampleSet, TrainingSet, Video
@@ -20,6 +22,10 @@ from ferbench.protocol import splits
 from ferbench.protocol.leakage import overlap
 from ferbench.protocol.protocol import Protocol
 from ferbench.protocol.splits import LAST, Split, Splits
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 SEQUENCE = "sequence"
 
@@ -31,20 +37,21 @@ def training_set(
     classes: tuple[str, ...],
     tables: Path | None = None,
     folds: int = 1,
+    view: View = IMAGES,
 ) -> TrainingSet:
     """Return the samples ``rows`` (indices into the prepared dataset) with their labels.
 
     tables : the folder where the folds of this dataset share tables of derived samples; None: no tables. folds : how
-    many of them are trained.
+    many of them are trained. view : of the images.
     """
     samples = faces.samples.iloc[rows]
     shared = None
-    if tables is not None:
+    if tables is not None and view.is_default:
         from ferbench.training.samples import Shared
 
         shared = Shared(faces.images, rows, tables, folds)
     return TrainingSet(
-        images=faces.pixels(rows),
+        images=images(faces, rows, view, store=True),
         videos=_videos(protocol, faces, rows),
         classes=classes,
         labels=targets(faces, rows, classes),
@@ -60,19 +67,30 @@ def targets(faces: Faces, rows: np.ndarray, classes: tuple[str, ...]) -> np.ndar
     return np.array(indices, dtype=np.int64)  # a copy, since the array of pandas may be read-only
 
 
-def sample_set(protocol: Protocol, faces: Faces, rows: np.ndarray) -> SampleSet:
-    """Return the samples ``rows`` without labels or names."""
-    return SampleSet(images=faces.pixels(rows), videos=_videos(protocol, faces, rows))
+def sample_set(protocol: Protocol, faces: Faces, rows: np.ndarray, view: View = IMAGES) -> SampleSet:
+    """Return the samples ``rows`` without labels or names. view : of the images."""
+    return SampleSet(images=images(faces, rows, view), videos=_videos(protocol, faces, rows))
 
 
 def sees(method: Method, protocol: Protocol, faces: Faces, rows: np.ndarray) -> str:
-    """Return what a method reads of a sample: "image", or of a sequence "3 frames" or "whole", and what else."""
+    """Return what a method reads of a sample: "image", with its view where that is not the one of 48 grey pixels, or of
+    a sequence "3 frames" or "whole", and what else."""
     needs = method.family.needs(method)
     if protocol.level != SEQUENCE or "sequences" not in needs:
-        return "image"
+        return image_seen(faces, method.family.view(method))
     lengths = _lengths(faces, rows)
     frames = f"{lengths.max()} frames" if lengths.max() <= LAST else "whole"
     return " + ".join([frames, *(what for what in ("landmarks", "neutral") if what in needs)])
+
+
+def image_seen(faces: Faces, view: View) -> str:
+    """Return what a model sees of an image: "image" is the one of 48 grey pixels."""
+    return "image" if view.is_default else f"image, {seen(faces, view)}"
+
+
+def view_facts(view: View) -> dict[str, Any]:
+    """Return the facts of a record about another view than that of 48 grey pixels."""
+    return {} if view.is_default else {"view": view.model_dump()}
 
 
 def fold_facts(
@@ -143,7 +161,7 @@ class TestSet:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, dataset: str, home: Path | None) -> "TestSet":
+    def of(cls, dataset: str, home: Path | None) -> TestSet:
         """All that a protocol tests. A dataset with a test set alone is enough, and people need not be known.
 
         Raises what ``protocols.load`` and ``faces.load`` raise, DataError where nothing is tested.
@@ -159,7 +177,7 @@ class TestSet:
         rows = np.sort(np.concatenate([fold.test for fold in folds.folds]))
         return cls(protocol, faces, rows, folds.hash, tuple(splits.alignment(faces, rows)))
 
-    def with_rows(self, rows: np.ndarray) -> "TestSet":
+    def with_rows(self, rows: np.ndarray) -> TestSet:
         """The same with other rows of the prepared dataset."""
         return replace(self, rows=rows)
 
@@ -168,6 +186,6 @@ class TestSet:
         """The rows of ``samples.csv``."""
         return self.faces.samples.iloc[self.rows]
 
-    def samples(self) -> SampleSet:
+    def samples(self, view: View = IMAGES) -> SampleSet:
         """The samples as a model gets to see them."""
-        return sample_set(self.protocol, self.faces, self.rows)
+        return sample_set(self.protocol, self.faces, self.rows, view)

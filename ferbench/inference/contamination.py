@@ -19,6 +19,7 @@ from ferbench.files import data_home
 from ferbench.inference.models import Model, open_model
 from ferbench.methods.foreign.cards import shipped_cards
 from ferbench.methods.interface import PRETRAIN
+from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
 from ferbench.protocol.leakage import overlap
 from ferbench.runs.store import shipped_with
@@ -61,8 +62,8 @@ def contamination(
     name, preset, arithmetic : of a model, as :func:`~ferbench.inference.models.open_model` finds it.
     Raises DataError for a protocol of folds or a dataset without both.
     """
+    model = open_model(name, preset, runs, protocols.load(dataset).name, arithmetic=arithmetic)
     test_set = TestSet.of(dataset, home)
-    model = open_model(name, preset, runs, test_set.protocol.name, arithmetic=arithmetic)
     train = _train_rows(test_set)
     sample = np.sort(generator(0, "contamination").permutation(train)[:SAMPLE])
     trained, train_count, _ = _test(model, test_set.with_rows(sample))

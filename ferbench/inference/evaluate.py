@@ -1,24 +1,30 @@
 """A finished model on a protocol's test set, with nothing learned there: cross-dataset accuracy, or zero-shot."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ferbench import metrics
 from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
 from ferbench.execution import learned
-from ferbench.execution.views import TestSet
+from ferbench.execution.views import TestSet, image_seen, view_facts
 from ferbench.files import data_home, runs_home
 from ferbench.inference.models import Model, open_model
-from ferbench.inference.prediction_files import PredictionFile
+from ferbench.protocol import protocol as protocols
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store, predictions_frame
 from ferbench.training.arithmetic import FP32, Arithmetic
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 SIGNIFICANT = 0.001  # p-value below which a note says that the labels are in another order
 
@@ -47,12 +53,18 @@ def evaluate(
     classes that the model does not have are left out, and counted. Raises UsageError for a model that has learned from
     all of these images or their people, DataError where no image is left.
     """
-    whole, store = TestSet.of(dataset, home), Store(runs_home(runs))
-    model: Model
+    store = Store(runs_home(runs))
     if predictions is None:
-        model = open_model(name, preset, runs, whole.protocol.name, data_home(home), arithmetic)
+        # Before the dataset is loaded, so that a name that does not exist is refused at once.
+        model: Model = open_model(name, preset, runs, protocols.load(dataset).name, data_home(home), arithmetic)
+        whole = TestSet.of(dataset, home)
     else:
         arithmetic.check_default("--predictions")
+        if not predictions.is_file():
+            raise DataError(f"{predictions} does not exist")
+        from ferbench.inference.prediction_files import PredictionFile
+
+        whole = TestSet.of(dataset, home)
         model = PredictionFile(predictions, name, trained_on, whole)
     known = whole.table["label"].isin(model.classes).to_numpy()
     if not known.any():
@@ -81,6 +93,8 @@ def evaluate(
             **model.facts(),
             **provenance,
             "level": test_set.protocol.level,
+            **({} if model.view.is_default else {"sees": image_seen(test_set.faces, model.view)}),
+            **view_facts(model.view),
             "left_out": whole.table["label"][~known].value_counts().to_dict(),
             "notes": [*test_set.notes, *model.notes, *_below_chance(frame), *_other_order(frame, model.classes)],
         },

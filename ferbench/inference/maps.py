@@ -48,14 +48,14 @@ def evaluate_maps(
     where a figure is wanted, has no expressions.
     """
     model = open_run(run, preset, runs, ATTENTION)
+    synthetic.ensure(dataset, data_home(home))
+    faces = prepared_sets.load(dataset, data_home(home))
     import torch
 
     from ferbench.report.figures import draw_maps
     from ferbench.training import pointing
 
     record = model.record
-    synthetic.ensure(dataset, data_home(home))
-    faces = prepared_sets.load(dataset, data_home(home))
     family = family_of(record)
     if not isinstance(family, HasAttentionMaps):
         raise UsageError(f"run {record.key} is of {record.identity.method}, which has no attention maps")

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ferbench import DEFAULT_METHOD, __version__
+from ferbench.data.views import IMAGES, View
+from ferbench.data.views import notes as view_notes
 from ferbench.environment import cores
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import cache_home, canonical_json, runs_home, sha256_of, write_bytes
@@ -53,6 +55,7 @@ class Model(ABC):
     """
 
     classes: list[str]
+    view: View = IMAGES  # of the images that it predicts
 
     def __init__(self, title: str, description: str):
         self.title, self.description = title, description
@@ -80,12 +83,13 @@ class Model(ABC):
         raise UsageError(f"of {self.title} only stored predictions are known")
 
     def predict_faces(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Probabilities [N,K] and attention maps [N,P,H,W] (None without) of images uint8 [N,48,48]."""
+        """Probabilities [N,K] and attention maps [N,P,H,W] (None without) of images of its view."""
         return self.predict(SampleSet(images=images)), None
 
     def test(self, test_set: TestSet) -> np.ndarray:
         """Probabilities float [N,K] of the samples of a test set."""
-        return self.predict(test_set.samples())
+        self.notes += view_notes(test_set.faces, test_set.rows, self.view)
+        return self.predict(test_set.samples(self.view))
 
     def _workspace(self, identity: Identity, store: Store) -> Workspace:
         """Where a recogniser predicts. It adds to the facts and notes of the model."""
@@ -137,7 +141,13 @@ class StoredRun(Model):
 
     def identity(self, test_set: TestSet) -> Identity:
         tested = {"fold": "", "parents": {"network": self.record.key}, **self.arithmetic.identity}
+        recipe = {name: value for name, value in self.record.identity.recipe.items() if name != "pictures"}
+        tested["recipe"] = recipe | test_set.faces.pictures_identity(self.view)
         return self.record.identity.model_copy(update=evaluation_on(test_set) | tested)
+
+    @cached_property
+    def view(self) -> View:  # type: ignore[override]  # it is an attribute of the others
+        return IMAGES if self.method is None else self.method.family.view(self.method)
 
     @cached_property
     def network(self) -> Deployable:
@@ -262,6 +272,7 @@ class CardModel(ExternalModel):
             )
         super().__init__(method.title, method.recipe.trained.on)
         self.method, self.card, self.store = method, method.recipe, store
+        self.view = method.family.view(method)
 
     @cached_property
     def classes(self) -> list[str]:  # type: ignore[override]  # it is an attribute of the others
@@ -280,6 +291,7 @@ class CardModel(ExternalModel):
         if self.card.model.kind not in FILES:
             _ = self._recogniser  # which files a module opens, and thus its identity, is known once it has run
         recipe = plain(self.method.family.identity(TRANSFER, self.method, test_set.protocol))
+        recipe |= test_set.faces.pictures_identity(self.view)
         return self._identity(recipe, test_set)
 
     def _identity(self, recipe: dict[str, Any], test_set: TestSet | None) -> Identity:

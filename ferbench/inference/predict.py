@@ -10,7 +10,9 @@ from PIL import Image, ImageDraw
 
 from ferbench.data import align
 from ferbench.data.align import SIZE, Found
+from ferbench.data.landmarks import anchors
 from ferbench.data.samples import decode
+from ferbench.data.views import View, view_of
 from ferbench.errors import DataError, UsageError
 from ferbench.files import explained
 from ferbench.inference.models import Model
@@ -88,10 +90,11 @@ def predict(paths: list[Path], models: list[Model], aligned: bool, draw: Path | 
                 f"{', '.join(model.classes)}, not {', '.join(classes)}"
             )
     names: dict[str, Path] = {}
+    views = list(dict.fromkeys(model.view for model in models))
     waiting: list[_Read] = []
     most = AT_ONCE if draw is None else 1  # pictures that are drawn into stay in memory, and may be large
     for number, path in enumerate(paths, 1):
-        waiting.append(_read(path, aligned, keep=draw is not None))
+        waiting.append(_read(path, aligned, views, keep=draw is not None))
         if number == len(paths) or sum(len(read.crops) for read in waiting) >= most:
             faces = iter(_classified(models, waiting))
             for read in waiting:
@@ -104,7 +107,7 @@ def predict(paths: list[Path], models: list[Model], aligned: bool, draw: Path | 
 
 @dataclass(frozen=True)
 class _Read:
-    """A picture with the crops of its faces, uint8 [48,48] each, or with a ``problem``.
+    """A picture with the crops of its faces, one dictionary for each with a crop for each view, or with a ``problem``.
 
     image : kept only where it is drawn into.
     """
@@ -112,11 +115,11 @@ class _Read:
     path: Path
     image: Image.Image | None = None
     detections: tuple[Found | None, ...] = ()
-    crops: tuple[np.ndarray, ...] = ()
+    crops: tuple[dict[View, np.ndarray], ...] = ()
     problem: str = ""
 
 
-def _read(path: Path, aligned: bool, keep: bool) -> _Read:
+def _read(path: Path, aligned: bool, views: list[View], keep: bool) -> _Read:
     try:
         picture = decode(path.read_bytes(), str(path))
     except (DataError, OSError) as error:
@@ -124,8 +127,16 @@ def _read(path: Path, aligned: bool, keep: bool) -> _Read:
     detections: list[Found | None] = [None] if aligned else [*align.detect(picture)]
     if not detections:
         return _Read(path, problem=NO_FACE)
-    crops = [align.aligned(picture, face.points) if face else align.resized(picture) for face in detections]
-    return _Read(path, picture if keep else None, tuple(detections), tuple(crops))
+    crops = tuple({view: _crop(picture, face, view) for view in views} for face in detections)
+    return _Read(path, picture if keep else None, tuple(detections), crops)
+
+
+def _crop(picture: Image.Image, face: Found | None, view: View) -> np.ndarray:
+    """A face as a view, uint8 [S,S] or [S,S,3]. face : where it lies; None where it fills the picture."""
+    if face is None:
+        return view_of(picture, view)
+    left, top, width, height = face.box
+    return view_of(picture, view, "mtcnn", face.points, np.array([left, top, left + width, top + height], dtype=float))
 
 
 def _classified(models: list[Model], pictures: list[_Read]) -> list[Face]:
@@ -133,7 +144,7 @@ def _classified(models: list[Model], pictures: list[_Read]) -> list[Face]:
     crops = [crop for picture in pictures for crop in picture.crops]
     if not crops:
         return []
-    predictions = [model.predict_faces(np.stack(crops)) for model in models]
+    predictions = [model.predict_faces(np.stack([crop[model.view] for crop in crops])) for model in models]
     probabilities = np.mean([rows for rows, _ in predictions], axis=0).tolist()
     maps = predictions[0][1]
     detections = [detection for picture in pictures for detection in picture.detections]
@@ -180,7 +191,7 @@ def _placed(attention: np.ndarray, detection: Found | None, size: tuple[int, int
         return levels.resize(size, Image.Resampling.BILINEAR)
     face = levels.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
     # From the picture back to the template; Pillow counts from a pixel's corner, ours is its centre.
-    matrix = align.similarity(align.TEMPLATE, (detection.points + 0.5) * scale - 0.5)
+    matrix = align.similarity(align.TEMPLATE, (anchors(detection.points) + 0.5) * scale - 0.5)
     linear = matrix[:, :2]
     shift = matrix[:, 2] + 0.5 - linear @ np.array([0.5, 0.5])
     data = (*linear[0], shift[0], *linear[1], shift[1])

@@ -6,9 +6,8 @@ and builds a :class:`Recogniser` for each training. Protocols, folds, seeds, int
 comparisons are the same for all families; none of them knows a family by name.
 
 What only some families offer is an optional protocol at the end of this module, such as :class:`HasAttentionMaps`. A
-family implements a protocol by having its members, and callers test for it with ``isinstance``.
-
-Importing this loads no torch: recipes are listed and reports are written without it.
+family implements a protocol by having its members, and callers test for it with ``isinstance``. Importing this loads
+no torch: recipes are listed and reports are written without it.
 """
 
 from __future__ import annotations
@@ -54,8 +53,8 @@ PRETRAIN = "pretrain"
 class Video:
     """One sequence, cropped and aligned, from its first frame to its last.
 
-    frames : uint8 [T,48,48], T ≥ 1. landmarks : float32 [T,68,2], x and y in pixels of the frames, in the order of
-    the 68 points that CK+ has; None where the set has none.
+    frames : uint8 [T,48,48], T ≥ 1. landmarks : float32 [T,68,2], x and y in pixels of the frames, in the order of the
+    68 points that CK+ has; None where the set has none.
     """
 
     frames: np.ndarray
@@ -66,7 +65,8 @@ class Video:
 class SampleSet:
     """N samples to be predicted: images or, under a protocol of sequences, whole sequences. It holds no labels.
 
-    images : uint8 [N,48,48]; the last frame of each sequence. videos : N under a protocol of sequences, else none.
+    images : uint8 [N,48,48], or ``data.views.Images`` of :meth:`Family.view`, which are read as they are indexed by
+    rows; the last frame of each sequence. videos : N under a protocol of sequences, else none.
     """
 
     images: np.ndarray
@@ -233,7 +233,7 @@ class Family(ABC, Generic[R]):
         return self.consumes
 
     def view(self, method: Method[R]) -> View:
-        """Size, colour and alignment of the images that a method is given in :attr:`SampleSet.images`."""
+        """The view of the images that the method learns from and predicts: by default 48×48 grey."""
         return IMAGES
 
     def parents(self, kind: str, method: Method[R], protocol: Rules) -> list[Parent]:
@@ -275,7 +275,8 @@ class Family(ABC, Generic[R]):
 
     def epochs(self, kind: str, method: Method[R], protocol: Rules) -> int:
         """Number of epochs of a training, 0 for a training without epochs."""
-        return int((self.identity(kind, method, protocol).get("stage") or {}).get("epochs", 0))
+        stage = self.identity(kind, method, protocol).get("stage") or {}
+        return int(stage.get("epochs", 0))
 
     def describe(self, method: Method[R], protocol: Rules) -> list[tuple[str, dict[str, Any]]]:
         """Titled facts for ``ferbench show``, sizes first; the recipe is shown as well."""
@@ -286,8 +287,7 @@ class Family(ABC, Generic[R]):
 class HasStages(Protocol):
     """A family that names its kinds of training, or whose runs consist of several trainings.
 
-    titles : by kind of training, for plans. trainings : number of trainings, of equally many epochs, in a run of a
-    kind; 1 by default.
+    titles : by kind, for plans. trainings : number of trainings, of equally many epochs, in a run of a kind, 1 if none.
     """
 
     titles: Mapping[str, str]

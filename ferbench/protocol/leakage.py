@@ -2,26 +2,31 @@
 by image, which leak subjects and are made to measure how much this inflates accuracy.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 
 from ferbench.data import content
 from ferbench.data.faces import Faces, person, repeated, spellings
 from ferbench.errors import DataError, UsageError
 from ferbench.files import sha256_of
 from ferbench.labels import emotion, in_order
-from ferbench.protocol import splits
+from ferbench.protocol import rules, splits
 from ferbench.protocol.protocol import Protocol
 from ferbench.protocol.rules import rare_classes
 from ferbench.protocol.splits import Split, Splits, read_csv
 from ferbench.runs.facts import Audit
 from ferbench.runs.record import IMAGE_FOLDS
 from ferbench.seeds import derive_seed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 Severity = Literal["leak", "fault", "note"]
 
@@ -78,6 +83,8 @@ def audit(path: Path, faces: Faces) -> list[Finding]:
 
     A fold without training rows names its test set only: everything else in the file is trained on.
     """
+    import pandas as pd
+
     frame = read_csv(path)
     samples = faces.samples.set_index("id")
     rows = pd.Series(np.arange(len(faces)), index=samples.index)
@@ -194,8 +201,8 @@ def image_folds(protocol: Protocol, faces: Faces) -> Splits:
             Split(f"{number + 1:02d}", np.sort(ordered[train]), np.sort(ordered[test]))
             for number, (train, test) in enumerate(folder.split(ordered, labels))
         )
-    splits.check_images(folds)
-    splits.check_tested_once(folds, faces, rows)
+    rules.check_images(folds)
+    rules.check_tested_once(folds, faces, rows)
     return Splits(
         protocol.identifier + IMAGE_FOLDS,
         f"image, {count} folds by image: subjects are in training and test sets",

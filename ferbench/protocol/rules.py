@@ -1,21 +1,29 @@
-"""The rules by which people are assigned to folds, with the same share of each class in all of them where possible."""
+"""The rules by which people are assigned to folds, with the same share of each class in all of them where possible, and
+what is asserted of folds: no person and no picture on both sides, every sample tested once."""
+
+from __future__ import annotations
 
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ferbench.data.faces import Faces, linked
 from ferbench.errors import DataError, UsageError
 from ferbench.seeds import derive_seed
 
+if TYPE_CHECKING:
+    from ferbench.protocol.splits import Split
+
 
 def people(faces: Faces, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Return the person of each row, text [N], and a note: subjects who share a picture, directly or through others,
     are one person, under the first of their names."""
+    import pandas as pd
+
     subjects = faces.samples["subject"].iloc[rows]
     groups = linked(subjects, pd.Series(faces.pictures[rows]))
     if len(np.unique(groups)) == subjects.nunique():
@@ -31,6 +39,8 @@ def people(faces: Faces, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 def fold_of_person(rule: str, count: int, faces: Faces, rows: np.ndarray, people: np.ndarray, seed: int) -> np.ndarray:
     """Return the fold of each row, int64 [N], from 0. people : whose image a row is, text [N]."""
+    import pandas as pd
+
     everyone, place = np.unique(people, return_inverse=True)
     if len(everyone) < count:
         subjects = faces.samples["subject"].iloc[rows].nunique()
@@ -84,3 +94,63 @@ def rare_classes() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         yield
+
+
+def check_folds(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) -> None:
+    """Assert what every result claims: no subject and no picture in both training and test set, every sample tested
+    exactly once.
+
+    Raises DataError naming the subjects or samples.
+    """
+    check_subjects(folds, faces)
+    check_pictures(folds, faces)
+    check_tested_once(folds, faces, rows)
+
+
+def check_tested_once(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) -> None:
+    """Assert that the test sets hold each of ``rows`` exactly once and nothing else; DataError otherwise."""
+    tested = np.concatenate([split.test for split in folds])
+    counts = np.bincount(tested, minlength=len(faces))
+    wrong = rows[counts[rows] != 1]
+    if wrong.size or len(tested) != len(rows):
+        ids = faces.samples["id"].iloc[wrong[:3]].tolist()
+        raise DataError(f"{len(wrong)} samples are not tested exactly once, such as {', '.join(ids)}")
+
+
+def check_subjects(folds: tuple[Split, ...], faces: Faces) -> None:
+    """Assert :func:`check_images` and that training and test set of no fold have a subject in common.
+
+    Raises DataError naming the fold and the first subjects.
+    """
+    subjects = faces.samples["subject"].to_numpy()
+    for split in folds:
+        if shared := sorted((set(subjects[split.train]) & set(subjects[split.test])) - {""}):
+            raise DataError(
+                f"fold {split.fold} has {len(shared)} subjects in training and test set: {', '.join(shared[:5])}"
+            )
+    check_images(folds)
+
+
+def check_pictures(folds: tuple[Split, ...], faces: Faces) -> None:
+    """Assert that no picture is in training and test set of a fold, under whichever name; else DataError."""
+    for split in folds:
+        shared = split.test[np.isin(faces.pictures[split.test], faces.pictures[split.train])]
+        if len(shared):
+            other = split.train[faces.pictures[split.train] == faces.pictures[shared[0]]][0]
+            raise DataError(
+                f"fold {split.fold} tests {len(shared)} images whose picture it trains on, such as "
+                f"{faces.samples['id'].iloc[shared[0]]}, which is {faces.samples['id'].iloc[other]} too: "
+                "assign both to one fold"
+            )
+
+
+def check_images(folds: tuple[Split, ...]) -> None:
+    """Assert that training and test set of each fold have images, none twice and none in common; else DataError."""
+    for split in folds:
+        for verb, rows in (("trains on", split.train), ("tests", split.test)):
+            if not len(rows):
+                raise DataError(f"fold {split.fold} {verb} nothing")
+            if len(np.unique(rows)) < len(rows):
+                raise DataError(f"fold {split.fold} {verb} some images twice")
+        if np.intersect1d(split.train, split.test).size:
+            raise DataError(f"fold {split.fold} trains on images that it tests")

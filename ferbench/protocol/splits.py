@@ -1,10 +1,12 @@
 """Splits: a protocol and a prepared dataset become index arrays, disjoint by construction and checked."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ferbench import tables
 from ferbench.data.align import CENTRE
@@ -17,6 +19,10 @@ from ferbench.protocol import rules
 from ferbench.protocol.protocol import AttributeProtocol, Protocol
 from ferbench.protocol.rules import grouped_folds
 from ferbench.seeds import derive_seed, generator
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 LAST = 3  # "the last three frames of each sequence are used for training and testing" (IV-A-2, IV-A-3)
 COLUMNS = ("id", "subject", "label", "fold", "role")  # of a fold file
@@ -100,7 +106,7 @@ def make(
             raise UsageError(f"{protocol.identifier} has an official split: --rule and --folds-file do not apply")
         folds: tuple[Split, ...] = (_official(protocol, faces, rows),)
         words = "official split"
-        check_subjects(folds, faces)
+        rules.check_subjects(folds, faces)
         parts = [part for part in protocol.official.model_dump().values() if part]
         rows = rows[faces.samples["split"].iloc[rows].isin(parts)]
     else:
@@ -117,7 +123,7 @@ def make(
             people, joined = rules.people(faces, rows)
             folds = _by_person(rules.fold_of_person(rule, protocol.folds.count, faces, rows, people, seed), rows)
             words = f"{rule}, {len(folds)} folds by subject" + (f", seed {seed}" if rule == "random" else "")
-        check_folds(folds, faces, rows)
+        rules.check_folds(folds, faces, rows)
     text = to_csv(folds, faces)
     return Splits(
         protocol.identifier,
@@ -134,66 +140,6 @@ def make(
 def folds_depend_on_seed(protocol: Protocol, rule: str | None) -> bool:
     """Return whether the folds of :func:`make` depend on the seed, which only those of the rule "random" do."""
     return protocol.folds is not None and (rule or protocol.folds.rule) == "random"
-
-
-def check_folds(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) -> None:
-    """Assert what every result claims: no subject and no picture in both training and test set, every sample tested
-    exactly once.
-
-    Raises DataError naming the subjects or samples.
-    """
-    check_subjects(folds, faces)
-    check_pictures(folds, faces)
-    check_tested_once(folds, faces, rows)
-
-
-def check_tested_once(folds: tuple[Split, ...], faces: Faces, rows: np.ndarray) -> None:
-    """Assert that the test sets hold each of ``rows`` exactly once and nothing else; DataError otherwise."""
-    tested = np.concatenate([split.test for split in folds])
-    counts = np.bincount(tested, minlength=len(faces))
-    wrong = rows[counts[rows] != 1]
-    if wrong.size or len(tested) != len(rows):
-        ids = faces.samples["id"].iloc[wrong[:3]].tolist()
-        raise DataError(f"{len(wrong)} samples are not tested exactly once, such as {', '.join(ids)}")
-
-
-def check_subjects(folds: tuple[Split, ...], faces: Faces) -> None:
-    """Assert :func:`check_images` and that training and test set of no fold have a subject in common.
-
-    Raises DataError naming the fold and the first subjects.
-    """
-    subjects = faces.samples["subject"].to_numpy()
-    for split in folds:
-        if shared := sorted((set(subjects[split.train]) & set(subjects[split.test])) - {""}):
-            raise DataError(
-                f"fold {split.fold} has {len(shared)} subjects in training and test set: {', '.join(shared[:5])}"
-            )
-    check_images(folds)
-
-
-def check_pictures(folds: tuple[Split, ...], faces: Faces) -> None:
-    """Assert that no picture is in training and test set of a fold, under whichever name; else DataError."""
-    for split in folds:
-        shared = split.test[np.isin(faces.pictures[split.test], faces.pictures[split.train])]
-        if len(shared):
-            other = split.train[faces.pictures[split.train] == faces.pictures[shared[0]]][0]
-            raise DataError(
-                f"fold {split.fold} tests {len(shared)} images whose picture it trains on, such as "
-                f"{faces.samples['id'].iloc[shared[0]]}, which is {faces.samples['id'].iloc[other]} too: "
-                "assign both to one fold"
-            )
-
-
-def check_images(folds: tuple[Split, ...]) -> None:
-    """Assert that training and test set of each fold have images, none twice and none in common; else DataError."""
-    for split in folds:
-        for verb, rows in (("trains on", split.train), ("tests", split.test)):
-            if not len(rows):
-                raise DataError(f"fold {split.fold} {verb} nothing")
-            if len(np.unique(rows)) < len(rows):
-                raise DataError(f"fold {split.fold} {verb} some images twice")
-        if np.intersect1d(split.train, split.test).size:
-            raise DataError(f"fold {split.fold} trains on images that it tests")
 
 
 def training_sets(protocol: Protocol, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
@@ -293,6 +239,8 @@ def attribute_split(protocol: AttributeProtocol, faces: Faces, part: str, seed: 
 
 def to_csv(folds: tuple[Split, ...], faces: Faces) -> str:
     """Return the fold file: one row for each sample, fold and role."""
+    import pandas as pd
+
     parts = []
     for split in folds:
         for role, rows in (("train", split.train), ("test", split.test)):

@@ -1,6 +1,6 @@
 """The tables of what is measured of each training: its figures, its matrix, its folds, what it starts from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -218,6 +218,11 @@ def stages(rows: list[Stage]) -> Table:
     )
 
 
+def input_column(rows: Sequence[Tested]) -> list[ColumnOf]:
+    """A column with what each model sees, where not all of them see the images of 48 grey pixels, or sequences."""
+    return [("Input", "text", lambda t: t.sees)] if any(t.sees.startswith("image, ") for t in rows) else []
+
+
 def transfers(rows: list[Transfer], level: Level) -> Table:
     """Networks of one level that were tested here and trained elsewhere."""
 
@@ -229,6 +234,7 @@ def transfers(rows: list[Transfer], level: Level) -> Table:
         "a network never learned are left out",
         rows,
         ("Network", "text", name),
+        *input_column(rows),
         TRAINED_ON,
         ("Accuracy", "percent", lambda t: 100 * t.accuracy),
         ("95 % interval", "percent", lambda t: limits(t.interval, level)),

@@ -78,9 +78,11 @@ def overview(reports: list[Report]) -> Table | None:
     A cell is the pooled accuracy, mean ± standard deviation (ddof 1) over seeds where there are several; recipes that
     differ in more than the seed stand in it side by side.
     """
-    rows: dict[tuple[str, str, str], dict[str, list[Training]]] = defaultdict(lambda: defaultdict(list))
-    for t in (t for report in reports for t in report.trainings if t.comparable):
-        rows[t.method, t.preset, t.selection][t.protocol].append(t)
+    rows: dict[tuple[str, str, str, str], dict[str, list[Training]]] = defaultdict(lambda: defaultdict(list))
+    trainings = [t for report in reports for t in report.trainings if t.comparable]
+    for t in trainings:
+        view = t.sees if t.sees.startswith("image, ") else ""
+        rows[t.method, t.preset, t.selection, view][t.protocol].append(t)
     shown = [[name for name in report.protocols if any(name in row for row in rows.values())] for report in reports]
     if sum(map(bool, shown)) < 2:
         return None
@@ -95,6 +97,7 @@ def overview(reports: list[Report]) -> Table | None:
         rows.items(),
         ("Training", "text", lambda row: f"{OURS} {row[0][0]} ({row[0][1]})"),
         ("Weights tested", "text", lambda row: SELECTIONS.get(row[0][2], row[0][2])),
+        *([("Input", "text", lambda row: row[0][3] or None)] if details.input_column(trainings) else []),
         *((name, "percent", partial(cell, name)) for names in shown for name in names),
     )
 
@@ -109,7 +112,7 @@ def accuracy(report: Report) -> Table:
         figure = row.figure if row else max((100 * t.accuracy for t in reproductions), default=np.inf)
         known = [f"{row.table}: {row.tested}"] if row else []
         known += [method.why + (f": {method.command}" if method.command else "")] if method.why else []
-        head: list[Value] = [method.method, row.cell if row else None, *[None] * 4, "; ".join(known)]
+        head: list[Value] = [method.method, row.cell if row else None, *[None] * 4, "; ".join(known), None]
         cells = [_ours(t, names, row) for t in reproductions]
         groups.append((figure, method.method, [head, *cells] if row or not cells else cells))
     others: dict[str, list[Training]] = defaultdict(list)
@@ -124,12 +127,22 @@ def accuracy(report: Report) -> Table:
         if report.synthetic
         else "ours; nothing is published for it"
     )
-    columns = ["Method", "Published", "By image", "95 % interval", "By sequence", "95 %, by sequence", "Details"]
-    kinds = ["text", *["percent"] * 5, "text"]
+    columns = [
+        "Method",
+        "Published",
+        "By image",
+        "95 % interval",
+        "By sequence",
+        "95 %, by sequence",
+        "Details",
+        "Input",
+    ]
+    kinds = ["text", *["percent"] * 5, "text", "text"]
+    shown = len(columns) - (not details.input_column(report.trainings))
     return table(
         f"Accuracy on {report.dataset}, percent: {source} ({OURS})",
         [row for *_, group in sorted(groups, key=itemgetter(0, 1)) for row in group],
-        *((name, kind, itemgetter(place)) for place, (name, kind) in enumerate(zip(columns, kinds, strict=True))),
+        *((columns[place], kinds[place], itemgetter(place)) for place in range(shown)),
     )
 
 
@@ -144,7 +157,7 @@ def _ours(t: Training, names: Mapping[str, str], row: PublishedRow | None) -> li
     known += [] if t.selection == "last" else [t.weights]
     known += [] if t.held_out.comparable else [t.not_comparable_reason]
     published = row.figure if row and not t.not_comparable_reason else None
-    return [f"{OURS} {names[t.experiment]}", published, *images, *sequences, "; ".join(known)]
+    return [f"{OURS} {names[t.experiment]}", published, *images, *sequences, "; ".join(known), t.sees]
 
 
 def same_training_data(report: Report) -> list[Table]:

@@ -42,10 +42,13 @@ class Arithmetic:
         return {"precision": self.precision, "engine": "plain" if self.engine == "torch" else self.engine}
 
     def prepare(self, module: Deployable) -> PreparedNetwork:
-        """Raises what :class:`ferbench.training.prediction.PreparedNetwork` raises."""
-        from ferbench.training.device import Device
+        """Raises what :class:`ferbench.training.prediction.PreparedNetwork` raises, and UsageError for bf16 on a
+        processor that has to emulate it: a network then takes eight times as long as in fp32."""
+        from ferbench.training.device import Device, has_bf16
         from ferbench.training.prediction import PreparedNetwork
 
+        if self == Arithmetic("bf16") and not has_bf16():  # OpenVINO asks the processor itself
+            raise UsageError("this processor has no instructions for bf16, which would be slower than fp32 here")
         return PreparedNetwork(module, Device("cpu", self.precision), self.engine)
 
     def check_default(self, model: str) -> None:

@@ -63,8 +63,7 @@ class Device:
         if here and name == "cuda" and not torch.cuda.is_available():
             raise UsageError("no CUDA device is usable here: leave --device out, or take --device cpu")
         if precision == "auto":
-            capable = name == "cpu" and any(torch.cpu.get_capabilities().get(instructions) for instructions in _BF16)
-            precision = "bf16" if capable else "fp32"
+            precision = "bf16" if name == "cpu" and has_bf16() else "fp32"
         if engine == "auto":
             engine = "fast" if name == "cpu" else "plain"
         check_device(name, precision, engine)
@@ -152,6 +151,13 @@ class Device:
         import torch
 
         return images.contiguous(memory_format=torch.channels_last)
+
+
+def has_bf16() -> bool:
+    """Whether this processor has instructions for bfloat16."""
+    import torch
+
+    return any(torch.cpu.get_capabilities().get(instructions) for instructions in _BF16)
 
 
 def _compiler() -> str:

@@ -233,7 +233,7 @@ def contrastive_loss_of_batch(features: Tensor, labels: Tensor, first: Tensor, s
 
 
 FORWARD = 1 / 3  # of a training pass: the backward pass computes two gradients, each as much work as the forward one
-_CALLS, _SECONDS, _LONGEST = 4, 0.5, 3.0  # minimum number of timed calls, their minimum and maximum total seconds
+_CALLS, _SECONDS, _LONGEST = 4, 0.35, 3.0  # minimum number of timed calls, their minimum and maximum total seconds
 
 
 def flops(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:

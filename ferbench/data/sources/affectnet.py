@@ -9,7 +9,7 @@ import numpy as np
 
 from ferbench.data import archive
 from ferbench.data.archive import IMAGE, Tree, comparable, filename, is_image
-from ferbench.data.landmarks import COUNT, anchors
+from ferbench.data.landmarks import COUNT, five
 from ferbench.data.samples import Aligned, Listing, Sample, as_is, boxed, raw
 from ferbench.data.sources import Options
 from ferbench.errors import DataError
@@ -126,20 +126,26 @@ def _end(path: str) -> str:
 
 def _face(tree: Tree, image: str, row: archive.Row) -> Callable[[], Aligned]:
     """Aligned by the row's landmarks, else cut out by its box, else as it is."""
+    box = _box(row)
     given = row.get("facial_landmarks", "")
     if given:
         try:
-            points = anchors(np.array(given.split(";"), dtype=np.float64).reshape(COUNT, 2))
+            points = five(np.array(given.split(";"), dtype=np.float64).reshape(COUNT, 2))
         except ValueError:
             raise DataError(f"{row.where}: facial_landmarks should be {COUNT} points as x;y;x;y") from None
-        return raw(tree, image, lambda: points)
-    if all(row.get(name) for name in _BOX):
-        box = [archive.whole(row[name]) for name in _BOX]
-        left, top, width, height = (-1 if value is None else value for value in box)
-        if None in box or width < 1 or height < 1:
-            raise DataError(f"{row.where}: {', '.join(row[name] for name in _BOX)[:40]!r} is no box of a face")
-        return boxed(tree, image, (left, top, left + width, top + height))
-    return as_is(tree, image)
+        return raw(tree, image, lambda: points, box=box)
+    return as_is(tree, image) if box is None else boxed(tree, image, box)
+
+
+def _box(row: archive.Row) -> tuple[int, int, int, int] | None:
+    """Left, top, right and bottom of the row's face; None where it says nothing."""
+    if not all(row.get(name) for name in _BOX):
+        return None
+    values = [archive.whole(row[name]) for name in _BOX]
+    left, top, width, height = (-1 if value is None else value for value in values)
+    if None in values or width < 1 or height < 1:
+        raise DataError(f"{row.where}: {', '.join(row[name] for name in _BOX)[:40]!r} is no box of a face")
+    return left, top, left + width, top + height
 
 
 def _label(code: int | None, where: str) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from ferbench.data import align, archive
 from ferbench.data.archive import Tree, filename, is_image, stem
+from ferbench.data.landmarks import anchors, five
 from ferbench.data.samples import Aligned, Listing, Sample, decode
 from ferbench.data.sources import Options
 from ferbench.errors import DataError
@@ -100,8 +101,7 @@ def _landmarks(tree: Tree) -> dict[str, np.ndarray]:
     points = {}
     if path is not None:
         for name, values in _values(tree, path, 10):
-            five = np.array(values, dtype=np.float64).reshape(5, 2)
-            points[stem(name)] = np.stack([five[0], five[1], five[3:].mean(axis=0)])
+            points[stem(name)] = np.array(values, dtype=np.float64).reshape(5, 2)
     return points
 
 
@@ -125,14 +125,16 @@ def _values(tree: Tree, path: str, count: int, known: Container[str] = ()) -> It
 
 def _face(tree: Tree, path: str, points: np.ndarray | None) -> Callable[[], Aligned]:
     def face() -> Aligned:
-        picture = decode(tree.read(path), path)
-        if points is None:
-            return Aligned(align.celeba_crop(picture), "fixed-crop", picture=picture)
+        content = tree.read(path)
+        picture = decode(content, path)
         scale = picture.width / align.CELEBA_WIDTH  # the file's points are for 178×218 pixels
+        known = five(align.CELEBA if points is None else points)
         try:
-            return Aligned(align.aligned(picture, (points + 0.5) * scale - 0.5), "landmarks", picture=picture)
+            crop = align.aligned(picture, (anchors(known) + 0.5) * scale - 0.5)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
+        aligner = "fixed-crop" if points is None else "landmarks"
+        return Aligned(crop, aligner, None, picture, (known + 0.5) * scale - 0.5, encoded=content)
 
     return face
 

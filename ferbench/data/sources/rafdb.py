@@ -121,6 +121,6 @@ def _points(tree: Tree, path: str | None):
             five = np.array(first, dtype=np.float64).reshape(5, 2)
         except ValueError:
             raise DataError(f"{path} should begin with five lines of two numbers") from None
-        return np.stack([five[0], five[1], five[3:].mean(axis=0)])
+        return five
 
     return points

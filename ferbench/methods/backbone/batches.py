@@ -1,7 +1,7 @@
-"""The batches of a training: the plan of an epoch by NumPy, and pixels that threads fetch ahead.
+"""The batches of a training: the plan of an epoch by NumPy, and pixels that a thread fetches ahead.
 
 The plan depends on the seed and the number of the epoch alone, and batches come in its order, so that neither the
-number of threads nor an interruption changes any bytes.
+thread nor an interruption changes any bytes.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ferbench.training.plan import Batch, Step, steps
 from ferbench.training.samples import shared_tensor
 
 _NONE = np.empty(0, dtype=np.int64)
+_AHEAD = 2  # batches that are fetched during a step
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,12 @@ class Speed:
 class Batches:
     """The batches of a training set.
 
-    images : as in :class:`ferbench.methods.interface.SampleSet`, of any size; rows are read by several threads unless
-    it is an array. labels : int64 [N].
+    images : as in :class:`ferbench.methods.interface.SampleSet`, of any size; what decodes pictures itself takes the
+    threads for that. labels : int64 [N].
     """
 
     def __init__(self, images: Any, labels: np.ndarray, recipe: BackboneRecipe, seed: int, speed: Speed):
         self.images, self.labels, self.recipe, self.seed, self.speed = images, labels, recipe, seed, speed
-        self.threads = 1 if isinstance(images, np.ndarray) else torch.get_num_threads()
 
     def __call__(self, epoch: int) -> Epoch:
         return Epoch(self, epoch)
@@ -156,9 +156,9 @@ class Epoch:
         batches, speed = self.batches, self.batches.speed
         speed.measures = self.number == batches.recipe.finetune.epochs - 1
         plan, waiting = batches.plan(self.number), deque[Future[tuple[ViewStep, float]]]()
-        pool = ThreadPoolExecutor(batches.threads)
+        pool = ThreadPoolExecutor(1)
         try:
-            waiting.extend(pool.submit(batches.fetched, step) for step in islice(plan, batches.threads + 1))
+            waiting.extend(pool.submit(batches.fetched, step) for step in islice(plan, _AHEAD))
             while waiting:
                 step, seconds = waiting.popleft().result()
                 waiting.extend(pool.submit(batches.fetched, later) for later in islice(plan, 1))
@@ -168,7 +168,7 @@ class Epoch:
                 start = speed.now()
                 yield step
                 speed.images += len(step.images)
-                speed.fetched += seconds / batches.threads
+                speed.fetched += seconds
                 speed.steps += speed.now() - start
         finally:
             pool.shutdown(cancel_futures=True)

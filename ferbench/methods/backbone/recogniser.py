@@ -60,8 +60,7 @@ class BackboneRecogniser:
         labels = labels.to(device.name)
         speed = Speed(device)
         batches = Batches(train.images, train.labels, recipe, work.seed("plan"), speed)
-        work.facts |= {"parameters": parameter_count(network), "pixels": list(train.images.shape[1:])}
-        work.facts["timm"] = timm_library().__version__
+        work.facts |= {"parameters": parameter_count(network), "timm": timm_library().__version__}
         if weights:
             self._name_weights(weights, work)
         outputs_of = device.compiled(network.outputs)
@@ -182,8 +181,7 @@ def deployed(method: Method[BackboneRecipe], record: Record, store: Store) -> De
     weights are missing, damaged or of another shape.
     """
     check_kept(record)
-    if method.recipe.input.view != IMAGES:
-        view = method.recipe.input.view
+    if not (view := method.recipe.input.view).is_default:
         raise UsageError(f"run {record.key} sees images of {view}, and a network to deploy gets images of {IMAGES}")
     network = seeded(0, lambda: build(method.recipe, len(record.classes)))
     load_weights(network, store.file(record, WEIGHTS))

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
+from ferbench.data.views import Alignment, View
 from ferbench.errors import DataError, UsageError
 from ferbench.files import read_bytes, sha256_of
 from ferbench.labels import emotion
@@ -61,22 +62,30 @@ class Model(Schema):
 
 
 class Input(Schema):
-    """The input of the model, made from faces of 48×48 grey levels 0 to 255.
+    """The input of the model, made from the pictures of faces: levels 0 to 255.
 
     size : height and width that faces are resized to. resize : filter of Pillow. crop : share of the resized face's
-    side that its centre keeps, as timm's ``crop_pct``; faces are resized to size / crop before. colour : grey levels
-    are repeated for "rgb" and "bgr". layout : order of the axes; "flat" is one row per face. scale : the range that 0
-    to 255 is mapped to. mean, deviation : subtracted and divided by afterwards, one for each channel or one for all.
+    side that its centre keeps, as timm's ``crop_pct``; faces are resized to size / crop before. alignment : of faces,
+    see :class:`ferbench.data.views.View`. colour : of grey pictures the levels are repeated for "rgb" and "bgr".
+    layout : order of the axes; "flat" is one row per face. scale : the range that 0 to 255 is mapped to. mean,
+    deviation : subtracted and divided by afterwards, one for each channel or one for all.
     """
 
     size: PositiveInt = 48
     resize: Literal["bilinear", "bicubic"] = "bilinear"
     crop: Annotated[float, Field(ge=0.1, le=1)] = 1.0
+    alignment: Alignment = "template"
     colour: Literal["grey", "rgb", "bgr"] = "grey"
     layout: Literal["nchw", "nhwc", "nhw", "flat"] = "nchw"
     scale: Literal["0..255", "0..1", "-1..1"] = "0..1"
     mean: tuple[float, ...] = (0.0,)
     deviation: tuple[float, ...] = (1.0,)
+
+    @property
+    def view(self) -> View:
+        """The view that faces are cropped and scaled from; its size is rounded down, as timm does."""
+        colour: Literal["grey", "rgb"] = "grey" if self.colour == "grey" else "rgb"
+        return View(size=int(self.size / self.crop), colour=colour, alignment=self.alignment, resize=self.resize)
 
     @model_validator(mode="after")
     def _fits_channels(self) -> Self:
@@ -123,7 +132,7 @@ class Card(Schema):
 
 # Fields that were added to cards later. At their defaults they are left out of the identity, so that older runs keep
 # their keys.
-_ADDED_LATER = {"package", "version", "sha256", "resize", "crop", "name"}
+_ADDED_LATER = {"package", "version", "sha256", "resize", "crop", "alignment", "name"}
 
 
 class ForeignFamily(Family[Card]):
@@ -139,6 +148,9 @@ class ForeignFamily(Family[Card]):
         if kind != FOLD:
             model.try_out()
         return model
+
+    def view(self, method: Method[Card]) -> View:
+        return method.recipe.input.view
 
     def identity(self, kind: str, method: Method[Card], protocol: Protocol) -> dict[str, Any]:
         """The card with the hash of the model's file, so that another model of the same name is another run, and for a

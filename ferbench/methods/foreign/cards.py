@@ -33,6 +33,7 @@ kind = "{kind}"                   # onnx, keras, timm, callable (images to score
 [input]
 size = {size}
 {resizing}
+# alignment = "template"          # of faces; or as-is, box, arcface, ddamfn, raf (docs/data.md)
 layout = "{layout}"               # nchw, nhwc, nhw, or flat: one row a face
 colour = "{colour}"               # grey, rgb, bgr
 scale = "{scale}"                    # 0..255, 0..1, -1..1

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 from scipy.special import softmax
 
+from ferbench.data.views import view_of
 from ferbench.errors import DataError, FerbenchError, UsageError, one_line
 from ferbench.methods import modules
 from ferbench.methods.foreign import FILES, Card, Input, file_of, module_of
@@ -28,6 +29,7 @@ class ExternalModel:
 
     def __init__(self, method: Method[Card], classes: tuple[str, ...]):
         self.method, self.classes, self.card = method, classes, method.recipe
+        self.view = method.recipe.input.view
         self.name = method.title if self.card.model.kind in FILES else self.card.model.source  # in messages
         self.model: Any = self._opened()
         self.fitted: tuple[str, ...] = ()  # emotions of the scores of an estimator after fit()
@@ -35,7 +37,7 @@ class ExternalModel:
         self.notes: list[str] = []
         self.batch: int | None = None  # faces in every batch, if the file fixes the number
         if self.card.model.kind in FILES and self.model.shape is not None:
-            face = prepared(np.zeros((1, 48, 48), dtype=np.uint8), self.card.input).shape[1:]
+            face = prepared(np.zeros((1, *self.view.shape), dtype=np.uint8), self.card.input).shape[1:]
             check_input(self.card.input, face, self.model.shape, self.model.kind, self.name)
             check_metadata(self.card, self.model.metadata, self.name)
             first = self.model.shape[0]
@@ -77,7 +79,7 @@ class ExternalModel:
             from sklearn.base import clone
 
             self.model = clone(self.model)
-        self.model.fit(prepared(train.images, self.card.input), train.labels)
+        self.model.fit(prepared(train.images[:], self.card.input), train.labels)
         present = getattr(self.model, "classes_", np.arange(len(train.classes)))
         self.fitted = tuple(train.classes[int(label)] for label in present)
         work.notes.append("the fitted estimator is not stored: that would take a pickle, which ferbench never writes")
@@ -88,7 +90,7 @@ class ExternalModel:
 
         Raises DataError as :meth:`predict`.
         """
-        self._in_batches(generator(0, "trial").integers(0, 256, (2, 48, 48), dtype=np.uint8), self._labels())
+        self._in_batches(generator(0, "trial").integers(0, 256, (2, *self.view.shape), dtype=np.uint8), self._labels())
 
     def predict(self, samples: SampleSet, work: Workspace | None) -> np.ndarray:
         """Probabilities [N,K] of :attr:`classes`; scores of other emotions are left out, and the rest is scaled to a
@@ -179,7 +181,7 @@ class ExternalModel:
         return table(scores, len(faces), width, self.name)
 
     def _probabilities(self, images: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
-        """Probabilities float64 [N,len(labels)] of images uint8 [N,48,48]."""
+        """Probabilities float64 [N,len(labels)] of images uint8 [N,S,S] or [N,S,S,3]."""
         scores = self._scores(prepared(images, self.card.input), len(labels))
         normalised = sums_to_one(scores)
         if self._gives == "probabilities":
@@ -204,13 +206,13 @@ class ExternalModel:
 
 
 def prepared(images: np.ndarray, wanted: Input) -> np.ndarray:
-    """Return faces uint8 [N,48,48] as the input of a model: float32, resized and scaled, with the axes of its
-    layout."""
-    side = int(wanted.size / wanted.crop)  # rounded down, as timm does
-    if images.shape[1] != side:
-        size, way = (side, side), Image.Resampling[wanted.resize.upper()]
-        images = np.stack([np.asarray(Image.fromarray(image).resize(size, way)) for image in images])
-    if side != wanted.size:
+    """Return faces as the input of a model: float32, cropped and scaled, with the axes of its layout.
+
+    images : uint8 [N,S,S] or [N,S,S,3], of its view; others are resized to it.
+    """
+    if images.shape[1:] != wanted.view.shape:
+        images = np.stack([view_of(Image.fromarray(image), wanted.view) for image in images])
+    if (side := images.shape[1]) != wanted.size:
         first = round((side - wanted.size) / 2)
         images = images[:, first : first + wanted.size, first : first + wanted.size]
     x: np.ndarray = images.astype(np.float32)
@@ -221,10 +223,9 @@ def prepared(images: np.ndarray, wanted: Input) -> np.ndarray:
     if wanted.layout in ("nhw", "flat"):
         x = (x - wanted.mean[0]) / wanted.deviation[0]
         return x if wanted.layout == "nhw" else x.reshape(len(x), -1)
-    channels = 1 if wanted.colour == "grey" else 3
-    x = np.repeat(x[:, None], channels, axis=1)
+    x = x[:, None] if wanted.colour == "grey" else x.transpose(0, 3, 1, 2)[:, :: -1 if wanted.colour == "bgr" else 1]
     mean, deviation = (
         np.array(values, dtype=np.float32).reshape(1, -1, 1, 1) for values in (wanted.mean, wanted.deviation)
     )
     x = (x - mean) / deviation
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if wanted.layout == "nhwc" else x
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1) if wanted.layout == "nhwc" else x)

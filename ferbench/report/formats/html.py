@@ -22,9 +22,9 @@ from ferbench.report.published import PublishedRow
 from ferbench.report.results import Report, Training, named
 from ferbench.report.table import Table, Value, limits_text, parts, percent
 from ferbench.report.tested_runs import predictions
+from ferbench.runs.record import Record
 from ferbench.runs.speed import stored
 from ferbench.runs.store import Store
-from ferbench.tables import read_array, read_csv
 
 FEW = 3  # up to this number of trainings, all tables are open
 ROWS = 24  # trainings in a chart; the tables show the others
@@ -222,53 +222,36 @@ def _mistakes(training: Training, store: Store, count: int, home: Path | None) -
     frame = pd.concat(frames, ignore_index=True)
     sure = frame[[f"p_{name}" for name in training.classes]].max(axis=1)
     wrong = frame.assign(sure=sure)[frame["truth"] != frame["prediction"]].nlargest(count, "sure")
-    dataset = store.record(training.folds[0].run).dataset
-    pictures = _pictures(dataset, training.data, list(wrong["id"]), home)
+    pictures = _pictures(store.record(training.folds[0].run), list(wrong["id"]), home)
     return [
         Mistake(row.id, row.truth, row.prediction, None if training.uncalibrated else row.sure, pictures[row.id])
         for row in wrong.itertuples(index=False)
     ]
 
 
-def _pictures(dataset: str, fingerprint: str, ids: list[str], home: Path | None) -> dict[str, str]:
-    """Read images of a prepared dataset as PNG data URIs, by id."""
+def _pictures(record: Record, ids: list[str], home: Path | None) -> dict[str, str]:
+    """Read what a model saw of samples of a prepared dataset as data URIs, by id."""
     from PIL import Image
 
-    from ferbench.files import data_home, sha256_of
-    from ferbench.schema import Card, read_sealed
+    from ferbench.data import faces as prepared_sets
+    from ferbench.data import views
+    from ferbench.files import data_home
 
-    folder = data_home(home) / dataset
-
-    def damaged(path: Path) -> DataError:
-        return DataError(f"{path} is damaged (it is not what was prepared): prepare {dataset} again")
-
-    try:
-        card = read_sealed(Card, folder / "card.json", "prepare the set again")
-        if changed := card.changed(folder):
-            raise damaged(folder / changed[0])
-        samples = read_csv(folder / "samples.csv", dtype=str)
-        images = read_array(folder / "images.npy")
-    except OSError as error:
+    faces = prepared_sets.load(record.dataset, data_home(home))
+    if faces.fingerprint != record.identity.data:
         raise DataError(
-            f"the images of {dataset} cannot be read ({error}): `ferbench data prepare {dataset} …`, or "
-            "name the folder by --data-home"
-        ) from None
-    if card.fingerprint != fingerprint:
-        raise DataError(
-            f"{folder} is not the dataset that was tested: its fingerprint is {card.fingerprint[:12]}, that of the "
-            f"runs is {fingerprint[:12]}"
+            f"{faces.folder} is not the dataset that was tested: its fingerprint is {faces.fingerprint[:12]}, that of "
+            f"the runs is {record.identity.data[:12]}"
         )
-    grey = images.ndim == 3 and images.dtype == np.uint8 and len(images) == len(samples)
-    if not grey or not {"id", "sequence", "sha256"} <= {*samples}:
-        raise damaged(folder)
+    view = views.View.model_validate(record.facts.get("view", {}))
     # Of a sequence its last frame is shown.
-    places = {name: place for column in ("sequence", "id") for place, name in enumerate(samples[column])}
-    uris = {}
-    for name in ids:
-        place = places.get(name)
-        if place is None or sha256_of(images[place].tobytes()) != samples["sha256"].iloc[place]:
-            raise damaged(folder)
+    places = {name: place for column in ("sequence", "id") for place, name in enumerate(faces.samples[column])}
+    if missing := [name for name in ids if name not in places]:
+        raise DataError(f"{faces.folder} is damaged (it has no sample {missing[0]}): prepare {faces.name} again")
+    uris, kind = {}, "png" if view.is_default else "jpeg"
+    rows = np.array([places[name] for name in ids], dtype=np.int64)
+    for name, image in zip(ids, views.images(faces, rows, view)[:], strict=True):
         content = io.BytesIO()
-        Image.fromarray(np.array(images[place])).save(content, "png")
-        uris[name] = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+        Image.fromarray(image).save(content, kind, quality=90)
+        uris[name] = f"data:image/{kind};base64," + base64.b64encode(content.getvalue()).decode()
     return uris
