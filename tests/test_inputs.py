@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from support import forked
 from support.datasets import lay_down, make_faces
-from support.sources import lay, png
+from support.sources import lay, npy, png
 
 from ferbench import tables
 from ferbench.cli import output
@@ -557,12 +557,6 @@ def test_numbers_as_labels(tmp_path):
         with pytest.raises(UsageError, match=words):
             prepare("manifest", tmp_path / "m", tmp_path / "home", options=Options(labels=labels))
     assert ferbench("data", "prepare", "ckplus", "m", "--labels", "0=sad", cwd=tmp_path).returncode == 2
-
-
-def npy(value, **more) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, value, **more)
-    return buffer.getvalue()
 
 
 def test_affectnet_of_2021(tmp_path):

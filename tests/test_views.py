@@ -9,8 +9,7 @@ from PIL import Image
 from support.command import ferbench
 from support.datasets import make_faces, people
 from support.models import card as card_file
-from support.sources import lay, png
-from test_inputs import npy
+from support.sources import lay, npy, png
 
 from ferbench.data import faces, pictures, views
 from ferbench.data.landmarks import FIVE, five

@@ -17,6 +17,12 @@ def png(seed: int = 0, size: tuple[int, int] = (48, 48), kind: str = "PNG", **mo
     return buffer.getvalue()
 
 
+def npy(value, **more) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, value, **more)
+    return buffer.getvalue()
+
+
 def lay(root: Path, files: dict[str, bytes | str]) -> Path:
     for path, content in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
