@@ -135,7 +135,9 @@ class StoredRun(Model):
     def held_out(self, test_set: TestSet) -> tuple[HeldOut, np.ndarray]:
         from ferbench.execution import learned
 
-        return learned.held_out(test_set.protocol, test_set.faces, test_set.rows, self._pictures)
+        tested = test_set.protocol, test_set.faces, test_set.rows
+        verdict, seen = learned.held_out(*tested, self._pictures)
+        return learned.with_weights(verdict, self.record.facts, *tested), seen
 
     def identity(self, test_set: TestSet) -> Identity:
         tested = {"fold": "", "parents": {"network": self.record.key}, **self.arithmetic.identity}
