@@ -358,7 +358,7 @@ def test_a_test_set_is_held_out_only_if_the_weights_at_the_start_did_not_learn_f
     assert with_weights(HeldOut(status="yes"), {}, *place) == HeldOut(status="yes")
 
 
-def test_a_network_of_the_images_of_all_methods_is_deployed_and_of_others_refused(tmp_path):
+def test_a_network_is_deployed_for_images_of_its_size_and_colour(tmp_path):
     method = little("dan", "finetune.epochs=1", "input.size=48", "input.colour=grey")
     assert method.family.view(method) == IMAGES
     work = workspace(tmp_path)
@@ -373,8 +373,9 @@ def test_a_network_of_the_images_of_all_methods_is_deployed_and_of_others_refuse
     expected = recogniser.predict(SampleSet(images=images), work)
     np.testing.assert_allclose(logits.softmax(dim=1), expected, atol=1e-6)
     assert len(onnx_graph(module)) > 100_000
-    with pytest.raises(UsageError, match="sees images of 32 rgb, and a network to deploy gets images of 48 grey"):
-        deployed(little("dan"), record, store)
+    colour = little("dan", "finetune.epochs=1")
+    path.write_bytes(pack(fitted(colour, workspace(tmp_path / "colour")).state(), {}))
+    assert deployed(colour, record, store).shape == (3, 32, 32)
 
 
 def test_the_family_says_what_it_sees_needs_and_takes():
@@ -443,5 +444,15 @@ def test_a_fold_from_weights_of_a_file_is_trained_tested_and_evaluated_by_the_co
     (tmp_path / "w.safetensors").unlink()
     done = ferbench("evaluate", record.key, "-d", "ckplus", cwd=tmp_path)
     assert "held out" in done.stdout
-    done = ferbench("export", record.key, cwd=tmp_path, code=2)
-    assert "sees images of 32 rgb" in done.stderr
+    done = ferbench("export", record.key, "--out", "net.onnx", cwd=tmp_path)
+    assert "parity with float64" in done.stdout
+    (tmp_path / "net.toml").write_text(ferbench("card", "net.onnx", cwd=tmp_path).stdout)
+    ferbench("evaluate", "net.toml", "-d", "ckplus", cwd=tmp_path)
+    store = Store(tmp_path / "runs")
+    again, own = (
+        [one for one in store.records() if one.identity.method == name and one.identity.kind == "transfer"]
+        for name in ("net", "scn")
+    )
+    columns = [f"p_{name}" for name in own[0].classes]
+    ours, theirs = (store.predictions(one[0].key)[columns].to_numpy() for one in (own, again))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)

@@ -187,6 +187,8 @@ class StoredRun(Model):
 
     def predict(self, samples: SampleSet) -> np.ndarray:
         try:
+            if not self.view.is_default:  # whose images the recogniser reads batch by batch
+                raise UsageError(f"run {self.title} sees {self.view}")
             network = self.network
         except UsageError:
             if self.method is None:
@@ -199,6 +201,8 @@ class StoredRun(Model):
     def predict_faces(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         from ferbench.inference import export
 
+        if not self.view.is_default:
+            return super().predict_faces(images)
         try:
             if self.arithmetic == FP32 and self._graph is not None:
                 logits, *maps = export.run_graph(self._graph, images[:, None], ROWS["cpu"])

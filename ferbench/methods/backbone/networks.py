@@ -21,6 +21,7 @@ from ferbench.methods.backbone.recipe import (
     LocalityLoss,
     SoftmaxLoss,
 )
+from ferbench.methods.modules import timm_library
 from ferbench.text import printable
 from ferbench.training.checkpoint import unpack
 from ferbench.training.feature_losses import center_loss, center_step, locality_loss, push_loss, push_step
@@ -28,17 +29,6 @@ from ferbench.training.loop import Terms
 
 Outputs = dict[str, Tensor]  # float32 [B,…] by name: inputs of the loss
 MEMORY = "memory."  # how names of buffers begin that only the training needs
-
-
-def timm_library() -> Any:
-    """Import timm. Raises UsageError where it is not installed."""
-    try:
-        import timm
-    except (ImportError, RuntimeError) as error:  # torchvision's, if it does not belong to the installed torch
-        raise UsageError(
-            f"timm cannot be imported ({printable(str(error))[:100]}): pip install 'ferbench[timm]'"
-        ) from None
-    return timm
 
 
 def create(recipe: BackboneRecipe, weights: Path | None) -> nn.Module:

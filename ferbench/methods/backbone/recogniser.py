@@ -11,15 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ferbench.data.views import IMAGES
-from ferbench.errors import UsageError
 from ferbench.methods.backbone.augment import changed
 from ferbench.methods.backbone.batches import Batches, Speed, ViewBatch
 from ferbench.methods.backbone.heads import build
-from ferbench.methods.backbone.networks import MEMORY, BackboneNetwork, normalised, pictures, timm_library
+from ferbench.methods.backbone.networks import MEMORY, BackboneNetwork, normalised, pictures
 from ferbench.methods.backbone.recipe import BackboneRecipe
 from ferbench.methods.backbone.weights import digest, weights_file
 from ferbench.methods.interface import History, SampleSet, Task, TrainingSet, Workspace
+from ferbench.methods.modules import timm_library
 from ferbench.methods.recipes import Method
 from ferbench.runs.record import Record
 from ferbench.runs.store import WEIGHTS, Store
@@ -157,15 +156,16 @@ class BackboneEstimate:
 
 
 class DeployedBackbone(Deployable):
-    """The deployed form of a network that sees the images of ``images.npy``."""
+    """The deployed form of a network of timm, for images of its own size and colour."""
 
     def __init__(self, network: BackboneNetwork):
         super().__init__()
         self.network = network
+        self.shape = (network.recipe.channels, network.recipe.input.size, network.recipe.input.size)
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Images uint8 [N,1,48,48] → ``(logits [N,K],)`` in the precision of the weights."""
+        """Images uint8 [N,1,S,S] or [N,3,S,S] → ``(logits [N,K],)`` in the precision of the weights."""
         weight = next(self.network.parameters())
         return (self.network(normalised(images.to(weight.dtype) / 255, self.network.recipe.input)),)
 
@@ -177,12 +177,9 @@ class DeployedBackbone(Deployable):
 def deployed(method: Method[BackboneRecipe], record: Record, store: Store) -> DeployedBackbone:
     """Rebuild the network of a finished run as a module.
 
-    Raises UsageError for runs without weights and for methods that see other images than ``images.npy``, DataError if
-    weights are missing, damaged or of another shape.
+    Raises UsageError for runs without weights, DataError if weights are missing, damaged or of another shape.
     """
     check_kept(record)
-    if not (view := method.recipe.input.view).is_default:
-        raise UsageError(f"run {record.key} sees images of {view}, and a network to deploy gets images of {IMAGES}")
     network = seeded(0, lambda: build(method.recipe, len(record.classes)))
     load_weights(network, store.file(record, WEIGHTS))
     return DeployedBackbone(network)
