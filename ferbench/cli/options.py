@@ -188,6 +188,13 @@ class Training:
             "ferbench."
         ),
     ] = ""
+    pretrain_on: Annotated[
+        str,
+        typer.Option(
+            help="Protocol to pre-train under, such as ferplus, instead of the one that the dataset's protocol names.",
+            autocompletion=protocols,
+        ),
+    ] = ""
     overrides: Overrides = None
 
     def options(self, method: str, dataset: str, compute: Compute, **changes: Any) -> "TrainOptions":
