@@ -27,7 +27,7 @@ def evaluate(
             "a shipped card, such as fer-25; by default the shipped weights."
         ),
     ] = "",
-    preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light, wide or full.")] = "tiny",
+    preset: options.ShippedPreset = "tiny",
     refit: Annotated[
         bool, typer.Option("--refit", help="Fit the model on the training set of each fold, as `ferbench train` does.")
     ] = False,
@@ -42,7 +42,8 @@ def evaluate(
     trained_on: Annotated[
         list[str] | None,
         typer.Option(
-            help="With --predictions: a dataset that the method was trained on, by any of its names; may be repeated."
+            help="Which shipped weights of the preset: those trained on ferplus (tiny only, and its default) or "
+            "fer2013. With --predictions: a dataset that the method was trained on, by any name; may be repeated."
         ),
     ] = None,
     fresh: Annotated[
@@ -66,8 +67,10 @@ def evaluate(
     arithmetic = Arithmetic(precision, engine)
     if predictions is not None and (model or refit):
         raise UsageError("--predictions stands for the model: give no MODEL and no --refit")
-    if predictions is None and (name or trained_on):
-        raise UsageError("--name and --trained-on go with --predictions; a model says both on its card")
+    if predictions is None and (name or (trained_on and (model or len(trained_on) > 1))):
+        raise UsageError(
+            "--name and several --trained-on go with --predictions; of a model, its card or record says both"
+        )
     if refit:
         if fresh:
             raise UsageError("--fresh goes without --refit: delete the runs of a training to train again")
@@ -141,7 +144,8 @@ def contamination(
         str, typer.Option("--dataset", "-d", help="Protocol with an official split.", autocompletion=options.protocols)
     ],
     model: Annotated[str, typer.Argument(help="A model, as for `ferbench evaluate`.")] = "",
-    preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light, wide or full.")] = "tiny",
+    preset: options.ShippedPreset = "tiny",
+    trained_on: options.TrainedOn = "",
     pictures: Annotated[
         bool,
         typer.Option(
@@ -170,7 +174,7 @@ def contamination(
         arithmetic.check_default("--pictures")
         emit([(f"held out on {dataset}", work.learned_by(model, dataset, runs, data_home))], format)
         return
-    evidence = work.contamination(model, preset, dataset, runs, data_home, arithmetic)
+    evidence = work.contamination(model, preset, dataset, runs, data_home, arithmetic, trained_on)
     rows = {name: _rounded(value) for name, value in asdict(evidence).items()}
     emit([(f"{evidence.title} on {dataset}", rows)], format)
 

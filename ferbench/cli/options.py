@@ -123,6 +123,13 @@ PredictionEngine = Annotated[
         r"(`pip install 'ferbench\[openvino]'`)."
     ),
 ]
+ShippedPreset = Annotated[str, typer.Option(help="Which shipped weights: tiny, light, wide or full.")]
+TrainedOn = Annotated[
+    str,
+    typer.Option(
+        help="Which shipped weights of the preset: those trained on ferplus (tiny only, and its default) or fer2013."
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
 
 

@@ -46,7 +46,7 @@ def evaluate(
 
     name, preset, arithmetic : of a model, as :func:`~ferbench.inference.models.open_model` takes them. predictions :
     instead a file of another program (:mod:`ferbench.inference.prediction_files`) with the predictions of a model that
-    is called ``name`` and learned from the datasets ``trained_on``. fresh : test again where a result is stored; else
+    is called ``name``. trained_on : datasets that this model learned from; of shipped weights at most one. fresh : test again where a result is stored; else
     that is returned, with what is now known of the training data, and ``notify`` gets a line that says so.
 
     All classes of the model stay in play: one that the protocol lacks is an error wherever it is predicted. Images of
@@ -56,7 +56,8 @@ def evaluate(
     store = Store(runs_home(runs))
     if predictions is None:
         # Before the dataset is loaded, so that a name that does not exist is refused at once.
-        model: Model = open_model(name, preset, runs, protocols.load(dataset).name, data_home(home), arithmetic)
+        protocol, labels = protocols.load(dataset).name, next(iter(trained_on), "")
+        model: Model = open_model(name, preset, runs, protocol, data_home(home), arithmetic, labels)
         whole = TestSet.of(dataset, home)
     else:
         arithmetic.check_default("--predictions")

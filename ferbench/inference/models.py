@@ -6,6 +6,7 @@ Opening is lazy: what identifies an evaluation is known without the model's weig
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ from ferbench.methods.foreign.cards import card_of
 from ferbench.methods.interface import PRETRAIN, Recogniser, SampleSet, Workspace
 from ferbench.methods.recipes import Method, network_of, resolve
 from ferbench.runs.record import Identity, Record
-from ferbench.runs.store import WEIGHTS, Store, shipped_run, shipped_runs
+from ferbench.runs.store import WEIGHTS, Store, shipped_runs, shipped_with
 from ferbench.schema import plain
 from ferbench.seeds import derive_seed
 from ferbench.training.arithmetic import FP32, ROWS, Arithmetic
@@ -44,6 +45,7 @@ VERIFIED = 8  # images on which a network's graph for the cache is verified; all
 REVISION = 1  # raised when a change of code changes what an evaluation gives
 TRANSFER = "transfer"  # the kind of run that stores an evaluation
 ATTENTION = "attention"  # the kind of run that learned attention maps
+BEST_FIRST = ("ferplus", "fer2013")  # shipped networks of one preset: labels of ten people before those of one
 _SHIPPED = {PRETRAIN: "weights", ATTENTION: "attention maps"}
 
 
@@ -311,19 +313,23 @@ def open_model(
     dataset: str = "",
     home: Path | None = None,
     arithmetic: Arithmetic = FP32,
+    trained_on: str = "",
 ) -> Model:
     """Open a model.
 
     name : the key of a finished run, or how it begins; a model card or a file, callable or estimator with one
         (:mod:`ferbench.methods.foreign.cards`); empty for the shipped weights of ``preset``.
     dataset : the protocol that it is to be tested under. home, arithmetic : see :class:`StoredRun`.
+    trained_on : the protocol that shipped weights were trained under; empty: see :func:`shipped_training`.
     Raises UsageError where there is no such model and for an arithmetic that it does not have, DataError for a card
     that is missing or damaged.
     """
+    if name and trained_on:
+        raise UsageError("--trained-on chooses among the weights that come with ferbench: a named model needs it not")
     if card := card_of(name):
         arithmetic.check_default(name)
         return CardModel(resolve(str(card), "", dataset), Store(runs_home(runs)))
-    return open_run(name, preset, runs, home=home, arithmetic=arithmetic)
+    return open_run(name, preset, runs, PRETRAIN, home, arithmetic, trained_on)
 
 
 def open_run(
@@ -333,10 +339,11 @@ def open_run(
     kind: str = PRETRAIN,
     home: Path | None = None,
     arithmetic: Arithmetic = FP32,
+    trained_on: str = "",
 ) -> StoredRun:
     """Open the run whose key begins with ``name``; without a name, the shipped one of a kind that ``preset`` uses.
 
-    Raises UsageError where there is none.
+    trained_on : see :func:`open_model`. Raises UsageError where there is none.
     """
     if name:
         store = Store(runs_home(runs))
@@ -344,10 +351,28 @@ def open_run(
         return StoredRun(record, store.holder(record.key), home, arithmetic)
     method = resolve(DEFAULT_METHOD, preset, "")
     owner, preset_of_owner = method.family.owner(kind, method)
-    shipped = shipped_run(kind=kind, method=owner, preset=preset_of_owner)
-    if shipped is None:
+    shipped = {
+        _protocol_name(record): record for record in shipped_with(kind=kind, method=owner, preset=preset_of_owner)
+    }
+    if not shipped:
         raise UsageError(f"no {_SHIPPED[kind]} come with ferbench for the preset {preset!r}: name one of your runs")
-    return StoredRun(shipped, shipped_runs(), home, arithmetic)
+    wanted = trained_on or (shipped_training([preset]) if kind == PRETRAIN else next(iter(shipped)))
+    if wanted not in shipped:
+        raise UsageError(f"the {_SHIPPED[kind]} of {preset} were trained on {' or '.join(shipped)}, not on {wanted}")
+    return StoredRun(shipped[wanted], shipped_runs(), home, arithmetic)
+
+
+def shipped_training(presets: Sequence[str]) -> str:
+    """Return the first of :data:`BEST_FIRST` that shipped networks of all these presets were trained under, or ""."""
+    trained = [
+        {_protocol_name(record) for record in shipped_with(kind=PRETRAIN, method=DEFAULT_METHOD, preset=preset)}
+        for preset in presets
+    ]
+    return next((name for name in BEST_FIRST if all(name in names for names in trained)), "")
+
+
+def _protocol_name(record: Record) -> str:
+    return record.identity.protocol.partition("@")[0]
 
 
 def check_samples(method: Method, samples: SampleSet) -> None:
