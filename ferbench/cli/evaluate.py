@@ -49,6 +49,17 @@ def evaluate(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Test again, where a stored result with the same key would be reused.")
     ] = False,
+    prior: Annotated[
+        str,
+        typer.Option(
+            help="Class shares that the scores are for: training, as the model gives them; uniform; or estimated from "
+            "the test images, without their labels."
+        ),
+    ] = "training",
+    classes: Annotated[
+        str,
+        typer.Option(help="Classes that may be predicted: all of the model, or only those that the protocol has too."),
+    ] = "model",
     precision: options.PredictionPrecision = "fp32",
     engine: options.PredictionEngine = "torch",
     format: Format = "console",
@@ -57,6 +68,7 @@ def evaluate(
 ) -> None:
     """Evaluate without training: a run on another dataset (cross-dataset), an external model, or stored predictions."""
     from ferbench.errors import UsageError
+    from ferbench.inference.priors import AS_GIVEN, Reading
     from ferbench.protocol import protocol as protocols
     from ferbench.runs.facts import HeldOut
     from ferbench.training.arithmetic import Arithmetic
@@ -71,7 +83,10 @@ def evaluate(
         raise UsageError(
             "--name and several --trained-on go with --predictions; of a model, its card or record says both"
         )
+    reading = Reading(prior, classes)
     if refit:
+        if reading != AS_GIVEN:
+            raise UsageError("--prior and --classes go without --refit: a model that is fitted here is no finished one")
         if fresh:
             raise UsageError("--fresh goes without --refit: delete the runs of a training to train again")
         arithmetic.check_default("--refit")
@@ -94,6 +109,7 @@ def evaluate(
         fresh=fresh,
         notify=notify,
         arithmetic=arithmetic,
+        reading=reading,
     )
     notes = record.facts.get("notes", [])
     for note in notes:
@@ -106,6 +122,7 @@ def evaluate(
                 f"run {record.key}: {network} on {record.identity.protocol}",
                 {
                     "trained on": record.facts["trained_on"] or "unknown",
+                    **({"scores": ", ".join(changed)} if (changed := record.facts.get("changed")) else {}),
                     "images": result["images"],
                     "accuracy": f"{result['accuracy']:.2%}",
                     "held out": str(held_out),

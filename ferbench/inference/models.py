@@ -25,7 +25,7 @@ from ferbench.methods.foreign.cards import card_of
 from ferbench.methods.interface import PRETRAIN, Recogniser, SampleSet, Workspace
 from ferbench.methods.recipes import Method, network_of, resolve
 from ferbench.runs.record import Identity, Record
-from ferbench.runs.store import WEIGHTS, Store, shipped_runs, shipped_with
+from ferbench.runs.store import WEIGHTS, Store, shipped_by_training, shipped_runs
 from ferbench.schema import plain
 from ferbench.seeds import derive_seed
 from ferbench.training.arithmetic import FP32, ROWS, Arithmetic
@@ -79,6 +79,10 @@ class Model(ABC):
     @abstractmethod
     def identity(self, test_set: TestSet) -> Identity:
         """The identity of its evaluation on a test set."""
+
+    def train_labels(self) -> dict[str, int]:
+        """How many samples of each class it learned from; none where that is unknown."""
+        return {}
 
     def predict(self, samples: SampleSet) -> np.ndarray:
         """Probabilities float [N,K]; rows sum to 1. Raises UsageError where it cannot predict these samples."""
@@ -144,6 +148,11 @@ class StoredRun(Model):
         recipe = {name: value for name, value in self.record.identity.recipe.items() if name != "pictures"}
         tested["recipe"] = recipe | test_set.faces.pictures_identity(self.view)
         return self.record.identity.model_copy(update=evaluation_on(test_set) | tested)
+
+    def train_labels(self) -> dict[str, int]:
+        from ferbench.execution import learned
+
+        return learned.train_labels(self.record, self.home)
 
     @cached_property
     def view(self) -> View:  # type: ignore[override]  # it is an attribute of the others
@@ -351,9 +360,7 @@ def open_run(
         return StoredRun(record, store.holder(record.key), home, arithmetic)
     method = resolve(DEFAULT_METHOD, preset, "")
     owner, preset_of_owner = method.family.owner(kind, method)
-    shipped = {
-        _protocol_name(record): record for record in shipped_with(kind=kind, method=owner, preset=preset_of_owner)
-    }
+    shipped = shipped_by_training(kind=kind, method=owner, preset=preset_of_owner)
     if not shipped:
         raise UsageError(f"no {_SHIPPED[kind]} come with ferbench for the preset {preset!r}: name one of your runs")
     wanted = trained_on or (shipped_training([preset]) if kind == PRETRAIN else next(iter(shipped)))
@@ -364,15 +371,8 @@ def open_run(
 
 def shipped_training(presets: Sequence[str]) -> str:
     """Return the first of :data:`BEST_FIRST` that shipped networks of all these presets were trained under, or ""."""
-    trained = [
-        {_protocol_name(record) for record in shipped_with(kind=PRETRAIN, method=DEFAULT_METHOD, preset=preset)}
-        for preset in presets
-    ]
-    return next((name for name in BEST_FIRST if all(name in names for names in trained)), "")
-
-
-def _protocol_name(record: Record) -> str:
-    return record.identity.protocol.partition("@")[0]
+    shipped = [shipped_by_training(kind=PRETRAIN, method=DEFAULT_METHOD, preset=preset) for preset in presets]
+    return next((name for name in BEST_FIRST if all(name in by_name for by_name in shipped)), "")
 
 
 def check_samples(method: Method, samples: SampleSet) -> None:

@@ -267,6 +267,7 @@ def _transfer(store: Store, record: Record, by_key: Mapping[str, Record]) -> Tra
         **_measured([record], frame, _by_sequence(record, frame), by_key),
         run=record.key,
         images=len(frame),
+        source=record.identity.parents.get("predictions", ""),
         left_out=record.facts.get("left_out", {}),
         shipped=bool(network) and store.holder(network) != store,
     )
