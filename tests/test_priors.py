@@ -1,4 +1,4 @@
-"""Stored scores read with other priors and among fewer classes, against float64 formulas and through the command."""
+"""Stored scores adjusted to other priors and to fewer classes, against float64 formulas and through the command."""
 
 import json
 
@@ -10,7 +10,7 @@ from support.datasets import lay_down, make_faces, people
 from ferbench.errors import DataError, UsageError
 from ferbench.execution import learned
 from ferbench.inference.evaluate import evaluate
-from ferbench.inference.priors import Reading, estimated_shares, weighted
+from ferbench.inference.priors import Adjustment, estimated_shares, weighted
 from ferbench.protocol import protocol as protocols
 from ferbench.runs.store import Store, shipped_runs
 
@@ -80,13 +80,15 @@ def told(home, *words: str, code: int = 0) -> dict:
     return json.loads(done.stdout)
 
 
-def stored(home, dataset: str = "ckplus", **reading: str):
-    return evaluate(*TINY, dataset, home / "runs", home / "data", trained_on=("fer2013",), reading=Reading(**reading))
+def stored(home, dataset: str = "ckplus", **adjustment: str):
+    return evaluate(
+        *TINY, dataset, home / "runs", home / "data", trained_on=("fer2013",), adjustment=Adjustment(**adjustment)
+    )
 
 
 @pytest.mark.parametrize("classes", ["model", "protocol"])
 @pytest.mark.parametrize("prior", ["training", "uniform", "estimated"])
-def test_the_command_stores_each_reading_as_a_run_made_of_the_stored_scores(home, prior, classes):
+def test_the_command_stores_each_adjustment_as_a_run_made_of_the_stored_scores(home, prior, classes):
     usual = stored(home)
     words = ["-d", "ckplus", "--prior", prior, "--classes", classes]
     (title, facts), *_ = told(home, *words).items()
@@ -115,7 +117,7 @@ def test_the_command_stores_each_reading_as_a_run_made_of_the_stored_scores(home
         assert store.damage(key) == ""
 
 
-def test_the_report_says_how_scores_were_read_and_from_which_run_they_are(home):
+def test_the_report_says_how_scores_were_adjusted_and_from_which_run_they_are(home):
     stored(home)
     report = ["report", "--dataset", "ckplus", "--format", "markdown"]
     (home / "alone").mkdir()
@@ -136,8 +138,8 @@ def test_all_classes_of_the_model_are_the_same_run_where_the_protocol_has_them_a
     assert stored(home, "jaffe", classes="protocol").key == stored(home, "jaffe").key
 
 
-def test_scores_are_read_anew_where_they_were_tested_anew(home):
-    """A reading is of the scores that are stored now."""
+def test_scores_are_adjusted_anew_where_they_were_tested_anew(home):
+    """An adjustment is of the scores that are stored now."""
     usual, read = stored(home), stored(home, prior="uniform")
     store = Store(home / "runs")
     frame = store.predictions(usual.key)
@@ -167,7 +169,7 @@ def test_scores_are_read_anew_where_they_were_tested_anew(home):
         (["--predictions", "decided.csv", "--classes", "protocol"], "are no probabilities"),
     ],
 )
-def test_what_cannot_be_read_is_refused_before_anything_is_stored(home, tmp_path, words, said):
+def test_what_cannot_be_adjusted_is_refused_before_anything_is_stored(home, tmp_path, words, said):
     ids = make_faces(people(10, LABELS, frames=1), name="ckplus").samples["id"]
     rows = {"theirs.csv": ("id,p_anger,p_neutral", ",0.25,0.75"), "decided.csv": ("id,prediction", ",neutral")}
     for name, (head, row) in rows.items():
@@ -211,4 +213,4 @@ def test_class_counts_of_a_run_that_did_not_store_them_are_found_in_the_dataset(
     assert learned.train_labels(silent, None) == {}
     assert learned.train_labels(silent, tmp_path) == dict.fromkeys(record.classes, 0) | {"anger": 3, "fear": 1}
     with pytest.raises(UsageError, match="unknown --prior"):
-        Reading("flat")
+        Adjustment("flat")

@@ -68,7 +68,7 @@ def evaluate(
 ) -> None:
     """Evaluate without training: a run on another dataset (cross-dataset), an external model, or stored predictions."""
     from ferbench.errors import UsageError
-    from ferbench.inference.priors import AS_GIVEN, Reading
+    from ferbench.inference.priors import AS_GIVEN, Adjustment
     from ferbench.protocol import protocol as protocols
     from ferbench.runs.facts import HeldOut
     from ferbench.training.arithmetic import Arithmetic
@@ -83,9 +83,9 @@ def evaluate(
         raise UsageError(
             "--name and several --trained-on go with --predictions; of a model, its card or record says both"
         )
-    reading = Reading(prior, classes)
+    adjustment = Adjustment(prior, classes)
     if refit:
-        if reading != AS_GIVEN:
+        if adjustment != AS_GIVEN:
             raise UsageError("--prior and --classes go without --refit: a model that is fitted here is no finished one")
         if fresh:
             raise UsageError("--fresh goes without --refit: delete the runs of a training to train again")
@@ -109,7 +109,7 @@ def evaluate(
         fresh=fresh,
         notify=notify,
         arithmetic=arithmetic,
-        reading=reading,
+        adjustment=adjustment,
     )
     notes = record.facts.get("notes", [])
     for note in notes:

@@ -18,7 +18,7 @@ from ferbench.execution.views import TestSet, image_seen, view_facts
 from ferbench.files import data_home, runs_home
 from ferbench.inference import priors
 from ferbench.inference.models import Model, open_model
-from ferbench.inference.priors import AS_GIVEN, Reading
+from ferbench.inference.priors import AS_GIVEN, Adjustment
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import Protocol
 from ferbench.runs.record import Record
@@ -44,7 +44,7 @@ def evaluate(
     fresh: bool = False,
     notify: Callable[[str], None] = lambda line: None,
     arithmetic: Arithmetic = FP32,
-    reading: Reading = AS_GIVEN,
+    adjustment: Adjustment = AS_GIVEN,
 ) -> Record:
     """Test a model on all test samples of a protocol and store the result as a run of kind "transfer".
 
@@ -52,8 +52,8 @@ def evaluate(
     instead a file of another program (:mod:`ferbench.inference.prediction_files`) with the predictions of a model that
     is called ``name``. trained_on : datasets that this model learned from; of shipped weights at most one. fresh :
     test again where a result is stored; else that is returned, with what is now known of the training data, and
-    ``notify`` gets a line that says so. reading : of the scores; any other than the usual one is a run of its own, made
-    from the stored predictions of the usual one.
+    ``notify`` gets a line that says so. adjustment : of the scores; what it gives is a run of its own, made from the
+    stored predictions of the usual one.
 
     As a rule all classes of the model stay in play: one that the protocol lacks is an error wherever it is predicted.
     Images of classes that the model does not have are left out, and counted. Raises UsageError for a model that has
@@ -81,11 +81,11 @@ def evaluate(
     if seen.all() or (held_out.status, held_out.by) == ("no", "names"):
         raise UsageError(learned.refusal(held_out, model.facts()["display"], test_set.protocol, test_set.faces))
     provenance = {"held_out": held_out.model_dump(), "seen": test_set.table["id"][seen].tolist()}
-    reading = reading.of(model.classes, test_set.protocol)
-    shares = priors.trained_shares(reading, model, test_set.protocol)  # refused before anything is predicted
+    adjustment = adjustment.of(model.classes, test_set.protocol)
+    shares = priors.trained_shares(adjustment, model, test_set.protocol)  # refused before anything is predicted
     left_out = whole.table["label"][~known].value_counts().to_dict()
     record = _tested(model, test_set, store, provenance, left_out, fresh, notify)
-    return record if reading == AS_GIVEN else _read(record, store, reading, test_set.protocol, shares)
+    return record if adjustment == AS_GIVEN else _adjusted(record, store, adjustment, test_set.protocol, shares)
 
 
 def _tested(
@@ -131,9 +131,9 @@ def _tested(
     return record
 
 
-def _read(source: Record, store: Store, reading: Reading, protocol: Protocol, shares: np.ndarray) -> Record:
-    """Store what another reading of stored scores gives. It is computed each time, as the scores may be new."""
-    record, frame = priors.read(source, store, reading, protocol, shares)
+def _adjusted(source: Record, store: Store, adjustment: Adjustment, protocol: Protocol, shares: np.ndarray) -> Record:
+    """Store what an adjustment of stored scores gives. It is computed each time, as the scores may be new."""
+    record, frame = priors.adjusted(source, store, adjustment, protocol, shares)
     doubts = _doubts(store.predictions(source.key, source), source.classes)
     notes = [note for note in source.facts["notes"] if note not in doubts] + _doubts(frame, record.classes)
     record.facts["notes"] = notes

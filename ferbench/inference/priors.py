@@ -1,4 +1,4 @@
-"""Stored scores read with other prior probabilities of the classes, or among fewer classes. No label takes part.
+"""Stored scores adjusted to other prior probabilities of the classes, or to fewer classes. No label takes part.
 
 A network trained on class shares π(k) gives p(k|x) ∝ p(x|k) π(k). Dividing by π(k) and scaling to a sum of 1 gives the
 probabilities for equally frequent classes (post-hoc logit adjustment with τ = 1: Menon et al. 2021). For the shares
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TRAINING, UNIFORM, ESTIMATED = PRIORS = ("training", "uniform", "estimated")
 MODEL, PROTOCOL = CLASSES = ("model", "protocol")
-SOURCE = "predictions"  # the kind, among the parents of a run, of the run whose stored scores it reads
+SOURCE = "predictions"  # the kind, among the parents of a run, of the run whose stored scores it adjusts
 REVISION = 1  # raised when a change of code changes what is computed from the same scores
 TOLERANCE = 1e-9  # of every estimated share: a smaller change ends the estimation
 MOST_STEPS = 100_000  # of the estimation; it takes a few hundred
@@ -32,8 +32,8 @@ _WORDS = {UNIFORM: "uniform prior", ESTIMATED: "prior estimated from the test im
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How the scores of a model are read.
+class Adjustment:
+    """What the scores of a model are adjusted to.
 
     prior : "training" as the model gives them, "uniform" for equally frequent classes, "estimated" for the shares of
     the test set. classes : "model" with all of its classes, "protocol" without those that the protocol lacks.
@@ -48,8 +48,8 @@ class Reading:
             if value not in known:
                 raise UsageError(f"unknown {option} {value!r}: it is {', '.join(known[:-1])} or {known[-1]}")
 
-    def of(self, classes: list[str], protocol: Protocol) -> Reading:
-        """The same reading of a model with these classes: all of its classes where the protocol has them all."""
+    def of(self, classes: list[str], protocol: Protocol) -> Adjustment:
+        """The same for a model with these classes: all of its classes where the protocol has them all."""
         return replace(self, classes=MODEL) if {*classes} <= {*protocol.classes} else self
 
     def kept(self, classes: list[str], protocol: Protocol) -> list[str]:
@@ -62,7 +62,7 @@ class Reading:
         return words + ([f"classes of {protocol.identifier} only"] if self.classes == PROTOCOL else [])
 
 
-AS_GIVEN = Reading()
+AS_GIVEN = Adjustment()
 
 
 def weighted(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -90,16 +90,16 @@ def estimated_shares(scores: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray
     raise DataError(f"the class shares of the test set cannot be estimated: they still change after {MOST_STEPS} steps")
 
 
-def trained_shares(reading: Reading, model: Model, protocol: Protocol) -> np.ndarray:
-    """Return the share of each class that a reading keeps in what a model learned from, float64 [K]; of all classes the
-    same where the reading keeps the prior of the training set.
+def trained_shares(adjustment: Adjustment, model: Model, protocol: Protocol) -> np.ndarray:
+    """Return the shares, in what a model learned from, of the classes that an adjustment keeps, float64 [K]; equal ones
+    where it keeps the prior of the training set, for which they are not needed.
 
     Raises UsageError for scores that are no probabilities, unknown shares, and a class that was not learned.
     """
-    kept, facts = reading.kept(model.classes, protocol), model.facts()
-    if reading != AS_GIVEN and facts.get("uncalibrated"):
+    kept, facts = adjustment.kept(model.classes, protocol), model.facts()
+    if adjustment != AS_GIVEN and facts.get("uncalibrated"):
         raise UsageError(f"the scores of {facts['display']} are no probabilities: they are taken as they are")
-    if reading.prior == TRAINING:
+    if adjustment.prior == TRAINING:
         return np.full(len(kept), 1 / len(kept))
     labels = model.train_labels()
     if not labels:
@@ -110,23 +110,23 @@ def trained_shares(reading: Reading, model: Model, protocol: Protocol) -> np.nda
     return counts / counts.sum()
 
 
-def read(
-    source: Record, store: Store, reading: Reading, protocol: Protocol, shares: np.ndarray
+def adjusted(
+    source: Record, store: Store, adjustment: Adjustment, protocol: Protocol, shares: np.ndarray
 ) -> tuple[Record, pd.DataFrame]:
-    """Return the record of stored scores that are read in another way, and its predictions. Nothing is stored yet.
+    """Return the record of adjusted scores, and its predictions. Nothing is stored yet.
 
     source : the record of the evaluation that has the scores. shares : see :func:`trained_shares`.
     """
-    kept, samples = reading.kept(source.classes, protocol), store.predictions(source.key, source)
+    kept, samples = adjustment.kept(source.classes, protocol), store.predictions(source.key, source)
     scores = weighted(samples[[f"p_{name}" for name in kept]].to_numpy(dtype=np.float64), np.ones(len(kept)))
-    facts: dict[str, Any] = {"prior": reading.prior, "classes": reading.classes}
-    if reading.prior != TRAINING:
+    facts: dict[str, Any] = {"prior": adjustment.prior, "classes": adjustment.classes}
+    if adjustment.prior != TRAINING:
         wanted = np.full(len(kept), 1 / len(kept))
-        if reading.prior == ESTIMATED:
+        if adjustment.prior == ESTIMATED:
             wanted, facts["steps"] = estimated_shares(scores, shares)
         facts |= {"shares_trained": _named(kept, shares), "shares_taken": _named(kept, wanted)}
         scores = weighted(scores, wanted / shares)
-    recipe = source.identity.recipe | {"scores": {"prior": reading.prior, "classes": reading.classes}}
+    recipe = source.identity.recipe | {"scores": {"prior": adjustment.prior, "classes": adjustment.classes}}
     parents = source.identity.parents | {SOURCE: source.key}
     identity = source.identity.model_copy(update={"recipe": recipe, "parents": parents, "code": REVISION})
     record = Record.of(
@@ -135,7 +135,7 @@ def read(
         classes=kept,
         environment=source.environment,
         timings={},
-        facts=source.facts | {"scores": facts, "changed": reading.changes(protocol)},
+        facts=source.facts | {"scores": facts, "changed": adjustment.changes(protocol)},
     )
     return record, predictions_frame(samples.rename(columns={"truth": "label"}), kept, scores)
 
