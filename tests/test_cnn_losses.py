@@ -9,20 +9,13 @@ from support.cnn import SHAPES, fitted, little
 from support.recognisers import training_set, workspace
 from torch import nn
 
-from ferbench.methods.cnn.losses import (
-    center_loss,
-    center_step,
-    identity_loss,
-    locality_loss,
-    push_loss,
-    push_step,
-    tuplet_loss,
-)
+from ferbench.methods.cnn.losses import identity_loss, tuplet_loss
 from ferbench.methods.cnn.networks import CenterNetwork, CnnNetwork, TrainingLabels
 from ferbench.methods.cnn.recogniser import build
 from ferbench.methods.interface import FOLD
 from ferbench.methods.recipes import resolve
 from ferbench.training.device import Device
+from ferbench.training.feature_losses import center_loss, center_step, locality_loss, push_loss, push_step
 from ferbench.training.loop import engine
 from ferbench.training.networks import seeded
 from ferbench.training.plan import Step

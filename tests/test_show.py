@@ -17,7 +17,7 @@ def test_all_shipped_methods_with_a_network_are_stored_and_no_others():
     names = {name.rpartition("/")[0] for name in STORED}
     shipped = {f"{name}/{preset}" for name in recipes.names() for preset in recipes.presets(name)}
     assert names < shipped
-    networks = ("wslgan", "cnn", "sequences", "generative")
+    networks = ("wslgan", "cnn", "sequences", "generative", "backbone")
     methods = {name for name in recipes.names() if recipes.resolve(name, "", "").family_name in networks}
     assert {name.partition("/")[0] for name in names} == methods
 

@@ -161,12 +161,12 @@ def export(
     runs: Runs = None,
 ) -> None:
     """Export a trained network with its attention maps to one ONNX file, after verifying that its outputs agree."""
-    from ferbench.inference.export import BATCHES, IMAGES, TOLERANCE, export_run
+    from ferbench.inference.export import BATCHES, COUNT, TOLERANCE, export_run
 
     done = export_run(run, format, out, runs)
     batches = ", ".join(str(size) for size in BATCHES)
     print(f"wrote {done.path}: {done.size:,} bytes, opset {done.opset}")
     print(
         f"parity with float64: max |Δlogit| / max |logit| = {done.parity.logits:.1e} (allowed {TOLERANCE:.0e}), "
-        f"n = {IMAGES} images in batches of {batches}"
+        f"n = {COUNT} images in batches of {batches}"
     )

@@ -16,7 +16,7 @@ def report(
         typer.Option(
             "--dataset",
             "-d",
-            help="Only this dataset: ckplus includes ckplus-sequences.",
+            help="Only this dataset, or this protocol file: ckplus includes ckplus-sequences.",
             autocompletion=options.protocols,
         ),
     ] = None,
@@ -50,6 +50,7 @@ def report(
 ) -> None:
     """Compute tables from the stored predictions, beside the published figures."""
     from ferbench.files import check_place
+    from ferbench.protocol import protocol as protocols
     from ferbench.report.ablation import write_ablation
     from ferbench.report.speed import write_speed_report
     from ferbench.report.trials import write_trials
@@ -57,6 +58,8 @@ def report(
 
     if out is not None:
         check_place(out, "--out", folder=format == "tensorboard")
+    if dataset is not None and dataset.endswith(".toml"):
+        dataset = protocols.load_any(dataset).name
     if bench:
         write_speed_report(dataset, format, out, runs)
     elif ablation:

@@ -85,7 +85,7 @@ class Faces:
         """What identifies the pictures of a view beside the fingerprint, for the recipe of a run: nothing for the view
         that ``images.npy`` holds, and where no pictures are kept."""
         kept = self.card.pictures
-        return {} if view.is_default or kept is None else {"pictures": kept.fingerprint}
+        return {} if view.is_default or kept is None else {"pictures": kept.fingerprint[:16]}
 
     @cached_property
     def kept(self) -> Pictures | None:

@@ -54,13 +54,15 @@ class View(Schema):
 
     alignment : "template": as in ``images.npy``. "as-is": the picture as the dataset gives it cropped, else the face's
     box. "box": 1.2 times the box. "arcface", "ddamfn" and "raf": landmarks lie where the code of that name puts them.
-    resize : filter of Pillow for faces that are not turned; by default the one that makes ``images.npy``.
+    resize : filter of Pillow for faces that are not turned; by default the one that makes ``images.npy``. crop : share
+    of the side that the centre keeps (timm's ``crop_pct``): faces are made in size / crop pixels, rounded down, before.
     """
 
     size: Annotated[int, Field(ge=8, le=1024)] = SIZE
     colour: Literal["grey", "rgb"] = "grey"
     alignment: Alignment = "template"
     resize: Literal["", "bilinear", "bicubic"] = ""
+    crop: Annotated[float, Field(ge=0.1, le=1)] = 1.0
 
     def __str__(self) -> str:
         return f"{self.size} {self.colour}" + (f", {self.alignment}" if self.alignment != "template" else "")
@@ -73,7 +75,7 @@ class View(Schema):
     @property
     def is_default(self) -> bool:
         """Whether it is what ``images.npy`` holds."""
-        return (self.size, self.colour, self.alignment) == (SIZE, "grey", "template")
+        return (self.size, self.colour, self.alignment, self.crop) == (SIZE, "grey", "template", 1.0)
 
 
 IMAGES = View()  # what images.npy holds
@@ -90,7 +92,7 @@ class InputSpec(View):
 
     @property
     def view(self) -> View:
-        return View(size=self.size, colour=self.colour, alignment=self.alignment, resize=self.resize)
+        return View.model_validate(self.model_dump(include=set(View.model_fields)))
 
 
 @dataclass(frozen=True)
@@ -165,11 +167,15 @@ def view_of(
     from ferbench.data.landmarks import anchors
     from ferbench.data.pictures import CROPPED, region
 
+    if view.crop < 1:
+        whole = view.model_copy(update={"size": int(view.size / view.crop), "crop": 1.0})
+        first = round((whole.size - view.size) / 2)
+        pixels = view_of(picture, whole, aligner, points, box)
+        return pixels[first : first + view.size, first : first + view.size]
     known = not np.isnan(points[0]).any()
     if known and view.alignment in BY_LANDMARKS:
         target = _target(view)
-        whole = len(target) == len(points) and not np.isnan(points).any()
-        if not whole:
+        if len(target) != len(points) or np.isnan(points).any():
             points, target = anchors(points), target if len(target) == 3 else anchors(target)
         return align.placed(picture, points, target, view.size, view.colour)[0]
     if known and view.alignment == "template" and aligner in PLACED:

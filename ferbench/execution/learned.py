@@ -114,6 +114,18 @@ def as_authors_say(
     return provenance.by_names(trained_on, tested, provenance.of_set(faces.card)), np.zeros(len(rows), dtype=bool)
 
 
+def with_weights(
+    verdict: HeldOut, facts: dict[str, Any], protocol: Protocol, faces: Faces, rows: np.ndarray
+) -> HeldOut:
+    """Say whether the samples ``rows`` were held out from a run that started from external weights as well, of which
+    only names are known. verdict : on its own training set. facts : of the run, which name its weights if it had any.
+    """
+    if "weights" not in facts:
+        return verdict
+    names = tuple(name for name in (facts["weights"]["trained_on"],) if name != "unknown")
+    return HeldOut.of_all([verdict, as_authors_say(protocol, faces, rows, names)[0]])
+
+
 def refusal(held: HeldOut, model: str, protocol: Protocol, faces: Faces) -> str:
     """Return why nothing of a test set is left to evaluate a model on."""
     if held.by == "names":

@@ -246,6 +246,7 @@ def _held_out(run: Run) -> dict[str, Any]:
     training_pictures, rows = _learned(job), job.split.test
     sources += [] if training_pictures is None else [training_pictures]
     verdict, seen = learned.held_out(protocol, job.faces, rows, sources, names_do=True)
+    verdict = learned.with_weights(verdict, run.work.facts, protocol, job.faces, rows)
     return {"held_out": verdict.model_dump(), "seen": job.faces.samples["id"].iloc[rows[seen]].tolist()}
 
 

@@ -1,8 +1,8 @@
 """A finished run as one ONNX file, with the proof that it computes what the run's network computes.
 
-The graph takes images uint8 [N,1,48,48], N free, and gives ``logits`` float32 [N,K] and, where the
-method has attention, ``maps`` float32 [N,2,H,W]. Its metadata say how to prepare an image and what
-the logits stand for. A file whose results are not those of the network is never written.
+The graph takes images uint8 [N,1,48,48], or of the size and colour that the method sees, N free. It gives ``logits``
+float32 [N,K] and, where the method has attention, ``maps`` float32 [N,2,H,W]. Its metadata say how to prepare an image
+and what the logits stand for. A file whose results are not those of the network is never written.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from ferbench import __version__
 from ferbench.data.align import TEMPLATE
-from ferbench.data.faces import SIZE
+from ferbench.data.views import IMAGES, View
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import check_place, write_bytes
 from ferbench.inference.models import StoredRun, open_run
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("onnx",)
 TOLERANCE = 1e-4  # of the largest logit, and of the range of the maps
-IMAGES = 64  # that the parity is measured on
+COUNT = 64  # images that the parity is measured on
 BATCHES = (1, 2, 64)
 
 
@@ -82,12 +82,12 @@ def export_run(prefix: str, format: str = "onnx", out: Path | None = None, runs:
     return Exported(path, len(content), OPSET, measured)
 
 
-def verified(model: StoredRun, images: int = IMAGES) -> tuple[bytes, Parity]:
+def verified(model: StoredRun, images: int = COUNT) -> tuple[bytes, Parity]:
     """Return the network of a run as ONNX bytes, and how far they are from it on some images.
 
     Raises what :func:`export_run` does.
     """
-    content = to_onnx(model.network, metadata_of(model.record, model.network))
+    content = to_onnx(model.network, metadata_of(model.record, model.network, model.view))
     measured = parity(content, model.network, images)
     if not measured.holds:
         raise CheckFailed(
@@ -98,16 +98,16 @@ def verified(model: StoredRun, images: int = IMAGES) -> tuple[bytes, Parity]:
     return content, measured
 
 
-def metadata_of(record: Record, module: Deployable) -> dict[str, str]:
+def metadata_of(record: Record, module: Deployable, view: View = IMAGES) -> dict[str, str]:
     """Metadata of the file: preprocessing, labels and origin; lists and tables are JSON texts."""
     identity = record.identity
     eyes_and_mouth = dict(zip(("image_left_eye", "image_right_eye", "mouth_centre"), TEMPLATE.tolist(), strict=True))
     preprocessing: dict[str, Any] = {
-        "input": ["N", 1, SIZE, SIZE],
+        "input": ["N", *module.shape],
         "dtype": "uint8",
-        "colour": "grey",
+        "colour": view.colour,
         "range": [0, 255],
-        "template": eyes_and_mouth,
+        **({"template": eyes_and_mouth} if view.is_default else {"alignment": view.alignment}),
         "coordinates": "pixel centres, x to the right, y down",
         "normalisation": "inside the graph",
     }
@@ -170,11 +170,11 @@ def session(model: Path | bytes, threads: int) -> onnxruntime.InferenceSession:
         raise DataError(f"{name} cannot be opened ({reason}): export it again with `ferbench export`") from None
 
 
-def parity(content: bytes, module: Deployable, count: int = IMAGES) -> Parity:
+def parity(content: bytes, module: Deployable, count: int = COUNT) -> Parity:
     """Compare ONNX bytes in onnxruntime with the module in float64 on the CPU, on ``count`` seeded images."""
     import torch
 
-    images = _images()[:count]
+    images = _images(module.shape)[:count]
     with torch.inference_mode():
         exact = [part.numpy() for part in copy.deepcopy(module).cpu().double()(torch.from_numpy(images))]
     opened = session(content, torch.get_num_threads())
@@ -192,17 +192,19 @@ def parity(content: bytes, module: Deployable, count: int = IMAGES) -> Parity:
     )
 
 
-def _images() -> np.ndarray:
-    """uint8 [IMAGES,1,48,48] of every brightness and contrast; large shapes and fine grain, as a face has."""
+def _images(shape: tuple[int, int, int]) -> np.ndarray:
+    """uint8 [COUNT,*shape] of every brightness and contrast; large shapes and fine grain, as a face has."""
     rng = generator(0, "export", "parity")
-    shapes = np.kron(rng.normal(size=(IMAGES, 1, 8, 8)), np.ones((1, 1, SIZE // 8, SIZE // 8)))
-    grain = 0.3 * rng.normal(size=(IMAGES, 1, SIZE, SIZE))
-    brightness, contrast = rng.uniform(60, 195, (IMAGES, 1, 1, 1)), rng.uniform(10, 80, (IMAGES, 1, 1, 1))
+    channels, side, _ = shape
+    block = -(-side // 8)
+    shapes = np.kron(rng.normal(size=(COUNT, channels, 8, 8)), np.ones((1, 1, block, block)))[..., :side, :side]
+    grain = 0.3 * rng.normal(size=(COUNT, *shape))
+    brightness, contrast = rng.uniform(60, 195, (COUNT, 1, 1, 1)), rng.uniform(10, 80, (COUNT, 1, 1, 1))
     return np.clip(brightness + contrast * (shapes + grain), 0, 255).round().astype(np.uint8)
 
 
 def run_graph(opened: onnxruntime.InferenceSession, images: np.ndarray, size: int) -> list[np.ndarray]:
-    """All outputs of all images uint8 [N,1,48,48], in batches of ``size``."""
+    """All outputs of all images uint8 [N,C,S,S], in batches of ``size``."""
     parts = [opened.run(None, {"images": images[at : at + size]}) for at in range(0, len(images), size)]
     return [np.concatenate(output) for output in zip(*parts, strict=True)]
 

@@ -141,7 +141,9 @@ class StoredRun(Model):
     def held_out(self, test_set: TestSet) -> tuple[HeldOut, np.ndarray]:
         from ferbench.execution import learned
 
-        return learned.held_out(test_set.protocol, test_set.faces, test_set.rows, self._pictures)
+        tested = test_set.protocol, test_set.faces, test_set.rows
+        verdict, seen = learned.held_out(*tested, self._pictures)
+        return learned.with_weights(verdict, self.record.facts, *tested), seen
 
     def identity(self, test_set: TestSet) -> Identity:
         tested = {"fold": "", "parents": {"network": self.record.key}, **self.arithmetic.identity}
@@ -196,6 +198,8 @@ class StoredRun(Model):
 
     def predict(self, samples: SampleSet) -> np.ndarray:
         try:
+            if not self.view.is_default:  # whose images the recogniser reads batch by batch
+                raise UsageError(f"run {self.title} sees {self.view}")
             network = self.network
         except UsageError:
             if self.method is None:
@@ -208,6 +212,8 @@ class StoredRun(Model):
     def predict_faces(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         from ferbench.inference import export
 
+        if not self.view.is_default:
+            return super().predict_faces(images)
         try:
             if self.arithmetic == FP32 and self._graph is not None:
                 logits, *maps = export.run_graph(self._graph, images[:, None], ROWS["cpu"])

@@ -16,8 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ferbench.errors import DataError, one_line
+from ferbench.errors import DataError, UsageError, one_line
 from ferbench.files import canonical_json, sha256_of, sha256_of_file
+from ferbench.text import printable
 
 CODE = (".py", ".pyc", ".so")
 _MAX_NAME = 255  # characters of a text in a module that may be the name of a file
@@ -241,3 +242,14 @@ def _named(tree: ast.AST, bases: set[Path]) -> set[Path]:
     texts = {text for text in texts if text.strip("./") and len(text) <= _MAX_NAME and text.isprintable()}
     folders = {base / text for base in bases for text in texts if os.path.isdir(base / text)}
     return {path.resolve() for place in bases | folders for text in texts if _is_data(path := place / text)}
+
+
+def timm_library() -> Any:
+    """Import timm. Raises UsageError where it is not installed."""
+    try:
+        import timm
+    except (ImportError, RuntimeError) as error:  # torchvision's, if it does not belong to the installed torch
+        raise UsageError(
+            f"timm cannot be imported ({printable(str(error))[:100]}): pip install 'ferbench[timm]'"
+        ) from None
+    return timm

@@ -9,7 +9,7 @@ from copy import deepcopy
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, get_args
 
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 
@@ -262,6 +262,7 @@ def _override(content: dict[str, Any], text: str, schema: type[Schema]) -> None:
 
 
 def _fields(schema: type[Schema], table: str) -> Iterable[str]:
-    """The fields of a table of a recipe."""
+    """The fields of a table of a recipe; of a table of several kinds, those of all, which its schema then checks."""
     kind = schema.model_fields[table].annotation if table in schema.model_fields else None
-    return kind.model_fields if isinstance(kind, type) and issubclass(kind, Schema) else ()
+    kinds = [one for one in (kind, *get_args(kind)) if isinstance(one, type) and issubclass(one, Schema)]
+    return {field for one in kinds for field in one.model_fields}

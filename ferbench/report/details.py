@@ -220,7 +220,12 @@ def stages(rows: list[Stage]) -> Table:
 
 def input_column(rows: Sequence[Tested]) -> list[ColumnOf]:
     """A column with what each model sees, where not all of them see the images of 48 grey pixels, or sequences."""
-    return [("Input", "text", lambda t: t.sees)] if any(t.sees.startswith("image, ") for t in rows) else []
+    return [("Input", "text", seen)] if any(t.sees.startswith("image, ") for t in rows) else []
+
+
+def seen(t: Tested) -> str:
+    """What a model sees, beside models that see other images."""
+    return "image, 48 grey" if t.sees == "image" else t.sees
 
 
 def transfers(rows: list[Transfer], level: Level) -> Table:

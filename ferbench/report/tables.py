@@ -157,7 +157,7 @@ def _ours(t: Training, names: Mapping[str, str], row: PublishedRow | None) -> li
     known += [] if t.selection == "last" else [t.weights]
     known += [] if t.held_out.comparable else [t.not_comparable_reason]
     published = row.figure if row and not t.not_comparable_reason else None
-    return [f"{OURS} {names[t.experiment]}", published, *images, *sequences, "; ".join(known), t.sees]
+    return [f"{OURS} {names[t.experiment]}", published, *images, *sequences, "; ".join(known), details.seen(t)]
 
 
 def same_training_data(report: Report) -> list[Table]:

@@ -102,10 +102,10 @@ def rearrange(x: Tensor, tiles: Tensor, offsets: Tensor) -> Tensor:
 
 
 def erase(x: Tensor, boxes: Tensor) -> Tensor:
-    """Return images in which a rectangle is filled with the image's mean grey (random erasing; Zhong et al. 2020,
-    Algorithm 1, which fills it with noise).
+    """Return images in which a rectangle is filled with the image's mean of each channel (random erasing; Zhong et
+    al. 2020, Algorithm 1, which fills it with noise).
 
-    x : [B,1,48,48]. boxes : [B,4], top, left, bottom, right; rows and columns from bottom and right are outside.
+    x : [B,C,S,S]. boxes : [B,4], top, left, bottom, right; rows and columns from bottom and right are outside.
     """
     place = torch.arange(x.shape[-1], device=x.device)
     top, left, bottom, right = boxes.T[:, :, None]  # [B,1] each

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ Loss = Callable[[Batch], Terms]
 After = Callable[[Batch], None]
 _CAPTURE = Lock()
 _WARM_UP = 3  # steps before a capture, in which libraries choose kernels and allocate memory
+_SMALL = 1e-12  # added to the length of a gradient, which may be 0
+_DECAY = 0.9  # of an exponential schedule: that of SCN, RUL, EAC and Ada-DF
 _BETA2 = 0.999  # of AdamW: the decay rate of the mean of squared gradients
 
 
@@ -54,24 +56,42 @@ class Eager:
     captured: ClassVar[bool] = False
 
     def __init__(self, module: nn.Module, loss: Loss, stage: Stage, after: After | None = None):
-        self.loss, self.after = loss, after
+        self.module, self.loss, self.after, self.radius = module, loss, after, stage.sam
         self.optimizer = optimizer_of(module, stage, self.captured)
 
     def rate(self, value: float) -> None:
         """Set the learning rate of the next steps."""
         for group in self.optimizer.param_groups:
-            group["lr"] = value
+            group["lr"] = value * group.get("scale", 1.0)
 
     def step(self, batch: Batch) -> Terms:
         """Carry out one step. Returns its loss terms, detached."""
         terms = self.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         terms["total"].backward()
+        if self.radius:
+            self._sharpness_aware(batch)
         self.optimizer.step()
         if self.after is not None:
             with torch.no_grad():
                 self.after(batch)
         return {name: term.detach() for name, term in terms.items()}
+
+    def _sharpness_aware(self, batch: Batch) -> None:
+        """Replace the gradient at the weights w by that at w + ρ g / ‖g‖₂ (Foret et al. 2021, Algorithm 1). Running
+        statistics of batch normalisation are those of the first pass, as they belong to w."""
+        gradients = {one: one.grad for one in self.module.parameters() if one.grad is not None}
+        before = {one: one.detach().clone() for one in gradients}
+        with torch.no_grad():
+            share = self.radius / (torch.stack([gradient.norm() for gradient in gradients.values()]).norm() + _SMALL)
+            for parameter, gradient in gradients.items():
+                parameter.add_(gradient * share)
+        self.optimizer.zero_grad(set_to_none=True)
+        with _without_running_statistics(self.module):
+            self.loss(batch)["total"].backward()
+        with torch.no_grad():
+            for parameter, value in before.items():
+                parameter.copy_(value)
 
 
 class Captured(Eager):
@@ -85,14 +105,13 @@ class Captured(Eager):
 
     def __init__(self, module: nn.Module, loss: Loss, stage: Stage, after: After | None = None):
         super().__init__(module, loss, stage, after)
-        self.module = module
         self.graph: torch.cuda.CUDAGraph | None = None
         for group in self.optimizer.param_groups:
             group["lr"] = torch.tensor(stage.lr, device="cuda")  # a float would be a constant of the graph
 
     def rate(self, value: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"].fill_(value)
+            group["lr"].fill_(value * group.get("scale", 1.0))
 
     def step(self, batch: Batch) -> Terms:
         if self.graph is None:
@@ -127,9 +146,32 @@ class Captured(Eager):
             self.terms = super().step(self.batch)
 
 
+@runtime_checkable
+class HasParameterGroups(Protocol):
+    """A module whose parameters have different learning rates."""
+
+    def parameter_groups(self, stage: Any) -> list[dict[str, Any]]:
+        """The groups of all parameters, each with its ``scale``. stage : the schedule."""
+
+
+@contextmanager
+def _without_running_statistics(module: nn.Module) -> Iterator[None]:
+    """Batch normalisation leaves its running statistics as they are within the block."""
+    norms = [norm for norm in module.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
 def engine(module: nn.Module, loss: Loss, stage: Stage, device: Device, after: After | None = None) -> Eager:
-    """Return the object that executes the steps on a device."""
-    kind = Captured if device.captures else Eager
+    """Return the object that executes the steps on a device. A module with ``captured = False`` has steps that a graph
+    cannot hold, and is executed operation by operation."""
+    kind = Captured if device.captures and getattr(module, "captured", True) else Eager
     return kind(module, loss, stage, after)
 
 
@@ -138,13 +180,15 @@ def optimizer_of(module: nn.Module, stage: Stage, captured: bool = False) -> tor
 
     "sgd" is SGD with momentum (section IV-C of the paper). "adamw" is Algorithm 2 of Loshchilov & Hutter 2019 with the
     momentum as β1, β2 = 0.999 and ε = 1e-8. captured : whether its steps are captured as a CUDA graph.
+
+    A module may have a method ``parameter_groups``, which returns torch's groups of parameters; the learning rate of a
+    group is that of the schedule times its ``scale``.
     """
+    parameters = module.parameter_groups(stage) if isinstance(module, HasParameterGroups) else module.parameters()
     if stage.optimizer == "adamw":
         betas = stage.momentum, _BETA2
-        return AdamW(
-            module.parameters(), stage.lr, betas, weight_decay=stage.weight_decay, fused=True, capturable=captured
-        )
-    return SGD(module.parameters(), stage.lr, stage.momentum, weight_decay=stage.weight_decay, fused=True)
+        return AdamW(parameters, stage.lr, betas, weight_decay=stage.weight_decay, fused=True, capturable=captured)
+    return SGD(parameters, stage.lr, stage.momentum, weight_decay=stage.weight_decay, fused=True)
 
 
 def initial_state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
@@ -157,9 +201,16 @@ def initial_state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[s
 
 def learning_rate(stage: Stage, epoch: int) -> float:
     """Return the rate in ``epoch`` (from 0): lr × 0.1 for each drop, a fraction of the epochs, passed;
-    or lr · ½(1 + cos(π · epoch / epochs)) (Loshchilov & Hutter 2017, Eq. 5)."""
+    or lr · ½(1 + cos(π · epoch / epochs)) (Loshchilov & Hutter 2017, Eq. 5); or lr · 0.9^epoch.
+
+    With a warm-up of w epochs the rates of these are lr · (epoch + 1) / (w + 1), and the latter two begin after it.
+    """
+    if epoch < stage.warmup:
+        return stage.lr * (epoch + 1) / (stage.warmup + 1)
     if stage.anneal == "cosine":
-        return stage.lr * (1 + math.cos(math.pi * epoch / stage.epochs)) / 2
+        return stage.lr * (1 + math.cos(math.pi * (epoch - stage.warmup) / (stage.epochs - stage.warmup))) / 2
+    if stage.anneal == "exponential":
+        return stage.lr * _DECAY ** (epoch - stage.warmup)
     return stage.lr * 0.1 ** sum(epoch >= round(drop * stage.epochs) for drop in stage.drops)
 
 

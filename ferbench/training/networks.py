@@ -103,11 +103,13 @@ class Normalise(nn.Module):
 class Deployable(nn.Module, ABC):
     """A trained method as one frozen module in eval mode: images uint8 [N,1,48,48] in 0..255 → logits [N,K] first.
 
-    It includes scaling and normalisation of grey levels. parts : the part of the face of each attention map [N,P,H,W],
+    It includes scaling and normalisation of levels. shape : of an image, where it is another one, with channels first.
+    parts : the part of the face of each attention map [N,P,H,W],
     the second output; empty for a method without maps.
     """
 
     parts: ClassVar[tuple[str, ...]] = ()
+    shape: tuple[int, int, int] = (1, 48, 48)
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -3,9 +3,9 @@
 It depends on the seed alone and is computed by NumPy, so it is the same on every device and after an interruption.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -74,7 +74,15 @@ class Batch:
         return Batch(streams=self.streams, **{name: getattr(self, name).clone() for name in self.INDICES})
 
 
-EpochPlan = Callable[[int], list[Step]]  # the steps of each epoch by its number from 0
+class Steps(Protocol):
+    """The steps of an epoch in their order: a list, or what prepares each one when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Step]: ...
+
+
+EpochPlan = Callable[[int], Steps]  # the steps of each epoch by its number from 0
 
 
 def rows(count: int, augment: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -138,7 +146,7 @@ def paired_epoch(
     """
     rng = generator(seed, "epoch", epoch)
     images, derived = rows(len(labels), augment, rng)
-    boxes = _boxes(len(images), erase, rng) if erase else _NONE
+    boxes = drawn_boxes(len(images), erase, rng) if erase else _NONE
     moves = _moves(len(images), jitter, rng) if jitter else _NONE
     size = 2 * batch if batch_of == "pairs" else batch
     plan = []
@@ -175,12 +183,15 @@ def _rearranged(count: int, share: float, rng: np.random.Generator) -> tuple[np.
     return tiles, offsets
 
 
-def _boxes(count: int, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Rectangles [N,4] of random area, shape and place within the image, empty for all but a random ``share``."""
-    area = SIZE**2 * rng.uniform(*ERASED, count)
+def drawn_boxes(
+    count: int, share: float, rng: np.random.Generator, size: int = SIZE, largest: float = ERASED[1]
+) -> np.ndarray:
+    """Rectangles [N,4] of random area, shape and place within the image, empty for all but a random ``share``, for
+    :func:`ferbench.training.augment.erase`. size : of an image's side. largest : share of the area."""
+    area = size**2 * rng.uniform(ERASED[0], largest, count)
     ratio = np.exp(rng.uniform(np.log(SLENDER), -np.log(SLENDER), count))
-    sides = np.stack([np.sqrt(area * ratio), np.sqrt(area / ratio)], axis=1).round().clip(1, SIZE).astype(np.int64)
-    corner = rng.integers(0, SIZE - sides + 1)
+    sides = np.stack([np.sqrt(area * ratio), np.sqrt(area / ratio)], axis=1).round().clip(1, size).astype(np.int64)
+    corner = rng.integers(0, size - sides + 1)
     return np.hstack([corner, corner + sides * (rng.random(count) < share)[:, None]])
 
 

@@ -56,7 +56,7 @@ class PreparedNetwork:
 
 
 def onnx_graph(module: Deployable) -> bytes:
-    """Trace a module in its form of fewest operations as an ONNX file without metadata: images uint8 [N,1,48,48] →
+    """Trace a module in its form of fewest operations as an ONNX file without metadata: images uint8 [N,*shape] →
     the module's outputs by their names, N free."""
     written, names = BytesIO(), ["images", *module.outputs]
     # The tracing exporter suffices, as the network has no branch that depends on data. The one that torch recommends
@@ -65,7 +65,7 @@ def onnx_graph(module: Deployable) -> bytes:
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             module.for_inference(Device()),
-            (torch.zeros(2, 1, SIZE, SIZE, dtype=torch.uint8),),
+            (torch.zeros(2, *module.shape, dtype=torch.uint8),),
             written,  # type: ignore[arg-type]  # it writes to files as well
             dynamo=False,
             dynamic_axes={name: {0: "batch"} for name in names},

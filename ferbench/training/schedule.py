@@ -6,7 +6,7 @@ Importing this loads no torch, so that recipes are read and options are checked 
 from collections.abc import Callable
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, SerializerFunctionWrapHandler, model_serializer
 
 from ferbench.errors import UsageError
 from ferbench.schema import Schema
@@ -30,16 +30,22 @@ class Stage(Schema):
     weight_decay: float = Field(ge=0)
     augment: Literal["expand", "sample", "none"]
     # Fields with defaults go beyond the paper and are off by default.
-    anneal: Literal["drops", "cosine"] = "drops"  # cosine: Loshchilov & Hutter 2017, without restarts
+    # cosine: Loshchilov & Hutter 2017, without restarts; exponential: × 0.9 after each epoch, without drops
+    anneal: Literal["drops", "cosine", "exponential"] = "drops"
     ema: float = Field(0.0, ge=0)  # how many epochs the moving average of the weights, which is tested, spans
     optimizer: Literal["sgd", "adamw"] = "sgd"  # adamw: Loshchilov & Hutter 2019
+    warmup: NonNegativeInt = 0  # epochs in which the learning rate rises linearly (Goyal et al. 2017, section 2.2)
+    sam: float = Field(
+        0.0, ge=0
+    )  # ρ of sharpness-aware minimisation (Foret et al. 2021), which takes two passes a step
 
     @model_serializer(mode="wrap")
-    def _without_default_optimizer(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out SGD, so that runs without this field keep their keys."""
+    def _without_later_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out later fields at their defaults, so that runs from before them keep their keys."""
         content = serialize(self)
-        if self.optimizer == "sgd":
-            content.pop("optimizer", None)
+        for name in ("optimizer", "warmup", "sam"):
+            if getattr(self, name) == Stage.model_fields[name].default:
+                content.pop(name, None)
         return content
 
     def identity(self) -> dict[str, Any]:

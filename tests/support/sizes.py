@@ -5,6 +5,7 @@ After a change of a network, ``python tests/support/sizes.py`` writes that file 
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from ferbench.execution.inspection import SIZES, size_name
@@ -12,6 +13,10 @@ from ferbench.methods import recipes
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol.protocol import Protocol
 
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # where `support` is, if this is run as a program
+from support.torch_vision import define_missing_operators
+
+define_missing_operators()  # for networks of timm
 PROTOCOLS = {len(one.classes): one for one in map(protocols.load_any, protocols.names()) if isinstance(one, Protocol)}
 
 

@@ -10,15 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ferbench.methods.cnn.losses import (
-    center_loss,
-    center_step,
-    identity_loss,
-    locality_loss,
-    push_loss,
-    push_step,
-    tuplet_loss,
-)
+from ferbench.methods.cnn.losses import identity_loss, tuplet_loss
 from ferbench.methods.cnn.recipe import (
     CenterLoss,
     CnnStage,
@@ -32,6 +24,7 @@ from ferbench.methods.cnn.recipe import (
 from ferbench.methods.cnn.samplers import grouped_epoch, pair_epoch, tuplet_epoch
 from ferbench.methods.cnn.trunks import trunk
 from ferbench.methods.interface import TrainingSet, Workspace
+from ferbench.training.feature_losses import center_loss, center_step, locality_loss, push_loss, push_step
 from ferbench.training.loop import Terms
 from ferbench.training.networks import Normalise
 from ferbench.training.plan import Batch, EpochPlan, single_epoch

@@ -64,15 +64,16 @@ class Model(Schema):
 class Input(Schema):
     """The input of the model, made from the pictures of faces: levels 0 to 255.
 
-    size : height and width that faces are resized to. resize : filter of Pillow. crop : share of the resized face's
-    side that its centre keeps, as timm's ``crop_pct``; faces are resized to size / crop before. alignment : of faces,
-    see :class:`ferbench.data.views.View`. colour : of grey pictures the levels are repeated for "rgb" and "bgr".
-    layout : order of the axes; "flat" is one row per face. scale : the range that 0 to 255 is mapped to. mean,
-    deviation : subtracted and divided by afterwards, one for each channel or one for all.
+    size : height and width that faces are resized to. resize : filter of Pillow, or empty for the one that ferbench
+    uses. crop : share of the resized face's side that its centre keeps, as timm's ``crop_pct``; faces are resized to
+    size / crop before. alignment : of faces, see :class:`ferbench.data.views.View`. colour : of grey pictures the
+    levels are repeated for "rgb" and "bgr". layout : order of the axes; "flat" is one row per face. scale : the range
+    that 0 to 255 is mapped to. mean, deviation : subtracted and divided by afterwards, one for each channel or one for
+    all.
     """
 
     size: PositiveInt = 48
-    resize: Literal["bilinear", "bicubic"] = "bilinear"
+    resize: Literal["", "bilinear", "bicubic"] = "bilinear"
     crop: Annotated[float, Field(ge=0.1, le=1)] = 1.0
     alignment: Alignment = "template"
     colour: Literal["grey", "rgb", "bgr"] = "grey"
@@ -83,9 +84,9 @@ class Input(Schema):
 
     @property
     def view(self) -> View:
-        """The view that faces are cropped and scaled from; its size is rounded down, as timm does."""
+        """The view of faces that the model sees."""
         colour: Literal["grey", "rgb"] = "grey" if self.colour == "grey" else "rgb"
-        return View(size=int(self.size / self.crop), colour=colour, alignment=self.alignment, resize=self.resize)
+        return View(size=self.size, colour=colour, alignment=self.alignment, resize=self.resize, crop=self.crop)
 
     @model_validator(mode="after")
     def _fits_channels(self) -> Self:

@@ -33,7 +33,6 @@ kind = "{kind}"                   # onnx, keras, timm, callable (images to score
 [input]
 size = {size}
 {resizing}
-# alignment = "template"          # of faces; or as-is, box, arcface, ddamfn, raf (docs/data.md)
 layout = "{layout}"               # nchw, nhwc, nhw, or flat: one row a face
 colour = "{colour}"               # grey, rgb, bgr
 scale = "{scale}"                    # 0..255, 0..1, -1..1
@@ -48,7 +47,9 @@ gives = "{gives}"                 # probabilities, logits, or scores that are ne
 on = []                           # what its authors say that it learned from, such as ["fer2013"]
 """
 _RESIZING = """# resize = "bilinear"             # or bicubic
-# crop = 1.0                      # share of the resized face that its centre keeps"""
+# crop = 1.0                      # share of the resized face that its centre keeps
+{alignment}"""
+_ALIGNMENT = '# alignment = "template"          # of faces; or as-is, box, arcface, ddamfn, raf (docs/datasets.md)'
 _NORMALISATION = """# mean = [0.0]                    # taken off, and
 # deviation = [1.0]               # divided by, one for each channel"""
 _LABELS = '["anger", "disgust"]     # each score\'s emotion, in the model\'s order'
@@ -141,7 +142,14 @@ def template(model: str) -> str:
         if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
             raise DataError(f"the metadata of {model} have labels that are no list of names")
         labels = _quoted(named)
+    fields: dict[str, str] = {}
+    exported = parse_json(metadata.get("preprocessing") or "{}", f"the metadata of {model}")
+    if isinstance(exported, dict) and (alignment := exported.get("alignment")):  # of a run of ferbench
+        fields["resizing"] = (
+            f'resize = ""                       # as ferbench resizes\nalignment = {_quoted(alignment)}'
+        )
     return _head(
+        **fields,
         name=path.stem,
         source=path.name,
         kind="onnx",
@@ -161,7 +169,7 @@ def _head(
     *,
     scale: str = "0..1",
     outputs: str = '""',
-    resizing: str = _RESIZING,
+    resizing: str = _RESIZING.format(alignment=_ALIGNMENT),
     normalisation: str = _NORMALISATION,
     **fields: object,
 ) -> str:
@@ -196,7 +204,8 @@ def _of_timm(folder: Path) -> str:
         colour="rgb" if channels == 3 else "grey",
         labels=_quoted(config.labels) if config.labels else _LABELS,
         gives="logits",
-        resizing=f'resize = "{config.pretrained_cfg.interpolation}"\ncrop = {config.pretrained_cfg.crop_pct}',
+        resizing=f'resize = "{config.pretrained_cfg.interpolation}"\n'
+        f"crop = {config.pretrained_cfg.crop_pct}\n{_ALIGNMENT}",
         normalisation=f"mean = {list(config.pretrained_cfg.mean)}\ndeviation = {list(config.pretrained_cfg.std)}",
     )
 

@@ -21,6 +21,7 @@ from pydantic import ConfigDict, Field, PositiveInt
 from ferbench.errors import DataError, UsageError
 from ferbench.files import read_bytes
 from ferbench.methods.foreign import CONFIG
+from ferbench.methods.modules import timm_library
 from ferbench.schema import Schema, parse_json, read_json, validated
 from ferbench.text import printable
 
@@ -283,7 +284,7 @@ class TimmNetwork:
         config = read_config(path.parent)
         self.shape: tuple[int | None, ...] = (None, *config.pretrained_cfg.input_size)
         self.metadata = {"labels": json.dumps(config.labels)} if config.labels else {}
-        timm = _timm()
+        timm = timm_library()
         if not timm.is_model(config.architecture):
             raise DataError(f"{path.parent / CONFIG} names {config.architecture!r}, which is no network of timm")
         if forbidden := sorted(_FORBIDDEN & set(config.model_args)):
@@ -304,13 +305,3 @@ class TimmNetwork:
 
         with torch.inference_mode():
             return {"logits": self._network(torch.from_numpy(faces)).numpy()}
-
-
-def _timm() -> Any:
-    try:
-        import timm
-    except (ImportError, RuntimeError) as error:  # torchvision's, if it does not belong to the installed torch
-        raise UsageError(
-            f"timm cannot be imported ({printable(str(error))[:100]}): pip install 'ferbench[timm]'"
-        ) from None
-    return timm

@@ -206,15 +206,12 @@ class ExternalModel:
 
 
 def prepared(images: np.ndarray, wanted: Input) -> np.ndarray:
-    """Return faces as the input of a model: float32, cropped and scaled, with the axes of its layout.
+    """Return faces as the input of a model: float32, scaled, with the axes of its layout.
 
     images : uint8 [N,S,S] or [N,S,S,3], of its view; others are resized to it.
     """
     if images.shape[1:] != wanted.view.shape:
         images = np.stack([view_of(Image.fromarray(image), wanted.view) for image in images])
-    if (side := images.shape[1]) != wanted.size:
-        first = round((side - wanted.size) / 2)
-        images = images[:, first : first + wanted.size, first : first + wanted.size]
     x: np.ndarray = images.astype(np.float32)
     if wanted.scale != "0..255":
         x = x / 255

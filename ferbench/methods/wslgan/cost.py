@@ -185,7 +185,7 @@ def _step(recipe: WslganRecipe, count: int, device: Device) -> Callable[[], obje
     steps = engine(
         network, lambda batch: pair_loss(network.stream, on_device, samples, batch, losses, device), stage, device
     )
-    batch = network_plan(labels.numpy(), stage, interpretation, 0)(0)[0].on(device.name)
+    batch = next(iter(network_plan(labels.numpy(), stage, interpretation, 0)(0))).on(device.name)
     return lambda: steps.step(batch)
 
 
