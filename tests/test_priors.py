@@ -131,6 +131,7 @@ def test_the_report_says_how_scores_were_adjusted_and_from_which_run_they_are(ho
     (both,) = json.loads(ferbench(*report[:-1], "json", cwd=home).stdout)
     sources = {row["run"]: row["source"] for row in both["transfers"]}
     assert (sources[read.key], sources[usual.key]) == (usual.key, "")
+    assert next(iter(sources)) == usual.key  # what is made of its scores stands below it
 
 
 def test_all_classes_of_the_model_are_the_same_run_where_the_protocol_has_them_all(home):
