@@ -44,9 +44,10 @@ def predict(
 ) -> None:
     """Recognise the expressions of the faces in images."""
     from ferbench.errors import DataError
-    from ferbench.inference.models import open_model, shipped_training
+    from ferbench.inference.models import open_model
     from ferbench.inference.predict import pictures
     from ferbench.inference.predict import predict as recognise
+    from ferbench.inference.shipped import shipped_training
     from ferbench.training.arithmetic import Arithmetic
 
     arithmetic = Arithmetic(precision, engine)

@@ -6,7 +6,6 @@ Opening is lazy: what identifies an evaluation is known without the model's weig
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -14,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ferbench import DEFAULT_METHOD, __version__
+from ferbench import __version__
 from ferbench.data.views import IMAGES, View
 from ferbench.data.views import notes as view_notes
 from ferbench.environment import cores
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import cache_home, canonical_json, runs_home, sha256_of, write_bytes
+from ferbench.inference.shipped import ATTENTION, shipped_of
 from ferbench.methods.foreign import FILES, Card
 from ferbench.methods.foreign.cards import card_of
 from ferbench.methods.interface import PRETRAIN, Recogniser, SampleSet, Workspace
 from ferbench.methods.recipes import Method, network_of, resolve
 from ferbench.runs.record import Identity, Record
-from ferbench.runs.store import WEIGHTS, Store, shipped_by_training, shipped_runs
+from ferbench.runs.store import WEIGHTS, Store, shipped_runs
 from ferbench.schema import plain
 from ferbench.seeds import derive_seed
 from ferbench.training.arithmetic import FP32, ROWS, Arithmetic
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 VERIFIED = 8  # images on which a network's graph for the cache is verified; all 64 of an export take 5 s
 REVISION = 1  # raised when a change of code changes what an evaluation gives
 TRANSFER = "transfer"  # the kind of run that stores an evaluation
-ATTENTION = "attention"  # the kind of run that learned attention maps
-BEST_FIRST = ("ferplus", "fer2013")  # shipped networks of one preset: labels of ten people before those of one
-_SHIPPED = {PRETRAIN: "weights", ATTENTION: "attention maps"}
 
 
 class Model(ABC):
@@ -335,7 +332,8 @@ def open_model(
     name : the key of a finished run, or how it begins; a model card or a file, callable or estimator with one
         (:mod:`ferbench.methods.foreign.cards`); empty for the shipped weights of ``preset``.
     dataset : the protocol that it is to be tested under. home, arithmetic : see :class:`StoredRun`.
-    trained_on : the protocol that shipped weights were trained under; empty: see :func:`shipped_training`.
+    trained_on : the protocol that shipped weights were trained under; empty: see
+        :func:`~ferbench.inference.shipped.shipped_of`.
     Raises UsageError where there is no such model and for an arithmetic that it does not have, DataError for a card
     that is missing or damaged.
     """
@@ -364,21 +362,7 @@ def open_run(
         store = Store(runs_home(runs))
         record = store.find(name)
         return StoredRun(record, store.holder(record.key), home, arithmetic)
-    method = resolve(DEFAULT_METHOD, preset, "")
-    owner, preset_of_owner = method.family.owner(kind, method)
-    shipped = shipped_by_training(kind=kind, method=owner, preset=preset_of_owner)
-    if not shipped:
-        raise UsageError(f"no {_SHIPPED[kind]} come with ferbench for the preset {preset!r}: name one of your runs")
-    wanted = trained_on or (shipped_training([preset]) if kind == PRETRAIN else next(iter(shipped)))
-    if wanted not in shipped:
-        raise UsageError(f"the {_SHIPPED[kind]} of {preset} were trained on {' or '.join(shipped)}, not on {wanted}")
-    return StoredRun(shipped[wanted], shipped_runs(), home, arithmetic)
-
-
-def shipped_training(presets: Sequence[str]) -> str:
-    """Return the first of :data:`BEST_FIRST` that shipped networks of all these presets were trained under, or ""."""
-    shipped = [shipped_by_training(kind=PRETRAIN, method=DEFAULT_METHOD, preset=preset) for preset in presets]
-    return next((name for name in BEST_FIRST if all(name in by_name for by_name in shipped)), "")
+    return StoredRun(shipped_of(preset, kind, trained_on), shipped_runs(), home, arithmetic)
 
 
 def check_samples(method: Method, samples: SampleSet) -> None:
