@@ -18,7 +18,7 @@ from ferbench.data.synthetic.anatomy import Person, expression
 from ferbench.data.synthetic.drawing import View as Seen
 from ferbench.data.synthetic.drawing import render
 from ferbench.data.views import IMAGES, InputSpec, View
-from ferbench.errors import DataError
+from ferbench.errors import DataError, UsageError
 from ferbench.runs.store import Store
 from ferbench.seeds import generator
 
@@ -243,6 +243,32 @@ def test_a_view_is_stored_once_and_the_least_recent_ones_make_room(tmp_path, cac
     monkeypatch.setenv("FERBENCH_VIEWS_GB", "1e-6")
     np.testing.assert_array_equal(views.images(prepared, rows, view, store=True)[:], flying)
     assert not file.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, cache, monkeypatch):
+    source = manifest(tmp_path / "m", {f"{n}.jpg": jpeg(photo(n, (60, 60), 0.9)[0]) for n in range(2)})
+    prepare("manifest", source, tmp_path / "home", "mine")
+    prepared, rows, view = faces.load("mine", tmp_path / "home"), np.arange(2), View(size=32)
+    cache.parent.mkdir(parents=True)
+    cache.write_text("in the way")
+    flying = views.images(prepared, rows, view, store=True)[:]
+    cache.unlink()
+    np.testing.assert_array_equal(views.images(prepared, rows, view, store=True)[:], flying)
+    monkeypatch.setenv("FERBENCH_VIEWS_GB", "many")
+    with pytest.raises(UsageError, match="number of gigabytes"):
+        views.images(prepared, rows, View(size=31), store=True)
+
+
+def test_points_of_no_face_are_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures.onet, "is_installed", lambda: True)
+    monkeypatch.setattr(pictures.onet, "landmarks", lambda face: (np.full((5, 2), 7.0), 0.99))
+    source = manifest(tmp_path / "m", {f"{n}.jpg": jpeg(photo(n, (60, 60), 0.9)[0]) for n in range(2)})
+    assert prepare("manifest", source, tmp_path / "home", "mine").pictures.points == 0
+    monkeypatch.setattr(pictures.onet, "landmarks", lambda face: (np.array(ARCFACE) * 48 / 112, 0.99))
+    prepare("manifest", source, tmp_path / "home", "mine")
+    rows = faces.load("mine", tmp_path / "home").kept.rows
+    assert rows["by"].tolist() == [3, 3]  # by O-Net
+    np.testing.assert_allclose(rows["points"][0], (np.array(ARCFACE) * 48 / 112 + 0.5) * 60 / 48 - 0.5, atol=1e-4)
 
 
 def test_a_damaged_view_is_made_again(tmp_path, cache):

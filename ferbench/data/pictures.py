@@ -96,6 +96,11 @@ def _landmarks(face: Aligned) -> tuple[int, np.ndarray, np.ndarray]:
         elif box is None and (found := align.detected(face.picture)):
             left, top, width, height = found.box
             points, box, by = found.points, (left, top, left + width, top + height), _BY["mtcnn"]
+        if points is not None:
+            try:
+                align.placed(face.picture, anchors(points))
+            except DataError:  # points that are no face's
+                points, by = None, 0
     return by, NO_POINTS if points is None else points, NO_BOX if box is None else np.array(box, dtype=np.float64)
 
 

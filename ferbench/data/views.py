@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -23,6 +23,7 @@ from pydantic import Field
 
 from ferbench.data.faces import SIZE, Faces
 from ferbench.environment import cores
+from ferbench.errors import DataError, UsageError
 from ferbench.files import cache_home, canonical_json, exclusive, sha256_of, sha256_of_file
 from ferbench.schema import Schema
 from ferbench.tables import read_array
@@ -212,10 +213,9 @@ def _opened(faces: Faces, view: View, store: bool) -> Callable[[np.ndarray], np.
     kept = faces.card.pictures
     content = [_REVISION, faces.fingerprint, kept and kept.fingerprint, view.model_dump(), metadata.version("pillow")]
     key, folder = sha256_of(canonical_json(content).encode())[:16], cache_home() / "views"
-    size = float(len(faces) * np.prod(view.shape))
-    with exclusive(folder / f".{key}.lock") if store else nullcontext():
-        path = next(folder.glob(f"{key}-*.npy"), None)
-        if path is None and store and _make_room(folder, size):
+    path = next(folder.glob(f"{key}-*.npy"), None)
+    if path is None and store:
+        with suppress(OSError, DataError):  # a disk that is full or read-only: pictures are decoded again
             path = _written(faces, view, folder, key)
     if path is not None and _is_whole(path):
         os.utime(path)  # the least recently used views make room for others
@@ -244,7 +244,11 @@ def _draw(faces: Faces, view: View, rows: np.ndarray) -> np.ndarray:
 
 def _make_room(folder: Path, size: float) -> bool:
     """Whether a view of so many bytes fits into the cache, after the least recently used ones are removed."""
-    bound = float(os.environ.get("FERBENCH_VIEWS_GB", CACHE_GB)) * 1e9
+    given = os.environ.get("FERBENCH_VIEWS_GB", str(CACHE_GB))
+    try:
+        bound = float(given) * 1e9
+    except ValueError:
+        raise UsageError(f"FERBENCH_VIEWS_GB is a number of gigabytes, not {given!r}") from None
     free = shutil.disk_usage(folder).free
     files = sorted(folder.glob("*.npy"), key=lambda path: path.stat().st_mtime)
     used = sum(path.stat().st_size for path in files)
@@ -259,21 +263,25 @@ def _make_room(folder: Path, size: float) -> bool:
     return True
 
 
-def _written(faces: Faces, view: View, folder: Path, key: str) -> Path:
-    """Write a whole view. The name of the file ends with its checksum."""
-    temporary = folder / f".{key}.npy"
-    try:
-        shape = (len(faces), *view.shape)
-        table = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        for start in range(0, len(faces), _AT_ONCE):
-            rows = np.arange(start, min(start + _AT_ONCE, len(faces)))
-            table[rows] = _draw(faces, view, rows)
-        table.flush()
-        del table
-        path = folder / f"{key}-{sha256_of_file(temporary)[:16]}.npy"
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _written(faces: Faces, view: View, folder: Path, key: str) -> Path | None:
+    """Write a whole view, unless another process has done so; None where it does not fit. The name of the file ends
+    with its checksum."""
+    shape, temporary = (len(faces), *view.shape), folder / f".{key}.npy"
+    with exclusive(folder / f".{key}.lock"):
+        if path := next(folder.glob(f"{key}-*.npy"), None):
+            return path
+        if not _make_room(folder, float(np.prod(shape))):
+            return None
+        try:
+            with temporary.open("wb") as file:
+                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                for start in range(0, len(faces), _AT_ONCE):
+                    file.write(_draw(faces, view, np.arange(start, min(start + _AT_ONCE, len(faces)))).data)
+            path = folder / f"{key}-{sha256_of_file(temporary)[:16]}.npy"
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     return path
 
 
