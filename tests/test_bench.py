@@ -415,7 +415,7 @@ def test_a_precision_that_a_runtime_lacks_is_refused_before_anything_is_timed(mo
 def test_trained_weights_are_tested_in_the_way_that_is_timed(backend, precision):
     skip_unless_available(backend, precision)
     images = np.random.default_rng(2).integers(0, 256, (5, 48, 48)).astype(np.uint8)
-    record = shipped_run(kind="pretrain", method="wslgan", preset="tiny")
+    record = shipped_run(kind="pretrain", method="wslgan", preset="tiny", protocol="fer2013@1")
     module = family_of(record).module(record, shipped_runs()).double()
     with torch.no_grad():
         scores = module(torch.from_numpy(images).unsqueeze(1))[0]
@@ -438,7 +438,7 @@ def test_accuracy_is_of_inference_with_shipped_weights_on_publictest(tmp_path):
     quiet = (lambda *_: None, lambda *_: None)
     wanted = {"backends": ("onnxruntime",), "mode": "quick", "threads": 1, "accuracy": True, "home": tmp_path}
     (row,) = run(BenchOptions(whats=("inference",), batches=(1,), **wanted), *quiet).rows
-    record = shipped_run(kind="pretrain", method="wslgan", preset="tiny")
+    record = shipped_run(kind="pretrain", method="wslgan", preset="tiny", protocol="fer2013@1")
     assert (row.accuracy_images, row.accuracy_run) == (7, record.key)
     assert row.accuracy in [n / 7 for n in range(8)]
     record = SpeedRecord(mode="quick", seed=0, environment={"device": "cpu"}, ceilings={}, noise=0.0, rows=[row])
