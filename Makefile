@@ -4,6 +4,7 @@
 # make test-long   and those that take longer still: faults, kills, a Ray cluster that loses a node, long fuzzing
 # make check  formatting, lint, types
 # make docs   the documentation as a website in site/; fails on broken links and on pages that load from other hosts
+# make reports   speed.md from the records of reports/speed, and whether adjusted-scores.md is what reports/runs has
 # make audit  known vulnerabilities of what is installed; asks a public service, so it needs a network
 # make fuzz   100,000 damaged and hostile files for every reader; CASES and SEED say how many and which
 PYTHON ?= python3
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 
-.PHONY: demo test test-slow test-long check docs audit fuzz install clean
+.PHONY: demo test test-slow test-long check docs reports audit fuzz install clean
 
 install: $(VENV)/installed
 
@@ -48,6 +49,10 @@ docs: install
 	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 	@echo 'open $(CURDIR)/site/index.html'
+
+reports: install
+	$(BIN)/ferbench report --bench --runs reports --format markdown --out reports/speed.md
+	$(BIN)/python -m pytest -q tests/test_evidence.py
 
 audit: install
 	$(BIN)/pip install -q 'pip-audit>=2.9'
