@@ -196,12 +196,27 @@ def test_the_command_prints_json_and_draws(tmp_path, store, record):
 def test_the_command_takes_several_shipped_networks(tmp_path):
     face(1).save(tmp_path / "a.png")
 
-    def told(*presets: str) -> list[float]:
-        words = [word for preset in presets for word in ("--preset", preset)]
+    def told(*presets: str, trained_on: str = "") -> list[float]:
+        words = [word for preset in presets for word in ("--preset", preset)] + ["--trained-on", trained_on]
         done = ferbench("predict", "a.png", "--aligned", "--format", "json", *words, cwd=tmp_path)
         return list(json.loads(done.stdout)[0]["faces"][0]["probabilities"].values())
 
-    np.testing.assert_allclose(told("tiny", "light", "tiny"), np.mean([told(), told("light")], axis=0), rtol=1e-6)
+    labels = told("tiny", trained_on="fer2013")
+    np.testing.assert_allclose(told("tiny", "light", "tiny"), np.mean([labels, told("light")], axis=0), rtol=1e-6)
+    assert (len(labels), len(told()), len(told("tiny"))) == (7, 8, 8)  # alone, that of people's votes, with contempt
+
+
+def test_the_labels_that_shipped_weights_learned_are_chosen_where_there_are_several(tmp_path):
+    default, votes, labels = (
+        open_run("", "tiny", None, trained_on=name).record.identity.protocol for name in ("", "ferplus", "fer2013")
+    )
+    assert default == votes == "ferplus@1"
+    assert labels == open_run("", "wide", None).record.identity.protocol == "fer2013@1"
+    with pytest.raises(UsageError, match="the weights of wide were trained on fer2013, not on ferplus"):
+        open_run("", "wide", None, trained_on="ferplus")
+    face(1).save(tmp_path / "a.png")
+    words = ("predict", "a.png", "--aligned", "--run", "68eca49f", "--trained-on", "fer2013")
+    assert "a named model needs it not" in ferbench(*words, cwd=tmp_path, code=2).stderr
 
 
 def test_the_command_fails_where_no_picture_can_be_used(tmp_path, store, record):

@@ -128,6 +128,8 @@ TABLES = {*LEARNING, "pandas", "pyarrow", "PIL"}
         (["train", "wslgan", "-d", "ckplus", "--folds", "1-x"], 2, TABLES),
         (["train", "wslgan", "-d", "ckplus", "--selection", "best"], 2, TABLES),
         (["train", "wslgan", "-d", "ckplus", "--rule", "steps"], 2, TABLES),
+        (["train", "wslgan", "-d", "ckplus", "--pretrain-on", "jaffe"], 2, TABLES),
+        (["ablate", "-d", "ckplus", "--pretrain-on", "celeba"], 2, TABLES),
         (["train", "wslgan", "-d", "ckplus"], 3, TABLES - {"PIL"}),
         (["ablate", "-d", "ckpluss"], 2, TABLES),
         (["evaluate", "-d", "ckpluss"], 2, TABLES),

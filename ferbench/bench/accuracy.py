@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ferbench.runs.record import Record
 
 PROTOCOL = "fer2013-public"  # its test set is PublicTest, on which no network of the package was trained
+TRAINED = "fer2013"  # what the tested weights learned from: the labels that PublicTest has
 BATCH = 64
 
 
@@ -51,9 +52,11 @@ class TestSet:
 
 def shipped_weights(method: str, preset: str) -> Record:
     """Return the shipped pre-training whose weights are tested. Raises UsageError where there is none."""
+    from ferbench.protocol import protocol as protocols
     from ferbench.runs.store import shipped_run
 
-    record = shipped_run(kind=PRETRAIN, method=method, preset=preset)
+    protocol = protocols.load(TRAINED).identifier
+    record = shipped_run(kind=PRETRAIN, method=method, preset=preset, protocol=protocol)
     if record is None:
         raise UsageError(f"--accuracy takes trained weights, and none of {method} {preset} come with ferbench")
     return record

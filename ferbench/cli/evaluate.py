@@ -27,7 +27,7 @@ def evaluate(
             "a shipped card, such as fer-25; by default the shipped weights."
         ),
     ] = "",
-    preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light, wide or full.")] = "tiny",
+    preset: options.ShippedPreset = "tiny",
     refit: Annotated[
         bool, typer.Option("--refit", help="Fit the model on the training set of each fold, as `ferbench train` does.")
     ] = False,
@@ -42,12 +42,24 @@ def evaluate(
     trained_on: Annotated[
         list[str] | None,
         typer.Option(
-            help="With --predictions: a dataset that the method was trained on, by any of its names; may be repeated."
+            help="Which shipped weights of the preset: those trained on ferplus (tiny only, and its default) or "
+            "fer2013. With --predictions: a dataset that the method was trained on, by any name; may be repeated."
         ),
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Test again, where a stored result with the same key would be reused.")
     ] = False,
+    prior: Annotated[
+        str,
+        typer.Option(
+            help="Class shares that the scores are for: training, as the model gives them; uniform; or estimated from "
+            "the test images, without their labels."
+        ),
+    ] = "training",
+    classes: Annotated[
+        str,
+        typer.Option(help="Classes that may be predicted: all of the model, or only those that the protocol has too."),
+    ] = "model",
     precision: options.PredictionPrecision = "fp32",
     engine: options.PredictionEngine = "torch",
     format: Format = "console",
@@ -56,6 +68,7 @@ def evaluate(
 ) -> None:
     """Evaluate without training: a run on another dataset (cross-dataset), an external model, or stored predictions."""
     from ferbench.errors import UsageError
+    from ferbench.inference.priors import AS_GIVEN, Adjustment
     from ferbench.protocol import protocol as protocols
     from ferbench.runs.facts import HeldOut
     from ferbench.training.arithmetic import Arithmetic
@@ -66,9 +79,14 @@ def evaluate(
     arithmetic = Arithmetic(precision, engine)
     if predictions is not None and (model or refit):
         raise UsageError("--predictions stands for the model: give no MODEL and no --refit")
-    if predictions is None and (name or trained_on):
-        raise UsageError("--name and --trained-on go with --predictions; a model says both on its card")
+    if predictions is None and (name or (trained_on and (model or len(trained_on) > 1))):
+        raise UsageError(
+            "--name and several --trained-on go with --predictions; of a model, its card or record says both"
+        )
+    adjustment = Adjustment(prior, classes)
     if refit:
+        if adjustment != AS_GIVEN:
+            raise UsageError("--prior and --classes go without --refit: a model that is fitted here is no finished one")
         if fresh:
             raise UsageError("--fresh goes without --refit: delete the runs of a training to train again")
         arithmetic.check_default("--refit")
@@ -91,6 +109,7 @@ def evaluate(
         fresh=fresh,
         notify=notify,
         arithmetic=arithmetic,
+        adjustment=adjustment,
     )
     notes = record.facts.get("notes", [])
     for note in notes:
@@ -103,6 +122,7 @@ def evaluate(
                 f"run {record.key}: {network} on {record.identity.protocol}",
                 {
                     "trained on": record.facts["trained_on"] or "unknown",
+                    **({"scores": ", ".join(changed)} if (changed := record.facts.get("changed")) else {}),
                     "images": result["images"],
                     "accuracy": f"{result['accuracy']:.2%}",
                     "held out": str(held_out),
@@ -141,7 +161,8 @@ def contamination(
         str, typer.Option("--dataset", "-d", help="Protocol with an official split.", autocompletion=options.protocols)
     ],
     model: Annotated[str, typer.Argument(help="A model, as for `ferbench evaluate`.")] = "",
-    preset: Annotated[str, typer.Option(help="Which shipped weights: tiny, light, wide or full.")] = "tiny",
+    preset: options.ShippedPreset = "tiny",
+    trained_on: options.TrainedOn = "",
     pictures: Annotated[
         bool,
         typer.Option(
@@ -170,7 +191,7 @@ def contamination(
         arithmetic.check_default("--pictures")
         emit([(f"held out on {dataset}", work.learned_by(model, dataset, runs, data_home))], format)
         return
-    evidence = work.contamination(model, preset, dataset, runs, data_home, arithmetic)
+    evidence = work.contamination(model, preset, dataset, runs, data_home, arithmetic, trained_on)
     rows = {name: _rounded(value) for name, value in asdict(evidence).items()}
     emit([(f"{evidence.title} on {dataset}", rows)], format)
 

@@ -30,6 +30,7 @@ def predict(
             help="Shipped weights to use when no run is given: tiny (the default), light, wide or full" + _ENSEMBLE
         ),
     ] = None,
+    trained_on: options.TrainedOn = "",
     aligned: Annotated[
         bool, typer.Option("--aligned", help="Each image is a cropped face already: skip face detection.")
     ] = False,
@@ -46,13 +47,17 @@ def predict(
     from ferbench.inference.models import open_model
     from ferbench.inference.predict import pictures
     from ferbench.inference.predict import predict as recognise
+    from ferbench.inference.shipped import shipped_training
     from ferbench.training.arithmetic import Arithmetic
 
     arithmetic = Arithmetic(precision, engine)
     check_plain(format)
     paths = pictures(sources)
-    names = [(key, "") for key in run or ()] or [("", name) for name in preset or ["tiny"]]
-    models = [open_model(*name, runs, arithmetic=arithmetic) for name in dict.fromkeys(names)]
+    presets = [] if run else preset or ["tiny"]
+    if not run:  # networks of an ensemble have the same classes
+        trained_on = trained_on or shipped_training(presets)
+    names = [(key, "") for key in run or ()] or [("", name) for name in presets]
+    models = [open_model(*name, runs, arithmetic=arithmetic, trained_on=trained_on) for name in dict.fromkeys(names)]
     results = []
     with _counter(len(paths)) as tick:
         for picture in recognise(paths, models, aligned, draw):

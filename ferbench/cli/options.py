@@ -123,6 +123,13 @@ PredictionEngine = Annotated[
         r"(`pip install 'ferbench\[openvino]'`)."
     ),
 ]
+ShippedPreset = Annotated[str, typer.Option(help="Which shipped weights: tiny, light, wide or full.")]
+TrainedOn = Annotated[
+    str,
+    typer.Option(
+        help="Which shipped weights of the preset: those trained on ferplus (tiny only, and its default) or fer2013."
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
 
 
@@ -186,6 +193,13 @@ class Training:
         typer.Option(
             help="Pre-trained run to fine-tune (its key, or how the key begins): yours, or one that comes with "
             "ferbench."
+        ),
+    ] = ""
+    pretrain_on: Annotated[
+        str,
+        typer.Option(
+            help="Protocol to pre-train under, such as ferplus, instead of the one that the dataset's protocol names.",
+            autocompletion=protocols,
         ),
     ] = ""
     overrides: Overrides = None

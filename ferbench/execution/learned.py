@@ -13,7 +13,7 @@ from ferbench import metrics
 from ferbench.data import faces as prepared_sets
 from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
-from ferbench.execution.views import SEQUENCE
+from ferbench.execution.views import SEQUENCE, label_counts
 from ferbench.methods.interface import FOLD
 from ferbench.protocol import protocol as protocols
 from ferbench.protocol import splits
@@ -203,9 +203,28 @@ def of_run(key: str, store: Store, home: Path | None = None) -> list[Pictures | 
     return sources
 
 
+def train_labels(record: Record, home: Path | None) -> dict[str, int]:
+    """Return how many samples of each class a run learned from, those of its parents not counted; {} where unknown.
+
+    home : of prepared datasets, in which the training sets of runs that did not count theirs are looked up.
+    """
+    counted = record.facts.get("train_labels")
+    if counted is None and (found := _training_set(record, home)) is not None:
+        _, faces, rows = found
+        counted = label_counts(faces, rows, record.classes)
+    return counted or {}
+
+
 def _of_one(record: Record, store: Store, home: Path | None) -> Pictures | None:
     if LEARNED in record.files:
         return provenance.unpack(store.file(record, LEARNED))
+    found = _training_set(record, home)
+    return None if found is None else pictures(*found)
+
+
+def _training_set(record: Record, home: Path | None) -> tuple[Protocol | AttributeProtocol, Faces, np.ndarray] | None:
+    """The protocol, the prepared dataset and the training rows of a run that did not record them, where they are
+    there."""
     name, _, _ = record.identity.protocol.partition("@")
     if home is None or record.dataset not in prepared_sets.prepared(home) or name not in protocols.names():
         return None
@@ -214,7 +233,7 @@ def _of_one(record: Record, store: Store, home: Path | None) -> Pictures | None:
         return None
     faces = prepared_sets.load(record.dataset, home)
     rows = _rows(record, protocol, faces) if protocol.identifier == record.identity.protocol else None
-    return None if rows is None else pictures(protocol, faces, rows)
+    return None if rows is None else (protocol, faces, rows)
 
 
 def _rows(record: Record, protocol: Protocol | AttributeProtocol, faces: Faces) -> np.ndarray | None:

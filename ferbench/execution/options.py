@@ -34,6 +34,7 @@ _OPTIONS = {
     "no_pretrain",
     "amg",
     "pretrained",
+    "pretrain_on",
 }
 
 
@@ -98,6 +99,7 @@ class TrainOptions:
     pretrain: bool = True
     amg: str = ""
     pretrained: str = ""
+    pretrain_on: str = ""  # a protocol instead of the one that the dataset's protocol pre-trains on
     overrides: tuple[str, ...] = ()  # of --set
     compute: Compute = Compute()
     leakage: bool = False  # of `ferbench ablate --leakage`
@@ -117,7 +119,7 @@ class TrainOptions:
             words += _option(name, self, default)
         for name in ("precision", "engine"):
             words += _option(name, self.compute, default.compute)
-        for name in ("amg", "pretrained"):
+        for name in ("amg", "pretrained", "pretrain_on"):
             words += _option(name, self, default)
         words += [] if self.pretrain else ["--no-pretrain"]
         for override in self.overrides:
@@ -132,6 +134,7 @@ class TrainOptions:
             *([f"epochs={self.epochs}"] if self.epochs is not None else []),
             *([f"attention maps of run {self.amg}"] if self.amg else []),
             *([f"pre-trained weights of run {self.pretrained}"] if self.pretrained else []),
+            *([f"pre-trained on {self.pretrain_on}"] if self.pretrain_on else []),
             *self.overrides,
             *([] if self.pretrain else ["no pre-training"]),
         )

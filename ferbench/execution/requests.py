@@ -78,6 +78,8 @@ def requests_of(trainings: Sequence[TrainOptions]) -> list[Request]:
 
 def _requests(options: TrainOptions, protocol: Protocol) -> list[Request]:
     """Return one request for a training; to measure leakage, its last and its best test epoch, by subject and image."""
+    if options.pretrain_on == protocol.pretrain:  # what the protocol names anyway changes nothing
+        options = replace(options, pretrain_on="")
     unbiased = _request(options, protocol)
     if not options.leakage:
         return [unbiased]
@@ -97,8 +99,27 @@ def _requests(options: TrainOptions, protocol: Protocol) -> list[Request]:
     ]
 
 
+def _pretrained_on(options: TrainOptions, protocol: Protocol) -> Protocol:
+    """Return a protocol with the pre-training of ``--pretrain-on`` in the place of its own, as its file would name it.
+
+    The name and version stay: the key of a fold follows from that of the pre-trained network.
+    """
+    if not options.pretrain_on:
+        return protocol
+    if not options.pretrain:
+        raise UsageError("--no-pretrain skips the pre-training that --pretrain-on names: leave out one of them")
+    source = protocols.load(options.pretrain_on)
+    if source.official is None:
+        raise UsageError(f"{source.identifier} has folds; pre-training needs a protocol with an official split")
+    if source.dataset == protocol.dataset:
+        raise UsageError(
+            f"{protocol.identifier} trains on {source.dataset} itself: --pretrain-on names another dataset"
+        )
+    return protocol.model_copy(update={"pretrain": options.pretrain_on})
+
+
 def _request(options: TrainOptions, protocol: Protocol) -> Request:
-    overrides = options.overrides
+    protocol, overrides = _pretrained_on(options, protocol), options.overrides
     if options.epochs is not None:
         last = "finetune" if protocol.pretrain else PRETRAIN
         overrides = (*overrides, f"{last}.epochs={options.epochs}")
@@ -108,8 +129,12 @@ def _request(options: TrainOptions, protocol: Protocol) -> Request:
             f"trained from random weights, as in pre-training"
         )
     preset = options.preset or (protocol.preset if protocol.preset in recipes.presets(options.method) else "")
+    method = recipes.resolve(options.method, preset, protocol.name, overrides, options.recipe)
+    kinds = [parent.kind for parent in method.family.parents(FOLD, method, protocol)]
+    if options.pretrain_on and PRETRAIN not in kinds:
+        raise UsageError(f"{method.title} is not pre-trained: leave out --pretrain-on")
     return Request(
-        method=recipes.resolve(options.method, preset, protocol.name, overrides, options.recipe),
+        method=method,
         protocol=protocol,
         seed=options.seed,
         selection=options.selection,

@@ -149,7 +149,8 @@ def _parent(run: Run) -> dict[str, Any]:
         work.facts["notes"] = work.notes
         return work.result
     train, validation = splits.training_sets(job.source, job.faces)
-    work.facts |= {"train_images": len(train), "notes": work.notes}
+    labels = views.label_counts(job.faces, train, job.source.classes)
+    work.facts |= {"train_images": len(train), "train_labels": labels, "notes": work.notes}
     run.save(run.recogniser, run.recogniser.fit(run.training_set(train, validation), work))
     if not len(validation):
         return work.result

@@ -3,6 +3,7 @@ set of a protocol."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,12 @@ def targets(faces: Faces, rows: np.ndarray, classes: tuple[str, ...]) -> np.ndar
     return np.array(indices, dtype=np.int64)  # a copy, since the array of pandas may be read-only
 
 
+def label_counts(faces: Faces, rows: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
+    """Return how many of some rows each class has."""
+    counts = faces.samples["label"].iloc[rows].value_counts()
+    return {name: int(counts.get(name, 0)) for name in classes}
+
+
 def sample_set(protocol: Protocol, faces: Faces, rows: np.ndarray, view: View = IMAGES) -> SampleSet:
     """Return the samples ``rows`` without labels or names. view : of the images."""
     return SampleSet(images=images(faces, rows, view), videos=_videos(protocol, faces, rows))
@@ -107,6 +114,7 @@ def fold_facts(
         "rule": folds.rule,
         "split_hash": folds.hash,
         "train_images": len(train),
+        "train_labels": label_counts(faces, train, protocol.classes),
         "validation_images": validation,
         "test_images": len(split.test),
         "train_subjects": len(set(subjects[train]) - {""}),

@@ -55,14 +55,20 @@ class Evidence:
 
 
 def contamination(
-    name: str, preset: str, dataset: str, runs: Path | None, home: Path | None, arithmetic: Arithmetic = FP32
+    name: str,
+    preset: str,
+    dataset: str,
+    runs: Path | None,
+    home: Path | None,
+    arithmetic: Arithmetic = FP32,
+    trained_on: str = "",
 ) -> Evidence:
     """Test a model on the training set and on the test set of a protocol with an official split.
 
-    name, preset, arithmetic : of a model, as :func:`~ferbench.inference.models.open_model` finds it.
+    name, preset, arithmetic, trained_on : of a model, as :func:`~ferbench.inference.models.open_model` finds it.
     Raises DataError for a protocol of folds or a dataset without both.
     """
-    model = open_model(name, preset, runs, protocols.load(dataset).name, arithmetic=arithmetic)
+    model = open_model(name, preset, runs, protocols.load(dataset).name, arithmetic=arithmetic, trained_on=trained_on)
     test_set = TestSet.of(dataset, home)
     train = _train_rows(test_set)
     sample = np.sort(generator(0, "contamination").permutation(train)[:SAMPLE])

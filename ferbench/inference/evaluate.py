@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,8 +16,11 @@ from ferbench.errors import DataError, UsageError
 from ferbench.execution import learned
 from ferbench.execution.views import TestSet, image_seen, view_facts
 from ferbench.files import data_home, runs_home
+from ferbench.inference import priors
 from ferbench.inference.models import Model, open_model
+from ferbench.inference.priors import AS_GIVEN, Adjustment
 from ferbench.protocol import protocol as protocols
+from ferbench.protocol.protocol import Protocol
 from ferbench.runs.record import Record
 from ferbench.runs.store import Store, predictions_frame
 from ferbench.training.arithmetic import FP32, Arithmetic
@@ -41,22 +44,26 @@ def evaluate(
     fresh: bool = False,
     notify: Callable[[str], None] = lambda line: None,
     arithmetic: Arithmetic = FP32,
+    adjustment: Adjustment = AS_GIVEN,
 ) -> Record:
     """Test a model on all test samples of a protocol and store the result as a run of kind "transfer".
 
     name, preset, arithmetic : of a model, as :func:`~ferbench.inference.models.open_model` takes them. predictions :
     instead a file of another program (:mod:`ferbench.inference.prediction_files`) with the predictions of a model that
-    is called ``name`` and learned from the datasets ``trained_on``. fresh : test again where a result is stored; else
-    that is returned, with what is now known of the training data, and ``notify`` gets a line that says so.
+    is called ``name``. trained_on : datasets that this model learned from; of shipped weights at most one. fresh :
+    test again where a result is stored; else that is returned, with what is now known of the training data, and
+    ``notify`` gets a line that says so. adjustment : of the scores; what it gives is a run of its own, made from the
+    stored predictions of the usual one.
 
-    All classes of the model stay in play: one that the protocol lacks is an error wherever it is predicted. Images of
-    classes that the model does not have are left out, and counted. Raises UsageError for a model that has learned from
-    all of these images or their people, DataError where no image is left.
+    As a rule all classes of the model stay in play: one that the protocol lacks is an error wherever it is predicted.
+    Images of classes that the model does not have are left out, and counted. Raises UsageError for a model that has
+    learned from all of these images or their people, DataError where no image is left.
     """
     store = Store(runs_home(runs))
     if predictions is None:
         # Before the dataset is loaded, so that a name that does not exist is refused at once.
-        model: Model = open_model(name, preset, runs, protocols.load(dataset).name, data_home(home), arithmetic)
+        protocol, labels = protocols.load(dataset).name, next(iter(trained_on), "")
+        model: Model = open_model(name, preset, runs, protocol, data_home(home), arithmetic, labels)
         whole = TestSet.of(dataset, home)
     else:
         arithmetic.check_default("--predictions")
@@ -74,6 +81,26 @@ def evaluate(
     if seen.all() or (held_out.status, held_out.by) == ("no", "names"):
         raise UsageError(learned.refusal(held_out, model.facts()["display"], test_set.protocol, test_set.faces))
     provenance = {"held_out": held_out.model_dump(), "seen": test_set.table["id"][seen].tolist()}
+    adjustment = adjustment.of(model.classes, test_set.protocol)
+    shares = priors.trained_shares(adjustment, model, test_set.protocol)  # refused before anything is predicted
+    left_out = whole.table["label"][~known].value_counts().to_dict()
+    record = _tested(model, test_set, store, provenance, left_out, fresh, notify)
+    return record if adjustment == AS_GIVEN else _adjusted(record, store, adjustment, test_set.protocol, shares)
+
+
+def _tested(
+    model: Model,
+    test_set: TestSet,
+    store: Store,
+    provenance: dict[str, Any],
+    left_out: dict[str, int],
+    fresh: bool,
+    notify: Callable[[str], None],
+) -> Record:
+    """The evaluation of a model with its scores as they are, a stored one where there is one and ``fresh`` is not set.
+
+    provenance : facts about what was learned from. left_out : how many images of each class the model does not have.
+    """
     identity = model.identity(test_set)
     if not fresh and store.checked(identity.key) == "done":
         date = datetime.fromtimestamp((store.folder(identity.key) / "record.json").stat().st_mtime)
@@ -95,13 +122,31 @@ def evaluate(
             "level": test_set.protocol.level,
             **({} if model.view.is_default else {"sees": image_seen(test_set.faces, model.view)}),
             **view_facts(model.view),
-            "left_out": whole.table["label"][~known].value_counts().to_dict(),
-            "notes": [*test_set.notes, *model.notes, *_below_chance(frame), *_other_order(frame, model.classes)],
+            "left_out": left_out,
+            "notes": [*test_set.notes, *model.notes, *_doubts(frame, model.classes)],
         },
         result=learned.result(frame, provenance["seen"]),
     )
     store.finish(record)
     return record
+
+
+def _adjusted(source: Record, store: Store, adjustment: Adjustment, protocol: Protocol, shares: np.ndarray) -> Record:
+    """Store what an adjustment of stored scores gives. It is computed each time, as the scores may be new."""
+    record, frame = priors.adjusted(source, store, adjustment, protocol, shares)
+    doubts = _doubts(store.predictions(source.key, source), source.classes)
+    notes = [note for note in source.facts["notes"] if note not in doubts] + _doubts(frame, record.classes)
+    record.facts["notes"] = notes
+    result = learned.result(frame, record.facts["seen"])
+    store.begin(record.identity)
+    store.write_predictions(record.key, frame)
+    store.finish(record := record.model_copy(update={"result": result}))
+    return record
+
+
+def _doubts(frame: pd.DataFrame, classes: list[str]) -> list[str]:
+    """Notes on predictions that can hardly be what the model meant."""
+    return [*_below_chance(frame), *_other_order(frame, classes)]
 
 
 def _below_chance(frame: pd.DataFrame) -> list[str]:

@@ -10,7 +10,8 @@ from ferbench.data import synthetic
 from ferbench.data.faces import Faces
 from ferbench.errors import DataError, UsageError
 from ferbench.files import data_home
-from ferbench.inference.models import ATTENTION, open_run
+from ferbench.inference.models import open_run
+from ferbench.inference.shipped import ATTENTION
 from ferbench.labels import EMOTIONS
 from ferbench.methods.interface import HasAttentionMaps
 from ferbench.methods.recipes import family_of

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ferbench import DEFAULT_METHOD, __version__
+from ferbench import __version__
 from ferbench.data.views import IMAGES, View
 from ferbench.data.views import notes as view_notes
 from ferbench.environment import cores
 from ferbench.errors import CheckFailed, DataError, UsageError
 from ferbench.files import cache_home, canonical_json, runs_home, sha256_of, write_bytes
+from ferbench.inference.shipped import ATTENTION, shipped_of
 from ferbench.methods.foreign import FILES, Card
 from ferbench.methods.foreign.cards import card_of
 from ferbench.methods.interface import PRETRAIN, Recogniser, SampleSet, Workspace
 from ferbench.methods.recipes import Method, network_of, resolve
 from ferbench.runs.record import Identity, Record
-from ferbench.runs.store import WEIGHTS, Store, shipped_run, shipped_runs
+from ferbench.runs.store import WEIGHTS, Store, shipped_runs
 from ferbench.schema import plain
 from ferbench.seeds import derive_seed
 from ferbench.training.arithmetic import FP32, ROWS, Arithmetic
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 VERIFIED = 8  # images on which a network's graph for the cache is verified; all 64 of an export take 5 s
 REVISION = 1  # raised when a change of code changes what an evaluation gives
 TRANSFER = "transfer"  # the kind of run that stores an evaluation
-ATTENTION = "attention"  # the kind of run that learned attention maps
-_SHIPPED = {PRETRAIN: "weights", ATTENTION: "attention maps"}
 
 
 class Model(ABC):
@@ -77,6 +76,10 @@ class Model(ABC):
     @abstractmethod
     def identity(self, test_set: TestSet) -> Identity:
         """The identity of its evaluation on a test set."""
+
+    def train_labels(self) -> dict[str, int]:
+        """How many samples of each class it learned from; none where that is unknown."""
+        return {}
 
     def predict(self, samples: SampleSet) -> np.ndarray:
         """Probabilities float [N,K]; rows sum to 1. Raises UsageError where it cannot predict these samples."""
@@ -144,6 +147,11 @@ class StoredRun(Model):
         recipe = {name: value for name, value in self.record.identity.recipe.items() if name != "pictures"}
         tested["recipe"] = recipe | test_set.faces.pictures_identity(self.view)
         return self.record.identity.model_copy(update=evaluation_on(test_set) | tested)
+
+    def train_labels(self) -> dict[str, int]:
+        from ferbench.execution import learned
+
+        return learned.train_labels(self.record, self.home)
 
     @cached_property
     def view(self) -> View:  # type: ignore[override]  # it is an attribute of the others
@@ -317,19 +325,24 @@ def open_model(
     dataset: str = "",
     home: Path | None = None,
     arithmetic: Arithmetic = FP32,
+    trained_on: str = "",
 ) -> Model:
     """Open a model.
 
     name : the key of a finished run, or how it begins; a model card or a file, callable or estimator with one
         (:mod:`ferbench.methods.foreign.cards`); empty for the shipped weights of ``preset``.
     dataset : the protocol that it is to be tested under. home, arithmetic : see :class:`StoredRun`.
+    trained_on : the protocol that shipped weights were trained under; empty: see
+        :func:`~ferbench.inference.shipped.shipped_of`.
     Raises UsageError where there is no such model and for an arithmetic that it does not have, DataError for a card
     that is missing or damaged.
     """
+    if name and trained_on:
+        raise UsageError("--trained-on chooses among the weights that come with ferbench: a named model needs it not")
     if card := card_of(name):
         arithmetic.check_default(name)
         return CardModel(resolve(str(card), "", dataset), Store(runs_home(runs)))
-    return open_run(name, preset, runs, home=home, arithmetic=arithmetic)
+    return open_run(name, preset, runs, PRETRAIN, home, arithmetic, trained_on)
 
 
 def open_run(
@@ -339,21 +352,17 @@ def open_run(
     kind: str = PRETRAIN,
     home: Path | None = None,
     arithmetic: Arithmetic = FP32,
+    trained_on: str = "",
 ) -> StoredRun:
     """Open the run whose key begins with ``name``; without a name, the shipped one of a kind that ``preset`` uses.
 
-    Raises UsageError where there is none.
+    trained_on : see :func:`open_model`. Raises UsageError where there is none.
     """
     if name:
         store = Store(runs_home(runs))
         record = store.find(name)
         return StoredRun(record, store.holder(record.key), home, arithmetic)
-    method = resolve(DEFAULT_METHOD, preset, "")
-    owner, preset_of_owner = method.family.owner(kind, method)
-    shipped = shipped_run(kind=kind, method=owner, preset=preset_of_owner)
-    if shipped is None:
-        raise UsageError(f"no {_SHIPPED[kind]} come with ferbench for the preset {preset!r}: name one of your runs")
-    return StoredRun(shipped, shipped_runs(), home, arithmetic)
+    return StoredRun(shipped_of(preset, kind, trained_on), shipped_runs(), home, arithmetic)
 
 
 def check_samples(method: Method, samples: SampleSet) -> None:

@@ -73,6 +73,8 @@ def build(store: Store, dataset: str | None = None, leaking: bool = False, contr
     for identity in store.unfinished():
         if identity.kind == "fold" and in_report(identity, dataset) and (leaking or not identity.leaks):
             begun[dataset or dataset_of(identity.protocol)].append(identity)
+    for evaluations in transfers.values():  # adjusted scores stand below the run that has the scores
+        evaluations.sort(key=lambda t: (t.source or t.run, t.source))
     return [
         _report(store, name, groups[name], begun[name], records, transfers[name], left_out[name], contrasting)
         for name in sorted({*groups, *begun, *transfers})
@@ -267,6 +269,7 @@ def _transfer(store: Store, record: Record, by_key: Mapping[str, Record]) -> Tra
         **_measured([record], frame, _by_sequence(record, frame), by_key),
         run=record.key,
         images=len(frame),
+        source=record.identity.parents.get("predictions", ""),
         left_out=record.facts.get("left_out", {}),
         shipped=bool(network) and store.holder(network) != store,
     )

@@ -234,6 +234,9 @@ def transfers(rows: list[Transfer], level: Level) -> Table:
     def name(t: Transfer) -> str:
         return f"{OURS} {t.method} ({t.preset}, seed {t.seed})" + (" that comes with ferbench" if t.shipped else "")
 
+    def scores(t: Transfer) -> Value:
+        return f"{', '.join(t.changed)}; of run {t.source}" if t.changed else None
+
     return table(
         f"Finished networks that were tested without further training, accuracy in percent; {level}s of classes that "
         "a network never learned are left out",
@@ -241,6 +244,7 @@ def transfers(rows: list[Transfer], level: Level) -> Table:
         ("Network", "text", name),
         *input_column(rows),
         TRAINED_ON,
+        *([("Scores", "text", scores)] if any(t.changed for t in rows) else []),
         ("Accuracy", "percent", lambda t: 100 * t.accuracy),
         ("95 % interval", "percent", lambda t: limits(t.interval, level)),
         *metric_columns("percent"),

@@ -155,6 +155,7 @@ class Transfer(Tested):
     """A finished model tested under this protocol with nothing learned there, all its classes in play."""
 
     run: str
+    source: str  # the run whose stored scores were adjusted; empty where they are as the model gave them
     left_out: dict[str, int]  # images or sequences of classes that the model never learned
     shipped: bool  # the model came with the package
 

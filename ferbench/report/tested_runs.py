@@ -48,7 +48,9 @@ class TestedRun:
     held_out: HeldOut  # whether nothing that is tested was in the training data
     uncalibrated: bool  # the scores are no probabilities, so nothing is said about their calibration
     differs: list[str]  # differences from the original method, a sentence each
-    changed: list[str]  # hyperparameters that are not the preset's, such as finetune.flip=true
+    changed: list[
+        str
+    ]  # hyperparameters that are not the preset's, such as finetune.flip=true, or what scores are adjusted to
 
     @staticmethod
     def of(record: Record, records: Mapping[str, Record]) -> "TestedRun":

@@ -148,6 +148,7 @@ class _Facts(_Table):
     method: _MethodToo = _MethodToo()
     parameters: Count = 0
     train_images: Count = 0
+    train_labels: dict[StrictStr, Count] = {}
     validation_images: Count = 0
     left_out: dict[StrictStr, Count] = {}
     notes: list[StrictStr] = []

@@ -273,6 +273,11 @@ def shipped_with(**identity: Any) -> list[Record]:
     ]
 
 
+def shipped_by_training(**identity: Any) -> dict[str, Record]:
+    """Return :func:`shipped_with` by the names of the protocols that they were trained under."""
+    return {record.identity.protocol.partition("@")[0]: record for record in shipped_with(**identity)}
+
+
 def shipped_run(**identity: Any) -> Record | None:
     """Return the first of :func:`shipped_with`, None where there is none."""
     return next(iter(shipped_with(**identity)), None)

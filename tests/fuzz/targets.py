@@ -336,6 +336,7 @@ seeds = 3
 preset = ["tiny", "light"]
 epochs = 4
 no-pretrain = true
+pretrain-on = "ferplus"
 [set]
 "finetune.lr" = [0.01, 0.02]
 """
