@@ -18,6 +18,8 @@ from support.torch_vision import define_missing_operators
 from ferbench.data.views import IMAGES
 from ferbench.errors import DataError, UsageError
 from ferbench.execution.learned import with_weights
+from ferbench.execution.options import TrainOptions
+from ferbench.execution.requests import requests_of
 from ferbench.files import sha256_of_file
 from ferbench.methods.backbone.augment import changed, drawn
 from ferbench.methods.backbone.batches import Batches, Speed
@@ -376,6 +378,16 @@ def test_a_network_is_deployed_for_images_of_its_size_and_colour(tmp_path):
     colour = little("dan", "finetune.epochs=1")
     path.write_bytes(pack(fitted(colour, workspace(tmp_path / "colour")).state(), {}))
     assert deployed(colour, record, store).shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("method", "dataset"), [("timm-resnet18", "ferplus-public"), ("timm-resnet18", "ckplus"), ("gfnet", "ckplus")]
+)
+def test_epochs_are_those_of_the_last_training(method, dataset):
+    (request,) = requests_of([TrainOptions(method, dataset, preset="tiny", epochs=3)])
+    assert request.method.recipe.finetune.epochs == 3
+    (request,) = requests_of([TrainOptions("gfnet", "ferplus-public", preset="tiny", epochs=3)])
+    assert request.method.recipe.pretrain.epochs == 3
 
 
 def test_the_family_says_what_it_sees_needs_and_takes():

@@ -120,9 +120,6 @@ def _pretrained_on(options: TrainOptions, protocol: Protocol) -> Protocol:
 
 def _request(options: TrainOptions, protocol: Protocol) -> Request:
     protocol, overrides = _pretrained_on(options, protocol), options.overrides
-    if options.epochs is not None:
-        last = "finetune" if protocol.pretrain else PRETRAIN
-        overrides = (*overrides, f"{last}.epochs={options.epochs}")
     if options.recipe != recipes.PAPER and not protocol.pretrain:
         raise UsageError(
             f"--recipe {options.recipe} changes fine-tuning alone, and {protocol.name} has none: it is "
@@ -130,6 +127,10 @@ def _request(options: TrainOptions, protocol: Protocol) -> Request:
         )
     preset = options.preset or (protocol.preset if protocol.preset in recipes.presets(options.method) else "")
     method = recipes.resolve(options.method, preset, protocol.name, overrides, options.recipe)
+    if options.epochs is not None:  # of a method with pre-training, that is all there is without a set for it
+        alone = not protocol.pretrain and PRETRAIN in type(method.recipe).model_fields
+        overrides = (*overrides, f"{PRETRAIN if alone else 'finetune'}.epochs={options.epochs}")
+        method = recipes.resolve(options.method, preset, protocol.name, overrides, options.recipe)
     kinds = [parent.kind for parent in method.family.parents(FOLD, method, protocol)]
     if options.pretrain_on and PRETRAIN not in kinds:
         raise UsageError(f"{method.title} is not pre-trained: leave out --pretrain-on")
