@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 from support.command import SMALL, ferbench
 from support.sources import lay, png
 
@@ -180,6 +181,8 @@ def test_folds_in_threads_give_the_bytes_of_folds_in_a_row(trained, tmp_path):
     together = threading.Barrier(3)  # folds are short: two threads could make all of them while the third looks again
 
     def work(report) -> None:
+        torch.set_num_threads(1)  # OpenMP keeps the number for each thread separately, and it decides the last bits
+
         def make(job):
             if threading.get_ident() not in makers:
                 makers.add(threading.get_ident())
