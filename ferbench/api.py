@@ -25,7 +25,7 @@ from ferbench.data.faces import Faces
 from ferbench.data.views import IMAGES, View
 from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
-from ferbench.execution.views import fold_facts, image_seen, sample_set, training_set
+from ferbench.execution.views import fold_facts, sample_set, training_set, view_facts
 from ferbench.files import data_home, runs_home, sha256_of
 from ferbench.methods.interface import SampleSet, TrainingSet
 from ferbench.metrics import Interval
@@ -169,7 +169,8 @@ class Evaluator:
                 "command": "",
                 "trained_on": [self.protocol.identifier],
                 "held_out": HeldOut(status="yes", by="authors").model_dump(),
-                "sees": self.protocol.level if self.view.is_default else image_seen(self.faces, self.view),
+                "sees": self.protocol.level,
+                **view_facts(self.faces, self.view),
                 "parameters": 0,
                 "notes": list(self.splits.notes),
                 **fold_facts(self.protocol, self.faces, self.splits, split, split.train, 0),

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from support.backbone import LOSSES, SMALL, fitted, little
 from support.command import ferbench
 from support.datasets import lay_down, make_faces, people
-from support.recognisers import CLASSES, other_set, training_set, workspace
+from support.recognisers import CLASSES, check_resumption, other_set, training_set, workspace
 from support.torch_vision import define_missing_operators
 
 from ferbench.data.views import IMAGES
@@ -61,10 +61,6 @@ def test_learns_predicts_saves_and_loads(loss, tmp_path):
     assert speeds["loader"] > speeds["network"] > 0
 
 
-class _KilledError(Exception):
-    pass
-
-
 RESUMED = dict.fromkeys(LOSSES, ()) | {
     "mixup": ("finetune.ema=1.0", "finetune.sampling=sqrt", "finetune.optimizer=sgd", "augment.contrast=0.2"),
     "rul": ("finetune.sam=0.05",),
@@ -74,18 +70,7 @@ RESUMED = dict.fromkeys(LOSSES, ()) | {
 
 @pytest.mark.parametrize("loss", RESUMED)
 def test_interrupted_and_resumed_ends_with_the_same_bytes(loss, tmp_path):
-    method = little(loss, *RESUMED[loss], "finetune.epochs=3")
-
-    def killed(done: int, total: int, text: str) -> None:
-        if done > total // 2:
-            raise _KilledError
-
-    whole = fitted(method, workspace(tmp_path / "whole")).state()
-    with pytest.raises(_KilledError):
-        fitted(method, workspace(tmp_path / "killed", report=killed))
-    work = workspace(tmp_path / "killed")
-    assert work.checkpoint("network").is_file()
-    assert pack(fitted(method, work).state(), {}) == pack(whole, {})
+    check_resumption(fitted, little(loss, *RESUMED[loss], "finetune.epochs=3"), tmp_path)
 
 
 def test_best_epoch_is_that_of_the_validation_set_and_kept_epochs_are_loaded(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from support.cnn import fitted, little
-from support.recognisers import CLASSES, other_set, training_set, workspace
+from support.recognisers import CLASSES, check_resumption, other_set, training_set, workspace
 
 from ferbench.errors import DataError, UsageError
 from ferbench.methods.cnn.recipe import CnnRecipe
@@ -67,24 +67,9 @@ def test_samples_from_a_shared_table_give_the_same_bytes_as_computed_ones(tmp_pa
     assert states[0] == states[1] == states[2]
 
 
-class _KilledError(Exception):
-    pass
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_interrupted_and_resumed_ends_with_the_same_bytes(name, tmp_path):
-    method = little(name, "finetune.epochs=3")
-
-    def killed(done: int, total: int, text: str) -> None:
-        if done > total // 2:
-            raise _KilledError
-
-    whole = fitted(method, workspace(tmp_path / "whole")).state()
-    with pytest.raises(_KilledError):
-        fitted(method, workspace(tmp_path / "killed", report=killed))
-    work = workspace(tmp_path / "killed")
-    assert work.checkpoint("network").is_file()
-    assert pack(fitted(method, work).state(), {}) == pack(whole, {})
+    check_resumption(fitted, little(name, "finetune.epochs=3"), tmp_path)
 
 
 def test_best_epoch_is_that_of_the_validation_set_and_epochs_are_kept(tmp_path):

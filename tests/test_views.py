@@ -9,6 +9,7 @@ from PIL import Image
 from support.command import ferbench
 from support.datasets import make_faces, people
 from support.models import card as card_file
+from support.models import save_product
 from support.sources import lay, npy, png
 
 from ferbench.data import faces, pictures, views
@@ -327,24 +328,8 @@ def test_an_input_asks_for_its_view():
 
 def onnx_of_colour(path, size: int) -> np.ndarray:
     """A network of means over an 8×8 grid and a product: float64 weights [3·64,2]."""
-    import onnx
-    from onnx import TensorProto, helper
-
     weights = np.random.default_rng(0).normal(size=(3 * 64, 2)).astype(np.float32)
-    graph = helper.make_graph(
-        [
-            helper.make_node("AveragePool", ["x"], ["means"], kernel_shape=[size // 8] * 2, strides=[size // 8] * 2),
-            helper.make_node("Flatten", ["means"], ["flat"]),
-            helper.make_node("MatMul", ["flat", "w"], ["logits"]),
-        ],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, size, size])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 2])],
-        [helper.make_tensor("w", TensorProto.FLOAT, weights.shape, weights.flatten())],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 8
-    onnx.save(model, path)
+    save_product(path, weights, (3, size, size), pool=size // 8)
     return weights.astype(np.float64)
 
 

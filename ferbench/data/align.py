@@ -94,11 +94,12 @@ def resized(picture: Image.Image, size: int = SIZE, colour: str = "grey", resize
     return np.asarray(image)
 
 
-def centre_square(picture: Image.Image) -> Image.Image:
-    """Return the largest centred square. The last resort for a raw frame."""
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    return picture.crop((left, top, left + side, top + side))
+def centre_square(size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of the largest centred square in a picture of ``size`` (width, height). The
+    last resort for a raw frame."""
+    side = min(size)
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    return left, top, left + side, top + side
 
 
 def in_colour(picture: Image.Image, colour: str) -> Image.Image:

@@ -7,7 +7,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 LANDMARKS = "landmarks.npy"  # of a prepared dataset that has some
 SIGNATURES = "signatures.npy"
-PICTURES = {"pictures.bin", "pictures.npy"}  # of a prepared dataset whose pictures are kept (data.pictures)
+PICTURES = ("pictures.bin", "pictures.npy")  # of a prepared dataset whose pictures are kept (data.pictures)
 SIZE = 48  # pixels, both ways: "cropped, resized and converted to 48×48 gray-scale" (section IV-B)
 
 _ROWS = 1024  # of a table, that are held as text at once
@@ -92,9 +92,7 @@ class Faces:
         """The pictures beside the images of 48 pixels; None where none are kept. Raises DataError for damaged ones."""
         if self.card.pictures is None or self.folder is None:
             return None
-        if changed := self.card.changed(self.folder, PICTURES):
-            file = self.folder / changed[0]
-            raise DataError(f"{file} is damaged (it is not what was prepared): prepare {self.name} again")
+        _verify(self.card, self.folder, PICTURES)
         from ferbench.data.pictures import Pictures
 
         return Pictures(self.folder, len(self))
@@ -178,8 +176,8 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
     """
     folder = place(name, home)
     card = load_card(name, home)
-    if verify and (changed := card.changed(folder, card.files.keys() - PICTURES)):
-        raise DataError(f"{folder / changed[0]} is damaged (it is not what was prepared): prepare {name} again")
+    if verify:
+        _verify(card, folder, card.files.keys() - PICTURES)
     try:
         samples = read_csv(folder / "samples.csv", dtype={c: str for c in COLUMNS if c != "frame"})
         images = read_array(folder / "images.npy")
@@ -220,6 +218,12 @@ def load(name: str, home: Path, verify: bool = True) -> Faces:
     if verify and not card.files and (problems := differences(prepared_set)):
         raise DataError(f"the prepared dataset {folder} is damaged ({'; '.join(problems)}): prepare it again")
     return prepared_set
+
+
+def _verify(card: Card, folder: Path, files: Collection[str]) -> None:
+    """Raise DataError where one of these files of a prepared dataset is not what was prepared."""
+    if changed := card.changed(folder, files):
+        raise DataError(f"{folder / changed[0]} is damaged (it is not what was prepared): prepare {folder.name} again")
 
 
 def differences(faces: Faces) -> list[str]:

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ferbench.data import align, content, onet
+from ferbench.data.faces import PICTURES
 from ferbench.data.landmarks import FIVE, anchors
 from ferbench.data.samples import Aligned, decode
 from ferbench.data.views import NO_BOX, NO_POINTS
@@ -24,7 +25,7 @@ from ferbench.errors import DataError
 from ferbench.schema import KeptPictures
 from ferbench.tables import read_array
 
-DATA, INDEX = "pictures.bin", "pictures.npy"  # of a prepared dataset whose pictures are kept
+DATA, INDEX = PICTURES
 KEEP = 512  # pixels of the longest side, by default
 CROPPED = ("as-is", "onet", "onet-unsure")  # aligners of faces that come cropped
 _GENEROUS = 2.0  # sides of a square that is cut out, in sides of the face
@@ -120,9 +121,7 @@ def region(
         x, y = matrix @ ((align.SIZE - 1) / 2, (align.SIZE - 1) / 2, 1) + 0.5
         half = float(np.hypot(matrix[0, 0], matrix[1, 0])) * align.SIZE / 2
         return x - half, y - half, x + half, y + half
-    side = min(size)
-    left, top = (width - side) // 2, (height - side) // 2
-    return left, top, left + side, top + side
+    return align.centre_square(size)
 
 
 class Writer:

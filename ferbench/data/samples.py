@@ -167,7 +167,7 @@ def raw(
             return Aligned(crop, "landmarks", onto, picture, five(placing), box, content)
         found = align.detected(picture)
         if found is None:
-            crop = align.resized(align.centre_square(picture))
+            crop = align.resized(picture.crop(align.centre_square(picture.size)))
             return Aligned(crop, align.CENTRE, picture=picture, box=box, encoded=content)
         left, top, width, height = found.box
         crop = align.aligned(picture, anchors(found.points))

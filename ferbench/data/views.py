@@ -181,10 +181,11 @@ def view_of(
         return align.placed(picture, points, target, view.size, view.colour)[0]
     if known and view.alignment == "template" and aligner in PLACED:
         return align.placed(picture, anchors(points), align.template(view.size), view.size, view.colour)[0]
+    boxed = not np.isnan(box).any()
     left, top, right, bottom = region(aligner, points, box, picture.size)
-    if view.alignment == "box" and not np.isnan(box).any():
+    if view.alignment == "box" and boxed:
         left, top, right, bottom = (float(place) for place in box)
-    if view.alignment == "box" and not (aligner in CROPPED and np.isnan(box).any()):
+    if view.alignment == "box" and (boxed or aligner not in CROPPED):
         x, y, half = (left + right) / 2, (top + bottom) / 2, MARGIN * max(right - left, bottom - top) / 2
         left, top, right, bottom = x - half, y - half, x + half, y + half
     if left < 0 or top < 0 or right > picture.width or bottom > picture.height:  # the nearest pixels are repeated
@@ -220,11 +221,12 @@ def _opened(faces: Faces, view: View, store: bool) -> Callable[[np.ndarray], np.
     if path is not None and _is_whole(path):
         os.utime(path)  # the least recently used views make room for others
         return read_array(path).__getitem__
-    return lambda rows: _draw(faces, view, rows)
+    return _drawing(faces, view)
 
 
-def _draw(faces: Faces, view: View, rows: np.ndarray) -> np.ndarray:
-    """Decode and draw pictures, in as many threads as there are cores: Pillow releases Python's lock."""
+def _drawing(faces: Faces, view: View) -> Callable[[np.ndarray], np.ndarray]:
+    """A function that decodes and draws the pictures of some rows, in as many threads as there are cores: Pillow
+    releases Python's lock."""
     from PIL import Image
 
     pictures, aligners = faces.kept, faces.samples["aligner"].to_numpy()
@@ -236,10 +238,13 @@ def _draw(faces: Faces, view: View, rows: np.ndarray) -> np.ndarray:
         known = pictures.rows[row]
         return view_of(picture, view, aligners[row], known["points"].astype(float), known["box"].astype(float))
 
-    if not len(rows):
-        return np.empty((0, *view.shape), dtype=np.uint8)
-    with ThreadPoolExecutor(cores()) as pool:
-        return np.stack(list(pool.map(one, rows.tolist())))
+    def draw(rows: np.ndarray) -> np.ndarray:
+        if not len(rows):
+            return np.empty((0, *view.shape), dtype=np.uint8)
+        with ThreadPoolExecutor(cores()) as pool:
+            return np.stack(list(pool.map(one, rows.tolist())))
+
+    return draw
 
 
 def _make_room(folder: Path, size: float) -> bool:
@@ -266,7 +271,7 @@ def _make_room(folder: Path, size: float) -> bool:
 def _written(faces: Faces, view: View, folder: Path, key: str) -> Path | None:
     """Write a whole view, unless another process has done so; None where it does not fit. The name of the file ends
     with its checksum."""
-    shape, temporary = (len(faces), *view.shape), folder / f".{key}.npy"
+    shape, temporary, draw = (len(faces), *view.shape), folder / f".{key}.npy", _drawing(faces, view)
     with exclusive(folder / f".{key}.lock"):
         if path := next(folder.glob(f"{key}-*.npy"), None):
             return path
@@ -277,7 +282,7 @@ def _written(faces: Faces, view: View, folder: Path, key: str) -> Path | None:
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
                 for start in range(0, len(faces), _AT_ONCE):
-                    file.write(_draw(faces, view, np.arange(start, min(start + _AT_ONCE, len(faces)))).data)
+                    file.write(draw(np.arange(start, min(start + _AT_ONCE, len(faces)))).data)
             path = folder / f"{key}-{sha256_of_file(temporary)[:16]}.npy"
             temporary.replace(path)
         finally:

@@ -173,7 +173,7 @@ def _fold(run: Run) -> dict[str, Any]:
         "command": request.command,
         "changed": list(request.changes),
         "sees": views.sees(job.method, request.protocol, job.faces, split.test),
-        **views.view_facts(run.view),
+        **views.view_facts(job.faces, run.view),
         "trained_on": _trained_on(run),
         **views.fold_facts(request.protocol, job.faces, job.splits, split, train, len(validation)),
         **_held_out(run),

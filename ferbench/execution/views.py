@@ -95,9 +95,9 @@ def image_seen(faces: Faces, view: View) -> str:
     return "image" if view.is_default else f"image, {seen(faces, view)}"
 
 
-def view_facts(view: View) -> dict[str, Any]:
+def view_facts(faces: Faces, view: View) -> dict[str, Any]:
     """Return the facts of a record about another view than that of 48 grey pixels."""
-    return {} if view.is_default else {"view": view.model_dump()}
+    return {} if view.is_default else {"sees": image_seen(faces, view), "view": view.model_dump()}
 
 
 def fold_facts(

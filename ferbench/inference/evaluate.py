@@ -14,7 +14,7 @@ from ferbench import metrics
 from ferbench.environment import describe_device
 from ferbench.errors import DataError, UsageError
 from ferbench.execution import learned
-from ferbench.execution.views import TestSet, image_seen, view_facts
+from ferbench.execution.views import TestSet, view_facts
 from ferbench.files import data_home, runs_home
 from ferbench.inference import priors
 from ferbench.inference.models import Model, open_model
@@ -120,8 +120,7 @@ def _tested(
             **model.facts(),
             **provenance,
             "level": test_set.protocol.level,
-            **({} if model.view.is_default else {"sees": image_seen(test_set.faces, model.view)}),
-            **view_facts(model.view),
+            **view_facts(test_set.faces, model.view),
             "left_out": left_out,
             "notes": [*test_set.notes, *model.notes, *_doubts(frame, model.classes)],
         },

@@ -195,16 +195,18 @@ class StoredRun(Model):
 
     def predict(self, samples: SampleSet) -> np.ndarray:
         try:
-            if not self.view.is_default:  # whose images the recogniser reads batch by batch
-                raise UsageError(f"run {self.title} sees {self.view}")
-            network = self.network
+            # Images of another view are read batch by batch, which the recogniser does.
+            network = self.network if self.view.is_default else None
         except UsageError:
             if self.method is None:
                 raise
-            self.arithmetic.check_default(f"run {self.title}")
-            check_samples(self.method, samples)
-            return self._recogniser.predict(samples, self._workspace(self.record.identity, self.store))
-        return self._outputs(network, samples.images)[0].softmax(dim=1).numpy()
+            network = None
+        if network is not None:
+            return self._outputs(network, samples.images)[0].softmax(dim=1).numpy()
+        assert self.method is not None
+        self.arithmetic.check_default(f"run {self.title}")
+        check_samples(self.method, samples)
+        return self._recogniser.predict(samples, self._workspace(self.record.identity, self.store))
 
     def predict_faces(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         from ferbench.inference import export

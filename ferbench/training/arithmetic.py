@@ -47,7 +47,7 @@ class Arithmetic:
         from ferbench.training.device import Device, has_bf16
         from ferbench.training.prediction import PreparedNetwork
 
-        if self == Arithmetic("bf16") and not has_bf16():  # OpenVINO asks the processor itself
+        if (self.precision, self.engine) == ("bf16", "torch") and not has_bf16():  # OpenVINO asks the processor itself
             raise UsageError("this processor has no instructions for bf16, which would be slower than fp32 here")
         return PreparedNetwork(module, Device("cpu", self.precision), self.engine)
 

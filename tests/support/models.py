@@ -43,23 +43,33 @@ def card(place, name, **fields):
 
 def onnx_file(path, size=48):
     """A model of one matrix product: logits are the sums of seven rows of pixels."""
-    import onnx
-    from onnx import TensorProto, helper
-
     weights = np.zeros((size * size, 7), dtype=np.float32)
     for label in range(7):
         weights[label * size : (label + 1) * size, label] = 0.1
+    save_product(path, weights, (1, size, size))
+    return weights
+
+
+def save_product(path, weights: np.ndarray, shape: tuple[int, int, int], pool: int = 1) -> None:
+    """Save a model of one matrix product as ONNX. weights : float32 [pixels,K] for images of ``shape`` [C,S,S], or for
+    the means of their squares of ``pool`` pixels."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    nodes = [helper.make_node("Flatten", ["faces"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["scores"])]
+    if pool > 1:
+        means = helper.make_node("AveragePool", ["faces"], ["means"], kernel_shape=[pool] * 2, strides=[pool] * 2)
+        nodes = [means, helper.make_node("Flatten", ["means"], ["flat"]), nodes[1]]
     graph = helper.make_graph(
-        [helper.make_node("Flatten", ["faces"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["scores"])],
+        nodes,
         "g",
-        [helper.make_tensor_value_info("faces", TensorProto.FLOAT, ["N", 1, size, size])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 7])],
+        [helper.make_tensor_value_info("faces", TensorProto.FLOAT, ["N", *shape])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", weights.shape[1]])],
         [helper.make_tensor("w", TensorProto.FLOAT, weights.shape, weights.flatten())],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8
     onnx.save(model, path)
-    return weights
 
 
 def example(folder: Path) -> Path:

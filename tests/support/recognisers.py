@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from ferbench.methods.interface import SampleSet, TrainingSet, Video, Workspace
 from ferbench.runs.record import Identity
 from ferbench.runs.store import Store
 from ferbench.seeds import derive_seed
+from ferbench.training.checkpoint import pack
 from ferbench.training.device import Device
 
 CLASSES = ("anger", "happiness", "surprise")
@@ -36,6 +38,28 @@ def workspace(home: Path, device: Device | None = None, seed: int = 0, **more) -
         lambda use: derive_seed(seed, "fold", "01", use),
         **more,
     )
+
+
+class _KilledError(Exception):
+    pass
+
+
+def check_resumption(fitted, method, folder: Path) -> None:
+    """Assert that a training which is killed in its second half and made again ends as one in a piece.
+
+    fitted : trains a method in a workspace and returns the recogniser.
+    """
+
+    def killed(done: int, total: int, text: str) -> None:
+        if done > total // 2:
+            raise _KilledError
+
+    whole = fitted(method, workspace(folder / "whole")).state()
+    with pytest.raises(_KilledError):
+        fitted(method, workspace(folder / "killed", report=killed))
+    work = workspace(folder / "killed")
+    assert work.checkpoint("network").is_file()
+    assert pack(fitted(method, work).state(), {}) == pack(whole, {})
 
 
 def training_set(count: int = 24, frames: int = 0, landmarks: bool = False, seed: int = 0) -> TrainingSet:
